@@ -1,0 +1,98 @@
+"""One labelled scan on disk, and its lesion mask.
+
+>>> record = Record(Path("scans/benign/a.png"), "mine/benign/a.png", "benign", "mine:a", "mine")
+>>> record.masks, record.fold
+((), None)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from bcx.errors import DataError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled scan.
+
+    Attributes:
+        file: where the picture is on this machine.
+        key: `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders, so that
+            it can be written into results.
+        label: one of the task's classes.
+        group: `<source>:<group>`; what shares a group (patient, lesion, near-duplicates) never straddles a split.
+        source: "busi", "busbra", or what the user named it.
+        masks: lesion masks of the same size as the scan, merged by maximum; empty when none is at hand.
+        fold: the published fold, or None where none is assigned.
+    """
+
+    file: Path
+    key: str
+    label: str
+    group: str
+    source: str
+    masks: tuple[Path, ...] = ()
+    fold: int | None = None
+
+
+# A mask whose brightest value stays below this is coded by class numbers (0, 1, 2 ...), not by black and white.
+# A black JPEG decodes to exact zeros, so compression noise cannot pass for class numbers.
+_LABEL_LIMIT = 16
+
+
+def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Read the lesion mask of a scan.
+
+    Args:
+        record: the scan; all its mask files are merged by maximum.
+        shape: the scan's own `(H, W)` or `(H, W, 3)`.
+
+    Returns:
+        bool `[H, W]`, True inside a lesion, or None where the record has no mask.
+
+    Raises:
+        DataError: a mask that cannot be read, or of another size than the scan.
+    """
+    if not record.masks:
+        return None
+    height, width = int(shape[0]), int(shape[1])
+    merged = np.zeros((height, width), dtype=bool)
+    for file in record.masks:
+        merged |= _read_mask(file, (height, width))
+    return merged
+
+
+def _read_mask(file: Path, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            size = _turned_size(image)
+            if size == (shape[1], shape[0]):  # told before decoding, so a huge mask costs nothing
+                turned = ImageOps.exif_transpose(image)
+                values = np.asarray(turned if turned.mode.startswith("I") else turned.convert("L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"The mask '{file.name}' cannot be read ({error}).",
+            expected="a black and white picture of the same size as its scan",
+            remedy="Replace the file, or remove it to go on without this mask.",
+        ) from error
+    if size != (shape[1], shape[0]):
+        raise DataError(
+            f"The mask '{file.name}' has {size[0]} x {size[1]} pixels, its scan {shape[1]} x {shape[0]}.",
+            expected="a mask of the same size as its scan",
+            remedy="Save the mask again at the scan's size, or remove it to go on without this mask.",
+        )
+    peak = int(values.max(initial=0))
+    if peak < _LABEL_LIMIT:
+        return values > 0
+    return values > (127 if values.dtype == np.uint8 else peak // 2)
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the EXIF turn that `Scan` applies to the scan itself."""
+    quarter_turn = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if quarter_turn else (image.width, image.height)

@@ -1,0 +1,166 @@
+"""Cut records into folds and parts that no group straddles.
+
+>>> from pathlib import Path
+>>> from bcx.data.records import Record
+>>> records = [Record(Path(f"{c}{i}.png"), f"mine/{c}{i}.png", c, f"mine:{c}{i}", "mine")
+...            for c in ("benign", "malignant") for i in range(10)]
+>>> [sum(r.fold == k for r in assign_folds(records, k=5)) for k in range(5)]
+[4, 4, 4, 4, 4]
+>>> training, validation = inner_split(records, fraction=0.2, seed=0)
+>>> len(training), len(validation)
+(16, 4)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bcx.data.records import Record
+from bcx.errors import SplitError
+
+_FINEST = 10  # an inner part is cut as whole tenths at the finest: finer folds are poorly stratified
+
+
+def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[Record]:
+    """Give every record a fold, grouped and stratified by label, source by source.
+
+    A source of which any record already has a fold is returned as it is: its folds are published, and a record of it
+    without a fold stays outside all folds. The answer does not depend on the order of `records`.
+
+    Args:
+        records: any mixture of sources.
+        k: number of folds for sources that have none, at least 2.
+        seed: another seed, other folds.
+
+    Returns:
+        The records, sorted by key, with `fold` in 0..k-1.
+
+    Raises:
+        SplitError: too few groups of a class for `k` folds, or groups so uneven that a fold would miss a class.
+    """
+    ordered = _in_order(records)
+    done: list[Record] = []
+    for source in sorted({record.source for record in ordered}):
+        part = [record for record in ordered if record.source == source]
+        if any(record.fold is not None for record in part):
+            done += part
+            continue
+        _check_groups(part, k)
+        folds = _grouped_folds(part, [record.label for record in part], k, seed)
+        for fold in range(k):
+            missing = {r.label for r in part} - {r.label for r, f in zip(part, folds, strict=True) if f == fold}
+            if missing:
+                raise SplitError(
+                    f"Fold {fold} of '{source}' would hold no {_words(missing)}.",
+                    expected=f"every class in each of {k} folds",
+                    remedy="Use fewer folds, or add scans of this class from other patients.",
+                )
+        done += [replace(record, fold=int(fold)) for record, fold in zip(part, folds, strict=True)]
+    return sorted(done, key=lambda record: record.key)
+
+
+def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Cut a validation part out of training records, by whole groups and with the classes in proportion.
+
+    Args:
+        records: training records of any sources; their order does not matter.
+        fraction: share of the validation part, between 0 and 1 (kept to the nearest fraction with a denominator of at
+            most 10 that the groups allow).
+        seed: another seed, another part.
+
+    Returns:
+        `(training, validation)`, each sorted by key, each with every class, no group in both.
+
+    Raises:
+        SplitError: a fraction outside (0, 1), or too few groups of a class for two parts.
+    """
+    if not 0 < fraction < 1:
+        raise SplitError(
+            f"The validation fraction is {fraction}.",
+            expected="a number between 0 and 1, such as 0.15",
+            remedy="Change the fraction.",
+        )
+    ordered = _in_order(records)
+    _check_groups(ordered, 2)
+    labels = {record.label for record in ordered}
+    finest = min([_FINEST] + [len({r.group for r in ordered if r.label == label}) for label in labels])
+    # Smallest denominator first: min() keeps the first of equals.
+    take, parts = min(
+        ((max(1, min(n - 1, round(fraction * n))), n) for n in range(2, finest + 1)),
+        key=lambda pair: round(abs(pair[0] / pair[1] - fraction), 9),
+    )
+    # Stratified by source too, so that a small source is not left out of either part.
+    folds = _grouped_folds(ordered, [f"{record.source} {record.label}" for record in ordered], parts, seed)
+    for start in range(parts):
+        chosen = np.isin(folds, [(start + i) % parts for i in range(take)])
+        training = [record for record, inside in zip(ordered, chosen, strict=True) if not inside]
+        validation = [record for record, inside in zip(ordered, chosen, strict=True) if inside]
+        if {r.label for r in training} == labels == {r.label for r in validation}:
+            check_split(training, validation)
+            return training, validation
+    raise SplitError(
+        f"No cut leaves every class ({_words(labels)}) on both sides.",
+        expected="groups small enough to be divided between training and validation",
+        remedy="Change the fraction, or add scans from other patients.",
+    )
+
+
+def check_split(a: Iterable[Record], b: Iterable[Record]) -> None:
+    """Make sure that no group (and so no file) is on both sides.
+
+    Raises:
+        SplitError: names the first group and one file of each side.
+    """
+    first = {record.group: record.key for record in reversed(_in_order(a))}
+    second = {record.group: record.key for record in reversed(_in_order(b))}
+    both = sorted(first.keys() & second.keys())
+    if both:
+        more = f" (and {len(both) - 1} more)" if len(both) > 1 else ""
+        raise SplitError(
+            f"Group '{both[0]}'{more} is on both sides of a split: '{first[both[0]]}' and '{second[both[0]]}'.",
+            expected="scans of one patient or lesion on one side only",
+            remedy="Split by group, for example with bcx.data.splits.assign_folds.",
+        )
+
+
+def _in_order(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.key)
+
+
+def _grouped_folds(records: Sequence[Record], strata: Sequence[str], k: int, seed: int) -> np.ndarray:
+    """Fold number per record, int [N]; `records` must already be in order of their keys."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = [record.group for record in records]
+    folds = np.empty(len(records), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # small strata are checked by the callers, with errors that name them
+        warnings.simplefilter("ignore", UserWarning)
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(records)), list(strata), groups)):
+            folds[held_out] = fold
+    return folds
+
+
+def _check_groups(records: Sequence[Record], least: int) -> None:
+    if least < 2:
+        raise SplitError(f"{least} parts were asked for.", expected="at least 2", remedy="Ask for two parts or more.")
+    if not records:
+        raise SplitError(
+            "There are no records to split.", expected="at least two groups per class", remedy="Check the data folders."
+        )
+    for label in sorted({record.label for record in records}):
+        count = len({record.group for record in records if record.label == label})
+        if count < least:
+            raise SplitError(
+                f"Class '{label}' has {count} group{'s' if count != 1 else ''} (patient or lesion).",
+                expected=f"at least {least}, one for each part",
+                remedy="Use fewer folds, or add scans of this class from other patients.",
+            )
+
+
+def _words(labels: Iterable[str]) -> str:
+    return ", ".join(sorted(labels))
