@@ -1,0 +1,244 @@
+"""Checkpoints: folders that hold a network and everything needed to use it honestly.
+
+`config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
+loads the network; its `bcx` block holds the task, preprocessing, temperature, gate and provenance.
+Weights are safetensors, never pickle.
+
+>>> from bcx.errors import CheckpointError
+>>> try:
+...     find_checkpoint("no-such-model")
+... except CheckpointError as error:
+...     print(error.found)
+There is no checkpoint called 'no-such-model'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.models import save_for_hf
+from torch import nn
+
+from bcx.errors import CheckpointError
+from bcx.preprocess import Preprocess
+from bcx.tasks import Task, get_task
+
+FORMAT = 1
+_PACKAGE = Path(__file__).resolve().parent
+#: Largest change of a probability that storing float16 may cause.
+FLOAT16_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        name: the folder's name.
+        folder: where it is.
+        network: timm network in evaluation mode, float32.
+        task, preprocess: what the network answers, and how a scan becomes its input.
+        temperature: divides the logits before the softmax (Guo et al. 2017).
+        gate: the gate's settings, or None where the checkpoint has none.
+        training: provenance: data, split, recipe, versions.
+        weights_sha256: of model.safetensors as stored.
+    """
+
+    name: str
+    folder: Path
+    network: nn.Module
+    task: Task
+    preprocess: Preprocess
+    temperature: float
+    gate: dict[str, Any] | None
+    training: dict[str, Any]
+    weights_sha256: str
+
+
+def checkpoint_folders() -> list[Path]:
+    """Where names are looked up, in order: BCX_CHECKPOINTS, ./checkpoints, the checkout's, the installed package's."""
+    places = [Path(part) for part in os.environ.get("BCX_CHECKPOINTS", "").split(os.pathsep) if part]
+    places += [Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "_checkpoints"]
+    return places
+
+
+def list_checkpoints() -> dict[str, Path]:
+    """Return the checkpoints at hand, by name; an earlier place hides a later one of the same name."""
+    found: dict[str, Path] = {}
+    for place in checkpoint_folders():
+        if place.is_dir():
+            for folder in sorted(place.iterdir()):
+                if (folder / "config.json").is_file():
+                    found.setdefault(folder.name, folder)
+    return found
+
+
+def find_checkpoint(name: str | os.PathLike[str]) -> Path:
+    """Return the folder of a checkpoint given by folder, name or Hub id ("owner/name").
+
+    Raises:
+        CheckpointError: nothing found, or the Hub could not be reached.
+    """
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    at_hand = list_checkpoints()
+    text = os.fspath(name)
+    if text in at_hand:
+        return at_hand[text]
+    if text.count("/") == 1 and not folder.exists() and not text.startswith((".", "/", "~")):
+        return _from_hub(text)
+    raise CheckpointError(
+        f"There is no checkpoint called '{text}'.",
+        expected=f"a folder with a config.json, a Hub id such as 'owner/model', or one of: {', '.join(at_hand)}",
+        remedy="Check the name, or set BCX_CHECKPOINTS to the folder that holds your checkpoints.",
+    )
+
+
+def _from_hub(repo_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors", "*.csv", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"'{repo_id}' is no folder here and could not be fetched from the Hub ({type(error).__name__}).",
+            expected="the id of a public model repository, and a connection",
+            remedy="Check the id and the connection, or download the checkpoint and give its folder.",
+        ) from error
+
+
+def sha256_of(file: Path) -> str:
+    """Return the hex SHA-256 of a file, read in blocks."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
+    """Load a checkpoint by folder, name or Hub id.
+
+    Raises:
+        CheckpointError: missing, incomplete, or made by an incompatible version.
+    """
+    folder = find_checkpoint(name).resolve()
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        block = config["bcx"]
+        if block["format"] != FORMAT:
+            raise CheckpointError(
+                f"The checkpoint '{folder.name}' has format {block['format']}.",
+                expected=f"format {FORMAT}",
+                remedy="Use the version of bcx that made it, or train it again.",
+            )
+        weights = folder / "model.safetensors"
+        tensors = load_file(weights)
+        network = timm.create_model(config["architecture"], **config["model_args"])
+        network.load_state_dict({key: _full(value) for key, value in tensors.items()})
+        return Checkpoint(
+            name=folder.name,
+            folder=folder,
+            network=network.float().eval().requires_grad_(False),
+            task=get_task(block["task"]),
+            preprocess=Preprocess.from_dict(block["preprocess"]),
+            temperature=float(block["temperature"]),
+            gate=block.get("gate"),
+            training=block.get("training", {}),
+            weights_sha256=sha256_of(weights),
+        )
+    except (OSError, json.JSONDecodeError, KeyError, SafetensorError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{folder.name}' is incomplete or damaged ({type(error).__name__}: {error}).",
+            expected="config.json with a 'bcx' block, and model.safetensors that fits it",
+            remedy="Fetch or train the checkpoint again.",
+        ) from error
+
+
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _half(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict with the large tensors in float16; batch-norm statistics stay float32 (they can be tiny)."""
+    return {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in network.state_dict().items()
+    }
+
+
+def round_to_storage(network: nn.Module) -> None:
+    """Round a network in place to what its stored checkpoint will hold, so that figures belong to the stored file."""
+    network.load_state_dict({name: _full(value) for name, value in _half(network).items()})
+
+
+def save_checkpoint(
+    folder: Path,
+    network: nn.Module,
+    *,
+    task: Task,
+    preprocess: Preprocess,
+    temperature: float = 1.0,
+    gate: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+) -> Path:
+    """Write `config.json` and `model.safetensors`, both at once or not at all; other files in the folder stay.
+
+    Args:
+        folder: where to; made when missing.
+        network: from `build_network`.
+        task, preprocess, temperature, gate, training: as in `Checkpoint`.
+
+    Returns:
+        `folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    block = {
+        "format": FORMAT,
+        "task": task.name,
+        "classes": list(task.classes),
+        "head": "average pooling, linear",
+        "preprocess": preprocess.to_dict(),
+        "temperature": temperature,
+        "gate": gate,
+        "training": training or {},
+    }
+    data_config = {
+        "input_size": (3, preprocess.size, preprocess.size),
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+        "interpolation": "bilinear",
+    }
+    scratch = folder / ".writing"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    # What timm records about its own pretrained weights (url, hub id) does not belong to these weights.
+    provenance = dict.fromkeys(("url", "hf_hub_id", "tag", "origin_url", "paper_ids"))
+    model_config = {"label_names": list(task.classes), "bcx": block, "pretrained_cfg": provenance}
+    save_for_hf(network, str(scratch), model_config, safe_serialization=True, data_config=data_config)
+    save_file(_half(network), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
+    for part in ("model.safetensors", "config.json"):
+        os.replace(scratch / part, folder / part)
+    scratch.rmdir()
+    return folder
+
+
+def update_config(folder: Path, **entries: Any) -> None:
+    """Change entries of a stored checkpoint's `bcx` block (temperature, gate ...), leaving the weights alone."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["bcx"].update(entries)
+    scratch = file.with_suffix(".json.writing")
+    scratch.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(scratch, file)

@@ -1,0 +1,78 @@
+"""Everything that can go wrong in a way a person can mend.
+
+Each error says what was found, what was expected and what to do, and carries
+those three as attributes, so that a page, a table row or a JSON answer can show them apart.
+
+>>> error = DataError("The folder 'scans' is empty.", expected="one folder per class", remedy="Check the path.")
+>>> print(error)
+The folder 'scans' is empty. Expected: one folder per class. Check the path.
+"""
+
+from __future__ import annotations
+
+
+class BcxError(Exception):
+    """Base of all errors that bcx raises on purpose.
+
+    Args:
+        found: what was met, as a sentence that names the file or key.
+        expected: what would have been right (no full stop).
+        remedy: what to do about it, as a sentence.
+    """
+
+    def __init__(self, found: str, *, expected: str, remedy: str) -> None:
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(f"{found} Expected: {expected}. {remedy}")
+
+    def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
+        return _rebuild, (type(self), self.found, self.expected, self.remedy)
+
+
+def _rebuild(kind: type[BcxError], found: str, expected: str, remedy: str) -> BcxError:
+    return kind(found, expected=expected, remedy=remedy)
+
+
+class ScanError(BcxError):
+    """A source that cannot become pixels."""
+
+
+class UnknownFormat(ScanError):
+    """The first bytes belong to no picture format that bcx reads."""
+
+
+class DamagedScan(ScanError):
+    """The format is known, but the content is truncated or inconsistent."""
+
+
+class ScanTooLarge(ScanError):
+    """More bytes or pixels than the limits allow, told before decoding."""
+
+
+class ScanTooSmall(ScanError):
+    """Too few pixels to hold a scan."""
+
+
+class MissingExtra(BcxError):
+    """An optional part is not installed; the remedy names the pip line."""
+
+
+class DataError(BcxError):
+    """A folder, manifest, mask or label that does not fit."""
+
+
+class SplitError(DataError):
+    """A split that is not one: a group on both sides, a fold without a class."""
+
+
+class ConfigError(BcxError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+class CheckpointError(BcxError):
+    """A checkpoint that is missing, incomplete or made for something else."""
+
+
+class TrainingError(BcxError):
+    """A training run that cannot go on (or be resumed) as asked."""

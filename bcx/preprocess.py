@@ -1,0 +1,156 @@
+"""From a scan's pixels to what the network sees, and back.
+
+One class, stored in the checkpoint, used by training, evaluation and serving alike, so that
+a figure in a table and an answer on the page come from the same pixels.
+
+>>> import numpy as np
+>>> step = Preprocess(size=224)
+>>> step.pixels(np.zeros((300, 400), np.uint8)).shape
+(224, 224, 3)
+>>> step.to_network(np.array([[200.0, 150.0]]), shape=(300, 400))
+array([[112., 112.]])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bcx.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+# Rec. 601 luma, the weights that Pillow and OpenCV use for "L".
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def to_grey(pixels: np.ndarray) -> np.ndarray:
+    """Return uint8 `[H, W]` from uint8 `[H, W]` or `[H, W, 3]` (Rec. 601 luma)."""
+    if pixels.ndim == 2:
+        return pixels
+    return np.rint(pixels.astype(np.float32) @ _LUMA).astype(np.uint8)
+
+
+def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize uint8 or float32 `[H, W]` or `[H, W, C]`, without aliasing when shrinking.
+
+    Area averaging where the picture shrinks, bilinear where it grows: what OpenCV recommends for each.
+    """
+    shrinks = width * height < pixels.shape[0] * pixels.shape[1]
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a scan becomes the network's input.
+
+    The whole scan is squashed to a square: nothing is cut off, and the mapping of coordinates
+    is one factor per axis.
+
+    Attributes:
+        size: side of the network's input, in pixels.
+        mean, std: per channel, in units of the 0..1 range; what the starting weights were trained with.
+        grey: turn colour to luma first and show it in all three channels (ultrasound);
+            False keeps colour (histology).
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    grey: bool = True
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 2048 or min(self.std) <= 0:
+            raise ConfigError(
+                f"Preprocess has size {self.size} and std {self.std}.",
+                expected="a size of 16 to 2048 pixels and positive std values",
+                remedy="Correct the 'preprocess' block of the checkpoint or recipe.",
+            )
+
+    def plane(self, pixels: np.ndarray, size: int | None = None) -> np.ndarray:
+        """Return the squashed picture as uint8 `[S, S]` (grey) or `[S, S, 3]`.
+
+        Args:
+            pixels: uint8 `[H, W]` or `[H, W, 3]`.
+            size: another side than the network's, for augmentation that zooms afterwards.
+        """
+        side = size or self.size
+        if self.grey:
+            return resize(to_grey(pixels), side, side)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+        return resize(pixels, side, side)
+
+    def pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the network sees before normalisation: uint8 `[S, S, 3]`."""
+        plane = self.plane(pixels)
+        return np.repeat(plane[:, :, None], 3, axis=2) if plane.ndim == 2 else plane
+
+    def batch(self, planes: list[np.ndarray]) -> torch.Tensor:
+        """Normalise squashed pictures (from `plane`) to float32 `[B, 3, S, S]`, channels last in memory."""
+        import torch
+
+        stack = torch.from_numpy(np.stack(planes))
+        if stack.ndim == 3:
+            stack = stack[..., None]
+        scale = torch.tensor([1 / (255 * s) for s in self.std])
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)])
+        # Broadcasting a grey picture to three channels and normalising is one pass over memory.
+        return (stack.to(torch.float32) * scale + shift).permute(0, 3, 1, 2)
+
+    def tensor(self, pixels: np.ndarray) -> torch.Tensor:
+        """Return one scan as float32 `[3, S, S]`, normalised."""
+        return self.batch([self.plane(pixels)])[0]
+
+    def to_network(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Map points from the scan to the network's input.
+
+        Args:
+            xy: float `[N, 2]`, x then y, in scan pixels; pixel edges at whole numbers.
+            shape: the scan's (height, width).
+        """
+        height, width = shape
+        return np.asarray(xy, float) * np.array([self.size / width, self.size / height])
+
+    def to_scan(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Map points from the network's input back to the scan (the inverse of `to_network`)."""
+        height, width = shape
+        return np.asarray(xy, float) * np.array([width / self.size, height / self.size])
+
+    def enlarge(self, grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Enlarge maps from the network's grid to the scan.
+
+        Args:
+            grid: float32 `[C, h, w]`, any grid that spans the network's whole input.
+            shape: the scan's (height, width).
+
+        Returns:
+            float32 `[C, H, W]`, bilinear; values keep their units and never leave the grid's range.
+        """
+        height, width = shape
+        planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in grid]
+        return np.stack(planes).astype(np.float32, copy=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON block that a checkpoint stores."""
+        return {"size": self.size, "mean": list(self.mean), "std": list(self.std), "grey": self.grey, "fit": "squash"}
+
+    @classmethod
+    def from_dict(cls, block: dict[str, Any]) -> Preprocess:
+        """Rebuild from `to_dict`'s block.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or the fit is not "squash".
+        """
+        known = {"size", "mean", "std", "grey", "fit"}
+        if set(block) != known or block["fit"] != "squash":
+            raise ConfigError(
+                f"The preprocess block has the keys {sorted(block)} and fit {block.get('fit')!r}.",
+                expected=f"the keys {sorted(known)} and fit 'squash'",
+                remedy="Use a checkpoint made by this version of bcx, or a version of bcx that knows this block.",
+            )
+        return cls(int(block["size"]), tuple(block["mean"]), tuple(block["std"]), bool(block["grey"]))
