@@ -1,0 +1,104 @@
+"""From a scene to a picture: scatterers, point-spread function, envelope, depth gain, log compression.
+
+>>> import numpy as np
+>>> from bcx.simulate.scene import Scene
+>>> flat = np.zeros((96, 96), np.float32)
+>>> pixels = compress(envelope(Scene(flat, flat, flat), np.random.default_rng(0)), noise=0.0, rng=None)
+>>> pixels.shape, pixels.dtype
+((96, 96), dtype('uint8'))
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bcx.simulate.scene import Map, Scene, grid
+
+
+def widths(height: int, focus: float) -> Map:
+    """Lateral half width of the beam in pixels at every row: float32 [H], narrowest at depth `focus` (0..1)."""
+    y, _ = grid(height, 1)
+    spread = 0.0038 * np.sqrt(1 + ((y[:, 0] - focus) / 0.42) ** 2)
+    return np.maximum(spread * height, 0.6).astype(np.float32)
+
+
+def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
+    """Echo amplitude before compression.
+
+    Every pixel holds scatterers at random depths below the wavelength, hence echoes of random phase; together with the
+    coherent mirrors they pass through a separable Gaussian point-spread function in complex baseband (the carrier's
+    modulation is in the phases). Over even tissue one look has fully developed speckle, whose amplitude follows
+    Rayleigh's law: mean / standard deviation = 1.91 (Wagner et al., IEEE Trans. Sonics Ultrason. 1983). Several
+    looks at the same tissue from different angles, averaged in power, are what machines call spatial compounding.
+
+    Args:
+        scene: what the beam meets.
+        rng: source of the scatterers.
+        looks: how many independent looks to average.
+        focus: depth of the focus, 0..1 of the picture.
+
+    Returns:
+        float32 [H, W], root mean square 1 over fibroglandular tissue (0 dB) without loss.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    height, width = scene.echo.shape
+    amplitude = 10 ** (scene.echo / 20)
+    axial = max(0.0021 * height, 0.55)
+    beam = widths(height, focus)
+    stops = np.linspace(beam.min(), beam.max(), 3)
+    power = np.zeros((height, width), np.float32)
+    for _ in range(looks):
+        echoes = np.stack([rng.standard_normal((height, width), np.float32) for _ in range(2)])
+        echoes *= amplitude * np.float32(np.sqrt(0.5))
+        blurred = gaussian_filter1d(echoes, axial, axis=1, truncate=3.0)
+        blurred *= np.float32(np.sqrt(2 * np.sqrt(np.pi) * axial))  # keeps the power of white noise
+        spread = [
+            gaussian_filter1d(blurred, s, axis=2, truncate=3.0) * np.float32(np.sqrt(2 * np.sqrt(np.pi) * s))
+            for s in stops
+        ]
+        place = np.clip((beam - stops[0]) / max(stops[1] - stops[0], 1e-6), 0, 1.999)
+        low = place.astype(int)
+        part = (place - low)[None, :, None]
+        bank = np.stack(spread)
+        rows = np.arange(height)
+        field = bank[low, :, rows].transpose(1, 0, 2) * np.sqrt(1 - part) + bank[low + 1, :, rows].transpose(
+            1, 0, 2
+        ) * np.sqrt(part)
+        power += field[0] ** 2 + field[1] ** 2
+    power /= looks
+    mirror = gaussian_filter1d(scene.mirror, axial, axis=0, truncate=3.0)
+    mirror = gaussian_filter1d(mirror, float(stops[1]), axis=1, truncate=3.0)
+    shade = np.cumsum(scene.loss, axis=0) / height
+    shade = gaussian_filter1d(shade, 0.006 * height, axis=1)
+    return (np.sqrt(power + mirror**2) * 10 ** (-shade / 20)).astype(np.float32)
+
+
+def compress(
+    amplitude: Map,
+    *,
+    noise: float,
+    rng: np.random.Generator | None,
+    gain: float = 0.0,
+    dynamic_range: float = 60.0,
+) -> np.ndarray:
+    """Log compression to grey levels.
+
+    Args:
+        amplitude: float32 [H, W] from `envelope`.
+        noise: amplitude of the electronics' noise at the bottom of the picture, where depth gain lifts it most.
+        rng: source of that noise; None for none.
+        gain: added to all echoes, in dB.
+        dynamic_range: decibels between black and white.
+
+    Returns:
+        uint8 [H, W].
+    """
+    height = len(amplitude)
+    if rng is not None:
+        y, _ = grid(height, 1)
+        hiss = rng.standard_normal((2, *amplitude.shape), np.float32) * (noise * y**2)
+        amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2)
+    decibels = 20 * np.log10(np.maximum(amplitude, 1e-6)) + gain
+    level = np.clip((decibels + 0.62 * dynamic_range) / dynamic_range, 0, 1)
+    return np.rint(level * 255).astype(np.uint8)

@@ -1,0 +1,170 @@
+"""Simulated pictures in the folder layouts of published sets, for tests, and as shipped examples.
+
+>>> import tempfile
+>>> root = write_busi_folder(tempfile.mkdtemp(), per_class=1, size=(48, 64))
+>>> sorted(p.relative_to(root).as_posix() for p in root.rglob("normal*.png"))
+['normal/normal (1).png', 'normal/normal (1)_mask.png']
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bcx.simulate.formation import LABELS, simulate
+
+
+def _save(pixels: np.ndarray, path: Path, note: str = "") -> None:
+    """Write a grey PNG under a temporary name, then rename it, so that no reader meets half a file."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if note:
+        info.add_text("Description", note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    Image.fromarray(pixels).save(part, format="PNG", optimize=True, pnginfo=info)
+    os.replace(part, path)
+
+
+def _ink(mask: np.ndarray) -> np.ndarray:
+    return mask.astype(np.uint8) * 255
+
+
+def write_busi_folder(
+    root: str | os.PathLike[str],
+    per_class: int | Mapping[str, int] = 4,
+    seed: int = 0,
+    size: tuple[int, int] = (96, 112),
+    duplicates: int = 0,
+) -> Path:
+    """Write simulated scans in the layout that Kaggle spreads BUSI in.
+
+    `<class>/<class> (n).png` with `<class>/<class> (n)_mask.png`; the masks of normals are black.
+
+    Args:
+        root: folder to write into; made if missing.
+        per_class: scans of each class, or a number per class.
+        seed: the same seed gives the same files.
+        size: height and width in pixels.
+        duplicates: further scans per class that repeat the first ones with another gain and a narrow crop, as
+            near-duplicates do in published sets. They are numbered after the others.
+
+    Returns:
+        `root` as a Path.
+    """
+    root = Path(root)
+    height, width = size
+    for label in LABELS:
+        count = per_class[label] if isinstance(per_class, Mapping) else per_class
+        for number in range(1, count + duplicates + 1):
+            twin = number > count
+            scan = simulate(label, seed * 100_003 + (number - count if twin else number), height, width)
+            pixels, mask = scan.pixels, scan.mask
+            if twin:
+                pixels = np.clip(pixels[1:-1, 1:-1] * 1.1 + 3, 0, 255).astype(np.uint8)
+                mask = mask[1:-1, 1:-1]
+            _save(pixels, root / label / f"{label} ({number}).png")
+            _save(_ink(mask), root / label / f"{label} ({number})_mask.png")
+    return root
+
+
+BUSBRA_COLUMNS = ["ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX", "fold"]
+
+
+def write_busbra_folder(
+    root: str | os.PathLike[str], patients: int = 6, seed: int = 0, size: tuple[int, int] = (96, 80)
+) -> Path:
+    """Write simulated scans in the layout of BUS-BRA: `bus_data.csv`, `Images/`, `Masks/`; no normals.
+
+    Every patient (`Case`) has two views of one lesion, `-l` and `-r`, and a fold from 0 to 3.
+
+    Returns:
+        `root` as a Path.
+    """
+    root = Path(root)
+    height, width = size
+    rows = []
+    for case in range(1, patients + 1):
+        label = LABELS[1 + case % 2]
+        for view, side in enumerate("lr"):
+            scan = simulate(label, seed * 100_003 + case * 2 + view, height, width)
+            name = f"{case:04d}-{side}"
+            _save(scan.pixels, root / "Images" / f"bus_{name}.png")
+            _save(_ink(scan.mask), root / "Masks" / f"mask_{name}.png")
+            down, across = np.nonzero(scan.mask)
+            box = [int(across.min()), int(down.min()), int(np.ptp(across)) + 1, int(np.ptp(down)) + 1]
+            rows.append(
+                {
+                    "ID": f"bus_{name}",
+                    "Case": case,
+                    "Histology": "fibroadenoma" if label == "benign" else "invasive ductal carcinoma",
+                    "Pathology": label,
+                    "BIRADS": 3 if label == "benign" else 5,
+                    "Device": "simulated",
+                    "Width": width,
+                    "Height": height,
+                    "Side": "left" if side == "l" else "right",
+                    "BBOX": str(box),
+                    "fold": (case - 1) // 2 % 4,
+                }
+            )
+    _write_table(root / "bus_data.csv", BUSBRA_COLUMNS, rows)
+    return root
+
+
+def _write_table(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    os.replace(part, path)
+
+
+EXAMPLES = (("normal", 1), ("normal", 2), ("benign", 1), ("benign", 2), ("benign", 3))
+EXAMPLES = (*EXAMPLES, ("malignant", 1), ("malignant", 2), ("malignant", 3))
+NOTE = "simulated breast ultrasound ({}, seed {}), made by bcx: a picture of nobody"
+
+
+def write_examples(
+    folder: str | os.PathLike[str],
+    examples: Iterable[tuple[str, int]] = EXAMPLES,
+    size: tuple[int, int] = (470, 560),
+) -> list[Path]:
+    """Write the example pictures, their masks and a table of both.
+
+    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png`, and `examples.csv` with the columns
+    `file,label,seed,mask` (normals have no mask file). Every PNG says in its text chunk `Description` that it is simulated.
+
+    Args:
+        folder: where to write; made if missing.
+        examples: label and seed of each picture.
+        size: height and width in pixels.
+
+    Returns:
+        The pictures, in the order of the table.
+    """
+    folder = Path(folder)
+    files: list[Path] = []
+    rows: list[dict[str, object]] = []
+    counts = dict.fromkeys(LABELS, 0)
+    for label, seed in examples:
+        counts[label] += 1
+        scan = simulate(label, seed, *size)
+        name = f"simulated-{label}-{counts[label]}"
+        file, mask = folder / f"{name}.png", ""
+        _save(scan.pixels, file, NOTE.format(label, seed))
+        if scan.mask.any():
+            mask = f"masks/{name}_mask.png"
+            _save(_ink(scan.mask), folder / mask, NOTE.format(label, seed) + "; mask of the lesion")
+        files.append(file)
+        rows.append({"file": file.name, "label": label, "seed": seed, "mask": mask})
+    _write_table(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
+    return files
