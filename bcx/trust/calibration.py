@@ -1,0 +1,96 @@
+"""Temperature scaling: one number that makes probabilities mean what they say.
+
+>>> import numpy as np
+>>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]], dtype=np.float32)
+>>> temperature = fit_temperature(logits, np.array([0, 0, 0, 1]))  # right three times out of four
+>>> [round(float(p), 3) for p in apply_temperature(logits, temperature)[0]]
+[0.75, 0.25]
+
+C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bcx.errors import DataError
+
+LOWEST, HIGHEST = 0.05, 20.0
+"""Bounds of the search; a fit that stops at one of them says that the logits carry no such scale."""
+
+
+def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return the softmax of `logits / temperature`.
+
+    Args:
+        logits: any real dtype, [..., C]; a shift common to all classes changes nothing.
+        temperature: above 1 makes the answer less sure, below 1 surer; the order of the classes stays.
+
+    Returns:
+        float64 [..., C], each row in 0..1 and summing to 1, without overflow however large the logits.
+
+    Raises:
+        DataError: the temperature is not a positive number, or a logit is not finite.
+    """
+    return np.exp(_log_probabilities(_finite(logits), temperature))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
+
+    Fit it on logits of scans that the network was not trained on. The likelihood is convex in 1/T, so it has
+    one minimum in log T, which a bounded one-dimensional search (`LOWEST` to `HIGHEST`) finds. The result never
+    scores worse than 1, the network as it is.
+
+    Args:
+        logits: any real dtype, [N, C].
+        labels: int [N], 0..C-1.
+
+    Raises:
+        DataError: shapes that do not fit, no rows, labels out of range, or logits that are not finite.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = _finite(logits)
+    labels = np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        raise DataError(
+            f"Logits of shape {logits.shape} came with labels of shape {labels.shape}.",
+            expected="logits [N, C] and labels [N], with N at least 1",
+            remedy="Give one label per row of logits.",
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise DataError(
+            f"The labels are of type {labels.dtype} and run from {labels.min()} to {labels.max()}.",
+            expected=f"whole numbers from 0 to {logits.shape[1] - 1}",
+            remedy="Give each label as the position of its class.",
+        )
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(_log_probabilities(logits, float(np.exp(log_temperature)))[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def _log_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise DataError(
+            f"The temperature is {temperature}.",
+            expected="a positive number (1 leaves the probabilities as they are)",
+            remedy="Fit it again with fit_temperature.",
+        )
+    scaled = (logits - logits.max(axis=-1, keepdims=True)) / temperature
+    return scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    logits = np.asarray(logits, dtype=np.float64)
+    if not np.isfinite(logits).all():
+        raise DataError(
+            "Some logits are infinite or not a number.",
+            expected="finite logits",
+            remedy="Look for a training run that diverged.",
+        )
+    return logits
