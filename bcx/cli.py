@@ -1,0 +1,75 @@
+"""The command line: each command translates what a person asks into one call, and the answer into text.
+
+```
+bcx predict scans/ --out results.csv      what the network makes of a folder
+bcx serve                                 the page, on this machine
+bcx info                                  versions, models, threads
+bcx data check FOLDER                     what a folder of training images holds
+bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
+bcx examples examples/                    draw the simulated example scans
+```
+
+`bcx COMMAND --help` tells the rest. Exit status: 0 all went well, 1 something failed, 2 wrong usage.
+Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+import bcx
+from bcx.cli_info import info
+from bcx.cli_predict import predict
+from bcx.errors import BcxError, CheckpointError, ConfigError
+
+app = typer.Typer(
+    name="bcx",
+    help="A breast ultrasound classifier that shows where it looked. For research and teaching, never for diagnosis.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(predict)
+app.command()(info)
+
+
+# The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(context: typer.Context) -> None:
+    """Open the page on this machine: the same as `python demo.py`, with the same options."""
+    from bcx.app.server import main as serve_page
+
+    serve_page(context.args)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bcx {bcx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options that stand before a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with `arguments` (default: those of the process) and exit with its status."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except BcxError as error:
+        typer.echo(f"bcx: {error}", err=True)
+        # A setting or a model that does not exist is a wrong request; anything else went wrong on the way.
+        sys.exit(2 if isinstance(error, (ConfigError, CheckpointError)) else 1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`bcx predict ... | head`). Python would complain once more
+        # while closing standard output, so that is pointed elsewhere first (Python docs, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

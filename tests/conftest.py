@@ -1,0 +1,48 @@
+"""What many tests share: one thread for torch, a tiny untrained checkpoint, folders of simulated scans."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch: several test processes run side by side, and more threads than cores slow all of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with a small network and random weights (seed 0): quick, and answers differ."""
+    import torch
+
+    from bcx.checkpoint import save_checkpoint
+    from bcx.model import build_network
+    from bcx.preprocess import Preprocess
+    from bcx.tasks import get_task
+
+    task = get_task("breast-ultrasound")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network("mobilenetv2_035", len(task.classes))
+    return save_checkpoint(
+        tmp_path_factory.mktemp("checkpoints") / "tiny", network, task=task, preprocess=Preprocess(size=96)
+    )
+
+
+@pytest.fixture(scope="session")
+def busi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated scans in BUSI's published layout, masks included. Read only: copy what you change."""
+    from bcx.simulate import write_busi_folder
+
+    return write_busi_folder(tmp_path_factory.mktemp("simulated") / "busi", per_class=4)
