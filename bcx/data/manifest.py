@@ -1,54 +1,155 @@
-"""Tables of files: the published BUSI manifest, and CSV manifests that users write.
+"""CSV manifests that users write: `file,label[,group,mask,fold,split]`, a row for each scan.
 
->>> rows = busi_rows()
->>> len(rows), rows[0].file, rows[0].label, rows[0].split
-(780, 'benign/benign (1).png', 'benign', 'dev')
+file,label,group,mask
+images/a1.png,benign,anna,masks/a1.png
+images/a2.png,benign,anna,
+images/b1.png,malignant,berta,masks/b1-left.png|masks/b1-right.png
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+import difflib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from bcx.data.busbra import parse_fold
+from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
+from bcx.data.records import Record
+from bcx.errors import DataError
+from bcx.tasks import Task
+
+COLUMNS = ("file", "label", "group", "mask", "fold", "split")
+LAYOUT = "a CSV table with the columns file, label and, as you like, group, mask, fold, split"
 
 
-@dataclass(frozen=True)
-class BusiRow:
-    """One row of the published BUSI manifest.
+def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -> Reading:
+    """Read a CSV manifest.
 
-    `file` is the path below the folder; `fold` is None outside `dev`; `dhash` (64 bits) and `sha256` are those of the
-    published file, `width` and `height` too, in pixels.
+    `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
+    backward slashes. They must stay inside it: keys are made of them, go into results, and must be free of this
+    machine's folders. `group` is the patient or lesion; without it each scan is its own group. `fold` is given
+    for all rows or for none. With a column `split`, the rows of that split are read ("all": every row). Other columns
+    are passed over, but not one that looks like a slip of the pen for one of these.
+
+    Args:
+        table: the CSV file, UTF-8.
+        task: must know the labels (any case).
+        source: first part of keys and groups.
+        split: looked for in the column `split`, where there is one.
     """
+    from bcx.images import sniff_file
 
-    file: str
-    label: str
-    split: str
-    fold: int | None
-    group: str
-    width: int
-    height: int
-    dhash: int
-    sha256: str
-    note: str
-
-
-@cache
-def busi_rows() -> tuple[BusiRow, ...]:
-    """The 780 rows of the published manifest that travels with the package."""
-    text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
-    return tuple(
-        BusiRow(
-            file=row["file"],
-            label=row["label"],
-            split=row["split"],
-            fold=int(row["fold"]) if row["fold"] else None,
-            group=row["group"],
-            width=int(row["width"]),
-            height=int(row["height"]),
-            dhash=int(row["dhash"], 16),
-            sha256=row["sha256"],
-            note=row["note"],
+    if not table.is_file():
+        raise DataError(f"There is no manifest '{table}'.", expected=LAYOUT, remedy="Check the path.")
+    rows, has = _rows(table, split)
+    problems: list[DataError] = []
+    records: list[Record] = []
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        where = f"Line {line} of '{table.name}'"
+        try:
+            path = _inside(row["file"], where)
+            if path in seen:
+                raise DataError(
+                    f"{where} names '{path}' again (first in line {seen[path]}).",
+                    expected="one row per file",
+                    remedy="Remove one of the two rows.",
+                )
+            seen[path] = line
+            label = match_label(row["label"], task, where)
+            fold = parse_fold(row.get("fold", ""), where)
+            masks = tuple(
+                table.parent / _inside(mask, where) for mask in row.get("mask", "").split("|") if mask.strip()
+            )
+            absent = [name for name in (table.parent / path, *masks) if not name.is_file()]
+            if absent:
+                raise DataError(
+                    f"{where} names '{absent[0].relative_to(table.parent).as_posix()}', which is not there.",
+                    expected="files relative to the folder of the manifest",
+                    remedy="Correct the path, or remove the row.",
+                )
+        except DataError as error:
+            problems.append(error)
+            continue
+        kind = sniff_file(table.parent / path)
+        if kind is None or kind == "svg":
+            problems.append(broken_picture(path))
+            continue
+        group = row.get("group", "").strip() or path
+        records.append(Record(table.parent / path, f"{source}/{path}", label, f"{source}:{group}", source, masks, fold))
+    if not rows:
+        problems.append(DataError(f"'{table.name}' has no rows.", expected=LAYOUT, remedy="Add a row for each scan."))
+    outside = [record.key for record in records if record.fold is None]
+    if 0 < len(outside) < len(records):
+        problems.append(
+            DataError(
+                f"{len(outside)} of {len(records)} rows of '{table.name}' have no fold; the first is '{outside[0]}'.",
+                expected="a fold in every row, or in none",
+                remedy="Complete the column, or leave it out to have folds made.",
+            )
         )
-        for row in csv.DictReader(text.splitlines())
-    )
+    notes = [] if "group" in has else ["There is no column 'group': each scan counts as its own patient."]
+    return Reading(sorted(records, key=lambda r: r.key), problems + fold_problems(records), notes)
+
+
+def _rows(table: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
+    """Rows of the split with their line numbers, and the columns that are there."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.reader(handle, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"'{table.name}' cannot be read as a table ({error}).", expected=LAYOUT, remedy="Save it as CSV in UTF-8."
+        ) from error
+    absent = [name for name in ("file", "label") if name not in header]
+    if absent:
+        raise DataError(
+            f"'{table.name}' has no column {some(absent)}; its first line is '{','.join(header)[:80]}'.",
+            expected=LAYOUT,
+            remedy="Name the columns in the first line, with commas between them.",
+        )
+    twice = sorted({name for name in header if name in COLUMNS and header.count(name) > 1})
+    # A group column by another spelling would be passed over, and one patient would end up on both sides of a split.
+    slips = [name for name in header if name not in COLUMNS and difflib.get_close_matches(name, COLUMNS, 1, 0.85)]
+    if twice or slips:
+        raise DataError(
+            f"'{table.name}' has the column {some(twice)} twice."
+            if twice
+            else f"'{table.name}' has a column {some(slips)}.",
+            expected=LAYOUT,
+            remedy="Rename or remove the column.",
+        )
+    wrong = [line for line, row in cells if len(row) != len(header)]
+    if wrong:
+        raise DataError(
+            f"Line {wrong[0]} of '{table.name}' does not have {len(header)} cells as the first line has.",
+            expected=LAYOUT,
+            remedy="Put names that hold a comma in double quotes.",
+        )
+    rows = [(line, dict(zip(header, row, strict=True))) for line, row in cells]
+    if "split" in header and split != "all":
+        kept = [(line, row) for line, row in rows if row["split"].strip() == split]
+        if rows and not kept:
+            there = sorted({row["split"].strip() for _, row in rows})
+            raise DataError(
+                f"'{table.name}' has no row with the split '{split}'.",
+                expected=f"one of {some(there, 8)}",
+                remedy="Ask for another split ('all' takes every row), or remove the column.",
+            )
+        rows = kept
+    return rows, set(header)
+
+
+def _inside(text: str, where: str) -> str:
+    """A relative path with forward slashes that stays inside the manifest's folder."""
+    plain = text.strip().replace("\\", "/")
+    path = PurePosixPath(plain)
+    if not plain or path.is_absolute() or PureWindowsPath(plain).drive or ".." in path.parts:
+        raise DataError(
+            f"{where} names the file '{text}'." if plain else f"{where} names no file.",
+            expected="a path relative to the folder of the manifest that stays inside it",
+            remedy="Put the manifest into a folder that holds all the files.",
+        )
+    return path.as_posix()

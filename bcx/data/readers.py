@@ -1,83 +1,72 @@
-"""Folders of scans become records.
+"""Folders and manifests of scans become records.
 
 records = read_source("busi", Path("Dataset_BUSI_with_GT"), task=get_task("breast-ultrasound"))
+records += read_source("mine", Path("my-scans"), task=get_task("breast-ultrasound"))
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from bcx.data.manifest import busi_rows
-from bcx.data.records import Record
+from bcx.data import busbra, busi, folders, manifest
+from bcx.data.reading import Reading
+from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.tasks import Task
 
-BUSI_SPLITS = ("dev", "test", "conflict", "all")
+__all__ = ["KINDS", "detect_kind", "load_mask", "read_source", "survey"]
+
+KINDS = ("busi", "busbra", "folder", "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
-    """Read one source of labelled scans."""
-    if kind_or_name == "busi":
-        return read_busi(root, task=task, split=split)
-    if kind_or_name == "busbra":
-        return read_busbra(root, task=task)
-    raise DataError(f"Unknown source '{kind_or_name}'.", expected="busi or busbra", remedy="Use one of these.")
+    """Read one source of labelled scans.
+
+    Args:
+        kind_or_name: one of `KINDS`, or a name of your own, which becomes `Record.source` while the kind is told
+            from what is there (`detect_kind`).
+        root: the source's folder, or its CSV manifest.
+        task: its classes are the labels.
+        split: for BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values.
+
+    Returns:
+        Records in the order of their keys (BUSI and BUS-BRA: in published order).
+
+    Raises:
+        DataError: what is wrong first, and how many more problems there are; `survey` returns them all.
+    """
+    return survey(kind_or_name, root, task=task, split=split).checked(root)
 
 
-def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi") -> list[Record]:
-    """Read BUSI by its published manifest."""
-    wanted = [row for row in busi_rows() if split in (row.split, "all")]
-    missing = [row.file for row in wanted if not (root / row.file).is_file()]
-    if missing:
+def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> Reading:
+    """Like `read_source`, but problems that leave something to read are collected instead of raised."""
+    root = Path(root)
+    kind = detect_kind(kind_or_name, root)
+    if kind == "busi":
+        return busi.read_busi(root, task=task, split=split, source=kind_or_name)
+    if kind == "manifest":
+        return manifest.read_manifest(root, task=task, source=kind_or_name, split=split)
+    if split not in ("dev", "all"):
         raise DataError(
-            f"{len(missing)} of the {len(wanted)} '{split}' files of BUSI are missing; the first is '{missing[0]}'.",
-            expected="the published folders benign, malignant and normal",
-            remedy="Point to the folder that holds them.",
+            f"'{root}' has no split called '{split}'.",
+            expected="'dev' or 'all', which mean every scan here",
+            remedy="Only BUSI and manifests with a column 'split' have splits.",
         )
-    return [
-        Record(
-            root / row.file,
-            f"{source}/{row.file}",
-            row.label,
-            f"{source}:{row.group}",
-            source,
-            find_masks(root / row.file),
-            row.fold,
-        )
-        for row in wanted
-    ]
+    if kind == "busbra":
+        return busbra.read_busbra(root, task=task, source=kind_or_name)
+    return folders.read_folder(root, task=task, source=kind_or_name)
 
 
-def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> list[Record]:
-    """Read BUS-BRA by its bus_data.csv."""
-    records = []
-    with open(root / "bus_data.csv", newline="", encoding="utf-8-sig") as handle:
-        for row in csv.DictReader(handle):
-            name = row["ID"]
-            file = next(f for f in (root / "Images" / f"{name}{end}" for end in (".png", ".jpg")) if f.is_file())
-            mask = root / "Masks" / f"{name.replace('bus', 'mask', 1)}.png"
-            fold = row.get("fold")
-            records.append(
-                Record(
-                    file,
-                    f"{source}/Images/{file.name}",
-                    row["Pathology"].lower(),
-                    f"{source}:{row['Case']}",
-                    source,
-                    (mask,) if mask.is_file() else (),
-                    int(fold) if fold else None,
-                )
-            )
-    return records
+def detect_kind(kind_or_name: str, root: Path) -> str:
+    """Tell what lies at `root`: one of `KINDS`.
 
-
-def find_masks(file: Path) -> tuple[Path, ...]:
-    """The masks beside a scan: `x_mask.png`, `x_mask_1.png` ... for `x.png`."""
-    first = file.with_name(f"{file.stem}_mask.png")
-    masks = [first] if first.is_file() else []
-    number = 1
-    while (more := file.with_name(f"{file.stem}_mask_{number}.png")).is_file():
-        masks.append(more)
-        number += 1
-    return tuple(masks)
+    A name in `KINDS` is believed. Otherwise a file is a manifest, a folder with `bus_data.csv` is BUS-BRA, one with
+    at least half of BUSI's published `dev` names is BUSI, and any other is a plain class folder.
+    """
+    if kind_or_name in KINDS:
+        return kind_or_name
+    if root.is_file() or root.suffix.lower() == ".csv":
+        return "manifest"
+    if (root / busbra.TABLE).is_file():
+        return "busbra"
+    return "busi" if busi.looks_like_busi(root) else "folder"

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -110,11 +111,20 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
 
 
 def check_split(a: Iterable[Record], b: Iterable[Record]) -> None:
-    """Make sure that no group (and so no file) is on both sides.
+    """Make sure that no group is on both sides, and no file either (two sources may share a folder).
 
     Raises:
         SplitError: names the first group and one file of each side.
     """
+    a, b = list(a), list(b)
+    files = {os.path.realpath(record.file): record.key for record in a}
+    for record in b:
+        if (other := files.get(os.path.realpath(record.file))) is not None:
+            raise SplitError(
+                f"The same file is on both sides of a split: '{other}' and '{record.key}'.",
+                expected="each file on one side only",
+                remedy="Name each folder once among the sources.",
+            )
     first = {record.group: record.key for record in reversed(_in_order(a))}
     second = {record.group: record.key for record in reversed(_in_order(b))}
     both = sorted(first.keys() & second.keys())

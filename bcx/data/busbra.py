@@ -1,0 +1,121 @@
+"""BUS-BRA (Gomez-Flores et al., Medical Physics 2024) by its `bus_data.csv`.
+
+reading = read_busbra(Path("BUSBRA"), task=get_task("breast-ultrasound"))
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from bcx.data.reading import Reading, broken_picture, existing_folder, fold_problems, look_into, match_label, some
+from bcx.data.records import Record
+from bcx.errors import DataError
+from bcx.tasks import Task
+
+LAYOUT = "a folder with 'bus_data.csv', 'Images' and 'Masks'"
+TABLE = "bus_data.csv"
+
+
+def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
+    """Read BUS-BRA: `Images/bus_0001-l.png`, `Masks/mask_0001-l.png` (or other endings) and `bus_data.csv`.
+
+    `Case`, the patient, is the group. A column `fold`, where there is one, gives the folds; a row with an empty fold
+    stays outside. Without it `fold` is None throughout, for `bcx.data.splits.assign_folds` to fill in by patients.
+
+    Args:
+        root: the folder that holds the table.
+        task: must know the values of `Pathology`: benign and malignant.
+        source: first part of keys and groups.
+    """
+    table = existing_folder(root, LAYOUT) / TABLE
+    if not table.is_file() or not (root / "Images").is_dir():
+        raise DataError(
+            f"'{root}' has no '{'Images' if table.is_file() else TABLE}'.",
+            expected=LAYOUT,
+            remedy="Point to the unpacked folder of BUS-BRA.",
+        )
+    rows = _rows(table)
+    names = [row["ID"].strip() for row in rows]
+    images = look_into(root / "Images", trusted=names)
+    masks = look_into(root / "Masks", trusted=[_mask_name(n) for n in names]) if (root / "Masks").is_dir() else None
+    by_name = {file.stem: file for file in images.scans}
+    mask_by_name = {file.stem: file for file in masks.scans} if masks else {}
+    problems: list[DataError] = [broken_picture(f"Images/{file.name}") for file in images.broken]
+    problems += [broken_picture(f"Masks/{file.name}") for file in masks.broken] if masks else []
+    records: list[Record] = []
+    missing: list[str] = []
+    for name, row in zip(names, rows, strict=True):
+        file, mask = by_name.pop(name, None), mask_by_name.get(_mask_name(name))
+        if file is None:
+            missing.append(name)
+            continue
+        try:
+            label = match_label(row["Pathology"], task, f"'{name}' in {TABLE}")
+            fold = parse_fold(row.get("fold") or "", f"'{name}' in {TABLE}")
+        except DataError as error:
+            problems.append(error)
+            continue
+        key, group = f"{source}/Images/{file.name}", f"{source}:{row['Case'].strip()}"
+        records.append(Record(file, key, label, group, source, (mask,) if mask else (), fold))
+    twice = sorted({name for name in missing if names.count(name) > 1})
+    missing = [name for name in missing if name not in twice]
+    if twice:
+        problems.append(
+            DataError(
+                f"{TABLE} has more than one row for {some(twice)}.", expected="one row per ID", remedy="Keep one."
+            )
+        )
+    if missing:
+        problems.append(
+            DataError(
+                f"{len(missing)} of the {len(rows)} pictures in {TABLE} are missing from '{root / 'Images'}'; "
+                f"the first is '{missing[0]}'.",
+                expected=LAYOUT,
+                remedy="Unpack the download again, or remove their rows.",
+            )
+        )
+    if by_name:
+        problems.append(
+            DataError(
+                f"{len(by_name)} pictures in 'Images' have no row in {TABLE}: {some(sorted(by_name))}.",
+                expected="one row per picture",
+                remedy="Remove them, or use the table that belongs to them.",
+            )
+        )
+    return Reading(records, problems + fold_problems(records))
+
+
+def parse_fold(text: str, where: str) -> int | None:
+    """A fold number, or None where the cell is empty.
+
+    Raises:
+        DataError: neither.
+    """
+    if not text.strip():
+        return None
+    if not (text.strip().isascii() and text.strip().isdigit()):
+        raise DataError(
+            f"{where} has the fold '{text}'.",
+            expected="a whole number from 0 on, or nothing",
+            remedy="Correct the cell.",
+        )
+    return int(text)
+
+
+def _mask_name(name: str) -> str:
+    return "mask_" + name.removeprefix("bus_")
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle, restval="")
+        rows = list(reader)
+    absent = [name for name in ("ID", "Case", "Pathology") if name not in (reader.fieldnames or [])]
+    if absent or not rows:
+        raise DataError(
+            f"'{table}' has no {'column ' + some(absent) if absent else 'rows'}.",
+            expected="the columns ID, Case and Pathology, a row for each picture",
+            remedy="Use the table as it was published.",
+        )
+    return rows

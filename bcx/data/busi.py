@@ -1,0 +1,253 @@
+"""BUSI (Al-Dhabyani et al., Data in Brief 2020) by its published manifest, and whether files are what it says.
+
+>>> rows = busi_rows()
+>>> len(rows), rows[0].file, rows[0].label, rows[0].split
+(780, 'benign/benign (1).png', 'benign', 'dev')
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from bcx.data.reading import Folder, Reading, broken_picture, class_folders, existing_folder, look_into, some
+from bcx.data.records import Record
+from bcx.errors import BcxError, DataError
+from bcx.tasks import Task
+
+LAYOUT = "the folders benign, malignant and normal with files such as 'benign/benign (1).png'"
+SPLITS = ("dev", "test", "conflict", "all")
+
+# How many of the 64 bits of `dhash` may differ between a file and its row.
+#
+# Measured on the 672 scans of `dev` and `conflict`, as greyscale copies of at most 512 pixels: 646 agree in every bit
+# and 26 differ in one. Copies of these copies, treated worse: at most 4 bits at 256 x 256 or at 224 x 224 without
+# smoothing, at most 7 at 128 x 128 and JPEG quality 50, at most 8 (one scan; the others 6) at JPEG quality 30.
+# A wrong picture: among the 780 rows, no two of different groups are closer than 8 bits, and of 522,994 pairs
+# of a file and a row of another group 14 are closer than 10; a random pair differs in about 32.
+# So 7 lets every decent copy pass and no scan of another group. Scans of one group may well be taken for each other:
+# they are near-duplicates, with the same label and in the same fold.
+TOLERANCE = 7
+
+
+@dataclass(frozen=True)
+class BusiRow:
+    """One row of the published manifest.
+
+    `file` is the path below the folder; `fold` is None outside `dev`; `width` and `height` in pixels, `dhash` (64
+    bits) and `sha256` are those of the published file.
+    """
+
+    file: str
+    label: str
+    split: str
+    fold: int | None
+    group: str
+    width: int
+    height: int
+    dhash: int
+    sha256: str
+    note: str
+
+
+@cache
+def busi_rows() -> tuple[BusiRow, ...]:
+    """The 780 rows of the published manifest, which travels with the package."""
+    text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
+    return tuple(
+        BusiRow(
+            file=row["file"],
+            label=row["label"],
+            split=row["split"],
+            fold=int(row["fold"]) if row["fold"] else None,
+            group=row["group"],
+            width=int(row["width"]),
+            height=int(row["height"]),
+            dhash=int(row["dhash"], 16),
+            sha256=row["sha256"],
+            note=row["note"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def looks_like_busi(root: Path) -> bool:
+    """True where at least half of the published `dev` names are there (a small imitation is a plain folder)."""
+    names = [row.file for row in busi_rows() if row.split == "dev"]
+    return root.is_dir() and 2 * sum((root / name).is_file() for name in names) >= len(names)
+
+
+def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi") -> Reading:
+    """Read BUSI in the layout of Kaggle.
+
+    The manifest decides: which files belong to the split, their labels, groups and folds. Class folders may be written
+    in any case and copies may have another ending (`benign (1).jpg`); `key` always has the published name. Masks
+    (`... (1)_mask.png`, `_mask_1.png` ...) are those that are there. Contents are not looked at: `verify_manifest`.
+
+    Args:
+        root: the folder that holds the class folders.
+        task: must know the labels normal, benign and malignant.
+        split: `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or
+            `all`; files of the other splits may be there or not.
+        source: first part of keys and groups.
+    """
+    if split not in SPLITS:
+        raise DataError(
+            f"BUSI has no split called '{split}'.", expected=f"one of {', '.join(SPLITS)}", remedy="Use one of these."
+        )
+    wanted = [row for row in busi_rows() if split in (row.split, "all")]
+    unknown = sorted({row.label for row in wanted} - set(task.classes))
+    if unknown:
+        raise DataError(
+            f"BUSI has the labels {some(unknown)}, which the task '{task.name}' does not know.",
+            expected=f"labels among {', '.join(task.classes)}",
+            remedy="Use the task breast-ultrasound.",
+        )
+    existing_folder(root, LAYOUT)
+    names = {row.file.rsplit(".", 1)[0]: row for row in busi_rows()}
+    there: dict[str, tuple[Path, Folder]] = {}
+    problems: list[DataError] = []
+    for label, folders in class_folders(root, task).items():
+        for folder in folders:
+            inside = look_into(folder, trusted=[name.split("/", 1)[1] for name in names])
+            problems += [broken_picture(f"{folder.name}/{file.name}") for file in inside.broken]
+            problems += _foreign(folder, label, inside, names)
+            for file in inside.scans:
+                there.setdefault(f"{label}/{file.stem}", (file, inside))
+    missing = [row.file for row in wanted if row.file.rsplit(".", 1)[0] not in there]
+    if missing:
+        problems.insert(0, _missing(root, missing, len(wanted), split, task))
+    records = []
+    for row in wanted:
+        if (found := there.get(row.file.rsplit(".", 1)[0])) is not None:
+            file, inside = found
+            masks = inside.masks.get(file.stem, ())
+            records.append(
+                Record(file, f"{source}/{row.file}", row.label, f"{source}:{row.group}", source, masks, row.fold)
+            )
+    return Reading(records, problems, _present(there))
+
+
+def _foreign(folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> list[DataError]:
+    """Pictures and masks whose names the manifest does not hold."""
+    foreign = [f"{folder.name}/{file.name}" for file in inside.scans if f"{label}/{file.stem}" not in names]
+    twice = sorted({file.stem for file in inside.scans if sum(f.stem == file.stem for f in inside.scans) > 1})
+    masks = [m for stem, found in inside.masks.items() if f"{label}/{stem}" not in names for m in found]
+    foreign += [f"{folder.name}/{mask.name}" for mask in masks]
+    problems = []
+    if foreign:
+        problems.append(
+            DataError(
+                f"{len(foreign)} files in '{folder.name}' are not in the published manifest of BUSI: {some(foreign)}.",
+                expected="the published files only",
+                remedy="Remove them, or read the folder as a plain one (--data folder=...).",
+            )
+        )
+    if twice:
+        problems.append(
+            DataError(
+                f"'{folder.name}' holds two pictures of the name {some(twice)}.",
+                expected="one file for each name",
+                remedy="Remove one of the two.",
+            )
+        )
+    return problems
+
+
+def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task) -> DataError:
+    remedy = "Point to the folder that holds them, or download BUSI again."
+    for inner in [f for f in root.iterdir() if f.is_dir()]:
+        if any(class_folders(inner, task).values()):
+            remedy = f"Point to '{inner}' instead: it holds the class folders."
+    if split in ("test", "all"):
+        remedy += " The split 'dev' needs fewer files."
+    return DataError(
+        f"{len(missing)} of the {wanted} files of BUSI's split '{split}' are missing from '{root}'; "
+        f"the first is '{missing[0]}'.",
+        expected=LAYOUT,
+        remedy=remedy,
+    )
+
+
+def _present(there: dict[str, tuple[Path, Folder]]) -> list[str]:
+    counts = {
+        split: [row.file.rsplit(".", 1)[0] in there for row in busi_rows() if row.split == split]
+        for split in SPLITS[:-1]
+    }
+    return ["Published files there: " + ", ".join(f"{sum(c)} of {len(c)} of '{s}'" for s, c in counts.items()) + "."]
+
+
+def dhash(pixels: np.ndarray) -> int:
+    """Difference hash: the picture as 9 x 8 mean values, one bit for each that is brighter than its left neighbour.
+
+    The published column `dhash` was made this way (N. Krawetz, "Kind of like that", 2013; averages over areas, as in
+    OpenCV's INTER_AREA, rounded to whole grey levels), and so copies in other sizes and formats keep most bits.
+
+    Args:
+        pixels: uint8 `[H, W]` or `[H, W, 3]`.
+
+    Returns:
+        64 bits, rows first, the first comparison in the highest bit.
+    """
+    import cv2
+
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
+
+
+def row_problem(record: Record, found: int) -> DataError | None:
+    """What is wrong when a file has the hash `found`: None where it is near enough to that of its row."""
+    rows = {row.file: row for row in busi_rows()}
+    name = record.key.split("/", 1)[1]
+    if name not in rows:
+        return DataError(
+            f"'{name}' is not in the published manifest of BUSI.",
+            expected="the published files only",
+            remedy="Remove it, or read the folder as a plain one (--data folder=...).",
+        )
+    distance = (found ^ rows[name].dhash).bit_count()
+    if distance <= TOLERANCE:
+        return None
+    nearest = min(rows.values(), key=lambda row: (found ^ row.dhash).bit_count())
+    near = (found ^ nearest.dhash).bit_count()
+    hint = f"; it looks like '{nearest.file}'" if near <= TOLERANCE else ""
+    return DataError(
+        f"'{name}' is not the picture that BUSI published under this name ({distance} of 64 bits of its dhash "
+        f"differ){hint}.",
+        expected=f"at most {TOLERANCE} different bits, as in a copy in another size or format",
+        remedy="Put the published file back, or read the folder as a plain one (--data folder=...).",
+    )
+
+
+def verify_manifest(records: Iterable[Record], root: Path) -> None:
+    """Look at the files of BUSI records and make sure that each shows what the manifest says (about 4 ms a file).
+
+    Args:
+        records: as read by `read_busi`; their keys hold the published names.
+        root: their folder, for the error text.
+
+    Raises:
+        DataError: the first file that is another picture or cannot be read, and how many more there are.
+    """
+    chosen = list(records)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+        found = [problem for problem in pool.map(_file_problem, chosen) if problem is not None]
+    Reading(chosen, found).checked(root)
+
+
+def _file_problem(record: Record) -> DataError | None:
+    from bcx.images import Scan
+
+    try:
+        return row_problem(record, dhash(Scan.open(record.file).pixels))
+    except BcxError as error:
+        return DataError(f"'{record.key}': {error.found}", expected=error.expected, remedy=error.remedy)

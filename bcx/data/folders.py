@@ -1,0 +1,110 @@
+"""Any folder with one subfolder per class.
+
+reading = read_folder(Path("scans"), task=get_task("breast-ultrasound"), source="mine")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bcx.data.reading import (
+    Reading,
+    broken_picture,
+    class_folders,
+    existing_folder,
+    look_into,
+    some,
+    subfolders,
+)
+from bcx.data.records import Record
+from bcx.errors import DataError
+from bcx.tasks import Task
+
+LAYOUT = "one subfolder per class, called {classes}, with pictures in it"
+
+
+def read_folder(root: Path, *, task: Task, source: str) -> Reading:
+    """Read `root/<class>/*`.
+
+    Folder names match the task's classes in any case; a class without a folder is simply not there. Pictures are told
+    by their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
+    Every scan is its own group, since nothing says which belong together: use a CSV manifest where you know.
+
+    Args:
+        root: the folder that holds the class folders.
+        task: its classes are looked for.
+        source: first part of keys and groups.
+    """
+    layout = LAYOUT.format(classes=", ".join(task.classes))
+    existing_folder(root, layout)
+    folders = class_folders(root, task)
+    known = [folder for found in folders.values() for folder in found]
+    if not known:
+        inner = [f.name for f in subfolders(root) if any(class_folders(f, task).values())]
+        here = some([f.name for f in subfolders(root)]) or "no subfolder"
+        raise DataError(
+            f"'{root}' holds {here}, none called like a class.",
+            expected=layout,
+            remedy=f"Point to '{root / inner[0]}' instead." if inner else "Check the path, or use a CSV manifest.",
+        )
+    records: list[Record] = []
+    problems: list[DataError] = []
+    notes: list[str] = []
+    for folder in subfolders(root):
+        if folder not in known and look_into(folder).scans:
+            problems.append(
+                DataError(
+                    f"'{folder.name}' holds pictures, but the task '{task.name}' knows no such label.",
+                    expected=layout,
+                    remedy="Rename the folder, or move it elsewhere.",
+                )
+            )
+    for label, found in folders.items():
+        for folder in found:
+            inside = look_into(folder)
+            where = folder.name
+            problems += [broken_picture(f"{where}/{file.name}") for file in inside.broken]
+            if not inside.scans:
+                problems.append(
+                    DataError(
+                        f"The class folder '{where}' holds no picture.",
+                        expected=layout,
+                        remedy="Add scans, or remove the empty folder.",
+                    )
+                )
+            if inside.strays:
+                notes.append(f"Passed over in '{where}', since they are no pictures: {some(_names(inside.strays))}.")
+            problems += _deeper(folder)
+            stems = {file.stem for file in inside.scans}
+            problems += [
+                DataError(
+                    f"The mask '{where}/{masks[0].name}' has no scan beside it.",
+                    expected=f"a picture called '{stem}'",
+                    remedy="Add the scan, or remove the mask.",
+                )
+                for stem, masks in inside.masks.items()
+                if stem not in stems
+            ]
+            for file in inside.scans:
+                path = f"{where}/{file.name}"
+                masks = inside.masks.get(file.stem, ())
+                records.append(Record(file, f"{source}/{path}", label, f"{source}:{path}", source, masks))
+    notes.append("Nothing says which scans belong to one patient: each counts as its own group.")
+    return Reading(sorted(records, key=lambda record: record.key), problems, notes)
+
+
+def _deeper(folder: Path) -> list[DataError]:
+    """Pictures below a class folder: masks, patients or strays? Nobody can tell, so nothing is guessed."""
+    return [
+        DataError(
+            f"The subfolder '{folder.name}/{inner.name}' holds pictures, which are not read.",
+            expected="pictures directly inside the class folder",
+            remedy="Move them up; if subfolders are patients, write a CSV manifest with a group column.",
+        )
+        for inner in subfolders(folder)
+        if (look := look_into(inner)).scans or look.masks
+    ]
+
+
+def _names(files: tuple[Path, ...]) -> list[str]:
+    return [file.name for file in files]

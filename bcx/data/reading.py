@@ -1,0 +1,179 @@
+"""What a reader found: records, and everything that is wrong with the source.
+
+>>> reading = Reading([], [DataError("No 'benign'.", expected="it", remedy="Add it.")])
+>>> reading.checked("scans")
+Traceback (most recent call last):
+...
+bcx.errors.DataError: No 'benign'. Expected: it. Add it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bcx.data.records import Record
+from bcx.errors import DataError, SplitError
+from bcx.tasks import Task
+
+# Names that promise a picture. A file with such a name whose bytes are no picture is a problem, not a stray file.
+_PICTURE_NAMES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
+_MASK_NAME = re.compile(r"^(?P<scan>.+)_mask(?:_(?P<number>\d+))?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Records of one source with all problems found on the way; `notes` are worth knowing but nothing is wrong."""
+
+    records: list[Record]
+    problems: list[DataError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def checked(self, root: str | Path) -> list[Record]:
+        """The records, or the first problem as an error that says how many more there are."""
+        if not self.problems:
+            return self.records
+        first = self.problems[0]
+        if len(self.problems) == 1:
+            raise first
+        raise type(first)(
+            first.found,
+            expected=first.expected,
+            remedy=f"{first.remedy} There are {len(self.problems) - 1} more problems: 'bcx data check \"{root}\"' "
+            "lists them all.",
+        )
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The pictures directly inside one folder.
+
+    Attributes:
+        scans: pictures that are no masks, in order of name.
+        masks: masks by the name of their scan without its ending, in the order of their numbers.
+        broken: files with a picture's name whose first bytes are those of no picture that bcx reads.
+        strays: other files.
+    """
+
+    scans: tuple[Path, ...]
+    masks: dict[str, tuple[Path, ...]]
+    broken: tuple[Path, ...]
+    strays: tuple[Path, ...]
+
+
+def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
+    """Sort the files of a folder (not of its subfolders) by their first bytes.
+
+    Args:
+        folder: an existing folder.
+        trusted: names without endings that need no look at their bytes, because a manifest names them.
+    """
+    known = set(trusted)
+    scans: list[Path] = []
+    masks: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+    broken: list[Path] = []
+    strays: list[Path] = []
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or not file.is_file():
+            continue
+        named_picture = file.suffix.lower() in _PICTURE_NAMES
+        mask = _MASK_NAME.match(file.stem)
+        scan_name = mask["scan"] if mask else file.stem
+        if not (named_picture and scan_name in known):
+            from bcx.images import sniff_file
+
+            kind = sniff_file(file)
+            if kind is None or kind == "svg":
+                (broken if named_picture or kind == "svg" else strays).append(file)
+                continue
+        if mask:
+            masks[scan_name].append((int(mask["number"] or 0), file))
+        else:
+            scans.append(file)
+    ordered = {name: tuple(file for _, file in sorted(found)) for name, found in masks.items()}
+    return Folder(tuple(scans), ordered, tuple(broken), tuple(strays))
+
+
+def existing_folder(root: Path, layout: str) -> Path:
+    """Return `root` where it is a folder.
+
+    Raises:
+        DataError: there is nothing, or a file.
+    """
+    if root.is_dir():
+        return root
+    raise DataError(
+        f"'{root}' is a file, not a folder." if root.exists() else f"There is no folder '{root}'.",
+        expected=layout,
+        remedy="Check the path.",
+    )
+
+
+def class_folders(root: Path, task: Task) -> dict[str, list[Path]]:
+    """Subfolders of `root` that are called like a class, in any case, by class."""
+    found: dict[str, list[Path]] = {label: [] for label in task.classes}
+    names = {label.lower(): label for label in task.classes}
+    for folder in subfolders(root):
+        if folder.name.strip().lower() in names:
+            found[names[folder.name.strip().lower()]].append(folder)
+    return found
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Visible subfolders in order of name; `__MACOSX`, which archives made on a Mac carry, is none."""
+    return sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != "__MACOSX")
+
+
+def match_label(text: str, task: Task, where: str) -> str:
+    """The class that `text` names, in any case.
+
+    Raises:
+        DataError: the task knows no such class.
+    """
+    for label in task.classes:
+        if text.strip().lower() == label.lower():
+            return label
+    raise DataError(
+        f"{where} has the label '{text}', which the task '{task.name}' does not know.",
+        expected=f"one of {', '.join(task.classes)}",
+        remedy="Correct the label, or leave this file out.",
+    )
+
+
+def broken_picture(name: str) -> DataError:
+    """The problem of a file that is called a picture and is none."""
+    return DataError(
+        f"'{name}' is called a picture, but its first bytes are those of no format that bcx reads.",
+        expected="PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM",
+        remedy="Replace or remove the file.",
+    )
+
+
+def fold_problems(records: Sequence[Record]) -> list[DataError]:
+    """One problem for each group that has scans in two folds, or in a fold and outside all."""
+    groups: dict[str, dict[int | None, str]] = defaultdict(dict)
+    for record in records:
+        groups[record.group].setdefault(record.fold, record.key)
+    problems: list[DataError] = []
+    for group, folds in sorted(groups.items()):
+        if len(folds) > 1:
+            places = ", ".join(
+                f"'{key}' in {'no fold' if fold is None else f'fold {fold}'}" for fold, key in folds.items()
+            )
+            problems.append(
+                SplitError(
+                    f"Group '{group}' is on both sides of a split: {places}.",
+                    expected="all scans of a group (patient, lesion) in the same fold",
+                    remedy="Give them the same fold, or leave the fold column out to have folds made.",
+                )
+            )
+    return problems
+
+
+def some(names: Sequence[object], limit: int = 3) -> str:
+    """The first few names in quotes, and how many there are beyond them."""
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
