@@ -106,7 +106,7 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     kinds["fold"] = np.int64
     try:
         # keep_default_na: a group may well be called "NA"
-        frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, float_precision="round_trip")
+        frame = pd.read_csv(path, dtype=kinds, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"'{path}' cannot be read as an out-of-fold table ({error}).",
