@@ -178,6 +178,13 @@ def test_one_confidence_throughout_is_one_bin():
     assert calibration_error(np.full(100, 0.7), correct) == pytest.approx(0.08)
 
 
+def test_equal_confidences_go_where_the_middle_of_their_mass_lies():
+    confidence = np.array([0.5] + [0.8] * 9)
+    correct = np.array([True] + [False] * 9)
+    # two bins: the first scan alone (gap +0.5), the nine others (gap -0.8 each); in one bin the gaps would cancel
+    assert calibration_error(confidence, correct, bins=2) == pytest.approx((0.5 + 9 * 0.8) / 10)
+
+
 @pytest.mark.parametrize(
     ("labels", "probabilities"),
     [

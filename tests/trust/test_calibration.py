@@ -89,6 +89,10 @@ def test_probabilities_are_a_shift_invariant_softmax(logits, temperature, shift)
     np.testing.assert_allclose(apply_temperature(logits + shift, temperature), found, atol=1e-7)
 
 
+def test_logits_that_no_temperature_improves_are_left_as_they_are():
+    assert fit_temperature(np.array([[1e6, 0.0], [0.0, 1e6]]), np.array([0, 1])) == 1.0
+
+
 def test_huge_logits_do_not_overflow():
     with np.errstate(all="raise", under="ignore"):
         assert apply_temperature(np.array([1e30, 0.0, -1e30])).tolist() == [1.0, 0.0, 0.0]
