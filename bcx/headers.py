@@ -1,0 +1,246 @@
+"""What the first bytes of a file say, before anything is decoded.
+
+A picture of a few kilobytes can claim 40,000 x 40,000 pixels, 10,000 frames or a directory that
+fills the memory. The functions here look at headers only: they allocate nothing that grows with
+what a file claims, and they decode nothing.
+
+>>> sniff(b"GIF89a" + bytes(20))
+'gif'
+>>> sniff(b"Dear patient, ...") is None
+True
+"""
+
+from __future__ import annotations
+
+import struct
+
+MAX_FRAMES = 100_000
+"""More frames or pages than this are not counted; no scanner writes as many into one file."""
+
+HEAD_BYTES = 1024
+"""As many first bytes as `sniff` looks at; DICOM needs 132, an SVG may open with a long comment."""
+
+MAX_JPEG_PASSES = 500
+"""Progressive JPEG draws the picture in passes (some ten); each of thousands would cost as much as a whole decoding."""
+
+_MAX_TIFF_VALUES = 1_000_000
+_TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
+_TIFF_BYTE_TYPES = (1, 2, 6, 7)  # kept as one bytes object by readers; the others become one Python number each
+_TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
+_ORIENTATION_TAG = 0x0112
+
+_OTHERS = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\x93NUMPY", "a NumPy array file"),
+    (b"\x89HDF", "an HDF5 file"),
+)
+
+
+def sniff(head: bytes) -> str | None:
+    """Name the format of a file from its first bytes, whatever the file is called.
+
+    Args:
+        head: the first bytes (at least 132 to recognise DICOM, `HEAD_BYTES` for everything).
+
+    Returns:
+        "png", "jpeg", "gif", "bmp", "tiff", "webp", "dicom", "svg", or None.
+    """
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return "tiff"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    # two letters alone would take text for a bitmap: the size of the second header must be a known one
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124):
+        return "bmp"
+    text = head[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
+        return "svg"
+    return None
+
+
+def guess(head: bytes) -> str:
+    """Say in words what a file that `sniff` does not know may be.
+
+    >>> guess(b"%PDF-1.7")
+    'a PDF document'
+    """
+    for magic, words in _OTHERS:
+        if head.startswith(magic):
+            return words
+    if head[4:8] == b"ftyp":
+        return "a HEIC photograph" if head[8:11] in (b"hei", b"hev", b"mif", b"msf") else "a video or an AVIF picture"
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if text and all(byte >= 32 or byte in b"\t\r\n\f" for byte in text):
+        return "text"
+    return "something else"
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a WebP file claims; its decoder allocates them on opening.
+
+    Raises:
+        ValueError: no known WebP chunk at the start.
+    """
+    kind = data[12:16]
+    if len(data) < 30:
+        raise ValueError("the WebP header is cut short")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    raise ValueError("no WebP picture chunk")
+
+
+def gif_frames(data: bytes) -> tuple[int, int, int]:
+    """Count a GIF's frames by stepping over its blocks.
+
+    Returns:
+        (frames, width, height): width and height include the first frame where it exceeds the
+        canvas. At most `MAX_FRAMES` + 1 frames are counted, and no more than the file holds whole.
+
+    Raises:
+        ValueError: the file ends before its first frame does.
+    """
+    width, height = struct.unpack_from("<HH", data, 6) if len(data) >= 13 else (0, 0)
+    frames = 0
+    position = 13
+    try:
+        if data[10] & 0x80:
+            position += 3 << (data[10] & 7) + 1
+        while frames <= MAX_FRAMES:
+            block = data[position]
+            if block == 0x21:  # extension: a label, then sub-blocks
+                position += 2
+            elif block == 0x2C:  # a frame
+                if frames == 0:
+                    left, top, across, down = struct.unpack_from("<HHHH", data, position + 1)
+                    width, height = max(width, left + across), max(height, top + down)
+                flags = data[position + 9]
+                position += 11 + ((3 << (flags & 7) + 1) if flags & 0x80 else 0)
+            else:  # trailer, or bytes that belong to nothing
+                break
+            while length := data[position]:
+                position += 1 + length
+            position += 1
+            frames += block == 0x2C
+    except (IndexError, struct.error):
+        pass  # the file ends early; what counts is whether a first frame is there
+    if not frames:
+        raise ValueError("the file ends before its first frame is complete")
+    return frames, width, height
+
+
+def tiff_pages(data: bytes) -> int:
+    """Count a TIFF's pages by following their directories, and check the first of them.
+
+    Returns:
+        Number of pages, at most `MAX_FRAMES` + 1.
+
+    Raises:
+        ValueError: the first directory is cut short, or would fill the memory when read
+            (entries that share one large block, or millions of strips).
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\x00", b"\x00+")
+    pages: set[int] = set()
+    try:
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        _check_directory(data, offset, order, big)
+        while offset and offset not in pages and len(pages) <= MAX_FRAMES:
+            (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+            pages.add(offset)
+            after = offset + (8 + 20 * entries if big else 2 + 12 * entries)
+            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, after)
+    except (struct.error, OverflowError) as error:
+        if not pages:
+            raise ValueError("the file ends before its first directory is complete") from error
+    return len(pages)
+
+
+def _check_directory(data: bytes, offset: int, order: str, big: bool, depth: int = 0) -> None:
+    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+    entry, step, start = (order + "HHQQ", 20, offset + 8) if big else (order + "HHII", 12, offset + 2)
+    total = 0
+    for index in range(min(entries, 1 + len(data) // step)):
+        tag, kind, count, value = struct.unpack_from(entry, data, start + index * step)
+        total += count * _TIFF_VALUE_BYTES.get(kind, 0)
+        if kind not in _TIFF_BYTE_TYPES and count > _MAX_TIFF_VALUES:
+            raise ValueError(f"its directory lists {count:,} values for one entry")
+        if total > 2 * len(data) + 65_536:
+            raise ValueError("its directory claims more bytes than the file has")
+        if tag in _TIFF_SUBDIRECTORIES and depth == 0:
+            try:
+                _check_directory(data, value, order, big, depth=1)
+            except struct.error:
+                continue  # readers skip a sub-directory that is not there
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Read the EXIF orientation (1 to 8) from a raw EXIF block; 1 where it says nothing usable.
+
+    PIL reads the whole directory for it, and entries that share a block make that quadratic in
+    the size of the file.
+    """
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
+        return 1
+    order = "<" if exif[:2] == b"II" else ">"
+    try:
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, offset)
+        for index in range(entries):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * index)
+            if tag == _ORIENTATION_TAG and kind == 3:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
+
+
+def codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream; None where it is none of them.
+
+    A DICOM header may promise 512 x 512 and hold a stream of 40,000 x 40,000.
+
+    Raises:
+        ValueError: it begins as one of them, but its size is missing.
+    """
+    try:
+        if frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: SIZ follows at once
+            right, bottom, left, top = struct.unpack_from(">IIII", frame, 8)
+            return right - left, bottom - top
+        if not frame.startswith(b"\xff\xd8"):
+            return None
+        position = 2
+        while True:
+            marker, length = struct.unpack_from(">HH", frame, position)
+            # frame headers: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS
+            if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+                height, width = struct.unpack_from(">HH", frame, position + 5)
+                return width, height
+            if marker < 0xFFC0 or marker == 0xFFDA:
+                raise ValueError("the compressed picture does not say its size")
+            position += 2 + length if marker != 0xFFFF else 1
+    except struct.error as error:
+        raise ValueError("the compressed picture ends before its size") from error
