@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import typer
 
 import bcx
+from bcx.cli_data import app as data
 from bcx.cli_info import info
 from bcx.cli_predict import predict
 from bcx.errors import BcxError, CheckpointError, ConfigError
@@ -32,10 +33,12 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(predict)
 app.command()(info)
+app.add_typer(data)
 
 
 # The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders (with all below) or globs.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders (with all below) or globs.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="A model's name, its folder, or a Hub id.")
     ] = DEFAULT_MODEL,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, ScanError
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
 
 def _reached(argument: str, roots: list[Path], leave_out: Path | None) -> Iterator[Found]:
     path = Path(argument)
-    if os.path.isdir(path):
+    if os.path.isdir(argument):  # of the text as given: Path("") would be the current folder
         roots.append(path)
         yield from _below(path, leave_out)
-    elif os.path.exists(path):
+    elif os.path.exists(argument):
         yield Found(path, path.as_posix(), Path(path.name), outright=True)
     else:
         yield from _matching(argument, roots, leave_out)
@@ -150,9 +150,7 @@ def _pictures(met: Sequence[Found]) -> tuple[list[Found], int, int]:
     stems: defaultdict[Path, set[str]] = defaultdict(set)
     for found in candidates:
         stems[found.path.parent].add(found.path.stem)
-    kept = [
-        found for found in candidates if found.outright or not is_mask_of(found.path.stem, stems[found.path.parent])
-    ]
+    kept = [each for each in candidates if each.outright or not is_mask_of(each.path.stem, _scans_near(each, stems))]
     return kept, len(candidates) - len(kept), len(met) - len(candidates)
 
 
@@ -166,7 +164,8 @@ def _is_picture(path: Path) -> bool:
     from bcx.images import sniff_file
 
     try:
-        # Opening a pipe or a device would wait for someone to write to it.
-        return stat.S_ISREG(path.stat().st_mode) and sniff_file(path) is not None
-    except OSError:
-        return True  # it exists but cannot be opened: a row will say why
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # a pipe or a device
+        return sniff_file(path) is not None
+    except (OSError, ScanError):
+        return True  # it is there but may not be read: a row will say why
