@@ -18,8 +18,13 @@ from bcx.simulate.scene import Map, Scene, grid
 def widths(height: int, focus: float) -> Map:
     """Lateral half width of the beam in pixels at every row: float32 [H], narrowest at depth `focus` (0..1)."""
     y, _ = grid(height, 1)
-    spread = 0.0038 * np.sqrt(1 + ((y[:, 0] - focus) / 0.42) ** 2)
+    spread = 0.0062 * np.sqrt(1 + ((y[:, 0] - focus) / 0.42) ** 2)
     return np.maximum(spread * height, 0.6).astype(np.float32)
+
+
+def _keep(sigma: float) -> np.float32:
+    """What blurred white noise must be multiplied by to keep its power."""
+    return np.float32(np.sqrt(2 * np.sqrt(np.pi) * sigma))
 
 
 def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
@@ -44,34 +49,42 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
 
     height, width = scene.echo.shape
     amplitude = 10 ** (scene.echo / 20)
-    axial = max(0.0021 * height, 0.55)
+    axial = max(0.0033 * height, 0.55)
     beam = widths(height, focus)
-    stops = np.linspace(beam.min(), beam.max(), 3)
-    power = np.zeros((height, width), np.float32)
-    for _ in range(looks):
-        echoes = np.stack([rng.standard_normal((height, width), np.float32) for _ in range(2)])
-        echoes *= amplitude * np.float32(np.sqrt(0.5))
-        blurred = gaussian_filter1d(echoes, axial, axis=1, truncate=3.0)
-        blurred *= np.float32(np.sqrt(2 * np.sqrt(np.pi) * axial))  # keeps the power of white noise
-        spread = [
-            gaussian_filter1d(blurred, s, axis=2, truncate=3.0) * np.float32(np.sqrt(2 * np.sqrt(np.pi) * s))
-            for s in stops
-        ]
-        place = np.clip((beam - stops[0]) / max(stops[1] - stops[0], 1e-6), 0, 1.999)
-        low = place.astype(int)
-        part = (place - low)[None, :, None]
-        bank = np.stack(spread)
-        rows = np.arange(height)
-        field = bank[low, :, rows].transpose(1, 0, 2) * np.sqrt(1 - part) + bank[low + 1, :, rows].transpose(
-            1, 0, 2
-        ) * np.sqrt(part)
-        power += field[0] ** 2 + field[1] ** 2
-    power /= looks
+    stops = np.linspace(beam.min(), beam.max(), 3)  # blurring at three widths and blending is enough, and quick
+    place = np.interp(beam, stops, np.arange(3))
+    shares = np.maximum(1 - np.abs(place[:, None] - np.arange(3)), 0).astype(np.float32)
     mirror = gaussian_filter1d(scene.mirror, axial, axis=0, truncate=3.0)
     mirror = gaussian_filter1d(mirror, float(stops[1]), axis=1, truncate=3.0)
+    power = np.zeros((height, width), np.float32)
+    for _ in range(looks):
+        echoes = rng.standard_normal((2, height, width), np.float32) * (amplitude * np.float32(np.sqrt(0.5)))
+        echoes = gaussian_filter1d(echoes, axial, axis=1, truncate=3.0) * _keep(axial)
+        field = np.zeros_like(echoes)
+        for share, stop in zip(shares.T, stops, strict=True):
+            field += share[:, None] * gaussian_filter1d(echoes, stop, axis=2, truncate=3.0) * _keep(stop)
+        power += (field[0] + mirror) ** 2 + field[1] ** 2
+    power /= looks
     shade = np.cumsum(scene.loss, axis=0) / height
-    shade = gaussian_filter1d(shade, 0.006 * height, axis=1)
-    return (np.sqrt(power + mirror**2) * 10 ** (-shade / 20)).astype(np.float32)
+    shade = gaussian_filter1d(shade, 0.012 * height, axis=1)
+    return (np.sqrt(power) * 10 ** (-shade / 20)).astype(np.float32)
+
+
+def calm(decibels: Map) -> Map:
+    """Speckle reduction as machines do it: shrink small departures from the neighbourhood, keep large ones.
+
+    Args:
+        decibels: float32 [H, W].
+
+    Returns:
+        float32 [H, W]; departures below 5 dB lose a third, those above 8 dB stay.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    height = len(decibels)
+    around = gaussian_filter(decibels, (max(0.004 * height, 0.6), max(0.012 * height, 0.8)), truncate=2.5)
+    departure = decibels - around
+    return around + departure * np.clip(np.abs(departure) / 8, 0.65, 1)
 
 
 def compress(
@@ -81,6 +94,7 @@ def compress(
     rng: np.random.Generator | None,
     gain: float = 0.0,
     dynamic_range: float = 60.0,
+    gamma: float = 1.55,
 ) -> np.ndarray:
     """Log compression to grey levels.
 
@@ -90,6 +104,7 @@ def compress(
         rng: source of that noise; None for none.
         gain: added to all echoes, in dB.
         dynamic_range: decibels between black and white.
+        gamma: exponent of the grey map; above 1 it holds dark tissue together and sets bright lines apart.
 
     Returns:
         uint8 [H, W].
@@ -98,7 +113,7 @@ def compress(
     if rng is not None:
         y, _ = grid(height, 1)
         hiss = rng.standard_normal((2, *amplitude.shape), np.float32) * (noise * y**2)
-        amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2)
-    decibels = 20 * np.log10(np.maximum(amplitude, 1e-6)) + gain
-    level = np.clip((decibels + 0.62 * dynamic_range) / dynamic_range, 0, 1)
+        amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2).astype(np.float32)
+    decibels = calm((20 * np.log10(np.maximum(amplitude, 1e-6)) + gain).astype(np.float32))
+    level = np.clip((decibels + 0.74 * dynamic_range) / dynamic_range, 0, 1) ** gamma
     return np.rint(level * 255).astype(np.uint8)

@@ -61,6 +61,6 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
     mask = np.zeros((height, width), bool)
     if label != "normal":
         mask = add_lesion(scene, label, lump)
-    amplitude = envelope(scene, sound, looks=3, focus=sound.uniform(0.3, 0.5))
-    pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(0, 2))
+    amplitude = envelope(scene, sound, looks=4, focus=sound.uniform(0.3, 0.5))
+    pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(-1.5, 3))
     return Simulated(pixels, mask, label, seed)

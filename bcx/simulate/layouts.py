@@ -128,8 +128,12 @@ def _write_table(path: Path, columns: list[str], rows: list[dict[str, object]]) 
     os.replace(part, path)
 
 
-EXAMPLES = (("normal", 1), ("normal", 2), ("benign", 1), ("benign", 2), ("benign", 3))
-EXAMPLES = (*EXAMPLES, ("malignant", 1), ("malignant", 2), ("malignant", 3))
+# The shipped pictures: typical ones, 2 or 3 of each class.
+EXAMPLES = tuple(
+    (label, seed)
+    for label, seeds in (("normal", (1, 4)), ("benign", (4, 5, 7)), ("malignant", (4, 5, 7)))
+    for seed in seeds
+)
 NOTE = "simulated breast ultrasound ({}, seed {}), made by bcx: a picture of nobody"
 
 
@@ -141,7 +145,8 @@ def write_examples(
     """Write the example pictures, their masks and a table of both.
 
     `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png`, and `examples.csv` with the columns
-    `file,label,seed,mask` (normals have no mask file). Every PNG says in its text chunk `Description` that it is simulated.
+    `file,label,seed,mask` (normals have no mask file). Every PNG says in its text chunk
+    `Description` that it is simulated.
 
     Args:
         folder: where to write; made if missing.

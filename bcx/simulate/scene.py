@@ -38,8 +38,8 @@ class Scene:
 
 def grid(height: int, width: int) -> tuple[Map, Map]:
     """Coordinates of the pixel centres in picture heights: `y` float32 [H, 1] in 0..1, `x` float32 [1, W] in 0..W/H."""
-    y = (np.arange(height, dtype=np.float32) + 0.5) / height
-    x = (np.arange(width, dtype=np.float32) + 0.5) / height
+    y = ((np.arange(height) + 0.5) / height).astype(np.float32)
+    x = ((np.arange(width) + 0.5) / height).astype(np.float32)
     return y[:, None], x[None, :]
 
 
@@ -63,7 +63,8 @@ def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide:
     top, left = float(rows.min()), float(columns.min())
     shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5
     nodes = rng.standard_normal(shape).astype(np.float32)
-    # 0.48 is the mean standard deviation of a cubic B-spline sum over unit white noise, per two axes
+    # 0.48 = sum of squares of the cubic B-spline's weights, averaged over positions (151/315): the power along one
+    # axis, and so the standard deviation along two
     values = map_coordinates(nodes, np.stack([rows - top + 1.5, columns - left + 1.5]), order=3, prefilter=False)
     return (values / 0.48).astype(np.float32)
 
