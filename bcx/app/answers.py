@@ -1,0 +1,202 @@
+"""Answers in words and HTML: what the engine said, for somebody who has never met a network.
+
+>>> percent(0.834), percent(0.9991), percent(0.001)
+('83 %', 'over 99 %', 'under 1 %')
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from bcx.app.pictures import data_url
+
+if TYPE_CHECKING:
+    from bcx.errors import BcxError
+    from bcx.prediction import Prediction
+    from bcx.tasks import Task
+
+NOTICE = "For research and teaching, never for diagnosis."
+NOT_A_SCAN = "not a scan"
+REFER = "refer"
+NEUTRAL = "#6b7280"
+
+
+@dataclass(frozen=True)
+class Words:
+    """An answer in words: a headline, a number beside it, what it means and what it does not mean."""
+
+    headline: str
+    number: str
+    means: str
+    means_not: str
+    colour: str
+
+
+def percent(probability: float) -> str:
+    """Return a probability as whole percent; never 0 or 100, since a network is never certain."""
+    whole = round(100 * probability)
+    if whole < 1:
+        return "under 1 %"
+    if whole > 99:
+        return "over 99 %"
+    return f"{whole} %"
+
+
+def words(prediction: Prediction, task: Task) -> Words:
+    """Say a prediction in plain words."""
+    label, number = prediction.label, percent(prediction.confidence)
+    place = task.classes.index(label)
+    if prediction.decision == NOT_A_SCAN:
+        return Words(
+            headline=f"Probably not a {task.image_noun}",
+            number="",
+            means=prediction.reason,
+            means_not="The network has an answer to every picture, even to a holiday photo. Here it is worth nothing, "
+            "so it is not shown; it is kept under Details.",
+            colour=NEUTRAL,
+        )
+    if prediction.decision == REFER:
+        return Words(
+            headline="The network is not sure",
+            number=f"leans to {label}, {number}",
+            means=prediction.reason,
+            means_not="It does not mean that something is wrong with the picture or the person: "
+            "it means that this picture needs a human reader.",
+            colour=NEUTRAL,
+        )
+    return Words(
+        headline=label.capitalize(),
+        number=number,
+        means=task.meaning[place],
+        means_not="It does not mean that anybody has, or does not have, cancer: the network sees one picture, "
+        "makes mistakes, and only a doctor who examines the person can tell.",
+        colour=task.colours[place],
+    )
+
+
+def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = None) -> str:
+    """Return the headline card. `simulated_as`: what a shipped example was made to show."""
+    said = words(prediction, task)
+    number = f'<span class="bcx-number">{escape(said.number)}</span>' if said.number else ""
+    bars = "" if prediction.decision == NOT_A_SCAN else bars_html(prediction, task)
+    source = (
+        f'<p class="bcx-source"><span class="bcx-chip">simulated</span> This picture was computed, not taken from a '
+        f"person. It was made to look {escape(simulated_as)}.</p>"
+        if simulated_as
+        else ""
+    )
+    return (
+        f'<section class="bcx-answer" data-label="{escape(prediction.label)}" '
+        f'data-decision="{escape(prediction.decision)}" style="--tone: {said.colour}">'
+        f'<p class="bcx-kicker">The network says</p>'
+        f'<h2 class="bcx-headline">{escape(said.headline)} {number}</h2>{bars}'
+        f'<p class="bcx-means">{escape(said.means)}</p>'
+        f'<p class="bcx-means-not">{escape(said.means_not)}</p>{source}</section>'
+    )
+
+
+def bars_html(prediction: Prediction, task: Task) -> str:
+    """Return one bar per class, in its colour, with its name and per cent in text beside it."""
+    rows = []
+    for name, colour in zip(task.classes, task.colours, strict=True):
+        p = float(prediction.probabilities[name])
+        rows.append(
+            f'<li data-class="{escape(name)}" data-probability="{p:.6f}"><span class="bcx-bar-name">{escape(name)}'
+            f'</span><span class="bcx-bar-track"><span class="bcx-bar-fill" style="width: {100 * p:.2f}%; '
+            f'background: {colour}"></span></span><span class="bcx-bar-number">{percent(p)}</span></li>'
+        )
+    return f'<ul class="bcx-bars" aria-label="Probability of each class">{"".join(rows)}</ul>'
+
+
+def failure_html(error: BcxError, name: str = "") -> str:
+    """Return the card for a file that could not be read: what was found, what was expected, what to do."""
+    return (
+        f'<section class="bcx-answer bcx-failure" style="--tone: {NEUTRAL}" data-decision="failed">'
+        f'<p class="bcx-kicker">No answer{": " + escape(name) if name else ""}</p>'
+        f'<h2 class="bcx-headline">This file could not be read</h2>'
+        f'<p class="bcx-means">{escape(error.found)}</p>'
+        f'<p class="bcx-means">Expected: {escape(error.expected)}.</p>'
+        f'<p class="bcx-means-not">{escape(error.remedy)}</p></section>'
+    )
+
+
+def gone_html() -> str:
+    """Return the card for a page whose session has ended on the server."""
+    return (
+        f'<section class="bcx-answer" style="--tone: {NEUTRAL}" data-decision="gone"><p class="bcx-kicker">Deleted</p>'
+        '<h2 class="bcx-headline">This picture is no longer here</h2>'
+        '<p class="bcx-means">The connection to this page was lost, and with it the picture was deleted from the server.'
+        "</p><p class='bcx-means-not'>Choose the picture again.</p></section>"
+    )
+
+
+def empty_html(task: Task) -> str:
+    """Return the card shown before the first picture."""
+    steps = "".join(
+        f"<li>{step}</li>"
+        for step in (
+            f"Choose one {escape(task.image_noun)}, or try an example.",
+            f"Read what the network makes of it: {escape(_either(task.classes))}, and how sure it is.",
+            "See where it looked, and when not to believe it.",
+        )
+    )
+    return (
+        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">No picture yet</p>'
+        f'<h2 class="bcx-headline">The answer will stand here</h2><ol>{steps}</ol></section>'
+    )
+
+
+def facts_html(prediction: Prediction) -> str:
+    """Return the table of details: file, decision, reason, flags, notes, model, weights, time."""
+    scan = prediction.scan
+    facts = [
+        ("File", prediction.name),
+        ("Size", f"{scan.width} x {scan.height} pixels"),
+        ("Read as", "; ".join(scan.notes) or "as it is"),
+        ("Decision", prediction.decision),
+        ("Reason", prediction.reason or "none needed"),
+        ("Flags", "; ".join(prediction.flags) or "none"),
+        ("Model", prediction.model),
+        ("Weights (SHA-256)", prediction.weights_sha256),
+        ("Time", f"{1000 * prediction.seconds:.0f} ms ({prediction.backend})"),
+    ]
+    rows = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts)
+    return f'<table class="bcx-facts"><tbody>{rows}</tbody></table>'
+
+
+def maps_html(prediction: Prediction, task: Task) -> str:
+    """Return one overlay per class, all on the same signed scale."""
+    figures = []
+    for name, colour in zip(task.classes, task.colours, strict=True):
+        picture = data_url(prediction.overlay(name, opacity=0.6), side=420)
+        figures.append(
+            f'<figure><img src="{picture}" alt="Where the network found evidence for and against {escape(name)}">'
+            f'<figcaption><span class="bcx-dot" style="background: {colour}"></span>{escape(name)} '
+            f"{percent(prediction.probabilities[name])}</figcaption></figure>"
+        )
+    return f'<div class="bcx-maps">{"".join(figures)}</div>{legend_html(prediction)}'
+
+
+def legend_html(prediction: Prediction) -> str:
+    """Return the colour scale with its limits in logit units, painted by the same code as the overlays."""
+    import numpy as np
+
+    from bcx.explain.overlay import colourise
+
+    limit = float(prediction.map_limit)
+    ramp = np.linspace(-limit, limit, 256, dtype=np.float32)[None].repeat(2, axis=0)
+    bar = data_url(colourise(ramp, limit), side=256)
+    return (
+        '<div class="bcx-legend" role="img" '
+        f'aria-label="Colour scale from minus {limit:.1f} (against the class) to plus {limit:.1f} (for the class), '
+        'in logit units">'
+        f'<span>against</span><span class="bcx-legend-bar" style="background-image: url({bar})"></span><span>for</span>'
+        f'<span class="bcx-legend-tick">−{limit:.1f}</span><span class="bcx-legend-tick">0</span>'
+        f'<span class="bcx-legend-tick">+{limit:.1f} logit units</span></div>'
+    )
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:-1]) + " or " + names[-1]

@@ -1,0 +1,239 @@
+"""The Batch tab: many files or a folder, a row per file as it is done, and the table and overlays to take away."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from bcx import table
+from bcx.app import answers, rows, viewer
+from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
+from bcx.app.pictures import save_png
+from bcx.errors import BcxError
+from bcx.found import is_mask_of
+from bcx.images import sniff_file
+
+if TYPE_CHECKING:
+    from bcx.app.privacy import Session, Sessions
+    from bcx.engine import Classifier
+
+#: The page is told about new rows this often: often enough to feel live, seldom enough to leave the cores to the network.
+TELL_SECONDS = 0.4
+VIEW = "batch"
+
+
+def take_in(session: Session, uploads: list[dict[str, Any]], folder: bool) -> rows.Batch:
+    """Return the batch that a person chose.
+
+    Args:
+        session: its folder keeps the files as long as the page is open.
+        uploads: what Gradio says about each uploaded file.
+        folder: True where a whole folder was chosen: then masks beside their scan and files that are no pictures
+            are left out and counted. A file that was chosen by itself always gets a row.
+    """
+    chosen = [(upload, str(upload.get("orig_name") or Path(upload["path"]).name)) for upload in uploads]
+    kept = chosen
+    if folder:
+        pictures = [(upload, name) for upload, name in chosen if sniff_file(session.register(upload)) is not None]
+        stems = {PurePosixPath(name).stem for _, name in pictures}
+        kept = [(upload, name) for upload, name in pictures if not is_mask_of(PurePosixPath(name).stem, stems)]
+        counts = [(len(pictures) - len(kept), "masks"), (len(chosen) - len(pictures), "files that are no pictures")]
+        skipped = " and ".join(f"{count} {what}" for count, what in counts if count)
+    else:
+        skipped = ""
+    names = rows.unique_names([name for _, name in kept])
+    files = [(session.adopt(upload), name) for (upload, _), name in zip(kept, names, strict=True)]
+    return rows.Batch(files, f"left out: {skipped}" if skipped else "")
+
+
+def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Callable[..., Any]) -> Iterator[None]:
+    """Classify the batch, row by row; yields when the page should be told.
+
+    Ends early when the person asks to stop, starts another batch, or closes the page.
+    """
+    told = 0.0
+    yield
+    answered = stream([path for path, _ in batch.files])
+    for (path, name), answer in zip(batch.files, answered, strict=True):
+        batch.rows.append(rows.make_row(answer, path, name, classifier.task))
+        if batch.stop.is_set() or session.ended.is_set() or session.batch is not batch:
+            break
+        if time.monotonic() - told >= TELL_SECONDS:
+            yield
+            told = time.monotonic()
+    batch.ended = time.monotonic()
+    yield
+
+
+def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, Path]]:
+    """Write a ZIP with one overlay per readable file, named after it; yields how many are done, and the ZIP's path."""
+    target = session.picture("bcx-overlays", ".zip")
+    readable = [row for row in batch.rows if row.slim is not None]
+    # PNG is compressed already, so the archive only stores.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for done, row in enumerate(readable, start=1):
+            if session.ended.is_set():
+                return
+            prediction = row.prediction()
+            if prediction is None:
+                continue
+            name = PurePosixPath(str(row.cells["file"]).replace("..", "_").lstrip("/"))
+            scratch = save_png(prediction.overlay(prediction.label), session.folder / "one-overlay.png")
+            archive.write(scratch, f"{name.with_suffix('')}_{prediction.label}.png")
+            yield done, target
+
+
+def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[..., Any]) -> None:
+    """Lay out the tab and wire it."""
+    task = classifier.task
+    with gr.Row(elem_classes="bcx-split"):
+        with gr.Column(scale=6, min_width=300):
+            files = gr.File(
+                label="Many files: they are classified one after the other",
+                file_count="multiple",
+                height=130,
+                elem_id="batch-upload",
+            )
+            with gr.Row():
+                folder = gr.UploadButton(
+                    "Choose a folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
+                )
+                stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
+            progress = gr.HTML(elem_id="batch-progress")
+            listing = gr.HTML(js_on_load=PICK, elem_id="batch-rows")
+        with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
+            with gr.Row():
+                csv = gr.DownloadButton(
+                    "Table (CSV)", interactive=False, size="sm", elem_id="batch-csv", variant="primary", min_width=120
+                )
+                make_zip = gr.Button("Make overlays (ZIP)", interactive=False, size="sm", elem_id="batch-make-zip")
+                download_zip = gr.DownloadButton(
+                    "Overlays (ZIP)", visible=False, size="sm", elem_id="batch-zip", variant="primary"
+                )
+            answer = gr.HTML(_hint(), elem_id="batch-answer")
+            view = viewer.build_viewer(task, VIEW)
+
+    def classify_files(uploads: Any, folder_chosen: bool, session: Session) -> Iterator[list[Any]]:
+        if not uploads:
+            yield [gr.skip()] * len(results)
+            return
+        batch = take_in(session, uploads, folder_chosen)
+        session.batch = batch
+        off = gr.update(interactive=False)
+        cleared = [off, off, gr.update(visible=False, value=None), _hint(), *viewer.hide()]
+        stop_on = gr.update(interactive=True)
+        for _ in run(session, batch, classifier, stream):
+            yield [None, stop_on, rows.progress_html(batch), rows.rows_html(batch, task), *cleared]
+            cleared = [gr.skip()] * len(cleared)
+        if session.ended.is_set() or session.batch is not batch:
+            return
+        path = session.picture("bcx-results", ".csv")
+        table.write_csv((row.cells for row in batch.rows), path, task)
+        on = gr.update(interactive=True)
+        done = [
+            gr.update(value=str(path), interactive=True),
+            on,
+            gr.skip(),
+            gr.skip(),
+            *[gr.skip()] * len(view.outputs),
+        ]
+        yield [None, off, rows.progress_html(batch), rows.rows_html(batch, task), *done]
+
+    def from_files(uploads: list[dict[str, Any]] | None, request: gr.Request) -> Iterator[list[Any]]:
+        yield from classify_files(uploads, False, sessions.get(request.session_hash))
+
+    def from_folder(uploads: list[dict[str, Any]] | None, request: gr.Request) -> Iterator[list[Any]]:
+        yield from classify_files(uploads, True, sessions.get(request.session_hash))
+
+    def ask_to_stop(request: gr.Request) -> Any:
+        batch = sessions.get(request.session_hash).batch
+        if batch is not None:
+            batch.stop.set()
+        return gr.update(interactive=False)
+
+    def open_row(opacity: float, event: gr.EventData, request: gr.Request) -> list[Any]:
+        session = sessions.get(request.session_hash)
+        batch = session.batch
+        if batch is None:
+            return [gr.skip(), answers.gone_html(), *viewer.hide()]
+        if event._data.get("page") is not None:
+            batch.page = min(max(int(event.page), 0), batch.pages - 1)
+            return [rows.rows_html(batch, task), gr.skip(), *[gr.skip()] * len(view.outputs)]
+        row = batch.rows[int(event.pick)]
+        try:
+            prediction = row.prediction()
+        except BcxError as error:
+            return [gr.skip(), answers.failure_html(error, str(row.cells["file"])), *viewer.hide()]
+        if prediction is None:
+            return [gr.skip()] * (2 + len(view.outputs))
+        batch.opened = prediction
+        return [gr.skip(), answers.answer_html(prediction, task), *viewer.show(session, VIEW, prediction, opacity)]
+
+    def repaint(label: str, opacity: float, request: gr.Request) -> list[Any]:
+        session = sessions.get(request.session_hash)
+        if session.batch is None or session.batch.opened is None:
+            return [gr.skip(), answers.gone_html()]
+        return [viewer.repaint(session, VIEW, session.batch.opened, label, opacity), gr.skip()]
+
+    def zip_overlays(request: gr.Request) -> Iterator[list[Any]]:
+        session = sessions.get(request.session_hash)
+        batch = session.batch
+        if batch is None:
+            yield [gr.skip(), gr.skip()]
+            return
+        total, told, path = len(batch.rows) - batch.failed, 0.0, None
+        for done, path in write_overlays(session, batch):
+            if time.monotonic() - told >= TELL_SECONDS:
+                yield [gr.update(value=f"Making overlays: {done} of {total}", interactive=False), gr.skip()]
+                told = time.monotonic()
+        ready = gr.update(value=str(path), visible=True) if path else gr.skip()
+        yield [gr.update(value="Make overlays (ZIP)", interactive=path is None), ready]
+
+    results = [files, stop, progress, listing, csv, make_zip, download_zip, answer, *view.outputs]
+    for source, handler in ((files, from_files), (folder, from_folder)):
+        source.upload(
+            handler,
+            source,
+            results,
+            preprocess=False,
+            show_progress="hidden",
+            trigger_mode="once",
+            **NETWORK,
+            **PRIVATE,
+        )
+    stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
+    listing.click(
+        open_row,
+        view.opacity,
+        [listing, answer, *view.outputs],
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_limit=None,
+        **PRIVATE,
+    ).then(None, js=SCROLL.replace("ANCHOR", "batch-result"))
+    gr.on(
+        [view.picker.input, view.opacity.input],
+        repaint,
+        [view.picker, view.opacity],
+        [view.slider, answer],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **PRIVATE,
+    )
+    make_zip.click(zip_overlays, None, [make_zip, download_zip], show_progress="hidden", concurrency_limit=2, **PRIVATE)
+
+
+def _hint() -> str:
+    return (
+        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">One row at a time</p>'
+        '<h2 class="bcx-headline">Open a row to see where the network looked</h2>'
+        "<ol><li>Choose files or a folder. Every file gets a row; one that cannot be read gets its reason.</li>"
+        "<li>Open any row, also while the others are still running.</li>"
+        "<li>Take away the table and the overlays. They are deleted here when you close the page.</li></ol></section>"
+    )

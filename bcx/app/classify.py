@@ -1,0 +1,145 @@
+"""The Classify tab: one picture, the answer first, where the network looked beside it, details folded below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from bcx.app import answers, viewer
+from bcx.app.examples import Example, strip_html
+from bcx.errors import BcxError
+
+if TYPE_CHECKING:
+    from bcx.app.privacy import Session, Sessions
+    from bcx.engine import Classifier
+    from bcx.prediction import Prediction
+
+#: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.
+NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+#: Inside a component: a click on anything with `data-pick` or `data-page` reaches Python with that value.
+PICK = """
+element.addEventListener('click', (event) => {
+  const target = event.target.closest('[data-pick], [data-page]');
+  if (target && !target.disabled) trigger('click', {pick: target.dataset.pick, page: target.dataset.page});
+});
+"""
+#: On a narrow page the answer stands below the fold, so bring it into view.
+SCROLL = (
+    "() => { if (window.innerWidth < 800) document.getElementById('ANCHOR')?.scrollIntoView({behavior: 'smooth'}); }"
+)
+VIEW = "classify"
+
+
+@dataclass(frozen=True)
+class ClassifyTab:
+    """What the handlers of this tab need."""
+
+    classifier: Classifier
+    sessions: Sessions
+    predict: Callable[..., Prediction]
+
+    def answer(self, session: Session, source: Path, name: str, opacity: float, made: str | None = None) -> list[Any]:
+        """Run the network once and return everything on the tab that follows from it."""
+        task = self.classifier.task
+        try:
+            prediction = self.predict(source, name)
+        except BcxError as error:
+            session.answer = None
+            return [answers.failure_html(error, name), *viewer.hide(), gr.update(visible=False), "", {}]
+        session.answer = prediction
+        details = (
+            f"<h3>Probabilities</h3>{answers.bars_html(prediction, task)}"
+            f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
+            f"<h3>How this answer came about</h3>{answers.facts_html(prediction)}"
+        )
+        return [
+            answers.answer_html(prediction, task, made),
+            *viewer.show(session, VIEW, prediction, opacity),
+            gr.update(visible=True),
+            details,
+            prediction.to_dict(),
+        ]
+
+
+def build_classify(
+    classifier: Classifier, sessions: Sessions, examples: list[Example], predict: Callable[..., Prediction]
+) -> None:
+    """Lay out the tab and wire it."""
+    tab = ClassifyTab(classifier, sessions, predict)
+    task = classifier.task
+    with gr.Row(elem_classes="bcx-split"):
+        with gr.Column(scale=4, min_width=300):
+            upload = gr.File(
+                label=f"A {task.image_noun}: PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM",
+                file_count="single",
+                height=150,
+                elem_id="classify-upload",
+            )
+            with gr.Accordion("Paste from the clipboard", open=False, elem_id="classify-paste-box"):
+                paste = gr.Image(
+                    sources=["clipboard"],
+                    type="filepath",
+                    image_mode=None,
+                    show_label=False,
+                    height=150,
+                    buttons=[],
+                    elem_id="classify-paste",
+                )
+            strip = gr.HTML(strip_html(examples) if examples else "", js_on_load=PICK, elem_id="classify-examples")
+        with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
+            answer = gr.HTML(answers.empty_html(task), elem_id="classify-answer")
+            view = viewer.build_viewer(task, VIEW)
+            with gr.Accordion("Details", open=False, visible=False, elem_id="classify-details-box") as details_box:
+                details = gr.HTML(elem_id="classify-details")
+                with gr.Accordion("The same as JSON", open=False):
+                    as_json = gr.JSON(show_label=False, elem_id="classify-json")
+
+    def classify_upload(file: dict[str, Any] | None, opacity: float, request: gr.Request) -> list[Any]:
+        session = sessions.get(request.session_hash)
+        if file is None:
+            return [gr.skip()] * (len(results) + 1)
+        path = session.register(file)
+        # The file is in memory now, and the drop zone is free for the next one.
+        return [*tab.answer(session, path, file.get("orig_name") or path.name, opacity), None]
+
+    def classify_example(opacity: float, event: gr.EventData, request: gr.Request) -> list[Any]:
+        example = examples[int(event.pick)]
+        session = sessions.get(request.session_hash)
+        return tab.answer(session, example.path, example.path.name, opacity, example.label)
+
+    def repaint(label: str, opacity: float, request: gr.Request) -> Any:
+        session = sessions.get(request.session_hash)
+        if session.answer is None:
+            return [gr.skip(), answers.gone_html()]
+        return [viewer.repaint(session, VIEW, session.answer, label, opacity), gr.skip()]
+
+    results = [answer, *view.outputs, details_box, details, as_json]
+    scroll = SCROLL.replace("ANCHOR", "classify-result")
+    for source in (upload, paste):
+        source.upload(
+            classify_upload,
+            [source, view.opacity],
+            [*results, source],
+            preprocess=False,
+            show_progress_on=answer,
+            **NETWORK,
+            **PRIVATE,
+        ).then(None, js=scroll)
+    strip.click(
+        classify_example, view.opacity, results, show_progress_on=answer, trigger_mode="multiple", **NETWORK, **PRIVATE
+    ).then(None, js=scroll)
+    gr.on(
+        [view.picker.input, view.opacity.input],
+        repaint,
+        [view.picker, view.opacity],
+        [view.slider, answer],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **PRIVATE,
+    )

@@ -1,0 +1,20 @@
+"""ZeroGPU: a Space that lends a GPU for the length of one call.
+
+>>> on_gpu(len)([1, 2])
+2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+
+def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` so that ZeroGPU lends it a GPU; elsewhere, where no `spaces` package is, the function itself."""
+    if find_spec("spaces") is None:
+        return function
+    import spaces
+
+    return spaces.GPU(function)

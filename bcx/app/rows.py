@@ -1,0 +1,193 @@
+"""The rows of a batch: what is kept of each file, and how a page of them looks.
+
+A row keeps its table cells, a thumbnail of a few kilobytes and the class maps on the network's own small grid.
+Pixels and full-size overlays are made again from the file when a row is opened, so that thousands of rows stay small.
+
+>>> clock(75)
+'1 min 15 s'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcx import table
+from bcx.app.answers import NEUTRAL, NOT_A_SCAN, REFER, percent
+from bcx.app.pictures import data_url
+from bcx.images import Scan
+
+if TYPE_CHECKING:
+    from bcx.prediction import Failure, Prediction
+    from bcx.tasks import Task
+
+#: Rows shown at once; the pager reaches the others, so that a browser never holds thousands of rows.
+PAGE_ROWS = 50
+THUMBNAIL = 72
+
+_NO_PIXELS: list[Scan] = []
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file of a batch.
+
+    Attributes:
+        path: the file in the session's folder.
+        cells: its row of the results table (`bcx.table.columns`).
+        thumbnail: a small JPEG as a data address; empty for a file that could not be read.
+        slim: the prediction without its pixels; None for a file that could not be read.
+    """
+
+    path: Path
+    cells: dict[str, Any]
+    thumbnail: str = ""
+    slim: Prediction | None = None
+
+    def prediction(self) -> Prediction | None:
+        """Return the prediction with its pixels, read again from the file; the network does not run."""
+        if self.slim is None:
+            return None
+        return dataclasses.replace(self.slim, scan=Scan.open(self.path, name=self.slim.name))
+
+
+@dataclass
+class Batch:
+    """A batch that runs or has run.
+
+    Attributes:
+        files: where each file is and what it is called; the names are unique.
+        skipped: what was left out of a folder, in words.
+        rows: one per finished file, in the order of `files`.
+        page: the page of rows on show, from 0.
+        opened: the row on show beside the table, with its pixels.
+        stop: set when the person asked to stop.
+    """
+
+    files: list[tuple[Path, str]]
+    skipped: str = ""
+    rows: list[Row] = field(default_factory=list)
+    page: int = 0
+    opened: Prediction | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def failed(self) -> int:
+        """How many files could not be read."""
+        return sum(row.slim is None for row in self.rows)
+
+    @property
+    def pages(self) -> int:
+        """How many pages the rows fill, at least one."""
+        return max(1, -(-len(self.rows) // PAGE_ROWS))
+
+
+def make_row(answer: Prediction | Failure, path: Path, name: str, task: Task) -> Row:
+    """Return what is kept of one answer."""
+    cells = table.row(answer, name, task)
+    scan = getattr(answer, "scan", None)
+    if scan is None:
+        return Row(path, cells)
+    return Row(path, cells, data_url(scan.pixels, THUMBNAIL), dataclasses.replace(answer, scan=_blank()))
+
+
+def _blank() -> Scan:
+    import numpy as np
+
+    if not _NO_PIXELS:
+        _NO_PIXELS.append(Scan.open(np.zeros((64, 64), np.uint8), name="released"))
+    return _NO_PIXELS[0]
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Return the names, with a number added where one repeats (`a.png`, `a (2).png`).
+
+    >>> unique_names(["a.png", "a.png", "b.png"])
+    ['a.png', 'a (2).png', 'b.png']
+    """
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        stem, suffix = Path(name).stem, Path(name).suffix
+        candidate, number = name, 1
+        while candidate in taken:
+            number += 1
+            candidate = str(Path(name).with_name(f"{stem} ({number}){suffix}"))
+        taken.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def clock(seconds: float) -> str:
+    """Return a duration in words."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def progress_html(batch: Batch) -> str:
+    """Return the progress bar: files done, failed, time left."""
+    done, total = len(batch.rows), len(batch.files)
+    spent = (batch.ended or time.monotonic()) - batch.started
+    share = 100 * done / total if total else 100
+    if batch.ended is None:
+        left = f", about {clock(spent / done * (total - done))} left" if done else ""
+        text = f"{done} of {total} files{left}"
+    else:
+        stopped = "" if done == total else f" of {total}: stopped"
+        text = f"{done}{stopped} file{'' if total == 1 else 's'} in {clock(spent)}"
+    extras = [f"{batch.failed} could not be read"] if batch.failed else []
+    extras += [batch.skipped] if batch.skipped else []
+    note = f"<span>{escape('; '.join(extras))}</span>" if extras else ""
+    return (
+        f'<div class="bcx-progress" data-done="{done}" data-finished="{str(batch.ended is not None).lower()}">'
+        f'<p role="status"><strong>{escape(text)}</strong>{note}</p><div class="bcx-bar-track" role="progressbar" '
+        f'aria-label="Files done" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}">'
+        f'<span class="bcx-bar-fill" style="width: {share:.1f}%; background: var(--bcx-ink)"></span></div></div>'
+    )
+
+
+def rows_html(batch: Batch, task: Task) -> str:
+    """Return the page of rows on show, each a button that opens it, and the pager."""
+    first = batch.page * PAGE_ROWS
+    items = [_row_html(place, row, task) for place, row in list(enumerate(batch.rows))[first : first + PAGE_ROWS]]
+    pager = ""
+    if batch.pages > 1:
+        back = f'<button type="button" data-page="{batch.page - 1}"{"" if batch.page else " disabled"}>Earlier</button>'
+        last = batch.page + 1 >= batch.pages
+        on = f'<button type="button" data-page="{batch.page + 1}"{" disabled" if last else ""}>Later</button>'
+        pager = (
+            f'<nav class="bcx-pager" aria-label="Pages">{back}<span>{batch.page + 1} / {batch.pages}</span>{on}</nav>'
+        )
+    return f'<ol class="bcx-rows" start="{first + 1}">{"".join(items)}</ol>{pager}'
+
+
+def _row_html(place: int, row: Row, task: Task) -> str:
+    name = escape(str(row.cells["file"]))
+    if row.slim is None:
+        return (
+            f'<li><div class="bcx-row bcx-row-failed" data-row="{place}"><span class="bcx-thumb" aria-hidden="true">!</span>'
+            f'<span class="bcx-row-name">{name}</span><span class="bcx-row-verdict">could not be read</span>'
+            f'<span class="bcx-row-reason">{escape(str(row.cells["reason"]))}</span></div></li>'
+        )
+    decision = row.slim.decision
+    plain = decision not in (NOT_A_SCAN, REFER)
+    colour = task.colours[task.classes.index(row.slim.label)] if plain else NEUTRAL
+    verdict = {REFER: f"not sure, leans to {row.slim.label}"}.get(decision, decision)
+    number = "" if decision == NOT_A_SCAN else percent(row.slim.confidence)
+    return (
+        f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}" '
+        f'aria-label="{name}: {escape(verdict)} {number}. Show where the network looked.">'
+        f'<img class="bcx-thumb" src="{row.thumbnail}" alt=""><span class="bcx-row-name">{name}</span>'
+        f'<span class="bcx-row-verdict"><span class="bcx-dot" style="background: {colour}"></span>'
+        f'{escape(verdict)} <b>{number}</b></span><span class="bcx-row-reason">{escape(row.slim.reason)}</span>'
+        f"</button></li>"
+    )

@@ -1,0 +1,119 @@
+"""Starting the page: options, settings that keep it private, launch.
+
+```
+python demo.py --port 7861
+```
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+MAX_FILE_SIZE = "100mb"
+PREFIX = "bcx-page-"
+EXAMPLES = "examples"
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the options of `python demo.py` and `bcx serve`."""
+    from bcx import DEFAULT_MODEL
+
+    parser = argparse.ArgumentParser(
+        prog="bcx serve", description="Open the page. For research and teaching, never for diagnosis."
+    )
+    parser.add_argument("--checkpoint", default=DEFAULT_MODEL, help="a model's name, its folder, or a Hub id")
+    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
+    parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
+    return parser.parse_args(arguments)
+
+
+def keep_private() -> None:
+    """Set what must be set before Gradio is imported: no analytics, and uploads in a folder of our own.
+
+    The folder can be read by this user only, is deleted when the program ends, and what a killed program left
+    behind is deleted at the next start.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # A page that was closed is noticed after at most this many seconds.
+    os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "3")
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        _sweep_left_behind(Path(tempfile.gettempdir()))
+        folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _sweep_left_behind(place: Path) -> None:
+    for folder in place.glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
+
+
+def examples_folder() -> Path | None:
+    """Return the folder of examples: of the current directory, or of the checkout that this code lies in."""
+    for place in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (place / EXAMPLES / "examples.csv").is_file():
+            return place / EXAMPLES
+    return None
+
+
+def create(checkpoint: str) -> gr.Blocks:
+    """Load a model and build the page around it."""
+    keep_private()
+    import bcx
+    from bcx.app.page import build_app
+
+    return build_app(bcx.load(checkpoint), examples_folder())
+
+
+def launch(app: gr.Blocks, **more: Any) -> Any:
+    """Launch the page with the settings that every door shares; `more` goes to `Blocks.launch`."""
+    from bcx.app.theme import CSS, theme
+
+    settings: dict[str, Any] = {
+        "theme": theme(),
+        "css_paths": CSS,
+        "max_file_size": MAX_FILE_SIZE,
+        "mcp_server": True,
+        "run_history": False,
+        "enable_monitoring": False,
+        "footer_links": ["api", "settings"],
+        "allowed_paths": [],
+        "ssr_mode": False,
+        "pwa": False,
+    }
+    return app.launch(**{**settings, **more})
+
+
+def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -> None:
+    """Build the page unless it is given, and serve it until somebody stops it."""
+    chosen = options(sys.argv[1:] if arguments is None else arguments)
+    # Containers stop programs with this signal; the end must clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    page = app or create(chosen.checkpoint)
+    launch(page, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)

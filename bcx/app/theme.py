@@ -1,0 +1,46 @@
+"""The look of the page: a quiet theme from system fonts only, so that nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+CSS = Path(__file__).with_name("style.css")
+_SANS = ("system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "'Noto Sans'", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Return the theme, light and dark."""
+    return gr.themes.Base(
+        primary_hue="slate",
+        secondary_hue="slate",
+        neutral_hue="slate",
+        radius_size="md",
+        spacing_size="md",
+        text_size="md",
+        font=list(_SANS),
+        font_mono=list(_MONO),
+    ).set(
+        body_background_fill="#f7f8fa",
+        body_background_fill_dark="#0f141b",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#171e28",
+        block_border_color="#e2e6ec",
+        block_border_color_dark="#293341",
+        block_border_width="1px",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_border_width="0px",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+        block_shadow="none",
+        button_primary_background_fill="#24324a",
+        button_primary_background_fill_hover="#334564",
+        button_primary_background_fill_dark="#c9d6ea",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#111822",
+        slider_color="#24324a",
+        slider_color_dark="#c9d6ea",
+    )
