@@ -18,9 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bcx.data.reading import Folder, Reading, broken_picture, class_folders, existing_folder, look_into, some
+from bcx.data.reading import (
+    Folder,
+    Reading,
+    broken_picture,
+    class_folders,
+    existing_folder,
+    look_into,
+    some,
+    subfolders,
+)
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
+from bcx.images import Scan
 from bcx.tasks import Task
 
 LAYOUT = "the folders benign, malignant and normal with files such as 'benign/benign (1).png'"
@@ -164,7 +174,7 @@ def _foreign(folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]
 
 def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task) -> DataError:
     remedy = "Point to the folder that holds them, or download BUSI again."
-    for inner in [f for f in root.iterdir() if f.is_dir()]:
+    for inner in subfolders(root):
         if any(class_folders(inner, task).values()):
             remedy = f"Point to '{inner}' instead: it holds the class folders."
     if split in ("test", "all"):
@@ -245,8 +255,6 @@ def verify_manifest(records: Iterable[Record], root: Path) -> None:
 
 
 def _file_problem(record: Record) -> DataError | None:
-    from bcx.images import Scan
-
     try:
         return row_problem(record, dhash(Scan.open(record.file).pixels))
     except BcxError as error:

@@ -16,6 +16,7 @@ from bcx.data.busbra import parse_fold
 from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
 from bcx.data.records import Record
 from bcx.errors import DataError
+from bcx.images import sniff_file
 from bcx.tasks import Task
 
 COLUMNS = ("file", "label", "group", "mask", "fold", "split")
@@ -37,8 +38,6 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
         source: first part of keys and groups.
         split: looked for in the column `split`, where there is one.
     """
-    from bcx.images import sniff_file
-
     if not table.is_file():
         raise DataError(f"There is no manifest '{table}'.", expected=LAYOUT, remedy="Check the path.")
     rows, has = _rows(table, split)

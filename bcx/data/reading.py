@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bcx.data.records import Record
 from bcx.errors import DataError, SplitError
+from bcx.images import sniff_file
 from bcx.tasks import Task
 
 # Names that promise a picture. A file with such a name whose bytes are no picture is a problem, not a stray file.
@@ -42,9 +43,12 @@ class Reading:
         raise type(first)(
             first.found,
             expected=first.expected,
-            remedy=f"{first.remedy} There are {len(self.problems) - 1} more problems: 'bcx data check \"{root}\"' "
-            "lists them all.",
+            remedy=f"{first.remedy} {_more(len(self.problems) - 1)}: 'bcx data check \"{root}\"' lists all.",
         )
+
+
+def _more(count: int) -> str:
+    return "There is 1 more problem" if count == 1 else f"There are {count} more problems"
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,6 @@ def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
         mask = _MASK_NAME.match(file.stem)
         scan_name = mask["scan"] if mask else file.stem
         if not (named_picture and scan_name in known):
-            from bcx.images import sniff_file
-
             kind = sniff_file(file)
             if kind is None or kind == "svg":
                 (broken if named_picture or kind == "svg" else strays).append(file)

@@ -1,0 +1,118 @@
+"""`bcx data`: what a folder of training scans holds.
+
+bcx data check Dataset_BUSI_with_GT
+bcx data check my-scans --kind folder
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bcx.data.check import Report
+
+app = typer.Typer(name="data", no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    """Layouts that can be asked for by name."""
+
+    busi = "busi"
+    busbra = "busbra"
+    folder = "folder"
+    manifest = "manifest"
+
+
+# Without this, Typer would merge the only command into its group and `bcx data check` would not be one.
+@app.callback()
+def _group() -> None:
+    """Look at folders of scans before training on them."""
+
+
+@app.command()
+def check(
+    source: Path = typer.Argument(
+        help="A folder (BUSI, BUS-BRA, or one subfolder per class) or a CSV manifest.", metavar="FOLDER", exists=True
+    ),
+    kind: Kind | None = typer.Option(None, help="What it is; without this it is told from what is there."),
+    split: str = typer.Option("dev", help="BUSI: dev, test, conflict or all. Manifest: a value of its column 'split'."),
+) -> None:
+    """Open every scan and mask, and print what there is and all that is wrong.
+
+    Exit status: 0 nothing is wrong, 1 something is, 2 wrong usage.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bcx.data.check import check_folder
+    from bcx.tasks import BREAST_ULTRASOUND
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("Opening files", total=None)
+        report = check_folder(
+            source,
+            task=BREAST_ULTRASOUND,
+            kind=kind.value if kind else None,
+            split=split,
+            on_file=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    _show(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+LAYOUTS = {
+    "busi": "BUSI, by its published manifest",
+    "busbra": "BUS-BRA, by its bus_data.csv",
+    "folder": "a folder with one subfolder per class",
+    "manifest": "a CSV manifest",
+}
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    # Names of files are shown as Text: square brackets in them are no markup.
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(Text(f"{report.root}: {LAYOUTS[report.kind]}"))
+    if report.records:
+        console.print(_counts(report))
+        if report.sizes:
+            console.print(f"Scans are {report.sizes}.")
+    for note in report.notes:
+        console.print(Text(note))
+    if not report.problems:
+        console.print("No problems.", style="green")
+        return
+    console.print(f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}:", style="bold red")
+    for problem in report.problems:
+        console.print(Text(f"- {problem}"))
+
+
+def _counts(report: Report) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, show_footer=True, pad_edge=False)  # narrow enough for five folds in 80 columns
+    table.add_column("label", footer="all", no_wrap=True)
+    labels = [label for label in report.task.classes if any(record.label == label for record in report.records)]
+    columns = {
+        "scans": [record.label for record in report.records],
+        "groups": [label for _, label in sorted({(record.group, record.label) for record in report.records})],
+        "with masks": [record.label for record in report.records if record.masks],
+    }
+    footers = {"groups": len({record.group for record in report.records})}  # one group may hold two labels
+    for fold in report.folds:
+        columns[f"fold {fold}"] = [record.label for record in report.records if record.fold == fold]
+    for name, found in columns.items():
+        table.add_column(name, justify="right", footer=str(footers.get(name, len(found))))
+    for label in labels:
+        table.add_row(label, *(str(found.count(label)) for found in columns.values()))
+    return table
