@@ -1,6 +1,6 @@
 """`bcx examples`: pictures that bcx draws itself, with the lesions it put into them.
 
-bcx examples examples/                  the eight pictures that the page shows
+bcx examples examples/                  the nine pictures that the page shows
 bcx examples more/ --per-class 20       twenty of each class
 """
 

@@ -54,7 +54,7 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     strands = smooth_field(rng, y - chest, x, tall=0.015, wide=0.22)
     patchy = smooth_field(rng, y, x, tall=0.16, wide=0.25)
 
-    septa = ridges(lobules, pixel, 0.0030, favour=1.0)
+    septa = ridges(lobules, pixel, 0.0030, favour=1.6)
     threads = ridges(fibres - 0.3 * mottle, pixel, 0.0022)
     weave = ridges(strands, pixel, 0.0020)
     on_off = np.clip(0.7 + 1.0 * patchy + 0.6 * islands, 0, 2.5)
@@ -74,7 +74,7 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     echo += _grains(rng, (height, width), 1200) * (0.25 + 0.75 * (in_gland - in_retro)) * in_fat
 
     fatty = (in_fat - in_gland) + (in_retro - in_muscle)
-    mirror = 3.2 * septa * fatty * np.clip(1 + 0.6 * patchy, 0.2, 2)
+    mirror = 3.2 * septa * fatty * np.clip(0.8 + 0.7 * patchy - 0.4 * islands, 0.1, 2)
     mirror += rng.uniform(2.5, 7) * threads * on_off * (in_gland - in_retro) + 2.0 * weave * (in_muscle - in_chest)
     for edge, strength in ((gland, 0.9), (retro, 0.7), (muscle, 1.6), (chest, 2.2)):
         worn = np.clip(0.3 + curve(rng, x, wide=0.1, height=0.7), 0, 1.8)

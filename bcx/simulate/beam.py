@@ -66,7 +66,9 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
         power += (field[0] + mirror) ** 2 + field[1] ** 2
     power /= looks
     shade = np.cumsum(scene.loss, axis=0) / height
-    shade = gaussian_filter1d(shade, 0.012 * height, axis=1)
+    near, far = (gaussian_filter1d(shade, blur * height, axis=1) for blur in (0.008, 0.04))
+    y, _ = grid(height, 1)
+    shade = near + (far - near) * y  # the beam is wide where it is deep, and blurs the sides of a shadow
     return (np.sqrt(power) * 10 ** (-shade / 20)).astype(np.float32)
 
 
@@ -77,14 +79,14 @@ def calm(decibels: Map) -> Map:
         decibels: float32 [H, W].
 
     Returns:
-        float32 [H, W]; departures below 5 dB lose a third, those above 8 dB stay.
+        float32 [H, W]; bright departures above 8 dB stay, lesser ones lose a third, dark ones end at 5 dB.
     """
     from scipy.ndimage import gaussian_filter
 
     height = len(decibels)
     around = gaussian_filter(decibels, (max(0.004 * height, 0.6), max(0.012 * height, 0.8)), truncate=2.5)
     departure = decibels - around
-    return around + departure * np.clip(np.abs(departure) / 8, 0.65, 1)
+    return around + np.maximum(departure * np.clip(departure / 8, 0.65, 1), -5)
 
 
 def compress(

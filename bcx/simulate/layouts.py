@@ -128,11 +128,17 @@ def _write_table(path: Path, columns: list[str], rows: list[dict[str, object]]) 
     os.replace(part, path)
 
 
-# The shipped pictures: typical ones, 2 or 3 of each class.
-EXAMPLES = tuple(
-    (label, seed)
-    for label, seeds in (("normal", (1, 4)), ("benign", (4, 5, 7)), ("malignant", (4, 5, 7)))
-    for seed in seeds
+# The shipped pictures: label and seed, typical ones of each class.
+EXAMPLES = (
+    ("normal", 1),
+    ("normal", 5),
+    ("normal", 10),
+    ("benign", 2),
+    ("benign", 7),
+    ("benign", 9),
+    ("malignant", 8),
+    ("malignant", 10),
+    ("malignant", 5),
 )
 NOTE = "simulated breast ultrasound ({}, seed {}), made by bcx: a picture of nobody"
 

@@ -53,10 +53,10 @@ def _spikes(rng: np.random.Generator, angle: Map) -> Map:
 def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> Outline:
     y, x = grid(height, width)
     benign = label == "benign"
-    size = rng.uniform(0.075, 0.16) if benign else rng.uniform(0.12, 0.2)
-    stretch = rng.uniform(1.4, 2.0) if benign else 1 / rng.uniform(1.2, 1.5)
+    size = rng.uniform(0.075, 0.16) if benign else rng.uniform(0.13, 0.23)
+    stretch = rng.uniform(1.4, 2.0) if benign else 1 / rng.uniform(1.12, 1.4)
     half_wide, half_tall = size * np.sqrt(stretch), size / np.sqrt(stretch)
-    top = rng.uniform(0.13, 0.28) if benign else rng.uniform(0.12, 0.24)
+    top = rng.uniform(0.13, 0.28) if benign else rng.uniform(0.1, 0.2)
     dy = y - top - half_tall
     dx = x - rng.uniform(0.3, 0.7) * width / height
     tilt = rng.normal(0, 0.12)
@@ -122,8 +122,8 @@ def _malignant(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
     uneven = smooth_field(rng, y, x, tall=0.022, wide=0.04)
     rays = np.clip(_waves(rng, edge.angle, 9.0, range(9, 22)) - 1, -2, 2)
     halo = np.exp(-0.5 * ((edge.outside - 0.025) / 0.022) ** 2) * np.clip(0.8 + 0.4 * vague, 0, 1.6)
-    scene.echo += (5 * halo + 3 * rays * np.exp(-np.maximum(edge.outside, 0) / 0.03)).astype(np.float32)
+    scene.echo += (6 * halo + 3 * rays * np.exp(-np.maximum(edge.outside, 0) / 0.03)).astype(np.float32)
     scene.mirror *= 1 - 0.6 * np.exp(-np.maximum(edge.outside, 0) / 0.02).astype(np.float32)
-    inside = 1 - ramp(edge.outside, 0.007)
-    level = rng.uniform(-18, -13) + 3.0 * uneven + 2.0 * vague
-    _fill(scene, inside, level, -rng.uniform(8, 15), edge.tall)
+    inside = 1 - ramp(edge.outside, 0.010)
+    level = rng.uniform(-19, -12) + 3.0 * uneven + 4.0 * vague
+    _fill(scene, inside, level, -rng.uniform(10, 18), edge.tall)
