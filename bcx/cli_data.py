@@ -53,7 +53,8 @@ def check(
     from bcx.data.check import check_folder
     from bcx.tasks import BREAST_ULTRASOUND
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("Opening files", total=None)
         report = check_folder(
             source,
@@ -100,13 +101,15 @@ def _counts(report: Report) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, show_footer=True, pad_edge=False)  # narrow enough for five folds in 80 columns
+    table = Table(
+        box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True
+    )  # narrow enough for five folds in 80 columns
     table.add_column("label", footer="all", no_wrap=True)
     labels = [label for label in report.task.classes if any(record.label == label for record in report.records)]
     columns = {
         "scans": [record.label for record in report.records],
         "groups": [label for _, label in sorted({(record.group, record.label) for record in report.records})],
-        "with masks": [record.label for record in report.records if record.masks],
+        "masked": [record.label for record in report.records if record.masks],
     }
     footers = {"groups": len({record.group for record in report.records})}  # one group may hold two labels
     for fold in report.folds:

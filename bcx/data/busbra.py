@@ -1,6 +1,12 @@
 """BUS-BRA (Gomez-Flores et al., Medical Physics 2024) by its `bus_data.csv`.
 
-reading = read_busbra(Path("BUSBRA"), task=get_task("breast-ultrasound"))
+>>> from tempfile import TemporaryDirectory
+>>> from bcx.simulate import write_busbra_folder
+>>> from bcx.tasks import get_task
+>>> with TemporaryDirectory() as folder:
+...     reading = read_busbra(write_busbra_folder(folder, patients=4), task=get_task("breast-ultrasound"))
+>>> len(reading.records), {record.group for record in reading.records[:2]}
+(8, {'busbra:1'})
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Look at every file of a source and list what was found and everything that is wrong.
 
-report = check_folder(Path("scans"), task=get_task("breast-ultrasound"))
-for problem in report.problems:
-    print(problem)
+>>> from tempfile import TemporaryDirectory
+>>> from bcx.simulate import write_busi_folder
+>>> from bcx.tasks import get_task
+>>> with TemporaryDirectory() as folder:
+...     report = check_folder(write_busi_folder(folder, per_class=2), task=get_task("breast-ultrasound"))
+>>> report.kind, len(report.records), report.problems
+('folder', 6, [])
 """
 
 from __future__ import annotations

@@ -1,6 +1,13 @@
 """Any folder with one subfolder per class.
 
-reading = read_folder(Path("scans"), task=get_task("breast-ultrasound"), source="mine")
+>>> from tempfile import TemporaryDirectory
+>>> from bcx.simulate import write_busi_folder
+>>> from bcx.tasks import get_task
+>>> with TemporaryDirectory() as folder:
+...     root = write_busi_folder(folder, per_class=2)
+...     reading = read_folder(root, task=get_task("breast-ultrasound"), source="mine")
+>>> reading.records[0].key, reading.records[0].masks[0].name, reading.problems
+('mine/benign/benign (1).png', 'benign (1)_mask.png', [])
 """
 
 from __future__ import annotations

@@ -1,9 +1,21 @@
 """CSV manifests that users write: `file,label[,group,mask,fold,split]`, a row for each scan.
 
+```
 file,label,group,mask
 images/a1.png,benign,anna,masks/a1.png
 images/a2.png,benign,anna,
 images/b1.png,malignant,berta,masks/b1-left.png|masks/b1-right.png
+```
+
+>>> from tempfile import TemporaryDirectory
+>>> from bcx.simulate import write_busi_folder
+>>> from bcx.tasks import get_task
+>>> with TemporaryDirectory() as folder:
+...     table = write_busi_folder(folder, per_class=1) / "scans.csv"
+...     _ = table.write_text("file,label,group\\nbenign/benign (1).png,benign,anna\\n")
+...     reading = read_manifest(table, task=get_task("breast-ultrasound"), source="mine")
+>>> [(record.key, record.label, record.group) for record in reading.records]
+[('mine/benign/benign (1).png', 'benign', 'mine:anna')]
 """
 
 from __future__ import annotations

@@ -1,7 +1,14 @@
 """Folders and manifests of scans become records.
 
-records = read_source("busi", Path("Dataset_BUSI_with_GT"), task=get_task("breast-ultrasound"))
-records += read_source("mine", Path("my-scans"), task=get_task("breast-ultrasound"))
+>>> from tempfile import TemporaryDirectory
+>>> from bcx.simulate import write_busbra_folder, write_busi_folder
+>>> from bcx.tasks import get_task
+>>> task = get_task("breast-ultrasound")
+>>> with TemporaryDirectory() as here:
+...     records = read_source("busbra", write_busbra_folder(Path(here, "busbra"), patients=4), task=task)
+...     records += read_source("mine", write_busi_folder(Path(here, "mine"), per_class=2), task=task)
+>>> [records[0].key, records[0].group, records[-1].key]
+['busbra/Images/bus_0001-l.png', 'busbra:1', 'mine/normal/normal (2).png']
 """
 
 from __future__ import annotations
@@ -40,7 +47,17 @@ def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev"
 
 def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> Reading:
     """Like `read_source`, but problems that leave something to read are collected instead of raised."""
-    root = Path(root)
+    try:
+        return _survey(kind_or_name, Path(root), task, split)
+    except OSError as error:
+        raise DataError(
+            f"'{error.filename or root}' cannot be opened ({error.strerror or error}).",
+            expected="files and folders that this account may read",
+            remedy="Check the permissions and the disk.",
+        ) from error
+
+
+def _survey(kind_or_name: str, root: Path, task: Task, split: str) -> Reading:
     kind = detect_kind(kind_or_name, root)
     if kind == "busi":
         return busi.read_busi(root, task=task, split=split, source=kind_or_name)

@@ -116,6 +116,17 @@ def test_no_folder_and_a_file_instead_of_one(tmp_path, task, draw):
         read_source("folder", draw(tmp_path / "a.png"), task=task)
 
 
+def test_a_file_that_may_not_be_opened_is_named(folder, task, monkeypatch):
+    locked = folder / "benign/a.png"
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("bcx.data.reading.sniff_file", lambda path: refuse(path) if path == locked else "png")
+    with pytest.raises(DataError, match=r"benign/a\.png' cannot be opened \(Permission denied\)"):
+        read_source("mine", folder, task=task)
+
+
 def test_a_split_that_a_folder_cannot_have(folder, task):
     with pytest.raises(DataError, match="'test'"):
         read_source("mine", folder, task=task, split="test")
