@@ -23,8 +23,10 @@ import typer
 
 import bcx
 from bcx.cli_data import app as data
+from bcx.cli_examples import examples
 from bcx.cli_info import info
 from bcx.cli_predict import predict
+from bcx.cli_train import crossval, train
 from bcx.errors import BcxError, CheckpointError, ConfigError
 
 app = typer.Typer(
@@ -38,6 +40,9 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(info)
+app.command()(train)
+app.command()(crossval)
+app.command()(examples)
 app.add_typer(data)
 
 

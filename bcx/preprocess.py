@@ -90,21 +90,24 @@ class Preprocess:
         plane = self.plane(pixels)
         return np.repeat(plane[:, :, None], 3, axis=2) if plane.ndim == 2 else plane
 
-    def batch(self, planes: list[np.ndarray]) -> torch.Tensor:
-        """Normalise squashed pictures (from `plane`) to float32 `[B, 3, S, S]`, channels last in memory."""
+    def normalise(self, planes: torch.Tensor) -> torch.Tensor:
+        """Turn stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, into float32 `[B, 3, S, S]`.
+
+        The result lies channels last in memory, which convolutions on CPUs prefer.
+        """
         import torch
 
-        stack = torch.from_numpy(np.stack(planes))
-        if stack.ndim == 3:
-            stack = stack[..., None]
-        scale = torch.tensor([1 / (255 * s) for s in self.std])
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)])
+        stack = planes if planes.ndim == 4 else planes[..., None]
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=planes.device)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=planes.device)
         # Broadcasting a grey picture to three channels and normalising is one pass over memory.
         return (stack.to(torch.float32) * scale + shift).permute(0, 3, 1, 2)
 
     def tensor(self, pixels: np.ndarray) -> torch.Tensor:
         """Return one scan as float32 `[3, S, S]`, normalised."""
-        return self.batch([self.plane(pixels)])[0]
+        import torch
+
+        return self.normalise(torch.from_numpy(self.plane(pixels)[None]))[0]
 
     def to_network(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Map points from the scan to the network's input.

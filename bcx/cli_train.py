@@ -1,0 +1,232 @@
+"""`bcx train` and `bcx crossval`: recipes and flags in, checkpoints and results out.
+
+```
+bcx train configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --out checkpoints/mobilenetv2-busi
+bcx crossval configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --out results/mobilenetv2-busi
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcx.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from bcx.data.records import Record
+    from bcx.train.config import Recipe
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="NAME=DIR",
+        help="A source of scans; may be given several times. busi and busbra "
+        "are known layouts; any other name means class folders, or a CSV manifest.",
+    ),
+]
+ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
+InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the run.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")
+]
+
+
+def train(
+    config: ConfigArgument = None,
+    data: DataOption = None,
+    arch: ArchOption = None,
+    init: InitOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default checkpoints/<name>.")] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Results of `bcx crossval` with this recipe: gives temperature and gate."),
+    ] = None,
+) -> None:
+    """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was."""
+    recipe = _recipe(config, data, arch, init, epochs, seed, settings)
+    records = _records(recipe)
+    with _needs_train_extra():
+        from bcx.train.ship import train_checkpoint
+    folder = out or Path("checkpoints") / recipe.name
+    with _bars(recipe, [("", len(records))]) as (on_epoch, on_batch):
+        written = train_checkpoint(
+            recipe,
+            records,
+            folder,
+            command=_command("train", config, recipe),
+            measured=measured,
+            on_epoch=lambda row, n: on_epoch(0, row, n),
+            on_batch=on_batch,
+        )
+    typer.echo(f"Written: {written}")
+
+
+def crossval(
+    config: ConfigArgument = None,
+    data: DataOption = None,
+    arch: ArchOption = None,
+    init: InitOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; default results/<name>.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Run only this fold; may be given several times.")] = None,
+) -> None:
+    """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
+    recipe = _recipe(config, data, arch, init, epochs, seed, settings)
+    records = _records(recipe)
+    with _needs_train_extra():
+        from bcx.train.crossval import crossval as run
+        from bcx.train.crossval import split_fold
+    folds = sorted({r.fold for r in records if r.fold is not None}) if not fold else sorted(set(fold))
+    sizes = [(f"fold {number}", len(split_fold(records, number)[0])) for number in folds]
+    folder = out or Path("results") / recipe.name
+    with _bars(recipe, sizes) as (on_epoch, on_batch):
+        results = run(
+            recipe,
+            records,
+            out=folder,
+            command=_command("crossval", config, recipe),
+            only=folds,
+            leave_out=_axilla(records),
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+    if results is None:
+        typer.echo(f"Folds {folds} are done; results.json follows once all are.")
+        return
+    for name in ("accuracy", "macro_auc"):
+        figure = results["one_view"][name]
+        typer.echo(f"{name}: {figure['value']:.3f} (95 % interval {figure['low']:.3f} to {figure['high']:.3f})")
+    typer.echo(f"Written: {folder / 'results.json'}")
+
+
+def _recipe(
+    config: Path | None,
+    data: list[str] | None,
+    arch: str | None,
+    init: str | None,
+    epochs: int | None,
+    seed: int | None,
+    settings: list[str] | None,
+) -> Recipe:
+    import yaml
+
+    with _needs_train_extra():
+        from bcx.train.config import load_recipe
+
+    values: dict[str, Any] = {"arch": arch, "init": init, "epochs": epochs, "seed": seed}
+    values = {key: value for key, value in values.items() if value is not None}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
+        values[key] = yaml.safe_load(value)
+    if data:
+        values["data"] = dict(_pair(text) for text in data)
+    recipe = load_recipe(config, values)
+    if not recipe.data:
+        raise ConfigError(
+            "No scans were named.",
+            expected="at least one source",
+            remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
+        )
+    return recipe
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(
+            f"--data {text} does not name a source and its folder.",
+            expected="NAME=DIR, such as busi=Dataset_BUSI_with_GT",
+            remedy="Put a name and '=' before the folder.",
+        )
+    return name, folder
+
+
+def _records(recipe: Recipe) -> list[Record]:
+    from bcx.data.readers import read_source
+    from bcx.data.splits import assign_folds
+    from bcx.tasks import get_task
+
+    task = get_task(recipe.task)
+    records = [r for name, root in recipe.data.items() for r in read_source(name, Path(root), task=task)]
+    return assign_folds(records, recipe.folds, recipe.seed)
+
+
+def _axilla(records: Sequence[Record]) -> dict[str, list[str]] | None:
+    """Return BUSI's scans of the armpit, without which the figures are given once more."""
+    from bcx.data.busi import busi_rows
+
+    noted = {f"busi/{row.file}" for row in busi_rows() if row.note == "axilla"}
+    keys = [record.key for record in records if record.key in noted]
+    return {"axilla": keys} if keys else None
+
+
+def _command(name: str, config: Path | None, recipe: Recipe) -> str:
+    """Return the command with folders left out: results are published, paths of a machine are not."""
+    parts = ["bcx", name]
+    if config is not None:
+        parts.append(f"configs/{config.name}" if config.parent.name == "configs" else config.name)
+    parts += [f"--data {source}=DIR" for source in recipe.data]
+    parts.append(f"--init {Path(recipe.init).name}")
+    return " ".join([*parts, f"--seed {recipe.seed}"])
+
+
+@contextmanager
+def _needs_train_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Training needs the package '{error.name}', which is not installed.",
+            expected="the extra 'train'",
+            remedy='Install it with: pip install "bcx[train]"',
+        ) from error
+
+
+@contextmanager
+def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, Any]]:
+    """Show one progress bar with the time left on standard error, and a line per epoch."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    inner = 1 - recipe.inner_fraction
+    total = sum(recipe.epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("training", total=total)
+
+        def on_epoch(fold: int, row: dict[str, Any], epochs: int) -> None:
+            watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
+            where = f"fold {fold}, " if len(runs) > 1 or runs[0][0] else ""
+            console.print(
+                f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+                f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",
+                highlight=False,
+            )
+
+        yield on_epoch, lambda: progress.advance(bar)

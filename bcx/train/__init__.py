@@ -1,0 +1,1 @@
+"""Offline work: recipes, augmentation, fitting, grouped cross-validation."""

@@ -1,0 +1,151 @@
+"""Grouped cross-validation: run k trains without fold k of every source, then answers that fold.
+
+summary = crossval(recipe, records, out=Path("results/my-model"))
+summary["one_view"]["accuracy"]      # {"value": ..., "low": ..., "high": ..., "n": ...}
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from bcx.data.records import Record
+from bcx.data.splits import check_split, inner_split
+from bcx.errors import SplitError
+from bcx.evaluate.oof import label_positions, oof_frame, read_oof, summarise_oof, view_logits, write_oof
+from bcx.tasks import get_task
+from bcx.train.config import Recipe
+from bcx.train.dataset import read_planes
+from bcx.train.fit import STATE_FILE, fit, run_fingerprint, run_planes
+from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.trust.calibration import fit_temperature
+
+#: Pooled features of each run's training and held-out scans: what the gate is fitted on. Large, so kept out of git.
+FEATURES_FILE = "features.safetensors"
+
+
+def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
+    """Return (training, held out) of run `fold`.
+
+    A source with fewer folds than the run's number leaves out nothing in that run; records without a fold take no part.
+
+    Raises:
+        SplitError: nothing would be held out, or a group stands in two folds.
+    """
+    held = [record for record in records if record.fold == fold]
+    train = [record for record in records if record.fold is not None and record.fold != fold]
+    if not held or not train:
+        raise SplitError(
+            f"Fold {fold} holds {len(held)} scans and the others {len(train)}.",
+            expected="scans on both sides",
+            remedy="Check the 'fold' column of the manifest, or the number of folds.",
+        )
+    check_split(train, held)
+    return train, held
+
+
+def cut_inner(recipe: Recipe, train: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Cut the recipe's inner validation part out of training records, by whole groups; none where it asks for none."""
+    if recipe.inner_fraction == 0:
+        return list(train), []
+    return inner_split(train, recipe.inner_fraction, recipe.seed)
+
+
+def crossval(
+    recipe: Recipe,
+    records: Sequence[Record],
+    *,
+    out: Path,
+    command: str,
+    only: Sequence[int] | None = None,
+    leave_out: dict[str, list[str]] | None = None,
+    on_epoch: Callable[[int, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> dict[str, Any] | None:
+    """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
+
+    A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
+
+    Args:
+        recipe: every setting.
+        records: all sources together, with folds.
+        out: folder of the results; `fold-K/` inside holds each run's history, predictions and snapshot.
+        command: the command line, for the record.
+        only: run these folds only; the summary is written once every fold is there.
+        leave_out: names of figures given once more without the files listed (see `summarise_oof`).
+        on_epoch: called with fold, history row, number of epochs.
+        on_batch: called after every training step.
+
+    Returns:
+        What results.json holds, or None while folds are missing.
+    """
+    task = get_task(recipe.task)
+    folds = sorted({record.fold for record in records if record.fold is not None})
+    for fold in folds if only is None else only:
+        folder = out / f"fold-{fold}"
+        train, held = split_fold(records, fold)
+        train, inner = cut_inner(recipe, train)
+        fingerprint = run_fingerprint(recipe, train, inner)
+        if _is_done(folder, fingerprint):
+            continue
+        started = time.perf_counter()
+
+        def report(row: dict[str, Any], epochs: int, fold: int = fold) -> None:
+            if on_epoch:
+                on_epoch(fold, row, epochs)
+
+        fitted = fit(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+        planes = read_planes(held, fitted.preprocess)
+        straight = run_planes(fitted.network, fitted.preprocess, planes)
+        mirrored = run_planes(fitted.network, fitted.preprocess, planes, mirror=True)
+        seen = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess))
+        save_file({"train": seen.features.contiguous(), "held": straight.features.contiguous()}, folder / FEATURES_FILE)
+        write_oof(
+            folder / "oof.csv", oof_frame(held, fold, straight.logits.numpy(), mirrored.logits.numpy(), task), task
+        )
+        note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
+        write_json(folder / "run.json", note | {"seconds": round(time.perf_counter() - started, 1)})
+        (folder / STATE_FILE).unlink()
+    done = [fold for fold in folds if (out / f"fold-{fold}" / "run.json").is_file()]
+    if len(done) < len(folds):
+        return None
+    return _summarise(recipe, records, folds, out, command, leave_out)
+
+
+def _is_done(folder: Path, fingerprint: str) -> bool:
+    note = folder / "run.json"
+    return note.is_file() and (folder / "oof.csv").is_file() and read_json(note)["fingerprint"] == fingerprint
+
+
+def _summarise(
+    recipe: Recipe,
+    records: Sequence[Record],
+    folds: Sequence[int],
+    out: Path,
+    command: str,
+    leave_out: dict[str, list[str]] | None,
+) -> dict[str, Any]:
+    import pandas as pd
+
+    task = get_task(recipe.task)
+    frame = pd.concat([read_oof(out / f"fold-{fold}" / "oof.csv", task) for fold in folds], ignore_index=True)
+    write_oof(out / "oof.csv", frame, task)
+    temperature = fit_temperature(view_logits(frame, task)[0], label_positions(frame, task))
+    runs = [read_json(out / f"fold-{fold}" / "run.json") for fold in folds]
+    results = {
+        "what": "grouped cross-validation, pooled out-of-fold predictions",
+        **describe_run(recipe, records, command),
+        "seconds": round(sum(run["seconds"] for run in runs), 1),
+        "runs": [{"fold": fold, **run} for fold, run in zip(folds, runs, strict=True)],
+        "oof": {"file": "oof.csv", "rows": len(frame)},
+        "note": "Probabilities are softmax(logits / temperature); the temperature was fitted on these logits, "
+        "so log_loss, brier and ece are slightly optimistic; uncalibrated holds them without it.",
+        **summarise_oof(frame, task, temperature, leave_out),
+    }
+    results["uncalibrated"] = summarise_oof(frame, task, 1.0)["report"]
+    write_json(out / "results.json", results)
+    return results

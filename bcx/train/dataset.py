@@ -1,0 +1,91 @@
+"""Training scans in memory: decoded and squashed once, varied afresh at every epoch.
+
+dataset = ScanDataset(records, task, preprocess, augment=1.0, seed=0)
+dataset.epoch = 3
+plane, label = dataset[0]        # uint8 [S, S], int
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from bcx.data.records import Record, load_mask
+from bcx.images import Scan
+from bcx.preprocess import Preprocess
+from bcx.tasks import Task
+from bcx.train.augment import OVERSIZE, Augmentation
+
+
+def read_planes(records: Iterable[Record], preprocess: Preprocess) -> list[np.ndarray]:
+    """Decode and squash scans exactly as serving does: uint8 `[S, S]` or `[S, S, 3]` each."""
+    return [preprocess.plane(Scan.open(record.file).pixels) for record in records]
+
+
+class ScanDataset(Dataset[tuple[np.ndarray, int]]):
+    """Augmented training pictures; the same seed, epoch and index give the same pixels in any process."""
+
+    def __init__(
+        self, records: Sequence[Record], task: Task, preprocess: Preprocess, *, augment: float, seed: int
+    ) -> None:
+        """Read every scan and mask into memory, squashed to `OVERSIZE` times the network's side.
+
+        Args:
+            records: what to train on, in the order of indices.
+            task: gives classes and the augmentation's name.
+            preprocess: the same object that the checkpoint will store.
+            augment: strength; 0 shows the pictures as serving would.
+            seed: of the whole run.
+        """
+        side = round(preprocess.size * OVERSIZE) if augment else preprocess.size
+        self.labels = [task.classes.index(record.label) for record in records]
+        self.epoch = 0
+        self._seed = seed
+        self._augment = Augmentation(task.augmentation, preprocess.size, augment) if augment else None
+        self._planes: list[np.ndarray] = []
+        self._masks: list[np.ndarray | None] = []
+        for record in records:
+            pixels = Scan.open(record.file).pixels
+            mask = load_mask(record, pixels.shape)
+            self._planes.append(preprocess.plane(pixels, side))
+            self._masks.append(
+                None
+                if mask is None
+                else cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        plane = self._planes[index]
+        if self._augment is not None:
+            plane = self._augment(plane, self._masks[index], _seed(self._seed, self.epoch, index))
+        return plane, self.labels[index]
+
+
+def _seed(*parts: int) -> int:
+    """Mix whole numbers into one 31-bit seed; neighbouring inputs give unrelated seeds."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big") >> 1
+
+
+def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the batches of one epoch: a permutation of 0..n-1, the same for the same seed and epoch.
+
+    A last batch of a single scan is joined to the one before it, since batch norm cannot train on one.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(n).tolist()
+    batches = [order[i : i + batch_size] for i in range(0, n, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2] += batches.pop()
+    return batches
+
+
+def collate(items: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack pictures as uint8 `[B, S, S(, 3)]` and labels as int64 `[B]`."""
+    return torch.from_numpy(np.stack([plane for plane, _ in items])), torch.tensor([label for _, label in items])

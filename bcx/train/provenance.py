@@ -1,0 +1,84 @@
+"""What made a result: command, recipe, commit, versions, and the data by name and hash, never by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bcx.checkpoint import sha256_of
+from bcx.data.records import Record
+from bcx.train.config import Recipe
+
+_PACKAGES = ("torch", "timm", "albumentations", "accelerate", "numpy", "scikit-learn")
+
+
+def describe_run(recipe: Recipe, records: Sequence[Record], command: str) -> dict[str, Any]:
+    """Return command, recipe, commit, versions and data, ready for JSON."""
+    settings = recipe.model_dump(exclude={"data"})
+    start = Path(recipe.init)
+    if start.is_file():
+        settings["init"] = {"file": start.name, "sha256": sha256_of(start)}
+    return {
+        "command": command,
+        "recipe": settings,
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "data": describe_data(records),
+    }
+
+
+def describe_data(records: Sequence[Record]) -> dict[str, Any]:
+    """Return per source: scans per class, groups, and a hash over every file's name, label, group and content."""
+    described = {}
+    for source in sorted({record.source for record in records}):
+        part = sorted((record for record in records if record.source == source), key=lambda record: record.key)
+        digest = hashlib.sha256()
+        for record in part:
+            digest.update(f"{record.key}\t{record.label}\t{record.group}\t{sha256_of(record.file)}\n".encode())
+        described[source] = {
+            "scans": len(part),
+            "classes": dict(sorted(Counter(record.label for record in part).items())),
+            "groups": len({record.group for record in part}),
+            "sha256": digest.hexdigest(),
+        }
+    return described
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that runs, "-dirty" when code was changed since, None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        changed = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "--", str(here)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write JSON at once or not at all."""
+    scratch = file.with_suffix(file.suffix + ".writing")
+    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(scratch, file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    return json.loads(file.read_text(encoding="utf-8"))
