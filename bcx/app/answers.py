@@ -77,7 +77,10 @@ def words(prediction: Prediction, task: Task) -> Words:
 
 
 def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = None) -> str:
-    """Return the headline card. `simulated_as`: what a shipped example was made to show."""
+    """Return the headline card. `simulated_as`: what a shipped example was made to show.
+
+    An example does not say its file's name, which would give that away before the network has spoken.
+    """
     said = words(prediction, task)
     number = f'<span class="bcx-number">{escape(said.number)}</span>' if said.number else ""
     bars = "" if prediction.decision == NOT_A_SCAN else bars_html(prediction, task)
@@ -87,25 +90,27 @@ def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = N
         if simulated_as
         else ""
     )
+    kicker = "What the network makes of " + ("this example" if simulated_as else escape(prediction.name))
     return (
         f'<section class="bcx-answer" data-label="{escape(prediction.label)}" '
         f'data-decision="{escape(prediction.decision)}" style="--tone: {said.colour}">'
-        f'<p class="bcx-kicker">The network says</p>'
+        f'<p class="bcx-kicker">{kicker}</p>'
         f'<h2 class="bcx-headline">{escape(said.headline)} {number}</h2>{bars}'
         f'<p class="bcx-means">{escape(said.means)}</p>'
         f'<p class="bcx-means-not">{escape(said.means_not)}</p>{source}</section>'
     )
 
 
-def bars_html(prediction: Prediction, task: Task) -> str:
-    """Return one bar per class, in its colour, with its name and per cent in text beside it."""
+def bars_html(prediction: Prediction, task: Task, exact: bool = False) -> str:
+    """Return one bar per class in its colour, with its name and per cent (exact: four decimals) beside it."""
     rows = []
     for name, colour in zip(task.classes, task.colours, strict=True):
         p = float(prediction.probabilities[name])
+        number = f"{p:.4f}" if exact else percent(p)
         rows.append(
             f'<li data-class="{escape(name)}" data-probability="{p:.6f}"><span class="bcx-bar-name">{escape(name)}'
             f'</span><span class="bcx-bar-track"><span class="bcx-bar-fill" style="width: {100 * p:.2f}%; '
-            f'background: {colour}"></span></span><span class="bcx-bar-number">{percent(p)}</span></li>'
+            f'background: {colour}"></span></span><span class="bcx-bar-number">{number}</span></li>'
         )
     return f'<ul class="bcx-bars" aria-label="Probability of each class">{"".join(rows)}</ul>'
 
@@ -127,8 +132,8 @@ def gone_html() -> str:
     return (
         f'<section class="bcx-answer" style="--tone: {NEUTRAL}" data-decision="gone"><p class="bcx-kicker">Deleted</p>'
         '<h2 class="bcx-headline">This picture is no longer here</h2>'
-        '<p class="bcx-means">The connection to this page was lost, and with it the picture was deleted from the server.'
-        "</p><p class='bcx-means-not'>Choose the picture again.</p></section>"
+        '<p class="bcx-means">The connection to this page was lost, and so the picture was deleted from the server.</p>'
+        '<p class="bcx-means-not">Choose the picture again.</p></section>'
     )
 
 
@@ -193,8 +198,8 @@ def legend_html(prediction: Prediction) -> str:
         f'aria-label="Colour scale from minus {limit:.1f} (against the class) to plus {limit:.1f} (for the class), '
         'in logit units">'
         f'<span>against</span><span class="bcx-legend-bar" style="background-image: url({bar})"></span><span>for</span>'
-        f'<span class="bcx-legend-tick">−{limit:.1f}</span><span class="bcx-legend-tick">0</span>'
-        f'<span class="bcx-legend-tick">+{limit:.1f} logit units</span></div>'
+        f'<span class="bcx-legend-ticks"><span>&minus;{limit:.1f}</span><span>0</span><span>+{limit:.1f}</span></span>'
+        "<span>logit units</span></div>"
     )
 
 

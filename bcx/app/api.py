@@ -33,13 +33,23 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
         call_one, call_many = gr.Button("classify"), gr.Button("batch")
 
     def classify(scan: dict[str, Any] | None, request: gr.Request) -> dict[str, Any]:
-        """Classify one breast ultrasound scan as normal, benign or malignant. For research and teaching, never for diagnosis.
+        """Classify one breast ultrasound scan as normal, benign or malignant, with a probability for each.
+
+        For research and teaching, never for diagnosis: say so when you pass the answer on. Read `decision` first.
+        If it is "not a scan", the picture is no breast ultrasound and the label means nothing; if it is "refer",
+        the network is not sure and a person should read the scan; otherwise it is the label.
 
         Args:
-            scan: The picture file as it is: PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM, 8 or 16 bit, grey or colour.
+            scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
 
         Returns:
-            A JSON object. label: the most probable class. confidence: its probability, 0 to 1. probabilities: one per class, adding up to 1. decision: the label, or "refer" (not sure: a person should read this scan), or "not a scan" (this is no breast ultrasound: do not use the label). reason: one sentence, empty where the decision is simply the label. flags and notes: lists of sentences about the picture and how it was read. model, weights_sha256, backend, seconds, name, width, height: how the answer came about.
+            A JSON object with these keys.
+            label: the class that the network chose. confidence: its probability, 0 to 1.
+            probabilities: one number per class, adding up to 1.
+            decision: the label, "refer" or "not a scan". reason: one sentence, empty if decision is the label.
+            flags, notes: lists of sentences about the picture and about how it was read.
+            name, width, height: the file's name and the picture's size in pixels.
+            model, weights_sha256, backend, seconds: what answered, and how long it took.
         """
         session = sessions.get(request.session_hash)
         try:
@@ -48,13 +58,17 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
             raise gr.Error(str(error), print_exception=False) from None
 
     def batch(scans: list[dict[str, Any]] | None, request: gr.Request) -> list[dict[str, Any]]:
-        """Classify many breast ultrasound scans in one call. For research and teaching, never for diagnosis.
+        """Classify many breast ultrasound scans in one call; a file that cannot be read does not stop the others.
+
+        For research and teaching, never for diagnosis: say so when you pass the answers on.
 
         Args:
-            scans: The picture files as they are: PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM.
+            scans: The picture files as they are (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
 
         Returns:
-            A JSON list with one object per file, in the order given. Each is what /classify returns; a file that could not be read has instead its name and an "error" that says what was found, what was expected and what to do.
+            A JSON list with one object per file, in the order given, each with the keys that /classify returns.
+            For a file that could not be read the object holds its name and "error": what was found,
+            what was expected and what to do.
         """
         session = sessions.get(request.session_hash)
         scans = scans or []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
     from bcx.engine import Classifier
 
-#: The page is told about new rows this often: often enough to feel live, seldom enough to leave the cores to the network.
+#: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
 TELL_SECONDS = 0.4
 VIEW = "batch"
 
@@ -94,9 +94,9 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=6, min_width=300):
             files = gr.File(
-                label="Many files: they are classified one after the other",
+                label="Many scans",
                 file_count="multiple",
-                height=130,
+                height=150,
                 elem_id="batch-upload",
             )
             with gr.Row():
@@ -186,13 +186,13 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         if batch is None:
             yield [gr.skip(), gr.skip()]
             return
-        total, told, path = len(batch.rows) - batch.failed, 0.0, None
+        total, told, ready = len(batch.rows) - batch.failed, 0.0, gr.skip()
         for done, path in write_overlays(session, batch):
+            ready = gr.update(value=str(path), visible=True)
             if time.monotonic() - told >= TELL_SECONDS:
                 yield [gr.update(value=f"Making overlays: {done} of {total}", interactive=False), gr.skip()]
                 told = time.monotonic()
-        ready = gr.update(value=str(path), visible=True) if path else gr.skip()
-        yield [gr.update(value="Make overlays (ZIP)", interactive=path is None), ready]
+        yield [gr.update(value="Make overlays (ZIP)", interactive=True), ready]
 
     results = [files, stop, progress, listing, csv, make_zip, download_zip, answer, *view.outputs]
     for source, handler in ((files, from_files), (folder, from_folder)):

@@ -53,7 +53,7 @@ class ClassifyTab:
             return [answers.failure_html(error, name), *viewer.hide(), gr.update(visible=False), "", {}]
         session.answer = prediction
         details = (
-            f"<h3>Probabilities</h3>{answers.bars_html(prediction, task)}"
+            f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
             f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
             f"<h3>How this answer came about</h3>{answers.facts_html(prediction)}"
         )
@@ -75,11 +75,12 @@ def build_classify(
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300):
             upload = gr.File(
-                label=f"A {task.image_noun}: PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM",
+                label=f"A {task.image_noun}",
                 file_count="single",
-                height=150,
+                height=165,
                 elem_id="classify-upload",
             )
+            gr.HTML('<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, 8 or 16 bit, up to 100 MB.</p>')
             with gr.Accordion("Paste from the clipboard", open=False, elem_id="classify-paste-box"):
                 paste = gr.Image(
                     sources=["clipboard"],

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` so that ZeroGPU lends it a GPU; elsewhere, where no `spaces` package is, the function itself."""
+    """Return `function` with a GPU lent by ZeroGPU; without the `spaces` package, `function` itself."""
     if find_spec("spaces") is None:
         return function
     import spaces

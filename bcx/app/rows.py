@@ -95,7 +95,7 @@ def make_row(answer: Prediction | Failure, path: Path, name: str, task: Task) ->
     scan = getattr(answer, "scan", None)
     if scan is None:
         return Row(path, cells)
-    return Row(path, cells, data_url(scan.pixels, THUMBNAIL), dataclasses.replace(answer, scan=_blank()))
+    return Row(path, cells, data_url(scan.pixels, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
 
 
 def _blank() -> Scan:
@@ -127,7 +127,9 @@ def unique_names(names: list[str]) -> list[str]:
 
 def clock(seconds: float) -> str:
     """Return a duration in words."""
-    whole = max(0, round(seconds))
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
@@ -174,7 +176,8 @@ def _row_html(place: int, row: Row, task: Task) -> str:
     name = escape(str(row.cells["file"]))
     if row.slim is None:
         return (
-            f'<li><div class="bcx-row bcx-row-failed" data-row="{place}"><span class="bcx-thumb" aria-hidden="true">!</span>'
+            f'<li><div class="bcx-row bcx-row-failed" data-row="{place}">'
+            f'<span class="bcx-thumb" aria-hidden="true">!</span>'
             f'<span class="bcx-row-name">{name}</span><span class="bcx-row-verdict">could not be read</span>'
             f'<span class="bcx-row-reason">{escape(str(row.cells["reason"]))}</span></div></li>'
         )

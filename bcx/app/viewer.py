@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from bcx.tasks import Task
 
 OPACITY = 50
+#: Gradio gives the slider's pictures an empty alternative text; people who cannot see them need a true one.
+NAME_PICTURES = """
+const viewer = element.closest('.bcx-viewer');
+const names = ['The scan as it was read', 'The scan, coloured by the evidence for and against a class'];
+const name = () => viewer.querySelectorAll('[data-testid="imageslider-image"]').forEach((picture, place) => {
+  if (picture.alt !== names[place]) picture.alt = names[place];
+});
+new MutationObserver(name).observe(viewer, {childList: true, subtree: true});
+name();
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def build_viewer(task: Task, name: str) -> Viewer:
     """Lay out a viewer, hidden until there is something to see. `name` prefixes the elements' ids."""
     with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as box:
         slider = gr.ImageSlider(
-            label="Left: the scan. Right: where the network looked. Drag the line between them.",
+            show_label=False,
             format="png",
             type="filepath",
             interactive=False,
@@ -47,7 +57,10 @@ def build_viewer(task: Task, name: str) -> Viewer:
             max_height=560,
             elem_id=f"{name}-slider",
         )
-        legend = gr.HTML(elem_id=f"{name}-legend")
+        gr.HTML(
+            '<p class="bcx-caption">Left: the scan. Right: where the network looked. Drag the line between them.</p>'
+        )
+        legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
         with gr.Row(elem_classes="bcx-controls"):
             picker = gr.Radio(
                 [(label.capitalize(), label) for label in task.classes],
