@@ -185,8 +185,8 @@ def _first_frame(data: bytes, header: Dataset, name: str) -> np.ndarray:
     from pydicom.pixels.utils import pixel_array
 
     buffer = io.BytesIO(data)
+    read_partial(buffer, stop_when=lambda tag, vr, length: tag in _PIXELS, specific_tags=[])
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        read_partial(buffer, stop_when=lambda tag, vr, length: tag in _PIXELS, specific_tags=[])
         buffer.seek(12, io.SEEK_CUR)  # tag, VR, reserved, length: encapsulated pixels are always explicit
         frames = int(header.get("NumberOfFrames") or 1)
         stream = get_frame(buffer, 0, number_of_frames=frames)
@@ -196,7 +196,10 @@ def _first_frame(data: bytes, header: Dataset, name: str) -> np.ndarray:
             raise _damaged(name, f"its header says {said}, its picture {found[0]} x {found[1]}")
         if stream.startswith(b"\xff\xd8") and b"\xff\xd9" not in stream[-16:]:
             raise _damaged(name, "its compressed picture ends early")
-        buffer.seek(0)
+    else:
+        samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.get("SamplesPerPixel", 1)
+        if 8 * (len(data) - buffer.tell()) < header.Rows * header.Columns * samples * header.get("BitsAllocated", 8):
+            raise _damaged(name, "it ends before its first frame is complete")
     return pixel_array(buffer, index=0)
 
 
@@ -224,6 +227,12 @@ def _displayed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[st
 def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
     from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
+    if not np.isfinite(values).all():
+        raise ScanError(
+            "The DICOM picture holds numbers that are not finite.",
+            expected="finite numbers",
+            remedy="Export it again, or replace the missing values.",
+        )
     if header.get("BitsAllocated") == 1:
         return values.astype(np.uint8) * np.uint8(255), ["1 bit scaled to 0..255"]
     rescaled = header.get("ModalityLUTSequence") or (
@@ -246,12 +255,6 @@ def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[
         return _between(values, low, high), [*notes, f"window around {window} applied"]
     if values.dtype == np.uint8:
         return values, notes
-    if not np.isfinite(values).all():
-        raise ScanError(
-            "The DICOM picture holds numbers that are not finite.",
-            expected="finite numbers",
-            remedy="Export it again, or replace the missing values.",
-        )
     pixels, span = stretch(values)
     return pixels, [*notes, f"{header.get('BitsStored', 8 * values.dtype.itemsize)} bit scaled from {span}"]
 

@@ -47,6 +47,9 @@ MIN_SIDE = 16
 
 _FORMATS = "a PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM picture"
 _ORIENTATION_TAG = 274
+_PHOTOMETRIC_TAG = 262
+_TILE_WIDTH_TAG = 322
+_TILE_LENGTH_TAG = 323
 _LAYERED = frozenset({"1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa"})  # modes that may carry transparency
 _NUMBERS = frozenset({"L", "RGB", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that are arrays as they stand
 
@@ -235,6 +238,8 @@ def _decode(data: bytes, kind: str, name: str) -> tuple[np.ndarray, int, list[st
         frames = _check_headers(data, kind, name)
         image = _PLUGINS[kind](io.BytesIO(data))
         _check_size(name, *image.size)
+        if isinstance(image, TiffImageFile):
+            _check_tiles(image)
         deep = _deep_colour(image)
         values, orientation, notes = _values(image)
         if deep is not None:
@@ -281,6 +286,13 @@ def _check_headers(data: bytes, kind: str, name: str) -> int:
     return 0
 
 
+def _check_tiles(image: TiffImageFile) -> None:
+    """A tile is unpacked whole, however little of the picture it covers."""
+    tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
+    if tile > max(1 << 22, 4 * image.width * image.height):
+        raise ValueError("its tiles are far larger than the picture")
+
+
 def _deep_colour(image: ImageFile) -> list[Any] | None:
     """The tiles that decode the low bytes of a picture of 16 bits per colour; None for any other.
 
@@ -300,8 +312,10 @@ def _deep_colour(image: ImageFile) -> list[Any] | None:
 def _values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
     """Load a PIL image: [H, W], [H, W, 3] or [H, W, 4] as uint8, uint16, int32 or float32, EXIF orientation, notes."""
     notes = []
+    inverted = False
     if isinstance(image, TiffImageFile):  # PIL turns these itself, while loading
         asked = image.tag_v2.get(_ORIENTATION_TAG, 1)
+        inverted = image.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and image.mode.startswith("I;16")
         image.load()
         orientation = 1
         if asked in range(2, 9):
@@ -318,7 +332,11 @@ def _values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
         image = image.convert("RGB")
         if mode not in ("P", "RGBX"):
             notes.append(f"{mode} converted to RGB")
-    return np.asarray(image), orientation, notes
+    values = np.asarray(image)
+    if inverted:  # white is zero; PIL minds that up to 8 bits only
+        values = ~values
+        notes.append("inverted, since 0 stands for white")
+    return values, orientation, notes
 
 
 def _from_pil(image: Image.Image, name: str) -> Scan:
@@ -342,7 +360,7 @@ def _from_array(array: np.ndarray, name: str) -> Scan:
             expected="[height, width], [height, width, 1], [height, width, 3] or [height, width, 4]",
             remedy="Move the channels to the end, and pass one picture at a time.",
         )
-    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind not in "bf" and array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ScanError(
             f"'{name}' has the type {array.dtype}.",
             expected="bool, uint8, uint16 or float",
