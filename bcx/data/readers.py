@@ -18,7 +18,7 @@ from pathlib import Path
 from bcx.data import busbra, busi, folders, manifest
 from bcx.data.reading import Reading
 from bcx.data.records import Record, load_mask
-from bcx.errors import DataError
+from bcx.errors import DataError, ScanError
 from bcx.tasks import Task
 
 __all__ = ["KINDS", "detect_kind", "load_mask", "read_source", "survey"]
@@ -49,6 +49,8 @@ def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> 
     """Like `read_source`, but problems that leave something to read are collected instead of raised."""
     try:
         return _survey(kind_or_name, Path(root), task, split)
+    except ScanError as error:  # a file whose first bytes cannot be read
+        raise DataError(error.found, expected=error.expected, remedy=error.remedy) from error
     except OSError as error:
         raise DataError(
             f"'{error.filename or root}' cannot be opened ({error.strerror or error}).",

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bcx.data.readers import detect_kind, load_mask, read_source, survey
-from bcx.errors import DataError, SplitError
+from bcx.errors import DataError, ScanError, SplitError
 
 
 def by_key(records):
@@ -116,14 +116,20 @@ def test_no_folder_and_a_file_instead_of_one(tmp_path, task, draw):
         read_source("folder", draw(tmp_path / "a.png"), task=task)
 
 
-def test_a_file_that_may_not_be_opened_is_named(folder, task, monkeypatch):
-    locked = folder / "benign/a.png"
-
+# Refusals are put in by hand: tests may run as root, for whom nothing is forbidden.
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        PermissionError(13, "Permission denied", "benign"),
+        ScanError("'benign/a.png' may not be read.", expected="a readable file", remedy="Change its permissions."),
+    ],
+)
+def test_what_may_not_be_opened_is_named(folder, task, monkeypatch, refusal):
     def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+        raise refusal
 
-    monkeypatch.setattr("bcx.data.reading.sniff_file", lambda path: refuse(path) if path == locked else "png")
-    with pytest.raises(DataError, match=r"benign/a\.png' cannot be opened \(Permission denied\)"):
+    monkeypatch.setattr("bcx.data.reading.sniff_file", refuse)
+    with pytest.raises(DataError, match=r"'benign' cannot be opened|'benign/a\.png' may not be read"):
         read_source("mine", folder, task=task)
 
 
