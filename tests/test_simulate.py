@@ -256,11 +256,11 @@ def test_busi_layout(tmp_path):
 
 
 def test_busi_duplicates_resemble_their_originals(tmp_path):
-    root = write_busi_folder(tmp_path, per_class=2, duplicates=1, size=(64, 80))
+    root = write_busi_folder(tmp_path, per_class=2, duplicates=1)
     first, second, twin = (
         np.asarray(Image.open(root / "benign" / f"benign ({n}).png").resize((40, 32)), float).ravel() for n in (1, 2, 3)
     )
-    assert np.corrcoef(first, twin)[0, 1] > 0.97 > np.corrcoef(first, second)[0, 1]
+    assert np.corrcoef(first, twin)[0, 1] > 0.95 > np.corrcoef(first, second)[0, 1]
 
 
 def test_busbra_layout(tmp_path):
