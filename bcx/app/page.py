@@ -53,7 +53,6 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
 
         app.unload(end_session)
     app.queue(max_size=QUEUE)
-    app.bcx_sessions = sessions
     return app
 
 

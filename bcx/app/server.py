@@ -51,13 +51,14 @@ def keep_private() -> None:
     # A page that was closed is noticed after at most this many seconds.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "3")
     if "GRADIO_TEMP_DIR" not in os.environ:
-        _sweep_left_behind(Path(tempfile.gettempdir()))
+        sweep_left_behind(Path(tempfile.gettempdir()))
         folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         os.environ["GRADIO_TEMP_DIR"] = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _sweep_left_behind(place: Path) -> None:
+def sweep_left_behind(place: Path) -> None:
+    """Delete the folders in `place` whose program is no longer running."""
     for folder in place.glob(f"{PREFIX}*-*"):
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if owner.isdigit() and not _alive(int(owner)):

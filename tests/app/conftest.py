@@ -1,0 +1,111 @@
+"""What the page's tests share: a server on this machine with a tiny untrained model, and files to send to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bcx.simulate import simulate, write_examples
+
+
+@dataclass
+class Counting:
+    """A classifier that counts how often it was asked; everything else is the real one's."""
+
+    inner: object
+    calls: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def predict(self, *args, **kwargs):
+        with self.lock:
+            self.calls += 1
+        return self.inner.predict(*args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running page: where it is, what answers, and the folder in which uploads live."""
+
+    url: str
+    classifier: Counting
+    temp: Path
+
+    def files(self) -> list[Path]:
+        """Every file under the upload folder."""
+        return [path for path in self.temp.rglob("*") if path.is_file()]
+
+
+def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
+    """Serve the page around `classifier`, as `demo.py` does, on a free port of this machine."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", str(temp))
+    patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.5")
+    patch.delenv("GRADIO_SERVER_NAME", raising=False)
+    from bcx.app.page import build_app
+    from bcx.app.server import launch
+
+    counting = Counting(classifier)
+    app = build_app(counting, examples)
+    _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+    yield Server(url, counting, temp)
+    app.close(verbose=False)
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    write_examples(folder, (("normal", 1), ("benign", 1), ("malignant", 1)), size=(120, 150))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint):
+    import bcx
+
+    return bcx.load(str(tiny_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def server(tiny, examples, tmp_path_factory) -> Iterator[Server]:
+    yield from start(tiny, tmp_path_factory.mktemp("served"), examples)
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> dict[str, Path]:
+    """Simulated scans in formats that a browser could not show, and one file that is none."""
+    folder = tmp_path_factory.mktemp("scans")
+    grey = simulate("benign", 5, 110, 140).pixels
+    deep = grey.astype(np.uint16) * 201 + np.arange(140, dtype=np.uint16)
+    files = {name: folder / name for name in ("grey.png", "photo.jpg", "deep.tiff", "broken.png")}
+    Image.fromarray(grey).save(files["grey.png"])
+    Image.fromarray(simulate("malignant", 6, 130, 120).pixels).convert("RGB").save(files["photo.jpg"])
+    Image.fromarray(deep).save(files["deep.tiff"])
+    files["broken.png"].write_text("This is a letter, not a picture.")
+    return files
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], bool]], bool]:
+    """Wait for something to become true, and tell whether it did."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 20) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
+            time.sleep(0.1)
+        return condition()
+
+    return wait

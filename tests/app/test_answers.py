@@ -1,0 +1,100 @@
+"""Answers in words: the right sentence for each decision, nothing unescaped, nothing certain."""
+
+from __future__ import annotations
+
+import dataclasses
+from html.parser import HTMLParser
+
+import pytest
+
+from bcx.app import answers
+from bcx.errors import UnknownFormat
+
+
+class Text(HTMLParser):
+    """The text of some HTML, and the names of its tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.tags = "", []
+        self.feed(html)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_starttag(self, tag: str, attrs) -> None:
+        self.tags.append(tag)
+
+
+@pytest.fixture(scope="module")
+def prediction(tiny, scans):
+    return tiny.predict(scans["grey.png"])
+
+
+def decided(prediction, decision: str, reason: str = "Because of this."):
+    return dataclasses.replace(prediction, decision=decision, reason=reason)
+
+
+def test_a_label_is_the_headline_with_its_meaning_and_its_limits(prediction, tiny):
+    for label, meaning in zip(tiny.task.classes, tiny.task.meaning, strict=True):
+        said = dataclasses.replace(prediction, label=label, decision=label, confidence=0.834)
+        text = Text(answers.answer_html(said, tiny.task)).text
+        assert label.capitalize() in text
+        assert "83 %" in text
+        assert meaning in text
+        assert "does not mean" in text
+
+
+def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, tiny):
+    html = answers.answer_html(decided(prediction, "not a scan"), tiny.task)
+    text = Text(html).text
+    assert "not a breast ultrasound scan" in text
+    assert "Because of this." in text
+    assert "bcx-bars" not in html
+    assert "%" not in text
+    assert prediction.label.capitalize() not in text
+
+
+def test_refer_says_so_first(prediction, tiny):
+    text = Text(answers.answer_html(decided(prediction, "refer"), tiny.task)).text
+    assert "not sure" in text
+    assert f"leans to {prediction.label}" in text
+
+
+def test_an_example_says_that_it_is_simulated(prediction, tiny):
+    assert "simulated" in Text(answers.answer_html(prediction, tiny.task, "benign")).text
+    assert "simulated" not in Text(answers.answer_html(dataclasses.replace(prediction, name="a.png"), tiny.task)).text
+
+
+@pytest.mark.parametrize(("probability", "said"), [(0, "under 1 %"), (1, "over 99 %"), (0.5, "50 %"), (0.994, "99 %")])
+def test_percentages_never_claim_certainty(probability, said):
+    assert answers.percent(probability) == said
+
+
+def test_names_and_reasons_cannot_inject_html(prediction, tiny):
+    evil = "<script>alert(1)</script>.png"
+    said = dataclasses.replace(prediction, name=evil, reason=evil, flags=[evil], decision="refer")
+    error = UnknownFormat(evil, expected=evil, remedy=evil)
+    for html in (
+        answers.answer_html(said, tiny.task),
+        answers.facts_html(said),
+        answers.failure_html(error, evil),
+    ):
+        assert "script" not in Text(html).tags
+        assert evil in Text(html).text
+
+
+def test_maps_show_every_class_with_words_for_those_who_cannot_see(prediction, tiny):
+    html = answers.maps_html(prediction, tiny.task)
+    assert Text(html).tags.count("img") == len(tiny.task.classes)
+    for name in tiny.task.classes:
+        assert f"for and against {name}" in html
+    assert "logit units" in html
+    assert f"{prediction.map_limit:.1f}" in html
+
+
+def test_a_failure_says_what_was_found_expected_and_what_to_do():
+    error = UnknownFormat("It is a letter.", expected="a picture", remedy="Send a picture.")
+    text = Text(answers.failure_html(error, "letter.png")).text
+    for part in ("letter.png", "It is a letter.", "a picture", "Send a picture."):
+        assert part in text

@@ -1,0 +1,101 @@
+"""The endpoints, called as a stranger would: with gradio_client and plain HTTP, against a running server."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+
+@pytest.fixture
+def client(server):
+    client = Client(server.url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["grey.png", "photo.jpg", "deep.tiff"])
+def test_classify_gives_the_numbers_that_python_gives(client, scans, tiny, name):
+    answer = client.predict(handle_file(str(scans[name])), api_name="/classify")
+    direct = tiny.predict(scans[name])
+    assert answer["probabilities"] == pytest.approx(direct.probabilities, abs=1e-6)
+    assert (answer["label"], answer["decision"], answer["notes"]) == (
+        direct.label,
+        direct.decision,
+        [*direct.scan.notes],
+    )
+    assert set(answer) == set(direct.to_dict())
+    assert answer["name"] == name
+
+
+def test_a_16_bit_scan_arrives_with_its_16_bits(client, scans):
+    answer = client.predict(handle_file(str(scans["deep.tiff"])), api_name="/classify")
+    assert any("16" in note for note in answer["notes"])
+
+
+def test_batch_keeps_the_order_and_reports_the_broken_file_in_its_place(client, scans, tiny):
+    names = ["photo.jpg", "broken.png", "grey.png"]
+    answers = client.predict([handle_file(str(scans[name])) for name in names], api_name="/batch")
+    assert [answer["name"] for answer in answers] == names
+    assert "error" in answers[1]
+    assert "probabilities" not in answers[1]
+    for place in (0, 2):
+        expected = tiny.predict(scans[names[place]]).probabilities
+        assert answers[place]["probabilities"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_broken_file_gives_an_error_that_says_what_to_do(client, scans):
+    with pytest.raises(AppError, match=r"broken\.png.*Expected"):
+        client.predict(handle_file(str(scans["broken.png"])), api_name="/classify")
+
+
+def test_eight_callers_at_once_get_the_answers_that_one_gets(server, scans, tiny):
+    expected = tiny.predict(scans["grey.png"]).probabilities
+
+    def ask(_):
+        caller = Client(server.url, verbose=False, analytics_enabled=False)
+        answer = caller.predict(handle_file(str(scans["grey.png"])), api_name="/classify")
+        return caller, answer["probabilities"]
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(ask, range(8)))
+    for caller, probabilities in asked:
+        caller.close()
+        assert probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_the_two_documented_endpoints_are_public(client):
+    documented = client.view_api(return_format="dict", print_info=False)
+    assert set(documented["named_endpoints"]) == {"/classify", "/batch"}
+    assert documented["unnamed_endpoints"] == {}
+
+
+def test_mcp_offers_both_as_tools_with_words_for_a_model(server):
+    tools = httpx.get(f"{server.url}gradio_api/mcp/schema").json()
+    assert len(tools) == 2
+    for tool in tools:
+        assert "never for diagnosis" in tool["description"]
+    assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {"scan", "scans"}
+
+
+def test_uploads_are_deleted_when_the_caller_leaves(server, scans, until):
+    caller = Client(server.url, verbose=False, analytics_enabled=False)
+    before = set(server.files())
+    caller.predict(handle_file(str(scans["photo.jpg"])), api_name="/classify")
+    uploaded = [path for path in server.files() if path not in before and path.name == "photo.jpg"]
+    assert uploaded
+    caller.close()
+    assert until(lambda: not any(path.exists() for path in uploaded))
+
+
+def test_nothing_is_recorded_or_served_that_was_not_asked_for(server):
+    config = httpx.get(f"{server.url}config").json()
+    assert config["run_history"] is False
+    assert config["analytics_enabled"] is False
+    assert urlsplit(server.url).hostname == "127.0.0.1"
+    for path in ("/etc/hostname", "pyproject.toml", "demo.py", "bcx/app/page.py"):
+        assert httpx.get(f"{server.url}gradio_api/file={path}").status_code in (403, 404)

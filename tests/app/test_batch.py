@@ -1,0 +1,134 @@
+"""The batch behind the tab: what is taken in, what a row keeps, what can be taken away."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from bcx import table
+from bcx.app import batch, rows
+from bcx.app.privacy import Sessions
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Sessions(tmp_path / "sessions").get("page")
+
+
+def sent(path, tmp_path, name=None) -> dict:
+    """What Gradio says about an uploaded file; the upload is a copy, as it is there."""
+    name = name or path.name
+    target = tmp_path / "uploads" / f"{len(list(tmp_path.rglob('*')))}" / path.name
+    target.parent.mkdir(parents=True)
+    shutil.copy(path, target)
+    return {"path": str(target), "orig_name": name}
+
+
+def run(session, taken, classifier):
+    session.batch = taken
+    for _ in batch.run(session, taken, classifier, classifier.stream):
+        pass
+    return taken
+
+
+def test_every_chosen_file_gets_a_row_in_order(session, scans, tiny, tmp_path):
+    names = ["photo.jpg", "broken.png", "grey.png"]
+    done = run(session, batch.take_in(session, [sent(scans[n], tmp_path) for n in names], folder=False), tiny)
+    assert [row.cells["file"] for row in done.rows] == names
+    assert done.failed == 1
+    assert "Expected" in done.rows[1].cells["reason"]
+    assert done.rows[0].cells["label"] == tiny.predict(scans["photo.jpg"]).label
+    assert done.ended is not None
+
+
+def test_a_folder_leaves_out_masks_and_files_that_are_no_pictures(session, scans, tmp_path):
+    uploads = [
+        sent(scans["grey.png"], tmp_path),
+        sent(scans["grey.png"], tmp_path, "grey_mask.png"),
+        sent(scans["broken.png"], tmp_path, "letter.txt"),
+    ]
+    taken = batch.take_in(session, uploads, folder=True)
+    assert [name for _, name in taken.files] == ["grey.png"]
+    assert "1 mask" in taken.skipped
+    assert "no picture" in taken.skipped
+
+
+def test_a_row_keeps_no_pixels_and_gives_back_the_same_overlay(session, scans, tiny, tmp_path):
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path)], folder=False), tiny)
+    row = done.rows[0]
+    direct = tiny.predict(scans["grey.png"])
+    assert row.slim.scan.pixels.size < direct.scan.pixels.size
+    again = row.prediction()
+    for name in tiny.classes:
+        np.testing.assert_allclose(np.asarray(again.overlay(name)), np.asarray(direct.overlay(name)), atol=1)
+
+
+def test_same_names_stay_apart(session, scans, tmp_path):
+    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path), sent(scans["grey.png"], tmp_path)], folder=False)
+    assert [name for _, name in taken.files] == ["grey.png", "grey (2).png"]
+
+
+def test_stopping_keeps_what_is_done(session, scans, tiny, tmp_path):
+    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path) for _ in range(5)], folder=False)
+    taken.stop.set()
+    done = run(session, taken, tiny)
+    assert len(done.rows) == 1
+    assert "stopped" in rows.progress_html(done)
+
+
+def test_a_closed_page_stops_its_batch(session, scans, tiny, tmp_path):
+    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path) for _ in range(5)], folder=False)
+    session.ended.set()
+    assert len(run(session, taken, tiny).rows) == 1
+
+
+def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_path):
+    names = ["photo.jpg", "broken.png", "grey.png"]
+    done = run(session, batch.take_in(session, [sent(scans[n], tmp_path) for n in names], folder=False), tiny)
+    *_, (count, path) = batch.write_overlays(session, done)
+    assert count == 2
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == 2
+        with archive.open(archive.namelist()[0]) as member:
+            overlay = np.asarray(Image.open(member))
+    direct = tiny.predict(scans["photo.jpg"])
+    np.testing.assert_array_equal(overlay, np.asarray(direct.overlay(direct.label)))
+
+
+def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):
+    uploads = [sent(scans["grey.png"], tmp_path, "../../evil.png"), sent(scans["grey.png"], tmp_path, "/abs.png")]
+    done = run(session, batch.take_in(session, uploads, folder=False), tiny)
+    *_, (_, path) = batch.write_overlays(session, done)
+    for name in zipfile.ZipFile(path).namelist():
+        assert not name.startswith("/")
+        assert ".." not in name
+
+
+def test_the_table_is_the_one_that_every_door_writes(session, scans, tiny, tmp_path):
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path, "=1+1.png")], folder=False), tiny)
+    path = tmp_path / "r.csv"
+    table.write_csv((row.cells for row in done.rows), path, tiny.task)
+    read = pandas.read_csv(path)
+    assert list(read.columns) == table.columns(tiny.task)
+    assert read.loc[0, "file"] == "'=1+1.png"
+    expected = tiny.predict(scans["grey.png"]).probabilities
+    for name, value in expected.items():
+        assert read.loc[0, f"p_{name}"] == pytest.approx(value, abs=1e-5)
+
+
+def test_rows_escape_file_names_and_are_shown_in_pages(session, scans, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "PAGE_ROWS", 2)
+    uploads = [sent(scans["grey.png"], tmp_path, f"<b>{number}.png") for number in range(5)]
+    done = run(session, batch.take_in(session, uploads, folder=False), tiny)
+    html = rows.rows_html(done, tiny.task)
+    assert html.count("<li>") == 2
+    assert "<b>0" not in html
+    assert "&lt;b&gt;0" in html
+    done.page = 2
+    assert rows.rows_html(done, tiny.task).count("<li>") == 1

@@ -1,0 +1,247 @@
+"""The real page, with the shipped model, in a real browser without a window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+
+import pandas
+import pytest
+from PIL import Image
+
+from bcx import table
+from bcx.simulate import simulate
+from tests.app.conftest import start
+
+pytestmark = pytest.mark.slow
+WAIT = 20_000  # milliseconds; the machine may be busy
+
+
+def find_browser() -> str:
+    """Return a Chromium, or skip; in CI a missing browser is a failure, since nobody would notice the skip."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
+        if found := shutil.which(name):
+            return found
+    reason = "no Chromium here: apt-get install chromium (or your system's package), then run these tests again"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shipped(examples, tmp_path_factory):
+    import bcx
+
+    yield from start(bcx.load(), tmp_path_factory.mktemp("shipped"), examples)
+
+
+@pytest.fixture
+def page(browser, shipped):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.strangers = []
+    page.on("request", lambda request: note_stranger(page, request.url))
+    page.goto(shipped.url)
+    page.wait_for_selector("#classify-examples button")
+    yield page
+    context.close()
+    assert page.strangers == [], "the page fetched from elsewhere"
+
+
+def note_stranger(page, url: str) -> None:
+    if not url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+        page.strangers.append(url)
+
+
+def shown_probabilities(page, where: str) -> dict[str, float]:
+    bars = page.locator(f"{where} .bcx-bars").first.locator("li")
+    return {
+        bar.get_attribute("data-class"): float(bar.get_attribute("data-probability")) for bar in bars.element_handles()
+    }
+
+
+def overlay_address(page, viewer: str) -> str:
+    return page.locator(f"#{viewer}-slider img").nth(1).get_attribute("src")
+
+
+def changed(page, viewer: str, before: str) -> str:
+    page.wait_for_function(
+        "([id, old]) => document.querySelectorAll(`#${id}-slider img`)[1]?.src !== old", arg=[viewer, before]
+    )
+    return overlay_address(page, viewer)
+
+
+@pytest.fixture
+def upload(tmp_path):
+    path = tmp_path / "my scan (1).png"
+    Image.fromarray(simulate("malignant", 9, 140, 160).pixels).save(path)
+    return path
+
+
+def test_an_example_gives_the_full_answer(page, shipped, examples):
+    page.click("#classify-examples [data-pick='1']")
+    page.wait_for_selector("#classify-answer [data-label]")
+    page.wait_for_selector("#classify-slider img")
+    direct = shipped.classifier.inner.predict(examples / "simulated-benign-1.png")
+    assert page.locator("#classify-answer [data-label]").get_attribute("data-decision") == direct.decision
+    assert "simulated" in page.inner_text("#classify-answer")
+    page.click("#classify-details-box > button")
+    page.wait_for_selector("#classify-details .bcx-facts")
+    assert shown_probabilities(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
+    assert direct.weights_sha256 in page.inner_text("#classify-details")
+    texts = [picture.get_attribute("alt") for picture in page.locator("#classify-slider img").element_handles()]
+    assert len(texts) == 2
+    assert all(texts)
+
+
+def test_a_file_is_read_as_it_was_chosen(page, shipped, scans):
+    page.set_input_files("#classify-upload input[type=file]", scans["deep.tiff"])
+    page.wait_for_selector("#classify-answer [data-label]")
+    direct = shipped.classifier.inner.predict(scans["deep.tiff"])
+    page.click("#classify-details-box > button")
+    page.wait_for_selector("#classify-details .bcx-facts")
+    assert shown_probabilities(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
+    assert "16" in page.inner_text("#classify-details")
+    # The browser could not show this TIFF by itself: what it shows is the picture that the network was given.
+    page.wait_for_function("() => document.querySelector('#classify-slider img')?.naturalWidth === 140")
+
+
+def test_a_broken_file_gets_words_and_the_next_file_an_answer(page, scans, upload):
+    page.set_input_files("#classify-upload input[type=file]", scans["broken.png"])
+    page.wait_for_selector("#classify-answer [data-decision='failed']")
+    assert "Expected" in page.inner_text("#classify-answer")
+    assert not page.locator("#classify-viewer").is_visible()
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+    page.wait_for_selector("#classify-slider img")
+
+
+def test_class_and_opacity_do_not_run_the_network_again(page, shipped):
+    page.click("#classify-examples [data-pick='2']")
+    page.wait_for_selector("#classify-slider img")
+    calls = shipped.classifier.calls
+    address = overlay_address(page, "classify")
+    for label in shipped.classifier.classes:
+        choice = page.locator(f"#classify-class input[value='{label}']")
+        if not choice.is_checked():
+            choice.check()
+            address = changed(page, "classify", address)
+    page.locator("#classify-opacity input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    changed(page, "classify", address)
+    assert shipped.classifier.calls == calls
+
+
+def test_a_picture_from_the_clipboard_is_classified(page, browser):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async () => {
+          const canvas = Object.assign(document.createElement('canvas'), {width: 160, height: 120});
+          const pen = canvas.getContext('2d');
+          for (let row = 0; row < 120; row += 4) {
+            pen.fillStyle = `rgb(${row},${row},${row})`;
+            pen.fillRect(0, row, 160, 4);
+          }
+          const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'));
+          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+        }"""
+    )
+    page.click("#classify-paste-box > button")
+    page.click("#classify-paste button:has-text('clipboard')")
+    page.wait_for_selector("#classify-answer [data-label]")
+    page.wait_for_function("() => document.querySelector('#classify-slider img')?.naturalWidth === 160")
+
+
+def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
+    files = [upload, scans["broken.png"], scans["grey.png"]]
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", files)
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='3']")
+    assert page.locator("#batch-rows [data-row]").count() == 3
+    assert "could not be read" in page.inner_text("#batch-rows [data-row='1']")
+    assert "Expected" in page.inner_text("#batch-rows [data-row='1']")
+
+    calls = shipped.classifier.calls
+    page.click("#batch-rows [data-row='0']")
+    page.wait_for_selector("#batch-answer [data-label]")
+    page.wait_for_selector("#batch-slider img")
+    address = overlay_address(page, "batch")
+    page.locator("#batch-class input:not(:checked)").first.check()
+    changed(page, "batch", address)
+    assert shipped.classifier.calls == calls
+
+    page.wait_for_selector("a:has(#batch-csv), #batch-csv:not([disabled])")
+    with page.expect_download() as started:
+        page.click("#batch-csv")
+    assert started.value.suggested_filename.endswith(".csv")
+    started.value.save_as(tmp_path / "r.csv")
+    read = pandas.read_csv(tmp_path / "r.csv", keep_default_na=False)
+    assert list(read.columns) == table.columns(shipped.classifier.task)
+    assert read["file"].tolist() == [path.name for path in files]
+    assert read.loc[1, "label"] == ""
+    for row, path in ((0, files[0]), (2, files[2])):
+        for name, value in shipped.classifier.inner.predict(path).probabilities.items():
+            assert float(read.loc[row, f"p_{name}"]) == pytest.approx(value, abs=1e-5)
+
+    page.click("#batch-make-zip")
+    page.wait_for_selector("#batch-zip")
+    with page.expect_download() as started:
+        page.click("#batch-zip")
+    started.value.save_as(tmp_path / "o.zip")
+    assert len(zipfile.ZipFile(tmp_path / "o.zip").namelist()) == 2
+
+
+def test_a_folder_leaves_out_what_is_no_scan(page, upload, tmp_path):
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    shutil.copy(upload, folder / "a.png")
+    shutil.copy(upload, folder / "a_mask.png")
+    (folder / "notes.txt").write_text("no picture")
+    page.click("role=tab[name=Batch]")
+    with page.expect_file_chooser() as chosen:
+        page.click("#batch-folder")
+    chosen.value.set_files(str(folder))
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    assert page.locator("#batch-rows [data-row]").count() == 1
+    assert "1 mask" in page.inner_text("#batch-progress")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_nothing_scrolls_sideways(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.click("#classify-examples [data-pick='0']")
+    page.wait_for_selector("#classify-slider img")
+    page.click("#classify-details-box > button")
+    page.wait_for_selector("#classify-details .bcx-maps img")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_is_gone_after_the_page_is_closed(page, shipped, upload, until):
+    before = set(shipped.files())
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-slider img")
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", [upload])
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    page.click("#batch-rows [data-row='0']")
+    page.wait_for_selector("#batch-slider img")
+    page.wait_for_selector("a:has(#batch-csv), #batch-csv:not([disabled])")
+    mine = set(shipped.files()) - before
+    assert {path.suffix for path in mine} >= {".png", ".csv"}
+    page.close()
+    assert until(lambda: not any(path.exists() for path in mine)), [path for path in mine if path.exists()]
