@@ -56,7 +56,7 @@ class Recipe(BaseModel):
     folds: int = Field(5, ge=2, le=20, description="outer folds, where the data has no published ones")
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
-    workers: int = Field(1, ge=0, le=64, description="processes that prepare batches")
+    workers: int = Field(0, ge=0, le=64, description="processes that prepare batches beside the training one")
 
     @model_validator(mode="after")
     def _patience_needs_inner(self) -> Recipe:
