@@ -20,8 +20,11 @@ MAX_FRAMES = 100_000
 HEAD_BYTES = 1024
 """As many first bytes as `sniff` looks at; DICOM needs 132, an SVG may open with a long comment."""
 
-MAX_JPEG_PASSES = 500
-"""Progressive JPEG draws the picture in passes (some ten); each of thousands would cost as much as a whole decoding."""
+_MAX_BLOCKS = 1_000_000
+_MAX_COMMENT_BYTES = 1 << 18  # PIL joins a GIF's comments, and a JPEG's EXIF, piece by piece: quadratic
+_MAX_EXIF_BYTES = 1 << 22
+_MAX_SEGMENTS = 10_000
+_MAX_PASSES = 500  # progressive JPEG draws in some ten passes, each as dear as a whole picture
 
 _MAX_TIFF_VALUES = 1_000_000
 _TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
@@ -93,6 +96,53 @@ def guess(head: bytes) -> str:
     return "something else"
 
 
+def check_png(data: bytes) -> None:
+    """Step over a PNG's chunks to its end.
+
+    Raises:
+        ValueError: the file ends before its IEND chunk, or has too many chunks.
+    """
+    position = 8
+    for _ in range(_MAX_BLOCKS // 10):
+        kind = data[position + 4 : position + 8]
+        if kind == b"IEND":
+            return
+        if len(kind) < 4:
+            raise ValueError("the file ends early")
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    raise ValueError("too many chunks")
+
+
+def check_jpeg(data: bytes) -> None:
+    """Step over a JPEG's segments to its first pass.
+
+    Raises:
+        ValueError: the file ends before, or more segments, EXIF bytes or passes than any camera writes.
+    """
+    if data.count(b"\xff\xda") > _MAX_PASSES:
+        raise ValueError("it is drawn in too many passes")
+    position, exif = 2, 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = data[position : position + 2]
+        if len(marker) < 2:
+            raise ValueError("the file ends before its picture begins")
+        if marker[0] != 0xFF or marker == b"\xff\xff":  # bytes between segments are skipped, as decoders do
+            following = data.find(b"\xff", position + 1)
+            position = following if following > 0 else len(data)
+            continue
+        if marker == b"\xff\xda":
+            return
+        if marker[1] in (0x00, 0x01) or 0xD0 <= marker[1] <= 0xD9:  # markers that stand alone
+            position += 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        exif += length * (marker == b"\xff\xe1" and data[position + 4 : position + 8] == b"Exif")
+        if exif > _MAX_EXIF_BYTES:
+            raise ValueError("its EXIF block is far too large")
+        position += 2 + max(length, 2)
+    raise ValueError("too many segments before its picture")
+
+
 def webp_size(data: bytes) -> tuple[int, int]:
     """Width and height that a WebP file claims; its decoder allocates them on opening.
 
@@ -123,13 +173,14 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
         ValueError: the file ends before its first frame does.
     """
     width, height = struct.unpack_from("<HH", data, 6) if len(data) >= 13 else (0, 0)
-    frames = 0
+    frames = steps = comment = 0
     position = 13
     try:
         if data[10] & 0x80:
             position += 3 << (data[10] & 7) + 1
         while frames <= MAX_FRAMES:
             block = data[position]
+            commenting = data[position : position + 2] == b"\x21\xfe" and not frames
             if block == 0x21:  # extension: a label, then sub-blocks
                 position += 2
             elif block == 0x2C:  # a frame
@@ -140,9 +191,14 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
                 position += 11 + ((3 << (flags & 7) + 1) if flags & 0x80 else 0)
             else:  # trailer, or bytes that belong to nothing
                 break
-            while length := data[position]:
+            while (length := data[position]) and steps <= _MAX_BLOCKS:
                 position += 1 + length
+                steps += 1
+                comment += length * commenting
             position += 1
+            steps += 1
+            if steps > _MAX_BLOCKS or comment > _MAX_COMMENT_BYTES:
+                raise ValueError("too many blocks or comments")
             frames += block == 0x2C
     except (IndexError, struct.error):
         pass  # the file ends early; what counts is whether a first frame is there

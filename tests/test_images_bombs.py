@@ -98,7 +98,7 @@ def jpeg_with(segments: bytes) -> bytes:
 
 def exif_of_shared_blocks(segments: int) -> bytes:
     """One directory over several APP1 segments, whose entries all point at the same block."""
-    block = directory([(1000 + n, 7, 60_000 * segments - 60_000, 0) for n in range(5000)], bytes(60_000 * segments))
+    block = directory([(1000 + n, 7, 50_000 * segments, 0) for n in range(5000)], bytes(60_000 * segments))
     parts = [block[at : at + 65_000] for at in range(0, len(block), 65_000)]
     return b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 8) + b"Exif\x00\x00" + part for part in parts)
 
@@ -119,6 +119,18 @@ def gif_of_many_frames() -> bytes:
     data = saved("GIF")
     small = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x4c\x01\x00"
     return data[:-1] + small * 9_999 + data[-1:]
+
+
+def gif_of_comments() -> bytes:
+    data = saved("GIF")
+    at = data.index(b"\x2c\x00\x00\x00\x00")
+    return data[:at] + b"\x21\xfe" + (b"\xff" + b"a" * 255) * 80_000 + b"\x00" + data[at:]
+
+
+def gif_of_blocks(blocks: bytes) -> bytes:
+    data = saved("GIF")
+    at = data.index(b"\x2c\x00\x00\x00\x00")
+    return data[:at] + blocks + data[at:]
 
 
 def gif_with_a_frame_beyond_its_canvas() -> bytes:
@@ -151,6 +163,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "itxt.png": (lambda: png(90, 90, zeros(1), chunk(b"iTXt", b"k\x00\x01\x00\x00\x00" + zeros(500))), "DamagedScan"),
     "iccp.png": (lambda: png(90, 90, zeros(1), chunk(b"iCCP", b"k\x00\x00" + zeros(500))), "DamagedScan"),
     "much-text.png": (lambda: png(90, 90, zeros(1), *[chunk(b"zTXt", b"k\x00\x00" + zeros(1))] * 200), "DamagedScan"),
+    "chunks.png": (lambda: png(90, 90, zeros(1), chunk(b"teXt") * 2_000_000), "DamagedScan"),
     "cut.png": (lambda: saved("PNG")[:9_000], "DamagedScan"),
     "cut.jpg": (lambda: saved("JPEG")[:9_000], "DamagedScan"),
     "cut.gif": (lambda: saved("GIF")[:9_000], "DamagedScan"),
@@ -160,11 +173,16 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "frames-10000.gif": (gif_of_many_frames, ""),
     "canvas-65535.gif": (lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + saved("GIF")[10:], "ScanTooLarge"),
     "frame-65535.gif": (gif_with_a_frame_beyond_its_canvas, "ScanTooLarge"),
+    "comments.gif": (gif_of_comments, "DamagedScan"),
+    "blocks.gif": (lambda: gif_of_blocks(b"\x21\x01\x00" * 3_000_000), "DamagedScan"),
+    "sub-blocks.gif": (lambda: gif_of_blocks(b"\x21\x01" + b"\x01a" * 30_000_000 + b"\x00"), "DamagedScan"),
     "header-65000.jpg": (lambda: jpeg_header(65_000, 65_000), "ScanTooLarge"),
     "hollow-6000.jpg": (lambda: jpeg_header(6_000, 6_000)[:-2], "DamagedScan"),
     "passes.jpg": (jpeg_of_many_passes, "DamagedScan"),
     "exif-64k.jpg": (lambda: jpeg_with(exif_of_shared_blocks(1)), ""),
-    "exif-6m.jpg": (lambda: jpeg_with(exif_of_shared_blocks(100)), ""),
+    "exif-3m.jpg": (lambda: jpeg_with(exif_of_shared_blocks(50)), ""),
+    "exif-60m.jpg": (lambda: jpeg_with(exif_of_shared_blocks(1000)), "DamagedScan"),
+    "segments.jpg": (lambda: jpeg_with(b"\xff\xe9\x00\x02" * 5_000_000), "DamagedScan"),
     "header-40000.bmp": (lambda: bmp(40_000, 40_000, 0), "ScanTooLarge"),
     "hollow-6000.bmp": (lambda: bmp(6_000, 6_000, 0), "DamagedScan"),
     "canvas-16383.webp": (webp_of_full_size, "ScanTooLarge"),
