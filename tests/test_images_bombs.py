@@ -26,7 +26,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="measures in for
 
 OPEN_EACH = """
 import json, os, resource, sys, time, traceback
-import pydicom.pixels.decoders, bcx.dicom
 from bcx.errors import BcxError
 from bcx.images import Scan
 
