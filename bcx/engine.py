@@ -1,0 +1,246 @@
+"""The engine: the only place where a network runs for an answer.
+
+classifier = bcx.load()                       # the default model
+prediction = classifier.predict("scan.png")
+for answer in classifier.stream(paths):       # Prediction or Failure, one per source, in order
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bcx import DEFAULT_MODEL
+from bcx.checkpoint import Checkpoint, load_checkpoint
+from bcx.errors import BcxError, ConfigError, DamagedScan
+from bcx.images import Scan
+from bcx.model import forward_maps
+from bcx.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.tasks import Task
+from bcx.trust.calibration import apply_temperature
+
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
+
+#: Scans per forward pass of `stream`: larger gains nothing on CPUs, and the first answers would come later.
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A decoded scan on its way to the network."""
+
+    name: str
+    scan: Scan
+    plane: np.ndarray
+    seconds: float
+
+
+class Classifier:
+    """A loaded checkpoint that answers. Safe to use from several threads at once."""
+
+    def __init__(self, checkpoint: Checkpoint, *, views: int = 1) -> None:
+        """Wrap a checkpoint.
+
+        Args:
+            checkpoint: from `bcx.checkpoint.load_checkpoint`.
+            views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
+
+        Raises:
+            ConfigError: another number of views.
+            CheckpointError: the checkpoint's gate is missing or damaged.
+        """
+        if views not in (1, 2):
+            raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._checkpoint = checkpoint
+        self._network = checkpoint.network.to(device, memory_format=torch.channels_last)
+        self._device = device
+        self._views = views
+        self._gate = _load_gate(checkpoint)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self._checkpoint.name
+
+    @property
+    def task(self) -> Task:
+        """What is classified."""
+        return self._checkpoint.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the order of probabilities and maps."""
+        return self.task.classes
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by before the softmax."""
+        return self._checkpoint.temperature
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the stored weights."""
+        return self._checkpoint.weights_sha256
+
+    @property
+    def views(self) -> int:
+        """How many views of each scan are averaged."""
+        return self._views
+
+    def predict(self, source: Source, name: str | None = None) -> Prediction:
+        """Answer one source.
+
+        Args:
+            source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes.
+            name: instead of the source's own.
+
+        Raises:
+            BcxError: the source cannot be read; a subclass says why.
+        """
+        return self._answer([self._prepare(source, name)])[0]
+
+    def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
+        """Answer many sources, one answer per source, in order.
+
+        Sources are read ahead while the network works; at most two batches are in memory, however long the list.
+
+        Args:
+            sources: any iterable, consumed as answers are taken; it may be endless.
+            batch_size: scans per forward pass.
+
+        Yields:
+            A `Prediction`, or a `Failure` in the place of a source that cannot be read.
+
+        Raises:
+            ConfigError: batch_size below 1.
+        """
+        if batch_size < 1:
+            raise ConfigError(
+                f"batch_size is {batch_size}.", expected="at least 1", remedy="Use 16 unless memory is short."
+            )
+        return self._stream(iter(sources), batch_size)
+
+    def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
+        # One thread reads ahead: decoding releases the interpreter's lock, and a second would take the network's core.
+        with ThreadPoolExecutor(1, thread_name_prefix="bcx-read") as pool:
+            ahead: deque[Future[_Ready | Failure]] = deque()
+            try:
+                while True:
+                    for source in islice(sources, 2 * batch_size - len(ahead)):
+                        ahead.append(pool.submit(self._try_prepare, source))
+                    if not ahead:
+                        return
+                    items = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+                    ready = [item for item in items if isinstance(item, _Ready)]
+                    answers = iter(self._answer(ready) if ready else [])
+                    for item in items:
+                        yield item if isinstance(item, Failure) else next(answers)
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _prepare(self, source: Source, name: str | None = None) -> _Ready:
+        started = time.perf_counter()
+        scan = Scan.open(source, name)
+        plane = self._checkpoint.preprocess.plane(scan.pixels)
+        return _Ready(scan.name, scan, plane, time.perf_counter() - started)
+
+    def _try_prepare(self, source: Source) -> _Ready | Failure:
+        try:
+            return self._prepare(source)
+        except BcxError as error:
+            return Failure(_name_of(source), error)
+        except MemoryError:
+            error = DamagedScan(
+                "The picture needs more memory than is free.",
+                expected="a picture of ordinary size",
+                remedy="Save it smaller, or run this on a machine with more memory.",
+            )
+            return Failure(_name_of(source), error)
+
+    @torch.inference_mode()
+    def _answer(self, ready: list[_Ready]) -> list[Prediction]:
+        started = time.perf_counter()
+        checkpoint = self._checkpoint
+        batch = checkpoint.preprocess.normalise(torch.from_numpy(np.stack([item.plane for item in ready])))
+        batch = batch.to(self._device)
+        out = forward_maps(self._network, batch)
+        probabilities = apply_temperature(out.logits.cpu().numpy(), checkpoint.temperature)
+        maps = out.maps.cpu().numpy()
+        if self._views == 2:
+            mirrored = forward_maps(self._network, batch.flip(3))
+            probabilities = (probabilities + apply_temperature(mirrored.logits.cpu().numpy(), self.temperature)) / 2
+            maps = (maps + mirrored.maps.flip(3).cpu().numpy()) / 2
+        features = out.features.cpu().numpy()
+        share = (time.perf_counter() - started) / len(ready)
+        return [self._prediction(item, probabilities[i], maps[i], features[i], share) for i, item in enumerate(ready)]
+
+    def _prediction(
+        self, item: _Ready, probabilities: np.ndarray, maps: np.ndarray, features: np.ndarray, share: float
+    ) -> Prediction:
+        started = time.perf_counter()
+        winner = int(probabilities.argmax())
+        label = self.classes[winner]
+        decision, reason, flags = label, "", []
+        if self._gate is not None:
+            verdict = self._gate.judge(item.scan, features)
+            flags = list(verdict.flags)
+            if not verdict.is_scan:
+                decision, reason = NOT_A_SCAN, verdict.reason
+        return Prediction(
+            name=item.name,
+            label=label,
+            confidence=float(probabilities[winner]),
+            probabilities={name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
+            decision=decision,
+            reason=reason,
+            flags=flags,
+            model=self.name,
+            weights_sha256=self.weights_sha256,
+            seconds=item.seconds + share + time.perf_counter() - started,
+            backend="torch",
+            scan=item.scan,
+            # A copy, so that one kept answer does not keep its whole batch in memory.
+            grid_maps=np.array(maps, dtype=np.float32),
+            preprocess=self._checkpoint.preprocess,
+        )
+
+
+def _load_gate(checkpoint: Checkpoint) -> Any:
+    if checkpoint.gate is None:
+        return None
+    from bcx.trust.gate import Gate
+
+    return Gate.load(checkpoint.folder, checkpoint.gate)
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, Scan):
+        return source.name
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
+
+
+def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1) -> Classifier:
+    """Load a model by name, folder or Hub id.
+
+    Args:
+        name: a checkpoint's name ("mobilenetv2-busi"), its folder, or a Hub id ("owner/name").
+        views: 1, or 2 to average with the mirror image: slightly steadier, twice the time.
+
+    Raises:
+        CheckpointError: not found, incomplete or damaged.
+    """
+    return Classifier(load_checkpoint(name), views=views)

@@ -1,0 +1,71 @@
+"""Class maps as pictures: one signed colour scale, laid over the scan.
+
+Evidence against a class is blue, evidence for it orange, none is transparent: a map without evidence
+leaves the scan as it is, since nothing is stretched picture by picture.
+
+>>> import numpy as np
+>>> colourise(np.array([[-2.0, 0.0, 2.0]], np.float32), limit=2.0).tolist()
+[[[31, 119, 221], [255, 255, 255], [230, 97, 0]]]
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+#: The scale never spans less than this many logit units, so that faint evidence stays faint.
+LEAST_LIMIT = 4.0
+
+# Blue and orange keep apart for all common kinds of colour blindness (Okabe and Ito 2008); both are far from grey.
+_AGAINST = np.array([31, 119, 221], np.float32)
+_NONE = np.array([255, 255, 255], np.float32)
+_FOR = np.array([230, 97, 0], np.float32)
+
+
+def scale_limit(maps: np.ndarray) -> float:
+    """Return the end of the colour scale that all maps of one answer share, in logit units.
+
+    Args:
+        maps: float32 `[C, h, w]`, every class's map.
+
+    Returns:
+        The largest magnitude, rounded up to a whole number, at least `LEAST_LIMIT`.
+    """
+    return float(max(LEAST_LIMIT, math.ceil(float(np.abs(maps).max(initial=0.0)))))
+
+
+def colourise(values: np.ndarray, limit: float) -> np.ndarray:
+    """Paint evidence on the signed scale.
+
+    Args:
+        values: float32 `[H, W]`, logit units.
+        limit: evidence that gets the full colour; larger magnitudes get it too.
+
+    Returns:
+        uint8 `[H, W, 3]`, white where there is no evidence.
+    """
+    share = np.clip(values / limit, -1, 1)[..., None]
+    full = np.where(share < 0, _AGAINST, _FOR)
+    return np.rint(_NONE + np.abs(share) * (full - _NONE)).astype(np.uint8)
+
+
+def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: float) -> Image.Image:
+    """Lay one class's evidence over the scan.
+
+    Args:
+        pixels: uint8 `[H, W]` or `[H, W, 3]`, the scan.
+        values: float32 `[H, W]`, logit units, at the scan's size.
+        limit: as in `colourise`.
+        opacity: 0 (the scan alone) to 1 (full colour where the evidence is strongest).
+
+    Returns:
+        An RGB picture of the scan's size.
+    """
+    scan = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    share = np.clip(values / limit, -1, 1)[..., None]
+    colour = np.where(share < 0, _AGAINST, _FOR)
+    # The square root lets half the evidence show at 70 % of the opacity; zero stays exactly transparent.
+    weight = float(np.clip(opacity, 0, 1)) * np.sqrt(np.abs(share))
+    return Image.fromarray(np.rint(scan + weight * (colour - scan)).astype(np.uint8))
