@@ -40,11 +40,12 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     Returns:
         Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four.
     """
+    from bcx.prediction import Failure  # here, since it loads torch, and reading a header should not
+
     cells: dict[str, Any] = dict.fromkeys(columns(task), "")
     cells["file"] = file
-    error = getattr(answer, "error", None)
-    if error is not None:
-        cells["reason"] = str(error)
+    if isinstance(answer, Failure):
+        cells["reason"] = str(answer.error)
         return cells
     cells.update(
         label=answer.label,

@@ -10,6 +10,7 @@ import pytest
 
 from bcx import table
 from bcx.errors import UnknownFormat
+from bcx.prediction import Failure
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")
@@ -31,7 +32,7 @@ def answer(**changes):
 
 def failure():
     error = UnknownFormat("'x.svg' is an SVG.", expected="a raster picture", remedy="Export it as PNG.")
-    return SimpleNamespace(name="x.svg", error=error)
+    return Failure("x.svg", error)
 
 
 def test_columns_are_in_the_documented_order():

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bcx.app.pictures import data_url
+from bcx.explain.overlay import colourise
+from bcx.prediction import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from bcx.errors import BcxError
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
     from bcx.tasks import Task
 
 NOTICE = "For research and teaching, never for diagnosis."
-NOT_A_SCAN = "not a scan"
 REFER = "refer"
 NEUTRAL = "#6b7280"
 
@@ -186,10 +189,6 @@ def maps_html(prediction: Prediction, task: Task) -> str:
 
 def legend_html(prediction: Prediction) -> str:
     """Return the colour scale with its limits in logit units, painted by the same code as the overlays."""
-    import numpy as np
-
-    from bcx.explain.overlay import colourise
-
     limit = float(prediction.map_limit)
     ramp = np.linspace(-limit, limit, 256, dtype=np.float32)[None].repeat(2, axis=0)
     bar = data_url(colourise(ramp, limit), side=256)

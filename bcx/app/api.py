@@ -29,6 +29,10 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
     with gr.Row(visible=False):
         one = gr.File(label="scan", file_count="single")
         many = gr.File(label="scans", file_count="multiple")
+        # Gradio describes a list of files by reference, which MCP clients cannot follow; this says the same in full.
+        file_schema = dict(one.api_info())
+        schema = {"type": "array", "$defs": file_schema.pop("$defs", {}), "items": file_schema}
+        setattr(many, "api_info", lambda: schema)  # noqa: B010
         answer = gr.JSON(label="answer")
         call_one, call_many = gr.Button("classify"), gr.Button("batch")
 
@@ -43,13 +47,14 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
             scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
 
         Returns:
-            A JSON object with these keys.
-            label: the class that the network chose. confidence: its probability, 0 to 1.
-            probabilities: one number per class, adding up to 1.
-            decision: the label, "refer" or "not a scan". reason: one sentence, empty if decision is the label.
-            flags, notes: lists of sentences about the picture and about how it was read.
-            name, width, height: the file's name and the picture's size in pixels.
-            model, weights_sha256, backend, seconds: what answered, and how long it took.
+            One JSON object. label: the class that the network chose
+            confidence: its probability, 0 to 1
+            probabilities: one number per class, adding up to 1
+            decision: the label, "refer" or "not a scan"
+            reason: one sentence, empty where the decision is simply the label
+            flags and notes: lists of sentences about the picture and about how it was read
+            name, width and height: the file's name and the picture's size in pixels
+            model, weights_sha256, backend and seconds: what answered, and how long it took
         """
         session = sessions.get(request.session_hash)
         try:
@@ -66,9 +71,8 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
             scans: The picture files as they are (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
 
         Returns:
-            A JSON list with one object per file, in the order given, each with the keys that /classify returns.
-            For a file that could not be read the object holds its name and "error": what was found,
-            what was expected and what to do.
+            A JSON list with one object per file, in the order given, each with the keys that /classify returns
+            for a file that could not be read the object holds name and error (kind, found, expected, remedy)
         """
         session = sessions.get(request.session_hash)
         scans = scans or []

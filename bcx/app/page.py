@@ -16,7 +16,7 @@ from bcx.app.batch import build_batch
 from bcx.app.classify import build_classify
 from bcx.app.examples import list_examples
 from bcx.app.gpu import on_gpu
-from bcx.app.privacy import Sessions
+from bcx.app.privacy import SESSIONS, Sessions
 
 if TYPE_CHECKING:
     from bcx.engine import Classifier
@@ -36,7 +36,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     """
     task = classifier.task
     # Beside Gradio's own uploads: a picture in there may be shown, and a hard link costs no space.
-    sessions = Sessions(Path(get_upload_folder()) / "sessions")
+    sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
     predict, stream = on_gpu(classifier.predict), on_gpu(classifier.stream)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False, delete_cache=SWEEP) as app:
         gr.HTML(_header(task))

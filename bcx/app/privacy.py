@@ -15,6 +15,7 @@ False
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bcx.app.rows import Batch
     from bcx.prediction import Prediction
 
+#: The folder of sessions, beside Gradio's uploads.
+SESSIONS = "sessions"
 #: A page that says nothing for so long is forgotten, even if its end was never reported.
 IDLE_SECONDS = 6 * 3600
 #: More pages than this at once, and the one that was silent longest is forgotten.
@@ -154,3 +157,18 @@ def _forget(session: Session) -> None:
     session.uploads.clear()
     session.pictures.clear()
     shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def sweep_uploads(root: Path, seconds: float) -> None:
+    """Delete uploads in `root` that are older than `seconds`, whoever sent them; sessions are left alone.
+
+    Gradio's own timer (`delete_cache`) does not know every file that an MCP call leaves.
+    """
+    limit = time.time() - seconds
+    for folder in root.iterdir():
+        if folder.name == SESSIONS:
+            continue
+        for path in sorted([folder, *folder.rglob("*")], reverse=True):
+            with contextlib.suppress(OSError):  # gone meanwhile, or a folder with younger files
+                if path.lstat().st_ctime < limit:
+                    path.rmdir() if path.is_dir() else path.unlink()

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcx import table
-from bcx.app.answers import NEUTRAL, NOT_A_SCAN, REFER, percent
+from bcx.app.answers import NEUTRAL, REFER, percent
 from bcx.app.pictures import data_url
 from bcx.images import Scan
+from bcx.prediction import NOT_A_SCAN, Failure, Prediction
 
 if TYPE_CHECKING:
-    from bcx.prediction import Failure, Prediction
     from bcx.tasks import Task
 
 #: Rows shown at once; the pager reaches the others, so that a browser never holds thousands of rows.
@@ -92,10 +92,11 @@ class Batch:
 def make_row(answer: Prediction | Failure, path: Path, name: str, task: Task) -> Row:
     """Return what is kept of one answer."""
     cells = table.row(answer, name, task)
-    scan = getattr(answer, "scan", None)
-    if scan is None:
+    if isinstance(answer, Failure):
         return Row(path, cells)
-    return Row(path, cells, data_url(scan.pixels, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
+    return Row(
+        path, cells, data_url(answer.scan.pixels, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank())
+    )
 
 
 def _blank() -> Scan:

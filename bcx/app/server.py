@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,12 @@ def keep_private() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # A page that was closed is noticed after at most this many seconds.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "3")
-    if "GRADIO_TEMP_DIR" not in os.environ:
-        sweep_left_behind(Path(tempfile.gettempdir()))
-        folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    place = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    sweep_left_behind(place)
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place)
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def sweep_left_behind(place: Path) -> None:
@@ -92,6 +94,26 @@ def create(checkpoint: str) -> gr.Blocks:
     return build_app(bcx.load(checkpoint), examples_folder())
 
 
+@asynccontextmanager
+async def _sweeping(_: Any) -> AsyncIterator[None]:
+    """While the server runs, delete uploads that nobody claimed: those of callers that never say goodbye."""
+    import asyncio
+
+    from bcx.app.page import SWEEP
+    from bcx.app.privacy import sweep_uploads
+
+    async def forever() -> None:
+        while True:
+            await asyncio.sleep(SWEEP[0])
+            await asyncio.to_thread(sweep_uploads, Path(os.environ["GRADIO_TEMP_DIR"]), SWEEP[1])
+
+    task = asyncio.create_task(forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 def launch(app: gr.Blocks, **more: Any) -> Any:
     """Launch the page with the settings that every door shares; `more` goes to `Blocks.launch`."""
     from bcx.app.theme import CSS, theme
@@ -105,6 +127,7 @@ def launch(app: gr.Blocks, **more: Any) -> Any:
         "enable_monitoring": False,
         "footer_links": ["api", "settings"],
         "allowed_paths": [],
+        "app_kwargs": {"lifespan": _sweeping},
         "ssr_mode": False,
         "pwa": False,
     }

@@ -41,7 +41,7 @@ def test_batch_keeps_the_order_and_reports_the_broken_file_in_its_place(client, 
     names = ["photo.jpg", "broken.png", "grey.png"]
     answers = client.predict([handle_file(str(scans[name])) for name in names], api_name="/batch")
     assert [answer["name"] for answer in answers] == names
-    assert "error" in answers[1]
+    assert set(answers[1]["error"]) == {"kind", "found", "expected", "remedy"}
     assert "probabilities" not in answers[1]
     for place in (0, 2):
         expected = tiny.predict(scans[names[place]]).probabilities
@@ -75,11 +75,37 @@ def test_only_the_two_documented_endpoints_are_public(client):
 
 
 def test_mcp_offers_both_as_tools_with_words_for_a_model(server):
-    tools = httpx.get(f"{server.url}gradio_api/mcp/schema").json()
+    tools = httpx.get(f"{server.url}gradio_api/mcp/schema", timeout=60).json()
     assert len(tools) == 2
     for tool in tools:
         assert "never for diagnosis" in tool["description"]
     assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {"scan", "scans"}
+
+
+def test_mcp_tools_answer_with_the_same_numbers(server, scans, tiny):
+    """With the official client, which also checks what it sends against the tool's schema."""
+    import ast
+    import asyncio
+    import base64
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    scan = "data:image/png;base64," + base64.b64encode(scans["grey.png"].read_bytes()).decode()
+
+    async def ask():
+        async with (
+            streamablehttp_client(f"{server.url}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            one = await session.call_tool("classify", {"scan": scan})
+            many = await session.call_tool("batch", {"scans": [scan, scan]})
+            return [ast.literal_eval(result.content[0].text) for result in (one, many)]
+
+    one, many = asyncio.run(ask())
+    expected = pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-5)
+    assert [answer["probabilities"] for answer in (one, *many)] == [expected] * 3
 
 
 def test_uploads_are_deleted_when_the_caller_leaves(server, scans, until):
@@ -93,7 +119,7 @@ def test_uploads_are_deleted_when_the_caller_leaves(server, scans, until):
 
 
 def test_nothing_is_recorded_or_served_that_was_not_asked_for(server):
-    config = httpx.get(f"{server.url}config").json()
+    config = httpx.get(f"{server.url}config", timeout=60).json()
     assert config["run_history"] is False
     assert config["analytics_enabled"] is False
     assert urlsplit(server.url).hostname == "127.0.0.1"

@@ -90,3 +90,14 @@ def test_old_pictures_are_deleted_while_the_session_lasts(sessions):
     for _ in range(10):
         session.picture("overlay").write_bytes(b"x")
     assert len(list(session.folder.iterdir())) == 2
+
+
+def test_the_sweep_deletes_old_uploads_and_leaves_sessions(sessions, tmp_path):
+    kept = sessions.get("a").picture("overlay")
+    kept.write_bytes(b"x")
+    sent = upload(tmp_path, b"nobody came back for this")
+    privacy.sweep_uploads(tmp_path, 3600)
+    assert (tmp_path / "0a1b" / "scan.png").read_bytes() == b"nobody came back for this"
+    privacy.sweep_uploads(tmp_path, -1)
+    assert not (tmp_path / "0a1b").exists(), sent
+    assert kept.exists()

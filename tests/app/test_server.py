@@ -22,7 +22,7 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return httpx.get(url, timeout=10).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -40,7 +40,7 @@ def test_demo_serves_and_deletes_its_folder_when_it_is_stopped(root, tiny_checkp
         text=True,
     )
     try:
-        assert until(lambda: answers(f"http://127.0.0.1:{port}/config") or demo.poll() is not None, 90)
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/config") or demo.poll() is not None, 180)
         assert demo.poll() is None, demo.stdout.read()
         assert [path.name.startswith(f"{server.PREFIX}{demo.pid}-") for path in tmp_path.iterdir()] == [True]
     finally:
