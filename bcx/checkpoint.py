@@ -14,6 +14,7 @@ There is no checkpoint called 'no-such-model'.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -169,7 +170,7 @@ def _full(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state dict with the large tensors in float16; batch-norm statistics stay float32 (they can be tiny)."""
+    """Return the state dict with the large tensors in float16; batch-norm statistics, which can be tiny, stay."""
     return {
         name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
         for name, value in network.state_dict().items()
@@ -226,6 +227,8 @@ def save_checkpoint(
     # What timm records about its own pretrained weights (url, hub id) does not belong to these weights.
     provenance = dict.fromkeys(("url", "hf_hub_id", "tag", "origin_url", "paper_ids"))
     model_config = {"label_names": list(task.classes), "bcx": block, "pretrained_cfg": provenance}
+    # Training leaves weights channels last in memory, which safetensors does not store.
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     save_for_hf(network, str(scratch), model_config, safe_serialization=True, data_config=data_config)
     save_file(_half(network), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
     for part in ("model.safetensors", "config.json"):

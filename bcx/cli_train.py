@@ -160,12 +160,18 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _records(recipe: Recipe) -> list[Record]:
-    from bcx.data.readers import read_source
+    from bcx.data.busi import verify_manifest
+    from bcx.data.readers import detect_kind, read_source
     from bcx.data.splits import assign_folds
     from bcx.tasks import get_task
 
     task = get_task(recipe.task)
-    records = [r for name, root in recipe.data.items() for r in read_source(name, Path(root), task=task)]
+    records: list[Record] = []
+    for name, folder in recipe.data.items():
+        part = read_source(name, Path(folder), task=task)
+        if detect_kind(name, Path(folder)) == "busi":
+            verify_manifest(part, Path(folder))  # a renamed file would carry another scan's label and group
+        records += part
     return assign_folds(records, recipe.folds, recipe.seed)
 
 

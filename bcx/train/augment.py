@@ -78,7 +78,7 @@ class Augmentation:
         Args:
             recipe: a task's `augmentation`.
             size: side of what comes out.
-            strength: 0 leaves pictures alone, 1 is the recipe, up to 2.
+            strength: 1 is the recipe; smaller is gentler, up to 2.
 
         Raises:
             ConfigError: no such recipe.
@@ -90,7 +90,7 @@ class Augmentation:
                 remedy="Correct the task in bcx/tasks.py.",
             )
         self.size = size
-        geometry, intensity = RECIPES[recipe](strength) if strength > 0 else ([], [])
+        geometry, intensity = RECIPES[recipe](strength)
         self._geometry = A.Compose(geometry, keypoint_params=A.KeypointParams("xy", remove_invisible=False))
         self._intensity = A.Compose(intensity)
 

@@ -82,7 +82,8 @@ def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int
     order = np.random.default_rng([seed, epoch]).permutation(n).tolist()
     batches = [order[i : i + batch_size] for i in range(0, n, batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2] += batches.pop()
+        last = batches.pop()
+        batches[-1] += last
     return batches
 
 

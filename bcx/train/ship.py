@@ -1,0 +1,124 @@
+"""Train on everything that cross-validation used, and write the checkpoint that people get.
+
+train_checkpoint(recipe, records, Path("checkpoints/my-model"), command="...", measured=Path("results/my-model"))
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+
+from bcx.checkpoint import save_checkpoint
+from bcx.data.records import Record
+from bcx.errors import TrainingError
+from bcx.tasks import get_task
+from bcx.train.card import write_card
+from bcx.train.config import Recipe
+from bcx.train.crossval import FEATURES_FILE, cut_inner
+from bcx.train.dataset import read_planes
+from bcx.train.fit import STATE_FILE, fit, run_planes, write_history
+from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.trust.gate import calibrate_gate, fit_gate
+
+# What may differ between the cross-validation and the training of the shipped network: neither changes the recipe.
+_FREE = ("name", "seed", "workers", "folds")
+
+
+def train_checkpoint(
+    recipe: Recipe,
+    records: Sequence[Record],
+    folder: Path,
+    *,
+    command: str,
+    measured: Path | None = None,
+    on_epoch: Callable[[dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> Path:
+    """Train one network on all records that have a fold, and write its checkpoint.
+
+    Args:
+        recipe: every setting.
+        records: all sources together.
+        folder: of the checkpoint; a snapshot inside it lets a killed run go on.
+        command: the command line, for the record.
+        measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature, its
+            out-of-fold features the gate's threshold, its figures the card. Without it the checkpoint has neither
+            temperature nor gate, and its card says that nothing was measured.
+        on_epoch, on_batch: as in `fit`.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        TrainingError: `measured` is incomplete or was made with another recipe; or as `fit`.
+    """
+    task = get_task(recipe.task)
+    figures = None if measured is None else _figures(measured, recipe)
+    used = [record for record in records if record.fold is not None]
+    train, inner = cut_inner(recipe, used)
+    started = time.perf_counter()
+    fitted = fit(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
+    seconds = round(time.perf_counter() - started, 1)
+
+    gate_block = None
+    if measured is not None and figures is not None:
+        folds = [_features(measured / f"fold-{run['fold']}" / FEATURES_FILE) for run in figures["runs"]]
+        seen = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess)).features.numpy()
+        gate_block = fit_gate(seen, calibrate_gate(folds)).save(folder)
+
+    training = {**describe_run(recipe, used, command), "seconds": seconds, "scans": len(train)}
+    save_checkpoint(
+        folder,
+        fitted.network,
+        task=task,
+        preprocess=fitted.preprocess,
+        temperature=1.0 if figures is None else figures["temperature"],
+        gate=gate_block,
+        training=training,
+    )
+    write_history(folder / "history.csv", fitted.history)
+    if measured is not None and figures is not None:
+        write_json(folder / "results.json", figures)
+        shutil.copyfile(measured / "oof.csv", folder / "oof.csv")
+    else:
+        write_json(folder / "results.json", {"what": "training only; nothing was measured", **training})
+    write_card(folder)
+    (folder / STATE_FILE).unlink()
+    return folder
+
+
+def _figures(measured: Path, recipe: Recipe) -> dict[str, Any]:
+    file = measured / "results.json"
+    if not file.is_file():
+        raise TrainingError(
+            f"'{measured.name}' holds no results.json.",
+            expected="a folder that `bcx crossval` has finished",
+            remedy="Run bcx crossval with this recipe first, or leave out --measured.",
+        )
+    figures = read_json(file)
+    settings = recipe.model_dump(mode="json", exclude={"data", "init", *_FREE})
+    other = sorted(key for key, value in settings.items() if figures["recipe"].get(key) != value)
+    if other:
+        raise TrainingError(
+            f"The results in '{measured.name}' were made with another {', '.join(other)}.",
+            expected="the recipe that is trained now: figures belong to what they were measured on",
+            remedy="Run bcx crossval with this recipe, or train with that one.",
+        )
+    return figures
+
+
+def _features(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not file.is_file():
+        raise TrainingError(
+            f"'{file.parent.name}' of the cross-validation holds no {file.name}.",
+            expected="the folder that `bcx crossval` wrote on this machine (these files are too large for git)",
+            remedy="Run bcx crossval again, or leave out --measured.",
+        )
+    tensors = load_file(file)
+    return tensors["train"].numpy(), tensors["held"].numpy()

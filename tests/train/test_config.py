@@ -1,0 +1,53 @@
+"""Recipes: every problem is named, nothing unknown passes."""
+
+from pathlib import Path
+
+import pytest
+
+from bcx.errors import ConfigError
+from bcx.train.config import Recipe, load_recipe
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_shipped_recipes_are_valid_and_named_after_their_file(file):
+    assert load_recipe(file).name == file.stem
+
+
+def test_the_command_line_wins_and_data_is_merged(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("epochs: 9\nlr: 0.001\ndata: {busi: a, mine: b}\n")
+    recipe = load_recipe(file, {"epochs": 2, "data": {"mine": "c"}})
+    assert (recipe.epochs, recipe.lr, recipe.data) == (2, 0.001, {"busi": "a", "mine": "c"})
+
+
+def test_every_problem_is_named(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("epoch: 9\nlr: -1\nprecision: fp64\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(file)
+    for word in ("epoch:", "lr:", "precision:", "r.yaml"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "epochs: [", "1: 2"])
+def test_a_file_that_is_no_recipe_is_a_config_error(tmp_path, text):
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        load_recipe(file)
+
+
+def test_missing_file_and_bytes_that_are_no_text(tmp_path):
+    with pytest.raises(ConfigError):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ConfigError):
+        load_recipe(tmp_path / "b.yaml")
+
+
+def test_early_stopping_needs_something_to_watch():
+    with pytest.raises(ValueError, match="inner_fraction"):
+        Recipe(patience=3)
+    assert Recipe(patience=3, inner_fraction=0.2).patience == 3

@@ -1,0 +1,174 @@
+"""Training: what it optimises, what it records, and that a kill changes nothing."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from bcx.data.readers import read_source
+from bcx.errors import ConfigError, SplitError, TrainingError
+from bcx.model import build_network
+from bcx.tasks import get_task
+from bcx.train.config import Recipe
+from bcx.train.dataset import ScanDataset, epoch_order, read_planes
+from bcx.train.fit import STATE_FILE, class_weights, fit, freeze_first_stages, make_preprocess, run_planes
+
+TINY = {
+    "arch": "mobilenetv2_035",
+    "init": "scratch",
+    "size": 48,
+    "batch_size": 8,
+    "precision": "fp32",
+    "lr": 0.001,
+    "head_lr": 0.001,
+}
+
+
+@pytest.fixture(scope="module")
+def records(busi_folder):
+    return read_source("mine", busi_folder, task=get_task("breast-ultrasound"))
+
+
+def test_class_weights_are_scikit_learns_up_to_the_cap():
+    labels = [0] * 2 + [1] * 10 + [2] * 5
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert np.allclose(class_weights(labels, 3, cap=100), expected)
+    assert class_weights(labels, 3, cap=1.5).tolist() == pytest.approx([1.5, *expected[1:]])
+    assert class_weights([1, 1, 2, 2], 3, cap=3).tolist() == pytest.approx(
+        [1, 2 / 3, 2 / 3]
+    )  # a source without normals
+
+
+def test_an_epoch_shows_every_scan_once_in_an_order_of_its_own():
+    first, second = epoch_order(33, 8, seed=0, epoch=0), epoch_order(33, 8, seed=0, epoch=1)
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(33))
+    assert first != second
+    assert first == epoch_order(33, 8, seed=0, epoch=0)
+    assert min(map(len, first)) > 1  # batch norm cannot train on a single scan
+
+
+def test_a_training_picture_depends_on_seed_epoch_and_index_only(records):
+    task, recipe = get_task("breast-ultrasound"), Recipe(**TINY)
+    preprocess = make_preprocess(recipe, build_network("mobilenetv2_035", 3), task)
+    data = ScanDataset(records, task, preprocess, augment=1.0, seed=4)
+    other = ScanDataset(records, task, preprocess, augment=1.0, seed=4)
+    data.epoch = other.epoch = 2
+    picture = data[3][0]
+    _ = other[0], other[1]
+    assert np.array_equal(other[3][0], picture)
+    other.epoch = 3
+    assert not np.array_equal(other[3][0], picture)
+
+
+def test_without_augmentation_training_sees_what_serving_sees(records):
+    task = get_task("breast-ultrasound")
+    preprocess = make_preprocess(Recipe(**TINY), build_network("mobilenetv2_035", 3), task)
+    data = ScanDataset(records, task, preprocess, augment=0.0, seed=0)
+    for index, plane in enumerate(read_planes(records, preprocess)):
+        assert np.array_equal(data[index][0], plane)
+        assert task.classes[data[index][1]] == records[index].label
+
+
+def test_frozen_stages_do_not_change_and_the_rest_does(records, tmp_path):
+    recipe = Recipe(**TINY, epochs=1, freeze_stages=3)
+    fitted = fit(recipe, records, out=tmp_path)
+    start = build_network("mobilenetv2_035", 3)
+    frozen_names = {
+        name
+        for module in freeze_first_stages(start, 3)
+        for name, parameter in start.named_parameters()
+        if any(parameter is own for own in module.parameters())
+    }
+    assert frozen_names
+    fresh = _initial(recipe)
+    for name, value in fitted.network.state_dict().items():
+        if name in frozen_names:
+            assert torch.equal(value, fresh[name]), name
+    assert not torch.equal(fitted.network.classifier.weight, fresh["classifier.weight"])
+    with pytest.raises(ConfigError, match="freeze_stages"):
+        freeze_first_stages(build_network("mobilenetv2_035", 3), 99)
+
+
+def _initial(recipe):
+    from accelerate.utils import set_seed
+
+    set_seed(recipe.seed)
+    return build_network(recipe.arch, 3, drop=recipe.drop, init=recipe.init).state_dict()
+
+
+def test_it_learns_what_can_be_learnt_and_writes_its_history(records, tmp_path):
+    """Twelve simulated scans, no augmentation: a network that learns at all can tell them apart by heart."""
+    recipe = Recipe(**TINY | {"arch": "resnet10t"}, epochs=12, augment=0.0, drop=0.0, label_smoothing=0.0)
+    fitted = fit(recipe, records, out=tmp_path)
+    assert fitted.history[-1]["train_loss"] < 0.5 * fitted.history[0]["train_loss"]
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    wanted = {"loss", "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "mcc"}
+    assert {f"train_{name}" for name in wanted} <= set(rows[0])
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    planes = read_planes(records, fitted.preprocess)
+    both = run_planes(fitted.network, fitted.preprocess, planes, mirror=True).logits
+    flipped = run_planes(fitted.network, fitted.preprocess, [p[:, ::-1].copy() for p in planes]).logits
+    assert torch.allclose(both, flipped)
+
+
+def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path):
+    train, inner = records[::2], records[1::2]
+    recipe = Recipe(**TINY, epochs=8, inner_fraction=0.5, patience=1)
+    fitted = fit(recipe, train, inner, out=tmp_path)
+    scores = [row["inner_roc_auc"] for row in fitted.history]
+    best = int(np.argmax(scores))
+    assert len(scores) in (8, best + 2)
+    logits = run_planes(fitted.network, fitted.preprocess, read_planes(inner, fitted.preprocess)).logits
+    labels = torch.tensor([get_task(recipe.task).classes.index(r.label) for r in inner])
+    accuracy = float((logits.argmax(1) == labels).float().mean())
+    assert accuracy == pytest.approx(fitted.history[best]["inner_accuracy"])
+
+
+def test_a_group_on_both_sides_is_refused(records, tmp_path):
+    with pytest.raises(SplitError):
+        fit(Recipe(**TINY, epochs=1), records, records[:1], out=tmp_path)
+
+
+def test_the_snapshot_of_another_run_is_not_continued(records, tmp_path):
+    fit(Recipe(**TINY, epochs=1), records, out=tmp_path)
+    with pytest.raises(TrainingError, match="another recipe"):
+        fit(Recipe(**TINY, epochs=1, seed=1), records, out=tmp_path)
+    with pytest.raises(TrainingError, match="another recipe"):
+        fit(Recipe(**TINY, epochs=1), [replace(r, key=r.key + "x") for r in records], out=tmp_path)
+    (tmp_path / STATE_FILE).write_bytes(b"not a snapshot")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        fit(Recipe(**TINY, epochs=1), records, out=tmp_path)
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, tmp_path):
+    flags = [f"--set={key}={value}" for key, value in TINY.items() if key not in ("arch", "init")]
+    command = [sys.executable, "-m", "bcx", "train", "--data", f"mine={busi_folder}", "--arch", TINY["arch"]]
+    command += ["--init", "scratch", "--epochs", "6", *flags, "--set=folds=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, "--out", str(whole)], check=True, env=environment, capture_output=True, timeout=300)
+
+    process = subprocess.Popen(
+        [*command, "--out", str(killed)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while not (killed / STATE_FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # into the second epoch
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (killed / "model.safetensors").exists()
+    assert len((killed / "history.csv").read_text().splitlines()) < 7
+
+    subprocess.run([*command, "--out", str(killed)], check=True, env=environment, capture_output=True, timeout=300)
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert not (killed / STATE_FILE).exists()
