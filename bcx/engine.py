@@ -30,6 +30,7 @@ from bcx.model import forward_maps
 from bcx.prediction import NOT_A_SCAN, Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.gate import Gate
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
@@ -68,7 +69,7 @@ class Classifier:
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)
         self._device = device
         self._views = views
-        self._gate = _load_gate(checkpoint)
+        self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
 
     @property
     def name(self) -> str:
@@ -217,14 +218,6 @@ class Classifier:
             grid_maps=np.array(maps, dtype=np.float32),
             preprocess=self._checkpoint.preprocess,
         )
-
-
-def _load_gate(checkpoint: Checkpoint) -> Any:
-    if checkpoint.gate is None:
-        return None
-    from bcx.trust.gate import Gate
-
-    return Gate.load(checkpoint.folder, checkpoint.gate)
 
 
 def _name_of(source: Any) -> str:

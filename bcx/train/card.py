@@ -107,7 +107,7 @@ def _body(name: str, config: dict[str, Any], results: dict[str, Any]) -> list[st
         "## What it is not for",
         "",
         "Any decision about a person. It has seen scans of few hospitals and machines; on others it is worse, and it "
-        "does not know the patient. A picture that is no breast ultrasound is stopped by a gate, which lets some through.",
+        "does not know the patient. A gate stops pictures that are no breast ultrasound, but lets some through.",
     ]
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_class_weights_are_scikit_learns_up_to_the_cap():
 
 def test_an_epoch_shows_every_scan_once_in_an_order_of_its_own():
     first, second = epoch_order(33, 8, seed=0, epoch=0), epoch_order(33, 8, seed=0, epoch=1)
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(33))
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(33))
     assert first != second
     assert first == epoch_order(33, 8, seed=0, epoch=0)
     assert min(map(len, first)) > 1  # batch norm cannot train on a single scan
