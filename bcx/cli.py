@@ -15,7 +15,6 @@ Torch and Gradio are imported inside the commands that need them, so that `bcx -
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -71,13 +70,8 @@ def _common(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with `arguments` (default: those of the process) and exit with its status."""
     try:
-        app(args=None if arguments is None else list(arguments))
+        app(args=None if arguments is None else list(arguments), prog_name="bcx")
     except BcxError as error:
         typer.echo(f"bcx: {error}", err=True)
         # A setting or a model that does not exist is a wrong request; anything else went wrong on the way.
         sys.exit(2 if isinstance(error, (ConfigError, CheckpointError)) else 1)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`bcx predict ... | head`). Python would complain once more
-        # while closing standard output, so that is pointed elsewhere first (Python docs, "Note on SIGPIPE").
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

@@ -66,6 +66,7 @@ def predict(
         _write_json(answers, out)
     else:
         _write_table(answers, out, classifier)
+    sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
     typer.echo(_summary(listing, tally, time.perf_counter() - begun, out), err=True)
     if tally["failed"]:
         raise typer.Exit(1)

@@ -132,6 +132,7 @@ def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(run, ward, tiny_ch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no Unicode")
 def test_a_name_that_is_no_unicode_does_not_stop_the_table(run, ward, tiny_checkpoint):
+    (ward / "benign" / "benign (1)_mask.png").unlink()
     os.rename(os.fsencode(ward / "benign" / "benign (1).png"), os.fsencode(ward / "benign") + b"/\xff.png")
     assert len(table(run("predict", "ward/benign", "--model", tiny_checkpoint).out)) == 4
     assert len(run("predict", "ward/benign", "--model", tiny_checkpoint, "--json").out.splitlines()) == 4
@@ -234,6 +235,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(ward, tiny_checkpoint):
     errors = process.stderr.read()
     process.wait()
     assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
 
 
 @pytest.mark.slow
@@ -251,7 +253,7 @@ def test_memory_is_flat_however_long_the_list(tmp_path, tiny_checkpoint):
         "except SystemExit: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
-    for pattern in ("[0-9].png", "*.png"):
+    for pattern in ("[1-4][0-9].png", "*.png"):
         arguments = ["predict", tmp_path / pattern, "--model", tiny_checkpoint, "--out", tmp_path / "r.csv"]
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
