@@ -26,7 +26,7 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, ConfigError, DamagedScan
 from bcx.images import Scan
-from bcx.model import forward_maps
+from bcx.model import fold_norms, forward_maps
 from bcx.prediction import NOT_A_SCAN, Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -66,7 +66,7 @@ class Classifier:
             raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._checkpoint = checkpoint
-        self._network = checkpoint.network.to(device, memory_format=torch.channels_last)
+        self._network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
         self._device = device
         self._views = views
         self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
@@ -165,12 +165,12 @@ class Classifier:
         except BcxError as error:
             return Failure(_name_of(source), error)
         except MemoryError:
-            error = DamagedScan(
+            too_big = DamagedScan(
                 "The picture needs more memory than is free.",
                 expected="a picture of ordinary size",
                 remedy="Save it smaller, or run this on a machine with more memory.",
             )
-            return Failure(_name_of(source), error)
+            return Failure(_name_of(source), too_big)
 
     @torch.inference_mode()
     def _answer(self, ready: list[_Ready]) -> list[Prediction]:

@@ -85,12 +85,16 @@ def crossval(
     """
     task = get_task(recipe.task)
     folds = sorted({record.fold for record in records if record.fold is not None})
-    for fold in folds if only is None else only:
+    done = []
+    for fold in folds:
         folder = out / f"fold-{fold}"
         train, held = split_fold(records, fold)
         train, inner = cut_inner(recipe, train)
         fingerprint = run_fingerprint(recipe, train, inner)
         if _is_done(folder, fingerprint):
+            done.append(fold)
+            continue
+        if only is not None and fold not in only:
             continue
         started = time.perf_counter()
 
@@ -110,7 +114,7 @@ def crossval(
         note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
         write_json(folder / "run.json", note | {"seconds": round(time.perf_counter() - started, 1)})
         (folder / STATE_FILE).unlink()
-    done = [fold for fold in folds if (out / f"fold-{fold}" / "run.json").is_file()]
+        done.append(fold)
     if len(done) < len(folds):
         return None
     return _summarise(recipe, records, folds, out, command, leave_out)

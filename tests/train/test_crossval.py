@@ -1,0 +1,124 @@
+"""Cross-validation: nothing leaks, a finished fold is not run twice, every headline figure stands in oof.csv."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+import bcx.train.crossval as module
+from bcx.checkpoint import load_checkpoint
+from bcx.data.readers import read_source
+from bcx.data.splits import assign_folds
+from bcx.engine import Classifier
+from bcx.errors import SplitError, TrainingError
+from bcx.tasks import get_task
+from bcx.train.config import Recipe
+from bcx.train.crossval import crossval, split_fold
+from bcx.train.ship import train_checkpoint
+from bcx.trust.calibration import apply_temperature
+
+TASK = get_task("breast-ultrasound")
+RECIPE = Recipe(
+    name="tiny", arch="mobilenetv2_035", init="scratch", size=48, batch_size=8, precision="fp32", epochs=1, folds=2
+)
+
+
+@pytest.fixture(scope="module")
+def records(busi_folder):
+    return assign_folds(read_source("mine", busi_folder, task=TASK), k=2)
+
+
+@pytest.fixture(scope="module")
+def measured(records, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results") / "tiny"
+    assert crossval(RECIPE, records, out=out, command="bcx crossval", only=[1]) is None
+    assert not (out / "results.json").exists()
+    crossval(RECIPE, records, out=out, command="bcx crossval", leave_out={"first": [records[0].key]})
+    return out
+
+
+def test_a_fold_is_answered_by_a_run_that_never_saw_its_groups(records):
+    for fold in (0, 1):
+        train, held = split_fold(records, fold)
+        assert not {r.group for r in train} & {r.group for r in held}
+        assert sorted(r.key for r in train + held) == [r.key for r in records]
+    with pytest.raises(SplitError):
+        split_fold(records, 7)
+
+
+def test_a_source_with_fewer_folds_leaves_out_nothing_in_the_last_run(records):
+    other = [
+        replace(r, file=Path(f"b/{i}"), key=f"b/{i}", group=f"b:{i}", source="b", fold=0) for i, r in enumerate(records)
+    ]
+    unused = replace(records[0], file=Path("u"), key="u", group="u", fold=None)
+    train, held = split_fold([*records, *other, unused], 1)
+    assert {r.source for r in held} == {"mine"}
+    assert sum(r.source == "b" for r in train) == len(other)
+    assert unused not in train
+
+
+def test_every_headline_figure_can_be_derived_from_the_table(measured):
+    results = json.loads((measured / "results.json").read_text())
+    frame = pd.read_csv(measured / "oof.csv")
+    logits = frame[[f"logit_{name}" for name in TASK.classes]].to_numpy()
+    probabilities = apply_temperature(logits, results["temperature"])
+    labels = frame["label"].map(TASK.classes.index).to_numpy()
+    assert results["one_view"]["accuracy"]["value"] == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
+    auc = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
+    assert results["one_view"]["macro_auc"]["value"] == pytest.approx(auc)
+    assert results["without"]["first"]["left_out"] == 1
+    assert results["data"]["mine"]["scans"] == len(frame) == 12
+    for key in ("command", "recipe", "commit", "versions", "seconds"):
+        assert key in results
+
+
+def test_no_path_of_this_machine_gets_into_the_results(measured, busi_folder):
+    for file in [measured / "results.json", measured / "oof.csv", *measured.glob("fold-*/*.json")]:
+        assert str(busi_folder) not in file.read_text()
+
+
+def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
+    before = (measured / "oof.csv").read_bytes()
+
+    def never(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "fit", never)
+    crossval(RECIPE, records, out=measured, command="bcx crossval", leave_out={"first": [records[0].key]})
+    assert (measured / "oof.csv").read_bytes() == before
+    with pytest.raises(AssertionError, match="trained again"):
+        crossval(RECIPE.model_copy(update={"lr": 1e-5}), records, out=measured, command="bcx crossval")
+
+
+def test_a_checkpoint_ships_with_what_was_measured(measured, records, tmp_path):
+    folder = train_checkpoint(RECIPE, records, tmp_path / "tiny", command="bcx train", measured=measured)
+    assert {"config.json", "model.safetensors", "gate.safetensors", "results.json", "oof.csv", "history.csv"} <= {
+        file.name for file in folder.iterdir()
+    }
+    assert not (folder / "state.safetensors").exists()
+    results = json.loads((measured / "results.json").read_text())
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.temperature == results["temperature"]
+    card = (folder / "README.md").read_text()
+    accuracy = results["one_view"]["accuracy"]
+    assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" in card
+    answer = Classifier(checkpoint).predict(records[0].file)
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
+    with pytest.raises(TrainingError, match="another lr"):
+        train_checkpoint(
+            RECIPE.model_copy(update={"lr": 1e-5}), records, tmp_path / "x", command="bcx train", measured=measured
+        )
+    with pytest.raises(TrainingError, match=r"no results\.json"):
+        train_checkpoint(RECIPE, records, tmp_path / "x", command="bcx train", measured=tmp_path)
+
+
+def test_without_measurements_the_card_says_so(records, tmp_path):
+    folder = train_checkpoint(RECIPE, records, tmp_path / "bare", command="bcx train")
+    assert "None were measured." in (folder / "README.md").read_text()
+    assert load_checkpoint(folder).gate is None
