@@ -11,10 +11,15 @@ print(answer["label"], answer["probabilities"])
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.processing_utils import save_url_to_cache
+from gradio.utils import get_upload_folder, is_in_or_equal
 
 from bcx.app.classify import NETWORK
 from bcx.errors import BcxError
@@ -29,10 +34,12 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
     with gr.Row(visible=False):
         one = gr.File(label="scan", file_count="single")
         many = gr.File(label="scans", file_count="multiple")
-        # Gradio describes a list of files by reference, which MCP clients cannot follow; this says the same in full.
+        # For a list of files Gradio gives MCP clients a schema that they cannot resolve, and hands on what they
+        # send as plain text. So the schema is written out here, and `_source` reads files and text alike.
         file_schema = dict(one.api_info())
         schema = {"type": "array", "$defs": file_schema.pop("$defs", {}), "items": file_schema}
         setattr(many, "api_info", lambda: schema)  # noqa: B010
+        many.data_model = None
         answer = gr.JSON(label="answer")
         call_one, call_many = gr.Button("classify"), gr.Button("batch")
 
@@ -58,11 +65,11 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
         """
         session = sessions.get(request.session_hash)
         try:
-            return predict(_upload(session, scan), _name(scan)).to_dict()
+            return predict(_source(session, scan), _name(scan, "scan")).to_dict()
         except BcxError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def batch(scans: list[dict[str, Any]] | None, request: gr.Request) -> list[dict[str, Any]]:
+    def batch(scans: list[dict[str, Any] | str] | None, request: gr.Request) -> list[dict[str, Any]]:
         """Classify many breast ultrasound scans in one call; a file that cannot be read does not stop the others.
 
         For research and teaching, never for diagnosis: say so when you pass the answers on.
@@ -76,22 +83,41 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
         """
         session = sessions.get(request.session_hash)
         scans = scans or []
-        results = [answer.to_dict() for answer in stream([_upload(session, scan) for scan in scans])]
+        answers = stream([_source(session, scan) for scan in scans])
         # The files lie under names that were cleaned for the disk; the caller knows them by their own.
-        return [{**result, "name": _name(scan)} for result, scan in zip(results, scans, strict=True)]
+        names = [_name(scan, f"scan {place}") for place, scan in enumerate(scans, start=1)]
+        return [{**answer.to_dict(), "name": name} for answer, name in zip(answers, names, strict=True)]
 
     call_one.click(classify, one, answer, api_name="classify", preprocess=False, **NETWORK)
     call_many.click(batch, many, answer, api_name="batch", preprocess=False, **NETWORK)
 
 
-def _upload(session: Session, scan: dict[str, Any] | None) -> Any:
-    if not scan:
+def _source(session: Session, scan: dict[str, Any] | str | None) -> Path | bytes:
+    """Return what `Scan.open` can read: an uploaded file, or the content of a data or web address (MCP clients)."""
+    if isinstance(scan, str):
+        return _from_address(session, scan)
+    path = (scan or {}).get("path")
+    if not scan or not path:
         raise gr.Error("No file was sent. Send the scan as a file.", print_exception=False)
+    if not is_in_or_equal(path, get_upload_folder()):
+        raise gr.Error("This is no uploaded file. Upload the scan first.", print_exception=False)
     try:
         return session.register(scan)
-    except FileNotFoundError:
+    except OSError:
         raise gr.Error("The uploaded file is no longer here. Send it again.", print_exception=False) from None
 
 
-def _name(scan: dict[str, Any] | None) -> str:
-    return str((scan or {}).get("orig_name") or "scan")
+def _from_address(session: Session, address: str) -> Path | bytes:
+    if address.startswith("data:"):
+        try:
+            return base64.b64decode(address.partition(",")[2], validate=True)
+        except binascii.Error:
+            raise gr.Error("The data address is no valid base64.", print_exception=False) from None
+    if not address.startswith(("http://", "https://")):
+        raise gr.Error("Send each scan as a file, or as an http, https or data address.", print_exception=False)
+    # Gradio's own download: it refuses addresses inside the server's network.
+    return session.register({"path": save_url_to_cache(address, get_upload_folder())})
+
+
+def _name(scan: dict[str, Any] | str | None, otherwise: str) -> str:
+    return str(scan.get("orig_name") or otherwise) if isinstance(scan, dict) else otherwise

@@ -53,6 +53,16 @@ def test_a_broken_file_gives_an_error_that_says_what_to_do(client, scans):
         client.predict(handle_file(str(scans["broken.png"])), api_name="/classify")
 
 
+@pytest.mark.parametrize("endpoint", ["classify", "batch"])
+@pytest.mark.parametrize("extra", [{"meta": {"_type": "gradio.FileData"}}, {}])
+def test_files_of_the_server_cannot_be_named(server, root, endpoint, extra):
+    """By plain HTTP, since gradio_client would upload the caller's own file of that name."""
+    file = {"path": str(root / "pyproject.toml"), "orig_name": "x.png", **extra}
+    call = f"{server.url}gradio_api/call/{endpoint}"
+    event = httpx.post(call, json={"data": [file if endpoint == "classify" else [file]]}, timeout=60).json()
+    assert "event: error" in httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+
+
 def test_eight_callers_at_once_get_the_answers_that_one_gets(server, scans, tiny):
     expected = tiny.predict(scans["grey.png"]).probabilities
 
