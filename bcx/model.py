@@ -14,6 +14,7 @@ of its logit: mean(map) + bias = logit.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils import fuse_conv_bn_weights
 
 from bcx.errors import CheckpointError, ConfigError
 
@@ -137,3 +139,56 @@ def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, last.mean((2, 3)))
+
+
+@torch.no_grad()
+def fold_norms(network: nn.Module) -> nn.Module:
+    """Return a copy for answering, with every batch norm folded into the convolution before it: same answers, sooner.
+
+    In evaluation mode a batch norm multiplies and adds one number per channel, which the convolution can do by itself
+    (Jacob et al. 2018, section 3.2). Where a network uses a convolution's output in another way as well, folding would
+    change the answer; so the copy is compared on noise, and where it differs it is left unfolded.
+
+    Args:
+        network: in evaluation mode, float32; not changed.
+    """
+    probe = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = forward_maps(network, probe)
+    folded = deepcopy(network)
+    for convolution, norm in _norms_after_convolutions(folded, probe):
+        weights = convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(*weights, norm.weight, norm.bias)
+        _replace(folded, norm, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
+    for found, right in zip(forward_maps(folded, probe), expected, strict=True):
+        # Rounding is a hundred times smaller than this, a wrong folding far larger.
+        if not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):
+            return deepcopy(network)
+    return folded.requires_grad_(False)
+
+
+def _norms_after_convolutions(network: nn.Module, probe: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find them as data flows: each batch norm whose input is the very tensor that a convolution has just returned."""
+    last: list[tuple[nn.Conv2d, torch.Tensor]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def after_convolution(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        last[:] = [(module, output)]
+
+    def before_norm(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if last and last[0][1] is inputs[0]:
+            pairs.append((last[0][0], module))
+
+    hooks = [m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    forward_maps(network, probe)
+    for hook in hooks:
+        hook.remove()
+    return pairs
+
+
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for module in network.modules():
+        for name, child in module.named_children():
+            if child is old:
+                setattr(module, name, new)
+                return
