@@ -21,7 +21,7 @@ from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.dataset import read_planes
 from bcx.train.fit import STATE_FILE, fit, run_fingerprint, run_planes
-from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import fit_temperature
 
 #: Pooled features of each run's training and held-out scans: what the gate is fitted on. Large, so kept out of git.
@@ -96,7 +96,7 @@ def crossval(
             continue
         if only is not None and fold not in only:
             continue
-        started = time.perf_counter()
+        started, commit = time.perf_counter(), current_commit()
 
         def report(row: dict[str, Any], epochs: int, fold: int = fold) -> None:
             if on_epoch:
@@ -112,7 +112,7 @@ def crossval(
             folder / "oof.csv", oof_frame(held, fold, straight.logits.numpy(), mirrored.logits.numpy(), task), task
         )
         note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
-        write_json(folder / "run.json", note | {"seconds": round(time.perf_counter() - started, 1)})
+        write_json(folder / "run.json", note | {"commit": commit, "seconds": round(time.perf_counter() - started, 1)})
         (folder / STATE_FILE).unlink()
         done.append(fold)
     if len(done) < len(folds):

@@ -29,7 +29,7 @@ def describe_run(recipe: Recipe, records: Sequence[Record], command: str) -> dic
     return {
         "command": command,
         "recipe": settings,
-        "commit": _commit(),
+        "commit": current_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "data": describe_data(records),
@@ -53,7 +53,7 @@ def describe_data(records: Sequence[Record]) -> dict[str, Any]:
     return described
 
 
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """Return the commit of the checkout that runs, "-dirty" when code was changed since, None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
