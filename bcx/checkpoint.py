@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from bcx.errors import CheckpointError
+from bcx.errors import CheckpointError, ConfigError
 from bcx.preprocess import Preprocess
 from bcx.tasks import Task, get_task
 
@@ -38,6 +38,7 @@ FORMAT = 1
 _PACKAGE = Path(__file__).resolve().parent
 #: Largest change of a probability that storing float16 may cause.
 FLOAT16_TOLERANCE = 1e-3
+_LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Checkpoint:
     """A loaded checkpoint.
 
     Attributes:
-        name: the folder's name.
+        name: the folder's name, or the Hub id that it was fetched by.
         folder: where it is.
         network: timm network in evaluation mode, float32.
         task, preprocess: what the network answers, and how a scan becomes its input.
@@ -97,13 +98,17 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
     if text in at_hand:
         return at_hand[text]
-    if text.count("/") == 1 and not folder.exists() and not text.startswith((".", "/", "~")):
+    if _is_hub_id(text):
         return _from_hub(text)
     raise CheckpointError(
         f"There is no checkpoint called '{text}'.",
         expected=f"a folder with a config.json, a Hub id such as 'owner/model', or one of: {', '.join(at_hand)}",
         remedy="Check the name, or set BCX_CHECKPOINTS to the folder that holds your checkpoints.",
     )
+
+
+def _is_hub_id(text: str) -> bool:
+    return text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~"))
 
 
 def _from_hub(repo_id: str) -> Path:
@@ -147,7 +152,8 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         network = timm.create_model(config["architecture"], **config["model_args"])
         network.load_state_dict({key: _full(value) for key, value in tensors.items()})
         return Checkpoint(
-            name=folder.name,
+            # The Hub's cache names its folders by commit, which tells a reader nothing.
+            name=os.fspath(name) if _is_hub_id(os.fspath(name)) else folder.name,
             folder=folder,
             network=network.float().eval().requires_grad_(False),
             task=get_task(block["task"]),
@@ -157,7 +163,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
             training=block.get("training", {}),
             weights_sha256=sha256_of(weights),
         )
-    except (OSError, json.JSONDecodeError, KeyError, SafetensorError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, TypeError, ConfigError) as error:
         raise CheckpointError(
             f"The checkpoint '{folder.name}' is incomplete or damaged ({type(error).__name__}: {error}).",
             expected="config.json with a 'bcx' block, and model.safetensors that fits it",
@@ -170,9 +176,14 @@ def _full(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state dict with the large tensors in float16; batch-norm statistics, which can be tiny, stay."""
+    """Return the state dict with the large tensors in float16, the others as they are.
+
+    Measured on a trained MobileNetV2: rounding everything changes probabilities by up to .018 (nearly all of it through
+    the depthwise convolutions, which are small), rounding the large tensors by less than .0005 at two thirds of the
+    bytes of float32.
+    """
     return {
-        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        name: (value.half() if value.is_floating_point() and value.numel() > _LARGE else value).contiguous().cpu()
         for name, value in network.state_dict().items()
     }
 
