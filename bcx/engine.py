@@ -144,11 +144,11 @@ class Classifier:
                         ahead.append(pool.submit(self._try_prepare, source))
                     if not ahead:
                         return
-                    items = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-                    ready = [item for item in items if isinstance(item, _Ready)]
-                    answers = iter(self._answer(ready) if ready else [])
-                    for item in items:
-                        yield item if isinstance(item, Failure) else next(answers)
+                    batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+                    answers = deque(self._answer_some(batch))
+                    del batch
+                    while answers:  # taken out one by one: an answer that its reader drops is gone
+                        yield answers.popleft()
             finally:
                 for future in ahead:
                     future.cancel()
@@ -171,6 +171,11 @@ class Classifier:
                 remedy="Save it smaller, or run this on a machine with more memory.",
             )
             return Failure(_name_of(source), too_big)
+
+    def _answer_some(self, items: list[_Ready | Failure]) -> list[Prediction | Failure]:
+        ready = [item for item in items if isinstance(item, _Ready)]
+        answers = iter(self._answer(ready) if ready else [])
+        return [item if isinstance(item, Failure) else next(answers) for item in items]
 
     @torch.inference_mode()
     def _answer(self, ready: list[_Ready]) -> list[Prediction]:
