@@ -23,6 +23,7 @@ import typer
 import bcx
 from bcx.cli_data import app as data
 from bcx.cli_examples import examples
+from bcx.cli_gate import app as gate
 from bcx.cli_info import info
 from bcx.cli_predict import predict
 from bcx.cli_train import crossval, train
@@ -43,6 +44,7 @@ app.command()(train)
 app.command()(crossval)
 app.command()(examples)
 app.add_typer(data)
+app.add_typer(gate)
 
 
 # The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.

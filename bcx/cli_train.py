@@ -53,7 +53,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default checkpoints/<name>.")] = None,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Results of `bcx crossval` with this recipe: gives temperature and gate."),
+        typer.Option(
+            metavar="DIR",
+            help="Results of `bcx crossval` with this recipe: the temperature and the figures.",
+        ),
     ] = None,
 ) -> None:
     """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was."""
@@ -126,6 +129,8 @@ def _recipe(
 ) -> Recipe:
     import yaml
 
+    from bcx.data.pairs import parse_pair
+
     with _needs_train_extra():
         from bcx.train.config import load_recipe
 
@@ -137,7 +142,7 @@ def _recipe(
             raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
         values[key] = yaml.safe_load(value)
     if data:
-        values["data"] = dict(_pair(text) for text in data)
+        values["data"] = {name: str(folder) for name, folder in map(parse_pair, data)}
     recipe = load_recipe(config, values)
     if not recipe.data:
         raise ConfigError(
@@ -146,17 +151,6 @@ def _recipe(
             remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
         )
     return recipe
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise ConfigError(
-            f"--data {text} does not name a source and its folder.",
-            expected="NAME=DIR, such as busi=Dataset_BUSI_with_GT",
-            remedy="Put a name and '=' before the folder.",
-        )
-    return name, folder
 
 
 def _records(recipe: Recipe) -> list[Record]:

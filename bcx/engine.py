@@ -190,19 +190,19 @@ class Classifier:
             mirrored = forward_maps(self._network, batch.flip(3))
             probabilities = (probabilities + apply_temperature(mirrored.logits.cpu().numpy(), self.temperature)) / 2
             maps = (maps + mirrored.maps.flip(3).cpu().numpy()) / 2
-        features = out.features.cpu().numpy()
+        stages = out.stages.cpu().numpy()
         share = (time.perf_counter() - started) / len(ready)
-        return [self._prediction(item, probabilities[i], maps[i], features[i], share) for i, item in enumerate(ready)]
+        return [self._prediction(item, probabilities[i], maps[i], stages[i], share) for i, item in enumerate(ready)]
 
     def _prediction(
-        self, item: _Ready, probabilities: np.ndarray, maps: np.ndarray, features: np.ndarray, share: float
+        self, item: _Ready, probabilities: np.ndarray, maps: np.ndarray, stages: np.ndarray, share: float
     ) -> Prediction:
         started = time.perf_counter()
         winner = int(probabilities.argmax())
         label = self.classes[winner]
         decision, reason, flags = label, "", []
         if self._gate is not None:
-            verdict = self._gate.judge(item.scan, features)
+            verdict = self._gate.judge(item.scan, stages)
             flags = list(verdict.flags)
             if not verdict.is_scan:
                 decision, reason = NOT_A_SCAN, verdict.reason

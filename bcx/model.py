@@ -27,6 +27,9 @@ from torch.nn.utils import fuse_conv_bn_weights
 
 from bcx.errors import CheckpointError, ConfigError
 
+#: How many of the last stages describe a picture's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
+STAGES = 4
+
 
 class ForwardOut(NamedTuple):
     """What one forward pass yields.
@@ -34,12 +37,15 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit.
-        features: float32 `[B, D]`, the pooled features that the head reads (the gate reads them too).
+        features: float32 `[B, D]`, the pooled features that the head reads.
+        stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
+            description of texture from fine to coarse, which the gate reads.
     """
 
     logits: torch.Tensor
     maps: torch.Tensor
     features: torch.Tensor
+    stages: torch.Tensor
 
 
 def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "scratch") -> nn.Module:
@@ -129,16 +135,17 @@ def load_backbone(network: nn.Module, file: Path) -> None:
 
 
 def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
-    """Run the network once; return logits, all class maps and pooled features.
+    """Run the network once; return logits, all class maps, pooled features and stage means.
 
     Args:
         network: from `build_network`.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
     """
-    last = network.forward_features(batch)
+    last, stages = network.forward_intermediates(batch, indices=STAGES)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
-    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, last.mean((2, 3)))
+    described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, last.mean((2, 3)), described)
 
 
 @torch.no_grad()

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
@@ -23,9 +21,6 @@ from bcx.train.dataset import read_planes
 from bcx.train.fit import STATE_FILE, fit, run_fingerprint, run_planes
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import fit_temperature
-
-#: Pooled features of each run's training and held-out scans: what the gate is fitted on. Large, so kept out of git.
-FEATURES_FILE = "features.safetensors"
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
@@ -106,8 +101,6 @@ def crossval(
         planes = read_planes(held, fitted.preprocess)
         straight = run_planes(fitted.network, fitted.preprocess, planes)
         mirrored = run_planes(fitted.network, fitted.preprocess, planes, mirror=True)
-        seen = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess))
-        save_file({"train": seen.features.contiguous(), "held": straight.features.contiguous()}, folder / FEATURES_FILE)
         write_oof(
             folder / "oof.csv", oof_frame(held, fold, straight.logits.numpy(), mirrored.logits.numpy(), task), task
         )

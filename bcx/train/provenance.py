@@ -26,13 +26,16 @@ def describe_run(recipe: Recipe, records: Sequence[Record], command: str) -> dic
     start = Path(recipe.init)
     if start.is_file():
         settings["init"] = {"file": start.name, "sha256": sha256_of(start)}
+    return {**describe_command(command), "recipe": settings, "data": describe_data(records)}
+
+
+def describe_command(command: str) -> dict[str, Any]:
+    """Return command, commit, versions and machine, ready for JSON."""
     return {
         "command": command,
-        "recipe": settings,
         "commit": current_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-        "data": describe_data(records),
     }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
 
 from bcx.checkpoint import save_checkpoint
 from bcx.data.records import Record
@@ -20,11 +19,11 @@ from bcx.errors import TrainingError
 from bcx.tasks import get_task
 from bcx.train.card import write_card
 from bcx.train.config import Recipe
-from bcx.train.crossval import FEATURES_FILE, cut_inner
+from bcx.train.crossval import cut_inner
 from bcx.train.dataset import read_planes
 from bcx.train.fit import STATE_FILE, fit, run_planes, write_history
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.trust.gate import calibrate_gate, fit_gate
+from bcx.trust.gate import fit_gate
 
 # What may differ between the cross-validation and the training of the shipped network: neither changes the recipe.
 _FREE = ("name", "seed", "workers", "folds")
@@ -48,8 +47,7 @@ def train_checkpoint(
         folder: of the checkpoint; a snapshot inside it lets a killed run go on.
         command: the command line, for the record.
         measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature, its
-            out-of-fold features the gate's threshold, its figures the card. Without it the checkpoint has neither
-            temperature nor gate, and its card says that nothing was measured.
+            figures the card. Without it the temperature is 1, and the card says that nothing was measured.
         on_epoch, on_batch: as in `fit`.
 
     Returns:
@@ -66,11 +64,8 @@ def train_checkpoint(
     fitted = fit(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
     seconds = round(time.perf_counter() - started, 1)
 
-    gate_block = None
-    if measured is not None and figures is not None:
-        folds = [_features(measured / f"fold-{run['fold']}" / FEATURES_FILE) for run in figures["runs"]]
-        seen = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess)).features.numpy()
-        gate_block = fit_gate(seen, calibrate_gate(folds)).save(folder)
+    described = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess)).stages.numpy()
+    gate = fit_gate(described, np.array([record.fold for record in train]))
 
     training = {**describe_run(recipe, used, command), "seconds": seconds, "scans": len(train)}
     save_checkpoint(
@@ -79,7 +74,7 @@ def train_checkpoint(
         task=task,
         preprocess=fitted.preprocess,
         temperature=1.0 if figures is None else figures["temperature"],
-        gate=gate_block,
+        gate=gate.save(folder),
         training=training,
     )
     write_history(folder / "history.csv", fitted.history)
@@ -111,14 +106,3 @@ def _figures(measured: Path, recipe: Recipe) -> dict[str, Any]:
             remedy="Run bcx crossval with this recipe, or train with that one.",
         )
     return figures
-
-
-def _features(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    if not file.is_file():
-        raise TrainingError(
-            f"'{file.parent.name}' of the cross-validation holds no {file.name}.",
-            expected="the folder that `bcx crossval` wrote on this machine (these files are too large for git)",
-            remedy="Run bcx crossval again, or leave out --measured.",
-        )
-    tensors = load_file(file)
-    return tensors["train"].numpy(), tensors["held"].numpy()

@@ -121,4 +121,4 @@ def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
 def test_without_measurements_the_card_says_so(records, tmp_path):
     folder = train_checkpoint(RECIPE, records, tmp_path / "bare", command="bcx train")
     assert "None were measured." in (folder / "README.md").read_text()
-    assert load_checkpoint(folder).gate is None
+    assert load_checkpoint(folder).temperature == 1

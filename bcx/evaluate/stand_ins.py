@@ -1,0 +1,192 @@
+"""Pictures that are no scans, for asking whether the gate stops them.
+
+Nothing is fetched: they are what installed packages ship, what `bcx.evaluate.drawn` draws, and what a user's folder
+holds.
+
+>>> from bcx.evaluate.drawn import noise
+>>> sorted({picture.kind for picture in noise()})[:2]
+['noise: blank', 'noise: blocks']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bcx.errors import BcxError, DataError, MissingExtra
+from bcx.images import Scan
+from bcx.preprocess import to_grey
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A picture that is no scan.
+
+    Attributes:
+        kind: what it is, "family: variety".
+        name: tells it from the others of its kind.
+        pixels: uint8 [H, W] or [H, W, 3].
+        seen: True when pictures of this kind were looked at while the gate was made, so that its share flatters.
+    """
+
+    kind: str
+    name: str
+    pixels: np.ndarray = field(repr=False)
+    seen: bool = False
+
+
+PHOTOGRAPHS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "gradio": (
+        "media_assets/images",
+        ("bus.png", "cheetah.jpg", "cheetah1.jpg", "groot.jpeg", "lion.jpg", "tower.jpg"),
+    ),
+    "matplotlib": ("mpl-data/sample_data", ("grace_hopper.jpg", "Minduka_Present_Blue_Pack.png")),
+    "skimage": (
+        "data",
+        (
+            "astronaut.png",
+            "camera.png",
+            "chelsea.png",
+            "clock_motion.png",
+            "coffee.png",
+            "coins.png",
+            "hubble_deep_field.jpg",
+            "moon.png",
+            "motorcycle_left.png",
+            "rocket.jpg",
+        ),
+    ),
+    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
+}
+TEXTURES = ("brick.png", "grass.png", "gravel.png")
+DRAWINGS = ("chessboard_GRAY.png", "chessboard_RGB.png", "color.png", "horse.png", "logo.png")
+WRITING = ("page.png", "text.png")
+MEDICAL = ("cell.png", "ihc.png", "microaneurysms.png", "phantom.png", "retina.jpg")
+
+
+def packaged() -> Iterator[StandIn]:
+    """Pictures that installed packages ship, as they are, and their photographs once more without colour.
+
+    Grey photographs are the hard ones. Each comes whole and as four overlapping parts (top left, top right, bottom
+    left, bottom right; .6 of each side), squeezed to the grey levels of a typical scan (mean 75, deviation 45).
+
+    Raises:
+        MissingExtra: a package is not installed.
+    """
+    for package, (folder, names) in PHOTOGRAPHS.items():
+        for name in names:
+            pixels = _open(package, folder, name)
+            kind = "photograph: colour" if pixels.ndim == 3 else "photograph: grey"
+            yield StandIn(kind, f"{package}/{name}", pixels, seen=True)
+            for part, crop in _parts(_like_a_scan(to_grey(pixels))):
+                yield StandIn("photograph: made grey", f"{package}/{name} {part}", crop, seen=True)
+    for kind, names in (
+        ("texture", TEXTURES),
+        ("drawing", DRAWINGS),
+        ("document: photographed page", WRITING),
+        ("other medical picture", MEDICAL),
+    ):
+        for name in names:
+            pixels = _open("skimage", "data", name)
+            yield StandIn(kind, f"skimage/{name}", pixels, seen=True)
+            if kind == "other medical picture":
+                yield StandIn(f"{kind}: made grey", f"skimage/{name}", _like_a_scan(to_grey(pixels)), seen=True)
+
+
+def packaged_late() -> Iterator[StandIn]:
+    """More of what packages ship, chosen after the gate was finished; grey, like a scan in its grey levels.
+
+    The photographs once more, turned by a quarter and blurred as by a hand that moved sideways (which gives them a
+    grain that runs sideways: meant to be hard); scikit-image's small faces and scikit-learn's written digits, enlarged.
+
+    Raises:
+        MissingExtra: a package is not installed.
+    """
+    from sklearn.datasets import load_digits
+
+    for package, (folder, names) in PHOTOGRAPHS.items():
+        for name in names:
+            grey = _like_a_scan(to_grey(_open(package, folder, name)))
+            yield StandIn("photograph: turned, made grey", f"{package}/{name}", np.ascontiguousarray(np.rot90(grey)))
+            moved = cv2.blur(grey, (max(3, grey.shape[1] // 75), 1))
+            yield StandIn("photograph: moved, made grey", f"{package}/{name}", moved)
+    faces = np.load(_place("skimage") / "data" / "lfw_subset.npy")
+    for number, face in enumerate(faces[:100:5]):
+        large = cv2.resize(_like_a_scan(face * 255), (375, 375), interpolation=cv2.INTER_CUBIC)
+        yield StandIn("photograph: face, enlarged", f"skimage/lfw_subset.npy {5 * number}", large)
+    for number, digit in enumerate(load_digits().images[:200:10]):
+        large = cv2.resize(_like_a_scan(digit * 16), (320, 320), interpolation=cv2.INTER_LINEAR)
+        yield StandIn("drawing: digit, enlarged", f"sklearn/digits {10 * number}", large)
+
+
+def _place(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtra(
+            f"The package '{package}', whose sample pictures the study uses, is not installed.",
+            expected="the extra 'test'",
+            remedy='Install it with: pip install "bcx[test]"',
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _open(package: str, folder: str, name: str) -> np.ndarray:
+    return Scan.open(_place(package) / folder / name).pixels
+
+
+def _like_a_scan(grey: np.ndarray) -> np.ndarray:
+    values = grey.astype(np.float32)
+    return np.clip((values - values.mean()) / max(float(values.std()), 1.0) * 45 + 75, 0, 255).astype(np.uint8)
+
+
+def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    height, width = grey.shape
+    rows, columns = round(0.6 * height), round(0.6 * width)
+    yield "whole", grey
+    yield "top left", grey[:rows, :columns]
+    yield "top right", grey[:rows, -columns:]
+    yield "bottom left", grey[-rows:, :columns]
+    yield "bottom right", grey[-rows:, -columns:]
+
+
+# --- a folder of histology ---------------------------------------------------------------------------------------
+
+
+def histology(folder: Path, limit: int, *, name: str) -> Iterator[StandIn]:
+    """Microscope pictures from a folder that the user names, as they are and enlarged without colour.
+
+    Args:
+        folder: searched with its subfolders for picture files, in order of name.
+        limit: at most so many files, spread evenly over all.
+        name: what to call them.
+
+    Raises:
+        DataError: the folder holds no picture.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif"))
+    if not files:
+        raise DataError(
+            f"The folder '{folder.name}' holds no pictures.",
+            expected="PNG, JPEG or TIFF files, in subfolders or not",
+            remedy="Check the path.",
+        )
+    for file in _spread(files, limit):
+        try:
+            pixels = Scan.open(file).pixels
+        except BcxError:  # one broken file among thousands does not stop a study
+            continue
+        yield StandIn(f"{name}: as it is", file.name, pixels, seen=True)
+        height, width = pixels.shape[:2]
+        grow = max(1, round(300 / min(height, width)))
+        large = cv2.resize(to_grey(pixels), (width * grow, height * grow), interpolation=cv2.INTER_CUBIC)
+        yield StandIn(f"{name}: enlarged, made grey", file.name, large, seen=True)
+
+
+def _spread(files: Sequence[Path], limit: int) -> list[Path]:
+    places = np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int))
+    return [files[place] for place in places]
