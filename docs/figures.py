@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 MODEL = "mobilenetv2-busi"
 RESULTS = ROOT / "checkpoints" / MODEL / "results.json"
+GATE = ROOT / "results" / "gate" / "gate.json"
+SPEED = ROOT / "results" / "benchmarks" / "speed.json"
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
 # What is shown, in words, and whether it is a share (shown in per cent) or a plain number.
@@ -39,6 +41,18 @@ def figure(entry: dict[str, Any], share: bool) -> str:
         f"{100 * entry[key]:.1f}" if share else f"{entry[key]:.3f}".lstrip("0") for key in ("value", "low", "high")
     ]
     return f"{texts[0]}{' %' if share else ''} ({texts[1]} to {texts[2]})"
+
+
+def gate_line(study: dict[str, Any]) -> str:
+    """Return what the gate stops and passes, as a sentence."""
+    every, later = study["stand_ins"]["all"], study["stand_ins"]["kinds made afterwards"]
+    other = study["scans"]["busbra"]
+    return (
+        f"**Is it a scan at all?** The gate stops {every['stopped']} of {every['n']} pictures that are no breast "
+        f"ultrasound: photographs, documents, drawings, noise, microscope slides ({later['stopped']} of {later['n']} of "
+        f"kinds that were made after it). It passes {100 * other['passed']:.1f} % of {other['n']} scans of BUS-BRA, a "
+        f"hospital that the network has never seen. [By kind]({GATE.relative_to(ROOT).as_posix()})."
+    )
 
 
 def block(results: dict[str, Any]) -> str:
@@ -65,6 +79,7 @@ def block(results: dict[str, Any]) -> str:
             f"accuracy {figure(rest['one_view']['accuracy'], True)}, "
             f"macro ROC-AUC {figure(rest['one_view']['macro_auc'], False)}.",
         ]
+    lines += ["", gate_line(json.loads(GATE.read_text("utf-8")))]
     source = RESULTS.relative_to(ROOT).as_posix()
     lines += [
         "",

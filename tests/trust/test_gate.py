@@ -42,9 +42,9 @@ def test_the_distance_is_scikit_learns_mahalanobis_distance(rows):
 def test_the_unit_is_the_quantile_of_scans_that_the_gate_was_not_fitted_on(rows):
     found = left_out_distances(rows, FOLDS)
     for fold in range(5):
-        train, held = rows[FOLDS != fold], rows[FOLDS == fold]
+        train, held = rows[fold != FOLDS], rows[fold == FOLDS]
         expected = np.sqrt(LedoitWolf().fit(_standard(train, train)).mahalanobis(_standard(held, train)))
-        assert np.allclose(found[FOLDS == fold], expected, rtol=1e-3)
+        assert np.allclose(found[fold == FOLDS], expected, rtol=1e-3)
     assert fit_gate(rows, FOLDS).unit == pytest.approx(np.quantile(found, KEEP))
 
 

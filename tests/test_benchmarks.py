@@ -1,0 +1,46 @@
+"""The benchmark runs and writes what the README quotes. No time is judged here: that needs a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def speed(root, tiny_checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("benchmark") / "speed.json"
+    command = [sys.executable, "benchmarks/speed.py", "--quick", "--threads", "1", "--model", str(tiny_checkpoint)]
+    done = subprocess.run([*command, "--out", str(out)], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text()), done.stdout
+
+
+def test_every_row_has_a_figure_a_bar_and_words(speed):
+    rows = speed[0]["rows"]
+    assert len(rows) == 6
+    for row in rows:
+        assert {"what", "at_least", "aim"} <= set(row)
+        figure = row["ratio"] if "ratio" in row else row["seconds"]
+        assert figure > 0
+        assert row["what"] in speed[1]  # the printed table
+
+
+def test_ratios_are_medians_of_rounds_that_took_turns(speed):
+    timed = [row for row in speed[0]["rows"] if "rounds" in row]
+    assert len(timed) == 4
+    for row in timed:
+        assert row["rounds"] == sorted(row["rounds"])
+        assert row["rounds"][0] <= row["ratio"] <= row["rounds"][-1]
+
+
+def test_it_says_what_was_measured_and_nothing_about_where(speed, root, tiny_checkpoint):
+    content = speed[0]
+    assert content["command"] == "python benchmarks/speed.py --quick"
+    assert {"commit", "versions", "machine", "model", "seconds"} <= set(content)
+    assert {"torch", "timm", "grad-cam"} <= set(content["versions"])
+    text = json.dumps(content)
+    assert str(root) not in text
+    assert str(tiny_checkpoint.parent) not in text
