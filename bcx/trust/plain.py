@@ -75,17 +75,21 @@ def plain_checks(scan: Scan) -> tuple[list[str], list[str]]:
 
 def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
     """Return the share of coloured points of uint8 [h, w, 3], and whether their colour is a mere tint."""
-    values = points.reshape(-1, 3).astype(np.float32)
-    coloured = values.max(1) - values.min(1) > _CHROMA
-    share = float(coloured.mean())
+    # Channel by channel: NumPy's maximum along an axis of three is twenty times slower.
+    red, green, blue = (points[..., channel].ravel() for channel in range(3))
+    chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    share = float((chroma > _CHROMA).mean())
     if share <= COLOUR_SHARE:
         return share, False
-    opponent = np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 1]], 1)
     level = grey.ravel() >> 4
     counts = np.maximum(np.bincount(level, minlength=16), 1)
-    usual = np.stack([np.bincount(level, opponent[:, i], 16) / counts for i in (0, 1)], 1)
-    left = np.abs(opponent - usual[level]).sum() / np.abs(opponent).sum()
-    return share, bool(left < TINT)
+    left = total = 0.0
+    for channel in (red, blue):
+        opponent = channel.astype(np.float32) - green
+        usual = (np.bincount(level, opponent, 16) / counts).astype(np.float32)
+        left += float(np.abs(opponent - usual[level]).sum())
+        total += float(np.abs(opponent).sum())
+    return share, left < TINT * total
 
 
 def _bright_and_even(pixels: np.ndarray, step: int) -> float:
