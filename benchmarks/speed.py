@@ -1,0 +1,339 @@
+"""Measure how fast bcx answers, as ratios against plain timm and pytorch-grad-cam in one run.
+
+    python benchmarks/speed.py            # some ten minutes on two cores, writes results/benchmarks/speed.json
+    python benchmarks/speed.py --quick    # seconds, to see that it works; its figures mean nothing
+
+The two sides of a ratio take turns, so that whatever else the machine does falls on both; each ratio is the median
+over the rounds. The scans are simulated and stored as BUSI's are: PNG with three channels, about 500 x 570.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+import bcx
+from bcx.checkpoint import find_checkpoint, load_checkpoint
+from bcx.simulate import simulate, write_examples
+from bcx.train.provenance import current_commit, write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "timm", "grad-cam", "numpy", "pillow", "opencv-python-headless", "gradio")
+BATCH = 16
+
+Row = dict[str, Any]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def take_turns(sides: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, list[float]]:
+    """Time every side `rounds` times, seconds per call, each round all sides in turn; the order turns too."""
+    for work in sides.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        names = list(sides)
+        for name in names if number % 2 else reversed(names):
+            times[name].append(seconds(lambda work=sides[name]: [work() for _ in range(repeats)]) / repeats)
+    return times
+
+
+def ratio(over: list[float], under: list[float]) -> Row:
+    """The median of the rounds' ratios, and how far they spread."""
+    ratios = sorted(a / b for a, b in zip(over, under, strict=True))
+    return {"ratio": round(statistics.median(ratios), 3), "rounds": [round(r, 3) for r in ratios]}
+
+
+def milliseconds(times: list[float]) -> float:
+    return round(1000 * statistics.median(times), 2)
+
+
+def measure_one(model: str, rounds: int, repeats: int) -> list[Row]:
+    """One scan: the whole answer against one plain forward pass, and against pytorch-grad-cam for every class."""
+    classifier = bcx.load(model)
+    plain, tensor = plain_network(model)
+    scan = bcx.Scan.open(simulate("malignant", 1, 500, 570).pixels)
+    ready = tensor(scan.pixels)[None]
+    classes = range(len(classifier.classes))
+    targets = [ClassifierOutputTarget(number) for number in classes]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            plain(ready)
+
+    # A network of its own, since the method's hooks would slow the plain one. Its last batch norm is the layer whose
+    # maps are pooled (in a MobileNet; in others it is near enough to cost the same).
+    hooked, _ = plain_network(model)
+    norms = [module for module in hooked.modules() if isinstance(module, nn.BatchNorm2d)]
+    with GradCAM(hooked, norms[-1:]) as method:
+        times = take_turns(
+            {
+                "forward": forward,
+                "answer": lambda: classifier.predict(scan),
+                "maps": lambda: classifier.predict(scan).maps,
+                "cam": lambda: [method(ready, [target]) for target in targets],
+                "cam batch": lambda: method(ready.expand(len(targets), -1, -1, -1), targets),
+            },
+            rounds,
+            repeats,
+        )
+    cam = min(("cam", "cam batch"), key=lambda name: statistics.median(times[name]))
+    return [
+        {
+            "what": "probabilities and all maps of an opened scan, one view, against one plain timm forward (batch 1)",
+            "at_least": "<= 1.15 x",
+            "aim": "<= 0.5 x through ONNX Runtime (not yet)",
+            **ratio(times["answer"], times["forward"]),
+            "bcx_ms": milliseconds(times["answer"]),
+            "peer_ms": milliseconds(times["forward"]),
+        },
+        {
+            "what": "the same, with the maps enlarged to the scan's size",
+            "at_least": None,
+            "aim": None,
+            **ratio(times["maps"], times["forward"]),
+            "bcx_ms": milliseconds(times["maps"]),
+            "peer_ms": milliseconds(times["forward"]),
+        },
+        {
+            "what": f"the same against pytorch-grad-cam for {len(targets)} classes (the faster of its two ways)",
+            "at_least": ">= 6 x faster",
+            "aim": "20 x",
+            **ratio(times[cam], times["answer"]),
+            "bcx_ms": milliseconds(times["answer"]),
+            "peer_ms": milliseconds(times[cam]),
+            "peer_way": "one call per class" if cam == "cam" else "one call, the scan repeated per class",
+        },
+    ]
+
+
+def plain_network(model: str) -> tuple[nn.Module, Callable[[np.ndarray], torch.Tensor]]:
+    """The same weights as timm alone loads them, and the preprocessing that its tensors need."""
+    folder = find_checkpoint(model).resolve()
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    return network, load_checkpoint(folder).preprocess.tensor
+
+
+def write_scans(folder: Path, count: int) -> list[Path]:
+    """Up to 48 different pictures, repeated under other names: a scan takes longer to simulate than to classify."""
+    folder.mkdir()
+    files = [folder / f"scan-{number:05d}.png" for number in range(count)]
+    different = min(count, 48)
+    for number, file in enumerate(files):
+        if number < different:
+            pixels = simulate(("normal", "benign", "malignant")[number % 3], number, 500, 570).pixels
+            Image.fromarray(np.stack([pixels] * 3, axis=2)).save(file)
+        else:
+            shutil.copyfile(files[number % different], file)
+    return files
+
+
+def measure_folder(model: str, files: list[Path], rounds: int) -> Row:
+    """A folder from disk to answers, against the network alone on tensors that are ready."""
+    classifier = bcx.load(model)
+    plain, tensor = plain_network(model)
+    with torch.inference_mode():
+        ready = torch.stack([tensor(bcx.Scan.open(file).pixels) for file in files[:BATCH]])
+    batches = max(1, len(files) // BATCH // 4)
+    channels_last = ready.contiguous(memory_format=torch.channels_last)
+    plain_last = plain_network(model)[0].to(memory_format=torch.channels_last)
+
+    def alone(network: nn.Module, batch: torch.Tensor) -> None:
+        with torch.inference_mode():
+            for _ in range(batches):
+                network(batch)
+
+    def stream() -> None:
+        for answer in classifier.stream(files):
+            if not isinstance(answer, bcx.Prediction):
+                raise answer.error
+
+    times = take_turns(
+        {
+            "alone": lambda: alone(plain, ready),
+            "stream": stream,
+            "alone, channels last": lambda: alone(plain_last, channels_last),
+        },
+        rounds,
+        1,
+    )
+    per_image = {
+        name: [t / (len(files) if name == "stream" else batches * BATCH) for t in times[name]] for name in times
+    }
+    best = min(("alone", "alone, channels last"), key=lambda name: statistics.median(per_image[name]))
+    return {
+        "what": f"a folder of {len(files):,} scans, images/s, against the network alone on ready tensors",
+        "at_least": ">= 0.75",
+        "aim": ">= 0.9",
+        **ratio(per_image[best], per_image["stream"]),
+        "peer_way": f"plain timm, {'channels last' if best != 'alone' else 'as timm loads it'} (the faster of the two)",
+        "bcx_images_per_second": round(1 / statistics.median(per_image["stream"]), 1),
+        "peer_images_per_second": {
+            name: round(1 / statistics.median(per_image[name]), 1) for name in per_image if name != "stream"
+        },
+    }
+
+
+MEMORY = """if True:
+    import resource, sys, bcx
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(int(sys.argv[4]))
+    files = sorted(Path(sys.argv[2]).glob("*.png"))
+    count = int(sys.argv[3])
+    for answer in bcx.load(sys.argv[1]).stream(files[number % len(files)] for number in range(count)):
+        assert isinstance(answer, bcx.Prediction)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def measure_memory(model: str, folder: Path, short: int, long: int, threads: int) -> Row:
+    """Most memory that the process held, for a short list and one ten times as long."""
+
+    def most(count: int) -> float:
+        # ru_maxrss is in kilobytes, on macOS in bytes
+        return float(ask(MEMORY, str(find_checkpoint(model).resolve()), str(folder), str(count), str(threads))) / 1024
+
+    few, many = most(short), most(long)
+    return {
+        "what": f"memory of that folder run, {long:,} against {short:,} scans",
+        "at_least": "<= 1.1 x",
+        "aim": "flat",
+        "ratio": round(many / few, 3),
+        "megabytes": {f"{short}": round(few), f"{long}": round(many)},
+    }
+
+
+IMPORT = "import time; t = time.perf_counter(); import bcx; print(time.perf_counter() - t)"
+
+
+def measure_import(rounds: int) -> Row:
+    times = [float(ask(IMPORT)) for _ in range(rounds)]
+    return {"what": "import bcx", "at_least": "<= 0.3 s", "aim": "0.1 s", "seconds": round(statistics.median(times), 4)}
+
+
+def ask(code: str, *arguments: str) -> str:
+    """Run code in a process of its own, in the checkout."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+ANSWERED = """old => {
+    const shown = document.querySelectorAll('#classify-slider img')[1];
+    return shown && shown.src !== old && shown.complete && shown.naturalWidth > 0
+        && document.querySelector('#classify-answer [data-label]');
+}"""
+
+
+@contextmanager
+def served(model: str, examples: Path):
+    """The page around the model, on a free port of this machine."""
+    from bcx.app.page import build_app
+    from bcx.app.server import launch
+
+    app = build_app(bcx.load(model), examples)
+    _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+    yield url
+    app.close(verbose=False)
+
+
+def measure_page(model: str, folder: Path, clicks: int) -> Row:
+    """In Chromium, from the click on an example until its answer and its overlay are drawn; the first is warm-up."""
+    row: Row = {"what": "page: click on an example to full answer, warm", "at_least": "<= 1 s", "aim": "0.3 s"}
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser_path = next((found for name in names if (found := shutil.which(name))), None)
+    if browser_path is None:
+        return {**row, "seconds": None, "note": "not measured: no Chromium on this machine"}
+    from playwright.sync_api import sync_playwright
+
+    write_examples(folder)
+    with served(model, folder) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#classify-examples [data-pick='1']")
+        times, shown = [], ""
+        for number in range(clicks + 1):
+            started = time.perf_counter()
+            page.click(f"#classify-examples [data-pick='{number % 2}']")
+            page.wait_for_function(ANSWERED, arg=shown)
+            times.append(time.perf_counter() - started)
+            shown = page.locator("#classify-slider img").nth(1).evaluate("image => image.src")
+        browser.close()
+    return {**row, "seconds": round(statistics.median(times[1:]), 3), "clicks": [round(t, 3) for t in times]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=bcx.DEFAULT_MODEL, help="name, folder or Hub id")
+    parser.add_argument("--threads", type=int, default=2, help="for torch, on both sides")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "speed.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds, few scans, no page: only to see that it works"
+    )
+    options = parser.parse_args(arguments)
+    quick = options.quick
+    torch.set_num_threads(options.threads)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="bcx-speed-") as scratch:
+        files = write_scans(Path(scratch) / "scans", 16 if quick else 1000)
+        rows = measure_one(options.model, *((2, 1) if quick else (15, 10)))
+        rows.append(measure_folder(options.model, files, 1 if quick else 3))
+        rows.append(
+            measure_memory(options.model, files[0].parent, *((8, 16) if quick else (1000, 10_000)), options.threads)
+        )
+        rows.append(measure_import(2 if quick else 11))
+        if not quick:
+            rows.append(measure_page(options.model, Path(scratch) / "examples", 10))
+    checkpoint = load_checkpoint(options.model)
+    write_json(
+        options.out,
+        {
+            "command": "python benchmarks/speed.py" + (" --quick" if quick else ""),
+            "quick": quick,
+            "commit": current_commit(),
+            "versions": {
+                "bcx": bcx.__version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads},
+            "model": {"name": checkpoint.name, "weights_sha256": checkpoint.weights_sha256},
+            "seconds": round(time.perf_counter() - started, 1),
+            "rows": rows,
+        },
+    )
+    print(f"{options.out.name} is written.")
+    for row in rows:
+        value = f"{row['ratio']} x" if "ratio" in row else f"{row['seconds']} s"
+        print(f"{value:>10}  (at least {row['at_least'] or '-'}, aim {row['aim'] or '-'})  {row['what']}")
+
+
+if __name__ == "__main__":
+    main()
