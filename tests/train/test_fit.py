@@ -17,6 +17,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError, SplitError, TrainingError
 from bcx.model import build_network
+from bcx.simulate import write_busbra_folder
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.dataset import ScanDataset, epoch_order, read_planes
@@ -173,3 +174,13 @@ def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, t
     subprocess.run([*command, "--out", str(killed)], check=True, env=environment, capture_output=True, timeout=300)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not (killed / STATE_FILE).exists()
+
+
+def test_two_hospitals_train_together_though_one_has_no_normals(records, tmp_path):
+    task = get_task("breast-ultrasound")
+    other = read_source("busbra", write_busbra_folder(tmp_path / "busbra", patients=4, seed=1), task=task)
+    assert {record.label for record in other} == {"benign", "malignant"}
+    fitted = fit(Recipe(**TINY, epochs=1), [*records, *other], out=tmp_path / "run")
+    logits = run_planes(fitted.network, fitted.preprocess, read_planes(other, fitted.preprocess)).logits
+    assert logits.shape == (len(other), 3)
+    assert torch.isfinite(logits).all()
