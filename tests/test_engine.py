@@ -294,14 +294,13 @@ def test_other_numbers_of_views_are_refused(checkpoint, views):
 
 @pytest.fixture
 def gated(tiny_checkpoint, tmp_path):
-    """The tiny checkpoint with a gate fitted on the simulated scans, by their features."""
+    """The tiny checkpoint with a gate fitted on the simulated scans."""
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "gated"))
     loaded = load_checkpoint(folder)
     with torch.inference_mode():
         batch = torch.stack([loaded.preprocess.tensor(pixels) for pixels in SCANS])
-        features = forward_maps(loaded.network, batch).features.numpy()
-    gate = fit_gate(features, threshold=3.0)
-    update_config(folder, gate=gate.save(folder))
+        stages = forward_maps(loaded.network, batch).stages.numpy()
+    update_config(folder, gate=fit_gate(stages, np.arange(len(SCANS)) % 4).save(folder))
     return folder
 
 
