@@ -34,8 +34,9 @@ from bcx.trust.gate import Gate
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
-#: Scans per forward pass of `stream`: larger gains nothing on CPUs, and the first answers would come later.
-BATCH_SIZE = 16
+#: Scans per forward pass of `stream`. On two cores 8 was a tenth faster than 4 or 16; fewer also need less memory, and
+#: the first answers come sooner.
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,7 @@ class Classifier:
             ConfigError: batch_size below 1.
         """
         if batch_size < 1:
-            raise ConfigError(
-                f"batch_size is {batch_size}.", expected="at least 1", remedy="Use 16 unless memory is short."
-            )
+            raise ConfigError(f"batch_size is {batch_size}.", expected="at least 1", remedy=f"Use {BATCH_SIZE}.")
         return self._stream(iter(sources), batch_size)
 
     def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
