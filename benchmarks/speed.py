@@ -198,16 +198,17 @@ def measure_folder(model: str, files: list[Path], rounds: int) -> Row:
     }
 
 
+# Sampled at every answer. The system's own record (ru_maxrss) begins with what the parent process held.
 MEMORY = """if True:
-    import resource, sys, bcx
+    import sys, bcx, psutil, torch
     from pathlib import Path
-    import torch
     torch.set_num_threads(int(sys.argv[4]))
     files = sorted(Path(sys.argv[2]).glob("*.png"))
-    count = int(sys.argv[3])
-    for answer in bcx.load(sys.argv[1]).stream(files[number % len(files)] for number in range(count)):
+    most, process = 0, psutil.Process()
+    for answer in bcx.load(sys.argv[1]).stream(files[number % len(files)] for number in range(int(sys.argv[3]))):
         assert isinstance(answer, bcx.Prediction)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        most = max(most, process.memory_info().rss)
+    print(most)
 """
 
 
@@ -215,8 +216,8 @@ def measure_memory(model: str, folder: Path, short: int, long: int, threads: int
     """Most memory that the process held, for a short list and one ten times as long."""
 
     def most(count: int) -> float:
-        # ru_maxrss is in kilobytes, on macOS in bytes
-        return float(ask(MEMORY, str(find_checkpoint(model).resolve()), str(folder), str(count), str(threads))) / 1024
+        answer = ask(MEMORY, str(find_checkpoint(model).resolve()), str(folder), str(count), str(threads))
+        return int(answer) / 2**20
 
     few, many = most(short), most(long)
     return {
