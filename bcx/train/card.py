@@ -73,6 +73,7 @@ def _body(name: str, config: dict[str, Any], results: dict[str, Any]) -> list[st
         "",
         "```python",
         "import bcx",
+        "",
         f'prediction = bcx.load("{name}").predict("scan.png")',
         "```",
         "",
