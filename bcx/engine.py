@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from bcx import DEFAULT_MODEL
 from bcx.checkpoint import Checkpoint, load_checkpoint
@@ -34,9 +35,10 @@ from bcx.trust.gate import Gate
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
-#: Scans per forward pass of `stream`. On two cores 8 was a tenth faster than 4 or 16; fewer also need less memory, and
-#: the first answers come sooner.
-BATCH_SIZE = 8
+#: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
+BATCH_SIZE = 4
+#: Threads of `stream` at most; each reads and answers batches of its own on one core.
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Classifier:
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
 
-        Sources are read ahead while the network works; at most two batches are in memory, however long the list.
+        Every core reads and answers batches of its own; at most one batch per core, one more, and the one that is being
+        taken are in memory, however long the list.
 
         Args:
             sources: any iterable, consumed as answers are taken; it may be endless.
@@ -134,23 +137,24 @@ class Classifier:
         return self._stream(iter(sources), batch_size)
 
     def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
-        # One thread reads ahead: decoding releases the interpreter's lock, and a second would take the network's core.
-        with ThreadPoolExecutor(1, thread_name_prefix="bcx-read") as pool:
-            ahead: deque[Future[_Ready | Failure]] = deque()
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._device.type == "cpu" else 1
+        with ThreadPoolExecutor(workers, "bcx-stream", initializer=_compute_alone) as pool:
+            ahead: deque[Future[list[Prediction | Failure]]] = deque()
             try:
                 while True:
-                    for source in islice(sources, 2 * batch_size - len(ahead)):
-                        ahead.append(pool.submit(self._try_prepare, source))
+                    while len(ahead) <= workers and (batch := list(islice(sources, batch_size))):
+                        ahead.append(pool.submit(self._answer_sources, batch))
                     if not ahead:
                         return
-                    batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-                    answers = deque(self._answer_some(batch))
-                    del batch
+                    answers = deque(ahead.popleft().result())
                     while answers:  # taken out one by one: an answer that its reader drops is gone
                         yield answers.popleft()
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _answer_sources(self, sources: list[Source]) -> list[Prediction | Failure]:
+        return self._answer_some([self._try_prepare(source) for source in sources])
 
     def _prepare(self, source: Source, name: str | None = None) -> _Ready:
         started = time.perf_counter()
@@ -222,6 +226,16 @@ class Classifier:
             grid_maps=np.array(maps, dtype=np.float32),
             preprocess=self._checkpoint.preprocess,
         )
+
+
+def _compute_alone() -> None:
+    """Let the calling thread compute without helpers: one scan per core, side by side, wastes less than sharing each.
+
+    torch.set_num_threads would change every thread of the process; OpenMP's own setting belongs to one thread. Torch
+    sets that up at a thread's first use, so it must have happened before.
+    """
+    torch.get_num_threads()
+    threadpool_limits(1, "openmp")
 
 
 def _name_of(source: Any) -> str:

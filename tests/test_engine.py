@@ -20,7 +20,7 @@ from PIL import Image
 
 import bcx
 from bcx.checkpoint import load_checkpoint, update_config
-from bcx.engine import Classifier
+from bcx.engine import MOST_WORKERS, Classifier
 from bcx.errors import CheckpointError, ConfigError, ScanError
 from bcx.model import forward_maps
 from bcx.prediction import NOT_A_SCAN, Failure, Prediction
@@ -201,7 +201,22 @@ def test_nothing_in_nothing_out(classifier):
     assert next(classifier.stream(iter([b"no scan"]))).error.remedy
 
 
-def test_an_endless_source_is_read_no_further_than_two_batches_ahead(classifier):
+def stream_workers() -> int:
+    return min(torch.get_num_threads(), MOST_WORKERS)
+
+
+def test_streaming_leaves_the_threads_of_others_as_they_are(classifier):
+    def threads_of_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads(), threads_of_a_new_thread()
+    assert len(list(classifier.stream(SCANS))) == len(SCANS)
+    assert (torch.get_num_threads(), threads_of_a_new_thread()) == before
+
+
+def test_an_endless_source_is_read_no_further_than_a_batch_per_core_and_one_more_ahead(classifier):
+    most = 4 * (stream_workers() + 1)
     pulled = itertools.count()
     drawn = []
 
@@ -214,9 +229,9 @@ def test_an_endless_source_is_read_no_further_than_two_batches_ahead(classifier)
     assert drawn == []  # nothing is read before the first answer is asked for
     for taken in range(1, 21):
         next(stream)
-        assert len(drawn) <= taken + 2 * 4
+        assert len(drawn) <= taken + most
     stream.close()
-    assert len(drawn) <= 20 + 2 * 4
+    assert len(drawn) <= 20 + most
 
 
 def test_scans_are_read_while_the_caller_is_busy(classifier, monkeypatch):
@@ -231,9 +246,10 @@ def test_scans_are_read_while_the_caller_is_busy(classifier, monkeypatch):
     stream = classifier.stream(SCANS, batch_size=4)
     next(stream)
     deadline = time.monotonic() + 10
-    while len(opened) < 8 and time.monotonic() < deadline:
+    expected = min(len(SCANS), 4 * (stream_workers() + 1))  # a batch for each worker, and one more
+    while len(opened) < expected and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(opened) == 8  # the batch that was answered, and one more
+    assert len(opened) == expected
     assert threading.current_thread().name not in opened
     stream.close()
 
@@ -261,7 +277,7 @@ def test_a_stream_that_is_closed_early_leaves_no_thread_behind(classifier):
     before = set(threading.enumerate())
     stream = classifier.stream(itertools.cycle(SCANS), batch_size=2)
     next(stream)
-    assert {thread.name.split("_")[0] for thread in set(threading.enumerate()) - before} == {"bcx-read"}
+    assert {thread.name.split("_")[0] for thread in set(threading.enumerate()) - before} == {"bcx-stream"}
     stream.close()
     assert set(threading.enumerate()) <= before
     with pytest.raises(StopIteration):
