@@ -249,7 +249,7 @@ def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1) -> Cla
 
     Args:
         name: a checkpoint's name ("mobilenetv2-busi"), its folder, or a Hub id ("owner/name").
-        views: 1, or 2 to average with the mirror image: slightly steadier, twice the time.
+        views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
 
     Raises:
         CheckpointError: not found, incomplete or damaged.

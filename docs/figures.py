@@ -61,7 +61,7 @@ def speed_table(speed: dict[str, Any]) -> str:
     machine = speed["machine"]
     lines = [
         f"**Speed**, as ratios measured in one run on {machine['cores']} cores without a GPU "
-        f"([benchmarks](benchmarks/README.md)):",
+        f"([how](benchmarks/README.md)):",
         "",
         "| what | measured | floor | aim |",
         "| --- | --- | --- | --- |",
