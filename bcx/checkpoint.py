@@ -36,8 +36,6 @@ from bcx.tasks import Task, get_task
 
 FORMAT = 1
 _PACKAGE = Path(__file__).resolve().parent
-#: Largest change of a probability that storing float16 may cause.
-FLOAT16_TOLERANCE = 1e-3
 _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
 
@@ -186,11 +184,6 @@ def _half(network: nn.Module) -> dict[str, torch.Tensor]:
         name: (value.half() if value.is_floating_point() and value.numel() > _LARGE else value).contiguous().cpu()
         for name, value in network.state_dict().items()
     }
-
-
-def round_to_storage(network: nn.Module) -> None:
-    """Round a network in place to what its stored checkpoint will hold, so that figures belong to the stored file."""
-    network.load_state_dict({name: _full(value) for name, value in _half(network).items()})
 
 
 def save_checkpoint(

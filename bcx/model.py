@@ -37,14 +37,12 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit.
-        features: float32 `[B, D]`, the pooled features that the head reads.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the gate reads.
     """
 
     logits: torch.Tensor
     maps: torch.Tensor
-    features: torch.Tensor
     stages: torch.Tensor
 
 
@@ -135,7 +133,7 @@ def load_backbone(network: nn.Module, file: Path) -> None:
 
 
 def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
-    """Run the network once; return logits, all class maps, pooled features and stage means.
+    """Run the network once; return logits, all class maps and stage means.
 
     Args:
         network: from `build_network`.
@@ -145,7 +143,7 @@ def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
-    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, last.mean((2, 3)), described)
+    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described)
 
 
 @torch.no_grad()

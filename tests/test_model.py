@@ -64,11 +64,20 @@ def test_mean_of_a_map_plus_bias_is_the_logit_of_the_plain_network(network, pict
     torch.testing.assert_close(out.maps.mean((2, 3)) + bias, logits, rtol=0, atol=1e-5 * scale)
 
 
-def test_features_are_what_the_head_reads(network, pictures):
+def test_stages_are_the_channel_means_at_the_end_of_the_last_four(network, pictures):
+    """Seen from outside, by hooks on the modules that end timm's stages (at 1/4, 1/8, 1/16 and 1/32 of the size)."""
+    if hasattr(network, "blocks"):
+        ends = [network.blocks[number] for number in (1, 2, 4, 6)]
+    else:
+        ends = [network.layer1, network.layer2, network.layer3, network.layer4]
+    seen = []
+    hooks = [end.register_forward_hook(lambda module, inputs, output: seen.append(output)) for end in ends]
     with torch.inference_mode():
-        features = forward_maps(network, pictures).features
-        expected = network.forward_head(network.forward_features(pictures), pre_logits=True)
-    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+        network(pictures)
+        expected = torch.cat([output.flatten(2).mean(2) for output in seen], 1)
+        for hook in hooks:
+            hook.remove()
+        torch.testing.assert_close(forward_maps(network, pictures).stages, expected, rtol=1e-5, atol=1e-5)
 
 
 def count(network, kind):

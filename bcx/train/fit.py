@@ -123,7 +123,7 @@ def run_planes(
         mirror: flip every picture left to right first.
 
     Returns:
-        Logits, maps and features of all pictures, on the CPU; maps are of the flipped picture where mirrored.
+        Logits, maps and stage means of all pictures, on the CPU; maps are of the flipped picture where mirrored.
     """
     was_training = network.training
     network.eval()

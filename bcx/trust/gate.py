@@ -9,7 +9,7 @@
 
 What is compared: the mean activation of every channel at the end of each of the network's stages, a description of
 texture from fine to coarse. The last features, which the head reads, know little else than lesions: they let noise and
-documents through and stop three quarters of another hospital's scans.
+documents through and stop most of another hospital's scans.
 
 Distance: Mahalanobis (Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS
 2018), with the covariance shrunk as Ledoit and Wolf (J. Multivariate Analysis 88, 2004). The unit is the distance
