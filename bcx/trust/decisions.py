@@ -1,0 +1,351 @@
+"""Operating points: from probabilities to one class.
+
+>>> import numpy as np
+>>> probabilities = np.array([[0.40, 0.45, 0.15], [0.10, 0.55, 0.35]])  # normal, benign, malignant
+>>> probabilities.argmax(axis=1).tolist()
+[1, 1]
+>>> OperatingPoint(normal_above=0.35, positive_above=0.38).choose(probabilities).tolist()
+[0, 2]
+
+Two questions are asked of a scan, one after the other: is there a lesion at all, and if so, is it malignant? Each
+has one threshold, fitted on out-of-fold probabilities after temperature. Where a checkpoint stores no operating point,
+the most probable class is the answer.
+
+W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+
+from bcx.errors import ConfigError, DataError
+
+PLATEAU = 0.01
+"""Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
+less does not move it far."""
+LOST_AS_NORMAL = 0.5
+"""Of the positive scans that a stated sensitivity lets go, at most this share may be lost by calling them normal."""
+
+
+class Stored:
+    """What plain dataclasses of decisions have in common: a dict for config.json, and back with nothing overlooked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, ready for JSON."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: a key that is missing or unknown, or a value out of range.
+        """
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        if not isinstance(values, Mapping) or set(values) != set(known):
+            found = ", ".join(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+            raise ConfigError(
+                f"A stored {cls.__name__} has the keys {found or 'of an empty block'}.",
+                expected=f"exactly the keys {', '.join(known)}",
+                remedy="Fetch or write the checkpoint again.",
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class OperatingPoint(Stored):
+    """Two thresholds that turn probabilities into one class.
+
+    For tasks whose first class means that nothing is there ("normal") and that have one class whose sensitivity
+    matters most ("malignant").
+
+    Attributes:
+        normal_above: the answer is class 0 when its probability is at least this, 0..1.
+        positive_above: else it is the positive class when that holds at least this share of the probability
+            outside class 0, 0..1; else the most probable of the classes that remain.
+        positive: position of the positive class, 1..C-1.
+    """
+
+    normal_above: float
+    positive_above: float
+    positive: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("normal_above", "positive_above"):
+            check_share(getattr(self, name), f"The operating point's {name}")
+        _check_positive(self.positive)
+
+    def choose(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return int64 [N], the class of each row.
+
+        Args:
+            probabilities: float [N, C], 0..1, rows summing to 1, C at least 3.
+
+        Raises:
+            DataError: a shape that does not fit.
+        """
+        probabilities = check_rows(probabilities, self.positive)
+        rest = probabilities.copy()
+        rest[:, [0, self.positive]] = -1
+        chosen = rest.argmax(axis=1)
+        chosen[positive_share(probabilities, self.positive) >= self.positive_above] = self.positive
+        chosen[probabilities[:, 0] >= self.normal_above] = 0
+        return chosen
+
+
+@dataclass(frozen=True)
+class PointFigures:
+    """What an operating point gives on a set of scans. Shares 0..1; nan where no scan is of that kind.
+
+    Attributes:
+        point: the thresholds.
+        sensitivity: of all positive scans, the share called positive.
+        specificity: of all others, the share not called positive.
+        absent_recall: of the scans of class 0, the share called so.
+        lost_lesions: of all others, the share called class 0.
+        accuracy: the share right.
+    """
+
+    point: OperatingPoint
+    sensitivity: float
+    specificity: float
+    absent_recall: float
+    lost_lesions: float
+    accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, ready for JSON: the point as its own dict, None for what has no value."""
+        values = asdict(self)
+        return {name: None if value != value else value for name, value in values.items()}
+
+
+def default_point(positive: int = 2) -> OperatingPoint:
+    """Return the operating point that is nearest to the most probable class.
+
+    Normal where it is at least as probable as all lesions together, else malignant where it is at least as probable
+    as the other lesions. It differs from the most probable class only where "normal" leads with less than half of the
+    probability: this point then answers with a lesion.
+    """
+    return OperatingPoint(normal_above=0.5, positive_above=0.5, positive=positive)
+
+
+def positive_share(probabilities: np.ndarray, positive: int = 2) -> np.ndarray:
+    """Return float64 [N], 0..1: the positive class's share of the probability outside class 0 (0 where none is)."""
+    probabilities = check_rows(probabilities, positive)
+    lesion = probabilities[:, 1:].sum(axis=1)
+    return probabilities[:, positive] / np.where(lesion > 0, lesion, 1)
+
+
+def point_figures(
+    point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> PointFigures:
+    """Return what `point` gives on labelled scans; arguments as `fit_operating_point`.
+
+    Raises:
+        DataError: as `fit_operating_point`, but any class may be missing.
+    """
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, point.positive)
+    chosen = point.choose(probabilities)
+    positive, absent = labels == point.positive, labels == 0
+
+    def share(of: np.ndarray, among: np.ndarray) -> float:
+        mass = weights[among].sum()
+        return float(weights[among & of].sum() / mass) if mass > 0 else float("nan")
+
+    return PointFigures(
+        point=point,
+        sensitivity=share(chosen == point.positive, positive),
+        specificity=share(chosen != point.positive, ~positive),
+        absent_recall=share(chosen == 0, absent),
+        lost_lesions=share(chosen == 0, ~absent),
+        accuracy=share(chosen == labels, np.ones_like(positive)),
+    )
+
+
+def fit_operating_point(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    positive_sensitivity: float | None = None,
+    absent_recall: float | None = None,
+    lost_lesions: float = 0.05,
+    weights: np.ndarray | None = None,
+    positive: int = 2,
+) -> OperatingPoint:
+    """Fit both thresholds on out-of-fold probabilities, first "normal or lesion", then "malignant or not".
+
+    1. `normal_above`. Only thresholds are looked at that call at most `lost_lesions` of the lesions normal and, with
+       `positive_sensitivity`, at most half (`LOST_AS_NORMAL`) of the positive scans that it lets go. Among them: with
+       `absent_recall`, the highest that calls at least this share of the normal scans normal (so it loses the
+       fewest lesions); without, the one with the best balanced accuracy of normal against lesion (Youden's J).
+    2. `positive_above`, given the first. With `positive_sensitivity`, the highest that calls at least this share of
+       **all** positive scans positive, those called normal in step 1 counting as missed (so it costs the least
+       specificity); without, the one with the best balanced accuracy of positive against the rest.
+
+    Where a balanced accuracy decides, the middle of the thresholds within `PLATEAU` of the best is taken. A threshold
+    lies halfway between the scores of two scans, so that rounding changes no answer.
+
+    Args:
+        probabilities: float [N, C], 0..1, rows summing to 1, C at least 3; after temperature, of scans that the
+            network was not trained on.
+        labels: int [N], 0..C-1; class 0 and the positive class must both be there.
+        positive_sensitivity: 0..1, or None.
+        absent_recall: 0..1, or None.
+        lost_lesions: 0..1.
+        weights: float [N], not negative; None counts every scan once.
+        positive: position of the positive class.
+
+    Raises:
+        DataError: shapes that do not fit, a class that is missing, or an `absent_recall` that cannot be had at the
+            allowed loss of lesions.
+        ConfigError: a share that is none.
+    """
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, positive)
+    for value, name in ((positive_sensitivity, "sensitivity"), (absent_recall, "recall"), (lost_lesions, "loss")):
+        if value is not None:
+            check_share(value, f"The {name} asked for")
+    absent, ill = labels == 0, labels == positive
+    for there, which in ((absent, 0), (ill, positive), (~absent, "above 0")):
+        if not weights[there].sum() > 0:
+            raise DataError(
+                f"No scan of class {which} is among the {len(labels)} that the operating point is fitted on.",
+                expected="scans of class 0 and of the positive class",
+                remedy="Fit it on a source that has both.",
+            )
+    score = probabilities[:, 0]
+    normal_above = _normal_threshold(score, absent, ill, weights, positive_sensitivity, absent_recall, lost_lesions)
+    # A scan that is called normal can no longer be called positive, whatever the second threshold: it gets no score.
+    share = np.where(score >= normal_above, -1.0, positive_share(probabilities, positive))
+    thresholds = _between(share[share >= 0])
+    found = _called(share[ill], weights[ill], thresholds)
+    if positive_sensitivity is not None:
+        positive_above = float(thresholds[at_least(found, positive_sensitivity)].max())
+    else:
+        positive_above = _middle(thresholds, (found - _called(share[~ill], weights[~ill], thresholds)) / 2)
+    return OperatingPoint(normal_above, positive_above, positive)
+
+
+def sensitivity_points(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    sensitivities: Sequence[float] = (0.90, 0.95),
+    *,
+    absent_recall: float | None = None,
+    lost_lesions: float = 0.05,
+    weights: np.ndarray | None = None,
+    positive: int = 2,
+) -> list[PointFigures]:
+    """Return an operating point for each stated sensitivity of the positive class, with the specificity it costs.
+
+    Arguments and errors as `fit_operating_point`; the figures are those of the same scans.
+    """
+    rules: dict[str, Any] = {"lost_lesions": lost_lesions, "weights": weights, "positive": positive}
+    return [
+        point_figures(
+            fit_operating_point(probabilities, labels, positive_sensitivity=s, absent_recall=absent_recall, **rules),
+            probabilities,
+            labels,
+            weights,
+        )
+        for s in sensitivities
+    ]
+
+
+def _normal_threshold(
+    score: np.ndarray,
+    absent: np.ndarray,
+    ill: np.ndarray,
+    weights: np.ndarray,
+    positive_sensitivity: float | None,
+    absent_recall: float | None,
+    lost_lesions: float,
+) -> float:
+    thresholds = _between(score)
+    kept, lost, lost_ill = (_called(score[of], weights[of], thresholds) for of in (absent, ~absent, ill))
+    allowed = at_least(lost_lesions, lost)
+    if positive_sensitivity is not None:
+        allowed &= at_least(LOST_AS_NORMAL * (1 - positive_sensitivity), lost_ill)
+    enough = allowed if absent_recall is None else allowed & at_least(kept, absent_recall)
+    if not enough.any():
+        raise DataError(
+            f"A recall of normal of {absent_recall or 0:g} costs more lesions than allowed; what is allowed reaches at "
+            f"most {kept[allowed].max(initial=0):.3f}.",
+            expected="a recall of normal that goes with the allowed loss of lesions",
+            remedy="Ask for a lower recall of normal, or allow more lesions to be called normal.",
+        )
+    if absent_recall is None:
+        return _middle(thresholds[enough], (kept - lost)[enough] / 2)
+    return float(thresholds[enough].max())
+
+
+def _between(scores: np.ndarray) -> np.ndarray:
+    """Thresholds that tell scores 0..1 apart, rising: 0 (call all), halfway between neighbours, above the highest."""
+    values = np.unique(scores)
+    ends = np.append(values, 1.0)
+    return np.concatenate([[0.0], (ends[:-1] + ends[1:]) / 2])
+
+
+def _called(scores: np.ndarray, weights: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The share of the weight whose score is at least each threshold."""
+    order = np.argsort(scores)
+    mass = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return 1 - mass[np.searchsorted(scores[order], thresholds, side="left")] / mass[-1]
+
+
+def _middle(thresholds: np.ndarray, balance: np.ndarray) -> float:
+    """The threshold nearest to the middle of those whose balance is within PLATEAU of the best."""
+    good = thresholds[balance >= balance.max() - PLATEAU]
+    return float(good[np.abs(good - (good[0] + good[-1]) / 2).argmin()])
+
+
+def at_least(reached: np.ndarray | float, asked: np.ndarray | float) -> np.ndarray:
+    """`reached >= asked` for shares of sums, where 0.9 may come out as 0.8999999999999999."""
+    return np.asarray(reached) >= np.asarray(asked) - 1e-9
+
+
+def check_answers(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, positive: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    probabilities, labels = check_rows(probabilities, positive), np.asarray(labels)
+    weights = np.ones(len(probabilities)) if weights is None else np.asarray(weights, np.float64)
+    count, classes = probabilities.shape
+    fits = labels.shape == weights.shape == (count,) and labels.dtype.kind in "iu" and count > 0
+    if not fits or labels.min() < 0 or labels.max() >= classes or not (weights >= 0).all() or not weights.sum() > 0:
+        raise DataError(
+            f"Probabilities {probabilities.shape} came with labels {labels.shape} of type {labels.dtype} and weights "
+            f"{weights.shape}.",
+            expected=f"one whole number from 0 to {classes - 1} and one weight, not negative, per row",
+            remedy="Give one label (and weight) per row of probabilities.",
+        )
+    return probabilities, labels, weights
+
+
+def check_rows(probabilities: np.ndarray, positive: int) -> np.ndarray:
+    probabilities = np.asarray(probabilities, np.float64)
+    least = max(2, positive + 1)
+    if probabilities.ndim != 2 or probabilities.shape[1] < least or not np.isfinite(probabilities).all():
+        raise DataError(
+            f"The probabilities have the shape {probabilities.shape}, or are not finite.",
+            expected=f"finite numbers [scans, classes] with at least {least} classes",
+            remedy="Pass one row of probabilities per scan.",
+        )
+    return probabilities
+
+
+def check_share(value: Any, what: str) -> None:
+    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ConfigError(f"{what} is {value!r}.", expected="a number from 0 to 1", remedy="Give a share, such as 0.9.")
+
+
+def _check_positive(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"The positive class's position is {value!r}.",
+            expected="a whole number of at least 1 (class 0 means that nothing is there)",
+            remedy="Give the position of the task's positive class.",
+        )
