@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes probabilities mean what they say.
+"""Temperature and vector scaling: a few numbers that make probabilities mean what they say.
 
 >>> import numpy as np
 >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]], dtype=np.float32)
@@ -11,12 +11,32 @@ C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bcx.errors import DataError
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of the search; a fit that stops at one of them says that the logits carry no such scale."""
+FARTHEST = 20.0
+"""Bound of a class's shift in vector scaling: where it stops, the class hardly occurs among the labels."""
+
+
+@dataclass(frozen=True)
+class VectorScaling:
+    """One factor and one shift per class: probabilities = softmax(scale * logits + shift).
+
+    With equal scales and no shift it is temperature scaling, scale = 1 / T. Unlike a temperature it can change which
+    class is the most probable, and it follows how often each class occurred where it was fitted.
+
+    Attributes:
+        scale: C factors, each above 0.
+        shift: C numbers that sum to 0 (a shift common to all classes would change nothing).
+    """
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
 
 
 def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -51,6 +71,81 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
+    logits, labels = _labelled(logits, labels)
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(_log_probabilities(logits, float(np.exp(log_temperature)))[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def apply_vector(logits: np.ndarray, scaling: VectorScaling) -> np.ndarray:
+    """Return the softmax of `scale * logits + shift`.
+
+    Args:
+        logits: any real dtype, [..., C].
+        scaling: of C classes.
+
+    Returns:
+        float64 [..., C], each row in 0..1 and summing to 1.
+
+    Raises:
+        DataError: another number of classes, a scale that is not positive, or a number that is not finite.
+    """
+    logits = _finite(logits)
+    scale, shift = np.asarray(scaling.scale, np.float64), np.asarray(scaling.shift, np.float64)
+    fits = scale.shape == shift.shape == logits.shape[-1:]
+    if not fits or not (np.isfinite(scale) & np.isfinite(shift) & (scale > 0)).all():
+        raise DataError(
+            f"The scaling has the factors {list(scaling.scale)} and shifts {list(scaling.shift)} for logits of shape "
+            f"{logits.shape}.",
+            expected="one positive factor and one shift per class",
+            remedy="Fit it again with fit_vector.",
+        )
+    return np.exp(_log_probabilities(scale * logits + shift, 1.0))
+
+
+def fit_vector(logits: np.ndarray, labels: np.ndarray) -> VectorScaling:
+    """Return the vector scaling that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
+
+    The likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find. The
+    result never scores worse than the best temperature. Scales stay within 1 / `HIGHEST` and 1 / `LOWEST`, shifts
+    within `FARTHEST`.
+
+    Args:
+        logits: any real dtype, [N, C], of scans that the network was not trained on.
+        labels: int [N], 0..C-1.
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    from scipy.optimize import minimize
+
+    logits, labels = _labelled(logits, labels)
+    count, classes = logits.shape
+    truth = np.eye(classes)[labels]
+    start = np.concatenate([np.full(classes, 1 / fit_temperature(logits, labels)), np.zeros(classes)])
+    # L-BFGS wants coordinates of one size, and logits may be of any: search for scale * size instead.
+    size = np.sqrt((logits**2).mean()) or 1.0
+
+    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
+        log_p = _log_probabilities(found[:classes] / size * logits + found[classes:], 1.0)
+        excess = (np.exp(log_p) - truth) / count
+        slopes = np.concatenate([(excess * logits).sum(axis=0) / size, excess.sum(axis=0)])
+        return -float((truth * log_p).sum() / count), slopes
+
+    start[:classes] *= size
+    bounds = [(size / HIGHEST, size / LOWEST)] * classes + [(-FARTHEST, FARTHEST)] * classes
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-14})
+    best = found.x if found.fun < loss(start)[0] else start
+    shift = best[classes:] - best[classes:].mean()
+    return VectorScaling(tuple((best[:classes] / size).tolist()), tuple(shift.tolist()))
+
+
+def _labelled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits as float64 [N, C] and labels as an integer array [N], checked."""
     logits = _finite(logits)
     labels = np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
@@ -65,13 +160,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             expected=f"whole numbers from 0 to {logits.shape[1] - 1}",
             remedy="Give each label as the position of its class.",
         )
-    rows = np.arange(len(labels))
-
-    def loss(log_temperature: float) -> float:
-        return -float(_log_probabilities(logits, float(np.exp(log_temperature)))[rows, labels].mean())
-
-    found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-7})
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    return logits, labels
 
 
 def _log_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
