@@ -1,7 +1,8 @@
 """Checkpoints: folders that hold a network and everything needed to use it honestly.
 
 `config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
-loads the network; its `bcx` block holds the task, preprocessing, temperature, gate and provenance.
+loads the network (with the lesion head, whose own weights stand in `head.safetensors`, its backbone);
+its `bcx` block holds the task, preprocessing, temperature, gate and provenance.
 Weights are safetensors, never pickle.
 
 >>> from bcx.errors import CheckpointError
@@ -31,10 +32,13 @@ from timm.models import save_for_hf
 from torch import nn
 
 from bcx.errors import CheckpointError, ConfigError
+from bcx.lesion import LesionNetwork
 from bcx.preprocess import Preprocess
 from bcx.tasks import Task, get_task
 
 FORMAT = 1
+HEAD_FILE = "head.safetensors"
+_LINEAR, _LESION = "average pooling, linear", "lesion"  # as named in config.json
 _PACKAGE = Path(__file__).resolve().parent
 _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
@@ -46,12 +50,12 @@ class Checkpoint:
     Attributes:
         name: the folder's name, or the Hub id that it was fetched by.
         folder: where it is.
-        network: timm network in evaluation mode, float32.
+        network: timm network, or one with the lesion head, in evaluation mode, float32.
         task, preprocess: what the network answers, and how a scan becomes its input.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         gate: the gate's settings, or None where the checkpoint has none.
         training: provenance: data, split, recipe, versions.
-        weights_sha256: of model.safetensors as stored.
+        weights_sha256: of model.safetensors as stored; with the lesion head, of both weight files in a row.
     """
 
     name: str
@@ -123,10 +127,14 @@ def _from_hub(repo_id: str) -> Path:
         ) from error
 
 
-def sha256_of(file: Path) -> str:
-    """Return the hex SHA-256 of a file, read in blocks."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(*files: Path) -> str:
+    """Return the hex SHA-256 of a file, or of several in a row, read in blocks."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
@@ -146,20 +154,24 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
                 remedy="Use the version of bcx that made it, or train it again.",
             )
         weights = folder / "model.safetensors"
-        tensors = load_file(weights)
+        task = get_task(block["task"])
         network = timm.create_model(config["architecture"], **config["model_args"])
-        network.load_state_dict({key: _full(value) for key, value in tensors.items()})
+        network.load_state_dict(_read_weights(weights))
+        files = [weights]
+        if block["head"] == _LESION:
+            network = _with_lesion_head(network, task, folder / HEAD_FILE)
+            files.append(folder / HEAD_FILE)
         return Checkpoint(
             # The Hub's cache names its folders by commit, which tells a reader nothing.
             name=os.fspath(name) if _is_hub_id(os.fspath(name)) else folder.name,
             folder=folder,
             network=network.float().eval().requires_grad_(False),
-            task=get_task(block["task"]),
+            task=task,
             preprocess=Preprocess.from_dict(block["preprocess"]),
             temperature=float(block["temperature"]),
             gate=block.get("gate"),
             training=block.get("training", {}),
-            weights_sha256=sha256_of(weights),
+            weights_sha256=sha256_of(*files),
         )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, TypeError, ConfigError) as error:
         raise CheckpointError(
@@ -169,8 +181,21 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         ) from error
 
 
-def _full(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+def _read_weights(file: Path) -> dict[str, torch.Tensor]:
+    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
+
+
+def _with_lesion_head(backbone: nn.Module, task: Task, file: Path) -> LesionNetwork:
+    if task.absent is None:
+        raise ConfigError(
+            f"The task '{task.name}' has no absent class.", expected="one that has", remedy="Train again."
+        )
+    head = _read_weights(file)
+    network = LesionNetwork(
+        backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive)
+    )
+    network.load_state_dict({f"backbone.{key}": value for key, value in backbone.state_dict().items()} | head)
+    return network
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -196,22 +221,26 @@ def save_checkpoint(
     gate: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
-    """Write `config.json` and `model.safetensors`, both at once or not at all; other files in the folder stay.
+    """Write `config.json` and the weights, all at once or not at all; other files in the folder stay.
 
     Args:
         folder: where to; made when missing.
-        network: from `build_network`.
+        network: from `build_network` or `build_lesion_network`.
         task, preprocess, temperature, gate, training: as in `Checkpoint`.
 
     Returns:
         `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Training leaves weights channels last in memory, which safetensors does not store.
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    lesion = isinstance(network, LesionNetwork)
+    backbone = network.backbone if lesion else network
     block = {
         "format": FORMAT,
         "task": task.name,
         "classes": list(task.classes),
-        "head": "average pooling, linear",
+        "head": _LESION if lesion else _LINEAR,
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
         "gate": gate,
@@ -231,11 +260,14 @@ def save_checkpoint(
     # What timm records about its own pretrained weights (url, hub id) does not belong to these weights.
     provenance = dict.fromkeys(("url", "hf_hub_id", "tag", "origin_url", "paper_ids"))
     model_config = {"label_names": list(task.classes), "bcx": block, "pretrained_cfg": provenance}
-    # Training leaves weights channels last in memory, which safetensors does not store.
-    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    save_for_hf(network, str(scratch), model_config, safe_serialization=True, data_config=data_config)
-    save_file(_half(network), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
-    for part in ("model.safetensors", "config.json"):
+    save_for_hf(backbone, str(scratch), model_config, safe_serialization=True, data_config=data_config)
+    save_file(_half(backbone), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
+    parts = ["model.safetensors", "config.json"]
+    if lesion:
+        own = {key: value for key, value in _half(network).items() if not key.startswith("backbone.")}
+        save_file(own, scratch / HEAD_FILE, metadata={"format": "pt"})
+        parts.insert(0, HEAD_FILE)
+    for part in parts:
         os.replace(scratch / part, folder / part)
     scratch.rmdir()
     return folder

@@ -31,14 +31,13 @@ def fit(model: ModelArgument, data: DataOption) -> None:
     import numpy as np
 
     from bcx.checkpoint import load_checkpoint, update_config
-    from bcx.train.dataset import read_planes
-    from bcx.train.fit import run_planes
+    from bcx.train.answer import answer_records
     from bcx.trust.gate import fit_gate
 
     checkpoint = load_checkpoint(model)
     records = _records(checkpoint, data)
-    planes = read_planes(records, checkpoint.preprocess)
-    stages = run_planes(checkpoint.network, checkpoint.preprocess, planes).stages.numpy()
+    readings = answer_records(checkpoint.network, checkpoint.preprocess, records)
+    stages = np.stack([reading.stages for reading in readings])
     gate = fit_gate(stages, np.array([record.fold for record in records]))
     update_config(checkpoint.folder, gate=gate.save(checkpoint.folder))
     typer.echo(f"The gate of {checkpoint.name} is fitted on {len(records)} scans.")

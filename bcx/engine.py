@@ -13,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, ConfigError, DamagedScan
 from bcx.images import Scan
-from bcx.model import fold_norms, forward_maps
+from bcx.model import fold_norms
 from bcx.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.reading import Reading, read_scans, run_network
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.gate import Gate
@@ -47,7 +49,6 @@ class _Ready:
 
     name: str
     scan: Scan
-    plane: np.ndarray
     seconds: float
 
 
@@ -159,8 +160,7 @@ class Classifier:
     def _prepare(self, source: Source, name: str | None = None) -> _Ready:
         started = time.perf_counter()
         scan = Scan.open(source, name)
-        plane = self._checkpoint.preprocess.plane(scan.pixels)
-        return _Ready(scan.name, scan, plane, time.perf_counter() - started)
+        return _Ready(scan.name, scan, time.perf_counter() - started)
 
     def _try_prepare(self, source: Source) -> _Ready | Failure:
         try:
@@ -180,32 +180,27 @@ class Classifier:
         answers = iter(self._answer(ready) if ready else [])
         return [item if isinstance(item, Failure) else next(answers) for item in items]
 
-    @torch.inference_mode()
     def _answer(self, ready: list[_Ready]) -> list[Prediction]:
         started = time.perf_counter()
-        checkpoint = self._checkpoint
-        batch = checkpoint.preprocess.normalise(torch.from_numpy(np.stack([item.plane for item in ready])))
-        batch = batch.to(self._device)
-        out = forward_maps(self._network, batch)
-        probabilities = apply_temperature(out.logits.cpu().numpy(), checkpoint.temperature)
-        maps = out.maps.cpu().numpy()
+        scans = [item.scan.pixels for item in ready]
+        forward = partial(run_network, self._network, self._checkpoint.preprocess)
+        readings = read_scans(forward, self._checkpoint.preprocess, scans)
+        probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
         if self._views == 2:
-            mirrored = forward_maps(self._network, batch.flip(3))
-            probabilities = (probabilities + apply_temperature(mirrored.logits.cpu().numpy(), self.temperature)) / 2
-            maps = (maps + mirrored.maps.flip(3).cpu().numpy()) / 2
-        stages = out.stages.cpu().numpy()
+            flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in scans]
+            for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped)):
+                probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
+                readings[i] = _both_views(readings[i], mirrored)
         share = (time.perf_counter() - started) / len(ready)
-        return [self._prediction(item, probabilities[i], maps[i], stages[i], share) for i, item in enumerate(ready)]
+        return [self._prediction(item, probabilities[i], readings[i], share) for i, item in enumerate(ready)]
 
-    def _prediction(
-        self, item: _Ready, probabilities: np.ndarray, maps: np.ndarray, stages: np.ndarray, share: float
-    ) -> Prediction:
+    def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
         winner = int(probabilities.argmax())
         label = self.classes[winner]
         decision, reason, flags = label, "", []
         if self._gate is not None:
-            verdict = self._gate.judge(item.scan, stages)
+            verdict = self._gate.judge(item.scan, reading.stages)
             flags = list(verdict.flags)
             if not verdict.is_scan:
                 decision, reason = NOT_A_SCAN, verdict.reason
@@ -222,10 +217,17 @@ class Classifier:
             seconds=item.seconds + share + time.perf_counter() - started,
             backend="torch",
             scan=item.scan,
-            # A copy, so that one kept answer does not keep its whole batch in memory.
-            grid_maps=np.array(maps, dtype=np.float32),
+            reading=reading,
             preprocess=self._checkpoint.preprocess,
         )
+
+
+def _both_views(straight: Reading, mirrored: Reading) -> Reading:
+    """Average the whole-scan maps of both views; the second look stays the straight view's, whose box is its own."""
+    lesion = None
+    if straight.lesion is not None and mirrored.lesion is not None:
+        lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2
+    return replace(straight, maps=(straight.maps + mirrored.maps[:, :, ::-1]) / 2, lesion=lesion)
 
 
 def _compute_alone() -> None:

@@ -1,9 +1,9 @@
 """Networks: build one from timm, and run it so that every class's map comes with the logits.
 
-Only networks whose head is average pooling and one linear layer are accepted: for those the
-Grad-CAM weights are the head's own weights (Selvaraju et al. 2017, section 3; Zhou et al. 2016),
-so all maps cost one small product inside the same forward pass, and each is an exact account
-of its logit: mean(map) + bias = logit.
+Two heads are known. *linear*: average pooling and one linear layer; the Grad-CAM weights are then
+the head's own weights (Selvaraju et al. 2017, section 3; Zhou et al. 2016), so all maps cost one
+small product inside the same forward pass, and each is an exact account of its logit:
+mean(map) + bias = logit. *lesion*: see bcx/lesion.py; there mean(map) = logit, without a bias.
 
 >>> import torch
 >>> network = build_network("mobilenetv2_035", classes=3)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -26,6 +26,10 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
 from bcx.errors import CheckpointError, ConfigError
+from bcx.lesion import LesionNetwork, account
+from bcx.tasks import Task
+
+Head = Literal["linear", "lesion"]
 
 #: How many of the last stages describe a picture's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
 STAGES = 4
@@ -36,14 +40,17 @@ class ForwardOut(NamedTuple):
 
     Attributes:
         logits: float32 `[B, C]`, before temperature.
-        maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit.
+        maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
+            (linear head), mean over the grid = logit (lesion head).
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the gate reads.
+        lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
     """
 
     logits: torch.Tensor
     maps: torch.Tensor
     stages: torch.Tensor
+    lesion: torch.Tensor | None
 
 
 def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "scratch") -> nn.Module:
@@ -63,6 +70,41 @@ def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "sc
         ConfigError: unknown architecture, or one whose head is not pooling and one linear layer.
         CheckpointError: the weights cannot be had or do not fit.
     """
+    network = _timm_network(arch, classes, drop, init)
+    _require_linear_head(network, arch)
+    if init not in ("scratch", "timm"):
+        load_backbone(network, Path(init))
+    if init != "scratch":
+        head = network.get_classifier()
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    return network
+
+
+def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str = "scratch") -> LesionNetwork:
+    """Build a timm backbone with the lesion head; arguments and errors as `build_network`.
+
+    Args:
+        task: must have three classes, one of them `absent`.
+
+    Raises:
+        ConfigError: also a task without an absent class, or a backbone without stages at 1/8, 1/16 and 1/32.
+    """
+    if task.absent is None or len(task.classes) != 3:
+        raise ConfigError(
+            f"The task '{task.name}' has no class that means 'nothing there', and two others.",
+            expected="such as normal, benign and malignant",
+            remedy="Use head: linear for this task.",
+        )
+    backbone = _timm_network(arch, 0, 0.0, init)
+    if init not in ("scratch", "timm"):
+        load_backbone(backbone, Path(init))
+    return LesionNetwork(
+        backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive), drop=drop
+    )
+
+
+def _timm_network(arch: str, classes: int, drop: float, init: str) -> nn.Module:
     if arch not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{arch.split('_')[0]}*")[:5]) or "none similar"
         raise ConfigError(
@@ -75,21 +117,13 @@ def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "sc
     if from_file and arch.startswith("mobilenetv2"):
         options["pad_type"] = "same"  # the TF-slim weights were trained with TensorFlow's padding
     try:
-        network = timm.create_model(arch, pretrained=init == "timm", **options)
+        return timm.create_model(arch, pretrained=init == "timm", **options)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"timm's weights for '{arch}' could not be fetched ({type(error).__name__}).",
             expected="a connection to the Hugging Face Hub, or a file already in its cache",
             remedy="Connect, or start from a file with --init FILE, or from random weights with --init scratch.",
         ) from error
-    _require_linear_head(network, arch)
-    if from_file:
-        load_backbone(network, Path(init))
-    if init != "scratch":
-        head = network.get_classifier()
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-    return network
 
 
 def _require_linear_head(network: nn.Module, arch: str) -> None:
@@ -133,17 +167,21 @@ def load_backbone(network: nn.Module, file: Path) -> None:
 
 
 def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
-    """Run the network once; return logits, all class maps and stage means.
+    """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
 
     Args:
-        network: from `build_network`.
+        network: from `build_network` or `build_lesion_network`.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
     """
+    if isinstance(network, LesionNetwork):
+        read = network.read(batch)
+        logits, maps = account(read, absent=network.absent, positive=network.positive)
+        return ForwardOut(logits, maps, read.stages, torch.sigmoid(read.lesion))
     last, stages = network.forward_intermediates(batch, indices=STAGES)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
-    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described)
+    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
 
 
 @torch.no_grad()
@@ -165,6 +203,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
         convolution.weight, convolution.bias = fuse_conv_bn_weights(*weights, norm.weight, norm.bias)
         _replace(folded, norm, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
     for found, right in zip(forward_maps(folded, probe), expected, strict=True):
+        if right is None:
+            continue
         # Rounding is a hundred times smaller than this, a wrong folding far larger.
         if not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):
             return deepcopy(network)

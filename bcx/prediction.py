@@ -17,10 +17,14 @@ from PIL import Image
 from bcx.errors import BcxError, ConfigError
 from bcx.explain.overlay import lay_over, scale_limit
 from bcx.images import Scan
+from bcx.look import merge_lesion, paste
 from bcx.preprocess import Preprocess
+from bcx.reading import Reading
 
 #: `decision` of a picture that the gate stopped.
 NOT_A_SCAN = "not a scan"
+#: From this value of `lesion` on, a pixel is taken to belong to one.
+LESION_LEVEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Prediction:
         seconds: time from source to answer, the source's share of its batch.
         backend: what ran the network ("torch").
         scan: the decoded picture.
-        grid_maps: float32 `[C, h, w]` on the network's grid, logit units; with one view, mean + bias = logit.
+        reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
         preprocess: how the scan became the network's input.
     """
 
@@ -56,23 +60,63 @@ class Prediction:
     seconds: float
     backend: str
     scan: Scan = field(repr=False, compare=False)
-    grid_maps: np.ndarray = field(repr=False, compare=False)
+    reading: Reading = field(repr=False, compare=False)
     preprocess: Preprocess = field(repr=False, compare=False)
+
+    @property
+    def grid_maps(self) -> np.ndarray:
+        """float32 `[C, h, w]`: the first look's maps on the network's own grid, logit units."""
+        return self.reading.maps
 
     @cached_property
     def maps(self) -> np.ndarray:
-        """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`."""
-        return self.preprocess.enlarge(self.grid_maps, (self.scan.height, self.scan.width))
+        """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`.
 
-    @property
+        With one view, the mean over the network's grid is the logit (plus the head's bias, where the head is linear).
+        With two looks, both maps are laid over each other, half each, so that this still holds: what stands in the
+        smaller box counts for as much more per pixel as the box is smaller.
+        """
+        return self._at_size(slice(None))
+
+    def _at_size(self, classes: slice) -> np.ndarray:
+        shape = (self.scan.height, self.scan.width)
+        maps = self.preprocess.enlarge(self.reading.maps[classes], shape)
+        second = self.reading.second
+        if second is None:
+            return maps
+        denser = shape[0] * shape[1] / second.box.side**2
+        return (maps + denser * paste(second.maps[classes], second.box, shape)) / 2
+
+    @cached_property
     def lesion(self) -> np.ndarray | None:
-        """float32 `[H, W]` in 0..1 where the model has a lesion map; None for models without one."""
-        return None
+        """float32 `[H, W]` in 0..1: how surely each pixel belongs to a lesion; None for models without a lesion map.
+
+        The geometric mean of both looks inside the box of the second, nothing outside it: what either look sees alone
+        stays faint.
+        """
+        if self.reading.lesion is None or self.reading.second is None:
+            return None
+        second = self.reading.second
+        return merge_lesion(self.reading.lesion, second.lesion, second.box, (self.scan.height, self.scan.width))
 
     @property
+    def lesion_box(self) -> tuple[int, int, int, int] | None:
+        """(left, top, right, bottom) in scan pixels around where `lesion` is above one half; None where it never is."""
+        if self.lesion is None or not (inside := self.lesion >= LESION_LEVEL).any():
+            return None
+        rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+    @property
+    def second_look(self) -> tuple[int, int, int] | None:
+        """(x, y, side) of the part that was read again, enlarged, in scan pixels; None for models that look once."""
+        second = self.reading.second
+        return None if second is None else (second.box.x, second.box.y, second.box.side)
+
+    @cached_property
     def map_limit(self) -> float:
         """End of the signed colour scale shared by all of this answer's maps, in logit units."""
-        return scale_limit(self.grid_maps)
+        return scale_limit(self.reading.maps if self.reading.second is None else self.maps)
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
         """Return the scan with one class's evidence laid over it, RGB, at the scan's own size.
@@ -93,7 +137,7 @@ class Prediction:
             )
         number = list(self.probabilities).index(wanted)
         # Enlarging one map is enough here; `maps` would keep all of them in memory.
-        plane = self.preprocess.enlarge(self.grid_maps[number : number + 1], (self.scan.height, self.scan.width))[0]
+        plane = self._at_size(slice(number, number + 1))[0]
         return lay_over(self.scan.pixels, plane, self.map_limit, opacity)
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,6 +152,8 @@ class Prediction:
             "flags": list(self.flags),
             "width": self.scan.width,
             "height": self.scan.height,
+            "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
+            "second_look": None if self.second_look is None else list(self.second_look),
             "notes": list(self.scan.notes),
             "model": self.model,
             "weights_sha256": self.weights_sha256,

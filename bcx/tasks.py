@@ -26,6 +26,7 @@ class Task:
         colours: one hex colour per class, distinguishable by colour-blind readers (Okabe & Ito 2008).
         meaning: one sentence per class in plain words, for readers without training.
         positive: the class whose sensitivity matters most.
+        absent: the class that means "nothing there", or None where every picture shows something.
         grey: True where colour carries no information; the network then sees one grey channel three times.
         augmentation: name of the recipe in `bcx.train.augment`.
     """
@@ -37,6 +38,7 @@ class Task:
     colours: tuple[str, ...]
     meaning: tuple[str, ...]
     positive: str
+    absent: str | None
     grey: bool
     augmentation: str
 
@@ -62,6 +64,7 @@ BREAST_ULTRASOUND = Task(
         "The network found something that looks like a cancer.",
     ),
     positive="malignant",
+    absent="normal",
     grey=True,
     augmentation="ultrasound",
 )

@@ -105,20 +105,29 @@ class Augmentation:
         Returns:
             uint8 `[size, size]` or `[size, size, 3]`.
         """
+        return self.with_mask(plane, mask, seed)[0]
+
+    def with_mask(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a variant of `plane`, and the mask under the same geometry; arguments as for a call.
+
+        Returns:
+            uint8 `[size, size]` or `[size, size, 3]`; uint8 `[T, T]`, zeros where the mask is None.
+        """
         self._geometry.set_random_seed(seed)
         points = _sample_points(mask)
-        warped = plane
+        whole = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
+        warped, moved = plane, whole
+        height, width = plane.shape[:2]
         for _ in range(_DRAWS if len(points) else 1):
-            drawn = self._geometry(image=plane, keypoints=points)
+            drawn = self._geometry(image=plane, mask=whole, keypoints=points)
             where = np.asarray(drawn["keypoints"]).reshape(-1, 2)
-            height, width = plane.shape[:2]
             inside = ((where >= 0) & (where < (width, height))).all(axis=1)
             if not len(points) or inside.mean() >= _KEEP:
-                warped = drawn["image"]
+                warped, moved = drawn["image"], drawn["mask"]
                 break
         small = resize(warped, self.size, self.size)
         self._intensity.set_random_seed(seed + 1)
-        return self._intensity(image=small)["image"]
+        return self._intensity(image=small)["image"], moved
 
 
 def _sample_points(mask: np.ndarray | None) -> np.ndarray:

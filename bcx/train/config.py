@@ -16,6 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bcx.errors import ConfigError
 
 
+class LesionRecipe(BaseModel):
+    """Settings of the lesion head (bcx/lesion.py). Scans without a mask, and hospitals without normals, still train."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    balance: bool = Field(True, description="show smaller hospitals' scans several times an epoch: equal weight")
+    enlarge: bool = Field(True, description="every second view is the lesion with its surroundings, enlarged")
+    free: float = Field(
+        0.3, ge=0, le=1, description="how often an enlarged view shows a part without a lesion instead, as 'absent'"
+    )
+    presence_elsewhere: float = Field(
+        0.5, ge=0, le=1, description="weight of 'there is a lesion' for hospitals that have no normal scans"
+    )
+
+
 class Recipe(BaseModel):
     """One way to train a network. Unknown keys are errors.
 
@@ -33,6 +48,8 @@ class Recipe(BaseModel):
     size: int = Field(224, ge=32, le=1024, description="side of the network's input, pixels")
     mean: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
     std: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
+
+    lesion: LesionRecipe | None = Field(None, description="settings of the lesion head; none: the plain linear head")
 
     epochs: int = Field(16, ge=1, le=1000)
     batch_size: int = Field(32, ge=2, le=1024)

@@ -16,9 +16,9 @@ from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, summarise_oof, view_logits, write_oof
 from bcx.tasks import get_task
+from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.dataset import read_planes
-from bcx.train.fit import STATE_FILE, fit, run_fingerprint, run_planes
+from bcx.train.fit import STATE_FILE, fit, run_fingerprint
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import fit_temperature
 
@@ -98,12 +98,11 @@ def crossval(
                 on_epoch(fold, row, epochs)
 
         fitted = fit(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
-        planes = read_planes(held, fitted.preprocess)
-        straight = run_planes(fitted.network, fitted.preprocess, planes)
-        mirrored = run_planes(fitted.network, fitted.preprocess, planes, mirror=True)
-        write_oof(
-            folder / "oof.csv", oof_frame(held, fold, straight.logits.numpy(), mirrored.logits.numpy(), task), task
+        straight, mirrored = (
+            stacked_logits(answer_records(fitted.network, fitted.preprocess, held, mirror=mirror), len(task.classes))
+            for mirror in (False, True)
         )
+        write_oof(folder / "oof.csv", oof_frame(held, fold, straight, mirrored, task), task)
         note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
         write_json(folder / "run.json", note | {"commit": commit, "seconds": round(time.perf_counter() - started, 1)})
         (folder / STATE_FILE).unlink()

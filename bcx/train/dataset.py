@@ -8,7 +8,8 @@ plane, label = dataset[0]        # uint8 [S, S], int
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -21,10 +22,7 @@ from bcx.preprocess import Preprocess
 from bcx.tasks import Task
 from bcx.train.augment import OVERSIZE, Augmentation
 
-
-def read_planes(records: Iterable[Record], preprocess: Preprocess) -> list[np.ndarray]:
-    """Decode and squash scans exactly as serving does: uint8 `[S, S]` or `[S, S, 3]` each."""
-    return [preprocess.plane(Scan.open(record.file).pixels) for record in records]
+T = TypeVar("T")
 
 
 class ScanDataset(Dataset[tuple[np.ndarray, int]]):
@@ -65,11 +63,11 @@ class ScanDataset(Dataset[tuple[np.ndarray, int]]):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         plane = self._planes[index]
         if self._augment is not None:
-            plane = self._augment(plane, self._masks[index], _seed(self._seed, self.epoch, index))
+            plane = self._augment(plane, self._masks[index], mix_seed(self._seed, self.epoch, index))
         return plane, self.labels[index]
 
 
-def _seed(*parts: int) -> int:
+def mix_seed(*parts: int) -> int:
     """Mix whole numbers into one 31-bit seed; neighbouring inputs give unrelated seeds."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big") >> 1
 
@@ -79,8 +77,12 @@ def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int
 
     A last batch of a single scan is joined to the one before it, since batch norm cannot train on one.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(n).tolist()
-    batches = [order[i : i + batch_size] for i in range(0, n, batch_size)]
+    return cut_batches(np.random.default_rng([seed, epoch]).permutation(n).tolist(), batch_size)
+
+
+def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
+    """Cut an epoch's indices into batches; a last batch of a single picture is joined to the one before it."""
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         last = batches.pop()
         batches[-1] += last

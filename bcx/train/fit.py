@@ -27,12 +27,13 @@ from bcx.data.records import Record
 from bcx.data.splits import check_split
 from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
-from bcx.model import ForwardOut, build_network, forward_maps
 from bcx.preprocess import Preprocess
-from bcx.tasks import Task, get_task
+from bcx.tasks import get_task
+from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.dataset import ScanDataset, collate, epoch_order, read_planes
+from bcx.train.heads import training_side
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
+from bcx.trust.calibration import apply_temperature
 
 STATE_FILE = "state.safetensors"
 
@@ -54,30 +55,14 @@ class Fitted:
 
 
 class _Step(nn.Module):
-    """The network as Accelerate wraps it: one forward call that yields logits."""
+    """The network as Accelerate wraps it: one forward call."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: torch.Tensor) -> Any:
         return self.network(batch)
-
-
-def make_preprocess(recipe: Recipe, network: nn.Module, task: Task) -> Preprocess:
-    """Return the input that suits the starting weights: a file's TF-slim range, else what timm records."""
-    cfg = network.pretrained_cfg
-    slim = recipe.init not in ("timm", "scratch")
-    mean = recipe.mean or ((0.5, 0.5, 0.5) if slim else tuple(cfg["mean"]))
-    std = recipe.std or ((0.5, 0.5, 0.5) if slim else tuple(cfg["std"]))
-    return Preprocess(size=recipe.size, mean=mean, std=std, grey=task.grey)
-
-
-def class_weights(labels: Sequence[int], classes: int, cap: float) -> torch.Tensor:
-    """Return float32 `[C]`: n / (C n_c), at most `cap`; 1 for a class without scans (it never enters the loss)."""
-    counts = np.bincount(labels, minlength=classes)
-    weights = [min(cap, len(labels) / (classes * count)) if count else 1.0 for count in counts]
-    return torch.tensor(weights, dtype=torch.float32)
 
 
 def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
@@ -105,35 +90,10 @@ def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
 
 def run_fingerprint(recipe: Recipe, train: Sequence[Record], inner: Sequence[Record]) -> str:
     """Return a hash of what determines the result, so that a snapshot of another run is never continued."""
-    settings = recipe.model_dump(exclude={"data", "init", "workers"})
+    # The lesion settings count where there are any, so that runs with the plain head keep their mark.
+    settings = recipe.model_dump(exclude={"data", "init", "workers"} | ({"lesion"} if recipe.lesion is None else set()))
     content = [settings, Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@torch.no_grad()
-def run_planes(
-    network: nn.Module, preprocess: Preprocess, planes: Sequence[np.ndarray], *, mirror: bool = False
-) -> ForwardOut:
-    """Run squashed pictures through a network in evaluation mode, float32, in batches of 32.
-
-    Args:
-        network: from `build_network`.
-        preprocess: its input.
-        planes: from `Preprocess.plane`.
-        mirror: flip every picture left to right first.
-
-    Returns:
-        Logits, maps and stage means of all pictures, on the CPU; maps are of the flipped picture where mirrored.
-    """
-    was_training = network.training
-    network.eval()
-    device = next(network.parameters()).device
-    outs = []
-    for start in range(0, len(planes), 32):
-        stack = np.stack([plane[:, ::-1] if mirror else plane for plane in planes[start : start + 32]])
-        outs.append(forward_maps(network, preprocess.normalise(torch.from_numpy(stack).to(device))))
-    network.train(was_training)
-    return ForwardOut(*(torch.cat(parts).float().cpu() for parts in zip(*outs, strict=True)))
 
 
 def fit(
@@ -148,8 +108,8 @@ def fit(
     """Train by a recipe.
 
     Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule: linear-cosine warm-up, then cosine
-    to nearly zero (Smith and Topin 2019; torch's OneCycleLR). Loss: cross-entropy with class weights and label
-    smoothing. Devices and precision: Accelerate.
+    to nearly zero (Smith and Topin 2019; torch's OneCycleLR). Loss: see `bcx.train.heads`. Devices and precision:
+    Accelerate.
 
     Args:
         recipe: every setting.
@@ -171,19 +131,17 @@ def fit(
     task = get_task(recipe.task)
     accelerator = Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no")
     set_seed(recipe.seed)
-    network = build_network(recipe.arch, len(task.classes), drop=recipe.drop, init=recipe.init)
-    preprocess = make_preprocess(recipe, network, task)
-    frozen = freeze_first_stages(network, recipe.freeze_stages)
+    side = training_side(recipe, train, task)
+    network = side.network
+    frozen = freeze_first_stages(side.backbone, recipe.freeze_stages)
     network = network.to(memory_format=torch.channels_last)
-    dataset = ScanDataset(train, task, preprocess, augment=recipe.augment, seed=recipe.seed)
-    inner_planes = read_planes(inner, preprocess)
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
-    steps = len(epoch_order(len(dataset), recipe.batch_size, recipe.seed, 0))
+    steps = len(side.batches(0))
 
-    head = network.get_classifier()
-    heads = {id(parameter) for parameter in head.parameters()}
-    rest = [p for p in network.parameters() if id(p) not in heads and p.requires_grad]
-    groups = [{"params": rest, "lr": recipe.lr}, {"params": list(head.parameters()), "lr": recipe.head_lr}]
+    slow = _backbone_parameters(side.backbone)
+    rest = [p for p in network.parameters() if id(p) in slow and p.requires_grad]
+    head = [p for p in network.parameters() if id(p) not in slow]
+    groups = [{"params": rest, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -191,7 +149,6 @@ def fit(
         total_steps=steps * recipe.epochs,
         pct_start=recipe.warmup,
     )
-    weights = class_weights(dataset.labels, len(task.classes), recipe.class_weight_cap).to(accelerator.device)
     model, optimizer = accelerator.prepare(_Step(network), optimizer)
 
     fingerprint = run_fingerprint(recipe, train, inner)
@@ -218,30 +175,22 @@ def fit(
         started = time.perf_counter()
         # One seed per epoch makes dropout's draws independent of where the run was interrupted.
         set_seed(recipe.seed * 100_003 + epoch + 1)
-        dataset.epoch = epoch
         loader = DataLoader(
-            dataset,
-            batch_sampler=epoch_order(len(dataset), recipe.batch_size, recipe.seed, epoch),
-            num_workers=recipe.workers,
-            collate_fn=collate,
+            side.dataset, batch_sampler=side.batches(epoch), num_workers=recipe.workers, collate_fn=side.collate
         )
         model.train()
         for module in frozen:
             module.eval()  # frozen stages keep their batch-norm statistics too
         losses, answers, truths = [], [], []
-        for pictures, labels in accelerator.prepare(loader):
-            batch = preprocess.normalise(pictures)
-            logits = model(batch)  # Accelerate runs it under autocast
-            loss = nn.functional.cross_entropy(
-                logits.float(), labels, weight=weights, label_smoothing=recipe.label_smoothing
-            )
-            accelerator.backward(loss)
+        for batch in accelerator.prepare(loader):
+            learnt = side.learn(model, batch)  # Accelerate runs the network under autocast
+            accelerator.backward(learnt.loss)
             accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            losses.append(float(accelerator.reduce(loss.detach(), "mean")))
-            gathered = accelerator.gather_for_metrics((logits.detach().float().softmax(1), labels))
+            losses.append(float(accelerator.reduce(learnt.loss.detach(), "mean")))
+            gathered = accelerator.gather_for_metrics((learnt.probabilities, learnt.labels))
             answers.append(gathered[0].cpu().numpy())
             truths.append(gathered[1].cpu().numpy())
             if on_batch:
@@ -255,8 +204,9 @@ def fit(
             )
         row: dict[str, Any] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         row |= _prefixed("train", epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss))
-        if inner_planes:
-            row |= _prefixed("inner", _watch(network, preprocess, inner_planes, inner_labels, weights, recipe))
+        if inner:
+            logits = stacked_logits(answer_records(network, side.preprocess, inner), len(task.classes))
+            row |= _prefixed("inner", _watched(logits, inner_labels))
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
         if recipe.patience is not None and _best_epoch(history) == len(history) - 1:
@@ -272,22 +222,19 @@ def fit(
 
     if best:
         network.load_state_dict(best)
-    return Fitted(network.cpu().eval().requires_grad_(False), preprocess, history)
+    return Fitted(network.cpu().eval().requires_grad_(False), side.preprocess, history)
 
 
-def _watch(
-    network: nn.Module,
-    preprocess: Preprocess,
-    planes: list[np.ndarray],
-    labels: np.ndarray,
-    weights: torch.Tensor,
-    recipe: Recipe,
-) -> dict[str, Any]:
-    logits = run_planes(network, preprocess, planes).logits
-    loss = nn.functional.cross_entropy(
-        logits, torch.from_numpy(labels), weight=weights.cpu(), label_smoothing=recipe.label_smoothing
-    )
-    return epoch_metrics(labels, logits.softmax(1).numpy(), float(loss))
+def _watched(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return the figures of the inner part; its loss is the plain cross-entropy, whatever the head is trained by."""
+    loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    return epoch_metrics(labels, apply_temperature(logits), float(loss))
+
+
+def _backbone_parameters(backbone: nn.Module) -> set[int]:
+    """Ids of what learns at the lower rate: the backbone without a classifier of its own."""
+    head = {id(parameter) for parameter in backbone.get_classifier().parameters()}
+    return {id(parameter) for parameter in backbone.parameters()} - head
 
 
 def _prefixed(prefix: str, figures: dict[str, Any]) -> dict[str, Any]:

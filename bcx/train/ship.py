@@ -17,11 +17,11 @@ from bcx.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.errors import TrainingError
 from bcx.tasks import get_task
+from bcx.train.answer import answer_records
 from bcx.train.card import write_card
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
-from bcx.train.dataset import read_planes
-from bcx.train.fit import STATE_FILE, fit, run_planes, write_history
+from bcx.train.fit import STATE_FILE, fit, write_history
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.trust.gate import fit_gate
 
@@ -64,7 +64,7 @@ def train_checkpoint(
     fitted = fit(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
     seconds = round(time.perf_counter() - started, 1)
 
-    described = run_planes(fitted.network, fitted.preprocess, read_planes(train, fitted.preprocess)).stages.numpy()
+    described = np.stack([r.stages for r in answer_records(fitted.network, fitted.preprocess, train)])
     gate = fit_gate(described, np.array([record.fold for record in train]))
 
     training = {**describe_run(recipe, used, command), "seconds": seconds, "scans": len(train)}

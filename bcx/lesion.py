@@ -1,0 +1,199 @@
+"""The lesion head: is there a lesion, where, and is what is there malignant?
+
+Three maps come from one pass over the backbone, each a 1x1 convolution (linear) of its features:
+
+- *lesion* l, at 1/8 of the input: does this place belong to a lesion? Trained against the masks;
+- *evidence* e, on the same grid: does this place speak for malignant (+) or benign (-)?
+- *context* g, at 1/32: what the whole picture says about the presence of a lesion.
+
+The answer reads the evidence **where the lesion is**:
+
+- presence  p = logmeanexp(2 l) / 2 + mean(g)     (a soft maximum of the lesion map, plus context)
+- malignancy m = sum(a e) / sum(a)                 with the attention a = sigmoid(l) + 0.001
+
+The class logits are -p (the absent class), p - m (benign) and p + m (malignant), so that
+log P(malignant) - log P(benign) = 2 m exactly. Each class's map is an additive account of its logit, given
+the attention: its mean over the grid *is* the logit, with no bias left over.
+
+>>> network = LesionNetwork(timm.create_model("mobilenetv2_035", num_classes=0), absent=0, positive=2).eval()
+>>> out = network.read(torch.zeros(1, 3, 64, 64))
+>>> tuple(out.lesion.shape), tuple(out.context.shape)
+((1, 8, 8), (1, 2, 2))
+>>> logits, maps = account(out, absent=0, positive=2)
+>>> bool(torch.allclose(maps.mean((2, 3)), logits, atol=1e-5))
+True
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bcx.errors import ConfigError
+
+#: Share of the grid that a lesion fills when "soft maximum" and plain mean weigh the same: the size of a small lesion.
+LESION_SHARE = 0.03
+#: Attention of a place that shows no lesion at all, so that the evidence has a mean even where nothing is found.
+LEAST_ATTENTION = 0.001
+_SHARPNESS = 2.0  # of the soft maximum
+_SMALL_LESIONS_FIRST = -2.0  # the lesion map's bias at the start: most of a scan is no lesion
+_STAGES = 4  # the backbone's last stages, of which three feed the pyramid
+
+
+class LesionOut(NamedTuple):
+    """What the head reads from one batch.
+
+    Attributes:
+        lesion: float32 `[B, h, w]`, logits.
+        evidence: float32 `[B, h, w]`, half log-odds of malignant against benign.
+        context: float32 `[B, h / 4, w / 4]`, presence score.
+        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the gate reads.
+    """
+
+    lesion: torch.Tensor
+    evidence: torch.Tensor
+    context: torch.Tensor
+    stages: torch.Tensor
+
+
+class LesionNetwork(nn.Module):
+    """A timm backbone with a small feature pyramid (Lin et al. 2017) and the lesion head on top."""
+
+    def __init__(
+        self, backbone: nn.Module, *, absent: int, positive: int, channels: int = 96, drop: float = 0.0
+    ) -> None:
+        """Put the head on a backbone.
+
+        Args:
+            backbone: from timm, with stages at 1/8, 1/16 and 1/32 of the input.
+            absent, positive: positions of "nothing there" and of the class that + evidence speaks for.
+            channels: width of the pyramid.
+            drop: dropout of whole channels before the last convolutions, while training.
+
+        Raises:
+            ConfigError: the backbone has no such stages.
+        """
+        super().__init__()
+        info = getattr(backbone, "feature_info", None)
+        steps = [stage["reduction"] for stage in info][-3:] if info else []
+        if steps != [8, 16, 32] or not hasattr(backbone, "forward_intermediates"):
+            raise ConfigError(
+                f"The last stages of this backbone stand at 1/{steps} of the input.",
+                expected="stages at 1/8, 1/16 and 1/32, as in mobilenetv2_100 or resnet50",
+                remedy="Choose such an architecture, or head: linear.",
+            )
+        self.backbone = backbone
+        self.absent, self.positive = absent, positive
+        fine, middle = (_stage_channels(backbone, number) for number in (-3, -2))
+        self.drop = drop
+        self.lateral5 = _pointwise(backbone.num_features, channels)
+        self.lateral4 = _pointwise(middle, channels)
+        self.lateral3 = _pointwise(fine, channels)
+        self.smooth4 = _separable(channels)
+        self.smooth3 = _separable(channels)
+        self.fine = nn.Conv2d(channels, 2, 1)
+        self.coarse = nn.Conv2d(backbone.num_features, 3, 1)
+        for last in (self.fine, self.coarse):  # every answer starts undecided
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        nn.init.constant_(self.fine.bias[:1], _SMALL_LESIONS_FIRST)
+
+    def read(self, batch: torch.Tensor) -> LesionOut:
+        """Run backbone and head once.
+
+        Args:
+            batch: float32 `[B, 3, S, S]`, normalised; S a multiple of 32.
+        """
+        last, stages = self.backbone.forward_intermediates(batch, indices=_STAGES)
+        pyramid = self.smooth4(functional.relu6(self.lateral4(stages[2]) + _double(self.lateral5(last))))
+        pyramid = self.smooth3(functional.relu6(self.lateral3(stages[1]) + _double(pyramid)))
+        coarse = self.coarse(functional.dropout2d(last, self.drop, self.training))
+        fine = self.fine(functional.dropout2d(pyramid, self.drop / 2, self.training))
+        # Linear in both: what the deepest features say is spread over the finer grid.
+        both = fine.float() + functional.interpolate(
+            coarse[:, :2].float(), scale_factor=4.0, mode="bilinear", align_corners=False
+        )
+        described = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
+        return LesionOut(both[:, 0], both[:, 1], coarse[:, 2].float(), described)
+
+    def forward(self, batch: torch.Tensor) -> LesionOut:
+        """As `read`; what wrappers of modules call."""
+        return self.read(batch)
+
+
+class Scores(NamedTuple):
+    """The two numbers that an answer is made of, each `[B]`: half log-odds, before temperature."""
+
+    presence: torch.Tensor
+    malignancy: torch.Tensor
+
+
+def pool(out: LesionOut) -> Scores:
+    """Pool the maps into presence and malignancy scores."""
+    lesion, evidence = out.lesion.flatten(1), out.evidence.flatten(1)
+    soft = torch.logsumexp(_SHARPNESS * lesion, 1) - math.log(LESION_SHARE * lesion.shape[1])
+    attention = torch.sigmoid(lesion) + LEAST_ATTENTION
+    malignancy = (attention * evidence).sum(1) / attention.sum(1)
+    return Scores(soft / _SHARPNESS + out.context.mean((1, 2)), malignancy)
+
+
+def presence_odds(scores: Scores) -> torch.Tensor:
+    """Return `[B]`: log-odds of "a lesion, of either kind" against the absent class, under the class logits."""
+    return 2 * scores.presence + torch.logaddexp(scores.malignancy, -scores.malignancy)
+
+
+def account(out: LesionOut, *, absent: int, positive: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the class logits `[B, 3]`, and maps `[B, 3, h, w]` whose means over the grid they are.
+
+    The soft maximum is an average of the lesion map under the weights softmax(2 l), plus a term that belongs to no
+    place (their entropy); that term is handed out by the same weights, so that places without a lesion get none of it.
+
+    Args:
+        out: from `LesionNetwork.read`.
+        absent, positive: positions of "nothing there" and of the class that + evidence speaks for.
+    """
+    scores = pool(out)
+    lesion = out.lesion.flatten(1)
+    places = lesion.shape[1]
+    weight = torch.softmax(_SHARPNESS * lesion, 1)
+    soft = scores.presence - out.context.mean((1, 2))
+    rest = (soft - (weight * lesion).sum(1))[:, None]
+    where = (places * weight * (lesion + rest)).view_as(out.lesion)
+    where = where + functional.interpolate(out.context[:, None], size=where.shape[1:], mode="nearest")[:, 0]
+    attention = torch.sigmoid(lesion) + LEAST_ATTENTION
+    share = attention / attention.sum(1, keepdim=True)
+    which = (places * share * out.evidence.flatten(1)).view_as(out.lesion)
+    negative = 3 - absent - positive
+    logits, maps = [scores.presence] * 3, [where] * 3
+    logits[absent], maps[absent] = -scores.presence, -where
+    logits[positive], maps[positive] = scores.presence + scores.malignancy, where + which
+    logits[negative], maps[negative] = scores.presence - scores.malignancy, where - which
+    return torch.stack(logits, 1), torch.stack(maps, 1)
+
+
+def _stage_channels(backbone: nn.Module, number: int) -> int:
+    return int(backbone.feature_info[number]["num_chs"])
+
+
+def _double(features: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(features, scale_factor=2.0, mode="nearest")
+
+
+def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+
+def _separable(channels: int) -> nn.Sequential:
+    """A depthwise and a pointwise convolution, each with its norm, as MobileNet's (Howard et al. 2017)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU6(),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU6(),
+    )

@@ -1,0 +1,147 @@
+"""What differs between the heads while training: the pictures shown, their order, and the loss.
+
+side = training_side(recipe, records, task)
+side.network, side.preprocess, side.dataset
+for batch in side.batches(epoch): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+
+from bcx.data.records import Record
+from bcx.lesion import account
+from bcx.model import build_lesion_network, build_network
+from bcx.preprocess import Preprocess
+from bcx.tasks import Task
+from bcx.train.config import LesionRecipe, Recipe
+from bcx.train.dataset import ScanDataset, collate, cut_batches, epoch_order
+from bcx.train.losses import lesion_loss
+from bcx.train.views import LesionDataset, Views
+
+
+class Learnt(NamedTuple):
+    """One step: what to minimise, and what was answered (float32 `[B, C]`) against the truth (int64 `[B]`)."""
+
+    loss: torch.Tensor
+    probabilities: torch.Tensor
+    labels: torch.Tensor
+
+
+class Side(Protocol):
+    """What `fit` needs to know of a head."""
+
+    network: nn.Module
+    backbone: nn.Module
+    preprocess: Preprocess
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """The training pictures."""
+        ...
+
+    @property
+    def collate(self) -> Any:
+        """How pictures become a batch."""
+        ...
+
+    def batches(self, epoch: int) -> list[list[Any]]:
+        """Indices of the dataset, batch by batch; as many batches in every epoch."""
+        ...
+
+    def learn(self, model: nn.Module, batch: Any) -> Learnt:
+        """Run the wrapped network on a batch and compare."""
+        ...
+
+
+class LinearSide:
+    """Whole scans and class-weighted cross-entropy."""
+
+    def __init__(self, recipe: Recipe, records: Sequence[Record], task: Task) -> None:
+        """Build the network and read the scans; errors as `fit`."""
+        self._recipe = recipe
+        self.network = self.backbone = build_network(recipe.arch, len(task.classes), drop=recipe.drop, init=recipe.init)
+        self.preprocess = make_preprocess(recipe, self.network, task)
+        self.dataset = ScanDataset(records, task, self.preprocess, augment=recipe.augment, seed=recipe.seed)
+        self.collate = collate
+        self._weights = class_weights(self.dataset.labels, len(task.classes), recipe.class_weight_cap)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Every scan once."""
+        self.dataset.epoch = epoch
+        return epoch_order(len(self.dataset), self._recipe.batch_size, self._recipe.seed, epoch)
+
+    def learn(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Learnt:
+        """Cross-entropy with class weights and label smoothing."""
+        pictures, labels = batch
+        logits = model(self.preprocess.normalise(pictures)).float()
+        weights = self._weights.to(logits.device)
+        loss = cross_entropy(logits, labels, weight=weights, label_smoothing=self._recipe.label_smoothing)
+        return Learnt(loss, logits.detach().softmax(1), labels)
+
+
+class LesionSide:
+    """Whole and enlarged views, and the three terms of `lesion_loss`."""
+
+    def __init__(self, recipe: Recipe, settings: LesionRecipe, records: Sequence[Record], task: Task) -> None:
+        """Build the network and read scans and masks; errors as `fit`."""
+        self._recipe, self._settings = recipe, settings
+        self.network = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)
+        self.backbone = self.network.backbone
+        self.preprocess = make_preprocess(recipe, self.backbone, task)
+        self.dataset = LesionDataset(
+            records, task, self.preprocess, augment=recipe.augment, free=settings.free, seed=recipe.seed
+        )
+        self.collate = self.dataset.collate
+
+    def batches(self, epoch: int) -> list[list[Any]]:
+        """Smaller hospitals several times, every second view enlarged, as the recipe asks."""
+        self.dataset.epoch = epoch
+        views = self.dataset.order(epoch, balance=self._settings.balance, enlarge=self._settings.enlarge)
+        return cut_batches(views, self._recipe.batch_size)
+
+    def learn(self, model: nn.Module, batch: Views) -> Learnt:
+        """See `bcx.train.losses`."""
+        out = model(self.preprocess.normalise(batch.planes))
+        absent, positive = self.network.absent, self.network.positive
+        loss = lesion_loss(
+            out,
+            batch,
+            absent=absent,
+            positive=positive,
+            smoothing=self._recipe.label_smoothing,
+            presence_elsewhere=self._settings.presence_elsewhere,
+        )
+        with torch.no_grad():
+            logits, _ = account(out, absent=absent, positive=positive)
+        return Learnt(loss.total, logits.softmax(1), batch.labels)
+
+
+def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:
+    """Return what the recipe's head needs."""
+    if recipe.lesion is None:
+        return LinearSide(recipe, records, task)
+    return LesionSide(recipe, recipe.lesion, records, task)
+
+
+def make_preprocess(recipe: Recipe, backbone: nn.Module, task: Task) -> Preprocess:
+    """Return the input that suits the starting weights: a file's TF-slim range, else what timm records."""
+    cfg = backbone.pretrained_cfg
+    slim = recipe.init not in ("timm", "scratch")
+    mean = recipe.mean or ((0.5, 0.5, 0.5) if slim else tuple(cfg["mean"]))
+    std = recipe.std or ((0.5, 0.5, 0.5) if slim else tuple(cfg["std"]))
+    return Preprocess(size=recipe.size, mean=mean, std=std, grey=task.grey)
+
+
+def class_weights(labels: Sequence[int], classes: int, cap: float) -> torch.Tensor:
+    """Return float32 `[C]`: n / (C n_c), at most `cap`; 1 for a class without scans (it never enters the loss)."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = [min(cap, len(labels) / (classes * count)) if count else 1.0 for count in counts]
+    return torch.tensor(weights, dtype=torch.float32)
