@@ -23,9 +23,6 @@ class LesionRecipe(BaseModel):
 
     balance: bool = Field(True, description="show smaller hospitals' scans several times an epoch: equal weight")
     enlarge: bool = Field(True, description="every second view is the lesion with its surroundings, enlarged")
-    free: float = Field(
-        0.3, ge=0, le=1, description="how often an enlarged view shows a part without a lesion instead, as 'absent'"
-    )
     presence_elsewhere: float = Field(
         0.5, ge=0, le=1, description="weight of 'there is a lesion' for hospitals that have no normal scans"
     )

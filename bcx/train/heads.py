@@ -96,9 +96,7 @@ class LesionSide:
         self.network = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)
         self.backbone = self.network.backbone
         self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = LesionDataset(
-            records, task, self.preprocess, augment=recipe.augment, free=settings.free, seed=recipe.seed
-        )
+        self.dataset = LesionDataset(records, task, self.preprocess, augment=recipe.augment, seed=recipe.seed)
         self.collate = self.dataset.collate
 
     def batches(self, epoch: int) -> list[list[Any]]:

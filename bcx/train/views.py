@@ -1,4 +1,4 @@
-"""What the lesion head trains on: whole scans, second looks at their lesions, and places without a lesion.
+"""What the lesion head trains on: whole scans, and second looks at a part of them.
 
 dataset = LesionDataset(records, task, preprocess, augment=1.0, seed=0)
 view = dataset[ViewOf(record=0, enlarged=True)]
@@ -28,8 +28,8 @@ from bcx.train.dataset import mix_seed
 _LONGEST = 640
 # Enlarged views: the box is as much larger (log scale) and as far off centre as the first look's boxes are wrong.
 _BOX_SMALLER, _BOX_LARGER, _BOX_SHIFT = -0.2, 0.35, 0.15
-# Places without a lesion: side in units of the scan's shorter side, and how often a free place is looked for.
-_FREE_SIDE, _FREE_DRAWS = (0.35, 0.8), 12
+# Enlarged views of scans without a lesion: a square anywhere, this large in units of the scan's shorter side.
+_FREE_SIDE = (0.35, 0.8)
 _STEP = 8  # pixels of the input per place of the lesion map
 
 
@@ -48,7 +48,7 @@ class View:
     Attributes:
         plane: uint8 `[S, S]` or `[S, S, 3]`.
         mask: float32 `[S / 8, S / 8]`, share of each place that is lesion; zeros where unknown.
-        label: position of the class that this view shows: the absent class where a part without a lesion was cut out.
+        label: position of the scan's class.
         has_mask: whether `mask` is known.
         source: position of the record's source among those of the dataset.
     """
@@ -80,7 +80,6 @@ class LesionDataset(Dataset[View]):
         preprocess: Preprocess,
         *,
         augment: float,
-        free: float,
         seed: int,
     ) -> None:
         """Read every scan and mask into memory.
@@ -90,11 +89,10 @@ class LesionDataset(Dataset[View]):
             task: gives classes and the augmentation's name.
             preprocess: the same object that the checkpoint will store.
             augment: strength; 0 shows the pictures as serving would.
-            free: how often an enlarged view of a scan with a lesion shows a part beside it instead, as "nothing there".
             seed: of the whole run.
         """
         self.epoch = 0
-        self._task, self._preprocess, self._seed, self._free = task, preprocess, seed, free
+        self._task, self._preprocess, self._seed = task, preprocess, seed
         self._augment = Augmentation(task.augmentation, preprocess.size, augment) if augment else None
         self._absent = -1 if task.absent is None else task.classes.index(task.absent)
         self.labels = [task.classes.index(record.label) for record in records]
@@ -124,25 +122,19 @@ class LesionDataset(Dataset[View]):
         pixels, mask, label = self._pixels[which.record], self._masks[which.record], self.labels[which.record]
         known = mask is not None or label == self._absent
         if which.enlarged and known:
-            pixels, mask, label = self._part(pixels, mask, label, np.random.default_rng(seed))
+            pixels, mask = self._part(pixels, mask, np.random.default_rng(seed))
         plane, grid = self._varied(pixels, mask, seed)
         return View(plane, grid, label, known, self._source[which.record])
 
     def _part(
-        self, pixels: np.ndarray, mask: np.ndarray | None, label: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None, int]:
-        """Cut out the lesion with its surroundings, or a part of the scan that shows none."""
+        self, pixels: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Cut out the lesion with its surroundings; any square of a scan that shows none."""
         shape = (pixels.shape[0], pixels.shape[1])
-        lesion = mask is not None and bool(mask.any())
-        if not lesion or rng.random() < self._free:
-            for _ in range(_FREE_DRAWS):
-                side = rng.uniform(*_FREE_SIDE) * min(shape)
-                x, y = rng.uniform(0, shape[1] - side), rng.uniform(0, shape[0] - side)
-                box = box_around(x + side / 2, y + side / 2, side, shape, context=1.0)
-                if mask is None or not cut(mask, box).any():
-                    return cut(pixels, box), None, self._absent
-        if mask is None or not lesion:
-            return pixels, mask, label
+        if mask is None or not mask.any():
+            side = rng.uniform(*_FREE_SIDE) * min(shape)
+            x, y = (rng.uniform(side / 2, length - side / 2) for length in (shape[1], shape[0]))
+            return cut(pixels, box_around(x, y, side, shape, context=1.0)), None
         rows, columns = np.nonzero(mask)
         longer = max(columns.max() - columns.min(), rows.max() - rows.min()) + 1
         context = CONTEXT * np.exp(rng.uniform(_BOX_SMALLER, _BOX_LARGER))
@@ -151,7 +143,7 @@ class LesionDataset(Dataset[View]):
             for edge in (columns, rows)
         )
         box = box_around(x, y, longer, shape, context)
-        return cut(pixels, box), cut(mask, box), label
+        return cut(pixels, box), cut(mask, box)
 
     def _varied(self, pixels: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         size = self._preprocess.size
