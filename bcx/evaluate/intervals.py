@@ -22,10 +22,22 @@ from itertools import combinations
 import numpy as np
 
 from bcx.errors import DataError
-from bcx.evaluate.metrics import calibration_error, check_answers, classification_report, pair_score
+from bcx.evaluate.metrics import (
+    NET_BENEFIT_AT,
+    calibration_error,
+    check_answers,
+    classification_report,
+    net_benefit,
+    pair_score,
+)
 
 RESAMPLES = 1000
 LEVEL = 0.95
+
+_OVERALL = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "mcc", "log_loss", "ece"),
+    *("brier", "kappa", "macro_precision", "macro_specificity", "macro_pr_auc"),
+)
 
 
 def bootstrap_interval(
@@ -105,6 +117,31 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
     return auc
 
 
+def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return a function from weights [N] to the average precision (PR-AUC); the sorting is done once.
+
+    The mean of the precision at each threshold, weighted by the recall that it adds, without interpolation. It equals
+    `sklearn.metrics.average_precision_score` with `sample_weight`.
+
+    Args:
+        scores: float [N].
+        positive: bool [N].
+    """
+    values, position = np.unique(-np.asarray(scores), return_inverse=True)
+    positive = np.asarray(positive, dtype=np.float64)
+
+    def average_precision(weights: np.ndarray) -> float:
+        found = np.bincount(position, weights * positive, len(values))
+        called = np.bincount(position, weights, len(values)).cumsum()
+        total = found.sum()
+        if total == 0:
+            return float("nan")
+        # where nothing is called yet nothing is found either, whatever stands below the line
+        return float((found * found.cumsum() / np.where(called > 0, called, 1)).sum() / total)
+
+    return average_precision
+
+
 def report_with_intervals(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -124,22 +161,24 @@ def report_with_intervals(
     Returns:
         name -> {"value", "low", "high", "n"}, where a value or bound without meaning is None (see
         `bcx.evaluate.metrics` and `bootstrap_interval`). Names: accuracy, balanced_accuracy, macro_f1, macro_auc,
-        mcc, log_loss, ece; sensitivity_<class>, specificity_<class>, auc_<class>; auc_<b>_vs_<a> per pair.
-        A resample without any scan of a class that the labels hold has no balanced accuracy, macro F1, macro AUC.
+        mcc, log_loss, ece, brier, kappa, macro_precision, macro_specificity, macro_pr_auc; sensitivity_<class>,
+        specificity_<class>, auc_<class>, precision_<class>, f1_<class>, pr_auc_<class>, net_benefit_<class>;
+        auc_<b>_vs_<a> per pair. The macro recall is the balanced accuracy.
+        A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures.
         The calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
 
     Raises:
         DataError: as `classification_report`, or not one group per scan.
     """
-    labels, probabilities = check_answers(labels, probabilities)
+    report = classification_report(labels, probabilities, classes)
     if len(groups) != len(labels):
         raise DataError(
             f"There are {len(labels)} labels and {len(groups)} groups.",
             expected="one group per scan",
             remedy="Give a scan that belongs to no group one of its own.",
         )
-    names, values, counts = _headline(classification_report(labels, probabilities, classes), classes)
-    low, high = bootstrap_intervals(_weighted_headline(labels, probabilities), groups, n_resamples, seed)
+    names, values, counts = _headline(report, classes)
+    low, high = bootstrap_intervals(weighted_figures(labels, probabilities), groups, n_resamples, seed)
     return {
         name: {
             "value": value,
@@ -151,30 +190,36 @@ def report_with_intervals(
     }
 
 
-def _headline(report: dict, classes: Sequence[str]) -> tuple[list[str], list[float | None], list[int]]:
-    """Names, values and numbers of scans of the headline figures, in the order of `_weighted_headline`."""
-    total, held = report["n"], report["counts"]
-    overall = ["accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "mcc", "log_loss", "ece"]
-    rows = [(name, report[name], total) for name in overall]
-    rows += [(f"sensitivity_{c}", report["recall"][c], held[c]) for c in classes]
-    rows += [(f"specificity_{c}", report["specificity"][c], total - held[c]) for c in classes]
-    rows += [(f"auc_{c}", report["auc"][c], total) for c in classes]
-    rows += [
-        (f"auc_{b}_vs_{a}", report["auc_pairs"][f"{b}_vs_{a}"], held[a] + held[b]) for a, b in combinations(classes, 2)
-    ]
-    names, values, counts = zip(*rows, strict=True)
-    return list(names), list(values), list(counts)
+def figure_names(classes: Sequence[str]) -> list[str]:
+    """Return the names of the figures of `report_with_intervals`, in the order of `weighted_figures`."""
+    per_class = ("sensitivity", "specificity", "auc", "precision", "f1", "pr_auc", "net_benefit")
+    pairs = [f"auc_{b}_vs_{a}" for a, b in combinations(classes, 2)]
+    return [*_OVERALL, *(f"{figure}_{c}" for figure in per_class for c in classes), *pairs]
 
 
-def _weighted_headline(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [N] to the headline figures [K]; what does not depend on the weights is done once."""
+def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from weights [N] to the figures named by `figure_names`, float64 [K].
+
+    A weight of 2 equals that scan twice. What does not depend on the weights is done once, so that a thousand
+    resamples take a second.
+
+    Args:
+        labels: int [N].
+        probabilities: float [N, C], rows summing to 1.
+
+    Raises:
+        DataError: as `bcx.evaluate.metrics.check_answers`.
+    """
+    labels, probabilities = check_answers(labels, probabilities)
     count = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     cell = labels * count + predicted
     held = np.unique(labels)
     surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
+    squared = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
     confidence, correct = probabilities.max(axis=1), predicted == labels
     against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in range(count)]
+    average_precision = [ranked_precision(probabilities[:, c], labels == c) for c in range(count)]
     pairs = []
     for a, b in combinations(range(count), 2):
         pairs.append((ranked_auc(pair_score(probabilities, a, b), labels == b), np.isin(labels, (a, b))))
@@ -187,7 +232,11 @@ def _weighted_headline(labels: np.ndarray, probabilities: np.ndarray) -> Callabl
             sensitivity = hits / true
             specificity = (total - true - called + hits) / (total - true)
             f1 = np.where(true > 0, 2 * hits / (true + called), np.nan)
+        # never called: precision 0, as in the report
+        precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
         auc = np.array([area(weights) for area in against_rest])
+        pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)
+        benefit = [net_benefit(probabilities[:, c], labels == c, NET_BENEFIT_AT, weights) for c in range(count)]
         overall = [
             hits.sum() / total,
             sensitivity[held].mean(),
@@ -196,11 +245,29 @@ def _weighted_headline(labels: np.ndarray, probabilities: np.ndarray) -> Callabl
             _mcc(hits.sum(), true, called, total),
             (weights * surprise).sum() / total,
             calibration_error(confidence, correct, weights=weights),
+            (weights * squared).sum() / total,
+            _kappa(hits.sum(), true, called, total),
+            precision[held].mean(),
+            np.nanmean(specificity) if (true < total).any() else np.nan,
+            pr_auc[held].mean(),
         ]
         between = [area(weights * chosen) for area, chosen in pairs]
-        return np.concatenate([overall, sensitivity, specificity, auc, between])
+        benefit = np.where(true > 0, benefit, np.nan)
+        return np.concatenate([overall, sensitivity, specificity, auc, precision, f1, pr_auc, benefit, between])
 
     return figures
+
+
+def _headline(report: dict, classes: Sequence[str]) -> tuple[list[str], list[float | None], list[int]]:
+    """Names, values and numbers of scans of the figures, in the order of `weighted_figures`."""
+    total, held = report["n"], report["counts"]
+    rows = [(report[name], total) for name in _OVERALL]
+    rows += [(report["recall"][c], held[c]) for c in classes]
+    rows += [(report["specificity"][c], total - held[c]) for c in classes]
+    rows += [(report[name][c], total) for name in ("auc", "precision", "f1", "pr_auc", "net_benefit") for c in classes]
+    rows += [(report["auc_pairs"][f"{b}_vs_{a}"], held[a] + held[b]) for a, b in combinations(classes, 2)]
+    values, counts = zip(*rows, strict=True)
+    return figure_names(classes), list(values), list(counts)
 
 
 def _mcc(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:
@@ -209,3 +276,9 @@ def _mcc(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> flo
     if (true > 0).sum() < 2:
         return float("nan")
     return float((hits * total - (true * called).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def _kappa(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:
+    """Cohen's kappa (1960), nan when all labels are of one class."""
+    by_chance = (true * called).sum() / total**2
+    return float((hits / total - by_chance) / (1 - by_chance)) if (true > 0).sum() > 1 else float("nan")

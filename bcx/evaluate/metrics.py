@@ -10,13 +10,15 @@
 **What has no value.** Sources without one of the classes, and small validation parts, leave some figures
 without meaning; these are None rather than a number that looks like one:
 
-* a class of which the labels hold no scan has no precision, recall, F1, ROC-AUC and PR-AUC;
+* a class of which the labels hold no scan has no precision, recall, F1, ROC-AUC, PR-AUC and net benefit;
 * a class to which every label belongs has no specificity, ROC-AUC and PR-AUC;
 * a pair of classes has no ROC-AUC unless both are among the labels;
-* MCC is None when all labels are of one class.
+* MCC and Cohen's kappa are None when all labels are of one class.
 
 Macro figures are means over the classes that have a value. A class that is there but was never predicted has
 precision and F1 0 (scikit-learn's `zero_division=0`), and MCC is 0 when every prediction is the same.
+
+A. J. Vickers and E. B. Elkin, "Decision curve analysis", Medical Decision Making 2006 (net benefit).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from sklearn import metrics as sk
 from bcx.errors import DataError
 
 ECE_BINS = 15
+NET_BENEFIT_AT = 0.1
+"""Probability at which the report's net benefit acts: whoever acts there takes nine false alarms for one find."""
 
 Figure = float | None
 
@@ -43,10 +47,11 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
         classes: C names.
 
     Returns:
-        `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `log_loss` (nats),
+        `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `log_loss` (nats),
         `brier` (mean over scans of the squared error summed over classes, 0..2), `ece` (see `calibration_error`);
         `macro_<figure>` and `<figure>` as {class: value} for precision, recall (sensitivity), specificity, f1,
-        auc (ROC, one against the rest) and pr_auc (average precision); `auc_pairs`, {"b_vs_a": value}, where b
+        auc (ROC, one against the rest) and pr_auc (average precision); `net_benefit` as {class: value} (see
+        `net_benefit`) when acting at `NET_BENEFIT_AT`; `auc_pairs`, {"b_vs_a": value}, where b
         comes after a in `classes` and only their scans count; `confusion`, {true class: {predicted class: n}}.
         See the module's text for the figures that are None.
 
@@ -70,6 +75,7 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
         "accuracy": float(sk.accuracy_score(labels, predicted)),
         "balanced_accuracy": mean_of_known(per_class["recall"]),
         "mcc": _mcc(labels, predicted),
+        "kappa": _kappa(labels, predicted),
         "log_loss": float(sk.log_loss(labels, probabilities, labels=list(every))),
         "brier": float(sk.brier_score_loss(labels, probabilities, labels=list(every), scale_by_half=False)),
         "ece": calibration_error(probabilities.max(axis=1), predicted == labels),
@@ -77,6 +83,10 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     for name, values in per_class.items():
         report[f"macro_{name}"] = mean_of_known(values)
         report[name] = dict(zip(classes, values, strict=True))
+    report["net_benefit"] = {
+        name: net_benefit(probabilities[:, c], labels == c, NET_BENEFIT_AT) if (labels == c).any() else None
+        for c, name in enumerate(classes)
+    }
     report["auc_pairs"] = {
         f"{classes[b]}_vs_{classes[a]}": _pair_auc(labels, probabilities, a, b) for a, b in combinations(every, 2)
     }
@@ -144,6 +154,38 @@ def calibration_error(
     middle = (np.cumsum(mass) - mass / 2) / total
     which = np.minimum((middle * bins).astype(np.int64), bins - 1)
     return float(np.abs(np.bincount(which, gap, bins)).sum() / total)
+
+
+def net_benefit(
+    probability: np.ndarray, positive: np.ndarray, threshold: float, weights: np.ndarray | None = None
+) -> float:
+    """Return the net benefit of acting on every scan whose probability is at least `threshold` (Vickers 2006).
+
+    True positives less false positives, each false one counting threshold / (1 - threshold), per scan. Doing nothing
+    has 0; who acts at a probability of `threshold` says that so many false alarms are worth one find.
+
+    Args:
+        probability: float [N] in 0..1.
+        positive: bool [N].
+        threshold: above 0 and below 1.
+        weights: float [N], not negative; None counts every scan once.
+
+    Returns:
+        At most the share of positive scans; below 0 where acting does more harm than good.
+
+    Raises:
+        DataError: a threshold out of range.
+    """
+    if not 0 < threshold < 1:
+        raise DataError(
+            f"The threshold of a net benefit is {threshold}.",
+            expected="a probability above 0 and below 1",
+            remedy="Give the probability at which one would act, such as 0.1.",
+        )
+    weights = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
+    acted, positive = np.asarray(probability) >= threshold, np.asarray(positive, dtype=bool)
+    found, alarms = weights[acted & positive].sum(), weights[acted & ~positive].sum()
+    return float((found - alarms * threshold / (1 - threshold)) / weights.sum())
 
 
 def pair_score(probabilities: np.ndarray, a: int, b: int) -> np.ndarray:
@@ -214,3 +256,7 @@ def _pair_auc(labels: np.ndarray, probabilities: np.ndarray, a: int, b: int) -> 
 
 def _mcc(labels: np.ndarray, predicted: np.ndarray) -> Figure:
     return None if (labels == labels[0]).all() else float(sk.matthews_corrcoef(labels, predicted))
+
+
+def _kappa(labels: np.ndarray, predicted: np.ndarray) -> Figure:
+    return None if (labels == labels[0]).all() else float(sk.cohen_kappa_score(labels, predicted))

@@ -10,10 +10,20 @@ from scipy.stats import bootstrap
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import bootstrap_interval, ranked_auc, report_with_intervals, resample_weights
+from bcx.evaluate.intervals import (
+    bootstrap_interval,
+    ranked_auc,
+    ranked_precision,
+    report_with_intervals,
+    resample_weights,
+)
 from bcx.evaluate.metrics import classification_report
 
 CLASSES = ("normal", "benign", "malignant")
+OVERALL = (
+    *("accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "mcc", "log_loss", "ece", "brier", "kappa"),
+    *("macro_precision", "macro_specificity", "macro_pr_auc"),
+)
 
 
 def answers(count: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,6 +44,20 @@ def test_ranked_auc_equals_scikit_learns_with_ties_and_weights(seed, count, leve
     weights[:2] += 1
     expected = sk.roc_auc_score(positive, scores, sample_weight=weights)
     assert ranked_auc(scores, positive)(weights) == pytest.approx(expected, abs=1e-12)
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(2, 40), levels=st.integers(1, 6), whole=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_ranked_precision_equals_scikit_learns_with_ties_and_weights(seed, count, levels, whole):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, count) / levels
+    positive = rng.random(count) < 0.5
+    positive[0] = True
+    weights = rng.integers(0, 4, count).astype(float) if whole else rng.random(count)
+    weights[0] += 1
+    expected = sk.average_precision_score(positive, scores, sample_weight=weights)
+    assert ranked_precision(scores, positive)(weights) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(ranked_precision(scores, positive)(weights * ~positive))
 
 
 def test_ranked_auc_without_a_class_has_no_value():
@@ -102,7 +126,7 @@ def test_every_value_is_the_reports_and_lies_near_its_interval():
     labels, probabilities, groups = answers(400)
     report = classification_report(labels, probabilities, CLASSES)
     found = report_with_intervals(labels, probabilities, groups, CLASSES)
-    for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "mcc", "log_loss", "ece"):
+    for name in OVERALL:
         assert found[name]["value"] == report[name]
         assert found[name]["n"] == 400
     for name in CLASSES:
@@ -110,7 +134,9 @@ def test_every_value_is_the_reports_and_lies_near_its_interval():
         assert found[f"sensitivity_{name}"]["n"] == report["counts"][name]
         assert found[f"specificity_{name}"]["value"] == report["specificity"][name]
         assert found[f"specificity_{name}"]["n"] == 400 - report["counts"][name]
-        assert found[f"auc_{name}"]["value"] == report["auc"][name]
+        for figure in ("auc", "precision", "f1", "pr_auc", "net_benefit"):
+            assert found[f"{figure}_{name}"]["value"] == report[figure][name]
+            assert found[f"{figure}_{name}"]["n"] == 400
     pair = found["auc_malignant_vs_benign"]
     assert pair["value"] == report["auc_pairs"]["malignant_vs_benign"]
     assert pair["n"] == report["counts"]["malignant"] + report["counts"]["benign"]
@@ -131,12 +157,12 @@ def test_bounds_are_those_of_resampled_reports(seed):
     for weights in resample_weights(groups, 60, seed=9):
         rows = np.repeat(np.arange(70), weights.astype(int))
         drawn.append(classification_report(labels[rows], probabilities[rows], CLASSES))
-    pick = {name: (lambda r, name=name: r[name]) for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")}
-    pick |= {name: (lambda r, name=name: r[name]) for name in ("mcc", "log_loss", "ece")}
+    pick = {name: (lambda r, name=name: r[name]) for name in OVERALL}
     for name in CLASSES:
         pick[f"sensitivity_{name}"] = lambda r, name=name: r["recall"][name]
         pick[f"specificity_{name}"] = lambda r, name=name: r["specificity"][name]
-        pick[f"auc_{name}"] = lambda r, name=name: r["auc"][name]
+        for figure in ("auc", "precision", "f1", "pr_auc", "net_benefit"):
+            pick[f"{figure}_{name}"] = lambda r, name=name, figure=figure: r[figure][name]
     for name in ("benign_vs_normal", "malignant_vs_normal", "malignant_vs_benign"):
         pick[f"auc_{name}"] = lambda r, name=name: r["auc_pairs"][name]
     assert set(pick) == set(found)
@@ -149,10 +175,13 @@ def test_a_missing_class_has_no_figures_and_no_intervals():
     labels, probabilities, groups = answers(120, seed=3)
     kept = labels != 0
     found = report_with_intervals(labels[kept], probabilities[kept], groups[kept], CLASSES, n_resamples=100)
-    for name in ("sensitivity_normal", "auc_normal", "auc_benign_vs_normal"):
+    missing = ("sensitivity", "auc", "precision", "f1", "pr_auc", "net_benefit")
+    for name in (*(f"{figure}_normal" for figure in missing), "auc_benign_vs_normal"):
         assert (found[name]["value"], found[name]["low"], found[name]["high"]) == (None, None, None)
     assert found["sensitivity_normal"]["n"] == 0
-    for name in ("macro_auc", "macro_f1", "balanced_accuracy", "specificity_normal", "auc_malignant_vs_benign"):
+    for name in (*OVERALL, "specificity_normal", "auc_malignant_vs_benign"):
+        if name == "ece":
+            continue
         assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
 
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.metrics import calibration_error, classification_report, epoch_metrics
+from bcx.evaluate.metrics import (
+    NET_BENEFIT_AT,
+    calibration_error,
+    classification_report,
+    epoch_metrics,
+    net_benefit,
+)
 
 CLASSES = ("normal", "benign", "malignant")
 
@@ -35,6 +41,8 @@ def test_overall_figures_equal_scikit_learns_multiclass_ones():
     assert report["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
     assert report["macro_precision"] == pytest.approx(sk.precision_score(labels, predicted, average="macro"))
     assert report["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted))
+    agreed, by_chance = (predicted == labels).mean(), np.bincount(labels) @ np.bincount(predicted) / len(labels) ** 2
+    assert report["kappa"] == pytest.approx((agreed - by_chance) / (1 - by_chance))
 
 
 def test_per_class_figures_by_counting():
@@ -54,6 +62,23 @@ def test_per_class_figures_by_counting():
         assert report["confusion"][name] == {
             other: int(((labels == c) & (predicted == d)).sum()) for d, other in enumerate(CLASSES)
         }
+
+
+def test_net_benefit_counts_a_false_alarm_by_the_odds_of_the_threshold():
+    probability = np.array([0.1, 0.25, 0.5, 0.9])
+    positive = np.array([True, False, False, True])
+    assert net_benefit(probability, positive, 0.25) == pytest.approx((1 - 2 / 3) / 4)
+    assert net_benefit(probability, positive, 0.05) == pytest.approx((2 - 2 / 19) / 4)
+    assert net_benefit(probability, positive, 0.95) == 0
+    copies = np.array([3, 0, 1, 2])
+    rows = np.repeat(np.arange(4), copies)
+    assert net_benefit(probability, positive, 0.5, copies) == net_benefit(probability[rows], positive[rows], 0.5)
+    labels, probabilities = answers(seed=4)
+    report = classification_report(labels, probabilities, CLASSES)
+    assert report["net_benefit"]["benign"] == net_benefit(probabilities[:, 1], labels == 1, NET_BENEFIT_AT)
+    for threshold in (0.0, 1.0, float("nan")):
+        with pytest.raises(DataError, match="threshold"):
+            net_benefit(probability, positive, threshold)
 
 
 def test_auc_is_the_share_of_pairs_in_the_right_order():
@@ -109,7 +134,14 @@ def test_labels_of_one_class_leave_what_needs_two_without_a_value():
     probabilities = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
     report = classification_report(np.array([1, 1]), probabilities, CLASSES)
     assert report["accuracy"] == report["recall"]["benign"] == 0.5
-    assert report["mcc"] is report["macro_auc"] is report["macro_pr_auc"] is report["specificity"]["benign"] is None
+    assert (
+        report["kappa"]
+        is report["mcc"]
+        is report["macro_auc"]
+        is report["macro_pr_auc"]
+        is report["specificity"]["benign"]
+        is None
+    )
     assert set(report["auc_pairs"].values()) == {None}
 
 
