@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bcx.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
@@ -21,6 +22,10 @@ from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, fit, run_fingerprint
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import fit_temperature
+
+
+#: Folder of a fold's network, inside `fold-K/`.
+NETWORK = "network"
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
@@ -63,7 +68,7 @@ def crossval(
 ) -> dict[str, Any] | None:
     """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
 
-    A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
+    Each fold's network is kept as a checkpoint in `fold-K/network/`. A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
         recipe: every setting.
@@ -98,6 +103,8 @@ def crossval(
                 on_epoch(fold, row, epochs)
 
         fitted = fit(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+        # Kept beside the results, so that maps and other pictures can be asked of it later without training again.
+        save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
         straight, mirrored = (
             stacked_logits(answer_records(fitted.network, fitted.preprocess, held, mirror=mirror), len(task.classes))
             for mirror in (False, True)
