@@ -23,7 +23,6 @@ from bcx.train.fit import STATE_FILE, fit, run_fingerprint
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import fit_temperature
 
-
 #: Folder of a fold's network, inside `fold-K/`.
 NETWORK = "network"
 
@@ -68,7 +67,8 @@ def crossval(
 ) -> dict[str, Any] | None:
     """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
 
-    Each fold's network is kept as a checkpoint in `fold-K/network/`. A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
+    Each fold's network is kept as a checkpoint in `fold-K/network/`. A fold that is finished
+    (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
         recipe: every setting.
