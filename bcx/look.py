@@ -118,8 +118,9 @@ def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[i
         shape: the scan's (height, width).
 
     Returns:
-        The geometric mean of both inside the box, 0 outside it: what only one look sees stays faint.
+        The product of both inside the box, 0 outside it: the chance that both looks see a lesion, were they
+        independent. What only one of them sees stays faint.
     """
     height, width = shape
     whole = cv2.resize(first, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.sqrt(whole * paste(second[None], box, shape)[0])
+    return whole * paste(second[None], box, shape)[0]

@@ -23,8 +23,8 @@ from bcx.reading import Reading
 
 #: `decision` of a picture that the gate stopped.
 NOT_A_SCAN = "not a scan"
-#: From this value of `lesion` on, a pixel is taken to belong to one.
-LESION_LEVEL = 0.5
+#: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
+LESION_LEVEL = 0.3
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Prediction:
     def lesion(self) -> np.ndarray | None:
         """float32 `[H, W]` in 0..1: how surely each pixel belongs to a lesion; None for models without a lesion map.
 
-        The geometric mean of both looks inside the box of the second, nothing outside it: what either look sees alone
-        stays faint.
+        The product of both looks inside the box of the second, nothing outside it: what either look sees alone stays
+        faint.
         """
         if self.reading.lesion is None or self.reading.second is None:
             return None
@@ -101,7 +101,7 @@ class Prediction:
 
     @property
     def lesion_box(self) -> tuple[int, int, int, int] | None:
-        """(left, top, right, bottom) in scan pixels around where `lesion` is above one half; None where it never is."""
+        """(left, top, right, bottom) in scan pixels around where `lesion` is at least `LESION_LEVEL`; None where it never is."""
         if self.lesion is None or not (inside := self.lesion >= LESION_LEVEL).any():
             return None
         rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
