@@ -54,6 +54,8 @@ class Checkpoint:
         task, preprocess: what the network answers, and how a scan becomes its input.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         gate: the gate's settings, or None where the checkpoint has none.
+        decisions: `operating_point` and `refer` (see bcx.trust.decisions and referral), or None: the label is then the
+            most probable class, and nothing is referred.
         training: provenance: data, split, recipe, versions.
         weights_sha256: of model.safetensors as stored; with the lesion head, of both weight files in a row.
     """
@@ -65,6 +67,7 @@ class Checkpoint:
     preprocess: Preprocess
     temperature: float
     gate: dict[str, Any] | None
+    decisions: dict[str, Any] | None
     training: dict[str, Any]
     weights_sha256: str
 
@@ -170,6 +173,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
             preprocess=Preprocess.from_dict(block["preprocess"]),
             temperature=float(block["temperature"]),
             gate=block.get("gate"),
+            decisions=block.get("decisions"),
             training=block.get("training", {}),
             weights_sha256=sha256_of(*files),
         )
@@ -219,6 +223,7 @@ def save_checkpoint(
     preprocess: Preprocess,
     temperature: float = 1.0,
     gate: dict[str, Any] | None = None,
+    decisions: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
     """Write `config.json` and the weights, all at once or not at all; other files in the folder stay.
@@ -226,7 +231,7 @@ def save_checkpoint(
     Args:
         folder: where to; made when missing.
         network: from `build_network` or `build_lesion_network`.
-        task, preprocess, temperature, gate, training: as in `Checkpoint`.
+        task, preprocess, temperature, gate, decisions, training: as in `Checkpoint`.
 
     Returns:
         `folder`.
@@ -244,6 +249,7 @@ def save_checkpoint(
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
         "gate": gate,
+        "decisions": decisions,
         "training": training or {},
     }
     data_config = {

@@ -29,16 +29,19 @@ from bcx.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, ConfigError, DamagedScan
 from bcx.images import Scan
 from bcx.model import fold_norms
-from bcx.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 from bcx.reading import Reading, read_scans, run_network
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import Gate
+from bcx.trust.referral import ReferRule
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
+_UNSURE = "The network is not sure enough of any answer: of scans that it was this unsure about, too many were answered wrongly."
 #: Threads of `stream` at most; each reads and answers batches of its own on one core.
 MOST_WORKERS = 8
 
@@ -73,6 +76,10 @@ class Classifier:
         self._network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
         self._device = device
         self._views = views
+        decisions = checkpoint.decisions or {}
+        point, refer = decisions.get("operating_point"), decisions.get("refer")
+        self._point = None if point is None else OperatingPoint.from_dict(point)
+        self._refer = None if refer is None else ReferRule.from_dict(refer)
         self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
 
     @property
@@ -196,9 +203,11 @@ class Classifier:
 
     def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
-        winner = int(probabilities.argmax())
+        winner = int(probabilities.argmax() if self._point is None else self._point.choose(probabilities[None])[0])
         label = self.classes[winner]
         decision, reason, flags = label, "", []
+        if self._refer is not None and self._refer.refers(probabilities[None])[0]:
+            decision, reason = REFER, _UNSURE
         if self._gate is not None:
             verdict = self._gate.judge(item.scan, reading.stages)
             flags = list(verdict.flags)

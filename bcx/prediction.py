@@ -23,6 +23,8 @@ from bcx.reading import Reading
 
 #: `decision` of a picture that the gate stopped.
 NOT_A_SCAN = "not a scan"
+#: `decision` of a scan that the network is not sure enough about.
+REFER = "refer"
 #: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
 LESION_LEVEL = 0.3
 
@@ -101,7 +103,7 @@ class Prediction:
 
     @property
     def lesion_box(self) -> tuple[int, int, int, int] | None:
-        """(left, top, right, bottom) in scan pixels around where `lesion` is at least `LESION_LEVEL`; None where it never is."""
+        """(left, top, right, bottom) in scan pixels around `lesion` >= `LESION_LEVEL`; None where it never is."""
         if self.lesion is None or not (inside := self.lesion >= LESION_LEVEL).any():
             return None
         rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]

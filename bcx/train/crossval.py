@@ -16,6 +16,7 @@ from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, summarise_oof, view_logits, write_oof
+from bcx.evaluate.operating import summarise_decisions
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
@@ -149,6 +150,8 @@ def _summarise(
         "so log_loss, brier and ece are slightly optimistic; uncalibrated holds them without it.",
         **summarise_oof(frame, task, temperature, leave_out),
     }
+    if task.absent is not None and {task.absent, task.positive} <= set(frame["label"]):
+        results["decisions"] = summarise_decisions(frame, task, temperature)
     results["uncalibrated"] = summarise_oof(frame, task, 1.0)["report"]
     write_json(out / "results.json", results)
     return results

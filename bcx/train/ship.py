@@ -46,8 +46,9 @@ def train_checkpoint(
         records: all sources together.
         folder: of the checkpoint; a snapshot inside it lets a killed run go on.
         command: the command line, for the record.
-        measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature, its
-            figures the card. Without it the temperature is 1, and the card says that nothing was measured.
+        measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature and
+            the operating point, its figures the card. Without it the temperature is 1, and the card says that nothing
+            was measured.
         on_epoch, on_batch: as in `fit`.
 
     Returns:
@@ -75,6 +76,7 @@ def train_checkpoint(
         preprocess=fitted.preprocess,
         temperature=1.0 if figures is None else figures["temperature"],
         gate=gate.save(folder),
+        decisions=None if figures is None or "decisions" not in figures else figures["decisions"]["rules"],
         training=training,
     )
     write_history(folder / "history.csv", fitted.history)

@@ -1,0 +1,137 @@
+"""From out-of-fold probabilities to the decisions that a checkpoint stores, and what they are worth.
+
+rules = fit_rules(frame, task, temperature)          # stored in the checkpoint, used by the engine
+figures = summarise_decisions(frame, task, temperature)
+figures["sources"]["busi"]["sensitivity"]            # {"value": ..., "low": ..., "high": ..., "n": ...}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcx.errors import DataError
+from bcx.evaluate.intervals import bootstrap_intervals
+from bcx.evaluate.oof import label_positions, view_logits
+from bcx.tasks import Task
+from bcx.trust.calibration import apply_temperature
+from bcx.trust.decisions import OperatingPoint, fit_operating_point, sensitivity_points
+from bcx.trust.referral import ReferRule, fit_refer_threshold
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of the lesions, at most this share may be called normal out of fold.
+LOST_LESIONS = 0.05
+#: Of what is not referred, at least this share must be right out of fold.
+REFER_ACCURACY = 0.90
+
+_FIGURES = ("accuracy", "sensitivity", "specificity", "absent_recall", "lost_lesions")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What turns probabilities into decisions."""
+
+    point: OperatingPoint
+    refer: ReferRule | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the blocks `operating_point` and `refer` of a checkpoint's config.json."""
+        return {
+            "operating_point": self.point.to_dict(),
+            "refer": None if self.refer is None else self.refer.to_dict(),
+        }
+
+
+def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> Rules:
+    """Fit the operating point and the rule for referral on out-of-fold answers (one view).
+
+    Every hospital weighs the same within each class, whatever its number of scans: balanced accuracy decides, for
+    normal against lesion and then for the positive class against the rest.
+
+    Args:
+        frame: see `bcx.evaluate.oof`; the absent and the positive class must be among the labels.
+        task: must have an absent class, which comes first.
+        temperature: divides the logits.
+
+    Returns:
+        The rules; no referral where not even the surest answers reach `REFER_ACCURACY`.
+
+    Raises:
+        DataError: a class is missing.
+    """
+    probabilities, labels, weights = _weighed(frame, task, temperature)
+    positive = task.classes.index(task.positive)
+    point = fit_operating_point(probabilities, labels, lost_lesions=LOST_LESIONS, weights=weights, positive=positive)
+    try:
+        refer = fit_refer_threshold(probabilities, labels, accuracy=REFER_ACCURACY, point=point)
+    except DataError:
+        refer = None
+    return Rules(point, refer)
+
+
+def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
+    """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
+
+    Returns:
+        `rules` (fitted on all folds, as stored), `sources`: per source `accuracy`, `sensitivity` and `specificity` of
+        the positive class, `absent_recall` (normals called normal) and `lost_lesions` (lesions called normal), each
+        with its interval over groups and its n; `referral`: per source the share answered and the accuracy among
+        them; `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same scans that they were fitted on.
+    """
+    probabilities, labels, weights = _weighed(frame, task, temperature)
+    positive = task.classes.index(task.positive)
+    folds = frame["fold"].to_numpy()
+    chosen, referred = np.zeros(len(frame), int), np.zeros(len(frame), bool)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        rules = fit_rules(frame[~inside], task, temperature)
+        chosen[inside] = rules.point.choose(probabilities[inside])
+        if rules.refer is not None:
+            referred[inside] = rules.refer.refers(probabilities[inside])
+    sources, referral = {}, {}
+    for source in sorted(frame["source"].unique()):
+        rows = (frame["source"] == source).to_numpy()
+        groups = frame["group"].to_numpy()[rows]
+        sources[source] = _figures(chosen[rows], labels[rows], groups, positive)
+        answered = rows & ~referred
+        referral[source] = {
+            "answered": round(float(answered.sum() / rows.sum()), 4),
+            "accuracy": round(float((chosen == labels)[answered].mean()), 4) if answered.any() else None,
+        }
+    points = sensitivity_points(probabilities, labels, lost_lesions=LOST_LESIONS, weights=weights, positive=positive)
+    return {
+        "what": "label at the operating point; each fold decided by rules fitted on the others",
+        "rules": fit_rules(frame, task, temperature).to_dict(),
+        "sources": sources,
+        "referral": referral,
+        "sensitivity_points": [point.to_dict() for point in points],
+    }
+
+
+def _weighed(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, labels, and weights that give every source the same mass within each class that it has."""
+    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    labels = label_positions(frame, task)
+    kinds = frame["source"].astype(str) + "\t" + frame["label"].astype(str)
+    return probabilities, labels, 1 / kinds.map(kinds.value_counts()).to_numpy(float)
+
+
+def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, positive: int) -> dict[str, Any]:
+    among = (np.ones(len(labels), bool), labels == positive, labels != positive, labels == 0, labels > 0)
+    right = (chosen == labels, chosen == positive, chosen != positive, chosen == 0, chosen == 0)
+
+    def shares(weights: np.ndarray) -> np.ndarray:
+        masses = [(weights @ of, weights @ (of & hit)) for of, hit in zip(among, right, strict=True)]
+        return np.array([hits / mass if mass > 0 else np.nan for mass, hits in masses])
+
+    values = shares(np.ones(len(labels)))
+    low, high = bootstrap_intervals(shares, groups)
+    return {
+        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i]), "n": int(among[i].sum())}
+        for i, name in enumerate(_FIGURES)
+        if np.isfinite(values[i])
+    }
