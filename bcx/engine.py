@@ -41,7 +41,7 @@ Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
-_UNSURE = "The network is not sure enough of any answer: of scans that it was this unsure about, too many were answered wrongly."
+_UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
 #: Threads of `stream` at most; each reads and answers batches of its own on one core.
 MOST_WORKERS = 8
 
