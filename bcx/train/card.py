@@ -20,6 +20,14 @@ _DATA = {
     "Institute of Brazil; free use with citation",
 }
 
+_HEADS = {
+    "average pooling, linear": "with average pooling and one linear layer, so each class's map is an exact account of "
+    "its logit.",
+    "lesion": "with a lesion head: a map of where it sees a lesion, supervised by masks, and the evidence for malignant "
+    "or benign read where that map is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. "
+    "Each class's map is an exact account of its logit.",
+}
+
 
 def in_percent(figure: dict[str, Any]) -> str:
     """Write a share with its 95 % interval, in per cent."""
@@ -32,11 +40,11 @@ def in_units(figure: dict[str, Any]) -> str:
 
 
 def headline_rows(view: dict[str, Any], classes: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return (name, text) of the figures that every card and the README show."""
-    rows = [("accuracy", in_percent(view["accuracy"])), ("ROC-AUC, macro", in_units(view["macro_auc"]))]
-    rows += [(f"sensitivity, {name}", in_percent(view[f"sensitivity_{name}"])) for name in classes]
-    rows += [(f"specificity, {name}", in_percent(view[f"specificity_{name}"])) for name in classes]
-    return rows
+    """Return (name, text) of the figures that every card shows; what has no value (no such scans) says so."""
+    rows = [("accuracy", in_percent, "accuracy"), ("ROC-AUC, macro", in_units, "macro_auc")]
+    rows += [(f"sensitivity, {name}", in_percent, f"sensitivity_{name}") for name in classes]
+    rows += [(f"specificity, {name}", in_percent, f"specificity_{name}") for name in classes]
+    return [(name, "no such scans" if view[key]["value"] is None else write(view[key])) for name, write, key in rows]
 
 
 def write_card(folder: Path) -> Path:
@@ -68,8 +76,8 @@ def _body(name: str, config: dict[str, Any], results: dict[str, Any]) -> list[st
     lines = [
         f"# {name}",
         "",
-        f"{task.title}. A {config['architecture']} with average pooling and one linear layer, so each class's map is "
-        "an exact account of its logit. **For research and teaching, never for diagnosis.**",
+        f"{task.title}. A {config['architecture']} {_HEADS[block['head']]} **For research and teaching, never for "
+        "diagnosis.**",
         "",
         "```python",
         "import bcx",
@@ -77,7 +85,8 @@ def _body(name: str, config: dict[str, Any], results: dict[str, Any]) -> list[st
         f'prediction = bcx.load("{name}").predict("scan.png")',
         "```",
         "",
-        f'Plain timm loads the network too: `timm.create_model("local-dir:checkpoints/{name}", pretrained=True)`.',
+        f"Plain timm loads the {'backbone' if block['head'] == 'lesion' else 'network'} too: "
+        f'`timm.create_model("local-dir:checkpoints/{name}", pretrained=True)`.',
         "",
         "## What it was trained on",
         "",
@@ -127,6 +136,13 @@ def _measured(classes: tuple[str, ...], results: dict[str, Any]) -> list[str]:
     ]
     pairs = zip(headline_rows(one, classes), headline_rows(two, classes), strict=True)
     lines += [f"| {name} | {text} | {other} |" for (name, text), (_, other) in pairs]
+    for source, part in results.get("sources", {}).items():
+        rows = headline_rows(part["one_view"], classes)
+        lines += ["", f"Of these, {source} ({part['n']} scans in {part['groups']} groups), one view:", ""]
+        lines += ["| figure | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+        between = part["one_view"].get("auc_malignant_vs_benign")
+        if between and between["value"] is not None:
+            lines.append(f"| ROC-AUC, malignant against benign | {in_units(between)} |")
     lines += ["", "| fold | scans | accuracy | ROC-AUC, macro |", "|---|---|---|---|"]
     lines += [
         f"| {row['fold']} | {row['n']} | {100 * row['accuracy']:.1f} % | {row['macro_auc']:.3f} |"
@@ -144,4 +160,45 @@ def _measured(classes: tuple[str, ...], results: dict[str, Any]) -> list[str]:
         f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
         "file holds every out-of-fold answer.",
     ]
+    if "decisions" in results:
+        lines += _decided(results["decisions"])
+    return lines
+
+
+_DECIDED = (
+    ("accuracy", "scans read correctly"),
+    ("sensitivity", "malignant scans called malignant"),
+    ("specificity", "other scans not called malignant"),
+    ("absent_recall", "normal scans called normal"),
+    ("lost_lesions", "lesions called normal"),
+)
+
+
+def _decided(decisions: dict[str, Any]) -> list[str]:
+    """Lines on the label at the stored operating point, and on referral."""
+    point, refer = decisions["rules"]["operating_point"], decisions["rules"]["refer"]
+    lines = [
+        "",
+        "## The label",
+        "",
+        f"The label is normal where P(normal) is at least {point['normal_above']:.3f}, else malignant where malignant "
+        f"holds at least {point['positive_above']:.3f} of the rest. Both thresholds were fitted on the out-of-fold "
+        "answers; the figures below decide each fold by thresholds fitted on the others.",
+        "",
+        "| figure | " + " | ".join(decisions["sources"]) + " |",
+        "|---" * (len(decisions["sources"]) + 1) + "|",
+    ]
+    for key, words in _DECIDED:
+        cells = [in_percent(part[key]) if key in part else "no such scans" for part in decisions["sources"].values()]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    if refer is not None:
+        shares = [
+            f"{source}: {100 * part['answered']:.0f} % answered, of which {100 * part['accuracy']:.1f} % right"
+            for source, part in decisions["referral"].items()
+            if part["accuracy"] is not None
+        ]
+        lines += [
+            "",
+            f'`decision` is "refer" where no class reaches {100 * refer["below"]:.1f} %: {"; ".join(shares)}.',
+        ]
     return lines
