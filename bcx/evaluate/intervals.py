@@ -27,7 +27,6 @@ from bcx.evaluate.metrics import (
     calibration_error,
     check_answers,
     classification_report,
-    net_benefit,
     pair_score,
 )
 
@@ -218,6 +217,9 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
     surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
     squared = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
     confidence, correct = probabilities.max(axis=1), predicted == labels
+    # a net benefit is a sum over scans: of 1 for each one found, of the threshold's odds for each false alarm
+    odds = NET_BENEFIT_AT / (1 - NET_BENEFIT_AT)
+    gain = (probabilities >= NET_BENEFIT_AT) * np.where(np.eye(count)[labels] > 0, 1, -odds)
     against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in range(count)]
     average_precision = [ranked_precision(probabilities[:, c], labels == c) for c in range(count)]
     pairs = []
@@ -236,7 +238,6 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
         precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
         auc = np.array([area(weights) for area in against_rest])
         pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)
-        benefit = [net_benefit(probabilities[:, c], labels == c, NET_BENEFIT_AT, weights) for c in range(count)]
         overall = [
             hits.sum() / total,
             sensitivity[held].mean(),
@@ -252,7 +253,7 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
             pr_auc[held].mean(),
         ]
         between = [area(weights * chosen) for area, chosen in pairs]
-        benefit = np.where(true > 0, benefit, np.nan)
+        benefit = np.where(true > 0, weights @ gain / total, np.nan)
         return np.concatenate([overall, sensitivity, specificity, auc, precision, f1, pr_auc, benefit, between])
 
     return figures
