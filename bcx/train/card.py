@@ -23,8 +23,8 @@ _DATA = {
 _HEADS = {
     "average pooling, linear": "with average pooling and one linear layer, so each class's map is an exact account of "
     "its logit.",
-    "lesion": "with a lesion head: a map of where it sees a lesion, learnt from masks, and the evidence for malignant or "
-    "benign read where that map is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. Each "
+    "lesion": "with a lesion head: a map of where it sees a lesion, learnt from masks, and the evidence for malignant "
+    "or benign read where that is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. Each "
     "class's map is an exact account of its logit.",
 }
 
