@@ -150,10 +150,20 @@ def calibration_error(
     weights = np.ones(len(correct)) if weights is None else np.asarray(weights, dtype=np.float64)
     mass = np.bincount(position, weights, len(values))
     gap = np.bincount(position, weights * correct, len(values)) - mass * values
-    total = mass.sum()
-    middle = (np.cumsum(mass) - mass / 2) / total
-    which = np.minimum((middle * bins).astype(np.int64), bins - 1)
-    return float(np.abs(np.bincount(which, gap, bins)).sum() / total)
+    which = _bin_of_value(mass, bins)
+    return float(np.abs(np.bincount(which, gap, bins)).sum() / mass.sum())
+
+
+def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
+    """Return int64 [N], the bin of each scan, 0 for the least sure; the bins of `calibration_error`."""
+    values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
+    return _bin_of_value(np.bincount(position, minlength=len(values)).astype(np.float64), bins)[position]
+
+
+def _bin_of_value(mass: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each distinct confidence, rising, from the mass that it holds: where the middle of that mass lies."""
+    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    return np.minimum((middle * bins).astype(np.int64), bins - 1)
 
 
 def net_benefit(

@@ -1,0 +1,148 @@
+"""ROC and precision-recall curves with bands from the bootstrap over groups.
+
+>>> import numpy as np
+>>> band = roc_band(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), ["a", "b", "c", "d"])
+>>> band.area, band.line_x.tolist(), band.line_y.tolist()
+(0.75, [0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn import metrics as sk
+
+from bcx.errors import DataError
+from bcx.evaluate.intervals import bootstrap_intervals, ranked_auc, ranked_precision
+
+RESAMPLES = 500
+"""Enough for a band as a picture shows it; figures in tables take more."""
+GRID = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve, and its pointwise 95 % band.
+
+    Attributes:
+        line_x, line_y: float64 [K], the curve as scikit-learn gives it, K depending on the scores.
+        x, low, high: float64 [M], the band on an even grid; nan where a bound has no value.
+        area: under the curve (ROC-AUC, or average precision).
+        area_low, area_high: its interval.
+        base: share of positive scans, the precision of a guess.
+    """
+
+    line_x: np.ndarray
+    line_y: np.ndarray
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    area: float
+    area_low: float
+    area_high: float
+    base: float
+
+
+def roc_band(
+    score: np.ndarray,
+    positive: np.ndarray,
+    groups: Sequence | np.ndarray,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Band:
+    """Return the ROC curve: x the share of false alarms, y the sensitivity; the band is that of y at each x.
+
+    Args:
+        score: float [N], higher for positive.
+        positive: bool [N], with scans of both kinds.
+        groups: [N].
+        n_resamples: draws.
+
+    Raises:
+        DataError: shapes that do not fit, or scans of one kind only.
+    """
+    score, positive = _both_kinds(score, positive, groups)
+    x, y, _ = sk.roc_curve(positive, score, drop_intermediate=False)
+    area = ranked_auc(score, positive)
+    cumulated = _cumulated(score, positive)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        found, alarms = cumulated(weights)
+        if not found[-1] * alarms[-1]:
+            return np.full(len(GRID) + 1, np.nan)
+        y_at = np.interp(GRID, alarms / alarms[-1], found / found[-1])
+        return np.append(y_at, area(weights))
+
+    return _band(figures, x, y, float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
+
+
+def pr_band(
+    score: np.ndarray,
+    positive: np.ndarray,
+    groups: Sequence | np.ndarray,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Band:
+    """Return the precision-recall curve: x the recall, y the precision; the band is that of y at each x.
+
+    The precision at a recall is that of the highest threshold that reaches it, so the curve is a staircase, and the
+    area under it is the average precision. Arguments and errors as `roc_band`.
+    """
+    score, positive = _both_kinds(score, positive, groups)
+    y, x, _ = sk.precision_recall_curve(positive, score)
+    area = ranked_precision(score, positive)
+    cumulated = _cumulated(score, positive)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        found, alarms = cumulated(weights)
+        if not found[-1]:
+            return np.full(len(GRID) + 1, np.nan)
+        # a recall of 0 is reached by the first threshold that finds anything
+        wanted = np.maximum(GRID, 1e-9) * found[-1] * (1 - 1e-12)
+        first = np.searchsorted(found, wanted)
+        return np.append(found[first] / (found[first] + alarms[first]), area(weights))
+
+    return _band(figures, x[::-1], y[::-1], float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
+
+
+def _band(
+    figures: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    area: float,
+    positive: np.ndarray,
+    groups: Sequence | np.ndarray,
+    n_resamples: int,
+    seed: int,
+) -> Band:
+    low, high = bootstrap_intervals(figures, groups, n_resamples, seed)
+    share = float(positive.mean())
+    return Band(x, y, GRID, low[:-1], high[:-1], area, float(low[-1]), float(high[-1]), share)
+
+
+def _cumulated(score: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """A function from weights to what is found and what is false alarm, [K + 1], as the threshold falls."""
+    values, position = np.unique(-score, return_inverse=True)
+
+    def cumulated(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts = (np.bincount(position, weights * of, len(values)) for of in (positive, ~positive))
+        found, alarms = (np.concatenate([[0.0], np.cumsum(count)]) for count in counts)
+        return found, alarms
+
+    return cumulated
+
+
+def _both_kinds(
+    score: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
+    if score.ndim != 1 or not score.shape == positive.shape == (len(groups),) or positive.all() or not positive.any():
+        raise DataError(
+            f"Scores {score.shape} came with {int(positive.sum())} positive of {positive.size} scans and {len(groups)} "
+            "groups.",
+            expected="one score and one group per scan, and scans of both kinds",
+            remedy="Leave out classes that these scans do not have.",
+        )
+    return score, positive
