@@ -6,6 +6,7 @@ bcx serve                                 the page, on this machine
 bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
+bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx examples examples/                    draw the simulated example scans
 ```
 
@@ -22,6 +23,7 @@ import typer
 
 import bcx
 from bcx.cli_data import app as data
+from bcx.cli_evaluate import evaluate
 from bcx.cli_examples import examples
 from bcx.cli_gate import app as gate
 from bcx.cli_info import info
@@ -42,6 +44,7 @@ app.command()(predict)
 app.command()(info)
 app.command()(train)
 app.command()(crossval)
+app.command()(evaluate)
 app.command()(examples)
 app.add_typer(data)
 app.add_typer(gate)

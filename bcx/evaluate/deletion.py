@@ -1,0 +1,190 @@
+"""Does the map belong to the answer? Hide where it is hottest, hide as much elsewhere, and compare.
+
+For each scan that is called positive ("malignant"), the hottest region of the heat (the connected part at and above
+half of its maximum that holds the hottest pixel) is hidden and the scan is answered again; then the same shape is
+hidden at other places of the scan. If the answer rests on what the map shows, the first lowers the probability more.
+
+What is hidden is replaced by its blurred surroundings, as if the tissue went on: neither grey values of the region
+itself nor a hard edge remain, so that the network answers to what is missing rather than to a patch.
+
+>>> region = np.zeros((40, 60), bool)
+>>> region[10:20, 10:20] = True
+>>> scan = np.where(region, 200, 50).astype(np.uint8)
+>>> int(hide(scan, region).max())
+50
+>>> elsewhere = moved(region, 2, np.random.default_rng(0))
+>>> [int(other.sum()) for other in elsewhere], any((other & region).any() for other in elsewhere)
+([100, 100], False)
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bcx.data.records import Record
+from bcx.evaluate.localisation import heat_of
+from bcx.evaluate.means import means_with_intervals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bcx.engine import Classifier
+    from bcx.prediction import Prediction
+
+#: How many other places are tried; their mean is what "elsewhere" does, so that one lucky place does not decide.
+PLACES = 3
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """One scan that was called positive.
+
+    Attributes:
+        file, source, group, label: as in the scan's record; `file` is its key.
+        probability: of the positive class, nothing hidden.
+        region_share: share of the picture that was hidden; 0 where the map has no heat.
+        drop_here: by how much hiding the hottest region lowers the probability; None where the map has no heat.
+        drop_elsewhere: the same for an equal region elsewhere, the mean of up to `PLACES`; None where the region is too
+            large to lie anywhere else in the picture.
+    """
+
+    file: str
+    source: str
+    group: str
+    label: str
+    probability: float
+    region_share: float
+    drop_here: float | None
+    drop_elsewhere: float | None
+
+
+def deletion_check(classifier: Classifier, record: Record, prediction: Prediction) -> Deletion | None:
+    """Hide the hottest region, then as much elsewhere, and answer the scan again each time.
+
+    Args:
+        classifier: what gave the prediction.
+        record: the scan.
+        prediction: its answer.
+
+    Returns:
+        None where the scan was not called positive.
+    """
+    positive = classifier.task.positive
+    if prediction.label != positive:
+        return None
+    before = prediction.probabilities[positive]
+    pixels = prediction.scan.pixels
+    region = hottest_region(heat_of(prediction, positive))
+
+    def drop(hidden: np.ndarray) -> float:
+        return before - classifier.predict(hide(pixels, hidden)).probabilities[positive]
+
+    here = elsewhere = None
+    if region.any():
+        here = drop(region)
+        # The key seeds the places: the same scan is tested at the same places, in whatever order scans come.
+        others = moved(region, PLACES, np.random.default_rng(zlib.crc32(record.key.encode())))
+        elsewhere = float(np.mean([drop(other) for other in others])) if others else None
+    about = (record.key, record.source, record.group, record.label)
+    return Deletion(*about, before, float(region.mean()), here, elsewhere)
+
+
+def hottest_region(heat: np.ndarray) -> np.ndarray:
+    """Return bool `[H, W]`: the connected part of {heat >= half of its maximum} that holds the hottest pixel.
+
+    Args:
+        heat: float `[H, W]`, not negative; without heat the region is empty.
+    """
+    peak = heat.max()
+    if peak <= 0:
+        return np.zeros(heat.shape, bool)
+    _, parts = cv2.connectedComponents((heat >= peak / 2).astype(np.uint8))
+    return parts == parts.flat[heat.argmax()]
+
+
+def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return up to `count` copies of a region, shifted to random places where they do not overlap with it.
+
+    Args:
+        region: bool `[H, W]`, not empty.
+        count: places at most; fewer where the picture has no more, none where the region is too large to lie elsewhere.
+        rng: picks the places, all equally likely.
+
+    Returns:
+        bool `[H, W]` each, with as many pixels as `region`, wholly inside the picture.
+    """
+    rows, columns = np.nonzero(region)
+    top, left = rows.min(), columns.min()
+    shape = region[top : rows.max() + 1, left : columns.max() + 1]
+    # At each place of the picture, how many pixels a copy with its corner there shares with the region.
+    shared = cv2.matchTemplate(region.astype(np.float32), shape.astype(np.float32), cv2.TM_CCORR)
+    free = np.argwhere(shared < 0.5)
+    copies = []
+    for y, x in rng.choice(free, min(count, len(free)), replace=False):
+        copy = np.zeros_like(region)
+        copy[y : y + shape.shape[0], x : x + shape.shape[1]] = shape
+        copies.append(copy)
+    return copies
+
+
+def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return a copy of a scan with a region replaced by the blurred rest of its surroundings.
+
+    Args:
+        pixels: uint8 `[H, W]` or `[H, W, 3]`.
+        region: bool `[H, W]`, not the whole picture.
+    """
+    rows, columns = np.nonzero(region)
+    # Wide enough to reach what lies around the region from every pixel inside it.
+    side = 2 * int(max(np.ptp(rows), np.ptp(columns))) + 3
+    keep = (~region).astype(np.float32)
+    around = pixels.astype(np.float32) * (keep if pixels.ndim == 2 else keep[..., None])
+    weight = cv2.blur(keep, (side, side), borderType=cv2.BORDER_REFLECT)
+    blurred = cv2.blur(around, (side, side), borderType=cv2.BORDER_REFLECT)
+    hidden = pixels.copy()
+    inside = weight[region] if pixels.ndim == 2 else weight[region][:, None]
+    hidden[region] = np.rint(blurred[region] / inside).astype(np.uint8)
+    return hidden
+
+
+def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:
+    """Return a row per scan called positive, with the attributes of `Deletion` as columns."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(each) for each in found], columns=list(Deletion.__dataclass_fields__))
+
+
+def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
+    """Return the figures of a set of scans, ready for JSON.
+
+    Args:
+        found: one entry per scan called positive.
+
+    Returns:
+        `called_positive`, `without_heat`, `without_room` (scans whose region can lie nowhere else), and over the rest,
+        each as {"value", "low", "high", "n"}: `probability` (before), `region_share`, `drop_here`, `drop_elsewhere`,
+        `difference` (here minus elsewhere) and `here_more`, the share of scans where hiding the region did more.
+    """
+    rest = [each for each in found if each.drop_elsewhere is not None]
+    here = np.array([each.drop_here for each in rest], np.float64)
+    elsewhere = np.array([each.drop_elsewhere for each in rest], np.float64)
+    columns = {
+        "probability": [each.probability for each in rest],
+        "region_share": [each.region_share for each in rest],
+        "drop_here": here,
+        "drop_elsewhere": elsewhere,
+        "difference": here - elsewhere,
+        "here_more": here > elsewhere,
+    }
+    return {
+        "called_positive": len(found),
+        "without_heat": sum(each.drop_here is None for each in found),
+        "without_room": sum(each.drop_here is not None and each.drop_elsewhere is None for each in found),
+        **means_with_intervals(columns, [each.group for each in rest]),
+    }

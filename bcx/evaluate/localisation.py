@@ -1,0 +1,284 @@
+"""Does the heat lie in the lesion? Maps against masks, scan by scan, and summed up over a set.
+
+>>> mask = np.zeros((40, 50), bool)
+>>> mask[10:20, 10:30] = True
+>>> fit = measure(mask.astype(np.float32), mask)
+>>> fit.inside, fit.pointing, fit.iou
+(1.0, 1.0, 1.0)
+>>> fit = measure(np.ones((40, 50), np.float32), mask)  # heat everywhere: what the lesion covers of the picture
+>>> fit.inside, fit.pointing, fit.iou
+(0.1, 0.1, 0.1)
+
+**Heat** is the lesion map (0..1) where the model has one; else the non-negative part of the map of the class that the
+model answered with, divided by its peak, since logit units have no natural threshold. A map without any heat points
+nowhere: share 0, pointing missed, IoU 0.
+
+**Pointing** (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018) asks whether the hottest
+pixel lies in the mask, or within 15 pixels of it. Where several pixels are equally hot, it is the share of them that
+do: what a fair pick among them scores on average, which does not depend on the order of pixels.
+
+**IoU** of {heat >= t} with the mask is given at a fixed t, at the one t that is best for the whole set (chosen on these
+scans, hence optimistic), and at each scan's own best t (an upper bound). Best means best of 0.01, 0.02 ... 1.
+
+**To judge by**: the whole picture as a map scores the lesion's share of the picture in every figure, and a blob in the
+picture's centre scores more than that without looking, since people centre what they scan. Both are reported alongside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bcx.data.records import Record, load_mask
+from bcx.errors import DataError
+from bcx.evaluate.means import means_with_intervals
+from bcx.prediction import LESION_LEVEL, Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Where IoU is measured to find the best threshold.
+THRESHOLDS = np.arange(1, 101) / 100
+#: The fixed threshold: of a lesion map's values, or of a class map's share of the scan's peak.
+FIXED_THRESHOLD = LESION_LEVEL
+#: Pixels of the scan by which the hottest one may miss the mask.
+TOLERANCE = 15
+#: Lesions by their share of the picture: fixed cuts, so that sets can be compared.
+SIZES = {"small (below 3 %)": (0.0, 0.03), "medium (3 to 8 %)": (0.03, 0.08), "large (8 % or more)": (0.08, 1.01)}
+#: The blob's standard deviation, as a share of the picture's width and height.
+BLOB = 0.2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one map fits one mask.
+
+    Attributes:
+        inside: share of all heat that lies inside the mask, 0..1.
+        pointing: 1 where the hottest pixel lies inside the mask, 0 where it does not (between them for ties).
+        near: the same within `TOLERANCE` pixels of the mask.
+        iou: of {heat >= fixed threshold} with the mask, 0..1.
+        peak: the map's largest value; 0 where there is no heat at all.
+        ious: float64 `[len(THRESHOLDS)]`, the same at each of `THRESHOLDS`.
+    """
+
+    inside: float
+    pointing: float
+    near: float
+    iou: float
+    peak: float
+    ious: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def own_iou(self) -> float:
+        """IoU at the threshold that is best for this scan."""
+        return float(self.ious.max())
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """One scan with a lesion mask: where the heat lies.
+
+    Attributes:
+        file, source, group, label: as in the scan's record; `file` is its key.
+        answer: the class that the model answered with.
+        map: "lesion map" or "class map".
+        threshold: the fixed threshold of `fit.iou`.
+        lesion_share: share of the picture that the lesion covers, 0..1: what the whole picture scores as a map.
+        fit: the model's map.
+        blob: a blob in the picture's centre.
+    """
+
+    file: str
+    source: str
+    group: str
+    label: str
+    answer: str
+    map: str
+    threshold: float
+    lesion_share: float
+    fit: Fit
+    blob: Fit
+
+
+def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
+    """Return where the model looked: float32 `[H, W]`, 0..1, at the scan's size.
+
+    Args:
+        prediction: the answer.
+        class_: whose map, where the model has no lesion map; default: the label's.
+
+    Returns:
+        The lesion map where there is one; else the non-negative part of the class's map divided by its peak.
+    """
+    if prediction.lesion is not None:
+        return prediction.lesion
+    plane = prediction.maps[list(prediction.probabilities).index(class_ or prediction.label)]
+    heat = np.maximum(plane, 0)
+    peak = float(heat.max())
+    return heat / peak if peak > 0 else heat
+
+
+def measure(
+    heat: np.ndarray, mask: np.ndarray, threshold: float = FIXED_THRESHOLD, tolerance: float = TOLERANCE
+) -> Fit:
+    """Hold a map against a mask.
+
+    Args:
+        heat: float `[H, W]`, 0..1; what is below 0 counts as 0.
+        mask: bool `[H, W]`, True inside the lesion, not empty.
+        threshold: of `Fit.iou`.
+        tolerance: of `Fit.near`, in pixels.
+
+    Raises:
+        DataError: other shapes, or an empty mask.
+    """
+    if heat.shape != mask.shape or not mask.any():
+        raise DataError(
+            f"A map of {heat.shape} came with a mask of {mask.shape}, of which {int(mask.sum())} pixels are lesion.",
+            expected="a map and a mask of the same size, and some lesion",
+            remedy="Enlarge the map to the scan's size, and leave scans without a lesion out.",
+        )
+    heat = np.maximum(heat, 0)
+    inside = pointing = near = 0.0
+    peak = float(heat.max())
+    if peak > 0:
+        hottest = heat == peak
+        distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        inside = float(heat[mask].sum(dtype=np.float64) / heat.sum(dtype=np.float64))
+        pointing = float(mask[hottest].mean())
+        near = float((distance[hottest] <= tolerance).mean())
+    region = heat >= threshold
+    iou = float(np.count_nonzero(region & mask) / np.count_nonzero(region | mask))
+    return Fit(inside, pointing, near, iou, peak, _ious(heat, mask))
+
+
+def _ious(heat: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """IoU at every threshold from one histogram: how many pixels reach each, in the mask and in all."""
+    reached = np.searchsorted(THRESHOLDS, heat.ravel(), side="right")
+    bins = len(THRESHOLDS) + 1
+    everywhere, within = np.bincount(reached, minlength=bins), np.bincount(reached[mask.ravel()], minlength=bins)
+    region, both = (np.cumsum(counts[::-1])[::-1][1:] for counts in (everywhere, within))
+    return both / (region + np.count_nonzero(mask) - both)
+
+
+def centred_blob(shape: tuple[int, int]) -> np.ndarray:
+    """Return a Gaussian in the picture's centre: float32 `[H, W]`, 0..1, whatever the scan shows."""
+    down, across = (np.exp(-0.5 * (((np.arange(n) + 0.5) / n - 0.5) / BLOB) ** 2) for n in shape)
+    return np.outer(down, across).astype(np.float32)
+
+
+def localise(record: Record, prediction: Prediction, threshold: float = FIXED_THRESHOLD) -> Localisation | None:
+    """Hold an answer's map against the scan's own mask.
+
+    Args:
+        record: the scan; its mask files are read here.
+        prediction: the model's answer to it.
+        threshold: the fixed threshold: of the lesion map's values, or of a class map's share of its peak.
+
+    Returns:
+        None where the scan has no mask, or an empty one.
+
+    Raises:
+        DataError: a mask that cannot be read, or of another size than the scan.
+    """
+    shape = (prediction.scan.height, prediction.scan.width)
+    mask = load_mask(record, shape)
+    if mask is None or not mask.any():
+        return None
+    return Localisation(
+        file=record.key,
+        source=record.source,
+        group=record.group,
+        label=record.label,
+        answer=prediction.label,
+        map="class map" if prediction.lesion is None else "lesion map",
+        threshold=threshold,
+        lesion_share=float(mask.mean()),
+        fit=measure(heat_of(prediction), mask, threshold),
+        blob=measure(centred_blob(shape), mask),
+    )
+
+
+def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
+    """Return a row per scan: what it is, and every figure of the model's map (0..1)."""
+    import pandas as pd
+
+    about = ("file", "source", "group", "label", "answer", "map", "lesion_share")
+    best = _best([each.fit for each in found])
+    rows = [{**{name: getattr(each, name) for name in about}, **_figures(each.fit, best)} for each in found]
+    return pd.DataFrame(rows, columns=[*about, *_FIGURES])
+
+
+def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
+    """Return the figures of a set of scans, ready for JSON.
+
+    Args:
+        found: one entry per scan with a mask, all from one model with one fixed threshold; at least one.
+
+    Returns:
+        `map`, `threshold`, `best_threshold` (the same for all scans), `tolerance` (pixels), `without_heat` (scans); and
+        `all`, `by_label`, `by_size` (`SIZES`), `by_source`: each with `n`, `groups`, and as {"value", "low", "high",
+        "n"}: `lesion_share`, `heat_inside`, `pointing`, `pointing_15px`, `iou`, `iou_best_threshold`,
+        `iou_own_threshold`; `centred_blob` has some of these for a blob that never looks, at its own best threshold.
+
+    Raises:
+        DataError: no scan.
+    """
+    if not found:
+        raise DataError(
+            "None of the scans has a lesion mask.",
+            expected="masks beside the scans, such as 'a_mask.png' beside 'a.png'",
+            remedy="Leave the localisation out, or name a folder with masks.",
+        )
+    best, blob = _best([each.fit for each in found]), _best([each.blob for each in found])
+    sizes = {
+        name: [each for each in found if least <= each.lesion_share < most] for name, (least, most) in SIZES.items()
+    }
+    return {
+        "map": found[0].map,
+        "threshold": found[0].threshold,
+        "best_threshold": float(THRESHOLDS[best]),
+        "blob_best_threshold": float(THRESHOLDS[blob]),
+        "tolerance": TOLERANCE,
+        "without_heat": sum(each.fit.peak == 0 for each in found),
+        "all": _part(found, best, blob),
+        "by_label": _parts(found, "label", best, blob),
+        "by_size": {name: _part(part, best, blob) for name, part in sizes.items() if part},
+        "by_source": _parts(found, "source", best, blob),
+    }
+
+
+_FIGURES = ("heat_inside", "pointing", "pointing_15px", "iou", "iou_best_threshold", "iou_own_threshold")
+_OF_BLOB = ("heat_inside", "pointing", "pointing_15px", "iou_best_threshold")
+
+
+def _figures(fit: Fit, best: int) -> dict[str, float]:
+    values = (fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), fit.own_iou)
+    return dict(zip(_FIGURES, values, strict=True))
+
+
+def _best(fits: Sequence[Fit]) -> int:
+    """Position of the threshold with the highest mean IoU over all scans."""
+    return int(np.mean([fit.ious for fit in fits], axis=0).argmax()) if fits else 0
+
+
+def _parts(found: Sequence[Localisation], by: str, best: int, blob: int) -> dict[str, Any]:
+    names = sorted({getattr(each, by) for each in found})
+    return {name: _part([each for each in found if getattr(each, by) == name], best, blob) for name in names}
+
+
+def _part(found: Sequence[Localisation], best: int, blob: int) -> dict[str, Any]:
+    of_map = [_figures(each.fit, best) for each in found]
+    of_blob = [_figures(each.blob, blob) for each in found]
+    columns = {"lesion_share": [each.lesion_share for each in found]}
+    columns |= {name: [row[name] for row in of_map] for name in _FIGURES}
+    columns |= {f"blob {name}": [row[name] for row in of_blob] for name in _OF_BLOB}
+    groups = [each.group for each in found]
+    figures = means_with_intervals(columns, groups)
+    blobs = {name: figures.pop(f"blob {name}") for name in _OF_BLOB}
+    return {"n": len(found), "groups": len(set(groups)), **figures, "centred_blob": blobs}
