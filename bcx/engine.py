@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from bcx import DEFAULT_MODEL
+from bcx.backends import Wanted, choose_backend
 from bcx.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, ConfigError, DamagedScan
 from bcx.images import Scan
-from bcx.model import fold_norms
 from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
-from bcx.reading import Reading, read_scans, run_network
+from bcx.reading import Forward, Reading, read_scans
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decisions import OperatingPoint
@@ -58,23 +57,24 @@ class _Ready:
 class Classifier:
     """A loaded checkpoint that answers. Safe to use from several threads at once."""
 
-    def __init__(self, checkpoint: Checkpoint, *, views: int = 1) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, views: int = 1, backend: Wanted = "auto") -> None:
         """Wrap a checkpoint.
 
         Args:
             checkpoint: from `bcx.checkpoint.load_checkpoint`.
             views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
+            backend: as in `bcx.backends.choose_backend`.
 
         Raises:
-            ConfigError: another number of views.
-            CheckpointError: the checkpoint's gate is missing or damaged.
+            ConfigError: another number of views, or no such backend.
+            CheckpointError: the checkpoint's gate is missing or damaged, or ONNX Runtime was asked for without a
+                graph that fits the weights.
+            MissingExtra: ONNX Runtime was asked for and is not installed.
         """
         if views not in (1, 2):
             raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._checkpoint = checkpoint
-        self._network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
-        self._device = device
+        self._backend = choose_backend(checkpoint, backend)
         self._views = views
         decisions = checkpoint.decisions or {}
         point, refer = decisions.get("operating_point"), decisions.get("refer")
@@ -112,6 +112,11 @@ class Classifier:
         """How many views of each scan are averaged."""
         return self._views
 
+    @property
+    def backend(self) -> str:
+        """What runs the network: "torch" or "onnxruntime"."""
+        return self._backend.name
+
     def predict(self, source: Source, name: str | None = None) -> Prediction:
         """Answer one source.
 
@@ -122,7 +127,7 @@ class Classifier:
         Raises:
             BcxError: the source cannot be read; a subclass says why.
         """
-        return self._answer([self._prepare(source, name)])[0]
+        return self._answer([self._prepare(source, name)], self._backend.forward)[0]
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
@@ -145,7 +150,7 @@ class Classifier:
         return self._stream(iter(sources), batch_size)
 
     def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
-        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._device.type == "cpu" else 1
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._backend.device == "cpu" else 1
         with ThreadPoolExecutor(workers, "bcx-stream", initializer=_compute_alone) as pool:
             ahead: deque[Future[list[Prediction | Failure]]] = deque()
             try:
@@ -184,13 +189,12 @@ class Classifier:
 
     def _answer_some(self, items: list[_Ready | Failure]) -> list[Prediction | Failure]:
         ready = [item for item in items if isinstance(item, _Ready)]
-        answers = iter(self._answer(ready) if ready else [])
+        answers = iter(self._answer(ready, self._backend.alone) if ready else [])
         return [item if isinstance(item, Failure) else next(answers) for item in items]
 
-    def _answer(self, ready: list[_Ready]) -> list[Prediction]:
+    def _answer(self, ready: list[_Ready], forward: Forward) -> list[Prediction]:
         started = time.perf_counter()
         scans = [item.scan.pixels for item in ready]
-        forward = partial(run_network, self._network, self._checkpoint.preprocess)
         readings = read_scans(forward, self._checkpoint.preprocess, scans)
         probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
         if self._views == 2:
@@ -224,7 +228,7 @@ class Classifier:
             model=self.name,
             weights_sha256=self.weights_sha256,
             seconds=item.seconds + share + time.perf_counter() - started,
-            backend="torch",
+            backend=self.backend,
             scan=item.scan,
             reading=reading,
             preprocess=self._checkpoint.preprocess,
@@ -255,14 +259,16 @@ def _name_of(source: Any) -> str:
     return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
 
 
-def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1) -> Classifier:
+def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1, backend: Wanted = "auto") -> Classifier:
     """Load a model by name, folder or Hub id.
 
     Args:
         name: a checkpoint's name ("mobilenetv2-busi"), its folder, or a Hub id ("owner/name").
         views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
+        backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
+            and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
 
     Raises:
         CheckpointError: not found, incomplete or damaged.
     """
-    return Classifier(load_checkpoint(name), views=views)
+    return Classifier(load_checkpoint(name), views=views, backend=backend)
