@@ -7,6 +7,7 @@ bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
+bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
 bcx examples examples/                    draw the simulated example scans
 ```
 
@@ -25,6 +26,7 @@ import bcx
 from bcx.cli_data import app as data
 from bcx.cli_evaluate import evaluate
 from bcx.cli_examples import examples
+from bcx.cli_export import export
 from bcx.cli_gate import app as gate
 from bcx.cli_info import info
 from bcx.cli_predict import predict
@@ -45,6 +47,7 @@ app.command()(info)
 app.command()(train)
 app.command()(crossval)
 app.command()(evaluate)
+app.command()(export)
 app.command()(examples)
 app.add_typer(data)
 app.add_typer(gate)
