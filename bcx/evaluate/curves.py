@@ -27,7 +27,8 @@ class Band:
     """A curve, and its pointwise 95 % band.
 
     Attributes:
-        line_x, line_y: float64 [K], the curve as scikit-learn gives it, K depending on the scores.
+        line_x, line_y: float64 [K], the curve as scikit-learn gives it, K depending on the scores; precision begins at
+            the first threshold that finds anything.
         x, low, high: float64 [M], the band on an even grid; nan where a bound has no value.
         area: under the curve (ROC-AUC, or average precision).
         area_low, area_high: its interval.
@@ -91,7 +92,11 @@ def pr_band(
     area under it is the average precision. Arguments and errors as `roc_band`.
     """
     score, positive = _both_kinds(score, positive, groups)
-    y, x, _ = sk.precision_recall_curve(positive, score)
+    precision, recall, _ = sk.precision_recall_curve(positive, score)
+    # from the first threshold that finds anything: before it there is no precision worth the name
+    some = recall[::-1] > 0
+    x, y = (np.concatenate([first, line[::-1][some]]) for first, line in (([0.0], recall), ([np.nan], precision)))
+    y[0] = y[1]
     area = ranked_precision(score, positive)
     cumulated = _cumulated(score, positive)
 
@@ -104,7 +109,7 @@ def pr_band(
         first = np.searchsorted(found, wanted)
         return np.append(found[first] / (found[first] + alarms[first]), area(weights))
 
-    return _band(figures, x[::-1], y[::-1], float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
+    return _band(figures, x, y, float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
 
 
 def _band(

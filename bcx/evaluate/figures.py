@@ -1,0 +1,354 @@
+"""Figures of answers: curves with bands, confusion, reliability, referral, net benefit, training.
+
+Each function takes plain data and a path, writes a PNG and returns the matplotlib figure. `draw_all` draws what an
+out-of-fold table holds:
+
+draw_all(read_oof("results/NAME/oof.csv", task), task, Path("figures"), temperature=1.2)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bcx.errors import DataError
+from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, percent, publish, styled, units
+from bcx.evaluate.curves import Band, pr_band, roc_band
+from bcx.evaluate.decisions import Curve, decision_curve, referral_curve, reliability_report
+from bcx.evaluate.figures_data import class_figure
+from bcx.evaluate.metrics import check_answers, pair_score
+from bcx.evaluate.oof import label_positions, view_logits
+from bcx.tasks import Task
+from bcx.trust.calibration import apply_temperature
+from bcx.trust.decisions import OperatingPoint
+from bcx.trust.referral import ReferRule
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_PARTS = (("train", "training"), ("inner", "validation"))
+_EPOCH_FIGURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "precision": "precision (macro)",
+    "recall": "recall (macro)",
+    "f1": "F1 (macro)",
+    "roc_auc": "ROC-AUC (macro)",
+    "pr_auc": "PR-AUC (macro)",
+    "mcc": "MCC",
+}
+
+
+@styled
+def roc_figure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence | np.ndarray,
+    task: Task,
+    path: str | os.PathLike,
+) -> Figure:
+    """Draw a ROC curve with its 95 % band per class against the rest, and of the positive class against the others.
+
+    Args:
+        labels: int [N]; classes that no scan has are left out.
+        probabilities: float [N, C].
+        groups: [N].
+        task: names, order and colours of the classes.
+        path: of the PNG.
+
+    Raises:
+        DataError: shapes that do not fit, or scans of one class only.
+    """
+
+    def draw(axes: Axes, band: Band, colour: str) -> None:
+        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        axes.plot(band.line_x, band.line_y, color=colour)
+
+    axis_names = "share of the others called so (1 - specificity)", "sensitivity"
+    return _curves(labels, probabilities, groups, task, path, roc_band, draw, axis_names, "AUC")
+
+
+@styled
+def pr_figure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence | np.ndarray,
+    task: Task,
+    path: str | os.PathLike,
+) -> Figure:
+    """Draw a precision-recall curve with its 95 % band per class; as `roc_figure`. A guess has the dotted precision."""
+
+    def draw(axes: Axes, band: Band, colour: str) -> None:
+        axes.axhline(band.base, color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        # a staircase: each recall has the precision of the threshold that reaches it
+        axes.plot(band.line_x, band.line_y, color=colour, drawstyle="steps-pre")
+
+    axis_names = "recall (sensitivity)", "precision"
+    return _curves(labels, probabilities, groups, task, path, pr_band, draw, axis_names, "AP")
+
+
+def _curves(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence | np.ndarray,
+    task: Task,
+    path: str | os.PathLike,
+    band_of: Callable[..., Band],
+    draw: Callable[[Axes, Band, str], None],
+    axis_names: tuple[str, str],
+    area: str,
+) -> Figure:
+    labels, probabilities = check_answers(labels, probabilities)
+    groups = np.asarray(groups)
+    held = [c for c in range(len(task.classes)) if (labels == c).any()]
+    if len(held) < 2:
+        raise DataError(
+            "All scans are of one class.", expected="scans of two classes", remedy="Draw curves of more scans."
+        )
+    positive = task.classes.index(task.positive)
+    every = np.ones(len(labels), bool)
+    panels = [(f"{task.classes[c]} against the rest", c, probabilities[:, c], every) for c in held]
+    if len(held) > 2 and positive in held:
+        for other in held:
+            if other not in (0, positive):
+                title = f"{task.positive} against {task.classes[other]}"
+                score = pair_score(probabilities, other, positive)
+                panels.append((title, positive, score, np.isin(labels, (other, positive))))
+    rows = -(-len(panels) // 2)
+    figure, grid = paper(6.4, 3.35 * rows, rows, 2, sharex=True, sharey=True)
+    for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
+        band = band_of(score[rows_of], labels[rows_of] == c, groups[rows_of])
+        axes.fill_between(band.x, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
+        draw(axes, band, task.colours[c])
+        axes.set_title(
+            f"{title}\n{area} {units(band.area)} ({units(band.area_low)} to {units(band.area_high)}), "
+            f"{int((labels[rows_of] == c).sum())} of {int(rows_of.sum())}"
+        )
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    for axes in grid[len(panels) :]:
+        axes.axis("off")
+    figure.supxlabel(axis_names[0], fontsize=9)
+    figure.supylabel(axis_names[1], fontsize=9)
+    return publish(figure, path)
+
+
+@styled
+def confusion_figure(
+    confusion: Mapping[str, Mapping[str, int]], path: str | os.PathLike, title: str = "Confusion matrix"
+) -> Figure:
+    """Draw counts, and the share of each row, of true against given classes.
+
+    Args:
+        confusion: {true class: {given class: n}}, as `classification_report` has it.
+        path: of the PNG.
+        title: above the matrix.
+    """
+    classes = list(confusion)
+    counts = np.array([[confusion[true][given] for given in classes] for true in classes])
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.where(totals > 0, totals, 1)
+    figure, (axes,) = paper(1.6 + 1.15 * len(classes), 1.4 + 0.85 * len(classes))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    for r, c in np.ndindex(counts.shape):
+        colour = "white" if shares[r, c] > 0.6 else INK
+        axes.text(c, r - 0.1, f"{counts[r, c]:,}", ha="center", va="center", color=colour, fontsize=13)
+        axes.text(c, r + 0.24, percent(shares[r, c]), ha="center", va="center", color=colour, fontsize=8.5)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(
+        range(len(classes)), [f"{name}\n(n = {n:,})" for name, n in zip(classes, totals[:, 0], strict=True)]
+    )
+    axes.set(xlabel="answer", ylabel="true class", title=f"{title}: {percent(np.trace(counts) / counts.sum())} right")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return publish(figure, path)
+
+
+@styled
+def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> Figure:
+    """Draw how often answers of each confidence were right, one panel per name (such as before and after scaling).
+
+    Args:
+        report: as `bcx.evaluate.decisions.reliability_report`.
+        path: of the PNG.
+    """
+    figure, panels = paper(3.3 * len(report), 3.9, 1, len(report), sharex=True, sharey=True)
+    for k, (axes, (name, found)) in enumerate(zip(panels, report.items(), strict=True)):
+        rows = found["bins"]
+        x, y = (np.array([row[key] for row in rows], float) for key in ("confidence", "right"))
+        low, high = (np.array([row[key] for row in rows], float) for key in ("low", "high"))
+        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        axes.vlines(x, low, high, color=CYCLE[k % len(CYCLE)], linewidth=1.1)
+        axes.plot(x, y, SHAPES[k % len(SHAPES)], color=CYCLE[k % len(CYCLE)], markersize=5)
+        ece = found["ece"]
+        axes.set_title(f"{name}\nECE {units(ece['value'])}, {ece['n']:,} scans")
+        axes.set(xlabel="confidence", aspect="equal")
+        in_percent(axes.xaxis)
+        in_percent(axes.yaxis)
+    every = [row[key] for found in report.values() for row in found["bins"] for key in ("from", "right", "low")]
+    start = np.floor(10 * min(value for value in every if value is not None)) / 10
+    panels[0].set(ylabel="share right", xlim=(start, 1.02), ylim=(start, 1.02))
+    return publish(figure, path)
+
+
+@styled
+def referral_figure(
+    curve: Curve, path: str | os.PathLike, rules: Sequence[ReferRule] = (), area: float | None = None
+) -> Figure:
+    """Draw the share of wrong answers against the share of scans answered (risk and coverage).
+
+    Args:
+        curve: as `bcx.evaluate.decisions.referral_curve`.
+        path: of the PNG.
+        rules: fitted rules to mark.
+        area: under the curve, for the title.
+    """
+    figure, (axes,) = paper(5.0, 3.5)
+    axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
+    axes.plot(curve.x, curve.y, color=CYCLE[0])
+    for k, rule in enumerate(rule for rule in rules if rule.accuracy is not None and rule.coverage is not None):
+        told = f"{percent(rule.accuracy or 0)} right on the surest {percent(rule.coverage or 0)}"
+        place = rule.coverage, 1 - (rule.accuracy or 0)
+        axes.plot(*place, SHAPES[k % len(SHAPES)], color=CYCLE[1], markersize=7, label=told, linestyle="none")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="scans answered, the surest first", ylabel="wrong among them")
+    axes.set_title("Risk and coverage" + ("" if area is None else f" (area {units(area)})"))
+    in_percent(axes.xaxis)
+    in_percent(axes.yaxis)
+    return publish(figure, path)
+
+
+@styled
+def decision_figure(curve: Curve, on_all: np.ndarray, positive: str, path: str | os.PathLike) -> Figure:
+    """Draw the net benefit of acting on the model's word, on every scan, and on none.
+
+    Args:
+        curve, on_all: as `bcx.evaluate.decisions.decision_curve`.
+        positive: the class that one acts on.
+        path: of the PNG.
+    """
+    figure, (axes,) = paper(5.0, 3.5)
+    axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
+    axes.plot(curve.x, curve.y, color=CYCLE[0], label="on those the model finds")
+    axes.plot(curve.x, on_all, color=CYCLE[1], linestyle=DASHES[1], label="on every scan")
+    axes.axhline(0, color=INK, linewidth=1.2, linestyle=DASHES[3], label="on none")
+    top = float(max(np.nanmax(curve.high, initial=0), curve.y.max(), on_all.max(), 0.01))
+    axes.set(xlim=(0, curve.x.max()), ylim=(-0.15 * top, 1.08 * top))
+    axes.set(xlabel=f"probability of {positive} from which one acts", ylabel="net benefit per scan")
+    axes.set_title("Decision curve: net benefit of acting")
+    axes.legend(loc="upper right")
+    in_percent(axes.xaxis)
+    return publish(figure, path)
+
+
+@styled
+def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike) -> Figure:
+    """Draw each epoch's figures: training in full lines, validation dashed where there is some; a colour per run.
+
+    Args:
+        runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
+        path: of the PNG.
+    """
+    drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in row for rows in runs.values() for row in rows)]
+    if not drawn:
+        raise DataError(
+            "The history has no figures of training.",
+            expected="rows with epoch and train_loss, train_accuracy, ...",
+            remedy="Pass the history.csv that training wrote.",
+        )
+    down = -(-len(drawn) // 2)
+    figure, grid = paper(6.4, 0.6 + 1.9 * down, down, 2, sharex=True)
+    for axes, name in zip(grid, drawn, strict=False):
+        for k, (run, rows) in enumerate(runs.items()):
+            for p, (part, words) in enumerate(_PARTS):
+                x, y = _column(rows, "epoch"), _column(rows, f"{part}_{name}")
+                if np.isfinite(y).any():
+                    told = words if len(runs) == 1 else f"{run}, {words}"
+                    colour = CYCLE[(p if len(runs) == 1 else k) % len(CYCLE)]
+                    mark = SHAPES[p] if len(x) == 1 else None
+                    axes.plot(x, y, color=colour, linestyle=DASHES[p], marker=mark, label=told, linewidth=1.4)
+        axes.set_title(_EPOCH_FIGURES[name])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[len(drawn) :]:
+        axes.axis("off")
+    figure.supxlabel("epoch", fontsize=9)
+    entries = grid[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper center", ncols=min(len(entries[0]), 3))
+    return publish(figure, path)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    return np.array([float("nan") if row.get(name) in (None, "") else float(row[name]) for row in rows])
+
+
+def draw_all(
+    frame: pd.DataFrame,
+    task: Task,
+    folder: str | os.PathLike,
+    temperature: float = 1.0,
+    *,
+    point: OperatingPoint | None = None,
+    refer: ReferRule | None = None,
+) -> list[Path]:
+    """Draw every figure that an out-of-fold table holds: no scan is needed.
+
+    Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
+    would show which hospital a scan is from.
+
+    Args:
+        frame: see `bcx.evaluate.oof`; one view.
+        task: of the table.
+        folder: of the PNGs; made when missing.
+        temperature: divides the logits; reliability is drawn before and after.
+        point: how answers are chosen in the confusion matrix and for referral; None: the most probable class.
+        refer: a stored rule to mark on the risk-coverage curve.
+
+    Returns:
+        The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = sorted(set(frame["source"].tolist()))
+    written = [folder / "classes.png"]
+    class_figure({s: frame[frame["source"] == s]["label"].value_counts().to_dict() for s in sources}, task, written[0])
+    positive = task.classes.index(task.positive)
+    for source in sources:
+        rows = frame[frame["source"] == source]
+        labels, groups = label_positions(rows, task), rows["group"].to_numpy(str)
+        logits = view_logits(rows, task)[0]
+        answers = apply_temperature(logits, temperature)
+        chosen = answers.argmax(axis=1) if point is None else point.choose(answers)
+
+        def place(name: str, source: str = source) -> Path:
+            written.append(folder / (f"{name}-{source}.png" if len(sources) > 1 else f"{name}.png"))
+            return written[-1]
+
+        if len(np.unique(labels)) > 1:
+            roc_figure(labels, answers, groups, task, place("roc"))
+            pr_figure(labels, answers, groups, task, place("pr"))
+        title = "Most probable class" if point is None else "At the operating point"
+        confusion_figure(_confusion(labels, chosen, task), place("confusion"), title)
+        scaled = {f"after (temperature {temperature:.2f})": answers} if temperature != 1 else {}
+        before = {"before scaling" if scaled else "as it is": apply_temperature(logits)}
+        reliability_figure(reliability_report(before | scaled, labels, groups), place("reliability"))
+        curve, area = referral_curve(answers, labels, groups, point=point)
+        referral_figure(curve, place("risk-coverage"), [refer] if refer else [], area["value"])
+        if (labels == positive).any():
+            benefit = decision_curve(answers[:, positive], labels == positive, groups)
+            decision_figure(*benefit, task.positive, place("decision-curve"))
+    return written
+
+
+def _confusion(labels: np.ndarray, chosen: np.ndarray, task: Task) -> dict[str, dict[str, int]]:
+    count = len(task.classes)
+    cells = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
+    return {
+        true: dict(zip(task.classes, row, strict=True)) for true, row in zip(task.classes, cells.tolist(), strict=True)
+    }

@@ -1,0 +1,274 @@
+"""Figures of scans: classes, intensities, augmentation, and answers with their pictures.
+
+>>> import numpy as np
+>>> tally = IntensityTally(("dark", "bright"))
+>>> tally.add("dark", np.full((4, 4), 51, np.uint8))
+>>> tally.add("bright", np.full((4, 4), 204, np.uint8))
+>>> tally.means
+{'dark': [0.2], 'bright': [0.8]}
+
+Those that show patients' scans belong where the scans may lie, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bcx.errors import DataError
+from bcx.evaluate.canvas import DASHES, DIM, INK, paper, percent, publish, styled
+from bcx.explain.overlay import lay_over
+from bcx.preprocess import resize, to_grey
+from bcx.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RIGHT, WRONG = "#007A57", "#C0390B"
+"""Green and red that differ in lightness, near Okabe and Ito's; a tick or cross and the frame's dashes say the same."""
+TILE = 420
+"""Pixels: longer side of a picture as it is drawn."""
+OPACITY = 0.6
+
+_BINS = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One scan with its answer, for a gallery.
+
+    Attributes:
+        pixels: uint8 [H, W] or [H, W, 3].
+        true, predicted: names of classes.
+        confidence: probability of the predicted class, 0..1.
+        values: float32 [H, W], the predicted class's map in logit units at the scan's size, or None.
+        limit: end of the map's colour scale, in logit units.
+    """
+
+    pixels: np.ndarray
+    true: str
+    predicted: str
+    confidence: float
+    values: np.ndarray | None = None
+    limit: float = 4.0
+
+
+class IntensityTally:
+    """How bright the scans of each class are, gathered scan by scan: memory stays flat.
+
+    Attributes:
+        means: class -> mean intensity of each scan, 0..1, in the order they came.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """Begin with no scans of `classes`."""
+        self.means: dict[str, list[float]] = {name: [] for name in classes}
+        self._shares = {name: np.zeros(_BINS) for name in classes}
+
+    def add(self, label: str, pixels: np.ndarray) -> None:
+        """Count a scan, uint8 [H, W] or [H, W, 3]; every scan weighs the same, whatever its size."""
+        grey = to_grey(pixels)
+        self.means[label].append(float(grey.mean() / 255))
+        counts = np.bincount(grey.ravel() // (256 // _BINS), minlength=_BINS)
+        self._shares[label] += counts / grey.size
+
+    def shares(self, label: str) -> np.ndarray:
+        """Return float64 [64], the mean share of a scan's pixels at each intensity, from black to white."""
+        return self._shares[label] / max(1, len(self.means[label]))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return n, median, q1, q3, low and high (whiskers: the farthest within 1.5 quartile ranges) of the means."""
+        found = {}
+        for name, means in self.means.items():
+            if means:
+                values = np.array(means)
+                q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
+                reach = 1.5 * (q3 - q1)
+                inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
+                row = {"median": median, "q1": q1, "q3": q3, "low": inside.min(), "high": inside.max()}
+                found[name] = {"n": len(values)} | {key: float(value) for key, value in row.items()}
+        return found
+
+
+@styled
+def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str | os.PathLike) -> Figure:
+    """Draw how many scans of each class there are, one group of bars per source (or per part of a split).
+
+    Args:
+        counts: source -> {class: n}.
+        task: names, order and colours of the classes.
+        path: of the PNG.
+    """
+    figure, (axes,) = paper(max(4.2, 1.4 + 2.0 * len(counts)), 3.2)
+    wide = 0.8 / len(task.classes)
+    top = max(max(found.values(), default=0) for found in counts.values())
+    for c, name in enumerate(task.classes):
+        places = np.arange(len(counts)) + (c - (len(task.classes) - 1) / 2) * wide
+        heights = [found.get(name, 0) for found in counts.values()]
+        axes.bar(places, heights, 0.92 * wide, color=task.colours[c], label=name)
+        for place, height, found in zip(places, heights, counts.values(), strict=True):
+            share = percent(height / max(1, sum(found.values())))
+            axes.text(place, height + 0.015 * top, f"{height:,}\n{share}", ha="center", va="bottom", fontsize=8)
+    names = [f"{source}\n(n = {sum(found.values()):,})" for source, found in counts.items()]
+    axes.set_xticks(range(len(counts)), names)
+    axes.set(ylabel="scans", ylim=(0, 1.2 * max(top, 1)), title="Classes")
+    axes.grid(False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    figure.legend(loc="outside upper right", ncols=len(task.classes))
+    return publish(figure, path)
+
+
+@styled
+def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike) -> Figure:
+    """Draw, per class, how bright pixels are, and a box plot of the scans' mean intensities with their quartiles.
+
+    Args:
+        tally: of at least one scan.
+        task: names, order and colours of the classes.
+        path: of the PNG.
+
+    Raises:
+        DataError: no scan was counted.
+    """
+    found = tally.summary()
+    held = [name for name in task.classes if name in found]
+    if not held:
+        raise DataError("No scan was counted.", expected="at least one scan", remedy="Add scans to the tally first.")
+    figure, (left, right) = paper(7.2, 3.3, 1, 2, width_ratios=(1, 1.15))
+    edges = np.linspace(0, 1, _BINS + 1)
+    for k, name in enumerate(held):
+        colour = task.colours[task.classes.index(name)]
+        # a share per bin times the number of bins is a density: its area is 1
+        left.stairs(_BINS * tally.shares(name), edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
+        row = found[name]
+        box = {"med": row["median"], "q1": row["q1"], "q3": row["q3"], "whislo": row["low"], "whishi": row["high"]}
+        means = np.array(tally.means[name])
+        box["fliers"] = means[(means < row["low"]) | (means > row["high"])]
+        drawn = right.bxp([box], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
+        drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
+        drawn["medians"][0].set(color=INK, linewidth=2)
+    low, high = right.get_ylim()
+    for k, name in enumerate(held):
+        told = [found[name][key] for key in ("q1", "median", "q3")]
+        # labels of a narrow box would cover each other
+        apart = 0.055 * (high - low)
+        places = [min(told[0], told[1] - apart), told[1], max(told[2], told[1] + apart)]
+        for value, place in zip(told, places, strict=True):
+            right.text(k + 0.27, place, f"{value:.2f}".removeprefix("0"), va="center", fontsize=8)
+    # the darkest bin (frame and shadow) would flatten everything else
+    height = max((_BINS * tally.shares(name))[2:].max() for name in held)
+    left.set(xlabel="intensity of pixels (0 black, 1 white)", ylabel="density", title="Pixels", xlim=(0, 1))
+    left.set_ylim(0, 1.6 * max(float(height), 0.1))
+    left.legend(loc="upper right")
+    right.set_xticks(range(len(held)), [f"{name}\n(n = {found[name]['n']:,})" for name in held])
+    right.set(ylabel="mean intensity of a scan", title="Scans: median and quartiles", xlim=(-0.5, len(held) - 0.3))
+    right.grid(False, axis="x")
+    return publish(figure, path)
+
+
+@styled
+def augmentation_figure(
+    original: np.ndarray, samples: Mapping[str, np.ndarray], path: str | os.PathLike, across: int = 4
+) -> Figure:
+    """Show a picture as it is and after augmentation.
+
+    Args:
+        original: uint8 [H, W] or [H, W, 3].
+        samples: what stands above each -> uint8 [H, W] or [H, W, 3].
+        path: of the PNG.
+        across: pictures in a row.
+    """
+    shown = [("as it is", original), *samples.items()]
+    figure, grid = _grid([pixels for _, pixels in shown], across, 1.8, 0.3)
+    for axes, (name, pixels) in zip(grid, shown, strict=False):
+        _show(axes, pixels)
+        axes.set_title(name, fontsize=8.5)
+    return publish(figure, path)
+
+
+@styled
+def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike) -> Figure:
+    """Show the most confident mistakes, the surest first: the scan, and what the network saw for its answer.
+
+    Args:
+        answers: those that are right are left out.
+        path: of the PNG.
+
+    Raises:
+        DataError: no answer is wrong.
+    """
+    wrong = sorted((a for a in answers if a.true != a.predicted), key=lambda a: -a.confidence)
+    if not wrong:
+        raise DataError("No answer is wrong.", expected="at least one mistake", remedy="Pass more answers.")
+    figure, grid = _grid([a.pixels for a in wrong for _ in range(2)], 4, 1.85, 0.3)
+    for k, answer in enumerate(wrong):
+        scan, beside = grid[2 * k], grid[2 * k + 1]
+        _show(scan, answer.pixels)
+        scan.set_title(f"true: {answer.true}", fontsize=8.5)
+        if answer.values is None:
+            beside.text(0.5, 0.5, "no map", ha="center", va="center", color=DIM, transform=beside.transAxes)
+        else:
+            _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
+        beside.set_title(f"answer: {answer.predicted}, {percent(answer.confidence)}", fontsize=8.5, color=WRONG)
+    if any(answer.values is not None for answer in wrong):
+        figure.supxlabel("orange: evidence for the answer, blue: against it", fontsize=8.5)
+    return publish(figure, path)
+
+
+@styled
+def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: int = 5) -> Figure:
+    """Show scans with their answers: a green tick and full frame when right, a red cross and dashed frame when wrong.
+
+    Args:
+        answers: in the order wanted.
+        path: of the PNG.
+        across: pictures in a row.
+    """
+    figure, grid = _grid([answer.pixels for answer in answers], across, 1.6, 0.5)
+    for axes, answer in zip(grid, answers, strict=False):
+        right = answer.true == answer.predicted
+        colour, mark = (RIGHT, "✓") if right else (WRONG, "✗")
+        _show(axes, answer.pixels)
+        frame = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False)
+        frame.set(edgecolor=colour, linewidth=3, linestyle=DASHES[0] if right else DASHES[1])
+        axes.add_patch(frame)
+        told = f"{mark} {answer.predicted}, {percent(answer.confidence)}"
+        axes.set_title(told if right else f"{told}\n    true: {answer.true}", fontsize=8.5, color=colour)
+    return publish(figure, path)
+
+
+def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Return int64 [<= count], rows of the wrong answers, the surest first.
+
+    Args:
+        probabilities: float [N, C]; the answer is the most probable class.
+        labels: int [N].
+        count: at most so many.
+    """
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+
+
+def _grid(pictures: Sequence[np.ndarray], across: int, width: float, words: float) -> tuple[Figure, np.ndarray]:
+    """A place of `width` inches for each picture, as high as the highest of them and `words` inches above it."""
+    across = min(across, len(pictures))
+    down = -(-len(pictures) // across)
+    height = width * min(1.6, max(picture.shape[0] / picture.shape[1] for picture in pictures))
+    figure, grid = paper(width * across, (height + words) * down, down, across)
+    for axes in grid:
+        axes.axis("off")
+        axes.set_anchor("N")
+    return figure, grid
+
+
+def _show(axes: Axes, pixels: np.ndarray) -> None:
+    tall, wide = pixels.shape[:2]
+    shrink = min(1.0, TILE / max(tall, wide))
+    small = resize(pixels, max(1, round(wide * shrink)), max(1, round(tall * shrink)))
+    axes.imshow(small, cmap="gray", vmin=0, vmax=255, aspect="equal", interpolation="antialiased")

@@ -1,0 +1,136 @@
+"""Figures of scans, drawn from arrays and simulated scans: what stands in them, and where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import PathPatch
+
+from bcx.errors import DataError
+from bcx.evaluate import figures_data as pictures
+from bcx.evaluate.figures_data import Answer, IntensityTally, surest_mistakes
+from bcx.simulate import simulate
+from bcx.tasks import get_task
+from tests.evaluate.test_figures import check_png
+
+TASK = get_task("breast-ultrasound")
+
+
+def left_titles(figure) -> list[str]:
+    return [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+
+
+def test_bars_are_as_high_as_classes_are_frequent(tmp_path):
+    counts = {"busi": {"normal": 3, "benign": 5, "malignant": 2}, "busbra": {"benign": 9, "malignant": 3}}
+    figure = pictures.class_figure(counts, TASK, tmp_path / "classes.png")
+    check_png(tmp_path / "classes.png")
+    (axes,) = figure.axes
+    assert [[bar.get_height() for bar in bars] for bars in axes.containers] == [[3, 0], [5, 9], [2, 3]]
+    assert [to_hex(bars[0].get_facecolor()).upper() for bars in axes.containers] == list(TASK.colours)
+    assert "5\n50 %" in [text.get_text() for text in axes.texts]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["busi\n(n = 10)", "busbra\n(n = 12)"]
+
+
+def test_intensities_are_those_of_the_scans(tmp_path):
+    rng = np.random.default_rng(0)
+    tally = IntensityTally(TASK.classes)
+    scans = {"normal": [], "malignant": []}
+    for k in range(20):
+        label = ("normal", "malignant")[k % 2]
+        pixels = np.clip(rng.normal(60 + 3 * k, 20, (20, 24 + k)), 0, 255).astype(np.uint8)
+        scans[label].append(pixels)
+        tally.add(label, pixels)
+    for label, found in scans.items():
+        means = [pixels.mean() / 255 for pixels in found]
+        assert tally.means[label] == pytest.approx(means)
+        shares = np.mean([np.histogram(p, 64, (0, 256))[0] / p.size for p in found], axis=0)
+        np.testing.assert_allclose(tally.shares(label), shares)
+        summary = tally.summary()[label]
+        assert [summary[key] for key in ("q1", "median", "q3")] == pytest.approx(np.quantile(means, [0.25, 0.5, 0.75]))
+        assert summary["n"] == 10
+    assert "benign" not in tally.summary()
+    figure = pictures.intensity_figure(tally, TASK, tmp_path / "intensity.png")
+    check_png(tmp_path / "intensity.png")
+    left, right = figure.axes
+    assert [step.get_label() for step in left.patches] == ["normal", "malignant"]
+    assert left.patches[0].get_data().values.sum() / 64 == pytest.approx(1)
+    boxes = [patch.get_path().get_extents() for patch in right.patches if isinstance(patch, PathPatch)]
+    assert boxes[0].y0 == pytest.approx(tally.summary()["normal"]["q1"])
+    assert boxes[1].y1 == pytest.approx(tally.summary()["malignant"]["q3"])
+
+
+def test_whiskers_leave_out_what_is_far_away():
+    tally = IntensityTally(["one"])
+    for value in (10, 100, 110, 120, 130, 250):
+        tally.add("one", np.full((2, 2, 3), value, np.uint8))
+    row = tally.summary()["one"]
+    assert (row["low"], row["high"]) == pytest.approx((100 / 255, 130 / 255))
+    with pytest.raises(DataError, match="No scan"):
+        pictures.intensity_figure(IntensityTally(TASK.classes), TASK, "never.png")
+
+
+def test_labels_of_a_narrow_box_keep_apart(tmp_path):
+    tally = IntensityTally(TASK.classes)
+    for value in (100, 100, 101, 101, 30, 220):
+        tally.add("benign", np.full((4, 4), value, np.uint8))
+    figure = pictures.intensity_figure(tally, TASK, tmp_path / "intensity.png")
+    right = figure.axes[1]
+    heights = sorted(text.get_position()[1] for text in right.texts)
+    low, high = right.get_ylim()
+    assert np.diff(heights).min() > 0.04 * (high - low)
+
+
+def test_augmented_pictures_stand_beside_the_original(tmp_path):
+    original = simulate("benign", 1, height=120, width=160).pixels
+    samples = {"flipped": original[:, ::-1], "colour": np.repeat(original[..., None], 3, 2)}
+    figure = pictures.augmentation_figure(original, samples, tmp_path / "augmentation.png", across=2)
+    check_png(tmp_path / "augmentation.png")
+    assert left_titles(figure) == ["as it is", "flipped", "colour"]
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(shown[0], original)
+    np.testing.assert_array_equal(shown[1], original[:, ::-1])
+
+
+def some_answers() -> list[Answer]:
+    pixels = np.full((60, 80), 90, np.uint8)
+    heat = np.zeros((60, 80), np.float32)
+    heat[10:20, 10:20], heat[40:50, 60:70] = 4, -4
+    return [
+        Answer(pixels, "benign", "malignant", 0.61, heat),
+        Answer(pixels, "benign", "benign", 0.99, heat),
+        Answer(pixels, "normal", "benign", 0.93, heat),
+        Answer(pixels, "malignant", "benign", 0.55),
+    ]
+
+
+def test_mistakes_come_surest_first_with_both_labels_and_the_map(tmp_path):
+    figure = pictures.mistakes_figure(some_answers(), tmp_path / "mistakes.png")
+    check_png(tmp_path / "mistakes.png", 300)
+    assert left_titles(figure) == [
+        *("true: normal", "answer: benign, 93 %"),
+        *("true: benign", "answer: malignant, 61 %"),
+        *("true: malignant", "answer: benign, 55 %"),
+    ]
+    overlay = np.asarray(figure.axes[1].images[0].get_array())
+    assert overlay[15, 15, 0] > overlay[15, 15, 2]  # for: orange
+    assert overlay[45, 65, 2] > overlay[45, 65, 0]  # against: blue
+    assert overlay[30, 40].tolist() == [90, 90, 90]  # no evidence: the scan
+    assert not figure.axes[5].images
+    with pytest.raises(DataError, match="wrong"):
+        pictures.mistakes_figure(some_answers()[1:2], tmp_path / "never.png")
+
+
+def test_right_and_wrong_differ_in_more_than_colour(tmp_path):
+    figure = pictures.answers_figure(some_answers(), tmp_path / "answers.png", across=2)
+    check_png(tmp_path / "answers.png", 300)
+    assert left_titles(figure)[:2] == ["✗ malignant, 61 %\n    true: benign", "✓ benign, 99 %"]
+    frames = [axes.patches[0] for axes in figure.axes if axes.patches]
+    assert [to_hex(frame.get_edgecolor()).upper() for frame in frames[:2]] == [pictures.WRONG, pictures.RIGHT]
+    assert frames[0].get_linestyle() != frames[1].get_linestyle()
+
+
+def test_the_surest_mistakes_are_found_in_order():
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    assert surest_mistakes(probabilities, np.array([1, 1, 1, 0]), 5).tolist() == [1, 3, 0]
+    assert surest_mistakes(probabilities, np.array([1, 1, 1, 0]), 2).tolist() == [1, 3]
