@@ -164,6 +164,12 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         if block["head"] == _LESION:
             network = _with_lesion_head(network, task, folder / HEAD_FILE)
             files.append(folder / HEAD_FILE)
+        elif block["head"] != _LINEAR or network.num_classes != len(task.classes):
+            raise ConfigError(
+                f"The head is '{block['head']}' with {network.num_classes} outputs.",
+                expected=f"'{_LINEAR}' with {len(task.classes)} outputs, or '{_LESION}'",
+                remedy="Use the version of bcx that made it, or train it again.",
+            )
         return Checkpoint(
             # The Hub's cache names its folders by commit, which tells a reader nothing.
             name=os.fspath(name) if _is_hub_id(os.fspath(name)) else folder.name,
