@@ -118,7 +118,7 @@ class Prediction:
     @cached_property
     def map_limit(self) -> float:
         """End of the signed colour scale shared by all of this answer's maps, in logit units."""
-        return scale_limit(self.reading.maps if self.reading.second is None else self.maps)
+        return scale_limit(self.reading.maps if self.reading.second is None else self._at_size(slice(None)))
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
         """Return the scan with one class's evidence laid over it, RGB, at the scan's own size.
