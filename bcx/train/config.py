@@ -78,6 +78,12 @@ class Recipe(BaseModel):
             raise ValueError("patience needs inner_fraction > 0: early stopping watches an inner validation part")
         return self
 
+    @model_validator(mode="after")
+    def _lesion_maps_fit(self) -> Recipe:
+        if self.lesion is not None and self.size % 32:
+            raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
+        return self
+
 
 def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe from YAML, and lay command-line values over it.
