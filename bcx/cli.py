@@ -5,6 +5,7 @@ bcx predict scans/ --out results.csv      what the network makes of a folder
 bcx serve                                 the page, on this machine
 bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
+bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 import typer
 
 import bcx
+from bcx.cli_audit import audit
 from bcx.cli_data import app as data
 from bcx.cli_evaluate import evaluate
 from bcx.cli_examples import examples
@@ -47,6 +49,7 @@ app.command()(info)
 app.command()(train)
 app.command()(crossval)
 app.command()(evaluate)
+app.command()(audit)
 app.command()(export)
 app.command()(examples)
 app.add_typer(data)

@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "lesion", "checkpoint", "reading", "backends", "onnx_export"),
     ("explain", "trust"),
     ("engine", "prediction", "bcx"),
-    ("evaluate",),
+    ("evaluate", "audit"),
     ("train",),
     ("app", "cli", "cli_*", "found", "table", "__main__"),
 )

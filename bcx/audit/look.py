@@ -1,0 +1,102 @@
+"""One look at one file: can it be read, what is odd about it, and what is kept of it for comparing.
+
+>>> import tempfile
+>>> from bcx.simulate import write_examples
+>>> with tempfile.TemporaryDirectory() as folder:
+...     _ = write_examples(folder, [("benign", 1)], size=(96, 112))
+...     files = [(0, "simulated-benign-1.png"), (1, "examples.csv")]
+...     looks = look_at_some(Path(folder), files, Store(Path(folder, "features")))
+>>> [(look.file, look.width, look.height, look.stray, look.odd) for look in looks]
+[('simulated-benign-1.png', 112, 96, False, ()), ('examples.csv', 0, 0, True, ())]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from bcx.audit.features import Store, describe
+from bcx.audit.layers import burnt_in, looked_at, shrunk
+from bcx.audit.oddities import Odd, is_mask, oddities_of
+from bcx.errors import BcxError
+from bcx.images import Scan, sniff_file
+from bcx.preprocess import to_grey
+
+PICTURE_NAMES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".svg"})
+"""Endings that promise a picture: a file that has one and is none cannot be read, any other is merely passed over."""
+LEAST_RANGE = 8
+"""Grey levels between the darkest and the brightest point of a picture that can be compared."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a file told.
+
+    Attributes:
+        place: its number in the listing, and of its features in the store.
+        file: path below the audited folder.
+        width, height: pixels; 0 where it could not be read.
+        content: digest of the decoded picture; "" where it could not be read.
+        odd: what is odd about it by itself.
+        stray: no picture, and not called one.
+        comparable: whether features were stored.
+        measures: (brightness, contrast, texture): mean grey level, standard deviation, and how much of the contrast
+            lies in details, sideways and downwards: what unusual scans are told by.
+    """
+
+    place: int
+    file: str
+    width: int = 0
+    height: int = 0
+    content: str = ""
+    odd: tuple[Odd, ...] = ()
+    stray: bool = False
+    comparable: bool = False
+    measures: tuple[float, ...] = ()
+
+
+def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:
+    """Look at files, each with its place; features go into the store."""
+    return [look_at(root, place, file, store) for place, file in files]
+
+
+def look_at(root: Path, place: int, file: str, store: Store) -> Look:
+    """Look at one file; what is wrong with it becomes an oddity, never an error."""
+    try:
+        if sniff_file(root / file) is None and PurePosixPath(file).suffix.lower() not in PICTURE_NAMES:
+            return Look(place, file, stray=True)
+        scan = Scan.open(root / file)
+    except BcxError as error:
+        # Its path on this machine is nobody's business; the report says which file it is.
+        found = error.found.replace(str(root / file), PurePosixPath(file).name)
+        return Look(place, file, odd=(Odd("unreadable", f"{found} Expected: {error.expected}."),))
+    seen = looked_at(scan.pixels)
+    marks = burnt_in(seen)
+    odd = tuple(oddities_of(scan, marks))
+    grey = to_grey(seen)
+    small = shrunk(grey, 128).astype(np.float32)
+    comparable = not is_mask(seen) and int(grey.max()) - int(grey.min()) >= LEAST_RANGE and min(small.shape) >= 8
+    if comparable:
+        store.write(place, describe(scan.pixels, marks))
+    size = scan.width, scan.height
+    return Look(place, file, *size, _digest(scan.pixels), odd, comparable=comparable, measures=_measures(small))
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """The same for every file that decodes to these pixels, whatever its format and name."""
+    digest = hashlib.sha256(f"{pixels.shape} ".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def _measures(small: np.ndarray) -> tuple[float, ...]:
+    spread = float(small.std())
+    if min(small.shape) < 3:
+        return float(small.mean()), spread, 0.0, 0.0
+    across = float(np.abs(np.diff(small, axis=1)).mean())
+    down = float(np.abs(np.diff(small, axis=0)).mean())
+    return float(small.mean()), spread, across / (spread + 1), down / (spread + 1)

@@ -1,0 +1,237 @@
+"""What is odd about one scan, told from its pixels: colour, Doppler, writing, split screens, no scan at all.
+
+Nothing here stops a scan from being used; a person decides. The limits were set while looking at 672 scans of BUSI (one
+machine) and 1,501 of BUS-BRA (four machines).
+
+>>> from bcx.simulate import simulate
+>>> pixels = simulate("benign", seed=1).pixels
+>>> oddities_of(Scan.open(pixels))
+[]
+>>> import cv2
+>>> [odd.kind for odd in oddities_of(Scan.open(cv2.putText(pixels.copy(), "LT UOQ", (60, 400), 0, 0.6, 255, 2)))]
+['burnt-in text']
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bcx.audit.layers import burnt_in, chroma, looked_at
+from bcx.images import Scan
+from bcx.preprocess import to_grey
+from bcx.trust.plain import plain_checks
+
+KINDS = {
+    "unreadable": "Files that cannot be read",
+    "not a scan": "Pictures that are no scans",
+    "mask": "Black and white masks",
+    "Doppler": "Doppler colours",
+    "colour marks": "Coloured marks",
+    "tint": "Tinted pictures",
+    "split screen": "Split screens",
+    "burnt-in text": "Burnt-in text",
+    "calipers": "Burnt-in calipers",
+    "size": "Unusual sizes",
+    "intensity": "Unusual brightness or contrast",
+    "several frames": "Files with several frames",
+}
+"""Kinds of oddities, in the order of the report, with their headings."""
+
+BLACK, WHITE, TWO_TONES = 8, 247, 0.985
+"""Grey levels and share of points of a mask."""
+DOPPLER_SHARE = 0.0003
+"""Share of the picture that solid red or blue fills."""
+COLOUR_SHARE = 0.0002
+"""Share of coloured pixels."""
+
+
+@dataclass(frozen=True)
+class Odd:
+    """One thing that is odd about a file: a key of `KINDS`, and a sentence."""
+
+    kind: str
+    detail: str
+
+
+def oddities_of(scan: Scan, marks: np.ndarray | None = None) -> list[Odd]:
+    """Return what is odd about a scan by itself, the gravest first.
+
+    Args:
+        scan: as it was opened.
+        marks: bool, from `burnt_in` of `looked_at(scan.pixels)`; None finds them.
+    """
+    seen = looked_at(scan.pixels)
+    if is_mask(seen):
+        return [Odd("mask", "The picture is black and white, like the mask of a lesion.")]
+    reasons, flags = plain_checks(scan)
+    found = [Odd("not a scan", reason) for reason in reasons[:1]]
+    found += _colours(seen, tinted=any("tinted" in flag for flag in flags))
+    if reasons:
+        return found
+    marks = burnt_in(seen) if marks is None else marks
+    grey = to_grey(seen)
+    if seam := split_screen(grey, marks):
+        found.append(Odd("split screen", seam))
+    words, crosses = writing(grey, marks)
+    if words:
+        found.append(Odd("burnt-in text", f"{words} line{'s' if words > 1 else ''} of writing."))
+    if crosses:
+        found.append(Odd("calipers", f"{crosses} mark{'s' if crosses > 1 else ''} like those of a measurement."))
+    if frames := [note for note in scan.notes if note.startswith("first ")]:
+        found.append(Odd("several frames", f"Only one was looked at: {frames[0]}."))
+    return found
+
+
+def is_mask(pixels: np.ndarray) -> bool:
+    """Tell whether a picture shows black and white only, both of them."""
+    grey = to_grey(pixels)
+    black, white = float((grey <= BLACK).mean()), float((grey >= WHITE).mean())
+    return black + white >= TWO_TONES and black > 0 and white > 0
+
+
+def _colours(pixels: np.ndarray, tinted: bool) -> list[Odd]:
+    coloured = chroma(pixels)
+    if coloured is None:
+        return []
+    if tinted:
+        return [Odd("tint", "The whole picture is tinted.")]
+    red, green, blue = (channel.astype(np.int16) for channel in cv2.split(np.ascontiguousarray(pixels)))
+    # Flow is shown in red and blue; marks are mostly yellow, green or orange, and thin.
+    flow = ((red - green > 60) & (red - blue > 30)) | ((blue - green > 40) & (blue - red > 30))
+    solid = cv2.morphologyEx(flow.astype(np.uint8), cv2.MORPH_OPEN, np.ones((4, 4), np.uint8))
+    share, doppler = float((coloured > 30).mean()), float(solid.mean())
+    if doppler > DOPPLER_SHARE:
+        return [Odd("Doppler", f"Solid red or blue fills {100 * doppler:.2g} % of the picture.")]
+    if share > COLOUR_SHARE:
+        return [Odd("colour marks", f"{100 * share:.2g} % of the picture is coloured.")]
+    return []
+
+
+# --- writing and calipers ----------------------------------------------------------------------------------------
+
+_TALL, _SMALL = 30, 6  # heights of letters, in pixels at the size at which is looked
+
+
+def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
+    """Count lines of burnt-in writing and marks like those of calipers.
+
+    Args:
+        grey: uint8 [H, W], no longer than `LOOK_SIDE`.
+        marks: bool [H, W], from `burnt_in`.
+
+    Returns:
+        Lines of three letters or more; crosses. Letters are about equally tall, bright and high up, side by side.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
+    boxes = stats[1:]
+    w, h, area = boxes.T[2:]
+    fill = area / (w * h)
+    letter = (h >= _SMALL) & (h <= _TALL) & (w <= 1.7 * h) & (fill > 0.15) & (fill < 0.95)
+    chosen = [k for k in np.flatnonzero(letter)[:400] if _even_ink(grey, labels, boxes[k], k + 1)]
+    crosses = sum(_is_cross(labels, boxes[k], k + 1) for k in chosen)
+    return _lines([tuple(boxes[k][:4]) for k in chosen]), crosses
+
+
+def _even_ink(grey: np.ndarray, labels: np.ndarray, box: np.ndarray, label: int) -> bool:
+    """Tell whether a mark has the one tone of ink: tissue that is as bright fades towards its edges."""
+    x, y, w, h = (int(v) for v in box[:4])
+    part = labels[y : y + h, x : x + w] == label
+    ink = grey[y : y + h, x : x + w][part]
+    top = np.percentile(ink, 90)
+    return bool((ink >= top - 25).mean() > 0.45)
+
+
+def _is_cross(labels: np.ndarray, box: np.ndarray, label: int) -> bool:
+    """Tell whether a mark is a plus or an x: two strokes that meet in the middle, corners or sides empty."""
+    x, y, w, h = (int(v) for v in box[:4])
+    if not (7 <= h <= 22 and 0.7 <= w / h <= 1.4):
+        return False
+    part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
+    small = cv2.resize(part * 255, (9, 9), interpolation=cv2.INTER_AREA) > 90
+    middle, rest = small[3:6].any(0).all() and small[:, 3:6].any(1).all(), small.copy()
+    rest[3:6], rest[:, 3:6] = False, False
+    plus = middle and rest.sum() <= 2
+    diagonal = np.eye(9, dtype=bool) | np.fliplr(np.eye(9, dtype=bool))
+    near = cv2.dilate(diagonal.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    slanted = small[diagonal].mean() > 0.8 and (small & ~near).sum() <= 2
+    return bool(plus or slanted)
+
+
+def _lines(boxes: list[tuple[int, int, int, int]]) -> int:
+    """Count rows of at least three letters: as tall, on one line, no further apart than a space."""
+    boxes = sorted(boxes)
+    used: set[int] = set()
+    lines = 0
+    for start in range(len(boxes)):
+        if start in used:
+            continue
+        row = [start]
+        x, y, w, h = boxes[start]
+        for k in range(start + 1, len(boxes)):
+            x2, y2, _, h2 = boxes[k]
+            gap = x2 - (x + w)
+            if gap > 1.6 * max(h, h2):
+                break
+            level = abs((y2 + h2) - (y + h)) <= 0.25 * max(h, h2)
+            if k not in used and gap >= -1 and level and max(h, h2) <= 1.35 * min(h, h2):
+                row.append(k)
+                x, y, w, h = boxes[k]
+        if len(row) >= 3:
+            used.update(row)
+            lines += 1
+    return lines
+
+
+# --- split screens -----------------------------------------------------------------------------------------------
+
+
+def split_screen(grey: np.ndarray, marks: np.ndarray) -> str:
+    """Return how a picture is split into two scans side by side, in words; empty where it is not.
+
+    Either a dark gap from top to bottom parts two bright areas, or a straight seam does.
+
+    Args:
+        grey: uint8 [H, W], no longer than `LOOK_SIDE`.
+        marks: bool [H, W], from `burnt_in`.
+    """
+    height, width = grey.shape
+    if width < 96 or height < 64:
+        return ""
+    rows = slice(height // 10, (9 * height) // 10)
+    inside = np.where(marks[rows], 0, grey[rows])
+    if (column := _gap(inside)) or (column := _seam(inside)):
+        return f"Two pictures side by side, parted at {100 * column / width:.0f} % of the width."
+    return ""
+
+
+def _gap(inside: np.ndarray) -> int:
+    """Return the middle of a dark gap between two bright areas; 0 where there is none."""
+    width = inside.shape[1]
+    # The upper half: further down, shadow and depth darken true tissue. Not every row of a shadow is dark.
+    upper = inside[: len(inside) // 2]
+    bright, most = np.percentile(upper, [75, 97], axis=0)
+    dark = most < 16
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], dark.view(np.int8), [0]])))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        middle = (begin + end) // 2
+        if end - begin < 2 or begin < width // 8 or end > width - width // 8 or not 0.25 < middle / width < 0.75:
+            continue
+        left, right = bright[begin - width // 8 : begin], bright[end : end + width // 8]
+        if min((left > 25).mean(), (right > 25).mean()) > 0.8:
+            return int(middle)
+    return 0
+
+
+def _seam(inside: np.ndarray) -> int:
+    """Return the column of a straight seam: there, almost every row jumps more than it does nearby; 0 for none."""
+    width = inside.shape[1]
+    jumps = cv2.absdiff(inside[:, 1:], inside[:, :-1]).astype(np.float32)
+    nearby = cv2.blur(jumps, (25, 1))
+    often = (jumps > 2 * nearby + 2).mean(0)
+    strong = jumps.mean(0) / (cv2.blur(jumps.mean(0)[None], (25, 1))[0] + 0.5)
+    middle = slice(width // 4, (3 * width) // 4)
+    column = int(np.argmax(often[middle])) + middle.start
+    return column if often[column] > 0.6 and strong[column] > 2.5 else 0

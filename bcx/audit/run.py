@@ -1,0 +1,352 @@
+"""An audit from a folder to its findings.
+
+>>> import tempfile
+>>> from bcx.simulate import write_busi_folder
+>>> with tempfile.TemporaryDirectory() as folder:
+...     found = audit(write_busi_folder(folder, per_class=2, duplicates=1), network=False)
+>>> [(pair.a, pair.kind) for pair in found.pairs][:1], len(found.groups)
+([('benign/benign (1).png', 'near-duplicate')], 3)
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits
+
+from bcx.audit.candidates import Index, Terms
+from bcx.audit.features import KEYPOINTS, Store
+from bcx.audit.grouping import Group, labels_of, make_groups, parts_of, read_split
+from bcx.audit.listing import list_files
+from bcx.audit.look import Look, look_at_some
+from bcx.audit.matching import NEAR_DUPLICATE, Comparer, Match
+from bcx.audit.oddities import KINDS, Odd
+from bcx.audit.outliers import no_scans, outliers
+from bcx.errors import BcxError
+
+SAME_PICTURE = "the same picture"
+"""What is said of two files that decode to the same pixels."""
+NO_SCAN = "The network finds that it does not look like a breast ultrasound scan."
+
+Progress = Callable[[str, int, int], None]
+Answer = TypeVar("Answer")
+
+_CHUNK = 16  # files looked at in one go
+_ROWS = 64  # scans for which candidates are looked up in one go
+_PAIRS = 200  # pairs compared in one go
+_FEW = 40  # files for which starting further processes takes longer than it saves
+_VOCABULARY = 400  # scans from which words are learnt
+_AHEAD = 16  # calls handed out before the first answer is awaited
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two files, in order of their names, and what they have in common."""
+
+    a: str
+    b: str
+    match: Match
+
+    @property
+    def kind(self) -> str:
+        """ "near-duplicate" or "same lesion"."""
+        return self.match.kind
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        root: the folder.
+        looks: one for each picture, in order of file names; files that are none are counted in `strays`.
+        pairs: near-duplicates first, then by how well they agree.
+        groups: what pairs tie together.
+        odd: (file, what), in the order of `KINDS`.
+        labels, parts: of each file, where known.
+        notes: what is worth knowing about the run.
+        seconds: how long it took.
+    """
+
+    root: Path
+    looks: list[Look] = field(repr=False)
+    pairs: list[Pair] = field(repr=False)
+    groups: list[Group] = field(repr=False)
+    odd: list[tuple[str, Odd]] = field(repr=False)
+    labels: dict[str, str] = field(repr=False)
+    parts: dict[str, str] = field(repr=False)
+    masks: int = 0
+    strays: int = 0
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def conflicts(self) -> list[Group]:
+        """Groups that carry more than one label."""
+        return [group for group in self.groups if len(group.labels) > 1]
+
+    @property
+    def straddling(self) -> list[Group]:
+        """Groups that lie in more than one part of the split."""
+        return [group for group in self.groups if len(group.parts) > 1]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing at all was found."""
+        return not (self.pairs or self.odd)
+
+    def counts(self) -> dict[str, int]:
+        """Return how much of each was found, by name."""
+        pairs = Counter(pair.kind for pair in self.pairs)
+        odd = Counter(odd.kind for _, odd in self.odd)
+        return {
+            "pictures": len(self.looks),
+            "near-duplicate pairs": pairs[NEAR_DUPLICATE],
+            "same-lesion pairs": len(self.pairs) - pairs[NEAR_DUPLICATE],
+            "groups": len(self.groups),
+            "pictures in groups": sum(len(group.files) for group in self.groups),
+            "label conflicts": len(self.conflicts),
+            "groups that straddle the split": len(self.straddling),
+            **{kind: odd[kind] for kind in KINDS},
+        }
+
+
+def audit(
+    root: str | os.PathLike[str],
+    *,
+    split: Path | None = None,
+    work: Path | None = None,
+    workers: int | None = None,
+    network: bool = True,
+    on_progress: Progress | None = None,
+) -> Audit:
+    """Look through a folder for copies, leaks and odd files.
+
+    Only pixels are compared; names serve to tell labels (from folders) and parts of a split.
+
+    Args:
+        root: the folder, searched with all below.
+        split: CSV table with the columns `file` and `split` or `fold`; without it, folders called train, val and test
+            count as a split.
+        work: folder for shrunken copies while the audit runs, which it also leaves out; default the system's folder
+            for temporary files. They are deleted at the end.
+        workers: processes; default one for each core.
+        network: ask the gate of the default model whether unusual pictures are scans.
+        on_progress: called with (stage, done, total) as the work goes on.
+
+    Raises:
+        DataError: no such folder, or a split that does not fit.
+    """
+    root = Path(root)
+    begun = time.perf_counter()
+    tell = on_progress or (lambda stage, done, total: None)
+    listing = list_files(root, leave_out=work)
+    parts = read_split(split, listing.files) if split else parts_of(listing.files)
+    count = workers or _cores()
+    with tempfile.TemporaryDirectory(prefix=".audit-", dir=work) as folder:
+        store = Store(Path(folder) / "features")
+        with _pool(count if len(listing.files) > _FEW else 1) as pool:
+            looks = _look(pool, root, listing.files, store, tell)
+            pairs = _pairs(pool, looks, store, tell)
+        store.close()
+    pictures = sorted((look for look in looks if not look.stray), key=lambda look: look.file)
+    odd = [(pictures[number].file, what) for number, what in outliers(pictures)]
+    odd += [(look.file, what) for look in pictures for what in look.odd]
+    for name, why in listing.closed.items():
+        odd.append((f"{name}/", Odd("unreadable", f"The folder cannot be opened ({why}).")))
+    notes = []
+    if network:
+        strangers, note = _ask_network(root, pictures, tell)
+        odd += strangers
+        notes += note
+    order = list(KINDS)
+    odd.sort(key=lambda each: (order.index(each[1].kind), each[0]))
+    files = [look.file for look in pictures]
+    labels = labels_of(files)
+    groups = make_groups(
+        [(pair.a, pair.b) for pair in pairs], {look.file: look.content for look in pictures}, labels, parts
+    )
+    strays = len(looks) - len(pictures)
+    seconds = time.perf_counter() - begun
+    return Audit(root, pictures, pairs, groups, odd, labels, parts, listing.masks, strays, tuple(notes), seconds)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- stages ------------------------------------------------------------------------------------------------------
+
+
+def _look(pool: Executor | None, root: Path, files: list[str], store: Store, tell: Progress) -> list[Look]:
+    """Look at every file; features go into the store at the file's number."""
+    numbered = list(enumerate(files))
+    chunks = [(root, numbered[start : start + _CHUNK], store) for start in range(0, len(numbered), _CHUNK)]
+    looks: list[Look] = []
+    for some in _each(pool, look_at_some, chunks):
+        looks += some
+        tell("Looking at files", len(looks), len(files))
+    return looks
+
+
+def _pairs(pool: Executor | None, looks: Sequence[Look], store: Store, tell: Progress) -> list[Pair]:
+    """Find all pairs: files with the same pixels directly, others through candidates."""
+    same: dict[str, list[Look]] = defaultdict(list)
+    for look in looks:
+        if look.content:
+            same[look.content].append(look)
+    # In the order of their content, so that neither names nor the order of files change anything.
+    unique = [same[content][0] for content in sorted(same) if same[content][0].comparable]
+    files = {look.place: [each.file for each in same[look.content]] for look in unique}
+    pairs = [
+        _pair(copies[0].file, copy.file, Match(NEAR_DUPLICATE, 1.0, KEYPOINTS, False, (SAME_PICTURE,)))
+        for copies in same.values()
+        if copies[0].comparable
+        for copy in copies[1:]
+    ]
+    for a, b, match in _matches(pool, [look.place for look in unique], store, tell):
+        pairs.append(_pair(files[a][0], files[b][0], match))
+    return sorted(pairs, key=lambda pair: (pair.kind, -pair.match.score, pair.a, pair.b))
+
+
+def _pair(one: str, other: str, match: Match) -> Pair:
+    return Pair(min(one, other), max(one, other), match)
+
+
+def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progress) -> list[tuple[int, int, Match]]:
+    if len(places) < 2:
+        return []
+    sample = [store.read(place) for place in places[:: max(1, len(places) // _VOCABULARY)]]
+    if not any(len(features.points) for features in sample):
+        return []
+    terms = Terms.learn(sample, len(places))
+    blocks = [places[start : start + _ROWS] for start in range(0, len(places), _ROWS)]
+    entries = _each(pool, terms.entries, [(store, block) for block in blocks])
+    index = Index.build(terms, places, _counted(entries, "Indexing", [len(block) for block in blocks], tell))
+    stored = store.path.with_suffix(".index")
+    stored.write_bytes(pickle.dumps(index))
+    rows = [(start, min(start + _ROWS, len(places))) for start in range(0, len(places), _ROWS)]
+    found = _each(pool, _propose, [(stored, store.path, start, stop) for start, stop in rows])
+    proposed: dict[tuple[int, int], int] = {}
+    for some in _counted(found, "Looking for candidates", [stop - start for start, stop in rows], tell):
+        for a, b, bits in some:
+            proposed[a, b] = proposed.get((a, b), 0) | bits
+    todo = [(places[a], places[b], bits) for (a, b), bits in sorted(proposed.items())]
+    chunks = [todo[start : start + _PAIRS] for start in range(0, len(todo), _PAIRS)]
+    matches: list[tuple[int, int, Match]] = []
+    compared = _each(pool, _compare, [(store.path, chunk) for chunk in chunks])
+    for matched in _counted(compared, "Comparing pairs", [len(chunk) for chunk in chunks], tell):
+        matches += matched
+    return matches
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor | None]:
+    """Give processes to work in, or None for this one alone, and let go of what they kept at hand."""
+    try:
+        if workers < 2:
+            threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+            yield None
+            cv2.setNumThreads(threads)
+        else:
+            # Spawned: a fork of a process that has threads (progress bars, OpenCV) may never wake up.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+                yield pool
+    finally:
+        _lookup.cache_clear()
+        _comparer.cache_clear()
+
+
+def _one_thread() -> None:
+    """One process for each core is enough; threads in each would only wait for one another."""
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
+
+
+def _each(pool: Executor | None, function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
+    """Call a function for each of the argument tuples; answers in order, few of them waiting at a time."""
+    if pool is None:
+        for arguments in calls:
+            yield function(*arguments)
+        return
+    waiting: deque[Future[Answer]] = deque()
+    try:
+        for arguments in calls:
+            waiting.append(pool.submit(function, *arguments))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _counted(answers: Iterator[Answer], stage: str, sizes: Sequence[int], tell: Progress) -> Iterator[Answer]:
+    done, total = 0, sum(sizes)
+    for answer, size in zip(answers, sizes, strict=True):
+        done += size
+        tell(stage, done, total)
+        yield answer
+
+
+@lru_cache(maxsize=1)
+def _lookup(index: Path, store: Path) -> tuple[Index, Store]:
+    return pickle.loads(index.read_bytes()), Store(store)  # written by this run into its own folder
+
+
+@lru_cache(maxsize=1)
+def _comparer(store: Path) -> Comparer:
+    return Comparer(Store(store))
+
+
+def _propose(index: Path, store: Path, start: int, stop: int) -> list[tuple[int, int, int]]:
+    stored, features = _lookup(index, store)
+    return stored.propose(features, start, stop)
+
+
+def _compare(store: Path, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
+    return _comparer(store)(pairs)
+
+
+# --- the network's word ------------------------------------------------------------------------------------------
+
+
+def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[tuple[str, Odd]], list[str]]:
+    """Ask the gate of the default model about the most unusual pictures; findings, and a note where it cannot be."""
+    import bcx
+    from bcx.prediction import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
+
+    try:
+        classifier = bcx.load()
+    except BcxError as error:
+        return [], [f"No network was asked whether unusual pictures are scans: {error.found}"]
+    asked = 0
+
+    def is_scan(some: Sequence[Look]) -> list[bool]:
+        nonlocal asked
+        answers = list(classifier.stream(root / look.file for look in some))
+        asked += len(some)
+        tell("Asking whether unusual pictures are scans", asked, asked)
+        return [getattr(answer, "decision", "") != NOT_A_SCAN for answer in answers]
+
+    found = [(looks[number].file, Odd("not a scan", NO_SCAN)) for number in no_scans(looks, is_scan)]
+    return found, [f"The network looked at the {asked} most unusual pictures of {len(looks)}."] if asked else []

@@ -1,0 +1,86 @@
+"""What an audit found, as tables: `groups.csv`, `pairs.csv`, `oddities.csv`, and the counts as `audit.json`.
+
+>>> import tempfile
+>>> from bcx.audit.grouping import Group
+>>> found = Audit(Path("scans"), [], [], [Group("5f0c", ("a.png", "b.png"))], [], {}, {})
+>>> with tempfile.TemporaryDirectory() as folder:
+...     written = write_tables(found, Path(folder))
+...     print(Path(folder, "groups.csv").read_text(), end="")
+file,group
+a.png,5f0c
+b.png,5f0c
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import bcx
+from bcx.audit.run import Audit
+
+GROUPS = "groups.csv"
+"""Name of the table that `bcx train` and `bcx crossval` read beside the images."""
+
+
+def write_tables(found: Audit, folder: Path) -> list[Path]:
+    """Write the tables into an existing folder and return them; nobody meets half a table."""
+    pairs = (
+        (p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes), found.labels.get(p.a, ""),
+         found.labels.get(p.b, ""), found.parts.get(p.a, ""), found.parts.get(p.b, ""))
+        for p in found.pairs
+    )  # fmt: skip
+    columns = [
+        "file_a",
+        "file_b",
+        "kind",
+        "agreement",
+        "landmarks",
+        "changes",
+        "label_a",
+        "label_b",
+        "part_a",
+        "part_b",
+    ]
+    tables: list[tuple[str, Sequence[str], Iterable[Sequence[object]]]] = [
+        (GROUPS, ["file", "group"], ((file, group.name) for group in found.groups for file in group.files)),
+        ("pairs.csv", columns, pairs),
+        ("oddities.csv", ["file", "kind", "detail"], ((file, odd.kind, odd.detail) for file, odd in found.odd)),
+    ]
+    written = []
+    for name, header, rows in tables:
+        with whole(folder / name) as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        written.append(folder / name)
+    summary = {
+        "folder": found.root.resolve().name,
+        "bcx": bcx.__version__,
+        "seconds": round(found.seconds, 1),
+        "counts": found.counts(),
+        "masks left out": found.masks,
+        "other files": found.strays,
+        "notes": list(found.notes),
+    }
+    with whole(folder / "audit.json") as handle:
+        json.dump(summary, handle, indent=2)
+        handle.write("\n")
+    return [*written, folder / "audit.json"]
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that takes its name only when all of it is there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
+            yield handle
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""`bcx audit`: copies, leaks and odd files in a folder of images.
+
+```
+bcx audit scans --out audit-of-scans
+bcx audit scans --split split.csv --strict
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bcx.audit.run import Audit, Progress
+
+
+def audit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Images, in subfolders or not.")
+    ],
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Columns file and split (or fold): which groups are on both sides?"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Write report.html and the tables here. The report shows the scans."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 when anything was found.")] = False,
+) -> None:
+    """Find duplicates, the same lesion twice, label conflicts, leaking splits and odd files.
+
+    Exit status: 0 the audit ran, whatever it found (1 with --strict when it found something), 2 wrong usage.
+    """
+    from bcx.audit.report import write_report
+    from bcx.audit.run import audit as run
+    from bcx.audit.tables import write_tables
+    from bcx.errors import ConfigError
+
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"'{out}' is a file.", expected="a folder after --out", remedy="Name a folder.")
+        out.mkdir(parents=True, exist_ok=True)
+    with _bars() as tell:
+        found = run(folder, split=split, work=out, on_progress=tell)
+    if out is not None:
+        write_report(found, out / "report.html")
+        write_tables(found, out)
+    _show(found, out)
+    if strict and not found.clean:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Show a bar with the time left for each stage on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("left"), console=Console(stderr=True), transient=True) as progress:
+        stages: dict[str, TaskID] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage, total=total)
+            progress.update(stages[stage], completed=done, total=total)
+
+        yield tell
+
+
+def _show(found: Audit, out: Path | None) -> None:
+    from bcx.audit.oddities import KINDS
+
+    for name, count in found.counts().items():
+        if count or name not in KINDS:
+            typer.echo(f"{count:>7,}  {KINDS.get(name, name)[0].lower()}{KINDS.get(name, name)[1:]}")
+    for group in found.straddling[:5]:
+        typer.echo(f"Straddles {' | '.join(group.parts)}: {_some(group.files)}")
+    for group in found.conflicts[:5]:
+        typer.echo(f"Labels {', '.join(group.labels)}: {_some(group.files)}")
+    for note in found.notes:
+        typer.echo(note, err=True)
+    if out is not None:
+        typer.echo(
+            f"Written to {out}: report.html (it shows the scans), groups.csv, pairs.csv, oddities.csv, audit.json"
+        )
+    elif found.pairs or found.odd:
+        typer.echo("--out DIR writes a report with the pictures side by side, and groups.csv for training.")
+
+
+def _some(files: tuple[str, ...], limit: int = 4) -> str:
+    more = f" and {len(files) - limit} more" if len(files) > limit else ""
+    return ", ".join(files[:limit]) + more
