@@ -41,6 +41,27 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_lesion_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_checkpoint`, with the lesion head; it starts undecided, so its last convolutions are made random too."""
+    import torch
+
+    from bcx.checkpoint import save_checkpoint
+    from bcx.model import build_lesion_network
+    from bcx.preprocess import Preprocess
+    from bcx.tasks import get_task
+
+    task = get_task("breast-ultrasound")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_lesion_network("mobilenetv2_035", task)
+        for last in (network.fine, network.coarse):
+            torch.nn.init.normal_(last.weight, 0, 0.3)
+    return save_checkpoint(
+        tmp_path_factory.mktemp("checkpoints") / "tiny-lesion", network, task=task, preprocess=Preprocess(size=96)
+    )
+
+
+@pytest.fixture(scope="session")
 def busi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated scans in BUSI's published layout, masks included. Read only: copy what you change."""
     from bcx.simulate import write_busi_folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
 
 import bcx
@@ -29,6 +31,8 @@ from bcx.checkpoint import (
     update_config,
 )
 from bcx.errors import CheckpointError
+from bcx.lesion import LesionNetwork
+from bcx.model import build_lesion_network, forward_maps
 from bcx.preprocess import Preprocess
 from bcx.simulate import simulate
 
@@ -79,6 +83,119 @@ def test_timm_is_told_the_preprocessing_that_bcx_uses(folder):
 
 def test_the_hash_is_that_of_the_stored_file(folder):
     assert load_checkpoint(folder).weights_sha256 == sha256_of(folder / "model.safetensors")
+
+
+# The lesion head, whose own weights stand in a second file.
+
+
+@pytest.fixture
+def lesion_copy(tiny_lesion_checkpoint, tmp_path):
+    """A checkpoint with the lesion head, to damage."""
+    return Path(shutil.copytree(tiny_lesion_checkpoint, tmp_path / "copy"))
+
+
+def test_a_lesion_network_is_loaded_as_it_was_saved(tmp_path, tiny_lesion_checkpoint):
+    first = load_checkpoint(tiny_lesion_checkpoint)
+    assert isinstance(first.network, LesionNetwork)
+    assert not first.network.training
+    save_checkpoint(tmp_path / "again", first.network, task=first.task, preprocess=first.preprocess, temperature=1.3)
+    second = load_checkpoint(tmp_path / "again")
+    assert (second.weights_sha256, second.temperature) == (first.weights_sha256, 1.3)
+    assert (second.network.absent, second.network.positive) == (0, 2)
+    for name, value in second.network.state_dict().items():
+        assert torch.equal(value, first.network.state_dict()[name]), name
+    with torch.inference_mode():
+        batch = batch_of(first.preprocess)
+        for one, other in zip(forward_maps(first.network, batch), forward_maps(second.network, batch), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_plain_timm_loads_the_backbone_of_a_lesion_network(tiny_lesion_checkpoint):
+    plain = timm.create_model(f"local-dir:{tiny_lesion_checkpoint}", pretrained=True).eval()
+    loaded = load_checkpoint(tiny_lesion_checkpoint)
+    batch = batch_of(loaded.preprocess)
+    with torch.inference_mode():
+        last, stages = loaded.network.backbone.forward_intermediates(batch, indices=4)
+        assert torch.equal(plain.forward_features(batch), last)
+        described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+        torch.testing.assert_close(described, forward_maps(loaded.network, batch).stages)
+    assert plain.num_classes == 0
+    told = resolve_model_data_config(plain)
+    assert (told["input_size"], told["crop_mode"]) == ((3, 96, 96), "squash")
+
+
+def test_the_hash_is_that_of_both_files_and_changes_with_either(lesion_copy):
+    files = [lesion_copy / "model.safetensors", lesion_copy / "head.safetensors"]
+    found = [load_checkpoint(lesion_copy).weights_sha256]
+    assert found[0] == hashlib.sha256(files[0].read_bytes() + files[1].read_bytes()).hexdigest()
+    for file in files:
+        tensors = load_file(file)
+        name = sorted(name for name in tensors if name.endswith("weight"))[0]
+        save_file({**tensors, name: tensors[name] + 0.5}, file, metadata={"format": "pt"})
+        found.append(load_checkpoint(lesion_copy).weights_sha256)
+    assert len(set(found)) == 3
+
+
+def test_a_lesion_network_in_float16_changes_no_probability_by_more_than_allowed(tmp_path, tiny_lesion_checkpoint):
+    stored = load_checkpoint(tiny_lesion_checkpoint)
+    batch = batch_of(stored.preprocess)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(1)
+        network = build_lesion_network("mobilenetv2_035", stored.task).eval()
+        for last in (network.fine, network.coarse):
+            torch.nn.init.normal_(last.weight, 0, 0.1)
+        # Logits around zero, where probabilities move most: the mean presence and malignancy are taken away.
+        normal, benign, malignant = forward_maps(network, batch).logits.mean(0)
+        network.coarse.bias[1] -= (malignant - benign) / 2
+        network.coarse.bias[2] += normal
+        before = forward_maps(network, batch)
+        save_checkpoint(tmp_path / "rounded", network, task=stored.task, preprocess=stored.preprocess)
+        after = forward_maps(load_checkpoint(tmp_path / "rounded").network, batch)
+    for file in ("model.safetensors", "head.safetensors"):
+        assert torch.float16 in {value.dtype for value in load_file(tmp_path / "rounded" / file).values()}
+    assert float(before.logits.softmax(1).std(0).max()) > 0.05  # there is something to compare
+    assert 0 < float((before.logits.softmax(1) - after.logits.softmax(1)).abs().max()) <= 1e-3
+    assert float((before.lesion - after.lesion).abs().max()) <= 5e-3
+
+
+def drop_a_tensor(folder):
+    tensors = load_file(folder / "head.safetensors")
+    del tensors["coarse.weight"]
+    save_file(tensors, folder / "head.safetensors")
+
+
+LESION_DAMAGE = {
+    "no head": lambda folder: (folder / "head.safetensors").unlink(),
+    "head cut short": lambda folder: rewrite("head.safetensors", lambda data: data[: len(data) // 2])(folder),
+    "head of something else": drop_a_tensor,
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "an unknown head": lambda folder: change(head="forest")(folder),
+    "the other head": lambda folder: change(head="average pooling, linear")(folder),
+}
+
+
+@pytest.mark.parametrize("damage", LESION_DAMAGE)
+def test_a_damaged_checkpoint_with_the_lesion_head_is_a_checkpoint_error_too(lesion_copy, damage):
+    LESION_DAMAGE[damage](lesion_copy)
+    with pytest.raises(CheckpointError, match="'copy'") as caught:
+        bcx.load(lesion_copy)
+    assert caught.value.remedy
+
+
+def test_a_save_that_fails_leaves_the_old_lesion_network_whole(lesion_copy, monkeypatch):
+    before = {file.name: file.read_bytes() for file in lesion_copy.iterdir()}
+    first = load_checkpoint(lesion_copy)
+    real = module.save_file
+
+    def full_disk(tensors, file, **options):
+        if file.name == "head.safetensors":
+            raise OSError("No space left on device")
+        real(tensors, file, **options)
+
+    monkeypatch.setattr(module, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(lesion_copy, first.network, task=first.task, preprocess=first.preprocess, temperature=9.0)
+    assert {file.name: file.read_bytes() for file in lesion_copy.iterdir() if file.is_file()} == before
 
 
 def test_a_shipped_file_stays_small(root):
@@ -190,6 +307,8 @@ DAMAGE = {
     "preprocessing of another kind": change(preprocess={"size": 224, "fit": "crop"}),
     "preprocessing out of range": change(preprocess={**Preprocess().to_dict(), "size": 4}),
     "a temperature in words": change(temperature="warm"),
+    "an unknown head": change(head="forest"),
+    "the other head": change(head="lesion"),
     "a gate without its file": change(gate={"kind": "nearest neighbours", "file": "gate.safetensors"}),
 }
 

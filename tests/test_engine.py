@@ -113,7 +113,8 @@ def test_two_views_are_the_average_of_the_scan_and_its_mirror_image(checkpoint, 
 def test_a_scan_and_its_mirror_image_get_mirrored_answers_from_two_views(checkpoint):
     twice = Classifier(checkpoint, views=2)
     straight, mirrored = twice.predict(SCANS[0]), twice.predict(SCANS[0][:, ::-1])
-    assert_same([dataclasses.replace(mirrored, grid_maps=mirrored.grid_maps[:, :, ::-1])], [straight])
+    reading = dataclasses.replace(mirrored.reading, maps=mirrored.grid_maps[:, :, ::-1])
+    assert_same([dataclasses.replace(mirrored, reading=reading)], [straight])
 
 
 def test_every_source_gives_the_same_answer(classifier, alone, tmp_path):
@@ -303,6 +304,93 @@ def test_a_batch_of_nothing_is_refused_at_once(classifier, size):
 def test_other_numbers_of_views_are_refused(checkpoint, views):
     with pytest.raises(ConfigError, match="1 or 2"):
         Classifier(checkpoint, views=views)
+
+
+# The lesion head.
+
+FEW = SCANS[:8]
+
+
+@pytest.fixture(scope="module")
+def twice(tiny_lesion_checkpoint):
+    return bcx.load(tiny_lesion_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def seen(twice):
+    return [twice.predict(pixels) for pixels in FEW]
+
+
+def assert_same_looks(found, expected):
+    """To 1e-5 of the scales of logits and of maps; the second look at the same place."""
+    scale = logit_scale(expected)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.label, one.second_look, one.lesion_box) == (other.label, other.second_look, other.lesion_box)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5 * scale)
+        np.testing.assert_allclose(one.lesion, other.lesion, atol=1e-5 * scale)
+        np.testing.assert_allclose(one.maps, other.maps, atol=1e-5 * np.abs(other.maps).max())
+
+
+def test_with_two_looks_too_the_answers_differ_from_each_other(seen):
+    assert np.ptp([answer.probabilities["benign"] for answer in seen]) > 0.05
+    assert len({answer.second_look for answer in seen}) > 3
+    assert {answer.lesion_box is None for answer in seen} == {False, True}
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_with_two_looks_alone_or_in_a_batch_the_answer_is_the_same(twice, seen, size):
+    assert_same_looks(list(twice.stream(FEW, batch_size=size)), seen)
+
+
+def test_with_two_looks_eight_threads_get_the_answers_that_one_gets(twice, seen):
+    barrier = threading.Barrier(8)
+
+    def work(offset):
+        barrier.wait()
+        order = [(offset + i) % len(FEW) for i in range(len(FEW))]
+        return dict(zip(order, [twice.predict(FEW[i]) for i in order], strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        for answers in pool.map(work, range(8)):
+            assert_same_looks([answers[i] for i in range(len(FEW))], seen)
+
+
+def test_with_two_looks_an_answer_says_where_it_looked_and_what_it_saw(twice, seen):
+    for answer, pixels in zip(seen, FEW, strict=True):
+        height, width = pixels.shape
+        assert (answer.lesion.shape, answer.lesion.dtype) == ((height, width), np.float32)
+        assert 0 <= answer.lesion.min() <= answer.lesion.max() <= 1
+        x, y, side = answer.second_look
+        assert side <= height  # these boxes fit, so they lie inside
+        assert 0 <= x <= width - side
+        assert 0 <= y <= height - side
+        assert answer.maps.shape == (3, height, width)
+        scaled = answer.reading.logits.astype(float) / twice.temperature
+        expected = np.exp(scaled) / np.exp(scaled).sum()
+        np.testing.assert_allclose(list(answer.probabilities.values()), expected, atol=1e-5)
+
+
+def test_with_two_looks_the_mean_of_a_map_over_the_scan_is_its_logit(seen):
+    """As far as enlarging keeps means: a grid of 12 places is no divisor of these sizes."""
+    for answer in seen:
+        spread = np.abs(answer.maps).mean()
+        np.testing.assert_allclose(answer.maps.mean((1, 2)), answer.reading.logits, atol=0.05 * spread)
+
+
+def test_two_views_of_two_looks_are_averaged_and_the_box_is_the_straight_views(tiny_lesion_checkpoint, twice, seen):
+    both = bcx.load(tiny_lesion_checkpoint, views=2)
+    for pixels, straight in zip(FEW[:4], seen, strict=False):
+        answer, mirrored = both.predict(pixels), twice.predict(pixels[:, ::-1])
+        tolerance = 1e-5 * logit_scale([straight])
+        for name in twice.classes:
+            expected = (straight.probabilities[name] + mirrored.probabilities[name]) / 2
+            assert answer.probabilities[name] == pytest.approx(expected, abs=tolerance)
+        grid = (straight.grid_maps + mirrored.grid_maps[:, :, ::-1]) / 2
+        np.testing.assert_allclose(answer.grid_maps, grid, atol=1e-5 * np.abs(grid).max())
+        lesion = (straight.reading.lesion + mirrored.reading.lesion[:, ::-1]) / 2
+        np.testing.assert_allclose(answer.reading.lesion, lesion, atol=tolerance)
+        assert answer.second_look == straight.second_look
 
 
 # The gate.
