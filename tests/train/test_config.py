@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bcx.errors import ConfigError
-from bcx.train.config import Recipe, load_recipe
+from bcx.train.config import LesionRecipe, Recipe, load_recipe
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -45,6 +45,40 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path):
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ConfigError):
         load_recipe(tmp_path / "b.yaml")
+
+
+def test_without_a_lesion_block_the_head_is_the_plain_one_and_an_empty_block_is_a_head_of_its_own(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("epochs: 2\n")
+    assert load_recipe(file).lesion is None
+    file.write_text("lesion: {}\n")
+    assert load_recipe(file).lesion == LesionRecipe()
+    file.write_text("lesion: {balance: false, presence_elsewhere: 0}\n")
+    assert load_recipe(file).lesion == LesionRecipe(balance=False, enlarge=True, presence_elsewhere=0)
+
+
+def test_the_lesion_recipe_that_ships_trains_that_head():
+    file = next(file for file in CONFIGS if file.stem == "mobilenetv2-lesion")
+    assert load_recipe(file).lesion is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("lesion: {enlarged: true}", "lesion.enlarged:"),
+        ("lesion: {presence_elsewhere: 1.5}", "lesion.presence_elsewhere:"),
+        ("lesion: {presence_elsewhere: .nan}", "lesion.presence_elsewhere:"),
+        ("lesion: {balance: perhaps}", "lesion.balance:"),
+        ("lesion: yes", "lesion:"),
+        ("lesion: {}\nsize: 240", "multiple of 32"),
+    ],
+)
+def test_every_problem_of_the_lesion_block_is_named(tmp_path, line, word):
+    file = tmp_path / "r.yaml"
+    file.write_text(line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(file)
+    assert word in str(caught.value)
 
 
 def test_early_stopping_needs_something_to_watch():
