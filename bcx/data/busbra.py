@@ -92,6 +92,27 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
     return Reading(records, problems + fold_problems(records))
 
 
+def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:
+    """Return the ultrasound machine of each picture, by the key of its record (`<source>/Images/bus_0001-l.png`).
+
+    Pictures whose cell in the column `Device` is empty are left out.
+
+    Raises:
+        DataError: no such folder or table, or a table without that column.
+    """
+    table = existing_folder(root, LAYOUT) / TABLE
+    rows = _rows(table) if table.is_file() else []
+    if not rows or "Device" not in rows[0]:
+        raise DataError(
+            f"'{root}' does not say which machine took its pictures.",
+            expected=f"the column Device in '{TABLE}'",
+            remedy="Use the table as it was published.",
+        )
+    devices = {row["ID"].strip(): row["Device"].strip() for row in rows}
+    files = look_into(existing_folder(root / "Images", LAYOUT), trusted=devices).scans
+    return {f"{source}/Images/{file.name}": devices[file.stem] for file in files if devices.get(file.stem)}
+
+
 def parse_fold(text: str, where: str) -> int | None:
     """A fold number, or None where the cell is empty.
 

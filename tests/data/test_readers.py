@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bcx.data.busbra import busbra_devices
 from bcx.data.readers import detect_kind, load_mask, read_source, survey
 from bcx.errors import DataError, ScanError, SplitError
 
@@ -223,6 +224,16 @@ def test_a_busbra_table_without_a_column(tmp_path, task, draw, draw_mask, column
     edit(root, lambda rows: [{k: v for k, v in row.items() if k != column} for row in rows])
     with pytest.raises(DataError, match=f"no column '{column}'"):
         read_source("busbra", root, task=task)
+
+
+def test_busbra_says_which_machine_took_a_picture(tmp_path, task, draw, draw_mask):
+    root = write_busbra(tmp_path, draw, draw_mask, ".jpg")
+    with pytest.raises(DataError, match="which machine"):
+        busbra_devices(root)
+    edit(root, lambda rows: [row | {"Device": " Logiq 5 " if int(row["Case"]) < 8 else ""} for row in rows])
+    devices = busbra_devices(root, "rio")
+    assert set(devices.values()) == {"Logiq 5"}
+    assert set(devices) == {r.key for r in read_source("rio", root, task=task) if r.group != "rio:8"}
 
 
 # ---------------------------------------------------------------- several sources
