@@ -161,25 +161,26 @@ def reliability_report(
     Raises:
         DataError: shapes that do not fit, or rows that are no probabilities.
     """
-    report: dict[str, dict[str, Any]] = {}
-    labels = np.asarray(labels)
-    for name, probabilities in answers.items():
-        figures = weighted_figures(labels, probabilities)
-        names = figure_names([str(c) for c in range(np.shape(probabilities)[1])])
-        chosen = [names.index(figure) for figure in ("log_loss", "brier", "ece")]
+    return {
+        name: _reliability(probabilities, np.asarray(labels), groups, bins) for name, probabilities in answers.items()
+    }
 
-        def wanted(weights: np.ndarray, figures=figures, chosen=chosen) -> np.ndarray:
-            return figures(weights)[chosen]
 
-        values = wanted(np.ones(len(labels)))
-        low, high = bootstrap_intervals(wanted, groups)
-        report[name] = {
-            figure: {"value": float(values[i]), "low": or_none(low[i]), "high": or_none(high[i]), "n": len(labels)}
-            for i, figure in enumerate(("log_loss", "brier", "ece"))
-        }
-        right = probabilities.argmax(axis=1) == labels
-        report[name]["bins"] = reliability_table(probabilities.max(axis=1), right, groups, bins)
-    return report
+def _reliability(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence | np.ndarray, bins: int
+) -> dict[str, Any]:
+    figures = weighted_figures(labels, probabilities)
+    names = figure_names([str(c) for c in range(probabilities.shape[1])])
+    wanted = ("log_loss", "brier", "ece")
+    chosen = [names.index(figure) for figure in wanted]
+    values = figures(np.ones(len(labels)))[chosen]
+    low, high = bootstrap_intervals(lambda weights: figures(weights)[chosen], groups)
+    report: dict[str, Any] = {
+        figure: {"value": float(values[i]), "low": or_none(low[i]), "high": or_none(high[i]), "n": len(labels)}
+        for i, figure in enumerate(wanted)
+    }
+    right = probabilities.argmax(axis=1) == labels
+    return report | {"bins": reliability_table(probabilities.max(axis=1), right, groups, bins)}
 
 
 def decision_curve(

@@ -158,12 +158,14 @@ def confusion_figure(
     for r, c in np.ndindex(counts.shape):
         colour = "white" if shares[r, c] > 0.6 else INK
         axes.text(c, r - 0.1, f"{counts[r, c]:,}", ha="center", va="center", color=colour, fontsize=13)
-        axes.text(c, r + 0.24, percent(shares[r, c]), ha="center", va="center", color=colour, fontsize=8.5)
+        axes.text(c, r + 0.24, percent(float(shares[r, c])), ha="center", va="center", color=colour, fontsize=8.5)
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(
         range(len(classes)), [f"{name}\n(n = {n:,})" for name, n in zip(classes, totals[:, 0], strict=True)]
     )
-    axes.set(xlabel="answer", ylabel="true class", title=f"{title}: {percent(np.trace(counts) / counts.sum())} right")
+    axes.set(
+        xlabel="answer", ylabel="true class", title=f"{title}: {percent(float(np.trace(counts) / counts.sum()))} right"
+    )
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

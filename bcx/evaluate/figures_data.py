@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -147,9 +147,10 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
         # a share per bin times the number of bins is a density: its area is 1
         left.stairs(_BINS * tally.shares(name), edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
         row = found[name]
-        box = {"med": row["median"], "q1": row["q1"], "q3": row["q3"], "whislo": row["low"], "whishi": row["high"]}
         means = np.array(tally.means[name])
-        box["fliers"] = means[(means < row["low"]) | (means > row["high"])]
+        beyond = means[(means < row["low"]) | (means > row["high"])]
+        whiskers: dict[str, Any] = {"whislo": row["low"], "whishi": row["high"], "fliers": beyond}
+        box = {"med": row["median"], "q1": row["q1"], "q3": row["q3"]} | whiskers
         drawn = right.bxp([box], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
         drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
         drawn["medians"][0].set(color=INK, linewidth=2)
