@@ -3,6 +3,7 @@
 ```
 bcx evaluate --checkpoint mobilenetv2-busi --data clinic=DIR --out clinic.json
 bcx evaluate --checkpoint mobilenetv2-busi --data busbra=DIR --localisation --contact-sheet DIR --out busbra.json
+bcx evaluate --crossval results/mobilenetv2-lesion --data busi=DIR --data busbra=DIR --localisation --out places.json
 ```
 """
 
@@ -21,6 +22,7 @@ from bcx.errors import ConfigError, DataError, MissingExtra
 
 if TYPE_CHECKING:
     from bcx.data.records import Record
+    from bcx.engine import Classifier
     from bcx.tasks import Task
 
 
@@ -37,6 +39,14 @@ def evaluate(
         Path, typer.Option("--out", "-o", help="Where to write the figures (JSON); a table per scan goes beside it.")
     ],
     checkpoint: Annotated[str, typer.Option(help="A model's name, its folder, or a Hub id.")] = DEFAULT_MODEL,
+    crossval: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead of a checkpoint: results of `bcx crossval`, whose networks are still there; each answers the "
+            "fold that it never saw.",
+        ),
+    ] = None,
     split: Annotated[
         str,
         typer.Option(
@@ -77,33 +87,44 @@ def evaluate(
     from bcx.engine import Classifier
     from bcx.evaluate.contact_sheet import ContactSheet
     from bcx.evaluate.evaluation import evaluate as run
+    from bcx.evaluate.evaluation import joined
 
-    loaded = load_checkpoint(checkpoint)
-    classifier = Classifier(loaded, views=views)
-    records = _records(data, split, classifier.task)
-    trained_on = {name: part["sha256"] for name, part in loaded.training.get("data", {}).items()}
+    if crossval is None:
+        loaded = load_checkpoint(checkpoint)
+        parts = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
+        trained_on = {name: part["sha256"] for name, part in loaded.training.get("data", {}).items()}
+        name = loaded.name
+    else:
+        parts, trained_on, name = _fold_parts(crossval, data, views), {}, crossval.resolve().name
+    records = [record for _, part in parts for record in part]
+    task = parts[0][0].task
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
         typer.echo(
-            f"{classifier.name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well "
-            "it knows them by heart.",
+            f"{name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well it knows "
+            "them by heart.",
             err=True,
         )
-    about = describe_command(_command(classifier.name, data, split, localisation, views))
+    hashes = [classifier.weights_sha256 for classifier, _ in parts]
+    about = describe_command(_command(name, crossval, data, split, localisation, views))
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet = ContactSheet() if contact_sheet is not None else None
     begun = time.perf_counter()
     with _bar(len(records)) as on_scan:
-        evaluation = run(classifier, records, localisation=localisation, sheet=sheet, on_scan=on_scan)
+        evaluation = joined(
+            [run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in parts]
+        )
     seconds = time.perf_counter() - begun
     table = out.with_suffix(".scans.csv")
     partial = table.with_name(f".{table.name}.partial")
     evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
     partial.replace(table)
     results = {
-        "what": "a checkpoint's answers to labelled scans",
+        "what": "a checkpoint's answers to labelled scans"
+        if crossval is None
+        else "answers of a cross-validation's networks, each to the fold that it never saw",
         "model": {
-            "name": classifier.name,
-            "weights_sha256": classifier.weights_sha256,
+            "name": name,
+            "weights_sha256": hashes[0] if crossval is None else hashes,
             "views": views,
             "backend": evaluation.backend,
             "trained_on": trained_on,
@@ -116,9 +137,9 @@ def evaluate(
         **evaluation.summary(),
     }
     write_json(out, results)
-    _tell(results, classifier.task)
+    _tell(results, task)
     if sheet is not None and contact_sheet is not None:
-        for path in sheet.write(contact_sheet, classifier.name):
+        for path in sheet.write(contact_sheet, name):
             typer.echo(f"Written: {path}")
     typer.echo(f"Written: {out} and {table.name}")
     if results["failed"]:
@@ -159,10 +180,35 @@ def _records(data: Sequence[str], split: str, task: Task) -> list[Record]:
     return chosen
 
 
-def _command(model: str, data: Sequence[str], split: str, localisation: bool, views: int) -> str:
+def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
+    """Return each fold's network with the scans of that fold."""
+    from bcx.checkpoint import load_checkpoint
+    from bcx.engine import Classifier
+    from bcx.evaluate.oof import read_oof
+
+    networks = sorted(folder.glob("fold-*/network/config.json"))
+    if not networks:
+        raise DataError(
+            f"'{folder.name}' holds no networks of a cross-validation.",
+            expected="folders such as fold-0/network, which `bcx crossval` leaves there",
+            remedy="Run `bcx crossval` with the same --out first.",
+        )
+    parts, known = [], None
+    for config in networks:
+        classifier = Classifier(load_checkpoint(config.parent), views=views)
+        known = known or {record.key: record for record in _records(data, "dev", classifier.task)}
+        # What the network never saw is what it answered then; folds assigned anew might differ.
+        unseen = read_oof(config.parents[1] / "oof.csv", classifier.task)["file"]
+        parts.append((classifier, [known[key] for key in unseen if key in known]))
+    return parts
+
+
+def _command(model: str, crossval: Path | None, data: Sequence[str], split: str, localisation: bool, views: int) -> str:
     """Return the command with folders left out: results are published, paths of a machine are not."""
-    parts = [f"bcx evaluate --checkpoint {model}", *(f"--data {text.partition('=')[0]}=DIR" for text in data)]
-    parts.append(f"--split {split}")
+    who = f"--checkpoint {model}" if crossval is None else f"--crossval results/{model}"
+    parts = [f"bcx evaluate {who}", *(f"--data {text.partition('=')[0]}=DIR" for text in data)]
+    if crossval is None:
+        parts.append(f"--split {split}")
     if localisation:
         parts.append("--localisation")
     if views > 1:

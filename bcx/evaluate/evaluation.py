@@ -8,7 +8,7 @@ evaluation.table()        # a row per scan
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bcx.data.records import Record
@@ -80,6 +80,18 @@ class Evaluation:
             drops = deletion_table(self.hidden)[["file", "region_share", "drop_here", "drop_elsewhere"]]
             table = table.merge(drops, "left", "file")
         return table
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """Return several passes as one: those of the networks of a cross-validation, each over its own fold."""
+    whole = replace(parts[0], places=None if parts[0].places is None else [], scores=[], hidden=[], masks_failed=[])
+    for part in parts:
+        whole.scores += part.scores
+        whole.hidden += part.hidden
+        whole.masks_failed += part.masks_failed
+        if whole.places is not None and part.places is not None:
+            whole.places += part.places
+    return whole
 
 
 def evaluate(
