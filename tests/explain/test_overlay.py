@@ -76,3 +76,12 @@ def test_one_limit_holds_all_maps_and_faint_evidence_stays_faint():
     assert scale_limit(maps) == 12.0
     maps[0, 0, 0] = 0.3
     assert scale_limit(maps) == 12.0
+
+
+def test_the_peak_of_a_fine_map_does_not_make_the_rest_of_a_lesion_pale():
+    maps = np.zeros((3, 200, 200), np.float32)
+    maps[:, 80:120, 60:100] = 30.0  # 4 % of the places
+    maps[:, 95:98, 80:83] = 400.0
+    assert scale_limit(maps) == 30.0
+    maps *= -2
+    assert scale_limit(maps) == 60.0
