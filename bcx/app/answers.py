@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcx.app.pictures import data_url
+from bcx.app.pictures import data_url, lesion_picture
 from bcx.explain.overlay import colourise
-from bcx.prediction import NOT_A_SCAN
+from bcx.prediction import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.errors import BcxError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bcx.tasks import Task
 
 NOTICE = "For research and teaching, never for diagnosis."
-REFER = "refer"
 NEUTRAL = "#6b7280"
 
 
@@ -72,10 +71,21 @@ def words(prediction: Prediction, task: Task) -> Words:
     return Words(
         headline=label.capitalize(),
         number=number,
-        means=task.meaning[place],
+        means=task.meaning[place] + _by_threshold(prediction),
         means_not="It does not mean that anybody has, or does not have, cancer: the network sees one picture, "
         "makes mistakes, and only a doctor who examines the person can tell.",
         colour=task.colours[place],
+    )
+
+
+def _by_threshold(prediction: Prediction) -> str:
+    """Say so where the class at the stored operating point is not the most probable one."""
+    likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+    if likeliest == prediction.label:
+        return ""
+    return (
+        f" By probability alone it would be {likeliest}; the answer follows thresholds that were set on other scans, "
+        "to balance what is missed against false alarms."
     )
 
 
@@ -166,6 +176,7 @@ def facts_html(prediction: Prediction) -> str:
         ("Decision", prediction.decision),
         ("Reason", prediction.reason or "none needed"),
         ("Flags", "; ".join(prediction.flags) or "none"),
+        *_lesion_facts(prediction),
         ("Model", prediction.model),
         ("Weights (SHA-256)", prediction.weights_sha256),
         ("Time", f"{1000 * prediction.seconds:.0f} ms ({prediction.backend})"),
@@ -174,9 +185,24 @@ def facts_html(prediction: Prediction) -> str:
     return f'<table class="bcx-facts"><tbody>{rows}</tbody></table>'
 
 
+def _lesion_facts(prediction: Prediction) -> list[tuple[str, str]]:
+    if prediction.second_look is None:
+        return []
+    x, y, side = prediction.second_look
+    box = prediction.lesion_box
+    where = "none outlined" if box is None else f"x {box[0]} to {box[2]}, y {box[1]} to {box[3]} (pixels)"
+    return [("Lesion", where), ("Second look", f"{side} x {side} pixels from x {x}, y {y}")]
+
+
 def maps_html(prediction: Prediction, task: Task) -> str:
-    """Return one overlay per class, all on the same signed scale."""
+    """Return the lesion layer, where there is one, and one overlay per class, all on the same signed scale."""
     figures = []
+    lesion = lesion_picture(prediction)
+    if lesion is not None:
+        figures.append(
+            f'<figure><img src="{data_url(lesion, side=420)}" alt="Where the network sees a lesion">'
+            "<figcaption>Where it sees a lesion</figcaption></figure>"
+        )
     for name, colour in zip(task.classes, task.colours, strict=True):
         picture = data_url(prediction.overlay(name, opacity=0.6), side=420)
         figures.append(
@@ -194,10 +220,10 @@ def legend_html(prediction: Prediction) -> str:
     bar = data_url(colourise(ramp, limit), side=256)
     return (
         '<div class="bcx-legend" role="img" '
-        f'aria-label="Colour scale from minus {limit:.1f} (against the class) to plus {limit:.1f} (for the class), '
+        f'aria-label="Colour scale from minus {limit:g} (against the class) to plus {limit:g} (for the class), '
         'in logit units">'
         f'<span>against</span><span class="bcx-legend-bar" style="background-image: url({bar})"></span><span>for</span>'
-        f'<span class="bcx-legend-ticks"><span>&minus;{limit:.1f}</span><span>0</span><span>+{limit:.1f}</span></span>'
+        f'<span class="bcx-legend-ticks"><span>&minus;{limit:g}</span><span>0</span><span>+{limit:g}</span></span>'
         "<span>logit units</span></div>"
     )
 

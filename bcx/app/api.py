@@ -61,6 +61,8 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
             reason: one sentence, empty where the decision is simply the label
             flags and notes: lists of sentences about the picture and about how it was read
             name, width and height: the file's name and the picture's size in pixels
+            lesion_box: left, top, right and bottom of what looks like a lesion, in pixels; null where nothing does
+            second_look: left, top and side of the square that was read again, enlarged; null where none was
             model, weights_sha256, backend and seconds: what answered, and how long it took
         """
         session = sessions.get(request.session_hash)

@@ -13,7 +13,7 @@ import gradio as gr
 from bcx import table
 from bcx.app import answers, rows, viewer
 from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
-from bcx.app.pictures import save_png
+from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError
 from bcx.found import is_mask_of
 from bcx.images import sniff_file
@@ -71,7 +71,10 @@ def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Cal
 
 
 def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, Path]]:
-    """Write a ZIP with one overlay per readable file, named after it; yields how many are done, and the ZIP's path."""
+    """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
+
+    Yields how many files are done, and the ZIP's path.
+    """
     target = session.picture("bcx-overlays", ".zip")
     readable = [row for row in batch.rows if row.slim is not None]
     # PNG is compressed already, so the archive only stores.
@@ -83,8 +86,11 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
             if prediction is None:
                 continue
             name = PurePosixPath(str(row.cells["file"]).replace("..", "_").lstrip("/"))
-            scratch = save_png(prediction.overlay(prediction.label), session.folder / "one-overlay.png")
-            archive.write(scratch, f"{name.with_suffix('')}_{prediction.label}.png")
+            layers = {prediction.label: prediction.overlay(), "lesion": lesion_picture(prediction)}
+            for layer, picture in layers.items():
+                if picture is not None:
+                    scratch = save_png(picture, session.folder / "one-overlay.png")
+                    archive.write(scratch, f"{name.with_suffix('')}_{layer}.png")
             yield done, target
 
 
@@ -172,13 +178,14 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         if prediction is None:
             return [gr.skip()] * (2 + len(view.outputs))
         batch.opened = prediction
-        return [gr.skip(), answers.answer_html(prediction, task), *viewer.show(session, VIEW, prediction, opacity)]
+        said = answers.answer_html(prediction, task)
+        return [gr.skip(), said, *viewer.show(session, VIEW, prediction, task, opacity)]
 
-    def repaint(label: str, opacity: float, request: gr.Request) -> list[Any]:
+    def repaint(layer: str, opacity: float, request: gr.Request) -> list[Any]:
         session = sessions.get(request.session_hash)
         if session.batch is None or session.batch.opened is None:
-            return [gr.skip(), answers.gone_html()]
-        return [viewer.repaint(session, VIEW, session.batch.opened, label, opacity), gr.skip()]
+            return [gr.skip(), gr.skip(), answers.gone_html()]
+        return [*viewer.repaint(session, VIEW, session.batch.opened, task, layer, opacity), gr.skip()]
 
     def zip_overlays(request: gr.Request) -> Iterator[list[Any]]:
         session = sessions.get(request.session_hash)
@@ -220,7 +227,7 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         [view.picker.input, view.opacity.input],
         repaint,
         [view.picker, view.opacity],
-        [view.slider, answer],
+        [view.slider, view.legend, answer],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=None,

@@ -59,7 +59,7 @@ class ClassifyTab:
         )
         return [
             answers.answer_html(prediction, task, made),
-            *viewer.show(session, VIEW, prediction, opacity),
+            *viewer.show(session, VIEW, prediction, task, opacity),
             gr.update(visible=True),
             details,
             prediction.to_dict(),
@@ -113,11 +113,11 @@ def build_classify(
         session = sessions.get(request.session_hash)
         return tab.answer(session, example.path, example.path.name, opacity, example.label)
 
-    def repaint(label: str, opacity: float, request: gr.Request) -> Any:
+    def repaint(layer: str, opacity: float, request: gr.Request) -> list[Any]:
         session = sessions.get(request.session_hash)
         if session.answer is None:
-            return [gr.skip(), answers.gone_html()]
-        return [viewer.repaint(session, VIEW, session.answer, label, opacity), gr.skip()]
+            return [gr.skip(), gr.skip(), answers.gone_html()]
+        return [*viewer.repaint(session, VIEW, session.answer, task, layer, opacity), gr.skip()]
 
     results = [answer, *view.outputs, details_box, details, as_json]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
@@ -138,7 +138,7 @@ def build_classify(
         [view.picker.input, view.opacity.input],
         repaint,
         [view.picker, view.opacity],
-        [view.slider, answer],
+        [view.slider, view.legend, answer],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=None,

@@ -1,4 +1,4 @@
-"""Pictures for the page: PNG files for the viewer, small data addresses for rows and strips.
+"""Pictures for the doors: the lesion layer, PNG files for the viewer, small data addresses for rows and strips.
 
 >>> import numpy as np
 >>> data_url(np.zeros((4, 4), np.uint8), side=4)[:23]
@@ -11,8 +11,18 @@ import base64
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
+
+from bcx.explain.outline import lay_outline
+from bcx.look import cut
+from bcx.prediction import LESION_LEVEL, Prediction
+
+#: From here on one look alone takes a place for lesion: `LESION_LEVEL` is what two such looks give together.
+ONE_LOOK = LESION_LEVEL**0.5
+#: Side of the enlarged part, as drawn: twice what the network reads, so that the outline is smooth.
+_ENLARGED = 448
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
@@ -34,3 +44,35 @@ def data_url(picture: Image.Image | np.ndarray, side: int) -> str:
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image | None:
+    """Return the scan with the lesion map over it and a frame around what was read again; None without such a map."""
+    if prediction.lesion is None:
+        return None
+    return lay_outline(prediction.scan.pixels, prediction.lesion, LESION_LEVEL, opacity, prediction.second_look)
+
+
+def enlarged_picture(prediction: Prediction) -> Image.Image | None:
+    """Return what the network read at its second look, with what that look alone takes for a lesion; None without one.
+
+    A square of the network's own pixels, made larger without new ones.
+    """
+    second = prediction.reading.second
+    if second is None:
+        return None
+    plane = prediction.preprocess.plane(cut(prediction.scan.pixels, second.box))
+    size = (_ENLARGED, _ENLARGED)
+    read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
+    lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
+    return lay_outline(read, lesion, ONE_LOOK, thick=4)  # it is shown small
+
+
+def row_picture(prediction: Prediction, side: int) -> str:
+    """Return the small picture of a row as a data address: the scan, with an outline where a lesion is seen."""
+    small = as_image(prediction.scan.pixels).convert("RGB")
+    small.thumbnail((side, side))
+    if prediction.lesion is not None:
+        lesion = cv2.resize(prediction.lesion, small.size, interpolation=cv2.INTER_AREA)
+        small = lay_outline(np.asarray(small), lesion, LESION_LEVEL)
+    return data_url(small, side)

@@ -1,6 +1,6 @@
 """The rows of a batch: what is kept of each file, and how a page of them looks.
 
-A row keeps its table cells, a thumbnail of a few kilobytes and the class maps on the network's own small grid.
+A row keeps its table cells, a thumbnail of a few kilobytes and the network's maps on its own small grid.
 Pixels and full-size overlays are made again from the file when a row is opened, so that thousands of rows stay small.
 
 >>> clock(75)
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcx import table
-from bcx.app.answers import NEUTRAL, REFER, percent
-from bcx.app.pictures import data_url
+from bcx.app.answers import NEUTRAL, percent
+from bcx.app.pictures import row_picture
 from bcx.images import Scan
-from bcx.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 
 if TYPE_CHECKING:
     from bcx.tasks import Task
@@ -94,9 +94,7 @@ def make_row(answer: Prediction | Failure, path: Path, name: str, task: Task) ->
     cells = table.row(answer, name, task)
     if isinstance(answer, Failure):
         return Row(path, cells)
-    return Row(
-        path, cells, data_url(answer.scan.pixels, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank())
-    )
+    return Row(path, cells, row_picture(answer, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
 
 
 def _blank() -> Scan:

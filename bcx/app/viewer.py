@@ -1,14 +1,16 @@
-"""The viewer: scan and overlay under one slider, with class and opacity that never run the network again."""
+"""The viewer: scan and overlay under one slider, with layer and opacity that never run the network again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from bcx.app.answers import legend_html
-from bcx.app.pictures import as_image, save_png
+from bcx.app.looks import evidence_words, lesion_key_html, looks_html
+from bcx.app.pictures import as_image, lesion_picture, save_png
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
     from bcx.tasks import Task
 
 OPACITY = 50
+#: Where the line between the pictures stands, and how far it keeps from what it should not cut: per cent of the width.
+LINE, MARGIN = 50.0, 2.0
+#: The picker's value for the lesion layer; every other value is a class. With a space, as no class's name has.
+LESION = "lesion map"
 #: Gradio gives the slider's pictures an empty alternative text; people who cannot see them need a true one.
 NAME_PICTURES = """
 const viewer = element.closest('.bcx-viewer');
-const names = ['The scan as it was read', 'The scan, coloured by the evidence for and against a class'];
 const name = () => viewer.querySelectorAll('[data-testid="imageslider-image"]').forEach((picture, place) => {
-  if (picture.alt !== names[place]) picture.alt = names[place];
+  const laid = viewer.querySelector('[data-laid-over]')?.dataset.laidOver ?? '';
+  const text = place ? `The scan, showing ${laid}` : 'The scan as it was read';
+  if (picture.alt !== text) picture.alt = text;
 });
 new MutationObserver(name).observe(viewer, {childList: true, subtree: true});
 name();
@@ -37,11 +44,12 @@ class Viewer:
     picker: gr.Radio
     opacity: gr.Slider
     legend: gr.HTML
+    looks: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """What `show` and `hide` return values for."""
-        return [self.box, self.slider, self.picker, self.legend]
+        return [self.box, self.slider, self.picker, self.legend, self.looks]
 
 
 def build_viewer(task: Task, name: str) -> Viewer:
@@ -53,12 +61,9 @@ def build_viewer(task: Task, name: str) -> Viewer:
             type="filepath",
             interactive=False,
             buttons=["fullscreen"],
-            slider_position=50,
+            slider_position=LINE,
             max_height=560,
             elem_id=f"{name}-slider",
-        )
-        gr.HTML(
-            '<p class="bcx-caption">Left: the scan. Right: where the network looked. Drag the line between them.</p>'
         )
         legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
         with gr.Row(elem_classes="bcx-controls"):
@@ -78,26 +83,60 @@ def build_viewer(task: Task, name: str) -> Viewer:
                 elem_id=f"{name}-opacity",
                 min_width=200,
             )
-    return Viewer(box, slider, picker, opacity, legend)
+        looks = gr.HTML(visible=False, elem_id=f"{name}-looks")
+    return Viewer(box, slider, picker, opacity, legend, looks)
 
 
-def show(session: Session, name: str, prediction: Prediction, opacity: float) -> list[Any]:
-    """Return the values of `Viewer.outputs` for a new prediction."""
+def show(session: Session, name: str, prediction: Prediction, task: Task, opacity: float) -> list[Any]:
+    """Return the values of `Viewer.outputs` for a new prediction: the lesion layer first, where the model has one."""
     scan = save_png(as_image(prediction.scan.pixels).convert("RGB"), session.picture(f"{name}-scan"))
     session.shown[name] = scan
-    pair = (scan, _overlay(session, name, prediction, prediction.label, opacity))
-    return [gr.update(visible=True), pair, prediction.label, legend_html(prediction)]
+    classes = [(label.capitalize(), label) for label in task.classes]
+    if prediction.lesion is None:
+        layer, picker = prediction.label, gr.update(choices=classes, value=prediction.label, label="Evidence for")
+    else:
+        choices = [("Where it sees a lesion", LESION), *((f"For {label}", label) for label in task.classes)]
+        layer, picker = LESION, gr.update(choices=choices, value=LESION, label="Show the lesion, or the evidence")
+    pair, legend = repaint(session, name, prediction, task, layer, opacity)
+    looks = looks_html(prediction, task)
+    slider = gr.update(value=pair, slider_position=_line(prediction))
+    return [gr.update(visible=True), slider, picker, legend, gr.update(value=looks, visible=bool(looks))]
+
+
+def _line(prediction: Prediction) -> float:
+    """Return where the line between the pictures stands at first, in per cent of their width.
+
+    Not across the part that was read again: its outline should be seen whole.
+    """
+    if prediction.second_look is None:
+        return LINE
+    return min(LINE, max(MARGIN, 100 * prediction.second_look[0] / prediction.scan.width - MARGIN))
 
 
 def hide() -> list[Any]:
     """Return the values of `Viewer.outputs` when there is nothing to see."""
-    return [gr.update(visible=False), None, gr.skip(), ""]
+    return [gr.update(visible=False), None, gr.skip(), "", gr.update(value="", visible=False)]
 
 
-def repaint(session: Session, name: str, prediction: Prediction, label: str, opacity: float) -> tuple[str, str]:
-    """Return the pair of pictures for another class or opacity; the network does not run."""
-    return session.shown[name], _overlay(session, name, prediction, label, opacity)
+def repaint(
+    session: Session, name: str, prediction: Prediction, task: Task, layer: str, opacity: float
+) -> tuple[tuple[str, str], str]:
+    """Return the pair of pictures and the legend for another layer or opacity; the network does not run."""
+    picture = lesion_picture(prediction, opacity / 100) if layer == LESION else None
+    if picture is None:
+        picture = prediction.overlay(layer, opacity / 100)
+    overlay = save_png(picture, session.picture(f"{name}-overlay"))
+    return (session.shown[name], overlay), _legend(prediction, task, layer)
 
 
-def _overlay(session: Session, name: str, prediction: Prediction, label: str, opacity: float) -> str:
-    return save_png(prediction.overlay(label, opacity / 100), session.picture(f"{name}-overlay"))
+def _legend(prediction: Prediction, task: Task, layer: str) -> str:
+    """Return the caption of the pictures, the key to the colours, and what they mean."""
+    if layer == LESION:
+        laid, key, means = "where the network sees a lesion", lesion_key_html(), ""
+    else:
+        laid, key = f"the evidence for and against {layer}", legend_html(prediction)
+        means = "" if prediction.lesion is None else f'<p class="bcx-caption">{escape(evidence_words(task, layer))}</p>'
+    return (
+        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left: the scan. Right: {escape(laid)}. '
+        f"Drag the line between them.</p>{key}{means}"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from bcx.simulate import simulate, write_examples
+
+WAIT = 20_000  # milliseconds for what a browser waits for; the machine may be busy
 
 
 @dataclass
@@ -77,6 +81,13 @@ def tiny(tiny_checkpoint):
     return bcx.load(str(tiny_checkpoint))
 
 
+@pytest.fixture(scope="session")
+def tiny_lesion(tiny_lesion_checkpoint):
+    import bcx
+
+    return bcx.load(str(tiny_lesion_checkpoint))
+
+
 @pytest.fixture(scope="module")
 def server(tiny, examples, tmp_path_factory) -> Iterator[Server]:
     yield from start(tiny, tmp_path_factory.mktemp("served"), examples)
@@ -94,6 +105,65 @@ def scans(tmp_path_factory) -> dict[str, Path]:
     Image.fromarray(deep).save(files["deep.tiff"])
     files["broken.png"].write_text("This is a letter, not a picture.")
     return files
+
+
+@pytest.fixture
+def upload(tmp_path):
+    path = tmp_path / "my scan (1).png"
+    Image.fromarray(simulate("malignant", 9, 140, 160).pixels).save(path)
+    return path
+
+
+def find_browser() -> str:
+    """Return a Chromium, or skip; in CI a missing browser is a failure, since nobody would notice the skip."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
+        if found := shutil.which(name):
+            return found
+    reason = "no Chromium here: apt-get install chromium (or your system's package), then run these tests again"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
+def opened(browser, url: str) -> Iterator:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.strangers = []
+    page.on("request", lambda request: note_stranger(page, request.url))
+    page.goto(url)
+    page.wait_for_selector("#classify-examples button")
+    yield page
+    context.close()
+    assert page.strangers == [], "the page fetched from elsewhere"
+
+
+def note_stranger(page, url: str) -> None:
+    if not url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+        page.strangers.append(url)
+
+
+def overlay_address(page, viewer: str) -> str:
+    return page.locator(f"#{viewer}-slider img").nth(1).get_attribute("src")
+
+
+def changed(page, viewer: str, before: str) -> str:
+    page.wait_for_function(
+        "([id, old]) => document.querySelectorAll(`#${id}-slider img`)[1]?.src !== old", arg=[viewer, before]
+    )
+    return overlay_address(page, viewer)
 
 
 @pytest.fixture(scope="session")

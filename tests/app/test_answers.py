@@ -45,6 +45,15 @@ def test_a_label_is_the_headline_with_its_meaning_and_its_limits(prediction, tin
         assert "does not mean" in text
 
 
+def test_an_answer_that_is_not_the_most_probable_says_by_what_it_was_chosen(prediction, tiny):
+    likely = {"normal": 0.2, "benign": 0.5, "malignant": 0.3}
+    chosen = {"probabilities": likely, "label": "malignant", "decision": "malignant", "confidence": 0.3}
+    text = Text(answers.answer_html(dataclasses.replace(prediction, **chosen), tiny.task)).text
+    assert "By probability alone it would be benign" in text
+    plain = {"probabilities": likely, "label": "benign", "decision": "benign", "confidence": 0.5}
+    assert "alone" not in Text(answers.answer_html(dataclasses.replace(prediction, **plain), tiny.task)).text
+
+
 def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, tiny):
     html = answers.answer_html(decided(prediction, "not a scan"), tiny.task)
     text = Text(html).text
@@ -90,7 +99,7 @@ def test_maps_show_every_class_with_words_for_those_who_cannot_see(prediction, t
     for name in tiny.task.classes:
         assert f"for and against {name}" in html
     assert "logit units" in html
-    assert f"{prediction.map_limit:.1f}" in html
+    assert f"+{prediction.map_limit:g}<" in html
 
 
 def test_a_failure_says_what_was_found_expected_and_what_to_do():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bcx import table
 from bcx.app import batch, rows
+from bcx.app.pictures import lesion_picture
 from bcx.app.privacy import Sessions
 
 
@@ -99,6 +100,17 @@ def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_p
             overlay = np.asarray(Image.open(member))
     direct = tiny.predict(scans["photo.jpg"])
     np.testing.assert_array_equal(overlay, np.asarray(direct.overlay(direct.label)))
+
+
+def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, scans, tiny_lesion, tmp_path):
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path)], folder=False), tiny_lesion)
+    *_, (count, path) = batch.write_overlays(session, done)
+    direct = tiny_lesion.predict(scans["grey.png"])
+    assert count == 1
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"grey_{direct.label}.png", "grey_lesion.png"]
+        with archive.open("grey_lesion.png") as member:
+            np.testing.assert_allclose(np.asarray(Image.open(member)), np.asarray(lesion_picture(direct)), atol=1)
 
 
 def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):

@@ -1,0 +1,175 @@
+"""The lesion map in words: where, how large, none at all, and whether it fits the answer; the layers that show it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bcx.app import answers, looks, pictures, rows, viewer
+from bcx.app.privacy import Sessions
+from bcx.look import Box
+from bcx.reading import Enlarged
+from tests.app.test_answers import Text
+
+
+@pytest.fixture(scope="module")
+def prediction(tiny_lesion, scans):
+    return tiny_lesion.predict(scans["grey.png"])  # 140 x 110 pixels
+
+
+WHOLE = Box(0, 0, 140)
+
+
+def seen(prediction, first: np.ndarray, second: np.ndarray, box: Box = WHOLE, **changes):
+    """The prediction with other lesion maps."""
+    enlarged = Enlarged(box, prediction.reading.second.maps, second.astype(np.float32))
+    reading = dataclasses.replace(prediction.reading, lesion=first.astype(np.float32), second=enlarged)
+    return dataclasses.replace(prediction, reading=reading, **changes)
+
+
+def spot(*places: tuple[slice, slice], strength: float = 0.95) -> np.ndarray:
+    grid = np.full((28, 28), 0.01)
+    for place in places:
+        grid[place] = strength
+    return grid
+
+
+EVERYWHERE = np.full((28, 28), 0.95)
+NOWHERE = np.full((28, 28), 0.02)
+UPPER_RIGHT = (slice(3, 8), slice(20, 26))
+
+
+def test_one_lesion_is_said_with_its_place_and_size(prediction, tiny_lesion):
+    said = looks.lesion_words(
+        seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task
+    )
+    assert "one place that looks like a lump" in said
+    assert "in the upper right of the picture" in said
+    wide, high = (int(part.split()[-1]) for part in said.split("\u00a0%")[:2])
+    assert wide == pytest.approx(100 * 6 / 28, abs=4)
+    assert high == pytest.approx(100 * 5 / 28, abs=4)
+    assert "still" not in said
+
+
+def test_several_places_are_counted(prediction, tiny_lesion):
+    two = spot(UPPER_RIGHT, (slice(19, 25), slice(2, 9)))
+    said = looks.lesion_words(seen(prediction, two, EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task)
+    assert "two places that look like a lump" in said
+    assert "The largest: in the lower left" in said
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tail"),
+    [
+        (NOWHERE, NOWHERE, "found nothing there"),
+        (NOWHERE, EVERYWHERE, "only when it is enlarged"),
+        (EVERYWHERE, NOWHERE, "no longer looks like one"),
+        (spot((slice(0, 5), slice(0, 5))), spot((slice(20, 28), slice(20, 28))), "do not agree on where"),
+    ],
+)
+def test_no_lesion_is_said_with_what_became_of_the_likeliest_place(prediction, tiny_lesion, first, second, tail):
+    answer = seen(prediction, first, second, label="normal", decision="normal")
+    said = looks.lesion_words(answer, tiny_lesion.task)
+    assert answer.lesion_box is None
+    assert said.startswith("It sees no place that stands out")
+    assert tail in said
+    assert "trust it less" not in said
+
+
+def test_words_that_do_not_fit_the_answer_say_so(prediction, tiny_lesion):
+    none = seen(prediction, NOWHERE, NOWHERE, label="malignant", decision="malignant")
+    assert "still leans to malignant: trust it less" in looks.lesion_words(none, tiny_lesion.task)
+    one = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="normal", decision="normal")
+    assert "still answers normal: look at that place" in looks.lesion_words(one, tiny_lesion.task)
+
+
+def test_an_outline_in_something_else_than_a_scan_means_nothing(prediction, tiny_lesion):
+    said = looks.lesion_words(seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan"), tiny_lesion.task)
+    assert "means nothing" in said
+    assert "lump" not in said
+
+
+def test_the_card_shows_the_second_look_with_words_for_those_who_cannot_see(prediction, tiny_lesion, tiny, scans):
+    html = looks.looks_html(prediction, tiny_lesion.task)
+    assert Text(html).tags.count("img") == 1
+    assert "alt=" in html
+    assert "looks twice" in Text(html).text
+    assert looks.looks_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
+
+
+def test_how_much_the_second_look_enlarges_is_said_where_it_does(prediction):
+    small = seen(prediction, EVERYWHERE, EVERYWHERE, Box(10, 10, 31))
+    assert "4.0 times enlarged" in looks.second_look_words(small)
+    whole = seen(prediction, EVERYWHERE, EVERYWHERE, Box(0, -15, 140))
+    assert "times" not in looks.second_look_words(whole)
+
+
+def test_the_enlarged_part_is_what_the_network_read(prediction):
+    bare = seen(prediction, NOWHERE, NOWHERE, Box(20, 30, 50))
+    size = bare.preprocess.size
+    picture = np.asarray(pictures.enlarged_picture(bare).convert("L").resize((size, size)), float)
+    part = bare.preprocess.plane(bare.scan.pixels[30:80, 20:70]).astype(float)
+    assert np.corrcoef(picture.ravel(), part.ravel())[0, 1] > 0.97
+
+
+def test_details_show_the_lesion_beside_every_class(prediction, tiny_lesion, tiny, scans):
+    html = answers.maps_html(prediction, tiny_lesion.task)
+    assert Text(html).tags.count("img") == 1 + len(tiny_lesion.classes)
+    assert "Second look" in Text(answers.facts_html(prediction)).text
+    assert "Second look" not in Text(answers.facts_html(tiny.predict(scans["grey.png"]))).text
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Sessions(tmp_path / "sessions").get("page")
+
+
+def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session):
+    task = tiny_lesion.task
+    _, slider, picker, legend, card = viewer.show(session, "classify", prediction, task, 50)
+    assert [value for _, value in picker["choices"]] == [viewer.LESION, *task.classes]
+    assert picker["value"] == viewer.LESION
+    assert "bcx-key" in legend
+    assert "logit units" not in legend
+    assert card["visible"]
+    assert 0 < slider["slider_position"] <= viewer.LINE
+    shown = {}
+    for layer in (viewer.LESION, *task.classes):
+        pair, legend = viewer.repaint(session, "classify", prediction, task, layer, 50)
+        shown[layer] = Path(pair[1]).read_bytes()
+        if layer != viewer.LESION:
+            assert looks.evidence_words(task, layer) in Text(legend).text
+    assert len(set(shown.values())) == len(shown)
+
+
+def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session):
+    plain = tiny.predict(scans["grey.png"])
+    _, slider, picker, legend, card = viewer.show(session, "classify", plain, tiny.task, 50)
+    assert [value for _, value in picker["choices"]] == list(tiny.classes)
+    assert picker["value"] == plain.label
+    assert "logit units" in legend
+    assert not card["visible"]
+    assert slider["slider_position"] == viewer.LINE
+
+
+def test_the_line_between_the_pictures_does_not_cut_the_second_look(prediction, tiny_lesion, session):
+    for x in (-20, 0, 30, 60, 110):
+        moved = seen(prediction, EVERYWHERE, EVERYWHERE, Box(x, 10, 30))
+        position = viewer.show(session, "classify", moved, tiny_lesion.task, 50)[1]["slider_position"]
+        assert 0 < position <= 50
+        assert position < max(100 * x / 140, viewer.MARGIN + 0.1)
+
+
+def test_a_row_shows_the_outline(prediction, tiny_lesion, scans):
+    found = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE)
+    none = seen(prediction, NOWHERE, NOWHERE)
+    rows_made = [rows.make_row(answer, scans["grey.png"], "grey.png", tiny_lesion.task) for answer in (found, none)]
+    assert rows_made[0].thumbnail != rows_made[1].thumbnail
+    assert float(rows_made[0].cells["lesion_share"]) > 0
+    assert rows_made[0].cells["lesion_box"] == " ".join(map(str, found.lesion_box))
+    assert (rows_made[1].cells["lesion_share"], rows_made[1].cells["lesion_box"]) == (0.0, "")
+    again = rows_made[0].prediction()
+    assert np.array_equal(pictures.lesion_picture(again), pictures.lesion_picture(found))
