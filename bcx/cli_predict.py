@@ -23,6 +23,8 @@ from bcx.errors import ConfigError
 from bcx.found import Found, Listing, find
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bcx.engine import Classifier
     from bcx.prediction import Failure, Prediction
 
@@ -38,7 +40,7 @@ def predict(
         Path | None, typer.Option("--out", "-o", help="Write the table here instead of to standard output.")
     ] = None,
     overlays: Annotated[
-        Path | None, typer.Option("--overlays", help="Write a picture per scan that shows where the network looked.")
+        Path | None, typer.Option("--overlays", help="Write pictures per scan that show where the network looked.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
     views: Annotated[
@@ -120,6 +122,7 @@ def overlay_name(inside: Path, taken: set[str]) -> Path:
 
 
 def _with_overlays(answers: Answers, folder: Path) -> Answers:
+    from bcx.app.pictures import lesion_picture
     from bcx.prediction import Prediction
 
     taken: set[str] = set()
@@ -127,10 +130,17 @@ def _with_overlays(answers: Answers, folder: Path) -> Answers:
         target = folder / overlay_name(found.inside, taken)
         if isinstance(answer, Prediction):
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.partial")
-            answer.overlay().save(partial, format="PNG")
-            partial.replace(target)
+            _save(answer.overlay(), target)
+            lesion = lesion_picture(answer)
+            if lesion is not None:
+                _save(lesion, target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png"))
         yield found, answer
+
+
+def _save(picture: Image.Image, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    picture.save(partial, format="PNG")
+    partial.replace(target)
 
 
 def _counted(answers: Answers, tally: collections.Counter[str]) -> Answers:

@@ -26,7 +26,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def columns(task: Task) -> list[str]:
     """Return the column names, in order; `p_<class>` follows the task's order of classes."""
     probabilities = [f"p_{name}" for name in task.classes]
-    return ["file", "label", "confidence", "decision", *probabilities, "reason", "seconds", "model", "weights_sha256"]
+    said = ["file", "label", "confidence", "decision", *probabilities, "reason"]
+    return [*said, "seconds", "model", "weights_sha256", "lesion_share", "lesion_box"]
 
 
 def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
@@ -38,9 +39,11 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         task: gives the order of the classes.
 
     Returns:
-        Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four.
+        Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four. `lesion_share` is the
+        share of the scan's pixels that the model outlines, 0..1 with six decimals; `lesion_box` is "left top right
+        bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty.
     """
-    from bcx.prediction import Failure  # here, since it loads torch, and reading a header should not
+    from bcx.prediction import LESION_LEVEL, Failure  # here, since it loads torch, and reading a header should not
 
     cells: dict[str, Any] = dict.fromkeys(columns(task), "")
     cells["file"] = file
@@ -56,6 +59,9 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         model=answer.model,
         weights_sha256=answer.weights_sha256,
     )
+    if answer.lesion is not None:
+        cells["lesion_share"] = round(float((answer.lesion >= LESION_LEVEL).mean()), 6)
+        cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
     cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
     return cells
 

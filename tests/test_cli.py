@@ -153,6 +153,16 @@ def test_overlays_are_pictures_of_the_scans_size_in_the_folders_layout(run, ward
     assert len(table(Path("again.csv").read_text("utf-8"))) == len(scans)
 
 
+def test_a_model_that_sees_lesions_writes_them_beside_the_overlays(run, ward, tiny_lesion_checkpoint):
+    done = run("predict", "ward/benign", "--model", tiny_lesion_checkpoint, "--overlays", "seen", "--out", "r.csv")
+    assert done.status == 0
+    rows = table(Path("r.csv").read_text("utf-8"))
+    assert len(list(Path("seen").rglob("*_lesion.png"))) == len(list(Path("seen").rglob("*_overlay.png"))) == len(rows)
+    assert all(0 <= float(row["lesion_share"]) <= 1 for row in rows)
+    for row in rows:
+        assert (row["lesion_box"] == "") == (float(row["lesion_share"]) == 0)
+
+
 @pytest.mark.parametrize("names", [["a.png", "a.jpg", "a.bmp"], ["a.png", "A.png"], ["x/a.png", "x/a.png", "x/a.png"]])
 def test_no_overlay_is_written_over_another(names):
     taken: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
 
@@ -26,6 +27,8 @@ def answer(**changes):
         "seconds": 0.0123456,
         "model": "tiny",
         "weights_sha256": "ab" * 32,
+        "lesion": None,
+        "lesion_box": None,
     }
     return SimpleNamespace(**(fields | changes))
 
@@ -37,7 +40,18 @@ def failure():
 
 def test_columns_are_in_the_documented_order():
     documented = "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256"
-    assert ",".join(table.columns(TASK)) == documented
+    assert ",".join(table.columns(TASK)) == f"{documented},lesion_share,lesion_box"
+
+
+def test_the_lesion_has_its_share_and_box_where_the_model_has_such_a_map():
+    lesion = np.zeros((40, 50), np.float32)
+    assert table.row(answer(lesion=lesion), "a.png", TASK)["lesion_share"] == 0
+    lesion[10:20, 5:15] = 0.9
+    cells = table.row(answer(lesion=lesion, lesion_box=(5, 10, 15, 20)), "a.png", TASK)
+    assert (cells["lesion_share"], cells["lesion_box"]) == (0.05, "5 10 15 20")
+    for other in (answer(), failure()):
+        cells = table.row(other, "a.png", TASK)
+        assert (cells["lesion_share"], cells["lesion_box"]) == ("", "")
 
 
 def test_written_table_reads_back_the_same(tmp_path):
