@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.backends import Wanted, choose_backend
 from bcx.checkpoint import Checkpoint, load_checkpoint
-from bcx.errors import BcxError, ConfigError, DamagedScan
+from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
 from bcx.images import Scan
 from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 from bcx.reading import Forward, Reading, read_scans
@@ -67,8 +67,8 @@ class Classifier:
 
         Raises:
             ConfigError: another number of views, or no such backend.
-            CheckpointError: the checkpoint's gate is missing or damaged, or ONNX Runtime was asked for without a
-                graph that fits the weights.
+            CheckpointError: the checkpoint's gate is missing or damaged, or its rules of decision are, or ONNX Runtime
+                was asked for without a graph that fits the weights.
             MissingExtra: ONNX Runtime was asked for and is not installed.
         """
         if views not in (1, 2):
@@ -76,10 +76,7 @@ class Classifier:
         self._checkpoint = checkpoint
         self._backend = choose_backend(checkpoint, backend)
         self._views = views
-        decisions = checkpoint.decisions or {}
-        point, refer = decisions.get("operating_point"), decisions.get("refer")
-        self._point = None if point is None else OperatingPoint.from_dict(point)
-        self._refer = None if refer is None else ReferRule.from_dict(refer)
+        self._point, self._refer = _stored_rules(checkpoint)
         self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
 
     @property
@@ -233,6 +230,22 @@ class Classifier:
             reading=reading,
             preprocess=self._checkpoint.preprocess,
         )
+
+
+def _stored_rules(checkpoint: Checkpoint) -> tuple[OperatingPoint | None, ReferRule | None]:
+    decisions = checkpoint.decisions or {}
+    try:
+        point, refer = decisions.get("operating_point"), decisions.get("refer")
+        return (
+            None if point is None else OperatingPoint.from_dict(point),
+            None if refer is None else ReferRule.from_dict(refer),
+        )
+    except (ConfigError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{checkpoint.name}' stores rules of decision that are damaged ({error}).",
+            expected="'operating_point' and 'refer' as `bcx train` writes them",
+            remedy="Fetch or train the checkpoint again.",
+        ) from error
 
 
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:

@@ -307,6 +307,11 @@ DAMAGE = {
     "preprocessing of another kind": change(preprocess={"size": 224, "fit": "crop"}),
     "preprocessing out of range": change(preprocess={**Preprocess().to_dict(), "size": 4}),
     "a temperature in words": change(temperature="warm"),
+    "an operating point out of range": change(
+        decisions={"operating_point": {"normal_above": 2, "positive_above": 0.5, "positive": 2}}
+    ),
+    "a rule for referral of another kind": change(decisions={"refer": {"above": 0.5}}),
+    "decisions in a list": change(decisions=["refer"]),
     "an unknown head": change(head="forest"),
     "the other head": change(head="lesion"),
     "a gate without its file": change(gate={"kind": "nearest neighbours", "file": "gate.safetensors"}),
