@@ -23,9 +23,11 @@ from bcx.checkpoint import load_checkpoint, update_config
 from bcx.engine import MOST_WORKERS, Classifier
 from bcx.errors import CheckpointError, ConfigError, ScanError
 from bcx.model import forward_maps
-from bcx.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 from bcx.simulate import simulate
+from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import fit_gate
+from bcx.trust.referral import ReferRule
 
 SCANS = [simulate(("normal", "benign", "malignant")[seed % 3], seed, 110 + 3 * seed, 140).pixels for seed in range(32)]
 
@@ -306,6 +308,32 @@ def test_other_numbers_of_views_are_refused(checkpoint, views):
         Classifier(checkpoint, views=views)
 
 
+# The decision.
+
+
+def test_the_label_is_the_class_at_the_stored_operating_point(checkpoint, alone):
+    point = OperatingPoint(normal_above=0.3, positive_above=0.4).to_dict()
+    answers = list(Classifier(dataclasses.replace(checkpoint, decisions={"operating_point": point})).stream(SCANS))
+    for answer, plain in zip(answers, alone, strict=True):
+        normal, benign, malignant = answer.probabilities.values()
+        lesion = "malignant" if malignant / (benign + malignant) >= 0.4 else "benign"
+        assert answer.label == answer.decision == ("normal" if normal >= 0.3 else lesion)
+        assert answer.confidence == answer.probabilities[answer.label]
+        assert answer.probabilities == pytest.approx(plain.probabilities, abs=1e-5 * logit_scale(alone))
+    assert 0 < sum(answer.label != plain.label for answer, plain in zip(answers, alone, strict=True)) < len(alone)
+
+
+def test_a_scan_that_the_network_is_unsure_about_is_referred_with_its_label(checkpoint, alone):
+    below = float(np.median([answer.confidence for answer in alone])) + 1e-4
+    rule = ReferRule(below=below).to_dict()
+    answers = list(Classifier(dataclasses.replace(checkpoint, decisions={"refer": rule})).stream(SCANS))
+    for answer, plain in zip(answers, alone, strict=True):
+        assert answer.label == plain.label
+        assert answer.decision == (REFER if plain.confidence < below else plain.label)
+        assert (answer.reason == "") == (plain.confidence >= below)
+    assert {answer.decision == REFER for answer in answers} == {False, True}
+
+
 # The lesion head.
 
 FEW = SCANS[:8]
@@ -417,6 +445,13 @@ def test_what_the_gate_stops_keeps_its_probabilities_behind_another_decision(gat
     assert blank.label in classifier.classes
     scan = classifier.predict(SCANS[0])
     assert (scan.decision, scan.reason) == (scan.label, "")
+
+
+def test_what_is_no_scan_is_not_referred_but_stopped(gated):
+    update_config(gated, decisions={"refer": ReferRule(below=1.0).to_dict()})
+    classifier = bcx.load(gated)
+    assert classifier.predict(np.full((200, 200), 30, np.uint8)).decision == NOT_A_SCAN
+    assert classifier.predict(SCANS[0]).decision == REFER
 
 
 def test_a_checkpoint_whose_gate_is_lost_is_refused(gated):
