@@ -71,11 +71,14 @@ class _Graph(nn.Module):
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = network
-        self.preprocess = preprocess
+        self.scale = torch.tensor([1 / (255 * s) for s in preprocess.std])[:, None, None]
+        self.shift = torch.tensor([-m / s for m, s in zip(preprocess.mean, preprocess.std, strict=True)])[:, None, None]
 
     def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        out = forward_maps(self.network, self.preprocess.normalise(planes))
-        return tuple(part for part in out if part is not None)
+        stack = planes if planes.ndim == 4 else planes[..., None]
+        # As `Preprocess.normalise`, but plane by plane: convolutions of ONNX Runtime want no channels last.
+        batch = stack.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        return tuple(part for part in forward_maps(self.network, batch) if part is not None)
 
 
 def _trace(checkpoint: Checkpoint, file: Path) -> None:
@@ -128,12 +131,28 @@ class _Padded(nn.Module):
         self.convolution = convolution
         each = zip(shape[2:], convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
         height, width = (get_same_padding(*numbers) for numbers in each)
-        self.pads = (width // 2, width - width // 2, height // 2, height - height // 2)
+        self.pads = (height // 2, width // 2, height - height // 2, width - width // 2)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         inner = self.convolution
-        padded = nn.functional.pad(batch, self.pads)
-        return nn.functional.conv2d(padded, inner.weight, inner.bias, inner.stride, 0, inner.dilation, inner.groups)
+        settings = inner.stride, inner.dilation, inner.groups
+        return _PaddedConvolution.apply(batch, inner.weight, inner.bias, self.pads, *settings)
+
+
+class _PaddedConvolution(torch.autograd.Function):
+    """Become one node of the graph: a padding node of its own would be carried out as one, over all of memory."""
+
+    @staticmethod
+    def forward(ctx, batch, weight, bias, pads, stride, dilation, groups):
+        top, left, bottom, right = pads
+        padded = nn.functional.pad(batch, (left, right, top, bottom))
+        return nn.functional.conv2d(padded, weight, bias, stride, 0, dilation, groups)
+
+    @staticmethod
+    def symbolic(graph, batch, weight, bias, pads, stride, dilation, groups):
+        inputs = [batch, weight] if bias is None else [batch, weight, bias]
+        settings = {"pads_i": pads, "strides_i": stride, "dilations_i": dilation, "group_i": groups}
+        return graph.op("Conv", *inputs, **settings)
 
 
 def _compare(checkpoint: Checkpoint, file: Path) -> None:
