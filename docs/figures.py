@@ -1,10 +1,10 @@
-"""Write the figures in README.md from the results files, so that no figure there is typed by hand.
+"""Write the figures in README.md and in the study from the results files, so that none is typed by hand.
 
 ```bash
 python docs/figures.py
 ```
 
-A test compares the README with what this writes.
+A test compares both pages with what this writes.
 """
 
 from __future__ import annotations
@@ -16,27 +16,43 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-MODEL = "mobilenetv2-busi"
-RESULTS = ROOT / "checkpoints" / MODEL / "results.json"
-GATE = ROOT / "results" / "gate" / "gate.json"
-SPEED = ROOT / "results" / "benchmarks" / "speed.json"
+STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
+RESULTS = ROOT / "results"
+GATE = RESULTS / "gate" / "gate.json"
+SPEED = RESULTS / "benchmarks" / "speed.json"
+LESION = RESULTS / "mobilenetv2-lesion"
+PLAIN = RESULTS / "mobilenetv2-busi"
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
-# What is shown, in words, and whether it is a share (shown in per cent) or a plain number.
-SHOWN = (
-    ("accuracy", "Scans read correctly (accuracy)", True),
-    ("macro_auc", "Macro one-vs-rest ROC-AUC", False),
-    ("sensitivity_malignant", "Malignant scans found (sensitivity)", True),
-    ("specificity_malignant", "Other scans not called malignant (specificity)", True),
-    ("sensitivity_benign", "Benign scans called benign", True),
-    ("sensitivity_normal", "Normal scans called normal", True),
-    ("auc_malignant_vs_benign", "Malignant against benign, ROC-AUC", False),
-    ("ece", "Calibration error (ECE, adaptive bins)", False),
+# What is shown of an answer, in words, and whether it is a share (shown in per cent) or a plain number.
+DECIDED = (
+    ("accuracy", "Scans read correctly (accuracy)"),
+    ("sensitivity", "Malignant scans called malignant (sensitivity)"),
+    ("specificity", "Other scans not called malignant (specificity)"),
+    ("absent_recall", "Normal scans called normal"),
+    ("lost_lesions", "Lesions called normal"),
+)
+RANKED = (
+    ("macro_auc", "Macro one-vs-rest ROC-AUC"),
+    ("auc_malignant_vs_benign", "Malignant against benign, ROC-AUC"),
+    ("ece", "Calibration error (ECE, adaptive bins)"),
+)
+PLACED = (
+    ("heat_inside", "Share of the heat that lies inside the lesion"),
+    ("pointing", "Hottest pixel inside the lesion (pointing game)"),
+    ("iou", "Overlap with the lesion (IoU) at the fixed threshold"),
 )
 
 
-def figure(entry: dict[str, Any], share: bool) -> str:
-    """Return a value with its 95 % interval: `82.3 % (79.1 to 85.2)` or `.924 (.905 to .941)`."""
+def read(file: Path) -> dict[str, Any]:
+    """Read a results file."""
+    return json.loads(file.read_text("utf-8"))
+
+
+def figure(entry: dict[str, Any] | None, share: bool) -> str:
+    """Return a value with its 95 % interval: `82.3 % (79.1 to 85.2)` or `.924 (.905 to .941)`; a dash without one."""
+    if entry is None or entry["value"] is None:
+        return "-"
     texts = [
         f"{100 * entry[key]:.1f}" if share else f"{entry[key]:.3f}".lstrip("0") for key in ("value", "low", "high")
     ]
@@ -77,52 +93,150 @@ def speed_table(speed: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def block(results: dict[str, Any]) -> str:
-    """Return the README's figures as Markdown."""
-    one, two = results["one_view"], results["two_views"]
-    folds = results["folds"]
+def columns(head: list[str], rows: list[tuple[str, list[str]]]) -> list[str]:
+    """Return a Markdown table; rows whose cells are all empty are left out."""
+    lines = [f"| | {' | '.join(head)} |", "| --- " * (len(head) + 1) + "|"]
+    return lines + [f"| {words} | {' | '.join(cells)} |" for words, cells in rows if set(cells) != {"-"}]
+
+
+def answers_table(source: str, lesion: dict[str, Any], other: dict[str, Any], other_view: dict[str, Any]) -> list[str]:
+    """Return what both models answer on one hospital's scans.
+
+    Args:
+        source: "busi" or "busbra".
+        lesion: results of the two-look model's cross-validation.
+        other: the plain model's decided figures by the names of `DECIDED`.
+        other_view: the plain model's ranked figures by the names of `RANKED`.
+    """
+    mine, view = lesion["decisions"]["sources"][source], lesion["sources"][source]["one_view"]
+    rows = [(words, [figure(mine.get(key), True), figure(other.get(key), True)]) for key, words in DECIDED]
+    rows += [(words, [figure(view.get(key), False), figure(other_view.get(key), False)]) for key, words in RANKED]
+    return columns(["`mobilenetv2-lesion` (default)", "`mobilenetv2-busi` (plain)"], rows)
+
+
+def plain_decided(view: dict[str, Any]) -> dict[str, Any]:
+    """Return a classification report's figures under the names of `DECIDED`."""
+    names = {"sensitivity": "sensitivity_malignant", "specificity": "specificity_malignant"}
+    names |= {"accuracy": "accuracy", "absent_recall": "sensitivity_normal", "lost_lesions": "lesions_called_normal"}
+    return {name: view.get(key) for name, key in names.items()}
+
+
+def places_table(lesion: dict[str, Any], plain: dict[str, Any]) -> list[str]:
+    """Return where both models look, by hospital."""
+    parts = [lesion["localisation"]["by_source"].get(source) for source in ("busi", "busbra")]
+    parts.append(plain["localisation"]["by_source"].get("busbra"))
+    rows = [
+        (words, [figure(None if part is None else part[key], key != "iou") for part in parts]) for key, words in PLACED
+    ]
+    blobs = [None if part is None else part["centred_blob"]["heat_inside"] for part in parts]
+    rows.append(("to judge by: heat of a blob in the picture's centre", [figure(blob, True) for blob in blobs]))
+    return columns(["`mobilenetv2-lesion`, BUSI", "`mobilenetv2-lesion`, BUS-BRA", "plain, BUS-BRA"], rows)
+
+
+def transfer_table(transfer: dict[str, Any]) -> list[str]:
+    """Return what is left where a hospital or a machine was not trained on."""
     lines = [
-        f"`{MODEL}`: MobileNetV2, {results['n']} scans of BUSI in {results['groups']} groups, {len(folds)}-fold "
-        "cross-validation in which near-duplicates and scans of one lesion never straddle a split. Every scan was read "
-        "by a network that had not seen it or a copy of it. 95 % intervals are from a bootstrap over groups.",
-        "",
-        "| | one view (default) | two views (scan and mirror image) |",
-        "| --- | --- | --- |",
-        *(f"| {words} | {figure(one[name], share)} | {figure(two[name], share)} |" for name, words, share in SHOWN),
-        "",
-        "Accuracy of the single folds: "
-        + ", ".join(f"{100 * fold['accuracy']:.1f} %" for fold in folds)
-        + ". They differ that much because the groups differ; a single split would have told you any of these.",
+        "| trained on | scored on (lesions) | ROC-AUC, malignant against benign | sensitivity | specificity | "
+        "lesions called normal |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, rest in results.get("without", {}).items():
-        lines += [
-            "",
-            f"Without the {rest['left_out']} scans marked `{name}`: "
-            f"accuracy {figure(rest['one_view']['accuracy'], True)}, "
-            f"macro ROC-AUC {figure(rest['one_view']['macro_auc'], False)}.",
-        ]
-    source = RESULTS.relative_to(ROOT).as_posix()
-    lines += [
+    for row in transfer["table"]:
+        shares = (figure(row[key], True) for key in ("sensitivity", "specificity", "lesions_called_absent"))
+        where = f"{row['train_on']} | {row['score_on']} ({row['lesions']})"
+        lines.append(f"| {where} | {figure(row['auc'], False)} | {' | '.join(shares)} |")
+    return lines
+
+
+def readme_block() -> str:
+    """Return the README's figures as Markdown."""
+    lesion, plain = read(LESION / "results.json"), read(PLAIN / "results.json")
+    abroad, places = read(PLAIN / "external-busbra.json"), read(LESION / "localisation.json")
+    busi, busbra = lesion["sources"]["busi"], lesion["sources"]["busbra"]
+    lines = [
+        "Grouped cross-validation: near-duplicates, scans of one lesion and scans of one patient never straddle a "
+        "split; every scan was read by a network that had not seen it or a copy of it. 95 % intervals from a bootstrap "
+        f"over groups. One run per fold (seed {lesion['recipe']['seed']}).",
         "",
-        f"The shipped network was then trained on all {results['n']} scans with the same recipe, so it has no test set "
-        f"of its own. [results.json]({source}) holds every figure, and the command that made it.",
+        f"**BUSI**, {busi['n']} scans in {busi['groups']} groups, both models out of fold:",
+        "",
+        *answers_table("busi", lesion, plain_decided(plain["one_view"]), plain["one_view"]),
+        "",
+        f"**BUS-BRA**, {busbra['n']} scans of {busbra['groups']} patients, no normal ones. The default model out of "
+        "fold; the plain one has never seen this hospital, and shows what a model that learned one hospital is worth "
+        "in the next:",
+        "",
+        *answers_table("busbra", lesion, plain_decided(abroad["figures"]), abroad["figures"]),
+        "",
+        "**Does it look at the lesion?** Maps against the masks that doctors drew, out of fold:",
+        "",
+        *places_table(places, abroad),
+        "",
+        "[Seeing lesions](docs/explanation/seeing-lesions.md) is the study behind this: what was tried, what it is "
+        "worth in a hospital that was not trained on, and what did not work. The shipped networks were then trained on "
+        "all folds with the same recipes, so they have no test set of their own.",
+        "",
+        gate_line(read(GATE)),
+        "",
+        speed_table(read(SPEED)),
     ]
-    lines += ["", gate_line(json.loads(GATE.read_text("utf-8")))]
-    lines += ["", speed_table(json.loads(SPEED.read_text("utf-8")))]
     return "\n".join(lines)
 
 
-def with_figures(readme: str, results: dict[str, Any]) -> str:
-    """Return the README's text with its figures replaced."""
-    before, _, rest = readme.partition(BEGIN)
+def study_block() -> str:
+    """Return the study's figures as Markdown."""
+    lesion, places = read(LESION / "results.json"), read(LESION / "localisation.json")
+    size = places["localisation"]["by_size"]
+    rows = [(words, [figure(size[name][key], key != "iou") for name in size]) for key, words in PLACED]
+    hidden = places["deletion"]
+    lines = ["### By fold", "", "| fold | scans | accuracy | macro ROC-AUC |", "| --- | --- | --- | --- |"]
+    for fold in lesion["folds"]:
+        lines.append(f"| {fold['fold']} | {fold['n']} | {100 * fold['accuracy']:.1f} % | {fold['macro_auc']:.3f} |")
+    lines += [
+        "",
+        "Both hospitals together, the most probable class; by hospital, the README has the figures.",
+        "",
+        "### By size of the lesion",
+        "",
+        *columns(list(size), rows),
+        "",
+        "### Does the map belong to the answer?",
+        "",
+        f"Of the {hidden['called_positive']} scans called malignant, hiding the map's hottest region lowers the "
+        f"probability of malignant by {figure(hidden['drop_here'], False)}, hiding an equal region elsewhere by "
+        f"{figure(hidden['drop_elsewhere'], False)}; the first did more in {figure(hidden['here_more'], True)}.",
+    ]
+    file = LESION / "transfer" / "results.json"
+    if not file.is_file():
+        return "\n".join(lines)
+    transfer = read(file)
+    lines += ["", "### Another hospital, another machine", "", *transfer_table(transfer)]
+    if "corruption" in transfer:
+        drop = transfer["corruption"]["mean_drop"]
+        lines += [
+            "",
+            "### Other pictures of the same scans",
+            "",
+            f"Mean loss over the suite of changes ([which](transfer.md)), BUSI out of fold: macro ROC-AUC "
+            f"{figure(drop['macro_auc'], False)}.",
+        ]
+    return "\n".join(lines)
+
+
+def with_figures(page: str, block: str) -> str:
+    """Return a page's text with its figures replaced."""
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block(results)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+#: What each page shows.
+PAGES = {README: readme_block, STUDY: study_block}
 
 
 def main() -> int:
-    """Rewrite README.md."""
-    results = json.loads(RESULTS.read_text("utf-8"))
-    README.write_text(with_figures(README.read_text("utf-8"), results), "utf-8")
+    """Rewrite the pages."""
+    for page, block in PAGES.items():
+        page.write_text(with_figures(page.read_text("utf-8"), block()), "utf-8")
     return 0
 
 
