@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bcx.data.groups import add_groups
 from bcx.data.reading import (
     Reading,
     broken_picture,
@@ -35,7 +36,8 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
 
     Folder names match the task's classes in any case; a class without a folder is simply not there. Pictures are told
     by their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
-    Every scan is its own group, since nothing says which belong together: use a CSV manifest where you know.
+    `groups.csv` in the folder, as `bcx audit` writes it, says which scans belong together; every other scan is its own
+    group: use a CSV manifest where you know the patients.
 
     Args:
         root: the folder that holds the class folders.
@@ -96,8 +98,10 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
                 path = f"{where}/{file.name}"
                 masks = inside.masks.get(file.stem, ())
                 records.append(Record(file, f"{source}/{path}", label, f"{source}:{path}", source, masks))
-    notes.append("Nothing says which scans belong to one patient: each counts as its own group.")
-    return Reading(sorted(records, key=lambda record: record.key), problems, notes)
+    records, wrong, said = add_groups(sorted(records, key=lambda record: record.key), root, source)
+    if not said:
+        said = ["Nothing says which scans belong to one patient: each counts as its own group."]
+    return Reading(records, problems + wrong, notes + said)
 
 
 def _deeper(folder: Path) -> list[DataError]:

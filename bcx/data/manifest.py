@@ -25,6 +25,7 @@ import difflib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bcx.data.busbra import parse_fold
+from bcx.data.groups import add_groups
 from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
 from bcx.data.records import Record
 from bcx.errors import DataError
@@ -41,7 +42,8 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
     backward slashes. They must stay inside it: keys are made of them, go into results, and must be free of this
     machine's folders. `group` is the patient or lesion; without it each scan is its own group. `fold` is given
-    for all rows or for none. With a column `split`, the rows of that split are read ("all": every row). Other columns
+    for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it, ties further scans (and so their
+    patients) together. With a column `split`, the rows of that split are read ("all": every row). Other columns
     are passed over, but not one that looks like a slip of the pen for one of these.
 
     Args:
@@ -99,8 +101,10 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
                 remedy="Complete the column, or leave it out to have folds made.",
             )
         )
-    notes = [] if "group" in has else ["There is no column 'group': each scan counts as its own patient."]
-    return Reading(sorted(records, key=lambda r: r.key), problems + fold_problems(records), notes)
+    records, wrong, notes = add_groups(sorted(records, key=lambda r: r.key), table.parent, source)
+    if "group" not in has and not notes:
+        notes = ["There is no column 'group': each scan counts as its own patient."]
+    return Reading(records, problems + wrong + fold_problems(records), notes)
 
 
 def _rows(table: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
