@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bcx.audit.run import Audit, Progress
+    from bcx.audit.findings import Audit
+    from bcx.audit.run import Progress
 
 
 def audit(
@@ -25,7 +26,12 @@ def audit(
     ],
     split: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", help="Columns file and split (or fold): which groups are on both sides?"),
+        typer.Option(
+            metavar="CSV",
+            exists=True,
+            dir_okay=False,
+            help="Columns file and split (or fold): which groups are on both sides?",
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -8,9 +8,10 @@
 ('benign/benign (1).png', 'benign/benign (2).png')
 """
 
+from bcx.audit.findings import Audit, Pair
 from bcx.audit.grouping import Group
 from bcx.audit.matching import Match
 from bcx.audit.oddities import Odd
-from bcx.audit.run import Audit, Pair, audit
+from bcx.audit.run import audit
 
 __all__ = ["Audit", "Group", "Match", "Odd", "Pair", "audit"]

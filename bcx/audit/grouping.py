@@ -1,22 +1,21 @@
 """Groups: scans that belong together, the labels they carry, and the parts of a split that they straddle.
 
->>> sorted(map(sorted, join([("a", "b"), ("c", "d"), ("b", "e")])))
-[['a', 'b', 'e'], ['c', 'd']]
+>>> group, = make_groups([("b", "a")], {"a": "5f0c", "b": "77aa"}, {"a": "benign", "b": "malignant"}, {})
+>>> group.name, group.files, group.labels
+('5f0c', ('a', 'b'), ('benign', 'malignant'))
 """
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
+from bcx.data.groups import join
 from bcx.errors import ConfigError
 from bcx.tasks import TASKS
-
-Name = TypeVar("Name", bound=Hashable)
 
 SPLIT_COLUMNS = ("split", "fold")
 SPLIT_LAYOUT = "a CSV table with the columns file and split (or fold), a row for each image"
@@ -37,25 +36,6 @@ class Group:
     files: tuple[str, ...]
     labels: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
-
-
-def join(pairs: Iterable[tuple[Name, Name]]) -> list[set[Name]]:
-    """Return the sets into which pairs tie their members; whoever is tied to a member is in the set."""
-    above: dict[Name, Name] = {}
-
-    def root(name: Name) -> Name:
-        above.setdefault(name, name)
-        while above[name] != name:
-            above[name] = above[above[name]]
-            name = above[name]
-        return name
-
-    for one, other in pairs:
-        above[root(one)] = root(other)
-    sets: dict[Name, set[Name]] = defaultdict(set)
-    for name in list(above):
-        sets[root(name)].add(name)
-    return list(sets.values())
 
 
 def make_groups(

@@ -226,12 +226,14 @@ def _gap(inside: np.ndarray) -> int:
 
 
 def _seam(inside: np.ndarray) -> int:
-    """Return the column of a straight seam: there, almost every row jumps more than it does nearby; 0 for none."""
+    """Return the column of a straight seam: almost every row jumps there and does not come back; 0 for none."""
     width = inside.shape[1]
     jumps = cv2.absdiff(inside[:, 1:], inside[:, :-1]).astype(np.float32)
-    nearby = cv2.blur(jumps, (25, 1))
-    often = (jumps > 2 * nearby + 2).mean(0)
+    often = (jumps > 2 * cv2.blur(jumps, (25, 1)) + 2).mean(0)
     strong = jumps.mean(0) / (cv2.blur(jumps.mean(0)[None], (25, 1))[0] + 0.5)
-    middle = slice(width // 4, (3 * width) // 4)
-    column = int(np.argmax(often[middle])) + middle.start
-    return column if often[column] > 0.6 and strong[column] > 2.5 else 0
+    column = int(np.argmax(often[width // 4 : (3 * width) // 4])) + width // 4
+    if often[column] < 0.6 or strong[column] < 2.5:
+        return 0
+    # A bright line, as a faulty element draws it, has the same tissue on both sides.
+    apart = cv2.absdiff(inside[:, 8:], inside[:, :-8]).mean(0)
+    return column if apart[column - 4] > 1.6 * np.median(apart) else 0

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import cv2
 
+from bcx.audit.findings import Audit, Pair
 from bcx.audit.grouping import Group
 from bcx.audit.layers import shrunk
 from bcx.audit.matching import NEAR_DUPLICATE
 from bcx.audit.oddities import KINDS
-from bcx.audit.run import Audit, Pair
 from bcx.audit.tables import whole
 from bcx.errors import BcxError
 from bcx.images import Scan

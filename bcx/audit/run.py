@@ -15,11 +15,10 @@ import os
 import pickle
 import tempfile
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,8 @@ from threadpoolctl import threadpool_limits
 
 from bcx.audit.candidates import Index, Terms
 from bcx.audit.features import KEYPOINTS, Store
-from bcx.audit.grouping import Group, labels_of, make_groups, parts_of, read_split
+from bcx.audit.findings import Audit, Pair
+from bcx.audit.grouping import labels_of, make_groups, parts_of, read_split
 from bcx.audit.listing import list_files
 from bcx.audit.look import Look, look_at_some
 from bcx.audit.matching import NEAR_DUPLICATE, Comparer, Match
@@ -50,78 +50,6 @@ _PAIRS = 200  # pairs compared in one go
 _FEW = 40  # files for which starting further processes takes longer than it saves
 _VOCABULARY = 400  # scans from which words are learnt
 _AHEAD = 16  # calls handed out before the first answer is awaited
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two files, in order of their names, and what they have in common."""
-
-    a: str
-    b: str
-    match: Match
-
-    @property
-    def kind(self) -> str:
-        """ "near-duplicate" or "same lesion"."""
-        return self.match.kind
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found.
-
-    Attributes:
-        root: the folder.
-        looks: one for each picture, in order of file names; files that are none are counted in `strays`.
-        pairs: near-duplicates first, then by how well they agree.
-        groups: what pairs tie together.
-        odd: (file, what), in the order of `KINDS`.
-        labels, parts: of each file, where known.
-        notes: what is worth knowing about the run.
-        seconds: how long it took.
-    """
-
-    root: Path
-    looks: list[Look] = field(repr=False)
-    pairs: list[Pair] = field(repr=False)
-    groups: list[Group] = field(repr=False)
-    odd: list[tuple[str, Odd]] = field(repr=False)
-    labels: dict[str, str] = field(repr=False)
-    parts: dict[str, str] = field(repr=False)
-    masks: int = 0
-    strays: int = 0
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def conflicts(self) -> list[Group]:
-        """Groups that carry more than one label."""
-        return [group for group in self.groups if len(group.labels) > 1]
-
-    @property
-    def straddling(self) -> list[Group]:
-        """Groups that lie in more than one part of the split."""
-        return [group for group in self.groups if len(group.parts) > 1]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing at all was found."""
-        return not (self.pairs or self.odd)
-
-    def counts(self) -> dict[str, int]:
-        """Return how much of each was found, by name."""
-        pairs = Counter(pair.kind for pair in self.pairs)
-        odd = Counter(odd.kind for _, odd in self.odd)
-        return {
-            "pictures": len(self.looks),
-            "near-duplicate pairs": pairs[NEAR_DUPLICATE],
-            "same-lesion pairs": len(self.pairs) - pairs[NEAR_DUPLICATE],
-            "groups": len(self.groups),
-            "pictures in groups": sum(len(group.files) for group in self.groups),
-            "label conflicts": len(self.conflicts),
-            "groups that straddle the split": len(self.straddling),
-            **{kind: odd[kind] for kind in KINDS},
-        }
 
 
 def audit(
@@ -247,7 +175,7 @@ def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progr
     todo = [(places[a], places[b], bits) for (a, b), bits in sorted(proposed.items())]
     chunks = [todo[start : start + _PAIRS] for start in range(0, len(todo), _PAIRS)]
     matches: list[tuple[int, int, Match]] = []
-    compared = _each(pool, _compare, [(store.path, chunk) for chunk in chunks])
+    compared = _each(pool, _compare, [(store.path, len(places), chunk) for chunk in chunks])
     for matched in _counted(compared, "Comparing pairs", [len(chunk) for chunk in chunks], tell):
         matches += matched
     return matches
@@ -314,8 +242,8 @@ def _lookup(index: Path, store: Path) -> tuple[Index, Store]:
 
 
 @lru_cache(maxsize=1)
-def _comparer(store: Path) -> Comparer:
-    return Comparer(Store(store))
+def _comparer(store: Path, among: int) -> Comparer:
+    return Comparer(Store(store), among)
 
 
 def _propose(index: Path, store: Path, start: int, stop: int) -> list[tuple[int, int, int]]:
@@ -323,8 +251,8 @@ def _propose(index: Path, store: Path, start: int, stop: int) -> list[tuple[int,
     return stored.propose(features, start, stop)
 
 
-def _compare(store: Path, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
-    return _comparer(store)(pairs)
+def _compare(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
+    return _comparer(store, among)(pairs)
 
 
 # --- the network's word ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 >>> import tempfile
 >>> from bcx.audit.grouping import Group
->>> found = Audit(Path("scans"), [], [], [Group("5f0c", ("a.png", "b.png"))], [], {}, {})
+>>> found = Audit(Path("scans"), groups=[Group("5f0c", ("a.png", "b.png"))])
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     written = write_tables(found, Path(folder))
 ...     print(Path(folder, "groups.csv").read_text(), end="")
@@ -17,35 +17,27 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TextIO
 
 import bcx
-from bcx.audit.run import Audit
+from bcx.audit.findings import Audit
+from bcx.audit.matching import SAME_LESION
+from bcx.data.groups import TABLE as GROUPS
 
-GROUPS = "groups.csv"
-"""Name of the table that `bcx train` and `bcx crossval` read beside the images."""
+LARGE = 30
+"""Files from which a group's pairs are not all written down."""
 
 
 def write_tables(found: Audit, folder: Path) -> list[Path]:
     """Write the tables into an existing folder and return them; nobody meets half a table."""
-    pairs = (
-        (p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes), found.labels.get(p.a, ""),
-         found.labels.get(p.b, ""), found.parts.get(p.a, ""), found.parts.get(p.b, ""))
-        for p in found.pairs
-    )  # fmt: skip
-    columns = [
-        "file_a",
-        "file_b",
-        "kind",
-        "agreement",
-        "landmarks",
-        "changes",
-        "label_a",
-        "label_b",
-        "part_a",
-        "part_b",
-    ]
+    columns = ["file_a", "file_b", "kind", "agreement", "landmarks", "changes"]
+    columns += ["label_a", "label_b", "part_a", "part_b"]
+    direct = ((p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes)) for p in found.pairs)
+    through = ((a, b, SAME_LESION, "", "", "through the group") for a, b in implied(found))
+    known = (found.labels, found.parts)
+    pairs = ((*row, *(of.get(file, "") for of in known for file in row[:2])) for row in chain(direct, through))
     tables: list[tuple[str, Sequence[str], Iterable[Sequence[object]]]] = [
         (GROUPS, ["file", "group"], ((file, group.name) for group in found.groups for file in group.files)),
         ("pairs.csv", columns, pairs),
@@ -71,6 +63,16 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
         json.dump(summary, handle, indent=2)
         handle.write("\n")
     return [*written, folder / "audit.json"]
+
+
+def implied(found: Audit) -> list[tuple[str, str]]:
+    """Return the pairs within groups that were not found directly: what shows a lesion's copy shows the lesion.
+
+    Groups of more than `LARGE` files are left out, which have too many.
+    """
+    direct = {(pair.a, pair.b) for pair in found.pairs}
+    small = [group.files for group in found.groups if len(group.files) <= LARGE]
+    return [pair for files in small for pair in combinations(files, 2) if pair not in direct]
 
 
 @contextmanager
