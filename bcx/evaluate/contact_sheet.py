@@ -2,10 +2,9 @@
 
 Where the scans are patients', so are the sheets: they are written into the folder that is named, and nowhere else.
 
->>> from bcx.evaluate.localisation import FIXED_THRESHOLD
 >>> heat = np.zeros((96, 128), np.float32)
 >>> heat[30:60, 40:90] = 0.9
->>> picture = tile(np.zeros((96, 128), np.uint8), heat, heat > 0.5, FIXED_THRESHOLD, ("a.png", "benign"))
+>>> picture = tile(np.zeros((96, 128), np.uint8), heat, heat > 0.5, 0.3, ("a.png", "benign"))
 >>> picture.size == (TILE, TILE_HEIGHT)
 True
 """
@@ -45,14 +44,15 @@ _OPACITY = 0.55
 class _Entry:
     """One scan's place in the order (the better, the larger), and its tile."""
 
-    order: tuple[float, float, str]
+    order: tuple[float, float, float, str]
     picture: Image.Image
 
 
 class ContactSheet:
     """Keeps the best and the worst scans of a run while it goes on: memory stays flat however long it is.
 
-    Scans are ordered by the IoU at the fixed threshold, then by the share of heat inside the lesion.
+    Scans are ordered by the IoU at the fixed threshold, then by the share of heat inside the lesion; of those that miss
+    it altogether, a large lesion is the worse miss.
     """
 
     def __init__(self, count: int = COUNT) -> None:
@@ -70,7 +70,7 @@ class ContactSheet:
             found: its figures, from `localise`.
         """
         self._seen += 1
-        order = (found.fit.iou, found.fit.inside, found.file)
+        order = (found.fit.iou, found.fit.inside, -found.lesion_share, found.file)
         is_best = len(self._best) < self._count or order > self._best[-1].order
         is_worst = len(self._worst) < self._count or order < self._worst[-1].order
         if not (is_best or is_worst):

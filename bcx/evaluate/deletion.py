@@ -174,7 +174,7 @@ def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
     rest = [each for each in found if each.drop_elsewhere is not None]
     here = np.array([each.drop_here for each in rest], np.float64)
     elsewhere = np.array([each.drop_elsewhere for each in rest], np.float64)
-    columns = {
+    columns: dict[str, Sequence | np.ndarray] = {
         "probability": [each.probability for each in rest],
         "region_share": [each.region_share for each in rest],
         "drop_here": here,

@@ -16,7 +16,6 @@ from bcx.errors import BcxError, DataError
 from bcx.evaluate.contact_sheet import ContactSheet
 from bcx.evaluate.deletion import Deletion, deletion_check, deletion_table, summarise_deletion
 from bcx.evaluate.localisation import (
-    FIXED_THRESHOLD,
     Localisation,
     localisation_table,
     localise,
@@ -99,7 +98,7 @@ def evaluate(
     records: Sequence[Record],
     *,
     localisation: bool = False,
-    threshold: float = FIXED_THRESHOLD,
+    threshold: float | None = None,
     sheet: ContactSheet | None = None,
     on_scan: Callable[[], object] = lambda: None,
 ) -> Evaluation:
@@ -110,7 +109,7 @@ def evaluate(
         records: the scans.
         localisation: hold maps against masks, and hide the hottest region of scans called positive (four more answers
             for each of those).
-        threshold: the fixed threshold of maps.
+        threshold: the fixed threshold of maps, if not their own (see `localise`).
         sheet: is shown every scan with a mask; only with `localisation`.
         on_scan: called after each scan.
 

@@ -2,10 +2,11 @@
 
 >>> mask = np.zeros((40, 50), bool)
 >>> mask[10:20, 10:30] = True
->>> fit = measure(mask.astype(np.float32), mask)
+>>> fit = measure(mask.astype(np.float32), mask, threshold=0.5)
 >>> fit.inside, fit.pointing, fit.iou
 (1.0, 1.0, 1.0)
->>> fit = measure(np.ones((40, 50), np.float32), mask)  # heat everywhere: what the lesion covers of the picture
+>>> everywhere = np.ones((40, 50), np.float32)
+>>> fit = measure(everywhere, mask, threshold=0.5)  # what the lesion covers of the picture
 >>> fit.inside, fit.pointing, fit.iou
 (0.1, 0.1, 0.1)
 
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 
 #: Where IoU is measured to find the best threshold.
 THRESHOLDS = np.arange(1, 101) / 100
-#: The fixed threshold: of a lesion map's values, or of a class map's share of the scan's peak.
-FIXED_THRESHOLD = LESION_LEVEL
+#: The fixed threshold of class maps, as a share of the peak: a convention, since none is natural. That of lesion maps
+#: is `bcx.prediction.LESION_LEVEL`, from which on the model itself takes a pixel for lesion.
+CLASS_MAP_LEVEL = 0.3
 #: Pixels of the scan by which the hottest one may miss the mask.
 TOLERANCE = 15
 #: Lesions by their share of the picture: fixed cuts, so that sets can be compared.
@@ -123,9 +125,7 @@ def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
     return heat / peak if peak > 0 else heat
 
 
-def measure(
-    heat: np.ndarray, mask: np.ndarray, threshold: float = FIXED_THRESHOLD, tolerance: float = TOLERANCE
-) -> Fit:
+def measure(heat: np.ndarray, mask: np.ndarray, threshold: float, tolerance: float = TOLERANCE) -> Fit:
     """Hold a map against a mask.
 
     Args:
@@ -172,13 +172,13 @@ def centred_blob(shape: tuple[int, int]) -> np.ndarray:
     return np.outer(down, across).astype(np.float32)
 
 
-def localise(record: Record, prediction: Prediction, threshold: float = FIXED_THRESHOLD) -> Localisation | None:
+def localise(record: Record, prediction: Prediction, threshold: float | None = None) -> Localisation | None:
     """Hold an answer's map against the scan's own mask.
 
     Args:
         record: the scan; its mask files are read here.
         prediction: the model's answer to it.
-        threshold: the fixed threshold: of the lesion map's values, or of a class map's share of its peak.
+        threshold: the fixed threshold, 0..1; default: `LESION_LEVEL` for lesion maps, `CLASS_MAP_LEVEL` for class maps.
 
     Returns:
         None where the scan has no mask, or an empty one.
@@ -190,6 +190,8 @@ def localise(record: Record, prediction: Prediction, threshold: float = FIXED_TH
     mask = load_mask(record, shape)
     if mask is None or not mask.any():
         return None
+    if threshold is None:
+        threshold = CLASS_MAP_LEVEL if prediction.lesion is None else LESION_LEVEL
     return Localisation(
         file=record.key,
         source=record.source,
@@ -200,7 +202,7 @@ def localise(record: Record, prediction: Prediction, threshold: float = FIXED_TH
         threshold=threshold,
         lesion_share=float(mask.mean()),
         fit=measure(heat_of(prediction), mask, threshold),
-        blob=measure(centred_blob(shape), mask),
+        blob=measure(centred_blob(shape), mask, threshold),
     )
 
 

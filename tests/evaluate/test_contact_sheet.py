@@ -38,7 +38,7 @@ def offer(sheet: ContactSheet, folder: Path, name: str, width: int) -> float:
 
 
 def kept(sheet: ContactSheet) -> tuple[list[str], list[str]]:
-    return tuple([entry.order[2] for entry in entries] for entries in (sheet._best, sheet._worst))
+    return tuple([entry.order[-1] for entry in entries] for entries in (sheet._best, sheet._worst))
 
 
 def test_the_best_and_the_worst_are_kept_in_order(tmp_path):

@@ -16,6 +16,7 @@ from sklearn.metrics import jaccard_score
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.localisation import (
+    CLASS_MAP_LEVEL,
     SIZES,
     THRESHOLDS,
     TOLERANCE,
@@ -26,6 +27,7 @@ from bcx.evaluate.localisation import (
     measure,
     summarise_localisation,
 )
+from bcx.prediction import LESION_LEVEL
 
 
 def box(top: int, left: int, height: int, width: int, shape: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -67,7 +69,7 @@ def record_of(folder: Path, name: str, mask: np.ndarray | None, label: str = "be
 
 def test_a_map_that_is_the_mask_is_perfect():
     mask = box(10, 20, 15, 30)
-    fit = measure(mask.astype(np.float32), mask)
+    fit = measure(mask.astype(np.float32), mask, 0.5)
     assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.own_iou) == (1, 1, 1, 1, 1)
     assert (fit.ious == 1).all()
 
@@ -75,7 +77,7 @@ def test_a_map_that_is_the_mask_is_perfect():
 @pytest.mark.parametrize("level", [0.2, 0.5, 1.0])
 def test_heat_everywhere_scores_the_share_of_the_picture(level):
     mask = box(10, 20, 15, 30)
-    fit = measure(np.full(mask.shape, level, np.float32), mask)
+    fit = measure(np.full(mask.shape, level, np.float32), mask, 0.5)
     assert fit.inside == pytest.approx(mask.mean())
     assert fit.pointing == pytest.approx(mask.mean())
     assert fit.iou == pytest.approx(mask.mean() if level >= 0.5 else 0)
@@ -87,14 +89,14 @@ def test_heat_everywhere_scores_the_share_of_the_picture(level):
 @pytest.mark.parametrize("level", [0.0, -1.0])
 def test_a_map_without_heat_points_nowhere(level):
     mask = box(10, 20, 15, 30)
-    fit = measure(np.full(mask.shape, level, np.float32), mask)
+    fit = measure(np.full(mask.shape, level, np.float32), mask, 0.5)
     assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.own_iou, fit.peak) == (0, 0, 0, 0, 0, 0)
 
 
 def test_what_speaks_against_is_no_heat():
     mask = box(10, 20, 15, 30)
     heat = np.where(mask, 0.5, -3).astype(np.float32)
-    assert measure(heat, mask).inside == 1
+    assert measure(heat, mask, 0.5).inside == 1
 
 
 @pytest.mark.parametrize(("gap", "near"), [(1, 1), (TOLERANCE, 1), (TOLERANCE + 1, 0)])
@@ -102,7 +104,7 @@ def test_the_hottest_pixel_may_miss_by_fifteen(gap, near):
     mask = box(0, 0, 60, 20)
     heat = np.full(mask.shape, 0.1, np.float32)
     heat[30, 19 + gap] = 1
-    fit = measure(heat, mask)
+    fit = measure(heat, mask, 0.5)
     assert (fit.pointing, fit.near) == (0, near)
 
 
@@ -110,7 +112,7 @@ def test_of_equally_hot_pixels_the_share_in_the_mask_counts():
     mask = box(0, 0, 60, 20)
     heat = np.zeros(mask.shape, np.float32)
     heat[5, [3, 10, 30, 79]] = 0.8
-    fit = measure(heat, mask)
+    fit = measure(heat, mask, 0.5)
     assert (fit.pointing, fit.near) == (0.5, 0.75)
 
 
@@ -134,7 +136,7 @@ def test_distances_are_scipys(tolerance):
         distance = distance_transform_edt(~mask)[np.unravel_index(heat.argmax(), heat.shape)]
         heat[np.unravel_index(heat.argmax(), heat.shape)] = 2  # no ties
         near = bool(distance <= tolerance)
-        assert measure(heat, mask, tolerance=tolerance).near == near
+        assert measure(heat, mask, 0.5, tolerance).near == near
         hits[near] += 1
     assert min(hits.values()) > 0
 
@@ -143,7 +145,7 @@ def test_distances_are_scipys(tolerance):
 @settings(max_examples=100, deadline=None)
 def test_a_factor_changes_no_share_and_no_pointing(seed, factor):
     heat, mask = random_case(seed)
-    plain, scaled = measure(heat, mask), measure(heat * np.float64(factor), mask)
+    plain, scaled = measure(heat, mask, 0.5), measure(heat * np.float64(factor), mask, 0.5)
     assert scaled.inside == pytest.approx(plain.inside, rel=1e-5)
     assert (scaled.pointing, scaled.near) == (plain.pointing, plain.near)
 
@@ -152,7 +154,7 @@ def test_a_factor_changes_no_share_and_no_pointing(seed, factor):
 @settings(max_examples=100, deadline=None)
 def test_flipping_map_and_mask_changes_nothing(seed, axes):
     heat, mask = random_case(seed)
-    plain, flipped = measure(heat, mask), measure(np.flip(heat, axes), np.flip(mask, axes))
+    plain, flipped = measure(heat, mask, 0.5), measure(np.flip(heat, axes), np.flip(mask, axes), 0.5)
     assert flipped.inside == pytest.approx(plain.inside, rel=1e-6)
     assert (flipped.pointing, flipped.near, flipped.iou) == (plain.pointing, plain.near, plain.iou)
     assert (flipped.ious == plain.ious).all()
@@ -162,7 +164,7 @@ def test_flipping_map_and_mask_changes_nothing(seed, axes):
 @settings(max_examples=100, deadline=None)
 def test_figures_keep_their_bounds(seed):
     heat, mask = random_case(seed)
-    fit = measure(heat, mask)
+    fit = measure(heat, mask, 0.5)
     assert 0 <= fit.inside <= 1
     assert 0 <= fit.pointing <= fit.near <= 1
     assert fit.iou <= fit.own_iou <= 1
@@ -174,7 +176,7 @@ def test_figures_keep_their_bounds(seed):
 )
 def test_what_does_not_fit_is_refused(heat, mask):
     with pytest.raises(DataError):
-        measure(heat, mask)
+        measure(heat, mask, 0.5)
 
 
 def test_the_blob_is_hottest_in_the_middle_and_even():
@@ -212,7 +214,7 @@ def test_a_set_is_summed_up(tmp_path):
         lesion = np.where(mask, 0.4 if name == "medium" else 0.9, 0.3).astype(np.float32)
         label = "malignant" if name == "large" else "benign"
         record = record_of(tmp_path, name, mask, label, group=f"p{number // 2}")
-        found.append(localise(record, answer(lesion)))
+        found.append(localise(record, answer(lesion), threshold=0.5))
     summary = summarise_localisation(found)
     assert (summary["map"], summary["threshold"], summary["without_heat"]) == ("lesion map", 0.5, 0)
     assert 0.3 < summary["best_threshold"] <= 0.4  # the only thresholds that cut every lesion out
@@ -238,6 +240,16 @@ def test_a_set_is_summed_up(tmp_path):
     assert table["iou"].tolist() == [1, 0, 1]
     for name in ("heat_inside", "pointing", "pointing_15px", "iou", "iou_best_threshold", "iou_own_threshold"):
         assert table[name].mean() == pytest.approx(whole[name]["value"])
+
+
+def test_each_kind_of_map_has_its_own_threshold(tmp_path):
+    mask = box(20, 30, 6, 10)
+    heat = mask.astype(np.float32)
+    found = localise(record_of(tmp_path, "a", mask), answer(heat))
+    assert (found.map, found.threshold) == ("lesion map", LESION_LEVEL)
+    found = localise(record_of(tmp_path, "a", mask), answer(maps=np.stack([heat] * 3)))
+    assert (found.map, found.threshold) == ("class map", CLASS_MAP_LEVEL)
+    assert localise(record_of(tmp_path, "a", mask), answer(heat), threshold=0.7).threshold == 0.7
 
 
 def test_maps_without_heat_are_counted(tmp_path):
