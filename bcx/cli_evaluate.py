@@ -199,7 +199,14 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
         known = known or {record.key: record for record in _records(data, "dev", classifier.task)}
         # What the network never saw is what it answered then; folds assigned anew might differ.
         unseen = read_oof(config.parents[1] / "oof.csv", classifier.task)["file"]
-        parts.append((classifier, [known[key] for key in unseen if key in known]))
+        if part := [known[key] for key in unseen if key in known]:
+            parts.append((classifier, part))
+    if not parts:
+        raise DataError(
+            f"None of the scans that the networks of '{folder.name}' answered is in the folders named.",
+            expected="the sources of that cross-validation, under the same names",
+            remedy="Name them with --data as `bcx crossval` was given them.",
+        )
     return parts
 
 

@@ -41,6 +41,9 @@ def ward(tmp_path, busi_folder, monkeypatch) -> Path:
     return tmp_path / "ward"
 
 
+NAMES = ("normal", "benign", "malignant")
+
+
 def results(file: str = "r.json") -> dict:
     return json.loads(Path(file).read_text("utf-8"))
 
@@ -219,3 +222,30 @@ def test_masks_that_are_not_there_are_told_before_the_work(run, ward):
     done = run("--data", "clinic=ward", "--localisation", "--out", "r.json")
     assert done.status == 1
     assert "mask" in done.err
+
+
+def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(ward, busi_folder, capfd):
+    settings = ["arch=mobilenetv2_035", "size=64", "batch_size=8", "precision=fp32", "folds=2", "lesion={}"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    options += ["--init", "scratch", "--epochs", "1", "--data", f"mine={busi_folder}"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["crossval", *options, "--out", "results/tiny"])
+    assert not caught.value.code
+    command = ["evaluate", "--crossval", "results/tiny", "--localisation", "--out", "r.json"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--data", f"mine={busi_folder}"])
+    assert not caught.value.code
+    found = results()
+    assert found["n"] == found["answered"] == 12
+    assert len(found["model"]["weights_sha256"]) == 2
+    assert found["command"] == "bcx evaluate --crossval results/tiny --data mine=DIR --localisation"
+    with Path("results/tiny/oof.csv").open(newline="") as stream:
+        logits = {row["file"]: [float(row[f"logit_{name}"]) for name in NAMES] for row in csv.DictReader(stream)}
+    for row in rows():  # the answers are those of the cross-validation
+        raw = np.exp(np.array(logits[row["file"]]) - max(logits[row["file"]]))
+        assert [float(row[f"p_{name}"]) for name in NAMES] == pytest.approx(list(raw / raw.sum()), abs=2e-3)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--data", f"other={busi_folder}"])
+    assert caught.value.code == 1
+    assert "None of the scans" in capfd.readouterr().err
