@@ -15,7 +15,7 @@ from bcx.data.splits import assign_folds
 from bcx.engine import Classifier
 from bcx.errors import SplitError, TrainingError
 from bcx.tasks import get_task
-from bcx.train.config import Recipe
+from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold
 from bcx.train.ship import train_checkpoint
 from bcx.trust.calibration import apply_temperature
@@ -107,6 +107,23 @@ def test_a_checkpoint_ships_with_what_was_measured(measured, records, tmp_path):
     assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" in card
     answer = Classifier(checkpoint).predict(records[0].file)
     assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_lesion_head_is_measured_ships_and_answers(records, tmp_path):
+    recipe = RECIPE.model_copy(update={"lesion": LesionRecipe(), "size": 64})
+    measured = tmp_path / "measured"
+    crossval(recipe, records, out=measured, command="bcx crossval")
+    logits = pd.read_csv(measured / "oof.csv")[[f"logit_{name}" for name in TASK.classes]].to_numpy()
+    assert logits.shape == (12, 3)
+    # The head's own form, -p, p - m and p + m: the mean of the last two is the first with another sign.
+    assert abs((logits[:, 1] + logits[:, 2]) / 2 + logits[:, 0]).max() < 1e-4
+    folder = train_checkpoint(recipe, records, tmp_path / "tiny", command="bcx train", measured=measured)
+    assert (folder / "head.safetensors").is_file()
+    answer = Classifier(load_checkpoint(folder)).predict(records[0].file)
+    assert answer.lesion.shape == answer.maps.shape[1:]
+    assert "lesion head" in (folder / "README.md").read_text()
+    with pytest.raises(TrainingError, match="another lesion"):
+        train_checkpoint(RECIPE.model_copy(update={"size": 64}), records, tmp_path / "x", command="", measured=measured)
 
 
 def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):

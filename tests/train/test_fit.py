@@ -1,6 +1,8 @@
 """Training: what it optimises, what it records, and that a kill changes nothing."""
 
 import csv
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -12,16 +14,20 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from sklearn.utils.class_weight import compute_class_weight
 
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError, SplitError, TrainingError
+from bcx.images import Scan
 from bcx.model import build_network
 from bcx.simulate import write_busbra_folder
 from bcx.tasks import get_task
-from bcx.train.config import Recipe
-from bcx.train.dataset import ScanDataset, epoch_order, read_planes
-from bcx.train.fit import STATE_FILE, class_weights, fit, freeze_first_stages, make_preprocess, run_planes
+from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.config import LesionRecipe, Recipe
+from bcx.train.dataset import ScanDataset, epoch_order
+from bcx.train.fit import STATE_FILE, fit, freeze_first_stages, run_fingerprint
+from bcx.train.heads import class_weights, make_preprocess
 
 TINY = {
     "arch": "mobilenetv2_035",
@@ -74,9 +80,9 @@ def test_without_augmentation_training_sees_what_serving_sees(records):
     task = get_task("breast-ultrasound")
     preprocess = make_preprocess(Recipe(**TINY), build_network("mobilenetv2_035", 3), task)
     data = ScanDataset(records, task, preprocess, augment=0.0, seed=0)
-    for index, plane in enumerate(read_planes(records, preprocess)):
-        assert np.array_equal(data[index][0], plane)
-        assert task.classes[data[index][1]] == records[index].label
+    for index, record in enumerate(records):
+        assert np.array_equal(data[index][0], preprocess.plane(Scan.open(record.file).pixels))
+        assert task.classes[data[index][1]] == record.label
 
 
 def test_frozen_stages_do_not_change_and_the_rest_does(records, tmp_path):
@@ -115,10 +121,10 @@ def test_it_learns_what_can_be_learnt_and_writes_its_history(records, tmp_path):
     wanted = {"loss", "accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "mcc"}
     assert {f"train_{name}" for name in wanted} <= set(rows[0])
     assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
-    planes = read_planes(records, fitted.preprocess)
-    both = run_planes(fitted.network, fitted.preprocess, planes, mirror=True).logits
-    flipped = run_planes(fitted.network, fitted.preprocess, [p[:, ::-1].copy() for p in planes]).logits
-    assert torch.allclose(both, flipped)
+    flipped = [np.fliplr(Scan.open(record.file).pixels).copy() for record in records]
+    plain = fitted.network(torch.stack([fitted.preprocess.tensor(pixels) for pixels in flipped])).numpy()
+    mirrored = stacked_logits(answer_records(fitted.network, fitted.preprocess, records, mirror=True), 3)
+    np.testing.assert_allclose(mirrored, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path):
@@ -128,9 +134,9 @@ def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path
     scores = [row["inner_roc_auc"] for row in fitted.history]
     best = int(np.argmax(scores))
     assert len(scores) in (8, best + 2)
-    logits = run_planes(fitted.network, fitted.preprocess, read_planes(inner, fitted.preprocess)).logits
-    labels = torch.tensor([get_task(recipe.task).classes.index(r.label) for r in inner])
-    accuracy = float((logits.argmax(1) == labels).float().mean())
+    logits = stacked_logits(answer_records(fitted.network, fitted.preprocess, inner), 3)
+    labels = np.array([get_task(recipe.task).classes.index(r.label) for r in inner])
+    accuracy = float((logits.argmax(1) == labels).mean())
     assert accuracy == pytest.approx(fitted.history[best]["inner_accuracy"])
 
 
@@ -176,11 +182,60 @@ def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, t
     assert not (killed / STATE_FILE).exists()
 
 
-def test_two_hospitals_train_together_though_one_has_no_normals(records, tmp_path):
+class Stopped(Exception):
+    """Stands for whatever ends a run in the middle of an epoch."""
+
+
+@pytest.fixture
+def any_precision():
+    """Accelerate keeps the first precision of a process; here it is made to forget it, as its own tests do."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("any_precision")
+def test_a_lesion_run_that_is_stopped_goes_on_to_bitwise_the_same_weights(records, tmp_path):
+    recipe = Recipe(**TINY | {"size": 64, "precision": "bf16"}, epochs=3, lesion=LesionRecipe())
+    whole = fit(recipe, records, out=tmp_path / "whole")
+    steps = []
+
+    def stop_in_the_third_epoch():
+        steps.append(None)
+        if len(steps) == 2 * 2 + 1:  # two batches an epoch
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(recipe, records, out=tmp_path / "stopped", on_batch=stop_in_the_third_epoch)
+    rows = []
+    resumed = fit(recipe, records, out=tmp_path / "stopped", on_epoch=lambda row, _: rows.append(row["epoch"]))
+    assert rows == [3]
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value), name
+    timeless = [
+        [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
+        for run in (whole, resumed)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_lesion_settings_tell_runs_apart_and_plain_runs_keep_their_mark(records):
+    plain = Recipe(**TINY)
+    settings = plain.model_dump(exclude={"data", "init", "workers", "lesion"})
+    content = [settings, "scratch", [record.key for record in records], []]
+    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert run_fingerprint(plain, records, []) == before  # of runs made before there was such a head
+    lesion = [Recipe(**TINY | {"size": 64}, lesion=LesionRecipe(balance=balance)) for balance in (False, True)]
+    assert len({run_fingerprint(recipe, records, []) for recipe in [plain, *lesion]}) == 3
+
+
+@pytest.mark.parametrize("lesion", [None, LesionRecipe()], ids=["linear", "lesion"])
+def test_two_hospitals_train_together_though_one_has_no_normals(records, tmp_path, lesion):
     task = get_task("breast-ultrasound")
     other = read_source("busbra", write_busbra_folder(tmp_path / "busbra", patients=4, seed=1), task=task)
     assert {record.label for record in other} == {"benign", "malignant"}
-    fitted = fit(Recipe(**TINY, epochs=1), [*records, *other], out=tmp_path / "run")
-    logits = run_planes(fitted.network, fitted.preprocess, read_planes(other, fitted.preprocess)).logits
+    recipe = Recipe(**TINY | {"size": 64}, epochs=1, lesion=lesion)
+    fitted = fit(recipe, [*records, *other], out=tmp_path / "run")
+    logits = stacked_logits(answer_records(fitted.network, fitted.preprocess, other), 3)
     assert logits.shape == (len(other), 3)
-    assert torch.isfinite(logits).all()
+    assert np.isfinite(logits).all()
