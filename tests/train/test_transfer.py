@@ -1,6 +1,7 @@
 """Transfer: what is scored was not trained on, nothing is trained twice, every figure stands in the tables beside."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import bcx.train.transfer as module
 from bcx.data.busbra import busbra_devices
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.errors import ConfigError, DataError
+from bcx.errors import ConfigError, DataError, TrainingError
 from bcx.evaluate.corruptions import CORRUPTIONS
 from bcx.evaluate.oof import oof_frame, read_oof
 from bcx.simulate import write_busbra_folder
@@ -22,7 +23,8 @@ from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import crossval, split_fold
 from bcx.train.fit import STATE_FILE
-from bcx.train.transfer import PARTS, lesion_row, plan_runs, transfer_study
+from bcx.train.transfer import lesion_row, transfer_study
+from bcx.train.transfer_plan import PARTS, plan_runs
 from bcx.trust.calibration import apply_temperature
 
 TASK = get_task("breast-ultrasound")
@@ -157,7 +159,7 @@ def test_every_figure_can_be_derived_from_the_predictions(study):
 
 
 def test_a_clean_scan_is_answered_as_in_the_other_table(study):
-    """Corrupted pictures go the same way to the network as files do."""
+    """Corrupted pictures go the same way to the network as files do, but for the rounding of the kept weights."""
     for fold in (0, 1):
         folder = study.out / f"crossval/fold-{fold}"
         corrupted = pd.read_csv(folder / "corrupted.csv")
@@ -165,7 +167,7 @@ def test_a_clean_scan_is_answered_as_in_the_other_table(study):
         plain = read_oof(folder / "oof.csv", TASK).set_index("file").loc[clean.index]
         logits = plain[[f"logit_{name}" for name in TASK.classes]].to_numpy()
         found = clean[[f"p_{name}" for name in TASK.classes]].to_numpy()
-        assert np.allclose(found, apply_temperature(logits), atol=1e-5)
+        assert np.allclose(found, apply_temperature(logits), atol=2e-3)
 
 
 def test_the_figure_shows_both(study):
@@ -196,7 +198,7 @@ def test_what_is_finished_is_not_trained_again(study, records, devices, monkeypa
     monkeypatch.setattr(module, "fit", never)
     monkeypatch.setattr("bcx.train.crossval.fit", never)
     again = transfer_study(RECIPE, records, out=study.out, command="bcx study", devices=devices)
-    assert again == study.results
+    assert again | {"commit": None} == study.results | {"commit": None}  # someone may commit meanwhile
     part = transfer_study(RECIPE, records, out=study.out, command="bcx study", parts=["hospital"])
     assert part["table"] == study.results["table"][:2]
     assert "corruption" not in part
@@ -204,9 +206,50 @@ def test_what_is_finished_is_not_trained_again(study, records, devices, monkeypa
     assert pooled["n"] == len(records)
     with pytest.raises(AssertionError, match="trained again"):
         transfer_study(RECIPE.model_copy(update={"lr": 1e-5}), records, out=study.out, command="x", devices=devices)
-    fewer = [r for r in records if r.key != records[-1].key]  # the same training, other scans to score
+
+
+def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, records, tmp_path, monkeypatch):
+    shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
+    shutil.copytree(study.out / "hospital-rio", tmp_path / "hospital-rio")
+    more = replace(records[-1], key="sono/more.png", source="sono", group="sono:more")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "fit", never)
+        run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
+        module._complete(replace(run, held=[*run.held, more]), RECIPE, tmp_path / run.folder, TASK, never, None)
+    before, after = (read_oof(folder / "hospital-cairo/oof.csv", TASK) for folder in (study.out, tmp_path))
+    assert list(after["file"]) == [*before["file"], "sono/more.png"]
+    columns = [f"logit_{name}" for name in TASK.classes]
+    assert np.allclose(after[columns].iloc[:-1], before[columns], atol=0.01)  # weights are kept rounded
+
+
+def test_the_networks_of_a_cross_validation_are_used(study, records, tmp_path, monkeypatch):
+    for fold in (0, 1):
+        shutil.copytree(study.out / f"crossval/fold-{fold}", tmp_path / f"folds/fold-{fold}")
+        for name in ("corrupted.csv", "corrupted.json"):
+            (tmp_path / f"folds/fold-{fold}" / name).unlink()
+    monkeypatch.setattr(module, "fit", never)
+    results = transfer_study(
+        RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
+    )
+    assert results["corruption"] == study.results["corruption"]
+    assert (tmp_path / "folds/fold-1/corrupted.csv").read_bytes() == (
+        study.out / "crossval/fold-1/corrupted.csv"
+    ).read_bytes()
+    with pytest.raises(TrainingError, match="folds/fold-0"):  # nobody's results are trained over
+        transfer_study(
+            RECIPE.model_copy(update={"lr": 1e-5}),
+            records,
+            out=tmp_path / "out",
+            command="x",
+            parts=["corruption"],
+            crossval=tmp_path / "folds",
+        )
+    shutil.rmtree(tmp_path / "folds/fold-1/network")
+    (tmp_path / "folds/fold-1/corrupted.csv").unlink()
     with pytest.raises(AssertionError, match="trained again"):
-        transfer_study(RECIPE, fewer, out=study.out, command="x", parts=["hospital"])
+        transfer_study(
+            RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
+        )
 
 
 def test_a_run_that_was_stopped_while_it_answered_goes_on_without_training(records, tmp_path, monkeypatch):
