@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bcx.audit.features import Features, Store, coarse_picture, mirrored, rooted
+from bcx.audit.features import Features, Store, mirrored, rooted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -110,7 +110,7 @@ class Terms:
         """Learn from some of `total` scans; the same ones in the same order give the same terms."""
         descriptors = [features.descriptors for features in sample]
         words = Words.learn(descriptors, sum(map(len, descriptors)) * total // len(sample))
-        pictures = np.stack([coarse_picture(features) for features in sample])
+        pictures = np.stack([features.coarse for features in sample])
         moved = np.concatenate([_shift(pictures, *by).reshape(len(pictures), -1) for by in _SHIFTS[::4]])
         return cls(words, np.linalg.eigh(moved.T @ moved)[1][:, ::-1][:, :_AXES].astype(np.float32))
 
@@ -120,7 +120,7 @@ class Terms:
         for place in places:
             features = store.read(place)
             words.append(np.unique(self.words(features.descriptors)))
-            flat.append(coarse_picture(features).ravel() @ self.axes)
+            flat.append(features.coarse.ravel() @ self.axes)
         return words, np.array(flat, np.float32).reshape(-1, _AXES)
 
 
@@ -161,7 +161,7 @@ class Index:
         """
         here = [store.read(place) for place in self.places[start:stop]]
         flipped = _rows([np.unique(self.terms.words(mirrored(each.descriptors))) for each in here], self.weight)
-        coarse = self._coarse_scores(np.stack([coarse_picture(each) for each in here]))
+        coarse = self._coarse_scores(np.stack([each.coarse for each in here]))
         found: dict[tuple[int, int], int] = {}
         for bit, scores, most, least in (
             (WORDS, (self.plain[start:stop] @ self.plain.T).toarray(), BY_WORDS, LEAST_WORDS),

@@ -41,6 +41,7 @@ class Features:
         descriptors: uint8 [K, 128], SIFT.
         picture: uint8 [h, w], longer side `PICTURE_SIDE`, marks filled.
         mask: bool [h, w], tissue without marks.
+        coarse: float32 [32, 32], from `coarse_picture`.
         scale: pixels of `picture` per pixel of the scan.
     """
 
@@ -48,6 +49,7 @@ class Features:
     descriptors: np.ndarray = field(repr=False)
     picture: np.ndarray = field(repr=False)
     mask: np.ndarray = field(repr=False)
+    coarse: np.ndarray = field(repr=False)
     scale: float = 1.0
 
 
@@ -64,7 +66,8 @@ def describe(pixels: np.ndarray, marks: np.ndarray | None = None) -> Features:
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")[:KEYPOINTS]
     points = np.array([keypoints[k].pt for k in order], np.float32).reshape(-1, 2)
     values = np.zeros((0, 128), np.uint8) if descriptors is None else descriptors[order].astype(np.uint8)
-    return Features(points, values, picture, mask, max(picture.shape) / max(pixels.shape[:2]))
+    scale = max(picture.shape) / max(pixels.shape[:2])
+    return Features(points, values, picture, mask, coarse_picture(picture, mask), scale)
 
 
 @cache
@@ -84,10 +87,18 @@ def rooted(descriptors: np.ndarray) -> np.ndarray:
     return np.sqrt(values / np.maximum(values.sum(1, keepdims=True), 1.0))
 
 
-def coarse_picture(features: Features) -> np.ndarray:
-    """Return float32 [32, 32] of length 1: coarse details, at the left top of a square, 0 beyond the scan."""
-    weight = shrunk(features.mask.astype(np.float32), COARSE_SIDE)
-    seen = shrunk(features.picture * features.mask.astype(np.float32), COARSE_SIDE)
+def coarse_picture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return coarse details of tissue.
+
+    Args:
+        picture: uint8 [h, w], longer side `PICTURE_SIDE`.
+        mask: bool [h, w], where it shows tissue.
+
+    Returns:
+        float32 [32, 32] of length 1, the scan at the left top, 0 beyond it; all 0 where nothing shows tissue.
+    """
+    weight = shrunk(mask.astype(np.float32), COARSE_SIDE)
+    seen = shrunk(picture * mask.astype(np.float32), COARSE_SIDE)
     level = np.where(weight > 0.05, seen / np.maximum(weight, 1e-3), 0)
     detail = band(level, (weight > 0.3).astype(np.float32), *COARSE_BAND)
     out = np.zeros((COARSE_SIDE, COARSE_SIDE), np.float32)
@@ -107,6 +118,7 @@ _RECORD = np.dtype(
         ("descriptors", "u1", (KEYPOINTS, 128)),
         ("picture", "u1", (PICTURE_SIDE * PICTURE_SIDE,)),
         ("mask", "u1", (PICTURE_SIDE * PICTURE_SIDE // 8,)),
+        ("coarse", "<f2", (COARSE_SIDE, COARSE_SIDE)),
     ]
 )
 
@@ -145,6 +157,7 @@ class Store:
         record["picture"][: height * width] = features.picture.ravel()
         bits = np.packbits(features.mask.ravel())
         record["mask"][: len(bits)] = bits
+        record["coarse"] = features.coarse
         file = self._open()
         file.seek(place * _RECORD.itemsize)
         file.write(record.tobytes())
@@ -161,6 +174,7 @@ class Store:
             record["descriptors"][:count],
             record["picture"][:size].reshape(height, width),
             np.unpackbits(record["mask"], count=size).reshape(height, width).astype(bool),
+            record["coarse"].astype(np.float32),
             float(record["scale"]),
         )
 

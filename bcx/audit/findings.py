@@ -83,6 +83,6 @@ class Audit:
             "groups": len(self.groups),
             "pictures in groups": sum(len(group.files) for group in self.groups),
             "label conflicts": len(self.conflicts),
-            "groups that straddle the split": len(self.straddling),
+            **({"groups that straddle the split": len(self.straddling)} if self.parts else {}),
             **{kind: odd[kind] for kind in KINDS},
         }

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from bcx.audit.candidates import COARSE, MIRRORED, WORDS
-from bcx.audit.features import COARSE_SIDE, Features, Store, coarse_picture, mirrored, rooted
+from bcx.audit.features import COARSE_SIDE, Features, Store, mirrored, rooted
 from bcx.audit.layers import PICTURE_SIDE, band, shrunk
 
 NEAR_DUPLICATE, SAME_LESION = "near-duplicate", "same lesion"
@@ -119,7 +119,7 @@ class Ready:
     @cached_property
     def spectrum(self) -> np.ndarray:
         """Fourier transform of the coarse picture with room to shift it."""
-        return np.fft.rfft2(coarse_picture(self.features), (2 * COARSE_SIDE, 2 * COARSE_SIDE))
+        return np.fft.rfft2(self.features.coarse, (2 * COARSE_SIDE, 2 * COARSE_SIDE))
 
     @cached_property
     def rough(self) -> tuple[np.ndarray, np.ndarray]:
@@ -303,7 +303,7 @@ class Comparer:
         keep: how many of them are kept at hand.
     """
 
-    def __init__(self, store: Store, among: int = 2, keep: int = 300) -> None:
+    def __init__(self, store: Store, among: int = 2, keep: int = 128) -> None:
         self._store = store
         self._among = among
         self._keep = keep

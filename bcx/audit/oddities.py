@@ -140,7 +140,7 @@ def _even_ink(grey: np.ndarray, labels: np.ndarray, box: np.ndarray, label: int)
     x, y, w, h = (int(v) for v in box[:4])
     part = labels[y : y + h, x : x + w] == label
     ink = grey[y : y + h, x : x + w][part]
-    top = np.percentile(ink, 90)
+    top = float(np.sort(ink)[int(0.9 * len(ink))])  # np.percentile takes five times as long for so few
     return bool((ink >= top - 25).mean() > 0.45)
 
 
@@ -200,7 +200,7 @@ def split_screen(grey: np.ndarray, marks: np.ndarray) -> str:
     height, width = grey.shape
     if width < 96 or height < 64:
         return ""
-    rows = slice(height // 10, (9 * height) // 10)
+    rows = slice(height // 10, (9 * height) // 10, 3)  # every third row says the same
     inside = np.where(marks[rows], 0, grey[rows])
     if (column := _gap(inside)) or (column := _seam(inside)):
         return f"Two pictures side by side, parted at {100 * column / width:.0f} % of the width."
@@ -212,7 +212,8 @@ def _gap(inside: np.ndarray) -> int:
     width = inside.shape[1]
     # The upper half: further down, shadow and depth darken true tissue. Not every row of a shadow is dark.
     upper = inside[: len(inside) // 2]
-    bright, most = np.percentile(upper, [75, 97], axis=0)
+    ordered = np.sort(upper, axis=0)
+    bright, most = ordered[(3 * len(upper)) // 4], ordered[int(0.97 * len(upper))]
     dark = most < 16
     edges = np.flatnonzero(np.diff(np.concatenate([[0], dark.view(np.int8), [0]])))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):

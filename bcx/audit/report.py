@@ -89,13 +89,14 @@ def _advice(found: Audit) -> Iterator[str]:
 def _groups(title: str, groups: list[Group], sentence: str, found: Audit) -> Iterator[str]:
     if not groups:
         return
-    yield f"<h2>{title} ({len(groups)})</h2><p>{sentence}</p>"
+    yield f'<h2>{title} ({len(groups)})</h2><p>{sentence}</p><div class="groups">'
     for group in groups:
         yield f'<div class="group">{chip("group " + group.name)}{_chips(group)}<ul class="files">'
         for file in group.files:
             known = [kind[file] for kind in (found.labels, found.parts) if kind.get(file)]
             yield f"<li>{escape(file)}{' · ' + escape(', '.join(known)) if known else ''}</li>"
         yield "</ul></div>"
+    yield "</div>"
 
 
 def _chips(group: Group) -> str:

@@ -97,6 +97,7 @@ def test_features_come_back_from_the_store(tmp_path):
         back = store.read(place)
         for name in ("points", "descriptors", "picture", "mask"):
             np.testing.assert_array_equal(getattr(back, name), getattr(features, name))
+        np.testing.assert_allclose(back.coarse, features.coarse, atol=1e-3)
         assert back.scale == pytest.approx(features.scale)
     assert Comparer(store, keep=1)([(0, 5, ALL), (0, 0, ALL)])[0][:2] == (0, 0)
     store.close()

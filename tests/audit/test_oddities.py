@@ -145,6 +145,15 @@ def test_the_gate_of_the_default_model_is_asked(tmp_path):
     assert found.notes == ("The network looked at the 3 most unusual pictures of 3.",)
 
 
+@pytest.mark.parametrize("size", [(16, 2000), (3000, 20), (17, 17), (2200, 1800)])
+def test_any_size_is_looked_at(tmp_path, size):
+    pixels = np.random.default_rng(0).integers(0, 255, size, dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        save(pixels, tmp_path / name)
+    found = audit(tmp_path, workers=1, network=False)
+    assert [(look.width, look.height) for look in found.looks] == [size[::-1]] * 2
+
+
 def test_terms_do_not_need_many_scans():
     terms = Terms.learn([describe(scan(1))], 1)
     assert terms.words.size >= 4
