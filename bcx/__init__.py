@@ -13,7 +13,7 @@ For research and teaching, never for diagnosis.
 
 >>> import bcx
 >>> bcx.DEFAULT_MODEL
-'mobilenetv2-busi'
+'mobilenetv2-lesion'
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bcx.prediction import Failure, Prediction
 
 __version__ = "0.1.0"
-DEFAULT_MODEL = "mobilenetv2-busi"
+DEFAULT_MODEL = "mobilenetv2-lesion"
 
 __all__ = ["DEFAULT_MODEL", "BcxError", "Classifier", "Failure", "Prediction", "Scan", "__version__", "load"]
 

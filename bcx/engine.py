@@ -276,7 +276,7 @@ def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1, backen
     """Load a model by name, folder or Hub id.
 
     Args:
-        name: a checkpoint's name ("mobilenetv2-busi"), its folder, or a Hub id ("owner/name").
+        name: a checkpoint's name ("mobilenetv2-lesion"), its folder, or a Hub id ("owner/name").
         views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
         backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
             and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
