@@ -37,7 +37,7 @@ import bcx
 from bcx.audit import Audit, audit
 from bcx.audit.listing import list_files
 from bcx.audit.report import write_report
-from bcx.images import Scan
+from bcx.images import Scan, sniff_file
 from bcx.preprocess import to_grey
 from bcx.simulate import LABELS, simulate
 
@@ -141,7 +141,8 @@ def share(part: int, whole: int) -> float | None:
 
 def at_scale(folders: Sequence[Path], pictures: int, simulated: int) -> dict[str, Any]:
     """Fill a folder with pictures, audit it, and a tenth of it."""
-    sources = [folder / name for folder in folders for name in list_files(folder).files]
+    listed = [folder / name for folder in folders for name in list_files(folder).files]
+    sources = [path for path in listed if sniff_file(path)]
     rows = {}
     with tempfile.TemporaryDirectory(prefix="bcx-scale-") as temporary:
         root = Path(temporary)
