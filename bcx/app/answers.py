@@ -60,9 +60,10 @@ def words(prediction: Prediction, task: Task) -> Words:
             colour=NEUTRAL,
         )
     if prediction.decision == REFER:
+        likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
         return Words(
             headline="The network is not sure",
-            number=f"leans to {label}, {number}",
+            number=f"leans to {label}, {number}" if label == likeliest else f"{likeliest} or {label}",
             means=prediction.reason,
             means_not="It does not mean that something is wrong with the picture or the person: "
             "it means that this picture needs a human reader.",
