@@ -1,10 +1,11 @@
-"""Measure how fast bcx answers, as ratios against plain timm and pytorch-grad-cam in one run.
+"""Measure how fast bcx answers through each backend, as ratios against plain timm and pytorch-grad-cam in one run.
 
     python benchmarks/speed.py            # some ten minutes on two cores, writes results/benchmarks/speed.json
     python benchmarks/speed.py --quick    # seconds, to see that it works; its figures mean nothing
 
 The two sides of a ratio take turns, so that whatever else the machine does falls on both; each ratio is the median
-over the rounds. The scans are simulated and stored as BUSI's are: PNG with three channels, about 500 x 570.
+over the rounds. A model that looks twice is compared with two passes of the other side. The scans are simulated and
+stored as BUSI's are: PNG with three channels, about 500 x 570.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from torch import nn
 
 import bcx
 from bcx.checkpoint import find_checkpoint, load_checkpoint
+from bcx.onnx_export import export_onnx
 from bcx.simulate import simulate, write_examples
 from bcx.train.provenance import current_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "timm", "grad-cam", "numpy", "pillow", "opencv-python-headless", "gradio")
+PACKAGES = ("torch", "onnxruntime", "timm", "grad-cam", "numpy", "pillow", "opencv-python-headless", "gradio")
+BACKENDS = {"torch": "torch", "onnxruntime": "ONNX Runtime"}
 
 Row = dict[str, Any]
 
@@ -71,68 +74,98 @@ def milliseconds(times: list[float]) -> float:
     return round(1000 * statistics.median(times), 2)
 
 
-def measure_one(model: str, rounds: int, repeats: int) -> list[Row]:
-    """One scan: the whole answer against one plain forward pass, and against pytorch-grad-cam for every class."""
-    classifier = bcx.load(model)
-    plain, tensor = plain_network(model)
+def copy_with_graph(model: str, folder: Path) -> Path:
+    """Copy a checkpoint and write its graph anew, so that both backends answer with the same weights."""
+    found = find_checkpoint(model).resolve()
+    copied = Path(shutil.copytree(found, folder / found.name))
+    export_onnx(load_checkpoint(copied))
+    return copied
+
+
+def looks_of(classifier: bcx.Classifier) -> int:
+    """How often the network runs for one answer."""
+    answer = classifier.predict(simulate("malignant", 1, 500, 570).pixels)
+    return 1 if answer.second_look is None else 2
+
+
+def in_words(looks: int) -> tuple[str, str]:
+    return ("one look", "one plain timm forward") if looks == 1 else ("two looks", "two plain timm forwards")
+
+
+def measure_one(folder: Path, rounds: int, repeats: int) -> list[Row]:
+    """One scan: the whole answer against plain forward passes, and against pytorch-grad-cam for every class."""
+    classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
+    looks = looks_of(classifiers["torch"])
+    plain, tensor = plain_network(folder)
     scan = bcx.Scan.open(simulate("malignant", 1, 500, 570).pixels)
     ready = tensor(scan.pixels)[None]
-    classes = range(len(classifier.classes))
+    classes = range(len(classifiers["torch"].classes))
     targets = [ClassifierOutputTarget(number) for number in classes]
 
     def forward() -> None:
         with torch.inference_mode():
-            plain(ready)
+            for _ in range(looks):
+                plain(ready)
 
+    def cam() -> None:
+        for _ in range(looks):
+            for target in targets:
+                method(ready, [target])
+
+    def cam_batch() -> None:
+        for _ in range(looks):
+            method(ready.expand(len(targets), -1, -1, -1), targets)
+
+    sides: dict[str, Callable[[], object]] = {"forward": forward, "cam": cam, "cam batch": cam_batch}
+    for backend, classifier in classifiers.items():
+        sides[f"answer {backend}"] = lambda classifier=classifier: classifier.predict(scan)
+        sides[f"maps {backend}"] = lambda classifier=classifier: classifier.predict(scan).maps
     # A network of its own, since the method's hooks would slow the plain one. Its last batch norm is the layer whose
     # maps are pooled (in a MobileNet; in others it is near enough to cost the same).
-    hooked, _ = plain_network(model)
+    hooked, _ = plain_network(folder)
     norms = [module for module in hooked.modules() if isinstance(module, nn.BatchNorm2d)]
     with GradCAM(hooked, norms[-1:]) as method:
-        times = take_turns(
+        times = take_turns(sides, rounds, repeats)
+    best = min(("cam", "cam batch"), key=lambda name: statistics.median(times[name]))
+    mine, theirs = in_words(looks)
+    rows: list[Row] = []
+    for backend, name in BACKENDS.items():
+        answer, maps = f"answer {backend}", f"maps {backend}"
+        rows += [
             {
-                "forward": forward,
-                "answer": lambda: classifier.predict(scan),
-                "maps": lambda: classifier.predict(scan).maps,
-                "cam": lambda: [method(ready, [target]) for target in targets],
-                "cam batch": lambda: method(ready.expand(len(targets), -1, -1, -1), targets),
+                "what": f"{name}: an opened scan's answer with all maps, {mine}, against {theirs} (batch 1)",
+                "at_least": "<= 1.15 x",
+                "aim": "<= 0.5 x" if backend == "onnxruntime" else "",
+                "backend": backend,
+                **ratio(times[answer], times["forward"]),
+                "bcx_ms": milliseconds(times[answer]),
+                "peer_ms": milliseconds(times["forward"]),
             },
-            rounds,
-            repeats,
-        )
-    cam = min(("cam", "cam batch"), key=lambda name: statistics.median(times[name]))
-    return [
-        {
-            "what": "probabilities and all maps of an opened scan, one view, against one plain timm forward (batch 1)",
-            "at_least": "<= 1.15 x",
-            "aim": "<= 0.5 x through ONNX Runtime (not yet)",
-            **ratio(times["answer"], times["forward"]),
-            "bcx_ms": milliseconds(times["answer"]),
-            "peer_ms": milliseconds(times["forward"]),
-        },
-        {
-            "what": "the same, with the maps enlarged to the scan's size",
-            "at_least": None,
-            "aim": None,
-            **ratio(times["maps"], times["forward"]),
-            "bcx_ms": milliseconds(times["maps"]),
-            "peer_ms": milliseconds(times["forward"]),
-        },
-        {
-            "what": f"the same against pytorch-grad-cam for {len(targets)} classes (the faster of its two ways)",
-            "at_least": ">= 6 x faster",
-            "aim": "20 x",
-            **ratio(times[cam], times["answer"]),
-            "bcx_ms": milliseconds(times["answer"]),
-            "peer_ms": milliseconds(times[cam]),
-            "peer_way": "one call per class" if cam == "cam" else "one call, the scan repeated per class",
-        },
-    ]
+            {
+                "what": f"{name}: the same, with the maps enlarged to the scan's size",
+                "at_least": None,
+                "aim": None,
+                "backend": backend,
+                **ratio(times[maps], times["forward"]),
+                "bcx_ms": milliseconds(times[maps]),
+                "peer_ms": milliseconds(times["forward"]),
+            },
+            {
+                "what": f"{name}: the same against pytorch-grad-cam for {len(targets)} classes and {mine}",
+                "at_least": ">= 6 x faster",
+                "aim": "20 x",
+                "backend": backend,
+                **ratio(times[best], times[answer]),
+                "bcx_ms": milliseconds(times[answer]),
+                "peer_ms": milliseconds(times[best]),
+                "peer_way": "one call per class" if best == "cam" else "one call, the scan repeated per class",
+            },
+        ]
+    return rows
 
 
-def plain_network(model: str) -> tuple[nn.Module, Callable[[np.ndarray], torch.Tensor]]:
+def plain_network(folder: Path) -> tuple[nn.Module, Callable[[np.ndarray], torch.Tensor]]:
     """The same weights as timm alone loads them, and the preprocessing that its tensors need."""
-    folder = find_checkpoint(model).resolve()
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return network, load_checkpoint(folder).preprocess.tensor
 
@@ -151,44 +184,53 @@ def write_scans(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def measure_folder(model: str, files: list[Path], rounds: int) -> Row:
+def measure_folder(folder: Path, files: list[Path], rounds: int) -> list[Row]:
     """A folder from disk to answers, against the network alone on tensors that are ready."""
-    classifier = bcx.load(model)
-    _, tensor = plain_network(model)
+    classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
+    looks = looks_of(classifiers["torch"])
+    _, tensor = plain_network(folder)
     with torch.inference_mode():
         ready = torch.stack([tensor(bcx.Scan.open(file).pixels) for file in files[:16]])
     images = max(16, len(files) // 4 // 16 * 16)
 
-    def stream() -> None:
+    def stream(classifier: bcx.Classifier) -> None:
         for answer in classifier.stream(files):
             if not isinstance(answer, bcx.Prediction):
                 raise answer.error
 
     def alone(memory_format: torch.memory_format, size: int) -> Callable[[], None]:
-        network = plain_network(model)[0].to(memory_format=memory_format)
+        network = plain_network(folder)[0].to(memory_format=memory_format)
         batch = ready[:size].contiguous(memory_format=memory_format)
 
         def run() -> None:
             with torch.inference_mode():
-                for _ in range(images // size):
+                for _ in range(looks * images // size):
                     network(batch)
 
         return run
 
     formats = {"as timm loads it": torch.contiguous_format, "channels last": torch.channels_last}
     peers = {f"{name}, batch {size}": alone(kind, size) for name, kind in formats.items() for size in (8, 16)}
-    times = take_turns({"stream": stream, **peers}, rounds, 1)
-    per_image = {name: [t / (len(files) if name == "stream" else images) for t in times[name]] for name in times}
-    best = min(peers, key=lambda name: statistics.median(per_image[name]))
-    return {
-        "what": f"a folder of {len(files):,} scans, images/s, against the network alone on ready tensors",
-        "at_least": ">= 0.75",
-        "aim": ">= 0.9",
-        **ratio(per_image[best], per_image["stream"]),
-        "peer_way": f"plain timm, {best} (the fastest of {len(peers)})",
-        "bcx_images_per_second": round(1 / statistics.median(per_image["stream"]), 1),
-        "peer_images_per_second": {name: round(1 / statistics.median(per_image[name]), 1) for name in peers},
+    streams: dict[str, Callable[[], None]] = {
+        backend: lambda classifier=classifier: stream(classifier) for backend, classifier in classifiers.items()
     }
+    times = take_turns({**streams, **peers}, rounds, 1)
+    per_image = {name: [t / (len(files) if name in streams else images) for t in times[name]] for name in times}
+    best = min(peers, key=lambda name: statistics.median(per_image[name]))
+    return [
+        {
+            "what": f"{BACKENDS[backend]}: a folder of {len(files):,} scans, images/s, {in_words(looks)[0]} each, "
+            "against the network alone on ready tensors",
+            "at_least": ">= 0.75",
+            "aim": ">= 0.9",
+            "backend": backend,
+            **ratio(per_image[best], per_image[backend]),
+            "peer_way": f"plain timm, {best} (the fastest of {len(peers)})",
+            "bcx_images_per_second": round(1 / statistics.median(per_image[backend]), 1),
+            "peer_images_per_second": {name: round(1 / statistics.median(per_image[name]), 1) for name in peers},
+        }
+        for backend in streams
+    ]
 
 
 # Sampled at every answer. The system's own record (ru_maxrss) begins with what the parent process held.
@@ -205,18 +247,18 @@ MEMORY = """if True:
 """
 
 
-def measure_memory(model: str, folder: Path, short: int, long: int, threads: int) -> Row:
+def measure_memory(checkpoint: Path, folder: Path, short: int, long: int, threads: int) -> Row:
     """Most memory that the process held, for a short list and one ten times as long."""
 
     def most(count: int) -> float:
-        answer = ask(MEMORY, str(find_checkpoint(model).resolve()), str(folder), str(count), str(threads))
-        return int(answer) / 2**20
+        return int(ask(MEMORY, str(checkpoint), str(folder), str(count), str(threads))) / 2**20
 
     few, many = most(short), most(long)
     return {
         "what": f"memory of that folder run, {long:,} against {short:,} scans",
         "at_least": "<= 1.1 x",
         "aim": "flat",
+        "backend": bcx.load(checkpoint).backend,
         "ratio": round(many / few, 3),
         "megabytes": {f"{short}": round(few), f"{long}": round(many)},
     }
@@ -246,20 +288,25 @@ ANSWERED = """old => {
 
 
 @contextmanager
-def served(model: str, examples: Path):
+def served(checkpoint: Path, examples: Path):
     """The page around the model, on a free port of this machine."""
     from bcx.app.page import build_app
     from bcx.app.server import launch
 
-    app = build_app(bcx.load(model), examples)
+    app = build_app(bcx.load(checkpoint), examples)
     _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
     yield url
     app.close(verbose=False)
 
 
-def measure_page(model: str, folder: Path, clicks: int) -> Row:
+def measure_page(checkpoint: Path, folder: Path, clicks: int) -> Row:
     """In Chromium, from the click on an example until its answer and its overlay are drawn; the first is warm-up."""
-    row: Row = {"what": "page: click on an example to full answer, warm", "at_least": "<= 1 s", "aim": "0.3 s"}
+    row: Row = {
+        "what": "page: click on an example to full answer, warm",
+        "at_least": "<= 1 s",
+        "aim": "0.3 s",
+        "backend": bcx.load(checkpoint).backend,
+    }
     names = ("chromium", "chromium-browser", "google-chrome")
     browser_path = next((found for name in names if (found := shutil.which(name))), None)
     if browser_path is None:
@@ -267,7 +314,7 @@ def measure_page(model: str, folder: Path, clicks: int) -> Row:
     from playwright.sync_api import sync_playwright
 
     write_examples(folder)
-    with served(model, folder) as url, sync_playwright() as playwright:
+    with served(checkpoint, folder) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.goto(url)
@@ -286,7 +333,7 @@ def measure_page(model: str, folder: Path, clicks: int) -> Row:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=bcx.DEFAULT_MODEL, help="name, folder or Hub id")
-    parser.add_argument("--threads", type=int, default=2, help="for torch, on both sides")
+    parser.add_argument("--threads", type=int, default=2, help="on both sides")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "speed.json")
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, few scans, no page: only to see that it works"
@@ -296,15 +343,14 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bcx-speed-") as scratch:
+        folder = copy_with_graph(options.model, Path(scratch))
         files = write_scans(Path(scratch) / "scans", 16 if quick else 1000)
-        rows = measure_one(options.model, *((2, 1) if quick else (15, 10)))
-        rows.append(measure_folder(options.model, files, 1 if quick else 3))
-        rows.append(
-            measure_memory(options.model, files[0].parent, *((8, 16) if quick else (1000, 10_000)), options.threads)
-        )
+        rows = measure_one(folder, *((2, 1) if quick else (15, 10)))
+        rows += measure_folder(folder, files, 1 if quick else 3)
+        rows.append(measure_memory(folder, files[0].parent, *((8, 16) if quick else (1000, 10_000)), options.threads))
         rows.append(measure_import(2 if quick else 11))
         if not quick:
-            rows.append(measure_page(options.model, Path(scratch) / "examples", 10))
+            rows.append(measure_page(folder, Path(scratch) / "examples", 10))
     checkpoint = load_checkpoint(options.model)
     write_json(
         options.out,

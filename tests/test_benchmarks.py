@@ -20,7 +20,7 @@ def speed(root, tiny_checkpoint, tmp_path_factory):
 
 def test_every_row_has_a_figure_a_bar_and_words(speed):
     rows = speed[0]["rows"]
-    assert len(rows) == 6
+    assert len(rows) == 10
     for row in rows:
         assert {"what", "at_least", "aim"} <= set(row)
         figure = row["ratio"] if "ratio" in row else row["seconds"]
@@ -30,17 +30,23 @@ def test_every_row_has_a_figure_a_bar_and_words(speed):
 
 def test_ratios_are_medians_of_rounds_that_took_turns(speed):
     timed = [row for row in speed[0]["rows"] if "rounds" in row]
-    assert len(timed) == 4
+    assert len(timed) == 8
     for row in timed:
         assert row["rounds"] == sorted(row["rounds"])
         assert row["rounds"][0] <= row["ratio"] <= row["rounds"][-1]
+
+
+def test_both_backends_are_measured_in_the_same_run(speed):
+    timed = [row for row in speed[0]["rows"] if "rounds" in row]
+    assert sorted(row["backend"] for row in timed) == ["onnxruntime"] * 4 + ["torch"] * 4
+    assert all(row["what"].startswith(("torch: ", "ONNX Runtime: ")) for row in timed)
 
 
 def test_it_says_what_was_measured_and_nothing_about_where(speed, root, tiny_checkpoint):
     content = speed[0]
     assert content["command"] == "python benchmarks/speed.py --quick"
     assert {"commit", "versions", "machine", "model", "seconds"} <= set(content)
-    assert {"torch", "timm", "grad-cam"} <= set(content["versions"])
+    assert {"torch", "onnxruntime", "timm", "grad-cam"} <= set(content["versions"])
     text = json.dumps(content)
     assert str(root) not in text
     assert str(tiny_checkpoint.parent) not in text
