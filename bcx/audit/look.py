@@ -61,19 +61,29 @@ class Look:
 
 def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:
     """Look at files, each with its place; features go into the store."""
-    return [look_at(root, place, file, store) for place, file in files]
+    looks = [look_at(root, place, file, store) for place, file in files]
+    store.close()  # each call of another process has a store of its own
+    return looks
 
 
 def look_at(root: Path, place: int, file: str, store: Store) -> Look:
     """Look at one file; what is wrong with it becomes an oddity, never an error."""
     try:
-        if sniff_file(root / file) is None and PurePosixPath(file).suffix.lower() not in PICTURE_NAMES:
-            return Look(place, file, stray=True)
-        scan = Scan.open(root / file)
+        return _told(root, place, file, store)
     except BcxError as error:
         # Its path on this machine is nobody's business; the report says which file it is.
         found = error.found.replace(str(root / file), PurePosixPath(file).name)
         return Look(place, file, odd=(Odd("unreadable", f"{found} Expected: {error.expected}."),))
+    except OSError:  # no room for the features: not the file's fault
+        raise
+    except Exception as error:  # one file in ten thousand that nobody thought of must not cost the whole run
+        return Look(place, file, odd=(Odd("unreadable", f"It cannot be looked at ({type(error).__name__}: {error})."),))
+
+
+def _told(root: Path, place: int, file: str, store: Store) -> Look:
+    if sniff_file(root / file) is None and PurePosixPath(file).suffix.lower() not in PICTURE_NAMES:
+        return Look(place, file, stray=True)
+    scan = Scan.open(root / file)
     seen = looked_at(scan.pixels)
     marks = burnt_in(seen)
     odd = tuple(oddities_of(scan, marks))

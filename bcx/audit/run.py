@@ -76,7 +76,8 @@ def audit(
         on_progress: called with (stage, done, total) as the work goes on.
 
     Raises:
-        DataError: no such folder, or a split that does not fit.
+        DataError: no such folder.
+        ConfigError: a split that does not fit.
     """
     root = Path(root)
     begun = time.perf_counter()
@@ -187,18 +188,18 @@ def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progr
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor | None]:
     """Give processes to work in, or None for this one alone, and let go of what they kept at hand."""
+    threads = cv2.getNumThreads()
     try:
         if workers < 2:
-            threads = cv2.getNumThreads()
             cv2.setNumThreads(1)
             yield None
-            cv2.setNumThreads(threads)
         else:
             # Spawned: a fork of a process that has threads (progress bars, OpenCV) may never wake up.
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
                 yield pool
     finally:
+        cv2.setNumThreads(threads)
         _lookup.cache_clear()
         _comparer.cache_clear()
 

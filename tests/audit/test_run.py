@@ -176,6 +176,36 @@ def test_nothing_of_the_scans_is_left_behind(messy, tmp_path):
     assert sorted(path for path in copy.rglob("*")) == before
 
 
+def test_a_file_that_nobody_thought_of_does_not_stop_the_run(tmp_path, monkeypatch):
+    from bcx.audit import look
+
+    for seed in (1, 2):
+        save(scan(seed), tmp_path / f"{seed}.png")
+    truly = look.oddities_of
+
+    def fails(picture, marks):
+        if picture.name == "1.png":
+            raise ValueError("an empty slice")
+        return truly(picture, marks)
+
+    monkeypatch.setattr(look, "oddities_of", fails)
+    found = audit(tmp_path, workers=1, network=False)
+    assert [(file, odd.kind) for file, odd in found.odd] == [("1.png", "unreadable")]
+    assert "ValueError: an empty slice" in found.odd[0][1].detail
+
+
+def test_a_full_disk_is_not_blamed_on_the_files(tmp_path, monkeypatch):
+    from bcx.audit.features import Store
+
+    def full(self, place, features):
+        raise OSError(28, "No space left on device")
+
+    save(scan(1), tmp_path / "1.png")
+    monkeypatch.setattr(Store, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        audit(tmp_path, workers=1, network=False)
+
+
 def test_the_answer_does_not_depend_on_when_it_is_asked(messy, found):
     seen: list[tuple[str, int, int]] = []
     again = audit(messy, workers=1, network=False, on_progress=lambda *step: seen.append(step))
