@@ -72,11 +72,13 @@ class Words:
         flat = (values - mean) @ axes
         stop = (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.0)
         cv2.setRNGSeed(0)
-        halves = [
-            cv2.kmeans(np.ascontiguousarray(flat[:, half::2]), count, None, stop, 1, cv2.KMEANS_RANDOM_CENTERS)[2]
-            for half in (0, 1)
-        ]
-        return cls(mean, axes, (halves[0], halves[1]))
+        centres = []
+        for half in (0, 1):
+            part = np.ascontiguousarray(flat[:, half::2])
+            nearest = np.zeros((len(part), 1), np.int32)
+            _, _, found = cv2.kmeans(part, count, nearest, stop, 1, cv2.KMEANS_RANDOM_CENTERS)
+            centres.append(np.asarray(found, np.float32))
+        return cls(mean, axes, (centres[0], centres[1]))
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return int32 [K], the words of uint8 [K, 128]."""

@@ -72,7 +72,7 @@ def describe(pixels: np.ndarray, marks: np.ndarray | None = None) -> Features:
 
 @cache
 def _sift() -> Any:
-    return cv2.SIFT_create(KEYPOINTS, 3, _CONTRAST, 12, 1.6)
+    return cv2.SIFT_create(KEYPOINTS, 3, _CONTRAST, 12, 1.6)  # type: ignore[attr-defined]  # OpenCV's stubs forget it
 
 
 def mirrored(descriptors: np.ndarray) -> np.ndarray:

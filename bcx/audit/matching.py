@@ -212,13 +212,13 @@ def _frame(a: Ready, b: Ready, shift: tuple[int, int], raised: float) -> Match |
     (mine, _), (theirs, their_mask) = a.rough, b.rough
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 1e-3)
     try:
-        refined, back = cv2.findTransformECC(mine, theirs, back, cv2.MOTION_AFFINE, stop, their_mask, 5)
+        reached, refined = cv2.findTransformECC(mine, theirs, back, cv2.MOTION_AFFINE, stop, their_mask, 5)
     except cv2.error:  # it does not converge: they have nothing in common
         return None
-    if refined < LEAST_REFINED:
+    if reached < LEAST_REFINED:
         return None
     grow = np.diag([PICTURE_SIDE / _ECC_SIDE] * 2 + [1.0])
-    warp = np.linalg.inv(grow @ np.vstack([back, [0, 0, 1]]) @ np.linalg.inv(grow))[:2]
+    warp = np.linalg.inv(grow @ np.vstack([refined, [0, 0, 1]]) @ np.linalg.inv(grow))[:2]
     large, small = np.linalg.svd(warp[:, :2], compute_uv=False)
     if not _plausible(warp) or large > LESION_STRETCH * small or abs(_angle(warp)) > LESION_ANGLE:
         return None

@@ -70,12 +70,12 @@ def add_groups(records: Sequence[Record], folder: Path, source: str) -> tuple[li
     named = {f"{source}/{file}": group for file, group in rows.items()}
     tied = [(own[key], ("groups.csv", group)) for key, group in named.items() if key in own]
     if rows and not tied:
-        error = DataError(
+        wrong = DataError(
             f"'{TABLE}' names none of the scans here; its first row is '{next(iter(rows))}'.",
             expected="paths relative to the folder in which it lies",
             remedy="Run bcx audit on this folder, or remove the table.",
         )
-        return list(records), [error], []
+        return list(records), [wrong], []
     group_of: dict[str, str] = {}
     for members in join(tied):
         groups = sorted(member for member in members if isinstance(member, str))
