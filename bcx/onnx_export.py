@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.layers import Conv2dSame, get_same_padding
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import get_same_padding
 from torch import nn
 
 from bcx.backends import ONNX_FILE, open_session, run_session, stamp
