@@ -80,8 +80,8 @@ def speed_table(speed: dict[str, Any]) -> str:
     """Return the benchmark's ratios as a Markdown table."""
     machine = speed["machine"]
     lines = [
-        f"**Speed**, as ratios measured in one run on {machine['cores']} cores without a GPU "
-        f"([how](benchmarks/README.md)):",
+        f"**Speed** of `{speed['model']['name']}`, as ratios measured in one run on {machine['cores']} cores without a "
+        "GPU ([how](benchmarks/README.md)):",
         "",
         "| what | measured | floor | aim |",
         "| --- | --- | --- | --- |",
@@ -178,8 +178,8 @@ def readme_block() -> str:
         *answers_table("busbra", lesion, plain_decided(abroad["figures"]), abroad["figures"]),
         "",
         *places_part(abroad),
-        "[Seeing lesions](docs/explanation/seeing-lesions.md) is the study behind this: what was tried, what it is "
-        "worth in a hospital that was not trained on, and what did not work. The shipped networks were then trained on "
+        "[Seeing lesions](docs/explanation/seeing-lesions.md) is the study behind this: what was tried, and what did "
+        "not work. The shipped networks were then trained on "
         "all folds with the same recipes, so they have no test set of their own.",
         "",
         gate_line(read(GATE), read(PLAIN_GATE)),
