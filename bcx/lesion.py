@@ -8,13 +8,14 @@ Three maps come from one pass over the backbone, each a 1x1 convolution (linear)
 
 The answer reads the evidence **where the lesion is**:
 
-- presence  p = logmeanexp(2 l) / 2 + mean(g)     (a soft maximum of the lesion map, plus context)
-- malignancy m = sum(a e) / sum(a)                 with the attention a = sigmoid(l) + 0.001
+- presence  p = log(sum(exp(2 l)) / (0.03 places)) / 2 + mean(g)    (a soft maximum of the lesion map, plus context)
+- malignancy m = sum(a e) / sum(a)                                   with the attention a = sigmoid(l) + 0.001
 
 The class logits are -p (the absent class), p - m (benign) and p + m (malignant), so that
 log P(malignant) - log P(benign) = 2 m exactly. Each class's map is an additive account of its logit, given
 the attention: its mean over the grid *is* the logit, with no bias left over.
 
+>>> import timm
 >>> network = LesionNetwork(timm.create_model("mobilenetv2_035", num_classes=0), absent=0, positive=2).eval()
 >>> out = network.read(torch.zeros(1, 3, 64, 64))
 >>> tuple(out.lesion.shape), tuple(out.context.shape)
