@@ -21,7 +21,10 @@ import bcx
 from bcx import cli
 from bcx.cli_predict import overlay_name
 
-HEADER = "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256"
+HEADER = (
+    "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256,"
+    "lesion_share,lesion_box"
+)
 CLASSES = ("normal", "benign", "malignant")
 
 
@@ -79,11 +82,13 @@ def test_without_out_the_table_goes_to_standard_output(run, ward, tiny_checkpoin
     assert "never for diagnosis" in done.err
 
 
-def test_the_command_line_says_what_python_says(run, ward, tiny_checkpoint):
+@pytest.mark.parametrize("model", ["tiny_checkpoint", "tiny_lesion_checkpoint"])
+def test_the_command_line_says_what_python_says(run, ward, model, request):
+    folder = request.getfixturevalue(model)
     path = ward / "malignant" / "malignant (1).png"
-    said = bcx.load(tiny_checkpoint).predict(path)
-    as_table = table(run("predict", path, "--model", tiny_checkpoint).out)[0]
-    as_json = json.loads(run("predict", path, "--model", tiny_checkpoint, "--json").out)
+    said = bcx.load(folder).predict(path)
+    as_table = table(run("predict", path, "--model", folder).out)[0]
+    as_json = json.loads(run("predict", path, "--model", folder, "--json").out)
     for name, probability in said.probabilities.items():
         assert float(as_table[f"p_{name}"]) == pytest.approx(probability, abs=1e-6)
         assert as_json["probabilities"][name] == pytest.approx(probability, abs=1e-6)
@@ -91,6 +96,10 @@ def test_the_command_line_says_what_python_says(run, ward, tiny_checkpoint):
     assert as_table["decision"] == as_json["decision"] == said.decision
     assert as_table["weights_sha256"] == said.weights_sha256
     assert set(said.to_dict()) <= set(as_json)
+    for key in ("lesion_box", "second_look"):
+        assert as_json[key] == said.to_dict()[key]
+    assert as_table["lesion_box"] == " ".join(map(str, said.lesion_box or ()))
+    assert (as_table["lesion_share"] == "") == (said.lesion is None)
 
 
 def test_two_views_answer_differently_from_one(run, ward, tiny_checkpoint):
