@@ -43,7 +43,7 @@ SCANS = [
 
 @pytest.fixture(scope="module", params=["tiny", "shipped"])
 def folder(request, root, tiny_checkpoint):
-    return tiny_checkpoint if request.param == "tiny" else root / "checkpoints" / bcx.DEFAULT_MODEL
+    return tiny_checkpoint if request.param == "tiny" else root / "checkpoints" / "mobilenetv2-busi"
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_shipped_file_stays_small(root):
 
 def test_storing_float16_changes_no_probability_by_more_than_allowed(root, tmp_path):
     """The shipped file is rounded already, so its weights are first moved by what rounding may have taken."""
-    stored = load_checkpoint(root / "checkpoints" / bcx.DEFAULT_MODEL)
+    stored = load_checkpoint(root / "checkpoints" / "mobilenetv2-busi")
     network, batch = stored.network, batch_of(stored.preprocess)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():

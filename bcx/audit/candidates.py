@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -127,6 +128,9 @@ class Terms:
         return words, np.array(flat, np.float32).reshape(-1, _AXES)
 
 
+_CSR = ("data", "indices", "indptr")  # what a sparse matrix consists of
+
+
 @dataclass(frozen=True, eq=False)
 class Index:
     """What candidates are found with, for N scans in some order.
@@ -144,6 +148,26 @@ class Index:
     weight: np.ndarray = field(repr=False)
     plain: csr_matrix = field(repr=False)
     flat: np.ndarray = field(repr=False)
+
+    def write(self, file: Path) -> None:
+        """Write every array, so that other processes can read them; never pickle."""
+        words = self.terms.words
+        arrays = {"mean": words.mean, "word_axes": words.axes, "first": words.centres[0], "second": words.centres[1]}
+        arrays |= {"axes": self.terms.axes, "places": np.array(self.places), "weight": self.weight, "flat": self.flat}
+        arrays |= {name: getattr(self.plain, name) for name in _CSR} | {"shape": np.array(self.plain.shape)}
+        with file.open("wb") as stream:
+            np.savez(stream, **arrays)
+
+    @classmethod
+    def read(cls, file: Path) -> Index:
+        """Read what `write` wrote."""
+        from scipy.sparse import csr_matrix
+
+        with np.load(file) as stored:
+            words = Words(stored["mean"], stored["word_axes"], (stored["first"], stored["second"]))
+            plain = csr_matrix(tuple(stored[name] for name in _CSR), shape=tuple(stored["shape"]))
+            places = stored["places"].tolist()
+            return cls(Terms(words, stored["axes"]), places, stored["weight"], plain, stored["flat"])
 
     @classmethod
     def build(cls, terms: Terms, places: list[int], parts: Iterable[Entries]) -> Index:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import tempfile
 import time
 from collections import defaultdict, deque
@@ -166,7 +165,7 @@ def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progr
     entries = _each(pool, terms.entries, [(store, block) for block in blocks])
     index = Index.build(terms, places, _counted(entries, "Indexing", [len(block) for block in blocks], tell))
     stored = store.path.with_suffix(".index")
-    stored.write_bytes(pickle.dumps(index))
+    index.write(stored)
     rows = [(start, min(start + _ROWS, len(places))) for start in range(0, len(places), _ROWS)]
     found = _each(pool, _propose, [(stored, store.path, start, stop) for start, stop in rows])
     proposed: dict[tuple[int, int], int] = {}
@@ -239,7 +238,7 @@ def _counted(answers: Iterator[Answer], stage: str, sizes: Sequence[int], tell: 
 
 @lru_cache(maxsize=1)
 def _lookup(index: Path, store: Path) -> tuple[Index, Store]:
-    return pickle.loads(index.read_bytes()), Store(store)  # written by this run into its own folder
+    return Index.read(index), Store(store)
 
 
 @lru_cache(maxsize=1)
