@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from bcx.audit.features import Features, Store, mirrored, rooted
 
@@ -155,19 +156,17 @@ class Index:
         arrays = {"mean": words.mean, "word_axes": words.axes, "first": words.centres[0], "second": words.centres[1]}
         arrays |= {"axes": self.terms.axes, "places": np.array(self.places), "weight": self.weight, "flat": self.flat}
         arrays |= {name: getattr(self.plain, name) for name in _CSR} | {"shape": np.array(self.plain.shape)}
-        with file.open("wb") as stream:
-            np.savez(stream, **arrays)
+        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, file)
 
     @classmethod
     def read(cls, file: Path) -> Index:
         """Read what `write` wrote."""
         from scipy.sparse import csr_matrix
 
-        with np.load(file) as stored:
-            words = Words(stored["mean"], stored["word_axes"], (stored["first"], stored["second"]))
-            plain = csr_matrix(tuple(stored[name] for name in _CSR), shape=tuple(stored["shape"]))
-            places = stored["places"].tolist()
-            return cls(Terms(words, stored["axes"]), places, stored["weight"], plain, stored["flat"])
+        stored = load_file(file)
+        words = Words(stored["mean"], stored["word_axes"], (stored["first"], stored["second"]))
+        plain = csr_matrix(tuple(stored[name] for name in _CSR), shape=tuple(stored["shape"]))
+        return cls(Terms(words, stored["axes"]), stored["places"].tolist(), stored["weight"], plain, stored["flat"])
 
     @classmethod
     def build(cls, terms: Terms, places: list[int], parts: Iterable[Entries]) -> Index:
