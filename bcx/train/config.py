@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ class LesionRecipe(BaseModel):
     presence_elsewhere: float = Field(
         0.5, ge=0, le=1, description="weight of 'there is a lesion' for hospitals that have no normal scans"
     )
+    presence: float = Field(0.5, ge=0, le=10, description="weight of 'is there a lesion' in the loss")
+    absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
 
 
 class Recipe(BaseModel):
@@ -83,6 +86,26 @@ class Recipe(BaseModel):
         if self.lesion is not None and self.size % 32:
             raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that determine a run's result; folders and the starting file's place do not.
+
+        Settings that are younger than the first stored results count where they differ from what was fixed before, so
+        that finished runs keep their mark.
+        """
+        settings = self.model_dump(exclude={"data", "init", "workers"})
+        lesion = settings["lesion"]
+        if lesion is None:
+            del settings["lesion"]
+        else:
+            _drop_defaults(lesion, LesionRecipe, ("presence", "absent"))
+        return settings
+
+
+def _drop_defaults(settings: dict[str, Any], model: type[BaseModel], names: Sequence[str]) -> None:
+    for name in names:
+        if settings[name] == model.model_fields[name].default:
+            del settings[name]
 
 
 def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> Recipe:

@@ -90,9 +90,7 @@ def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
 
 def run_fingerprint(recipe: Recipe, train: Sequence[Record], inner: Sequence[Record]) -> str:
     """Return a hash of what determines the result, so that a snapshot of another run is never continued."""
-    # The lesion settings count where there are any, so that runs with the plain head keep their mark.
-    settings = recipe.model_dump(exclude={"data", "init", "workers"} | ({"lesion"} if recipe.lesion is None else set()))
-    content = [settings, Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]]
+    content = [recipe.identity(), Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

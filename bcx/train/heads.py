@@ -112,10 +112,10 @@ class LesionSide:
         loss = lesion_loss(
             out,
             batch,
+            self._settings,
             absent=absent,
             positive=positive,
             smoothing=self._recipe.label_smoothing,
-            presence_elsewhere=self._settings.presence_elsewhere,
         )
         with torch.no_grad():
             logits, _ = account(out, absent=absent, positive=positive)

@@ -11,32 +11,28 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bcx.lesion import LesionOut, pool, presence_odds
+from bcx.train.config import LesionRecipe
 from bcx.train.views import Views
 
 # Weights of the terms, and of the rarer side in each; the pilots' values, not tuned.
-_PRESENCE, _MASK = 0.5, 0.7
+_MASK = 0.7
 _POSITIVE, _NEGATIVE = 1.4, 0.8
-_ABSENT = 1.5
 _LESION_PIXEL = 2.0
 # A place counts as lesion for the evidence once the mask covers at least this many places of the grid.
 _LEAST_COVER = 0.5
 
 
 class LesionLoss(NamedTuple):
-    """The terms of the loss, each a scalar; `total` weighs them."""
+    """The terms of the loss, each a scalar, and `total`: their weighted sum, which is minimised."""
 
     kind: torch.Tensor
     presence: torch.Tensor
     mask: torch.Tensor
-
-    @property
-    def total(self) -> torch.Tensor:
-        """What is minimised."""
-        return self.kind + _PRESENCE * self.presence + _MASK * self.mask
+    total: torch.Tensor
 
 
 def lesion_loss(
-    out: LesionOut, views: Views, *, absent: int, positive: int, smoothing: float, presence_elsewhere: float
+    out: LesionOut, views: Views, settings: LesionRecipe, *, absent: int, positive: int, smoothing: float
 ) -> LesionLoss:
     """Compare the head's maps with labels and masks.
 
@@ -47,10 +43,10 @@ def lesion_loss(
     Args:
         out: float32, from `LesionNetwork`.
         views: the batch, on the same device.
+        settings: weights of the presence term. `presence_elsewhere` is the one for hospitals that have no scans without
+            a lesion: 1 lets "this hospital" pass for "a lesion", 0 learns presence from the other hospitals alone.
         absent, positive: positions of these classes.
         smoothing: targets are moved this far towards one half (label smoothing over two classes).
-        presence_elsewhere: weight of the presence term for hospitals that have no scans without a lesion: 1 lets "this
-            hospital" pass for "a lesion", 0 learns presence from the other hospitals alone.
     """
     scores = pool(out)
     lesion = (views.labels != absent).float()
@@ -62,7 +58,8 @@ def lesion_loss(
     predicted = _mean(_cross_entropy(2 * scores.malignancy, malignant, smoothing), weight)
     true = _mean(_cross_entropy(2 * under_mask, malignant, smoothing), weight * (cover > _LEAST_COVER))
 
-    weight = torch.where(lesion == 1, 1.0, _ABSENT) * torch.where(views.with_absent, 1.0, presence_elsewhere)
+    weight = torch.where(lesion == 1, 1.0, settings.absent)
+    weight = weight * torch.where(views.with_absent, 1.0, settings.presence_elsewhere)
     presence = _mean(_cross_entropy(presence_odds(scores), lesion, smoothing), weight)
 
     chance = torch.sigmoid(out.lesion)
@@ -71,7 +68,8 @@ def lesion_loss(
     ).mean((1, 2))
     overlap = (2 * (chance * views.masks).sum((1, 2)) + 1) / (chance.sum((1, 2)) + cover + 1)
     mask = _mean(places + 1 - overlap, views.has_mask.float())
-    return LesionLoss((predicted + true) / 2, presence, mask)
+    kind = (predicted + true) / 2
+    return LesionLoss(kind, presence, mask, kind + settings.presence * presence + _MASK * mask)
 
 
 def _cross_entropy(odds: torch.Tensor, truth: torch.Tensor, smoothing: float) -> torch.Tensor:

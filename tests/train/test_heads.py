@@ -92,7 +92,7 @@ def test_the_lesion_heads_loss_is_that_of_its_maps_and_the_recipes_settings(reco
     with torch.no_grad():
         out = side.network(side.preprocess.normalise(batch.planes))
         logits, _ = account(out, absent=0, positive=2)
-        loss = lesion_loss(out, batch, absent=0, positive=2, smoothing=0.1, presence_elsewhere=0.25)
+        loss = lesion_loss(out, batch, settings, absent=0, positive=2, smoothing=0.1)
     torch.testing.assert_close(learnt.loss.detach(), loss.total)
     torch.testing.assert_close(learnt.probabilities, logits.softmax(1))
 

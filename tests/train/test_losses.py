@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 
 from bcx.lesion import LesionOut, account, pool
 from bcx.train import losses
+from bcx.train.config import LesionRecipe
 from bcx.train.losses import lesion_loss
 from bcx.train.views import Views
 
@@ -40,7 +41,8 @@ def make_views(labels=LABELS, has_mask=HAS_MASK, with_absent=WITH_ABSENT) -> Vie
 
 
 def compute(out, views, smoothing=0.0, elsewhere=0.5):
-    return lesion_loss(out, views, absent=NORMAL, positive=MALIGNANT, smoothing=smoothing, presence_elsewhere=elsewhere)
+    settings = LesionRecipe(presence_elsewhere=elsewhere)
+    return lesion_loss(out, views, settings, absent=NORMAL, positive=MALIGNANT, smoothing=smoothing)
 
 
 def cross_entropy(chances, truths, weights) -> float:
@@ -77,7 +79,7 @@ def test_presence_is_one_minus_the_chance_of_the_absent_class(smoothing, elsewhe
     logits, _ = account(out, absent=NORMAL, positive=MALIGNANT)
     chances = 1 - logits.detach().double().softmax(1)[:, NORMAL].numpy()
     lesion = np.array(LABELS) != NORMAL
-    weights = np.where(lesion, 1.0, losses._ABSENT) * np.where(WITH_ABSENT, 1.0, elsewhere)
+    weights = np.where(lesion, 1.0, LesionRecipe().absent) * np.where(WITH_ABSENT, 1.0, elsewhere)
     expected = cross_entropy(chances, smoothed(lesion, smoothing), weights)
     assert compute(out, views, smoothing, elsewhere).presence.item() == pytest.approx(expected, rel=1e-5)
 
@@ -97,7 +99,7 @@ def test_the_mask_term_is_cross_entropy_of_every_place_and_one_minus_dice():
 
 def test_the_total_weighs_the_terms():
     loss = compute(make_out(3), make_views())
-    parts = loss.kind + losses._PRESENCE * loss.presence + losses._MASK * loss.mask
+    parts = loss.kind + LesionRecipe().presence * loss.presence + losses._MASK * loss.mask
     assert loss.total.item() == pytest.approx(parts.item())
     assert all(part.item() > 0 for part in loss)
 
