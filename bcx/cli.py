@@ -8,6 +8,9 @@ bcx data check FOLDER                     what a folder of training images holds
 bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
+bcx reproduce NAME                        derive a card's figures again, and say which agree
+bcx figures NAME                          draw a model's figures
+bcx card [NAME ...]                       write model cards from results
 bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
 bcx examples examples/                    draw the simulated example scans
 ```
@@ -32,6 +35,7 @@ from bcx.cli_export import export
 from bcx.cli_gate import app as gate
 from bcx.cli_info import info
 from bcx.cli_predict import predict
+from bcx.cli_report import card, figures, reproduce
 from bcx.cli_train import crossval, train
 from bcx.errors import BcxError, CheckpointError, ConfigError
 
@@ -49,6 +53,9 @@ app.command()(info)
 app.command()(train)
 app.command()(crossval)
 app.command()(evaluate)
+app.command()(card)
+app.command()(figures)
+app.command()(reproduce)
 app.command()(audit)
 app.command()(export)
 app.command()(examples)

@@ -20,7 +20,6 @@ from bcx.evaluate.intervals import bootstrap_intervals, figure_names, weighted_f
 from bcx.evaluate.means import or_none
 from bcx.evaluate.metrics import ECE_BINS, equal_mass_bins, net_benefit
 from bcx.trust.calibration import apply_temperature, apply_vector, fit_temperature, fit_vector
-from bcx.trust.decisions import OperatingPoint
 from bcx.trust.referral import confidence_of, risk_coverage
 
 RESAMPLES = 500
@@ -220,7 +219,7 @@ def referral_curve(
     labels: np.ndarray,
     groups: Sequence | np.ndarray,
     *,
-    point: OperatingPoint | None = None,
+    chosen: np.ndarray | None = None,
     confidence: str = "highest",
     coverages: np.ndarray = COVERAGES,
     n_resamples: int = RESAMPLES,
@@ -232,7 +231,7 @@ def referral_curve(
         probabilities: float [N, C].
         labels: int [N].
         groups: [N].
-        point: how answers are chosen; None: the most probable class.
+        chosen: int [N], the answers; None: the most probable class.
         confidence: see `bcx.trust.referral.confidence_of`.
         coverages: float [K], above 0 up to 1; a coverage counts as reached by the first threshold that answers at
             least so many.
@@ -243,8 +242,8 @@ def referral_curve(
         is better) as {"value", "low", "high"}, None where a bound has no value.
     """
     sure = confidence_of(probabilities, confidence)
-    chosen = np.asarray(probabilities).argmax(axis=1) if point is None else point.choose(probabilities)
-    right = chosen == np.asarray(labels)
+    answers = np.asarray(probabilities).argmax(axis=1) if chosen is None else np.asarray(chosen)
+    right = answers == np.asarray(labels)
 
     def risks(weights: np.ndarray) -> np.ndarray:
         _, coverage, risk = risk_coverage(sure, right, weights)

@@ -3,7 +3,7 @@
 Each function takes plain data and a path, writes a PNG and returns the matplotlib figure. `draw_all` draws what an
 out-of-fold table holds:
 
-draw_all(read_oof("results/NAME/oof.csv", task), task, Path("figures"), temperature=1.2)
+draw_all(read_oof("results/NAME/oof.csv", task), task, results, Path("figures"))
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from matplotlib.figure import Figure
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, percent, publish, styled, units
 from bcx.evaluate.curves import Band, pr_band, roc_band
-from bcx.evaluate.decisions import Curve, decision_curve, referral_curve, reliability_report
+from bcx.evaluate.decisions import Curve
+from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, pair_score
 from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.operating import named_confusion
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decisions import OperatingPoint
-from bcx.trust.referral import ReferRule
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 _PARTS = (("train", "training"), ("inner", "validation"))
+_SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}
 _EPOCH_FIGURES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -201,24 +202,22 @@ def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.P
 
 @styled
 def referral_figure(
-    curve: Curve, path: str | os.PathLike, rules: Sequence[ReferRule] = (), area: float | None = None
+    curve: Curve, path: str | os.PathLike, rule: tuple[float, float] | None = None, area: float | None = None
 ) -> Figure:
     """Draw the share of wrong answers against the share of scans answered (risk and coverage).
 
     Args:
         curve: as `bcx.evaluate.decisions.referral_curve`.
         path: of the PNG.
-        rules: fitted rules to mark.
+        rule: the share answered and the share wrong among them under the rule for referral, to mark.
         area: under the curve, for the title.
     """
     figure, (axes,) = paper(5.0, 3.5)
     axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
     axes.plot(curve.x, curve.y, color=CYCLE[0])
-    for k, rule in enumerate(rule for rule in rules if rule.accuracy is not None and rule.coverage is not None):
-        told = f"{percent(rule.accuracy or 0)} right on the surest {percent(rule.coverage or 0)}"
-        place = rule.coverage, 1 - (rule.accuracy or 0)
-        axes.plot(*place, SHAPES[k % len(SHAPES)], color=CYCLE[1], markersize=7, label=told, linestyle="none")
-    if axes.get_legend_handles_labels()[0]:
+    if rule is not None:
+        told = f"refer below the threshold: {percent(rule[0])} answered,\n{percent(1 - rule[1])} of them right"
+        axes.plot(*rule, SHAPES[0], color=CYCLE[1], markersize=7, label=told, linestyle="none")
         axes.legend(loc="upper left")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="scans answered, the surest first", ylabel="wrong among them")
     axes.set_title("Risk and coverage" + ("" if area is None else f" (area {units(area)})"))
@@ -293,13 +292,11 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 def draw_all(
     frame: pd.DataFrame,
     task: Task,
+    results: Mapping[str, Any],
     folder: str | os.PathLike,
-    temperature: float = 1.0,
-    *,
-    point: OperatingPoint | None = None,
-    refer: ReferRule | None = None,
+    runs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[Path]:
-    """Draw every figure that an out-of-fold table holds: no scan is needed.
+    """Draw every figure that a cross-validation's results hold: no scan is needed, and none is shown.
 
     Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
     would show which hospital a scan is from.
@@ -307,10 +304,9 @@ def draw_all(
     Args:
         frame: see `bcx.evaluate.oof`; one view.
         task: of the table.
+        results: as `bcx.evaluate.derived.derive`; what it holds is drawn as it is, so that figures and tables agree.
         folder: of the PNGs; made when missing.
-        temperature: divides the logits; reliability is drawn before and after.
-        point: how answers are chosen in the confusion matrix and for referral; None: the most probable class.
-        refer: a stored rule to mark on the risk-coverage curve.
+        runs: name -> rows of `history.csv`, for the training curves.
 
     Returns:
         The files written.
@@ -320,13 +316,10 @@ def draw_all(
     sources = sorted(set(frame["source"].tolist()))
     written = [folder / "classes.png"]
     class_figure({s: frame[frame["source"] == s]["label"].value_counts().to_dict() for s in sources}, task, written[0])
-    positive = task.classes.index(task.positive)
     for source in sources:
         rows = frame[frame["source"] == source]
         labels, groups = label_positions(rows, task), rows["group"].to_numpy(str)
-        logits = view_logits(rows, task)[0]
-        answers = apply_temperature(logits, temperature)
-        chosen = answers.argmax(axis=1) if point is None else point.choose(answers)
+        answers = apply_temperature(view_logits(rows, task)[0], results["temperature"])
 
         def place(name: str, source: str = source) -> Path:
             written.append(folder / (f"{name}-{source}.png" if len(sources) > 1 else f"{name}.png"))
@@ -335,22 +328,23 @@ def draw_all(
         if len(np.unique(labels)) > 1:
             roc_figure(labels, answers, groups, task, place("roc"))
             pr_figure(labels, answers, groups, task, place("pr"))
-        title = "Most probable class" if point is None else "At the operating point"
-        confusion_figure(_confusion(labels, chosen, task), place("confusion"), title)
-        scaled = {f"after (temperature {temperature:.2f})": answers} if temperature != 1 else {}
-        before = {"before scaling" if scaled else "as it is": apply_temperature(logits)}
-        reliability_figure(reliability_report(before | scaled, labels, groups), place("reliability"))
-        curve, area = referral_curve(answers, labels, groups, point=point)
-        referral_figure(curve, place("risk-coverage"), [refer] if refer else [], area["value"])
-        if (labels == positive).any():
-            benefit = decision_curve(answers[:, positive], labels == positive, groups)
-            decision_figure(*benefit, task.positive, place("decision-curve"))
+        most_probable = named_confusion(labels, answers.argmax(axis=1), task.classes)
+        confusion_figure(most_probable, place("confusion"), "Most probable class")
+        rule = None
+        if "decisions" in results:
+            decided, share = results["decisions"]["sources"][source], results["decisions"]["referral"][source]
+            confusion_figure(decided["confusion"], place("confusion-operating-point"), "At the operating point")
+            if results["decisions"]["rules"]["refer"] and share["accuracy"] is not None:
+                rule = share["answered"], 1 - share["accuracy"]
+        scalings = {_SCALINGS[name]: report for name, report in results["reliability"][source].items()}
+        reliability_figure(scalings, place("reliability"))
+        risk = results["risk_coverage"][source]
+        referral_figure(stored_curve(risk, "answered", "wrong"), place("risk-coverage"), rule, risk["area"]["value"])
+        if source in results["decision_curve"]:
+            benefit = results["decision_curve"][source]
+            curve = stored_curve(benefit, "threshold", "net_benefit")
+            decision_figure(curve, np.array(benefit["on_all"]), task.positive, place("decision-curve"))
+    if runs:
+        written.append(folder / "training.png")
+        training_figure(runs, written[-1])
     return written
-
-
-def _confusion(labels: np.ndarray, chosen: np.ndarray, task: Task) -> dict[str, dict[str, int]]:
-    count = len(task.classes)
-    cells = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
-    return {
-        true: dict(zip(task.classes, row, strict=True)) for true, row in zip(task.classes, cells.tolist(), strict=True)
-    }

@@ -194,12 +194,13 @@ def augmentation_figure(
 
 
 @styled
-def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike) -> Figure:
+def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: str = "") -> Figure:
     """Show the most confident mistakes, the surest first: the scan, and what the network saw for its answer.
 
     Args:
         answers: those that are right are left out.
         path: of the PNG.
+        whose: maps these are, in words.
 
     Raises:
         DataError: no answer is wrong.
@@ -218,7 +219,8 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike) -> Figur
             _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
         beside.set_title(f"answer: {answer.predicted}, {percent(answer.confidence)}", fontsize=8.5, color=WRONG)
     if any(answer.values is not None for answer in wrong):
-        figure.supxlabel("orange: evidence for the answer, blue: against it", fontsize=8.5)
+        told = "orange: evidence for the answer, blue: against it"
+        figure.supxlabel(f"{told}; {whose}" if whose else told, fontsize=8.5)
     return publish(figure, path)
 
 

@@ -7,6 +7,7 @@ figures["sources"]["busi"]["sensitivity"]            # {"value": ..., "low": ...
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,24 +80,19 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     Returns:
         `rules` (fitted on all folds, as stored), `sources`: per source `accuracy`, `sensitivity` and `specificity` of
         the positive class, `absent_recall` (normals called normal) and `lost_lesions` (lesions called normal), each
-        with its interval over groups and its n; `referral`: per source the share answered and the accuracy among
-        them; `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same scans that they were fitted on.
+        with its interval over groups and its n, and `confusion`, {true class: {answer: n}}; `referral`: per source the
+        share answered and the accuracy among them; `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same
+        scans that they were fitted on.
     """
     probabilities, labels, weights = _weighed(frame, task, temperature)
     positive = task.classes.index(task.positive)
-    folds = frame["fold"].to_numpy()
-    chosen, referred = np.zeros(len(frame), int), np.zeros(len(frame), bool)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        rules = fit_rules(frame[~inside], task, temperature)
-        chosen[inside] = rules.point.choose(probabilities[inside])
-        if rules.refer is not None:
-            referred[inside] = rules.refer.refers(probabilities[inside])
+    chosen, referred = decide_folds(frame, task, temperature)
     sources, referral = {}, {}
     for source in sorted(frame["source"].unique()):
         rows = (frame["source"] == source).to_numpy()
         groups = frame["group"].to_numpy()[rows]
-        sources[source] = _figures(chosen[rows], labels[rows], groups, positive)
+        confusion = {"confusion": named_confusion(labels[rows], chosen[rows], task.classes)}
+        sources[source] = _figures(chosen[rows], labels[rows], groups, positive) | confusion
         answered = rows & ~referred
         referral[source] = {
             "answered": round(float(answered.sum() / rows.sum()), 4),
@@ -110,6 +106,32 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
         "referral": referral,
         "sensitivity_points": [point.to_dict() for point in points],
     }
+
+
+def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
+    """Whether thresholds can be fitted: the task has an absent class, and it and the positive one are labelled."""
+    return task.absent is not None and {task.absent, task.positive} <= set(frame["label"])
+
+
+def decide_folds(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
+    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    folds = frame["fold"].to_numpy()
+    chosen, referred = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        rules = fit_rules(frame[~inside], task, temperature)
+        chosen[inside] = rules.point.choose(probabilities[inside])
+        if rules.refer is not None:
+            referred[inside] = rules.refer.refers(probabilities[inside])
+    return chosen, referred
+
+
+def named_confusion(labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return {true class: {answer: n}} of labels and answers, both int [N]."""
+    count = len(classes)
+    cells = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
+    return {true: dict(zip(classes, row, strict=True)) for true, row in zip(classes, cells.tolist(), strict=True)}
 
 
 def _weighed(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,14 +15,13 @@ from bcx.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
-from bcx.evaluate.oof import label_positions, oof_frame, read_oof, summarise_oof, view_logits, write_oof
-from bcx.evaluate.operating import summarise_decisions
+from bcx.evaluate.derived import derive
+from bcx.evaluate.oof import oof_frame, read_oof, write_oof
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, fit, run_fingerprint
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
-from bcx.trust.calibration import fit_temperature
 
 #: Folder of a fold's network, inside `fold-K/`.
 NETWORK = "network"
@@ -138,7 +137,6 @@ def _summarise(
     task = get_task(recipe.task)
     frame = pd.concat([read_oof(out / f"fold-{fold}" / "oof.csv", task) for fold in folds], ignore_index=True)
     write_oof(out / "oof.csv", frame, task)
-    temperature = fit_temperature(view_logits(frame, task)[0], label_positions(frame, task))
     runs = [read_json(out / f"fold-{fold}" / "run.json") for fold in folds]
     results = {
         "what": "grouped cross-validation, pooled out-of-fold predictions",
@@ -148,10 +146,7 @@ def _summarise(
         "oof": {"file": "oof.csv", "rows": len(frame)},
         "note": "Probabilities are softmax(logits / temperature); the temperature was fitted on these logits, "
         "so log_loss, brier and ece are slightly optimistic; uncalibrated holds them without it.",
-        **summarise_oof(frame, task, temperature, leave_out),
+        **derive(frame, task, leave_out),
     }
-    if task.absent is not None and {task.absent, task.positive} <= set(frame["label"]):
-        results["decisions"] = summarise_decisions(frame, task, temperature)
-    results["uncalibrated"] = summarise_oof(frame, task, 1.0)["report"]
     write_json(out / "results.json", results)
     return results

@@ -15,9 +15,9 @@ import numpy as np
 from bcx.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.errors import TrainingError
+from bcx.report.card import write_card
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records
-from bcx.train.card import write_card
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
 from bcx.train.fit import STATE_FILE, fit, write_history
@@ -25,7 +25,7 @@ from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.trust.gate import fit_gate
 
 # What may differ between the cross-validation and the training of the shipped network: neither changes the recipe.
-_FREE = ("name", "seed", "workers", "folds")
+_FREE = ("name", "seed", "workers", "folds", "published")
 
 
 def train_checkpoint(
@@ -97,8 +97,10 @@ def _figures(measured: Path, recipe: Recipe) -> dict[str, Any]:
             remedy="Run bcx crossval with this recipe first, or leave out --measured.",
         )
     figures = read_json(file)
-    settings = recipe.model_dump(mode="json", exclude={"data", "init", *_FREE})
-    other = sorted(key for key, value in settings.items() if figures["recipe"].get(key) != value)
+    # Read as a recipe, so that settings which are younger than the results have the values that were fixed before.
+    measured_with = Recipe.model_validate(figures["recipe"] | {"init": recipe.init})
+    now, then = (r.model_dump(mode="json", exclude={"data", "init", *_FREE}) for r in (recipe, measured_with))
+    other = sorted(key for key, value in now.items() if then[key] != value)
     if other:
         raise TrainingError(
             f"The results in '{measured.name}' were made with another {', '.join(other)}.",

@@ -101,7 +101,9 @@ def test_the_decision_curve_is_the_net_benefit_at_each_threshold():
 def test_the_risk_is_counted_among_the_surest(point):
     logits, labels, groups = answers()
     probabilities = softmax(logits, axis=1)
-    curve, area = referral_curve(probabilities, labels, groups, point=point, coverages=np.array([0.1, 0.5, 1.0]))
+    curve, area = referral_curve(
+        probabilities, labels, groups, chosen=point.choose(probabilities), coverages=np.array([0.1, 0.5, 1.0])
+    )
     chosen = probabilities.argmax(axis=1) if point is None else point.choose(probabilities)
     surest = np.argsort(-probabilities.max(axis=1))
     wrong = (chosen != labels)[surest]

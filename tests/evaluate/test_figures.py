@@ -16,11 +16,11 @@ from bcx.errors import DataError
 from bcx.evaluate import figures
 from bcx.evaluate.canvas import units
 from bcx.evaluate.decisions import decision_curve, referral_curve, reliability_report
+from bcx.evaluate.derived import derive
 from bcx.evaluate.metrics import calibration_error, net_benefit, pair_score
 from bcx.evaluate.oof import oof_columns
 from bcx.tasks import get_task
-from bcx.trust.decisions import OperatingPoint
-from bcx.trust.referral import ReferRule, fit_refer_threshold
+from bcx.trust.referral import fit_refer_threshold
 
 TASK = get_task("breast-ultrasound")
 CLASSES = TASK.classes
@@ -132,8 +132,8 @@ def test_referral_marks_its_rules_on_the_curve(tmp_path):
     labels, probabilities, groups = answers(300)
     rule = fit_refer_threshold(probabilities, labels, accuracy=0.9)
     curve, area = referral_curve(probabilities, labels, groups)
-    rules = [rule, ReferRule(0.5)]  # the second was not fitted: nothing to mark
-    figure = figures.referral_figure(curve, tmp_path / "referral.png", rules, area["value"])
+    marked = rule.coverage, 1 - rule.accuracy
+    figure = figures.referral_figure(curve, tmp_path / "referral.png", marked, area["value"])
     check_png(tmp_path / "referral.png")
     (axes,) = figure.axes
     x, y = curve_of(axes)
@@ -177,17 +177,20 @@ def test_training_shows_each_run_and_part_as_it_was_noted(tmp_path):
     assert not (tmp_path / "never.png").exists()
 
 
-def test_a_table_is_drawn_source_by_source(tmp_path):
+def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
-    point = OperatingPoint(0.4, 0.3)
-    written = figures.draw_all(table, TASK, tmp_path / "new", 1.3, point=point)
-    kinds = ("roc", "pr", "confusion", "reliability", "risk-coverage", "decision-curve")
-    expected = {"classes.png"} | {f"{kind}-{source}.png" for kind in kinds for source in ("busi", "busbra")}
-    assert {path.name for path in written} == expected == {path.name for path in (tmp_path / "new").iterdir()}
+    results = derive(table, TASK)
+    runs = {"fold 0": [{"epoch": 1, "train_loss": 0.9}, {"epoch": 2, "train_loss": 0.5}]}
+    written = figures.draw_all(table, TASK, results, tmp_path / "new", runs)
+    kinds = ("roc", "pr", "confusion", "confusion-operating-point", "reliability", "risk-coverage", "decision-curve")
+    expected = {f"{kind}-{source}.png" for kind in kinds for source in ("busi", "busbra")} | {"classes.png"}
+    assert {path.name for path in written} == expected | {"training.png"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == expected | {"training.png"}
     for path in written:
         check_png(path)
 
 
 def test_one_source_needs_no_name(tmp_path):
-    names = [path.name for path in figures.draw_all(frame(classes=(1,)), TASK, tmp_path)]
+    table = frame(classes=(1,))
+    names = [path.name for path in figures.draw_all(table, TASK, derive(table, TASK), tmp_path)]
     assert names == ["classes.png", "confusion.png", "reliability.png", "risk-coverage.png"]

@@ -1,0 +1,298 @@
+"""The model card: README.md of a checkpoint, written from its own files and its results alone.
+
+write_card(Path("checkpoints/mobilenetv2-lesion"))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from bcx.report import tables, wording
+from bcx.report.facts import Facts, gather
+
+CODE_LICENCE = "apache-2.0"
+_TAGS = ("medical-imaging", "explainability", "calibration", "grad-cam", "bcx")
+# The Hub's name of a metric, and ours.
+_METRICS = {
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
+    "macro_f1": ("f1", "macro F1"),
+    "macro_auc": ("roc_auc", "ROC-AUC, macro, one against the rest"),
+    "macro_pr_auc": ("average_precision", "PR-AUC, macro"),
+    "mcc": ("matthews_correlation", "MCC"),
+    "ece": ("expected_calibration_error", "ECE, adaptive bins"),
+    "brier": ("brier_score", "Brier score"),
+}
+# Below the figures at home by so much, a set from elsewhere is called a failure in so many words.
+_FAILED = 0.1
+
+
+def write_card(folder: Path) -> Path:
+    """Write `README.md` into a checkpoint's folder, at once or not at all.
+
+    Raises:
+        CheckpointError: as `gather`.
+    """
+    text = card_text(gather(folder))
+    scratch = folder / "README.md.writing"
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, folder / "README.md")
+    return folder / "README.md"
+
+
+def card_text(facts: Facts) -> str:
+    """Return the card as Markdown with the Hub's metadata in front; the same files give the same text."""
+    card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n" + "\n".join(_body(facts)))
+    return str(card).rstrip("\n") + "\n"
+
+
+def _metadata(facts: Facts) -> ModelCardData:
+    """The Hub's metadata; figures are rounded to what the tables print."""
+    found = list(_eval_results(facts)) if facts.was_measured else None
+    return ModelCardData(
+        language="en",
+        license=CODE_LICENCE,
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=[*_TAGS, facts.task.name],
+        metrics=sorted({result.metric_type for result in found}) if found else None,
+        model_name=facts.name if found else None,
+        eval_results=found,
+    )
+
+
+def _eval_results(facts: Facts) -> Iterator[EvalResult]:
+    results = facts.results
+    parts = {name: part["one_view"] for name, part in results.get("sources", {}).items()}
+    if not parts:
+        parts = dict.fromkeys(results["data"], results["one_view"])
+    named = {name: (view, f"{name}, grouped folds", "out of fold") for name, view in parts.items()}
+    for file, found in facts.external.items():
+        name = "+".join(found["data"])
+        named[file.removesuffix(".json")] = found["figures"], f"{name}, never seen", found["split"]
+    for key, (view, title, split) in named.items():
+        for figure, (kind, words) in _METRICS.items():
+            if figure in view and view[figure]["value"] is not None:
+                yield EvalResult(
+                    task_type="image-classification",
+                    task_name=facts.task.title,
+                    dataset_type=key,
+                    dataset_name=title,
+                    dataset_split=split,
+                    metric_type=kind,
+                    metric_name=words,
+                    metric_value=round(view[figure]["value"], 4),
+                )
+
+
+def _body(facts: Facts) -> list[str]:
+    block = facts.config["bcx"]
+    name, noun = facts.name, facts.task.image_noun
+    lines = [
+        f"# {name}",
+        "",
+        f"{facts.task.title}. {_network(facts)} **For research and teaching, never for diagnosis.**",
+        "",
+        "```python",
+        "import bcx",
+        "",
+        f'prediction = bcx.load("{name}").predict("scan.png")',
+        "```",
+        "",
+        f"Plain timm loads the {'network' if block['head'] == 'average pooling, linear' else 'backbone'} too: "
+        f'`timm.create_model("local-dir:checkpoints/{name}", pretrained=True)`.',
+        "",
+        "## What it is for",
+        "",
+        f"Research and teaching on one {noun} at a time: to see what such a network answers, where it looked, how "
+        "sure it is and when it should not be believed; to compare recipes and to study how figures depend on splits, "
+        "hospitals and machines.",
+        "",
+        "## What it is not for",
+        "",
+        "Any decision about a person: no diagnosis, no screening, no reassurance, no second opinion. It is no medical "
+        "device and nobody has tested it on patients. It knows one picture: no history, no second plane, no age. Not "
+        f"for pictures of anything but a {noun}: its gate stops most others, not all.",
+        "",
+        "## Data",
+        "",
+        *_markdown(tables.data_table(block["training"].get("data", {})), titled=False),
+        "",
+        *(f"- {wording.DATA.get(source, f'`{source}`: {wording.OWN_DATA}.')}" for source in block["training"]["data"]),
+        "",
+        "No picture of a patient, nor a crop of one, is in this repository.",
+        "",
+        *_training(block["training"]),
+    ]
+    if not facts.was_measured:
+        return [*lines, "", "## Figures", "", "None were measured."]
+    lines += ["", *_protocol(facts), "", "## What was measured"]
+    for table in tables.measured_tables(facts):
+        lines += ["", *_markdown(table)]
+    lines += _without(facts)
+    lines += _label(facts)
+    lines += _elsewhere(facts)
+    if facts.places is not None and facts.places.get("localisation"):
+        lines += ["", *_markdown(tables.places_table(facts.places["localisation"]))]
+    lines += _pictures(facts)
+    return [*lines, "", *_limits(facts)]
+
+
+def _network(facts: Facts) -> str:
+    """What answers, in a sentence or two."""
+    block = facts.config["bcx"]
+    head = wording.HEADS.get(block["head"], f"with a head called '{block['head']}'.")
+    many = f" {block['members']} such networks answer together: their mean." if block.get("members", 1) > 1 else ""
+    return f"A {facts.config['architecture']} {head}{many}"
+
+
+def _training(training: dict[str, Any]) -> list[str]:
+    recipe = training["recipe"]
+    return [
+        "## Starting weights",
+        "",
+        wording.start_words(recipe["init"]),
+        "",
+        f"## Training\n\n{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g} "
+        f"(head {recipe['head_lr']:g}), seed {recipe['seed']}, {recipe['size']} pixels, {recipe['precision']}; "
+        f"{training['seconds']:.0f} s on {training['machine']['cores']} cores. Command: `{training['command']}`.",
+    ]
+
+
+def _protocol(facts: Facts) -> list[str]:
+    results = facts.results
+    return [
+        "## How it was measured",
+        "",
+        f"Grouped cross-validation: {len(results['folds'])} folds; near-duplicates, scans of one lesion and, where "
+        f"patients are named, scans of one patient are one group, and **a group never straddles a split**. {results['n']} out-of-fold answers in "
+        f"{results['groups']} groups, one run per fold (seed {results['recipe']['seed']}): every scan was answered by "
+        "a network that had seen neither it nor a copy of it. In brackets: 95 % bootstrap intervals over groups. The "
+        "shipped network is trained on all folds by the same recipe; it is not one of those that were measured, and "
+        "has no test set of its own. A class that no scan of a source has leaves some figures without meaning: they "
+        "are left out, and macro figures are means over the others. The "
+        "calibration error grows when scans repeat, so that its interval leans upwards.",
+        "",
+        f"Temperature {results['temperature']:.3f}, fitted on the out-of-fold logits alone: calibration error (ECE) "
+        f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
+        f"file holds every out-of-fold answer; `bcx reproduce {facts.name}` derives the figures from it again.",
+    ]
+
+
+def _without(facts: Facts) -> list[str]:
+    lines = []
+    for name, part in facts.results.get("without", {}).items():
+        view = part["one_view"]
+        lines += [
+            "",
+            f"Without the {part['left_out']} scans marked '{name}': accuracy {tables.in_percent(view['accuracy'])}, "
+            f"ROC-AUC {tables.in_units(view['macro_auc'])}.",
+        ]
+    return lines
+
+
+def _label(facts: Facts) -> list[str]:
+    """What the checkpoint does with its probabilities."""
+    found, task, stored = facts.results.get("decisions"), facts.task, facts.config["bcx"].get("decisions")
+    if found is None:
+        return []
+    point, refer = found["rules"]["operating_point"], found["rules"]["refer"]
+    lines = [
+        "",
+        "### The label",
+        "",
+        f"At the operating point the label is {task.absent} where P({task.absent}) is at least "
+        f"{point['normal_above']:.3f}, else {task.positive} where {task.positive} holds at least "
+        f"{point['positive_above']:.3f} of the rest. Both thresholds were fitted on the out-of-fold answers; the "
+        "tables decide each fold by thresholds fitted on the others.",
+    ]
+    if refer is not None:
+        shares = [
+            f"{source}: {100 * part['answered']:.0f} % answered, of which {100 * part['accuracy']:.1f} % right"
+            for source, part in found["referral"].items()
+            if part["accuracy"] is not None
+        ]
+        lines[-1] += f" A scan is referred to a person where no class reaches {100 * refer['below']:.1f} %: "
+        lines[-1] += f"{'; '.join(shares)}."
+    lines += ["", _used(stored)]
+    return lines
+
+
+def _used(stored: dict[str, Any] | None) -> str:
+    if stored:
+        return 'This checkpoint stores them: they are its `label`, and `decision` says "refer".'
+    return (
+        "This checkpoint stores neither: its `label` is the most probable class, and it refers nothing. The tables say "
+        "what the thresholds would give."
+    )
+
+
+def _elsewhere(facts: Facts) -> list[str]:
+    if not facts.external and facts.transfer is None:
+        return []
+    lines = ["", "## Elsewhere", "", "Scans that no network here was trained on, reported as they came out."]
+    home = facts.results["one_view"]["accuracy"]
+    for file, found in facts.external.items():
+        lines += ["", *_markdown(tables.external_table(found, facts.task)), "", _verdict(facts, found, home)]
+        lines[-1] += f" ({found['n']} scans in {found['groups']} groups; `{file}`)"
+    if facts.transfer is not None:
+        lines += ["", *_markdown(tables.transfer_table(facts.transfer, facts.task))]
+    return lines
+
+
+def _verdict(facts: Facts, found: dict[str, Any], home: dict[str, Any]) -> str:
+    figures, task = found["figures"], facts.task
+    parts = [f"Accuracy {tables.in_percent(figures['accuracy'])} against {tables.in_percent(home)} at home"]
+    finds, loses = figures.get(f"sensitivity_{task.positive}"), figures.get(f"lesions_called_{task.absent}")
+    if finds and finds["value"] is not None:
+        parts.append(f"it finds {tables.in_percent(finds)} of the {task.positive} ones")
+    if loses and loses["value"] is not None:
+        parts.append(f"calls {tables.in_percent(loses)} of the lesions {task.absent}")
+    text = ", ".join(parts) + "."
+    if home["value"] - figures["accuracy"]["value"] > _FAILED:
+        text = f"**It fails there.** {text} Do not believe it on scans from elsewhere."
+    return text
+
+
+def _pictures(facts: Facts) -> list[str]:
+    if not (files := facts.figures()):
+        return []
+    lines = ["", "## Pictures of the figures"]
+    for file in files:
+        words = wording.caption(file.stem)
+        lines += ["", f"**{words}**", "", f"![{words}]({Path(os.path.relpath(file, facts.folder)).as_posix()})"]
+    return lines
+
+
+def _limits(facts: Facts) -> list[str]:
+    data = facts.config["bcx"]["training"].get("data", {})
+    where = {0: "no scans", 1: "one source"}.get(len(data), f"{len(data)} sources")
+    return [
+        "## Limits",
+        "",
+        f"- It learned from {where} ({', '.join(data)}). Scans from elsewhere are read worse, and by how much nobody "
+        "knows who has not measured it there: `bcx evaluate`.",
+        "- Probabilities were calibrated on scans of these sources; where the classes occur in other shares, they are "
+        "wrong.",
+        "- It always has an answer. The gate that stops other pictures lets some of them through.",
+        "- Its maps are accounts of a sum, and no reasons. What it misses does not light up.",
+        "- The figures are those of this recipe over groups; near-duplicates that nobody has found yet would raise "
+        "them.",
+        "",
+        "## Licence",
+        "",
+        "Code and weights: Apache-2.0. Whether the terms of the data bind weights trained on it is for you to judge "
+        "before any use beyond research. What the starting weights and the data bring along is said above.",
+    ]
+
+
+def _markdown(table: tables.Table, titled: bool = True) -> list[str]:
+    lines = [f"### {table.title}", ""] if titled else []
+    lines += [f"| {' | '.join(table.head)} |", "|---" * len(table.head) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in table.rows]
+    return [*lines, "", table.note] if table.note else lines

@@ -1,0 +1,107 @@
+"""Everything that is known about one model, gathered from its files: no figure in a card comes from elsewhere.
+
+facts = gather(Path("checkpoints/mobilenetv2-lesion"))
+facts.results["one_view"]["accuracy"]["value"]
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bcx.errors import CheckpointError
+from bcx.tasks import Task, get_task
+
+RESULTS = "results"
+FIGURES = "figures"
+_ELSEWHERE = "a checkpoint's answers to labelled scans"
+_PLACES = "localisation.json"
+_TRANSFER = Path("transfer", "results.json")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model's files, read.
+
+    Attributes:
+        folder: of the checkpoint.
+        measured: of its results (`results/NAME`), or None where they are not at hand.
+        config: config.json.
+        results: results.json; without figures where nothing was measured.
+        task: what the model answers.
+        external: name of the file -> results of `bcx evaluate` on scans from elsewhere, in the order of their names.
+        places: out-of-fold localisation of `bcx evaluate --crossval`, or None.
+        transfer: results of leaving hospitals and machines out, or None.
+    """
+
+    folder: Path
+    measured: Path | None
+    config: dict[str, Any]
+    results: dict[str, Any]
+    task: Task
+    external: dict[str, dict[str, Any]]
+    places: dict[str, Any] | None
+    transfer: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.folder.name
+
+    @property
+    def was_measured(self) -> bool:
+        """Whether there are figures at all."""
+        return "one_view" in self.results
+
+    def figures(self) -> list[Path]:
+        """Return the figures of numbers that were drawn for this model, in the order of their names."""
+        if self.measured is None or not (self.measured / FIGURES).is_dir():
+            return []
+        return sorted((self.measured / FIGURES).glob("*.png"))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    return json.loads(file.read_text("utf-8"))
+
+
+def results_folder(checkpoint: Path) -> Path | None:
+    """Return `results/NAME` of a checkpoint, beside the folder of checkpoints or in the current one; None without."""
+    name = checkpoint.resolve().name
+    for place in (checkpoint.resolve().parent.parent, Path.cwd()):
+        if (place / RESULTS / name / "results.json").is_file():
+            return place / RESULTS / name
+    return None
+
+
+def gather(folder: Path) -> Facts:
+    """Read what is known about the checkpoint in `folder`.
+
+    Raises:
+        CheckpointError: config.json or results.json is missing or damaged.
+    """
+    folder = folder.resolve()
+    try:
+        config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
+        task = get_task(config["bcx"]["task"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"'{folder.name}' has no figures to report ({type(error).__name__}: {error}).",
+            expected="a checkpoint with config.json and results.json",
+            remedy="Train it with bcx train, or fetch it again.",
+        ) from error
+    measured = results_folder(folder)
+    external: dict[str, dict[str, Any]] = {}
+    places = transfer = None
+    if measured is not None:
+        for file in sorted(measured.glob("*.json")):
+            found = read_json(file)
+            if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name:
+                external[file.name] = found
+        if (measured / _PLACES).is_file():
+            places = read_json(measured / _PLACES)
+        if (measured / _TRANSFER).is_file():
+            transfer = read_json(measured / _TRANSFER)
+    return Facts(folder, measured, config, results, task, external, places, transfer)

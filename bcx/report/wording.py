@@ -1,0 +1,72 @@
+"""What a card says about data, starting weights and heads: sentences that hold for every model that used them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DATA = {
+    "busi": "**BUSI** (Al-Dhabyani et al., Data in Brief 2020, "
+    "[doi:10.1016/j.dib.2019.104863](https://doi.org/10.1016/j.dib.2019.104863)): one hospital in Cairo, GE LOGIQ E9, "
+    "no patient ids. The article is CC BY; the files carry no licence of their own: cite, research use.",
+    "busbra": "**BUS-BRA** (Gómez-Flores et al., Medical Physics 2024, "
+    "[doi:10.1002/mp.16812](https://doi.org/10.1002/mp.16812)): biopsy-proven, four machines, National Cancer "
+    "Institute of Brazil. Free use with citation.",
+    "idc": "**IDC patches** (Cruz-Roa et al. 2014, Janowczyk and Madabhushi 2016; Kaggle "
+    "breast-histopathology-images): a subset of what was published, chosen by whoever collected it, no licence stated "
+    "with it: cite, research use.",
+    "breakhis": "**BreakHis** (Spanhol et al. 2016): licence not verified: cite, research use.",
+}
+"""Source -> where it comes from, and under which terms."""
+
+OWN_DATA = "data of whoever trained this model, under terms that only they know"
+
+WEIGHTS = {
+    "9bd89aab2da0bfa373b89bb07b6dbdff22360a5176182a272affefdbb9e1fe23": "MobileNetV2 1.0 trained on ImageNet, from "
+    "TensorFlow-Slim (Apache-2.0), in timm's names; its convolutions by way of `webmachinelearning/webnn-samples` "
+    "(Apache-2.0), its 1,000-class layer, which is not used here, from `google-coral/test_data` (Apache-2.0). Batch "
+    "norm had been folded in and was unfolded with the statistics of 480 ultrasound scans. Its ImageNet accuracy was "
+    "not measured here.",
+    "timm": "timm's own pretrained weights of this architecture; their licence is in timm's model card.",
+    "scratch": "none: random, from the seed.",
+}
+"""SHA-256 of a file of starting weights, or the word for others -> what they are and under which licence."""
+
+HEADS = {
+    "average pooling, linear": "with average pooling and one linear layer, so that each class's map is an exact "
+    "account of its logit.",
+    "lesion": "with a lesion head: a map of where it sees a lesion, learnt from masks, and the evidence for malignant "
+    "or benign read where that is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. Each "
+    "class's map is an exact account of its logit.",
+}
+
+FIGURES = {
+    "classes": "How many scans of each class",
+    "roc": "ROC curves with 95 % bands",
+    "pr": "Precision-recall curves with 95 % bands",
+    "confusion": "Confusion matrix, the most probable class",
+    "confusion-operating-point": "Confusion matrix, the label at the operating point",
+    "reliability": "Reliability before and after scaling",
+    "risk-coverage": "Risk and coverage",
+    "decision-curve": "Decision curve",
+    "training": "Training, epoch by epoch",
+    "intensity": "Intensity of pixels and of scans, by class",
+}
+"""Name of a figure's file, without source and ending -> its caption."""
+
+
+def start_words(start: Any) -> str:
+    """Say what a network started from, and under which licence; `start` as a recipe's `init` records it."""
+    if isinstance(start, dict):
+        known = WEIGHTS.get(start["sha256"], "a file of whoever trained this model, under terms that only they know.")
+        return f"`{start['file']}` (sha256 `{start['sha256'][:12]}`): {known}"
+    return WEIGHTS.get(str(start), f"`{start}`.")
+
+
+def caption(stem: str) -> str:
+    """Return the caption of a figure by its file's name without the ending: "roc-busi" is the ROC curves of busi."""
+    for name in sorted(FIGURES, key=len, reverse=True):
+        if stem == name:
+            return FIGURES[name]
+        if stem.startswith(f"{name}-"):
+            return f"{FIGURES[name]}: {stem.removeprefix(f'{name}-')}"
+    return stem

@@ -1,0 +1,92 @@
+"""What results.json holds beside its headline figures: curves as numbers, and decisions made without the fold itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from bcx.evaluate.derived import DERIVED, derive, noted_scans, stored_curve
+from bcx.evaluate.metrics import net_benefit
+from bcx.evaluate.oof import oof_columns, view_probabilities
+from bcx.evaluate.operating import decide_folds, fit_rules
+from bcx.tasks import get_task
+
+TASK = get_task("breast-ultrasound")
+
+
+def table(count: int = 90, classes: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    labels = rng.choice(classes, count)
+    logits = 2.5 * rng.normal(size=(count, 3)) + 3 * np.eye(3)[labels]
+    about = {
+        "file": [f"busi/{i}.png" for i in range(count)],
+        "source": np.where(np.arange(count) % 3 == 0, "other", "busi"),
+        "group": [f"g{i}" for i in range(count)],
+        "fold": np.arange(count) % 4,
+        "label": [TASK.classes[c] for c in labels],
+    }
+    return pd.DataFrame(about | {name: logits[:, i % 3] for i, name in enumerate(oof_columns(TASK)[5:])})
+
+
+@pytest.fixture(scope="module")
+def derived() -> tuple[pd.DataFrame, dict]:
+    frame = table()
+    return frame, derive(frame, TASK, {"some": ["busi/1.png"]})
+
+
+def test_everything_is_json_and_named(derived):
+    _, found = derived
+    json.dumps(found, allow_nan=False)
+    assert set(found) == set(DERIVED)
+
+
+def test_curves_say_what_scikit_learn_and_the_formula_say(derived):
+    frame, found = derived
+    probabilities = view_probabilities(frame, TASK, found["temperature"])[0]
+    chosen = decide_folds(frame, TASK, found["temperature"])[0]
+    labels = np.array([TASK.classes.index(name) for name in frame["label"]])
+    for source in ("busi", "other"):
+        rows = (frame["source"] == source).to_numpy()
+        risk = found["risk_coverage"][source]
+        assert risk["answered"][-1] == 1
+        assert risk["wrong"][-1] == pytest.approx(1 - sk.accuracy_score(labels[rows], chosen[rows]), abs=1e-5)
+        benefit = found["decision_curve"][source]
+        curve = stored_curve(benefit, "threshold", "net_benefit")
+        expected = [net_benefit(probabilities[rows, 2], labels[rows] == 2, t) for t in curve.x]
+        assert curve.y == pytest.approx(expected, abs=1e-5)
+        matrix = found["decisions"]["sources"][source]["confusion"]
+        told = [[matrix[true][given] for given in TASK.classes] for true in TASK.classes]
+        assert told == sk.confusion_matrix(labels[rows], chosen[rows], labels=[0, 1, 2]).tolist()
+
+
+def test_a_fold_is_decided_by_the_rules_of_the_others(derived):
+    frame, found = derived
+    chosen = decide_folds(frame, TASK, found["temperature"])[0]
+    held = (frame["fold"] == 2).to_numpy()
+    rules = fit_rules(frame[~held], TASK, found["temperature"])
+    probabilities = view_probabilities(frame, TASK, found["temperature"])[0]
+    assert (chosen[held] == rules.point.choose(probabilities[held])).all()
+
+
+def test_logits_that_are_too_sure_become_reliable(derived):
+    _, found = derived
+    for reports in found["reliability"].values():
+        assert reports["temperature"]["log_loss"]["value"] < reports["none"]["log_loss"]["value"]
+
+
+def test_a_set_without_normals_has_no_decisions():
+    found = derive(table(60, (1, 2)), TASK)
+    assert "decisions" not in found
+    assert found["risk_coverage"]["busi"]["answered"][-1] == 1
+
+
+def test_scans_of_the_armpit_are_those_of_the_manifest():
+    assert noted_scans(["clinic/a.png"]) is None
+    from bcx.data.busi import busi_rows
+
+    keys = [f"busi/{row.file}" for row in busi_rows()]
+    assert len(noted_scans(keys)["axilla"]) == 27
