@@ -22,11 +22,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("images", "dicom", "headers", "pixels"),
     ("data", "simulate"),
     ("preprocess", "look"),
-    ("model", "lesion", "checkpoint", "reading", "backends", "onnx_export"),
+    ("model", "lesion", "dense", "ensemble", "checkpoint", "reading", "backends", "onnx_export"),
     ("explain", "trust"),
     ("engine", "prediction", "bcx"),
     ("evaluate", "audit"),
-    ("train",),
+    ("train", "report"),
     ("app", "cli", "cli_*", "found", "table", "__main__"),
 )
 # Plain values in bcx/__init__.py that any floor may read.
