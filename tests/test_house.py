@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("images", "dicom", "headers", "pixels"),
     ("data", "simulate"),
     ("preprocess", "look"),
-    ("model", "lesion", "dense", "ensemble", "checkpoint", "reading", "backends", "onnx_export"),
+    ("model", "lesion", "account", "tiny_cnn", "dense", "ensemble", "checkpoint", "reading", "backends", "onnx_export"),
     ("explain", "trust"),
     ("engine", "prediction", "bcx"),
     ("evaluate", "audit"),
