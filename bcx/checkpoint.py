@@ -1,7 +1,7 @@
 """Checkpoints: folders that hold a network and everything needed to use it honestly.
 
 `config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
-loads the network (with the lesion head, whose own weights stand in `head.safetensors`, its backbone);
+loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone);
 its `bcx` block holds the task, preprocessing, temperature, gate and provenance.
 Weights are safetensors, never pickle.
 
@@ -31,6 +31,8 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
+from bcx.dense import DenseNetwork
+from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, ConfigError
 from bcx.lesion import LesionNetwork
 from bcx.preprocess import Preprocess
@@ -38,8 +40,9 @@ from bcx.tasks import Task, get_task
 
 FORMAT = 1
 HEAD_FILE = "head.safetensors"
-_LINEAR, _LESION = "average pooling, linear", "lesion"  # as named in config.json
+_LINEAR, _LESION, _DENSE = "average pooling, linear", "lesion", "dense"  # as named in config.json
 _PACKAGE = Path(__file__).resolve().parent
+_MEMBERS = "members."  # before the number of a member and its tensor's name, in HEAD_FILE
 _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
 
@@ -50,7 +53,7 @@ class Checkpoint:
     Attributes:
         name: the folder's name, or the Hub id that it was fetched by.
         folder: where it is.
-        network: timm network, or one with the lesion head, in evaluation mode, float32.
+        network: timm network, or one or several with the lesion head, in evaluation mode, float32.
         task, preprocess: what the network answers, and how a scan becomes its input.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         gate: the gate's settings, or None where the checkpoint has none.
@@ -162,12 +165,18 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         network.load_state_dict(_read_weights(weights))
         files = [weights]
         if block["head"] == _LESION:
-            network = _with_lesion_head(network, task, folder / HEAD_FILE)
+            network = _with_lesion_head(network, task, folder / HEAD_FILE, config, block.get("members", 1))
+            files.append(folder / HEAD_FILE)
+        elif block["head"] == _DENSE:
+            size = Preprocess.from_dict(block["preprocess"]).size
+            network = DenseNetwork(network, len(task.classes), size=size, **block["dense"])
+            own = {f"backbone.{key}": value for key, value in network.backbone.state_dict().items()}
+            network.load_state_dict(own | _read_weights(folder / HEAD_FILE))
             files.append(folder / HEAD_FILE)
         elif block["head"] != _LINEAR or network.num_classes != len(task.classes):
             raise ConfigError(
                 f"The head is '{block['head']}' with {network.num_classes} outputs.",
-                expected=f"'{_LINEAR}' with {len(task.classes)} outputs, or '{_LESION}'",
+                expected=f"'{_LINEAR}' with {len(task.classes)} outputs, '{_DENSE}' or '{_LESION}'",
                 remedy="Use the version of bcx that made it, or train it again.",
             )
         return Checkpoint(
@@ -195,17 +204,37 @@ def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
 
 
-def _with_lesion_head(backbone: nn.Module, task: Task, file: Path) -> LesionNetwork:
+def _with_lesion_head(
+    backbone: nn.Module, task: Task, file: Path, config: dict[str, Any], members: int
+) -> LesionNetwork | LesionEnsemble:
+    """Put the head on the backbone; in an ensemble, the further members stand whole in the head's file."""
     if task.absent is None:
         raise ConfigError(
             f"The task '{task.name}' has no absent class.", expected="one that has", remedy="Train again."
         )
-    head = _read_weights(file)
-    network = LesionNetwork(
-        backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive)
-    )
-    network.load_state_dict({f"backbone.{key}": value for key, value in backbone.state_dict().items()} | head)
-    return network
+    absent, positive = task.classes.index(task.absent), task.classes.index(task.positive)
+    parts = {0: {f"backbone.{key}": value for key, value in backbone.state_dict().items()}}
+    for key, value in _read_weights(file).items():
+        number, own = _member_of(key)
+        parts.setdefault(number, {})[own] = value
+    if sorted(parts) != list(range(members)):
+        raise ConfigError(
+            f"{HEAD_FILE} holds {len(parts)} members.", expected=f"the {members} of config.json", remedy="Train again."
+        )
+    networks = []
+    for number, part in sorted(parts.items()):
+        body = backbone if number == 0 else timm.create_model(config["architecture"], **config["model_args"])
+        networks.append(LesionNetwork(body, absent=absent, positive=positive))
+        networks[-1].load_state_dict(part)
+    return networks[0] if members == 1 else LesionEnsemble(networks)
+
+
+def _member_of(key: str) -> tuple[int, str]:
+    """Return whose tensor it is, and its name there: "members.1.fine.bias" is the second's, "fine.bias" the first's."""
+    if not key.startswith(_MEMBERS):
+        return 0, key
+    number, _, own = key.removeprefix(_MEMBERS).partition(".")
+    return int(number), own
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -236,7 +265,7 @@ def save_checkpoint(
 
     Args:
         folder: where to; made when missing.
-        network: from `build_network` or `build_lesion_network`.
+        network: from `build_network`, `build_dense_network` or `build_lesion_network`, or an ensemble of the latter.
         task, preprocess, temperature, gate, decisions, training: as in `Checkpoint`.
 
     Returns:
@@ -245,13 +274,16 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     # Training leaves weights channels last in memory, which safetensors does not store.
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    lesion = isinstance(network, LesionNetwork)
-    backbone = network.backbone if lesion else network
+    first = network.first if isinstance(network, LesionEnsemble) else network
+    lesion, dense = isinstance(first, LesionNetwork), isinstance(first, DenseNetwork)
+    backbone = first.backbone if lesion or dense else network
     block = {
         "format": FORMAT,
         "task": task.name,
         "classes": list(task.classes),
-        "head": _LESION if lesion else _LINEAR,
+        "head": _LESION if lesion else _DENSE if dense else _LINEAR,
+        **({"dense": first.settings()} if dense else {}),
+        **({"members": len(network.members)} if isinstance(network, LesionEnsemble) else {}),
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
         "gate": gate,
@@ -275,8 +307,10 @@ def save_checkpoint(
     save_for_hf(backbone, str(scratch), model_config, safe_serialization=True, data_config=data_config)
     save_file(_half(backbone), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
     parts = ["model.safetensors", "config.json"]
-    if lesion:
-        own = {key: value for key, value in _half(network).items() if not key.startswith("backbone.")}
+    if lesion or dense:
+        # Keys without a prefix are the first member's, so that a single network's file reads the same.
+        everything = {key.removeprefix(f"{_MEMBERS}0."): value for key, value in _half(network).items()}
+        own = {key: value for key, value in everything.items() if not key.startswith("backbone.")}
         save_file(own, scratch / HEAD_FILE, metadata={"format": "pt"})
         parts.insert(0, HEAD_FILE)
     for part in parts:

@@ -1,9 +1,10 @@
 """Networks: build one from timm, and run it so that every class's map comes with the logits.
 
-Two heads are known. *linear*: average pooling and one linear layer; the Grad-CAM weights are then
+Three heads are known. *linear*: average pooling and one linear layer; the Grad-CAM weights are then
 the head's own weights (Selvaraju et al. 2017, section 3; Zhou et al. 2016), so all maps cost one
 small product inside the same forward pass, and each is an exact account of its logit:
-mean(map) + bias = logit. *lesion*: see bcx/lesion.py; there mean(map) = logit, without a bias.
+mean(map) + bias = logit. *lesion*: see bcx/lesion.py; there mean(map) = logit, without a bias. Several
+networks with that head may answer together (bcx/ensemble.py). *dense*: see bcx/dense.py.
 
 >>> import torch
 >>> network = build_network("mobilenetv2_035", classes=3)
@@ -14,6 +15,7 @@ mean(map) + bias = logit. *lesion*: see bcx/lesion.py; there mean(map) = logit, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,6 +27,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from bcx.dense import DenseNetwork, Pool
+from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, ConfigError
 from bcx.lesion import LesionNetwork, account
 from bcx.tasks import Task
@@ -41,7 +45,7 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
-            (linear head), mean over the grid = logit (lesion head).
+            (linear head), mean over the grid = logit (lesion head); dense head: see bcx/dense.py.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the gate reads.
         lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
@@ -102,6 +106,28 @@ def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str 
     return LesionNetwork(
         backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive), drop=drop
     )
+
+
+def build_dense_network(
+    arch: str,
+    classes: int,
+    *,
+    size: int,
+    pool: Pool,
+    widths: Sequence[int],
+    drops: Sequence[float],
+    init: str = "scratch",
+) -> DenseNetwork:
+    """Build a timm backbone with the dense head; errors as `build_network`.
+
+    Args:
+        arch, classes, init: as `build_network`; the dense layers start at random whatever `init` says.
+        size, pool, widths, drops: as `DenseNetwork`.
+    """
+    backbone = _timm_network(arch, 0, 0.0, init)
+    if init not in ("scratch", "timm"):
+        load_backbone(backbone, Path(init))
+    return DenseNetwork(backbone, classes, size=size, pool=pool, widths=widths, drops=drops)
 
 
 def _timm_network(arch: str, classes: int, drop: float, init: str) -> nn.Module:
@@ -170,18 +196,29 @@ def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
     """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
 
     Args:
-        network: from `build_network` or `build_lesion_network`.
+        network: from `build_network` or `build_lesion_network`, or an ensemble.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
     """
+    if isinstance(network, LesionEnsemble):
+        return _mean([forward_maps(member, batch) for member in network.members])
     if isinstance(network, LesionNetwork):
         read = network.read(batch)
         logits, maps = account(read, absent=network.absent, positive=network.positive)
         return ForwardOut(logits, maps, read.stages, torch.sigmoid(read.lesion))
+    if isinstance(network, DenseNetwork):
+        dense = network.read(batch)
+        return ForwardOut(dense.logits, dense.maps, dense.stages, None)
     last, stages = network.forward_intermediates(batch, indices=STAGES)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
+
+
+def _mean(outs: Sequence[ForwardOut]) -> ForwardOut:
+    logits, maps = (torch.stack(parts).mean(0) for parts in ([o.logits for o in outs], [o.maps for o in outs]))
+    lesion = torch.stack([out.lesion for out in outs if out.lesion is not None]).mean(0)
+    return ForwardOut(logits, maps, outs[0].stages, lesion)
 
 
 @torch.no_grad()
@@ -195,7 +232,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
     Args:
         network: in evaluation mode, float32; not changed.
     """
-    probe = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    side = network.size if isinstance(network, DenseNetwork) else 64
+    probe = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = forward_maps(network, probe)
     folded = deepcopy(network)
     for convolution, norm in _norms_after_convolutions(folded, probe):
