@@ -60,9 +60,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was."""
-    recipe = _recipe(config, data, arch, init, epochs, seed, settings)
-    records = _records(recipe)
-    with _needs_train_extra():
+    recipe = read_recipe(config, data, arch, init, epochs, seed, settings)
+    records = read_records(recipe)
+    with needs_train_extra():
         from bcx.train.ship import train_checkpoint
     folder = out or Path("checkpoints") / recipe.name
     with _bars(recipe, [("", len(records))]) as (on_epoch, on_batch):
@@ -90,9 +90,9 @@ def crossval(
     fold: Annotated[list[int] | None, typer.Option(help="Run only this fold; may be given several times.")] = None,
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
-    recipe = _recipe(config, data, arch, init, epochs, seed, settings)
-    records = _records(recipe)
-    with _needs_train_extra():
+    recipe = read_recipe(config, data, arch, init, epochs, seed, settings)
+    records = read_records(recipe)
+    with needs_train_extra():
         from bcx.train.crossval import crossval as run
         from bcx.train.crossval import split_fold
     folds = sorted({r.fold for r in records if r.fold is not None}) if not fold else sorted(set(fold))
@@ -118,7 +118,7 @@ def crossval(
     typer.echo(f"Written: {folder / 'results.json'}")
 
 
-def _recipe(
+def read_recipe(
     config: Path | None,
     data: list[str] | None,
     arch: str | None,
@@ -127,11 +127,12 @@ def _recipe(
     seed: int | None,
     settings: list[str] | None,
 ) -> Recipe:
+    """Lay the command line over a recipe's file; errors as `bcx.train.config.load_recipe`."""
     import yaml
 
     from bcx.data.pairs import parse_pair
 
-    with _needs_train_extra():
+    with needs_train_extra():
         from bcx.train.config import load_recipe
 
     values: dict[str, Any] = {"arch": arch, "init": init, "epochs": epochs, "seed": seed}
@@ -153,7 +154,8 @@ def _recipe(
     return recipe
 
 
-def _records(recipe: Recipe) -> list[Record]:
+def read_records(recipe: Recipe) -> list[Record]:
+    """Read every source that the recipe names, with folds."""
     from bcx.data.busi import verify_manifest
     from bcx.data.readers import detect_kind, read_source
     from bcx.data.splits import assign_folds
@@ -189,7 +191,8 @@ def _command(name: str, config: Path | None, recipe: Recipe) -> str:
 
 
 @contextmanager
-def _needs_train_extra() -> Iterator[None]:
+def needs_train_extra() -> Iterator[None]:
+    """Say which pip line brings a package that is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -216,13 +219,15 @@ def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, An
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     inner = 1 - recipe.inner_fraction
-    total = sum(recipe.epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
+    epochs = sum(member.epochs for member in recipe.member_recipes()) or recipe.epochs
+    total = sum(epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("training", total=total)
 
         def on_epoch(fold: int, row: dict[str, Any], epochs: int) -> None:
             watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
             where = f"fold {fold}, " if len(runs) > 1 or runs[0][0] else ""
+            where += f"member {row['member']}, " if "member" in row else ""
             console.print(
                 f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bcx.errors import ConfigError
+from bcx.train.published import Published
 
 
 class LesionRecipe(BaseModel):
@@ -29,6 +30,26 @@ class LesionRecipe(BaseModel):
     )
     presence: float = Field(0.5, ge=0, le=10, description="weight of 'is there a lesion' in the loss")
     absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
+
+
+class DenseRecipe(BaseModel):
+    """Settings of the dense head (bcx/dense.py)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    pool: Literal["flatten", "average"] = Field("average", description="every place of the last map, or their mean")
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (256,), max_length=4, description="units of the dense layers before the output"
+    )
+    drops: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.5), description="dropout before each dense layer and before the output"
+    )
+
+    @model_validator(mode="after")
+    def _a_drop_before_each_layer(self) -> DenseRecipe:
+        if len(self.drops) != len(self.widths) + 1:
+            raise ValueError("drops needs one number more than widths: one before each dense layer and the output")
+        return self
 
 
 class Recipe(BaseModel):
@@ -50,19 +71,31 @@ class Recipe(BaseModel):
     std: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
 
     lesion: LesionRecipe | None = Field(None, description="settings of the lesion head; none: the plain linear head")
+    dense: DenseRecipe | None = Field(None, description="settings of the dense head; none: the plain linear head")
 
     epochs: int = Field(16, ge=1, le=1000)
     batch_size: int = Field(32, ge=2, le=1024)
     lr: float = Field(5e-4, gt=0, le=1, description="peak learning rate of the backbone")
     head_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of the head")
     weight_decay: float = Field(0.02, ge=0, le=1)
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: weight decay goes through the gradient")
+    schedule: Literal["one-cycle", "constant"] = Field(
+        "one-cycle", description="up, then down; or the peak learning rate from the first step to the last"
+    )
     warmup: float = Field(0.2, gt=0, lt=1, description="share of the steps in which the learning rate rises")
-    clip: float = Field(2.0, gt=0, description="largest gradient norm")
+    clip: float | None = Field(2.0, gt=0, description="largest gradient norm; none: gradients are taken as they are")
     drop: float = Field(0.2, ge=0, lt=1, description="dropout of whole channels of the last feature map")
     label_smoothing: float = Field(0.05, ge=0, lt=1)
-    class_weight_cap: float = Field(3.0, ge=1, description="largest weight of a class in the loss")
+    focal: float = Field(0.0, ge=0, le=10, description="gamma of the focal loss; 0: plain cross-entropy")
+    class_weight_cap: float | None = Field(
+        3.0, ge=1, description="largest weight of a class in the loss; none: all classes weigh alike"
+    )
+    oversample: bool = Field(False, description="draw scans of rarer classes again until all are as frequent")
     freeze_stages: int = Field(0, ge=0, le=12, description="stages at the input that are not trained")
+    freeze_base: bool = Field(False, description="only the head is trained")
+    freeze_norms: bool = Field(False, description="batch norms keep their statistics and weights")
     augment: float = Field(1.0, ge=0, le=2, description="strength of augmentation; 0 turns it off")
+    augmentation: str | None = Field(None, description="a name from bcx/train/augment.py; none: what suits the task")
 
     inner_fraction: float = Field(
         0.0, ge=0, lt=0.9, description="share of the training groups kept aside to watch; 0 trains on all"
@@ -74,6 +107,30 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
     workers: int = Field(0, ge=0, le=64, description="processes that prepare batches beside the training one")
+
+    members: tuple[dict[str, Any], ...] = Field(
+        (), description="networks that answer together, each by what differs from this recipe; none: one network"
+    )
+    published: Published | None = Field(None, description="what a published system with this recipe reports")
+
+    @model_validator(mode="after")
+    def _members_are_recipes(self) -> Recipe:
+        if self.members and (len(self.members) < 2 or self.lesion is None):
+            raise ValueError("members need the lesion head, and there are at least two")
+        for settings in self.members:
+            if fixed := {"task", "data", "size", "mean", "std", "folds", "inner_fraction", "members"} & set(settings):
+                raise ValueError(f"members share {sorted(fixed)[0]}")
+            self._member(settings)
+        return self
+
+    def _member(self, settings: dict[str, Any]) -> Recipe:
+        own = self.model_dump(exclude={"members"})
+        lesion = {**own["lesion"], **settings.get("lesion", {})}
+        return Recipe(**{**own, **settings, "lesion": lesion})
+
+    def member_recipes(self) -> list[Recipe]:
+        """Return a recipe for each member, in full; empty where one network is trained."""
+        return [self._member(settings) for settings in self.members]
 
     @model_validator(mode="after")
     def _patience_needs_inner(self) -> Recipe:
@@ -87,13 +144,21 @@ class Recipe(BaseModel):
             raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
         return self
 
+    @model_validator(mode="after")
+    def _lesion_head_has_its_own_ways(self) -> Recipe:
+        others = ("dense", "focal", "oversample", "augmentation")
+        if self.lesion is not None and (asked := [name for name in others if getattr(self, name)]):
+            raise ValueError(f"the lesion head has a loss, an order and an augmentation of its own, no {asked[0]}")
+        return self
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine a run's result; folders and the starting file's place do not.
 
         Settings that are younger than the first stored results count where they differ from what was fixed before, so
         that finished runs keep their mark.
         """
-        settings = self.model_dump(exclude={"data", "init", "workers"})
+        settings = self.model_dump(exclude={"data", "init", "workers", "published"})
+        _drop_defaults(settings, Recipe, _YOUNGER)
         lesion = settings["lesion"]
         if lesion is None:
             del settings["lesion"]
@@ -102,17 +167,44 @@ class Recipe(BaseModel):
         return settings
 
 
+#: Settings that are younger than the first stored results.
+_YOUNGER = (
+    *("dense", "optimizer", "schedule", "focal"),
+    *("oversample", "freeze_base", "freeze_norms", "augmentation", "members"),
+)
+
+
 def _drop_defaults(settings: dict[str, Any], model: type[BaseModel], names: Sequence[str]) -> None:
     for name in names:
         if settings[name] == model.model_fields[name].default:
             del settings[name]
 
 
+def find_recipe(file: Path) -> Path:
+    """Return the file of a recipe given by path or by its bare name: `configs/NAME.yaml`, here or in the checkout.
+
+    Raises:
+        ConfigError: a bare name that no recipe has.
+    """
+    if file.is_file() or file.suffix or file.parent != Path("."):
+        return file
+    folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    for folder in folders:
+        if (folder / f"{file.name}.yaml").is_file():
+            return folder / f"{file.name}.yaml"
+    at_hand = sorted({found.stem for folder in folders for found in folder.glob("*.yaml")})
+    raise ConfigError(
+        f"There is no recipe called '{file.name}'.",
+        expected=f"a YAML file, or one of: {', '.join(at_hand)}",
+        remedy="Check the name, or give the path of your own recipe.",
+    )
+
+
 def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe from YAML, and lay command-line values over it.
 
     Args:
-        file: YAML with any of `Recipe`'s keys; None starts from the defaults.
+        file: YAML with any of `Recipe`'s keys, or the bare name of one in configs/; None starts from the defaults.
         overrides: values that win over the file's; `data` is merged source by source.
 
     Raises:
@@ -121,6 +213,7 @@ def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> R
     values: dict[str, Any] = {}
     where = "the command line"
     if file is not None:
+        file = find_recipe(file)
         where = f"'{file.name}'"
         try:
             loaded = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -20,11 +20,9 @@ from bcx.evaluate.oof import oof_frame, read_oof, write_oof
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.fit import STATE_FILE, fit, run_fingerprint
+from bcx.train.fit import STATE_FILE, run_fingerprint
+from bcx.train.members import NETWORK, fit_network, member_seconds
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
-
-#: Folder of a fold's network, inside `fold-K/`.
-NETWORK = "network"
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
@@ -102,7 +100,7 @@ def crossval(
             if on_epoch:
                 on_epoch(fold, row, epochs)
 
-        fitted = fit(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+        fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
         # Kept beside the results, so that maps and other pictures can be asked of it later without training again.
         save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
         straight, mirrored = (
@@ -111,8 +109,10 @@ def crossval(
         )
         write_oof(folder / "oof.csv", oof_frame(held, fold, straight, mirrored, task), task)
         note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
-        write_json(folder / "run.json", note | {"commit": commit, "seconds": round(time.perf_counter() - started, 1)})
-        (folder / STATE_FILE).unlink()
+        # Members may have been trained earlier.
+        seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
+        write_json(folder / "run.json", note | {"commit": commit, "seconds": seconds})
+        (folder / STATE_FILE).unlink(missing_ok=True)
         done.append(fold)
     if len(done) < len(folds):
         return None

@@ -20,7 +20,8 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
-from bcx.train.fit import STATE_FILE, fit, write_history
+from bcx.train.fit import STATE_FILE, write_history
+from bcx.train.members import fit_network, remove_members
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.trust.gate import fit_gate
 
@@ -60,7 +61,7 @@ def train_checkpoint(
     figures = None if measured is None else _figures(measured, recipe)
     used = [record for record in records if record.fold is not None]
     train, inner = cut_inner(recipe, used)
-    fitted = fit(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
+    fitted = fit_network(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
     seconds = round(sum(row["seconds"] for row in fitted.history), 1)  # also those before an interruption
 
     described = np.stack([r.stages for r in answer_records(fitted.network, fitted.preprocess, train)])
@@ -84,7 +85,8 @@ def train_checkpoint(
     else:
         write_json(folder / "results.json", {"what": "training only; nothing was measured", **training})
     write_card(folder)
-    (folder / STATE_FILE).unlink()
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    remove_members(folder)
     return folder
 
 

@@ -86,7 +86,7 @@ def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(module, "fit", never)
+    monkeypatch.setattr(module, "fit_network", never)
     crossval(RECIPE, records, out=measured, command="bcx crossval", leave_out={"first": [records[0].key]})
     assert (measured / "oof.csv").read_bytes() == before
     with pytest.raises(AssertionError, match="trained again"):
