@@ -16,6 +16,7 @@ from bcx.app.batch import build_batch
 from bcx.app.classify import build_classify
 from bcx.app.examples import list_examples
 from bcx.app.gpu import on_gpu
+from bcx.app.model_tab import build_model_tab
 from bcx.app.privacy import SESSIONS, Sessions
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 build_classify(classifier, sessions, list_examples(examples) if examples else [], predict)
             with gr.Tab("Batch", id="batch"):
                 build_batch(classifier, sessions, stream)
+            with gr.Tab("Model", id="model"):
+                build_model_tab(classifier)
         gr.HTML(_footer(classifier))
         build_api(sessions, predict, stream)
 
