@@ -4,6 +4,7 @@
 bcx evaluate --checkpoint mobilenetv2-busi --data clinic=DIR --out clinic.json
 bcx evaluate --checkpoint mobilenetv2-busi --data busbra=DIR --localisation --contact-sheet DIR --out busbra.json
 bcx evaluate --crossval results/mobilenetv2-lesion --data busi=DIR --data busbra=DIR --localisation --out places.json
+bcx evaluate --transfer configs/mobilenetv2-lesion.yaml --data busi=DIR --data busbra=DIR --init FILE --out DIR
 ```
 """
 
@@ -36,7 +37,12 @@ def evaluate(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where to write the figures (JSON); a table per scan goes beside it.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write the figures (JSON); a table per scan goes beside it. With --transfer a folder.",
+        ),
     ],
     checkpoint: Annotated[str, typer.Option(help="A model's name, its folder, or a Hub id.")] = DEFAULT_MODEL,
     crossval: Annotated[
@@ -44,7 +50,7 @@ def evaluate(
         typer.Option(
             metavar="DIR",
             help="Instead of a checkpoint: results of `bcx crossval`, whose networks are still there; each answers the "
-            "fold that it never saw.",
+            "fold that it never saw. With --transfer: where the part 'corruption' finds its networks.",
         ),
     ] = None,
     split: Annotated[
@@ -64,8 +70,42 @@ def evaluate(
     views: Annotated[
         int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
     ] = 1,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CONFIG.yaml",
+            help="Instead of a checkpoint: train this recipe without one hospital, machine or fold, and score "
+            "what was left out. Stopped at any moment, the same command goes on where it was.",
+        ),
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="hospital|machine|corruption",
+            help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
+        ),
+    ] = None,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(help="With --transfer: leave out only this machine; may be given several times."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="FILE|timm|scratch", help="With --transfer: starting weights.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."),
+    ] = None,
 ) -> None:
     """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
+    if transfer is not None:
+        others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
+        _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
+        from bcx.cli_transfer import transfer as study
+
+        study(transfer, data, out, init=init, settings=settings, parts=parts, machines=machine, crossval=crossval)
+        return
+    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings})
     if contact_sheet is not None and not localisation:
         raise ConfigError(
             "--contact-sheet was given without --localisation.",
@@ -144,6 +184,16 @@ def evaluate(
     typer.echo(f"Written: {out} and {table.name}")
     if results["failed"]:
         raise typer.Exit(1)
+
+
+def _refuse(how: str, options: dict[str, Any]) -> None:
+    """Say which option means nothing with, or without, --transfer."""
+    if given := [name for name, value in options.items() if value]:
+        raise ConfigError(
+            f"{given[0]} was given {how} --transfer.",
+            expected="options of one kind of measurement",
+            remedy="Leave one of the two out; `bcx evaluate --help` says what belongs together.",
+        )
 
 
 def _records(data: Sequence[str], split: str, task: Task) -> list[Record]:

@@ -4,12 +4,14 @@ results = transfer_study(recipe, records, out=Path("results/my-model/transfer"),
 results["table"][0]      # {"train_on": "busbra", "score_on": "busi", "auc": {"value": ..., "low": ...}, ...}
 
 Each training is a run with a folder of its own: killed at any moment it goes on where it was, and finished it is not
-trained again. The runs of the corruption part are the folds of a cross-validation: those of `bcx crossval` with the
-same recipe and data can be used.
+trained again. So the parts can be asked for one after the other, or by processes side by side; the results always hold
+every run that is finished. The runs of the corruption part are the folds of a cross-validation: those of
+`bcx crossval` with the same recipe and data can be used.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -41,7 +43,7 @@ from bcx.train.config import Recipe
 from bcx.train.crossval import NETWORK
 from bcx.train.fit import STATE_FILE, fit, run_fingerprint
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
-from bcx.train.transfer_plan import PARTS, Run, plan_runs
+from bcx.train.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.trust.calibration import apply_temperature
 
 if TYPE_CHECKING:
@@ -60,9 +62,11 @@ def transfer_study(
     command: str,
     parts: Sequence[str] = PARTS,
     devices: Mapping[str, str] | None = None,
+    machines: Sequence[str] | None = None,
     crossval: Path | None = None,
     on_epoch: Callable[[str, dict[str, Any], int], None] | None = None,
     on_batch: Callable[[], None] | None = None,
+    on_picture: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
 
@@ -72,41 +76,73 @@ def transfer_study(
         out: folder of the results: `results.json`, `transfer.png`, and a folder per run with its predictions
             (`oof.csv`; in the corruption part also `corrupted.csv`), history and network.
         command: the command line, for the record.
-        parts: "hospital" trains on each source alone and scores the others; "machine" leaves out one machine at a time;
-            "corruption" answers the held-out folds of the sources that show every class once more under every change of
-            `bcx.evaluate.corruptions`.
+        parts: what to run now. "hospital" trains on each source alone and scores the others; "machine" leaves out one
+            machine at a time; "corruption" answers the held-out folds of the sources that show every class once more
+            under every change of `bcx.evaluate.corruptions`.
         devices: the machine of each scan by the record's key (see `bcx.data.busbra.busbra_devices`); scans that are not
             in it are always trained on.
-        crossval: folder of a finished cross-validation with this recipe and data, whose networks the corruption part
-            uses, and to whose `fold-K/` it adds `corrupted.csv`; without one, the folds are trained in `out/crossval`.
+        machines: leave out only these; None: each that has scans of both kinds of lesion.
+        crossval: folder of a finished cross-validation with this recipe and data, whose answers and networks the
+            corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
         on_epoch: called with the run's name, the history row, the number of epochs.
         on_batch: called after every training step.
+        on_picture: called after every picture that a network answered.
 
     Returns:
-        What results.json holds: `table`, a row per pair of training and scoring set (`lesion_row`), and `corruption`
-        (see `summarise_corruptions`) where that part was asked for.
+        What results.json holds, of every run of this recipe and data that is finished in `out`, whether it was asked
+        for now or earlier: `table`, a row per pair of training and scoring set (`lesion_row`), and `corruption` (see
+        `summarise_corruptions`) once all folds are there. Runs that left out a machine are found where `devices` are
+        given.
 
     Raises:
-        ConfigError: an unknown part.
+        ConfigError: an unknown part or machine.
         DataError: one source only, no machines known, or a scan that cannot be read.
         SplitError: no folds, or a group on both sides.
         TrainingError: `crossval` is of another recipe or other data, or as `bcx.train.fit.fit`.
     """
     task = get_task(recipe.task)
-    runs = plan_runs(recipe, records, parts, devices)
+    runs = plan_runs(recipe, records, parts, devices, machines)
     if crossval is not None:
         _require_folds(crossval, recipe, [run for run in runs if run.part == "corruption"])
-    folders = {
-        run.name: (crossval or out / "crossval" if run.part == "corruption" else out) / run.folder for run in runs
-    }
     for run in runs:
 
         def report(row: dict[str, Any], epochs: int, name: str = run.name) -> None:
             if on_epoch:
                 on_epoch(name, row, epochs)
 
-        _complete(run, recipe, folders[run.name], task, report, on_batch)
-    notes = [read_json(folders[run.name] / "run.json") for run in runs]
+        lent = crossval / run.folder if crossval is not None and run.part == "corruption" else None
+        _complete(run, recipe, run_folder(out, run), task, command, report, on_batch, on_picture, lent)
+    every = plan_every_run(recipe, records, devices)
+    while True:
+        finished = [run for run in every if is_finished(run, recipe, out)]
+        results = _summarise(recipe, records, finished, every, out, command)
+        # Another process may have finished a run, and summarised without this one's, meanwhile.
+        if len(finished) == sum(is_finished(run, recipe, out) for run in every):
+            return results
+
+
+def run_folder(out: Path, run: Run) -> Path:
+    """Return where a run of the study in `out` lies."""
+    return (out / "crossval" if run.part == "corruption" else out) / run.folder
+
+
+def is_finished(run: Run, recipe: Recipe, out: Path) -> bool:
+    """Whether a run is trained and has answered all that it is to answer."""
+    task, folder = get_task(recipe.task), run_folder(out, run)
+    fingerprint = run_fingerprint(recipe, run.train, run.inner)
+    answered = _is_answered(folder, fingerprint, run.held, task)
+    return answered and (not run.corrupted or _is_corrupted(folder, fingerprint, run.corrupted, task))
+
+
+def _summarise(
+    recipe: Recipe, records: Sequence[Record], runs: Sequence[Run], every: Sequence[Run], out: Path, command: str
+) -> dict[str, Any]:
+    """Write what the finished runs say."""
+    task = get_task(recipe.task)
+    folds = [run for run in runs if run.part == "corruption"]
+    if len(folds) < sum(run.part == "corruption" for run in every):  # pooled figures need every fold
+        runs, folds = [run for run in runs if run.part != "corruption"], []
+    notes = [read_json(run_folder(out, run) / "run.json") for run in runs]
     results: dict[str, Any] = {
         "what": "transfer: scored on hospitals, machines and kinds of picture that were not trained on",
         **describe_run(recipe, records, command),
@@ -115,13 +151,12 @@ def transfer_study(
         "note": "One view; the answer is the most probable class. auc: the positive class against the other lesions, "
         "scans without a lesion left out; sensitivity: positive scans called positive; specificity: other lesions not "
         "called positive.",
-        "table": _table(runs, {run.name: read_oof(folders[run.name] / "oof.csv", task) for run in runs}, task),
+        "table": _table(runs, {run.name: read_oof(run_folder(out, run) / "oof.csv", task) for run in runs}, task),
     }
-    folds = [run for run in runs if run.part == "corruption"]
     if folds:
         import pandas as pd
 
-        frames = [read_corruption_frame(folders[run.name] / "corrupted.csv", task) for run in folds if run.corrupted]
+        frames = [read_corruption_frame(run_folder(out, run) / "corrupted.csv", task) for run in folds if run.corrupted]
         results["corruption"] = summarise_corruptions(pd.concat(frames, ignore_index=True), task)
     out.mkdir(parents=True, exist_ok=True)
     write_transfer_figure(results, out / FIGURE)
@@ -131,7 +166,7 @@ def transfer_study(
 
 
 def _require_folds(crossval: Path, recipe: Recipe, runs: Sequence[Run]) -> None:
-    """Make sure that nobody's results are trained over."""
+    """Make sure that what is lent belongs to this recipe and these scans."""
     for run in runs:
         if not _is_of(crossval / run.folder / "run.json", run_fingerprint(recipe, run.train, run.inner)):
             raise TrainingError(
@@ -146,11 +181,21 @@ def _complete(
     recipe: Recipe,
     folder: Path,
     task: Task,
+    command: str,
     report: Callable[[dict[str, Any], int], None],
-    on_batch: Callable[[], None] | None,
+    on_batch: Callable[[], None] | None = None,
+    on_picture: Callable[[], None] | None = None,
+    lent: Path | None = None,
 ) -> None:
-    """Train the run and write its predictions, where they are not there yet."""
+    """Train the run and write its predictions, where they are not there yet; `lent`: the fold of a cross-validation."""
     fingerprint = run_fingerprint(recipe, run.train, run.inner)
+    if lent is not None and not _is_of(folder / "run.json", fingerprint):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lent / "oof.csv", folder / "oof.csv")
+        write_json(folder / "run.json", read_json(lent / "run.json"))
+
+    def kept() -> Checkpoint | None:
+        return _kept(folder, fingerprint) or (_kept(lent, fingerprint) if lent is not None else None)
 
     def train() -> tuple[nn.Module, Preprocess]:
         fitted = fit(recipe, run.train, run.inner, out=folder, on_epoch=report, on_batch=on_batch)
@@ -159,23 +204,24 @@ def _complete(
 
     if not _is_answered(folder, fingerprint, run.held, task):
         started, commit = time.perf_counter(), current_commit()
-        kept = _kept(folder, fingerprint)
-        network, preprocess = (kept.network, kept.preprocess) if kept else train()
+        reader = kept()
+        network, preprocess = (reader.network, reader.preprocess) if reader else train()
         straight, mirrored = (
-            _logits(network, preprocess, (Scan.open(r.file).pixels for r in run.held), task, mirror=mirror)
+            _logits(network, preprocess, (Scan.open(r.file).pixels for r in run.held), task, on_picture, mirror=mirror)
             for mirror in (False, True)
         )
         write_oof(folder / "oof.csv", oof_frame(run.held, run.number, straight, mirrored, task), task)
         note = {"n_train": len(run.train), "n_inner": len(run.inner), "n_held": len(run.held), "commit": commit}
         seconds = round(time.perf_counter() - started, 1)
-        write_json(folder / "run.json", {"fingerprint": fingerprint, **note, "seconds": seconds})
+        write_json(folder / "run.json", {"fingerprint": fingerprint, **note, "command": command, "seconds": seconds})
     if run.corrupted and not _is_corrupted(folder, fingerprint, run.corrupted, task):
-        if _kept(folder, fingerprint) is None:  # answered by a cross-validation that did not keep its networks
+        if kept() is None:  # answered by a cross-validation that did not keep its networks
             train()
-        reader = load_checkpoint(folder / NETWORK)
+        reader = kept()
+        assert reader is not None
 
         def answer(pictures: Iterable[np.ndarray]) -> np.ndarray:
-            return apply_temperature(_logits(reader.network, reader.preprocess, pictures, task))
+            return apply_temperature(_logits(reader.network, reader.preprocess, pictures, task, on_picture))
 
         write_corruption_frame(folder / "corrupted.csv", corruption_frame(answer, run.corrupted, task, run.number))
         write_json(folder / "corrupted.json", {"fingerprint": fingerprint, "suite": suite_fingerprint()})
@@ -183,13 +229,21 @@ def _complete(
 
 
 def _logits(
-    network: nn.Module, preprocess: Preprocess, pictures: Iterable[np.ndarray], task: Task, *, mirror: bool = False
+    network: nn.Module,
+    preprocess: Preprocess,
+    pictures: Iterable[np.ndarray],
+    task: Task,
+    on_picture: Callable[[], None] | None = None,
+    *,
+    mirror: bool = False,
 ) -> np.ndarray:
     """Return float32 `[N, C]`, before temperature, by the same path as serving; maps are not kept."""
     waiting, rows = iter(pictures), []
     while some := list(islice(waiting, _AT_ONCE)):
         readings = answer_scans(network, preprocess, some, mirror=mirror)
         rows.append(stacked_logits(readings, len(task.classes)))
+        for _ in some if on_picture else ():
+            on_picture()
     return np.concatenate(rows) if rows else np.zeros((0, len(task.classes)), np.float32)
 
 
@@ -242,7 +296,7 @@ def _table(runs: Sequence[Run], answers: Mapping[str, pd.DataFrame], task: Task)
             continue
         pooled = pd.concat(of, ignore_index=True)
         if source is None:
-            words = {"part": part, "train_on": "every other machine", "score_on": "each machine, pooled"}
+            words = {"part": part, "train_on": "every other machine", "score_on": "the machines above, pooled"}
             rows.append(words | {"n_train": None} | lesion_row(pooled, task))
             continue
         for name, frame in pooled.groupby(source, sort=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ def plan_runs(
     records: Sequence[Record],
     parts: Sequence[str] = PARTS,
     devices: Mapping[str, str] | None = None,
+    machines: Sequence[str] | None = None,
 ) -> list[Run]:
     """Return the trainings that a study needs; arguments and errors as `transfer_study`."""
     if unknown := sorted(set(parts) - set(PARTS)):
@@ -67,9 +69,18 @@ def plan_runs(
     if "hospital" in parts:
         runs += _hospitals(recipe, used)
     if "machine" in parts:
-        runs += _machines(recipe, used, devices or {})
+        runs += _machines(recipe, used, devices or {}, machines)
     if "corruption" in parts:
         runs += _folds(recipe, used)
+    return runs
+
+
+def plan_every_run(recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str] | None = None) -> list[Run]:
+    """Return the trainings of every part that these scans allow."""
+    runs: list[Run] = []
+    for part in PARTS:
+        with suppress(DataError):
+            runs += plan_runs(recipe, records, [part], devices)
     return runs
 
 
@@ -104,7 +115,9 @@ def _hospitals(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
     ]
 
 
-def _machines(recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str]) -> list[Run]:
+def _machines(
+    recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str], only: Sequence[str] | None
+) -> list[Run]:
     """One run per machine that has scans of both kinds of lesion; all other scans, of every source, are trained on."""
     task = get_task(recipe.task)
     runs = []
@@ -124,7 +137,16 @@ def _machines(recipe: Recipe, records: Sequence[Record], devices: Mapping[str, s
             expected="the machine of each scan, such as the column Device of BUS-BRA gives it",
             remedy="Name BUS-BRA as a source, or leave the part 'machine' out.",
         )
-    return runs
+    if only is None:
+        return runs
+    known = {run.score_on: len(run.held) for run in runs}
+    if unknown := [name for name in only if name not in known]:
+        raise ConfigError(
+            f"There is no machine '{unknown[0]}' with scans of both kinds of lesion.",
+            expected="one or more of " + ", ".join(f"'{name}' ({count} scans)" for name, count in known.items()),
+            remedy="Correct the name.",
+        )
+    return [run for run in runs if run.score_on in only]
 
 
 def _folds(recipe: Recipe, records: Sequence[Record]) -> list[Run]:

@@ -110,13 +110,20 @@ def test_where_no_source_shows_every_class_all_are_corrupted(records):
         assert run.corrupted == run.held
 
 
-def test_what_cannot_be_asked_is_said(records):
+def test_what_cannot_be_asked_is_said(records, devices):
     with pytest.raises(ConfigError, match="'country'"):
         plan_runs(RECIPE, records, ["country"])
     with pytest.raises(DataError, match="1 source"):
         plan_runs(RECIPE, [r for r in records if r.source == "rio"], ["hospital"])
     with pytest.raises(DataError, match="No machine"):
         plan_runs(RECIPE, records, ["machine"])
+    with pytest.raises(ConfigError, match=r"'lonely'.*'Sono 2' \(4 scans\), 'Ultra @7 MHz' \(4 scans\)"):
+        plan_runs(RECIPE, records, ["machine"], devices, ["Sono 2", "lonely"])
+
+
+def test_only_the_machines_named_are_left_out(records, devices):
+    every = plan_runs(RECIPE, records, ["machine"], devices)
+    assert plan_runs(RECIPE, records, ["machine"], devices, ["Ultra @7 MHz"]) == every[1:]
 
 
 def test_the_table_has_a_row_for_every_pair(study, devices):
@@ -126,7 +133,7 @@ def test_the_table_has_a_row_for_every_pair(study, devices):
         ("hospital", "rio", "cairo"),
         ("machine", "every other machine", "Sono 2"),
         ("machine", "every other machine", "Ultra @7 MHz"),
-        ("machine", "every other machine", "each machine, pooled"),
+        ("machine", "every other machine", "the machines above, pooled"),
         ("folds", "the other folds of every source", "cairo"),
         ("folds", "the other folds of every source", "rio"),
     ]
@@ -199,9 +206,8 @@ def test_what_is_finished_is_not_trained_again(study, records, devices, monkeypa
     monkeypatch.setattr("bcx.train.crossval.fit", never)
     again = transfer_study(RECIPE, records, out=study.out, command="bcx study", devices=devices)
     assert again | {"commit": None} == study.results | {"commit": None}  # someone may commit meanwhile
-    part = transfer_study(RECIPE, records, out=study.out, command="bcx study", parts=["hospital"])
-    assert part["table"] == study.results["table"][:2]
-    assert "corruption" not in part
+    part = transfer_study(RECIPE, records, out=study.out, command="bcx study", devices=devices, parts=["hospital"])
+    assert part | {"commit": None} == study.results | {"commit": None}  # the other parts are still there
     pooled = crossval(RECIPE, records, out=study.out / "crossval", command="bcx crossval")
     assert pooled["n"] == len(records)
     with pytest.raises(AssertionError, match="trained again"):
@@ -215,7 +221,7 @@ def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, rec
     with monkeypatch.context() as patched:
         patched.setattr(module, "fit", never)
         run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
-        module._complete(replace(run, held=[*run.held, more]), RECIPE, tmp_path / run.folder, TASK, never, None)
+        module._complete(replace(run, held=[*run.held, more]), RECIPE, tmp_path / run.folder, TASK, "x", never)
     before, after = (read_oof(folder / "hospital-cairo/oof.csv", TASK) for folder in (study.out, tmp_path))
     assert list(after["file"]) == [*before["file"], "sono/more.png"]
     columns = [f"logit_{name}" for name in TASK.classes]
@@ -232,9 +238,11 @@ def test_the_networks_of_a_cross_validation_are_used(study, records, tmp_path, m
         RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
     )
     assert results["corruption"] == study.results["corruption"]
-    assert (tmp_path / "folds/fold-1/corrupted.csv").read_bytes() == (
-        study.out / "crossval/fold-1/corrupted.csv"
-    ).read_bytes()
+    for name in ("corrupted.csv", "oof.csv", "run.json"):
+        found, before = (folder / f"crossval/fold-1/{name}" for folder in (tmp_path / "out", study.out))
+        assert found.read_bytes() == before.read_bytes()
+    assert not (tmp_path / "folds/fold-1/corrupted.csv").exists()  # nothing is written where the networks were found
+    assert not (tmp_path / "out/crossval/fold-1/network").exists()
     with pytest.raises(TrainingError, match="folds/fold-0"):  # nobody's results are trained over
         transfer_study(
             RECIPE.model_copy(update={"lr": 1e-5}),
@@ -245,11 +253,82 @@ def test_the_networks_of_a_cross_validation_are_used(study, records, tmp_path, m
             crossval=tmp_path / "folds",
         )
     shutil.rmtree(tmp_path / "folds/fold-1/network")
-    (tmp_path / "folds/fold-1/corrupted.csv").unlink()
+    (tmp_path / "out/crossval/fold-1/corrupted.csv").unlink()
     with pytest.raises(AssertionError, match="trained again"):
         transfer_study(
             RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
         )
+
+
+def test_parts_asked_for_one_after_the_other_stand_side_by_side(study, records, devices, tmp_path, monkeypatch):
+    """As processes would do it that share a folder, with the trainings taken from the whole study."""
+    for folder in ("hospital-cairo", "hospital-rio", "machine-sono-2", "machine-ultra-7-mhz", "crossval"):
+        shutil.copytree(study.out / folder, tmp_path / "ready" / folder)
+    monkeypatch.setattr(module, "fit", never)
+
+    def ask(*parts, bring, **options):
+        for folder in bring:
+            shutil.copytree(tmp_path / "ready" / folder, tmp_path / "out" / folder)
+        return transfer_study(
+            RECIPE, records, out=tmp_path / "out", command="x", devices=devices, parts=parts, **options
+        )
+
+    one = ask("machine", machines=["Sono 2"], bring=["machine-sono-2"])
+    assert [row["score_on"] for row in one["table"]] == ["Sono 2"]
+    hospitals = ask("hospital", bring=["hospital-cairo", "hospital-rio"])
+    assert [row["score_on"] for row in hospitals["table"]] == ["rio", "cairo", "Sono 2"]
+    both = ask("machine", bring=["machine-ultra-7-mhz"])
+    assert both["table"] == study.results["table"][:5]
+    assert "corruption" not in both
+    shutil.copytree(tmp_path / "ready/crossval/fold-0", tmp_path / "out/crossval/fold-0")
+    assert ask("machine", bring=[])["table"] == both["table"]  # one fold alone is not pooled
+    whole = ask("corruption", bring=[], crossval=tmp_path / "ready/crossval")
+    assert whole["table"] == study.results["table"]
+    assert whole["corruption"] == study.results["corruption"]
+
+
+def test_what_another_process_finished_meanwhile_is_in_the_results(study, records, devices, tmp_path, monkeypatch):
+    for folder in ("hospital-cairo", "hospital-rio"):
+        shutil.copytree(study.out / folder, tmp_path / folder)
+    write, calls = module.write_json, []
+
+    def slow_write(file, content):
+        if not calls:  # while the first summary is made, the other process comes to its end
+            shutil.copytree(study.out / "machine-sono-2", tmp_path / "machine-sono-2")
+        calls.append(file.name)
+        write(file, content)
+
+    monkeypatch.setattr(module, "fit", never)
+    monkeypatch.setattr(module, "write_json", slow_write)
+    results = transfer_study(RECIPE, records, out=tmp_path, command="x", devices=devices, parts=["hospital"])
+    assert [row["score_on"] for row in results["table"]] == ["rio", "cairo", "Sono 2"]
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert calls == ["results.json"] * 2
+
+
+def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, devices, tmp_path):
+    shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
+    other = RECIPE.model_copy(update={"lr": 1e-5})
+    runs = {run.name: run for run in plan_runs(RECIPE, records, ["hospital"])}
+    assert module.is_finished(runs["hospital cairo"], RECIPE, tmp_path)
+    assert not module.is_finished(runs["hospital cairo"], other, tmp_path)
+    assert not module.is_finished(runs["hospital rio"], RECIPE, tmp_path)
+
+
+def test_every_picture_is_told_once_per_look(study, records, tmp_path, monkeypatch):
+    for fold in (0, 1):
+        shutil.copytree(study.out / f"crossval/fold-{fold}", tmp_path / f"folds/fold-{fold}")
+    told = []
+    transfer_study(
+        RECIPE,
+        records,
+        out=tmp_path / "out",
+        command="x",
+        parts=["corruption"],
+        crossval=tmp_path / "folds",
+        on_picture=lambda: told.append(1),
+    )
+    assert len(told) == study.results["corruption"]["n"] * (1 + len(CORRUPTIONS))
 
 
 def test_a_run_that_was_stopped_while_it_answered_goes_on_without_training(records, tmp_path, monkeypatch):
