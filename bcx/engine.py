@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,10 +36,13 @@ from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import Gate
 from bcx.trust.referral import ReferRule
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
+#: Pictures per forward pass of `stream_probabilities`: small ones, so that many fit into a core's cache.
+TILES_AT_ONCE = 16
 _UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
 #: Threads of `stream` at most; each reads and answers batches of its own on one core.
 MOST_WORKERS = 8
@@ -83,6 +86,11 @@ class Classifier:
     def name(self) -> str:
         """The checkpoint's name."""
         return self._checkpoint.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint is."""
+        return self._checkpoint.folder
 
     @property
     def task(self) -> Task:
@@ -147,24 +155,55 @@ class Classifier:
         return self._stream(iter(sources), batch_size)
 
     def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
+        batches = iter(lambda: list(islice(sources, batch_size)), [])
+        for answers in self._ahead(batches, self._answer_sources):
+            while answers:  # taken out one by one: an answer that its reader drops is gone
+                yield answers.popleft()
+
+    def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
+        """Answer groups of plain pictures with probabilities alone, one array per group, in order.
+
+        For pictures by the hundred thousand, such as the tiles of a slide: no maps, no gate, the same probabilities as
+        `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are cores is in memory.
+
+        Args:
+            groups: functions that return a group's pictures, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
+                They are called in the threads that run the network, several at once.
+
+        Yields:
+            float32 `[N, C]` for a group of N pictures, rows summing to 1.
+        """
+        return self._ahead(iter(groups), self._score)
+
+    def choose(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return int64 `[N]`: the class of each row of `[N, C]`, at the stored operating point where there is one."""
+        return probabilities.argmax(axis=1) if self._point is None else self._point.choose(probabilities)
+
+    def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+        """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""
         workers = min(torch.get_num_threads(), MOST_WORKERS) if self._backend.device == "cpu" else 1
         with ThreadPoolExecutor(workers, "bcx-stream", initializer=_compute_alone) as pool:
-            ahead: deque[Future[list[Prediction | Failure]]] = deque()
+            ahead: deque[Future[Result]] = deque()
             try:
                 while True:
-                    while len(ahead) <= workers and (batch := list(islice(sources, batch_size))):
-                        ahead.append(pool.submit(self._answer_sources, batch))
+                    ahead.extend(pool.submit(work, item) for item in islice(items, workers + 1 - len(ahead)))
                     if not ahead:
                         return
-                    answers = deque(ahead.popleft().result())
-                    while answers:  # taken out one by one: an answer that its reader drops is gone
-                        yield answers.popleft()
+                    yield ahead.popleft().result()
             finally:
                 for future in ahead:
                     future.cancel()
 
-    def _answer_sources(self, sources: list[Source]) -> list[Prediction | Failure]:
-        return self._answer_some([self._try_prepare(source) for source in sources])
+    def _score(self, group: Callable[[], Sequence[np.ndarray]]) -> np.ndarray:
+        pictures = group()
+        parts = [
+            self._probabilities(pictures[at : at + TILES_AT_ONCE], self._backend.alone)[0]
+            for at in range(0, len(pictures), TILES_AT_ONCE)
+        ]
+        return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
+
+    def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
+        return deque(self._answer_some([self._try_prepare(source) for source in sources]))
 
     def _prepare(self, source: Source, name: str | None = None) -> _Ready:
         started = time.perf_counter()
@@ -191,7 +230,12 @@ class Classifier:
 
     def _answer(self, ready: list[_Ready], forward: Forward) -> list[Prediction]:
         started = time.perf_counter()
-        scans = [item.scan.pixels for item in ready]
+        probabilities, readings = self._probabilities([item.scan.pixels for item in ready], forward)
+        share = (time.perf_counter() - started) / len(ready)
+        return [self._prediction(item, probabilities[i], readings[i], share) for i, item in enumerate(ready)]
+
+    def _probabilities(self, scans: Sequence[np.ndarray], forward: Forward) -> tuple[list[np.ndarray], list[Reading]]:
+        """Read pictures and return each one's probabilities, float64 `[C]`, and reading, both views averaged."""
         readings = read_scans(forward, self._checkpoint.preprocess, scans)
         probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
         if self._views == 2:
@@ -199,12 +243,11 @@ class Classifier:
             for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped)):
                 probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
                 readings[i] = _both_views(readings[i], mirrored)
-        share = (time.perf_counter() - started) / len(ready)
-        return [self._prediction(item, probabilities[i], readings[i], share) for i, item in enumerate(ready)]
+        return probabilities, readings
 
     def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
-        winner = int(probabilities.argmax() if self._point is None else self._point.choose(probabilities[None])[0])
+        winner = int(self.choose(probabilities[None])[0])
         label = self.classes[winner]
         decision, reason, flags = label, "", []
         if self._refer is not None and self._refer.refers(probabilities[None])[0]:
