@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("preprocess", "look"),
     ("model", "lesion", "account", "tiny_cnn", "dense", "ensemble", "checkpoint", "reading", "backends", "onnx_export"),
     ("explain", "trust"),
-    ("engine", "prediction", "bcx"),
+    ("engine", "prediction", "slides", "bcx"),
     ("evaluate", "audit"),
     ("train", "report"),
     ("app", "cli", "cli_*", "found", "table", "__main__"),

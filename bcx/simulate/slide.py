@@ -1,0 +1,188 @@
+"""Simulated slides of any size: stained-looking tissue on glass, with regions of tumour, written piece by piece.
+
+>>> slide = SlideScene(seed=1, width=600, height=400)
+>>> slide.part(0, 0, 50, 40).shape, slide.part(0, 0, 50, 40).dtype
+((40, 50, 3), dtype('uint8'))
+
+Nobody's tissue: blobs with soft borders, a fibrous texture, dots for nuclei, denser and darker in the tumour regions.
+A pixel depends on the seed and on where it lies alone, so that a slide written tile by tile has no seams, and a part
+of it can be drawn without the rest. It is cheap (some 20 million pixels per second and core) rather than true to life:
+for tests, the example and the benchmark, never for training.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bcx.errors import MissingExtra
+
+#: Side of the texture that is repeated over the slide, and of a written tile.
+TEXTURE, TILE = 512, 256
+#: Pixels between the points where the outlines of tissue and tumour are known; between them they are blended.
+COARSE = 64
+
+_GLASS = np.array([243, 240, 244], np.float32)
+_STROMA = np.array([224, 168, 204], np.float32)
+_TUMOUR = np.array([176, 112, 178], np.float32)
+_NUCLEUS = np.array([88, 58, 138], np.float32)
+
+
+@dataclass(frozen=True)
+class SlideScene:
+    """One simulated slide, drawn part by part.
+
+    Attributes:
+        seed: the same seed draws the same slide.
+        width, height: in pixels.
+        tissue: share of the slide that is tissue, about.
+    """
+
+    seed: int
+    width: int
+    height: int
+    tissue: float = 0.5
+    _fibres: np.ndarray = field(init=False, repr=False)
+    _sparse: np.ndarray = field(init=False, repr=False)
+    _dense: np.ndarray = field(init=False, repr=False)
+    _outlines: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        texture = cv2.GaussianBlur(_wrapped(rng.normal(0, 1, (TEXTURE, TEXTURE))), (0, 0), 5, None, 1.2)
+        object.__setattr__(self, "_fibres", _unwrapped(texture) * 70)
+        object.__setattr__(self, "_sparse", _nuclei(rng, 500))
+        object.__setattr__(self, "_dense", _nuclei(rng, 3600))
+        object.__setattr__(self, "_outlines", self._draw_outlines(rng))
+
+    def _draw_outlines(self, rng: np.random.Generator) -> np.ndarray:
+        """Return float32 `[rows, columns, 2]`, 0..1, on the coarse points: how far inside tissue, inside tumour."""
+        shape = (-(-self.height // COARSE) + 2, -(-self.width // COARSE) + 2)
+        levels = []
+        for cells, share in ((4, self.tissue), (9, 0.35)):
+            height = np.zeros(shape, np.float32)
+            for octave, weight in ((1, 1.0), (3, 0.3), (8, 0.12)):  # large shapes, smaller ones on their borders
+                coarse = rng.normal(0, weight, (octave * cells + 3,) * 2).astype(np.float32)
+                height += cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+            levels.append(np.clip((height - np.quantile(height, 1 - share)) * 6 + 0.5, 0, 1))
+        return np.dstack(levels).astype(np.float32)
+
+    def part(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Return uint8 `[height, width, 3]` of the slide from (x, y) on."""
+        inside = self._outline(x, y, width, height)
+        tissue, tumour = inside[..., :1], inside[..., 1:]
+        rows, columns = np.arange(y, y + height) % TEXTURE, np.arange(x, x + width) % TEXTURE
+        fibres, sparse, dense = (
+            texture[np.ix_(rows, columns)][..., None] for texture in (self._fibres, self._sparse, self._dense)
+        )
+        ground = _STROMA + tumour * (_TUMOUR - _STROMA) + fibres
+        nuclei = sparse + tumour * (dense - sparse)
+        stained = ground + nuclei * (_NUCLEUS - ground)
+        return np.clip(_GLASS + tissue * (stained - _GLASS), 0, 255).astype(np.uint8)
+
+    def tumour(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Return bool `[height, width]`: where the slide shows tumour."""
+        inside = self._outline(x, y, width, height)
+        return (inside[..., 0] > 0.5) & (inside[..., 1] > 0.5)
+
+    def _outline(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Return float32 `[height, width, 2]`: the coarse points, blended."""
+        columns = (np.arange(x, x + width, dtype=np.float32) / COARSE)[None].repeat(height, 0)
+        rows = (np.arange(y, y + height, dtype=np.float32) / COARSE)[:, None].repeat(width, 1)
+        left, top = x // COARSE, y // COARSE
+        # remap knows no picture longer than 32,767 pixels, so it gets the points around the part alone.
+        near = self._outlines[top : top + height // COARSE + 3, left : left + width // COARSE + 3]
+        return cv2.remap(near, columns - left, rows - top, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def write_slide(
+    file: str | os.PathLike[str],
+    width: int,
+    height: int,
+    *,
+    seed: int = 0,
+    tissue: float = 0.5,
+    compression: str | None = "jpeg",
+    microns: float | None = None,
+) -> Path:
+    """Write a simulated slide as a tiled BigTIFF, tile by tile, so that its size does not matter.
+
+    Args:
+        file: where to; it appears under this name once it is complete.
+        width, height: in pixels.
+        seed: the same seed writes the same pixels.
+        tissue: share of the slide that is tissue, about.
+        compression: as tifffile names it ("jpeg", "zlib", None for none).
+        microns: micrometres per pixel, noted in the file; None notes nothing.
+
+    Raises:
+        MissingExtra: tifffile or its encoders are not installed.
+    """
+    try:
+        import imagecodecs  # noqa: F401
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed, which slides are written with.",
+            expected="the extra 'slides'",
+            remedy='Install it with: pip install "bcx[slides]"',
+        ) from error
+    scene = SlideScene(seed, width, height, tissue)
+    file = Path(file)
+    partial = file.with_name(f".{file.name}.partial")
+    noted: dict[str, Any] = {}
+    if microns is not None:
+        noted = {"resolution": (10_000 / microns, 10_000 / microns), "resolutionunit": "CENTIMETER"}
+    try:
+        with tifffile.TiffWriter(partial, bigtiff=True) as writer:
+            writer.write(
+                _tiles(scene),
+                shape=(height, width, 3),
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                photometric="rgb",
+                compression=compression,
+                compressionargs={"level": 85} if compression == "jpeg" else None,
+                metadata=None,
+                **noted,
+            )
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
+
+
+def _tiles(scene: SlideScene) -> Iterator[np.ndarray]:
+    for y in range(0, scene.height, TILE):
+        for x in range(0, scene.width, TILE):
+            yield scene.part(x, y, TILE, TILE)  # beyond the edge, too: tiles are stored whole
+
+
+def _nuclei(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return float32 `[TEXTURE, TEXTURE]` in 0..1: round dots of a few pixels that continue over its edges."""
+    picture = np.zeros((TEXTURE, TEXTURE), np.float32)
+    for x, y, radius, depth in zip(
+        rng.integers(0, TEXTURE, count),
+        rng.integers(0, TEXTURE, count),
+        rng.integers(2, 5, count),
+        rng.uniform(0.5, 0.95, count),
+        strict=True,
+    ):
+        for across in (0, TEXTURE if x < TEXTURE // 2 else -TEXTURE):
+            for down in (0, TEXTURE if y < TEXTURE // 2 else -TEXTURE):
+                cv2.circle(picture, (int(x) + across, int(y) + down), int(radius), float(depth), -1, cv2.LINE_8)
+    return _unwrapped(cv2.GaussianBlur(_wrapped(picture), (0, 0), 0.8))
+
+
+def _wrapped(texture: np.ndarray) -> np.ndarray:
+    return np.pad(texture.astype(np.float32), 32, mode="wrap")
+
+
+def _unwrapped(texture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(texture[32:-32, 32:-32])

@@ -1,0 +1,214 @@
+"""Reading a slide: tile by tile through the engine, the map growing as it goes, memory bounded however large it is.
+
+for progress in stream_slide(classifier, "slide.tif"):
+    print(progress.done, "of", progress.total, "tiles;", progress.seconds_left, "s left")
+reading = progress.reading()
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bcx.errors import ConfigError
+from bcx.images import Scan
+from bcx.preprocess import resize
+from bcx.slides.grid import Block, Grid
+from bcx.slides.reader import Slide
+from bcx.slides.reading import SlideReading
+from bcx.slides.tissue import tiles_with_tissue, tissue_of
+
+if TYPE_CHECKING:
+    from bcx.engine import Classifier
+    from bcx.tasks import Task
+
+SlideSource = str | os.PathLike[str] | np.ndarray | Scan | Slide
+
+#: Longer side of the overview, in pixels: tissue is told from glass on it, and the map is laid over it.
+OVERVIEW = 2048
+
+
+@dataclass
+class SlideProgress:
+    """How far the reading of a slide is. One object that changes from step to step; `reading()` is a copy.
+
+    Attributes:
+        prepared: share of the overview that is made, 0..1; tiles are read once it is 1.
+        done, total: tiles that are read, and tiles to read.
+        seconds: since the beginning.
+    """
+
+    name: str
+    started: float = field(default_factory=time.perf_counter, repr=False)
+    prepared: float = 0.0
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    _tiles_from: float = field(default=0.0, repr=False)
+    _made: SlideReading | None = field(default=None, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every tile is read."""
+        return self.prepared == 1 and self.done == self.total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until every tile is read, judged by the tiles so far; None before the first."""
+        if self.finished:
+            return 0.0
+        if not self.done:
+            return None
+        return (self.seconds - self._tiles_from) / self.done * (self.total - self.done)
+
+    def reading(self) -> SlideReading:
+        """Return what is known so far, as a value that no longer changes.
+
+        Raises:
+            ConfigError: the overview is not made yet.
+        """
+        if self._made is None:
+            raise ConfigError(
+                "No tile has been read yet.",
+                expected="a slide whose overview is made",
+                remedy="Ask again once `prepared` is 1.",
+            )
+        return self._made.snapshot(self.seconds)
+
+
+class _Tiles:
+    """The tiles of one block, read when the engine's worker asks for them."""
+
+    def __init__(self, slide: Slide, grid: Grid, block: Block, wanted: np.ndarray) -> None:
+        self._slide, self._grid, self._block = slide, grid, block
+        rows, columns = np.nonzero(wanted[block.rows, block.columns])
+        self.rows, self.columns = rows + block.rows.start, columns + block.columns.start
+
+    def __call__(self) -> list[np.ndarray]:
+        grid, block = self._grid, self._block
+        pixels = self._slide.region(block.x, block.y, block.width, block.height, grid.level)
+        tiles = []
+        for row, column in zip(self.rows, self.columns, strict=True):
+            x, y, width, height = grid.on_level(int(row), int(column))
+            tile = pixels[y - block.y :, x - block.x :][:height, :width]
+            tiles.append(tile if tile.shape[:2] == (grid.tile, grid.tile) else resize(tile, grid.tile, grid.tile))
+        return tiles
+
+
+def read_slide(
+    classifier: Classifier,
+    source: SlideSource,
+    *,
+    stride: int | None = None,
+    scale: float | None = None,
+    every_tile: bool = False,
+) -> SlideReading:
+    """Read a slide to its end; the arguments are those of `stream_slide`."""
+    *_, last = stream_slide(classifier, source, stride=stride, scale=scale, every_tile=every_tile)
+    return last.reading()
+
+
+def stream_slide(
+    classifier: Classifier,
+    source: SlideSource,
+    *,
+    stride: int | None = None,
+    scale: float | None = None,
+    every_tile: bool = False,
+    name: str | None = None,
+) -> Iterator[SlideProgress]:
+    """Read a slide tile by tile, from top to bottom.
+
+    Each tile's probabilities are those that `classifier.predict` gives for the same pixels, to 1e-5. Ending the
+    iteration early closes the file and leaves nothing running.
+
+    Args:
+        classifier: of a task with `tile`.
+        source: path of a picture, pixels in memory, or an open `Slide` (which stays open).
+        stride: from one tile to the next, in pixels of the scale that the network learned; default: tiles touch.
+        scale: pixels of the model's training images per pixel of the slide. Default: by the sizes that the file and
+            the task state in micrometres where both do, else 1.
+        every_tile: also read tiles that show bare glass.
+        name: instead of the file's own.
+
+    Yields:
+        The same `SlideProgress`, first while the overview is made, then after each block of tiles.
+
+    Raises:
+        ConfigError: the task is not read in tiles, or a setting is out of range.
+        BcxError: the source cannot be read; a subclass says why.
+    """
+    task = classifier.task
+    if task.tile is None:
+        raise ConfigError(
+            f"'{task.name}' is a task of whole pictures.",
+            expected="a model of a task whose patches are cut from slides",
+            remedy="Use another model, or give the picture to `predict`.",
+        )
+    with _opened(source, name) as slide:
+        progress = SlideProgress(slide.name)
+        scale = scale_for(slide, task) if scale is None else scale
+        grid = Grid.over(slide, task.tile, stride, scale)
+        overview = yield from _overview(slide, progress)
+        wanted = np.ones(grid.shape, bool) if every_tile else tiles_with_tissue(tissue_of(overview), grid)
+        made = SlideReading.begin(classifier, slide, grid, overview, wanted)
+        progress._made, progress.total = made, int(wanted.sum())
+        progress._tiles_from = progress.seconds
+        yield progress
+        waiting: list[_Tiles] = []
+
+        def groups() -> Iterator[_Tiles]:
+            for block in grid.blocks(slide, wanted):
+                waiting.append(_Tiles(slide, grid, block, wanted))
+                yield waiting[-1]
+
+        answers = classifier.stream_probabilities(groups())
+        try:
+            for probabilities in answers:
+                tiles = waiting.pop(0)
+                made.probabilities[tiles.rows, tiles.columns] = probabilities
+                made.called[tiles.rows, tiles.columns] = classifier.choose(probabilities)
+                progress.done += len(probabilities)
+                progress.seconds = time.perf_counter() - progress.started
+                yield progress
+        finally:
+            answers.close()  # type: ignore[attr-defined]
+
+
+def scale_for(slide: Slide, task: Task) -> float:
+    """Return the scale that brings a slide to the task's size of pixels, 1 where either does not say its own."""
+    if slide.microns is None or task.microns is None:
+        return 1.0
+    scale = slide.microns / task.microns
+    return 1.0 if 0.95 <= scale <= 1.05 else scale  # what a scanner rounds is no reason to blur
+
+
+@contextmanager
+def _opened(source: SlideSource, name: str | None) -> Iterator[Slide]:
+    if isinstance(source, Slide):
+        yield source
+        return
+    with Slide.open(source, name) as slide:
+        yield slide
+
+
+def _overview(slide: Slide, progress: SlideProgress) -> Iterator[SlideProgress]:
+    """Make the overview in another thread, so that progress can be told meanwhile."""
+    told: SimpleQueue[float] = SimpleQueue()
+    with ThreadPoolExecutor(1, "bcx-slide") as pool:
+        making = pool.submit(slide.overview, OVERVIEW, told.put, min(os.cpu_count() or 1, 8))
+        making.add_done_callback(lambda _: told.put(1.0))
+        while progress.prepared < 1:
+            progress.prepared = told.get()
+            progress.seconds = time.perf_counter() - progress.started
+            if progress.prepared < 1:
+                yield progress
+        return making.result()

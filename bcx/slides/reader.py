@@ -1,0 +1,324 @@
+"""Large pictures, region by region: a slide of a gigapixel never lies in memory whole.
+
+>>> import numpy as np
+>>> with Slide.open(np.full((300, 400, 3), 200, np.uint8)) as slide:
+...     slide.width, slide.height, slide.region(10, 20, 5, 4).shape
+(400, 300, (4, 5, 3))
+
+TIFF in tiles or strips, BigTIFF and pyramids (OME-TIFF, Aperio SVS, generic) are read through tifffile, part by part.
+Whatever else `bcx.images.Scan` reads comes in through it, within its limits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import cv2
+import numpy as np
+
+from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.images import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
+from bcx.slides.tiff import Level, is_plain
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+#: Longest side and most pixels of a slide; the largest scanners make some 250,000 x 250,000.
+MAX_SIDE, MAX_SLIDE_PIXELS = 400_000, 100_000_000_000
+#: Pages of a TIFF at most; slides have a dozen.
+MAX_PAGES = 1000
+#: Micrometres per pixel that a microscope can have; resolution tags often hold a printer's.
+_MICROSCOPE = (0.05, 30.0)
+_UNIT = {2: 25_400.0, 3: 10_000.0}  # micrometres per inch and per centimetre
+_OME_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
+#: Pixels that are shrunk at once while the overview is made.
+_BLOCK = 1 << 20
+
+
+class _Level(Protocol):
+    width: int
+    height: int
+    strip_width: int
+
+    def region(self, x: int, y: int, width: int, height: int) -> np.ndarray: ...
+
+
+class _Held:
+    """A picture that is in memory, as a level."""
+
+    strip_width = 1
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def region(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        return self._pixels[y : y + height, x : x + width]
+
+
+class Slide:
+    """An open slide. Safe to use from several threads at once; close it, or use it in a `with`.
+
+    Attributes:
+        name: the file's name, or as given.
+        levels: resolutions, the largest first; each has `width`, `height` and `region`.
+        microns: micrometres per pixel of the largest level, or None where the file does not say.
+        notes: what was done or left out, in words.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        levels: list[_Level],
+        *,
+        microns: float | None = None,
+        notes: tuple[str, ...] = (),
+        file: TiffFile | None = None,
+    ) -> None:
+        self.name, self.levels, self.microns, self.notes = name, levels, microns, notes
+        self._file = file
+        self._closing = threading.Lock()
+
+    @property
+    def width(self) -> int:
+        """Of the largest level, in pixels."""
+        return self.levels[0].width
+
+    @property
+    def height(self) -> int:
+        """Of the largest level, in pixels."""
+        return self.levels[0].height
+
+    @classmethod
+    def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan | Slide, name: str | None = None) -> Slide:
+        """Open a slide.
+
+        Args:
+            source: path of a picture, or pixels in memory.
+            name: instead of the file's own.
+
+        Raises:
+            ScanTooLarge: beyond the limits, or stored in pieces that are too large to be unpacked.
+            BcxError: another of its kinds: no picture, damaged, a layout that is not read.
+        """
+        if isinstance(source, Slide):
+            return source
+        if isinstance(source, (np.ndarray, Scan)):
+            return cls._in_memory(Scan.open(source, name))
+        path = Path(source)
+        called = name or path.name
+        if sniff_file(path) == "tiff":
+            slide = _open_tiff(cls, path, called)
+            if slide is not None:
+                return slide
+        return cls._in_memory(Scan.open(path, called))
+
+    @classmethod
+    def _in_memory(cls, scan: Scan) -> Slide:
+        return cls(scan.name, [_Held(scan.pixels)], notes=scan.notes)
+
+    def region(self, x: int, y: int, width: int, height: int, level: int = 0) -> np.ndarray:
+        """Return a part as uint8 `[height, width]` (grey) or `[height, width, 3]`.
+
+        Args:
+            x, y: its left upper corner, in pixels of that level.
+            width, height: in pixels of that level; the part lies inside the picture.
+            level: position in `levels`.
+
+        Raises:
+            ScanError: the part leaves the picture.
+            DamagedScan: it cannot be decoded.
+        """
+        of = self.levels[level]
+        if x < 0 or y < 0 or width < 1 or height < 1 or x + width > of.width or y + height > of.height:
+            raise ScanError(
+                f"The part at {x}, {y} of {width} x {height} pixels is not inside '{self.name}'.",
+                expected=f"a part of {of.width} x {of.height} pixels",
+                remedy="Ask for a part inside the picture.",
+            )
+        return of.region(x, y, width, height)
+
+    def overview(self, side: int, tell: Callable[[float], None] | None = None, workers: int = 1) -> np.ndarray:
+        """Return the whole slide, small: uint8 `[h, w]` or `[h, w, 3]`.
+
+        From the smallest level that is large enough; where there is but one, the whole file is decoded once.
+
+        Args:
+            side: its longer side is at most this, and more than half of it where the slide is large enough.
+            tell: called with the share that is done, 0..1, from the thread that asked.
+            workers: how many threads decode.
+        """
+        fitting = [each for each in self.levels if max(each.width, each.height) >= side]
+        level = fitting[-1] if fitting else self.levels[0]
+        factor = max(1, -(-max(level.width, level.height) // side))
+        width, height = -(-level.width // factor), -(-level.height // factor)
+
+        def shrink(block: tuple[int, int, int, int]) -> np.ndarray:
+            x, y, wide, high = block
+            part = level.region(x, y, wide, high)
+            return cv2.resize(part, (-(-wide // factor), -(-high // factor)), interpolation=cv2.INTER_AREA)
+
+        blocks = list(_blocks(level, factor))
+        out: np.ndarray | None = None
+        with ThreadPoolExecutor(workers, "bcx-overview") as pool:
+            # A few at a time: `map` over all would keep what is done in memory until it is asked for.
+            for start in range(0, len(blocks), 4 * workers):
+                some = blocks[start : start + 4 * workers]
+                for (x, y, _, _), small in zip(some, pool.map(shrink, some), strict=True):
+                    if out is None:
+                        out = np.zeros((height, width, *small.shape[2:]), np.uint8)
+                    top, left = y // factor, x // factor
+                    out[top : top + small.shape[0], left : left + small.shape[1]] = small
+                if tell is not None:
+                    tell(min(1.0, (start + len(some)) / len(blocks)))
+        assert out is not None  # a picture has at least one block
+        return out
+
+    def close(self) -> None:
+        """Close the file; nothing can be read afterwards."""
+        with self._closing:
+            if self._file is not None:
+                self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _blocks(level: _Level, factor: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a level into parts whose corners are multiples of `factor`: as wide as strips are, or about square."""
+    wide = level.width if level.strip_width == level.width else 1024
+    wide = min(level.width, -(-wide // factor) * factor)
+    high = min(level.height, max(1, _BLOCK // wide // factor) * factor)
+    for y in range(0, level.height, high):
+        for x in range(0, level.width, wide):
+            yield x, y, min(wide, level.width - x), min(high, level.height - y)
+
+
+def import_tifffile() -> Any:
+    """Return the module tifffile.
+
+    Raises:
+        MissingExtra: it or its decoders are not installed.
+    """
+    try:
+        import imagecodecs  # noqa: F401
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed, which slides are read with.",
+            expected="the extra 'slides'",
+            remedy='Install it with: pip install "bcx[slides]"',
+        ) from error
+    return tifffile
+
+
+def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
+    """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
+    tifffile = import_tifffile()
+    try:
+        file = tifffile.TiffFile(path)
+    except OSError as error:
+        raise ScanError(
+            f"'{name}' cannot be opened ({error.strerror}).",
+            expected="a file that may be read",
+            remedy="Check its path and permissions.",
+        ) from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+    try:
+        slide = _from_pages(kind, file, name)
+        if slide is None:
+            _refuse_if_large(file, path, name)
+            file.close()
+        return slide
+    except BcxError:
+        file.close()
+        raise
+    except Exception as error:  # damaged directories raise whatever they lead to
+        file.close()
+        raise _damaged(name, error) from error
+
+
+def _from_pages(kind: type[Slide], file: TiffFile, name: str) -> Slide | None:
+    if len(file.pages) > MAX_PAGES:
+        raise ScanTooLarge(
+            f"'{name}' has {len(file.pages):,} pages.",
+            expected=f"at most {MAX_PAGES:,}",
+            remedy="Export the page that you mean.",
+        )
+    series = max(file.series, key=lambda each: _first(each).imagewidth * _first(each).imagelength)
+    pages = [_first(level) for level in series.levels]
+    _check_size(pages[0], name)
+    if not is_plain(pages[0]):
+        return None
+    pages = [page for page in pages if is_plain(page) and page.samplesperpixel == pages[0].samplesperpixel]
+    notes = [f"first page of {len(series.pages)}"] if len(series.pages) > 1 else []
+    if len(pages) > 1:
+        notes.append(f"a pyramid of {len(pages)} resolutions")
+    reading = threading.Lock()
+    levels: list[_Level] = [Level(page, name, reading) for page in pages]
+    levels.sort(key=lambda level: -level.width)
+    return kind(name, levels, microns=_microns(file, pages[0]), notes=tuple(notes), file=file)
+
+
+def _first(series: Any) -> TiffPage:
+    return series.pages[0].aspage()
+
+
+def _check_size(page: TiffPage, name: str) -> None:
+    width, height = page.imagewidth, page.imagelength
+    if max(width, height) > MAX_SIDE or width * height > MAX_SLIDE_PIXELS:
+        raise ScanTooLarge(
+            f"'{name}' has {width:,} x {height:,} pixels.",
+            expected=f"at most {MAX_SIDE:,} on a side",
+            remedy="Export a part of it, or a lower resolution.",
+        )
+    if width < 1 or height < 1:
+        raise ValueError("it has no pixels")
+
+
+def _refuse_if_large(file: TiffFile, path: Path, name: str) -> None:
+    page = file.pages[0].aspage()
+    if page.imagewidth * page.imagelength > MAX_PIXELS or path.stat().st_size > MAX_BYTES:
+        raise UnknownFormat(
+            f"'{name}' is a large TIFF in a layout that is not read piece by piece ({page.dtype}, "
+            f"{page.samplesperpixel} samples per pixel, photometric {page.photometric}, "
+            f"compression {page.compression}).",
+            expected="8 bits per sample, grey or RGB, upright, as JPEG, JPEG 2000, deflate, LZW, Zstandard, WebP, raw",
+            remedy="Convert it, for example with: vips tiffsave IN OUT --tile --compression jpeg --bigtiff",
+        )
+
+
+def _microns(file: TiffFile, page: TiffPage) -> float | None:
+    """Micrometres per pixel: as Aperio or OME say, else by the resolution tags where they are a microscope's."""
+    said = re.search(r"MPP\s*=\s*([0-9.]+)", str(page.description))
+    if said is None and file.is_ome:
+        text = str(file.ome_metadata)
+        said = re.search(r'PhysicalSizeX="([0-9.eE+-]+)"', text)
+        unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', text)
+        factor = _OME_UNIT.get(unit[1], 0.0) if unit else 1.0
+    else:
+        factor = 1.0
+    if said is not None:
+        value = float(said[1]) * factor
+    else:
+        above, below = page.tags.valueof(282, (0, 1))
+        value = _UNIT.get(int(page.tags.valueof(296, 1)), 0.0) * below / above if above else 0.0
+    return value if _MICROSCOPE[0] <= value <= _MICROSCOPE[1] else None
+
+
+def _damaged(name: str, error: Exception) -> DamagedScan:
+    return DamagedScan(
+        f"'{name}' is a TIFF whose directory cannot be read ({str(error).rstrip('.')[:200]}).",
+        expected="a complete, undamaged file",
+        remedy="Copy, download or export it again.",
+    )

@@ -1,0 +1,230 @@
+"""What was read of a slide: the map of probabilities on the grid of tiles, its summary, and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bcx.errors import ConfigError
+from bcx.explain.overlay import colourise
+from bcx.slides.grid import Grid
+
+if TYPE_CHECKING:
+    from bcx.engine import Classifier
+    from bcx.slides.reader import Slide
+    from bcx.tasks import Task
+
+#: Hottest places that the summary lists.
+PLACES = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of a slide.
+
+    Attributes:
+        x, y: its middle, in pixels of the slide.
+        probability: of the positive class, mean of the tile there and those around it.
+    """
+
+    x: int
+    y: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class SlideReading:
+    """One slide, read.
+
+    Attributes:
+        name: of the source.
+        task: what was asked of each tile.
+        width, height: of the slide, in pixels.
+        microns: micrometres per pixel of the slide, or None where the file does not say.
+        notes: what was done to the slide, in words.
+        grid: where the tiles lie.
+        probabilities: float32 `[rows, columns, classes]` in the task's order; not a number where nothing was read.
+        called: int16 `[rows, columns]`: each tile's class at the stored operating point, -1 where nothing was read.
+        tissue: bool `[rows, columns]`: the tiles that are read; the others show bare glass.
+        overview: uint8 `[h, w]` or `[h, w, 3]`: the slide, small.
+        model, weights_sha256, backend: what answered.
+        seconds: from the beginning to now.
+    """
+
+    name: str
+    task: Task
+    width: int
+    height: int
+    microns: float | None
+    notes: tuple[str, ...]
+    grid: Grid
+    probabilities: np.ndarray = field(repr=False)
+    called: np.ndarray = field(repr=False)
+    tissue: np.ndarray = field(repr=False)
+    overview: np.ndarray = field(repr=False)
+    model: str
+    weights_sha256: str
+    backend: str
+    seconds: float
+
+    @classmethod
+    def begin(
+        cls, classifier: Classifier, slide: Slide, grid: Grid, overview: np.ndarray, tissue: np.ndarray
+    ) -> SlideReading:
+        """Return a reading of which no tile is read yet."""
+        return cls(
+            name=slide.name,
+            task=classifier.task,
+            width=slide.width,
+            height=slide.height,
+            microns=slide.microns,
+            notes=slide.notes,
+            grid=grid,
+            probabilities=np.full((*grid.shape, len(classifier.classes)), np.nan, np.float32),
+            called=np.full(grid.shape, -1, np.int16),
+            tissue=tissue,
+            overview=overview,
+            model=classifier.name,
+            weights_sha256=classifier.weights_sha256,
+            backend=classifier.backend,
+            seconds=0.0,
+        )
+
+    def snapshot(self, seconds: float) -> SlideReading:
+        """Return a copy that later tiles do not change."""
+        return replace(self, probabilities=self.probabilities.copy(), called=self.called.copy(), seconds=seconds)
+
+    @property
+    def read(self) -> np.ndarray:
+        """bool `[rows, columns]`: the tiles that were read so far."""
+        return self.called >= 0
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The slide in a few numbers.
+
+        Keys: tiles (on the grid), tiles_with_tissue, tiles_read, tissue_share (of the grid), positive (the class),
+        positive_share (of the tiles read, those called positive), mean_probability (of the positive class over the
+        tiles read), hottest (places, the hottest first, none within two tiles of a hotter one). The three figures of
+        tiles are None where nothing was read.
+        """
+        read, number = self.read, self.task.classes.index(self.task.positive)
+        count = int(read.sum())
+        return {
+            "tiles": int(read.size),
+            "tiles_with_tissue": int(self.tissue.sum()),
+            "tiles_read": count,
+            "tissue_share": float(self.tissue.mean()),
+            "positive": self.task.positive,
+            "positive_share": float((self.called[read] == number).mean()) if count else None,
+            "mean_probability": float(self.probabilities[read][:, number].mean(dtype=np.float64)) if count else None,
+            "hottest": [
+                {"x": place.x, "y": place.y, "probability": place.probability} for place in self.hottest(PLACES)
+            ],
+        }
+
+    def hottest(self, count: int) -> list[Place]:
+        """Return up to `count` places where the positive class is most probable, over 3 x 3 tiles, apart by two."""
+        read = self.read
+        values = np.where(read, self.probabilities[..., self.task.classes.index(self.task.positive)], 0)
+        options = {"borderType": cv2.BORDER_CONSTANT, "normalize": False, "ksize": (3, 3)}
+        sums, near = (cv2.boxFilter(each.astype(np.float64), -1, **options) for each in (values, read))
+        means = np.where(read, sums / np.maximum(near, 1), -1)
+        places = []
+        for _ in range(count):
+            row, column = np.unravel_index(int(means.argmax()), means.shape)
+            if means[row, column] < 0:
+                break
+            x, y, side = self.grid.on_slide(int(row), int(column))
+            places.append(Place(x + side // 2, y + side // 2, float(means[row, column])))
+            means[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = -1
+        return places
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON: the summary and how it came about, without the map."""
+        return {
+            "name": self.name,
+            "width": self.width,
+            "height": self.height,
+            "microns_per_pixel": self.microns,
+            "notes": list(self.notes),
+            "task": self.task.name,
+            "tile": self.grid.tile,
+            "stride": self.grid.stride,
+            "scale": self.grid.scale,
+            "rows": self.grid.shape[0],
+            "columns": self.grid.shape[1],
+            **self.summary,
+            "model": self.model,
+            "weights_sha256": self.weights_sha256,
+            "backend": self.backend,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def layer(self, class_: str | None = None, side: int | None = None) -> np.ndarray:
+        """Return one class's map as colours: uint8 `[h, w, 4]`, transparent where no tile was read.
+
+        Blue stands for a probability of 0, orange for 1, white for one half.
+
+        Args:
+            class_: default: the positive class.
+            side: longer side of the result; default: the overview's.
+
+        Raises:
+            ConfigError: no such class.
+        """
+        wanted = self.task.positive if class_ is None else class_
+        if wanted not in self.task.classes:
+            raise ConfigError(
+                f"There is no class called '{wanted}'.",
+                expected=f"one of {', '.join(self.task.classes)}",
+                remedy="Use one of these names.",
+            )
+        height, width = self._size(side)
+        plane = self.probabilities[..., self.task.classes.index(wanted)]
+        # Every pixel shows the tile whose middle is nearest, so that the last row and column, which overlap, fit too.
+        rows, columns = (
+            _nearest(starts, self.grid.tile, length)
+            for starts, length in ((self.grid.ys, height), (self.grid.xs, width))
+        )
+        values = plane[rows][:, columns]
+        shown = np.isfinite(values)
+        colours = colourise(np.where(shown, 2 * values - 1, 0), 1.0)
+        return np.dstack([colours, np.where(shown, 255, 0).astype(np.uint8)])
+
+    def picture(self, side: int | None = None) -> Image.Image:
+        """Return the slide, small, RGB, its longer side `side` pixels (default: the overview's)."""
+        image = Image.fromarray(np.ascontiguousarray(self.overview)).convert("RGB")
+        height, width = self._size(side)
+        return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
+
+    def overlay(self, class_: str | None = None, opacity: float = 0.5, side: int | None = None) -> Image.Image:
+        """Return the slide, small, with one class's map laid over it, RGB; the arguments are those of `layer`.
+
+        Args:
+            class_: default: the positive class.
+            opacity: 0 (the slide alone) to 1 (the map alone).
+            side: longer side of the picture.
+        """
+        picture = self.picture(side)
+        layer = Image.fromarray(self.layer(class_, side))
+        layer.putalpha(layer.getchannel("A").point(lambda value: round(value * float(np.clip(opacity, 0, 1)))))
+        picture.paste(layer, mask=layer)
+        return picture
+
+    def _size(self, side: int | None) -> tuple[int, int]:
+        height, width = self.overview.shape[:2]
+        if side is None or side >= max(height, width):
+            return height, width
+        return max(1, round(height * side / max(height, width))), max(1, round(width * side / max(height, width)))
+
+
+def _nearest(starts: tuple[int, ...], tile: int, length: int) -> np.ndarray:
+    """Return for each of `length` pixels along a side which tile's middle is nearest."""
+    middles = np.asarray(starts) + tile / 2
+    pixels = (np.arange(length) + 0.5) * (starts[-1] + tile) / length
+    return np.searchsorted((middles[1:] + middles[:-1]) / 2, pixels)
