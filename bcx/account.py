@@ -50,7 +50,7 @@ def account_dense(head: nn.Sequential, features: torch.Tensor) -> Account:
 
     Args:
         head: of `nn.Flatten`, `nn.Linear`, `nn.ReLU`, `nn.BatchNorm1d`, `nn.Dropout` and `nn.Identity`; it ends with a
-            linear layer.
+            linear layer. It may begin with `nn.AdaptiveAvgPool2d(1)`.
         features: float32 `[B, K, h, w]`, the last feature map.
 
     Raises:
@@ -65,8 +65,11 @@ def account_dense(head: nn.Sequential, features: torch.Tensor) -> Account:
     for slope, layer in zip(reversed(slopes), reversed(head), strict=True):
         if slope is not None:
             gradient = gradient @ slope if isinstance(layer, nn.Linear) else gradient * slope
-    products = gradient.unflatten(2, features.shape[1:]) * features[:, None]
-    maps = products.sum(2) * (features.shape[2] * features.shape[3])
+    places = features.shape[2] * features.shape[3]
+    if isinstance(head[0], nn.AdaptiveAvgPool2d):  # every place has the same share in its channel's mean
+        maps = torch.einsum("bck,bkhw->bchw", gradient, features)
+    else:
+        maps = places * (gradient.unflatten(2, features.shape[1:]) * features[:, None]).sum(2)
     return Account(values, maps, values - maps.mean((2, 3)))
 
 
@@ -78,7 +81,7 @@ def _slope(layer: nn.Module, before: torch.Tensor) -> torch.Tensor | None:
         return (before > 0).to(before.dtype)[:, None]
     if isinstance(layer, nn.BatchNorm1d):
         return layer.weight / torch.sqrt(layer.running_var + layer.eps)
-    if isinstance(layer, (nn.Flatten, nn.Dropout, nn.Identity)):
+    if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Identity)):
         return None
     raise ConfigError(
         f"The dense head holds a layer of the kind '{type(layer).__name__}'.",

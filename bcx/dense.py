@@ -7,7 +7,7 @@ that rest differs from picture to picture, as other units are on.
 >>> import timm
 >>> backbone = timm.create_model("mobilenetv2_035", num_classes=0)
 >>> network = DenseNetwork(backbone, 3, size=64, pool="flatten", widths=(8,), drops=(0.0, 0.5)).eval()
->>> out, stages = network.read(torch.ones(2, 3, 64, 64))
+>>> out = network.read(torch.ones(2, 3, 64, 64))
 >>> tuple(out.logits.shape), tuple(out.maps.shape)
 ((2, 3), (2, 3, 2, 2))
 """
@@ -16,16 +16,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from bcx.account import Account, account_dense
+from bcx.account import account_dense
 from bcx.errors import ConfigError
 
 Pool = Literal["flatten", "average"]
 _STAGES = 4  # the backbone's last stages, which the gate reads
+
+
+class DenseOut(NamedTuple):
+    """What the head reads from one batch.
+
+    Attributes:
+        logits: float32 `[B, C]`, before temperature.
+        maps: float32 `[B, C, h, w]` on the backbone's grid, in logit units.
+        rest: float32 `[B, C]`, what the biases add: logits - mean(maps).
+        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the gate reads.
+    """
+
+    logits: torch.Tensor
+    maps: torch.Tensor
+    rest: torch.Tensor
+    stages: torch.Tensor
 
 
 class DenseNetwork(nn.Module):
@@ -80,18 +96,16 @@ class DenseNetwork(nn.Module):
         """Return the logits `[B, C]` of a batch `[B, 3, S, S]`, normalised; what training calls."""
         return self.head(self.backbone.forward_features(batch))
 
-    def read(self, batch: torch.Tensor) -> tuple[Account, torch.Tensor]:
+    def read(self, batch: torch.Tensor) -> DenseOut:
         """Run backbone and head once, in evaluation mode, and account for every logit.
 
         Args:
             batch: float32 `[B, 3, S, S]`, normalised.
-
-        Returns:
-            Logits and maps, and float32 `[B, K]`, the channel means of the backbone's last four stages, which the gate
-            reads.
         """
         last, stages = self.backbone.forward_intermediates(batch, indices=_STAGES)
-        return account_dense(self.head, last), torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+        found = account_dense(self.head, last)
+        described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+        return DenseOut(found.logits, found.maps, found.rest, described)
 
 
 @torch.no_grad()
