@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
+from bcx.cli_slides import SlideOptions, part_slides, read_slides
 from bcx.errors import ConfigError
 from bcx.found import Found, Listing, find
 
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 def predict(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders (with all below) or globs.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name, its folder, or a Hub id.")
+        str, typer.Option("--model", "--checkpoint", "-m", help="A model's name, its folder, or a Hub id.")
     ] = DEFAULT_MODEL,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the table here instead of to standard output.")
+        Path | None,
+        typer.Option("--out", "-o", help="Write the table here, not to standard output; for slides a folder."),
     ] = None,
     overlays: Annotated[
         Path | None, typer.Option("--overlays", help="Write pictures per scan that show where the network looked.")
@@ -46,11 +48,22 @@ def predict(
     views: Annotated[
         int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
     ] = 1,
+    stride: Annotated[
+        int | None, typer.Option("--stride", min=1, help="Slides: pixels from tile to tile; by default tiles touch.")
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", help="Slides: pixels of the model's training images per pixel of the slide."),
+    ] = None,
+    every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
 ) -> None:
     """Classify scans. Exit status 1 when some file failed, 2 for wrong usage.
 
     In a folder or glob, pictures are told by their first bytes; masks beside their scan and files that are no
     pictures are skipped and counted. A file named outright always gets a row.
+
+    A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
+    --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
     listing = find(paths, leave_out=overlays)
     _check_outputs(listing, out, overlays)
@@ -58,6 +71,14 @@ def predict(
     import bcx
 
     classifier = bcx.load(model, views=views)
+    slides, listing = part_slides(listing, classifier.task.tile, out)
+    _check_folder(slides, out)
+    failed_slides = 0
+    if slides:
+        failed_slides = read_slides(classifier, slides, SlideOptions(stride, scale, every_tile), out, as_json)
+        if not listing.pictures:
+            raise typer.Exit(1 if failed_slides else 0)
+        out = None if out is None else out / ("predictions.jsonl" if as_json else "predictions.csv")
     tally: collections.Counter[str] = collections.Counter()
     begun = time.perf_counter()
     answers = _with_progress(classifier, listing.pictures)
@@ -70,20 +91,34 @@ def predict(
         _write_table(answers, out, classifier)
     sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
     typer.echo(_summary(listing, tally, time.perf_counter() - begun, out), err=True)
-    if tally["failed"]:
+    if tally["failed"] or failed_slides:
         raise typer.Exit(1)
+
+
+def _check_folder(slides: list[Found], out: Path | None) -> None:
+    """Make the folder for slides; without slides, refuse one that stands where the table should."""
+    if out is None:
+        return
+    if not slides:
+        if out.is_dir():
+            raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    elif out.is_file() or out.suffix in (".csv", ".json", ".jsonl"):
+        raise ConfigError(
+            f"'{out}' is a file's name, and '{slides[0].file}' is a slide.",
+            expected="a folder after --out, for each slide's table, map and summary",
+            remedy="Name a folder.",
+        )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def _check_outputs(listing: Listing, out: Path | None, overlays: Path | None) -> None:
     """Refuse, before anything is read, what would be written over a scan or could not be written at the end."""
-    if out is not None:
-        if out.is_dir():
-            raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
-        if out.exists() and any(found.path.exists() and found.path.samefile(out) for found in listing.pictures):
-            raise ConfigError(
-                f"'{out}' is one of the scans.", expected="another file after --out", remedy="Choose another name."
-            )
-        out.parent.mkdir(parents=True, exist_ok=True)
+    if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
+        raise ConfigError(
+            f"'{out}' is one of the scans.", expected="another file after --out", remedy="Choose another name."
+        )
     if overlays is not None:
         if overlays.exists() and any(root.samefile(overlays) for root in listing.roots):
             raise ConfigError(
@@ -92,6 +127,10 @@ def _check_outputs(listing: Listing, out: Path | None, overlays: Path | None) ->
                 remedy=f"Use for example '{overlays / 'overlays'}'.",
             )
         overlays.mkdir(parents=True, exist_ok=True)
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and path.samefile(other)
 
 
 def _with_progress(classifier: Classifier, pictures: list[Found]) -> Answers:

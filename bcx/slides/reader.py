@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.images import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
@@ -201,6 +203,18 @@ def _blocks(level: _Level, factor: int) -> Iterator[tuple[int, int, int, int]]:
     for y in range(0, level.height, high):
         for x in range(0, level.width, wide):
             yield x, y, min(wide, level.width - x), min(high, level.height - y)
+
+
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return a picture's (width, height) without decoding it; None where its header does not tell or cannot be read."""
+    try:
+        if sniff_file(path) == "tiff":
+            with Slide.open(path) as slide:
+                return slide.width, slide.height
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # of large sizes: none is decoded
+            return image.size
+    except (BcxError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def import_tifffile() -> Any:
