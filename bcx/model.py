@@ -6,6 +6,9 @@ small product inside the same forward pass, and each is an exact account of its 
 mean(map) + bias = logit. *lesion*: see bcx/lesion.py; there mean(map) = logit, without a bias. Several
 networks with that head may answer together (bcx/ensemble.py). *dense*: see bcx/dense.py.
 
+A network whose own head is neither gets the linear one in its place (`_PLAIN`), and `tiny_cnn` answers through dense
+layers of its own, whose maps are those of the dense head.
+
 >>> import torch
 >>> network = build_network("mobilenetv2_035", classes=3)
 >>> out = forward_maps(network.eval(), torch.zeros(1, 3, 64, 64))
@@ -27,13 +30,19 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from bcx.account import account_dense
 from bcx.dense import DenseNetwork, Pool
 from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, ConfigError
 from bcx.lesion import LesionNetwork, account
 from bcx.tasks import Task
+from bcx.tiny_cnn import TinyCnn
 
 Head = Literal["linear", "lesion"]
+
+#: Families that lead the last map through further layers before their output. These layers are left out, and the output
+#: becomes one linear layer over the average-pooled map: its maps are exact and on the whole grid.
+_PLAIN = ("vgg", "mobilenetv3_")
 
 #: How many of the last stages describe a picture's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
 STAGES = 4
@@ -45,7 +54,7 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
-            (linear head), mean over the grid = logit (lesion head); dense head: see bcx/dense.py.
+            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see bcx/account.py.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the gate reads.
         lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
@@ -57,15 +66,19 @@ class ForwardOut(NamedTuple):
     lesion: torch.Tensor | None
 
 
-def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "scratch") -> nn.Module:
-    """Build a timm network with a linear head over average-pooled features.
+def build_network(
+    arch: str, classes: int, *, drop: float = 0.0, init: str = "scratch", size: int | None = None
+) -> nn.Module:
+    """Build a timm network with a linear head over average-pooled features, or `tiny_cnn`.
 
     Args:
-        arch: timm's name ("mobilenetv2_100", "resnet50").
+        arch: timm's name ("mobilenetv2_100", "resnet50"); of the families in `_PLAIN` ("vgg16",
+            "mobilenetv3_large_100") the layers between the last map and the output are left out.
         classes: number of outputs.
         drop: dropout on the pooled features while training, which equals dropping whole channels of the last map.
         init: "scratch" (random), "timm" (timm's pretrained weights, fetched from the Hub), or the path of a
             `.safetensors` file in timm's names; its classifier, if any, is left out.
+        size: side of the input, pixels, for a network that is built for one size (`tiny_cnn`); None: its own.
 
     Returns:
         The network, its head's weights and bias zero unless `init` is "scratch": every class starts equally likely.
@@ -74,10 +87,13 @@ def build_network(arch: str, classes: int, *, drop: float = 0.0, init: str = "sc
         ConfigError: unknown architecture, or one whose head is not pooling and one linear layer.
         CheckpointError: the weights cannot be had or do not fit.
     """
-    network = _timm_network(arch, classes, drop, init)
-    _require_linear_head(network, arch)
+    network = _timm_network(arch, classes, drop, init, size)
     if init not in ("scratch", "timm"):
         load_backbone(network, Path(init))
+    if arch.removeprefix("tf_").startswith(_PLAIN):
+        put_plain_head(network, classes)
+    if not isinstance(network, TinyCnn):
+        _require_linear_head(network, arch)
     if init != "scratch":
         head = network.get_classifier()
         nn.init.zeros_(head.weight)
@@ -124,13 +140,28 @@ def build_dense_network(
         arch, classes, init: as `build_network`; the dense layers start at random whatever `init` says.
         size, pool, widths, drops: as `DenseNetwork`.
     """
+    if arch == "tiny_cnn":
+        raise ConfigError(
+            "tiny_cnn has dense layers of its own.", expected="another architecture, or no 'dense'", remedy="Remove it."
+        )
     backbone = _timm_network(arch, 0, 0.0, init)
     if init not in ("scratch", "timm"):
         load_backbone(backbone, Path(init))
     return DenseNetwork(backbone, classes, size=size, pool=pool, widths=widths, drops=drops)
 
 
-def _timm_network(arch: str, classes: int, drop: float, init: str) -> nn.Module:
+def put_plain_head(network: nn.Module, classes: int) -> None:
+    """Leave out the layers after the last map, and put average pooling and one linear layer there."""
+    network.prune_intermediate_layers(1)
+    network.reset_classifier(classes, "avg")
+
+
+def has_plain_head(network: nn.Module) -> bool:
+    """Whether `put_plain_head` was here."""
+    return any(isinstance(getattr(network, name, None), nn.Identity) for name in ("pre_logits", "conv_head"))
+
+
+def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | None = None) -> nn.Module:
     if arch not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{arch.split('_')[0]}*")[:5]) or "none similar"
         raise ConfigError(
@@ -142,6 +173,15 @@ def _timm_network(arch: str, classes: int, drop: float, init: str) -> nn.Module:
     options: dict[str, Any] = {"num_classes": classes, "drop_rate": drop}
     if from_file and arch.startswith("mobilenetv2"):
         options["pad_type"] = "same"  # the TF-slim weights were trained with TensorFlow's padding
+    published = timm.get_pretrained_cfg(arch)
+    if init == "timm" and not (published and published.has_weights):
+        raise CheckpointError(
+            f"timm has no trained weights of '{arch}'.",
+            expected="an architecture with published weights, or other starting weights",
+            remedy="Start from a file with --init FILE, or from random weights with --init scratch.",
+        )
+    if size is not None and published and published.fixed_input_size:
+        options["img_size"] = size
     try:
         return timm.create_model(arch, pretrained=init == "timm", **options)
     except (OSError, RuntimeError) as error:
@@ -154,7 +194,7 @@ def _timm_network(arch: str, classes: int, drop: float, init: str) -> nn.Module:
 
 def _require_linear_head(network: nn.Module, arch: str) -> None:
     head = network.get_classifier()
-    pool = getattr(network, "global_pool", None)
+    pool = getattr(network, "global_pool", None) or getattr(getattr(network, "head", None), "global_pool", None)
     linear = isinstance(head, nn.Linear) and head.in_features == network.num_features
     if not linear or getattr(pool, "pool_type", None) != "avg":
         raise ConfigError(
@@ -209,9 +249,12 @@ def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
         dense = network.read(batch)
         return ForwardOut(dense.logits, dense.maps, dense.stages, None)
     last, stages = network.forward_intermediates(batch, indices=STAGES)
+    described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+    if isinstance(network, TinyCnn):
+        own = account_dense(network.from_maps(), last)
+        return ForwardOut(own.logits, own.maps, described, None)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
-    described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
 
 
@@ -233,7 +276,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
         network: in evaluation mode, float32; not changed.
     """
     side = network.size if isinstance(network, DenseNetwork) else 64
-    probe = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    height, width = network.img_size if isinstance(network, TinyCnn) else (side, side)
+    probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = forward_maps(network, probe)
     folded = deepcopy(network)
     for convolution, norm in _norms_after_convolutions(folded, probe):
