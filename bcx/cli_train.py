@@ -29,8 +29,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="NAME=DIR",
-        help="A source of scans; may be given several times. busi and busbra "
-        "are known layouts; any other name means class folders, or a CSV manifest.",
+        help="A source of scans; may be given several times. busi, busbra, idc, breakhis and breakhis-40x (-100x, "
+        "-200x, -400x) are known layouts; with any other name the layout is told from what is there.",
     ),
 ]
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
@@ -157,6 +157,7 @@ def read_recipe(
 def read_records(recipe: Recipe) -> list[Record]:
     """Read every source that the recipe names, with folds."""
     from bcx.data.busi import verify_manifest
+    from bcx.data.cleaning import clean
     from bcx.data.readers import detect_kind, read_source
     from bcx.data.splits import assign_folds
     from bcx.tasks import get_task
@@ -168,7 +169,10 @@ def read_records(recipe: Recipe) -> list[Record]:
         if detect_kind(name, Path(folder)) == "busi":
             verify_manifest(part, Path(folder))  # a renamed file would carry another scan's label and group
         records += part
-    return assign_folds(records, recipe.folds, recipe.seed)
+    cleaned = clean(records, task)
+    if words := cleaned.in_words():
+        typer.echo(f"Left out of {len(records)} patches: {words} (bcx data check lists them).", err=True)
+    return assign_folds(cleaned.kept, recipe.folds, recipe.seed)
 
 
 def _axilla(records: Sequence[Record]) -> dict[str, list[str]] | None:

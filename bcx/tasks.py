@@ -1,15 +1,20 @@
 """What a task is, as plain data: classes, colours, wording, reader, augmentation.
 
-A new task is one more entry of `TASKS`; no other file needs to know.
+A new task is one more entry of `TASKS`, or a few lines in a recipe; no other file needs to know.
 
 >>> get_task("breast-ultrasound").classes
 ('normal', 'benign', 'malignant')
+>>> task = get_task({"name": "skin", "classes": ["mole", "melanoma"]})
+>>> task.positive, task.colours, task.meaning[1]
+('melanoma', ('#009E73', '#D55E00'), 'The network calls this picture melanoma.')
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 from bcx.errors import ConfigError
 
@@ -26,9 +31,11 @@ class Task:
         colours: one hex colour per class, distinguishable by colour-blind readers (Okabe & Ito 2008).
         meaning: one sentence per class in plain words, for readers without training.
         positive: the class whose sensitivity matters most.
-        absent: the class that means "nothing there", or None where every picture shows something.
+        absent: the class that means "nothing there", which comes first, or None where every picture shows something.
         grey: True where colour carries no information; the network then sees one grey channel three times.
         augmentation: name of the recipe in `bcx.train.augment`.
+        tile: side in pixels of one picture, where all have the same and larger ones are read tile by tile; or None.
+        microns: micrometres that one pixel of them is wide, where that is known; larger pictures are scaled to it.
     """
 
     name: str
@@ -41,15 +48,38 @@ class Task:
     absent: str | None
     grey: bool
     augmentation: str
+    tile: int | None = None
+    microns: float | None = None
 
     def __post_init__(self) -> None:
         if not len(self.classes) == len(self.colours) == len(self.meaning):
-            raise ConfigError(
-                f"Task '{self.name}' has {len(self.classes)} classes, {len(self.colours)} colours "
-                f"and {len(self.meaning)} sentences.",
-                expected="one colour and one sentence per class",
-                remedy="Complete the entry in bcx/tasks.py.",
+            raise self._wrong(
+                f"has {len(self.classes)} classes, {len(self.colours)} colours and {len(self.meaning)} sentences",
+                "one colour and one sentence per class",
             )
+        if len(set(self.classes)) < max(2, len(self.classes)) or not all(self.classes):
+            raise self._wrong(f"has the classes {list(self.classes)}", "at least two, each with a name of its own")
+        if self.positive not in self.classes or self.absent not in (None, self.classes[0]):
+            raise self._wrong(
+                f"has the positive class '{self.positive}' and the absent class '{self.absent}'",
+                f"a positive class out of {', '.join(self.classes)}, and as absent class the first one or none",
+            )
+        if self.positive == self.absent or (self.tile is not None and self.tile < 16):
+            raise self._wrong(
+                f"has positive '{self.positive}', absent '{self.absent}' and tile {self.tile}",
+                "two different classes, and tiles of at least 16 pixels",
+            )
+
+    def _wrong(self, what: str, expected: str) -> ConfigError:
+        return ConfigError(
+            f"Task '{self.name}' {what}.", expected=expected, remedy="Correct the recipe's task, or bcx/tasks.py."
+        )
+
+    def stored(self) -> str | dict[str, Any]:
+        """Return what a checkpoint or recipe keeps, and `get_task` reads: the name, or the whole of a task of yours."""
+        if TASKS.get(self.name) == self:
+            return self.name
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 BREAST_ULTRASOUND = Task(
@@ -69,20 +99,131 @@ BREAST_ULTRASOUND = Task(
     augmentation="ultrasound",
 )
 
-TASKS = MappingProxyType({task.name: task for task in (BREAST_ULTRASOUND,)})
+HISTOLOGY_IDC = Task(
+    name="histology-idc",
+    title="Breast tissue under the microscope: invasive ductal carcinoma or not",
+    image_noun="histology patch",
+    classes=("negative", "positive"),
+    colours=("#56B4E9", "#E69F00"),
+    meaning=(
+        "The network found no invasive ductal carcinoma, the commonest breast cancer, in this patch of tissue.",
+        "The network found what looks like invasive ductal carcinoma, the commonest breast cancer, in this patch.",
+    ),
+    positive="positive",
+    absent=None,
+    grey=False,
+    augmentation="histology",
+    tile=50,
+    microns=4.0,  # the slides were scanned at 0.25 and made 16 times smaller (Cruz-Roa et al. 2014)
+)
+
+HISTOLOGY_BREAKHIS = Task(
+    name="histology-breakhis",
+    title="Breast tissue under the microscope: benign or malignant",
+    image_noun="histology picture",
+    classes=("benign", "malignant"),
+    colours=("#0072B2", "#D55E00"),
+    meaning=(
+        "The network found tissue that looks like a harmless tumour.",
+        "The network found tissue that looks like a cancer.",
+    ),
+    positive="malignant",
+    absent=None,
+    grey=False,
+    augmentation="histology",
+)
+
+HISTOLOGY_BREAKHIS_SUBTYPES = Task(
+    name="histology-breakhis-subtypes",
+    title="Breast tissue under the microscope: four benign and four malignant tumours",
+    image_noun="histology picture",
+    classes=(
+        "adenosis",
+        "fibroadenoma",
+        "phyllodes tumor",
+        "tubular adenoma",
+        "ductal carcinoma",
+        "lobular carcinoma",
+        "mucinous carcinoma",
+        "papillary carcinoma",
+    ),
+    colours=("#56B4E9", "#0072B2", "#009E73", "#F0E442", "#D55E00", "#E69F00", "#CC79A7", "#000000"),
+    meaning=(
+        "It looks like adenosis: more glands than usual, harmless.",
+        "It looks like a fibroadenoma, a harmless lump of glands and fibres.",
+        "It looks like a phyllodes tumour, which is mostly harmless and grows fast.",
+        "It looks like a tubular adenoma, a harmless lump of glands.",
+        "It looks like a ductal carcinoma, the commonest breast cancer.",
+        "It looks like a lobular carcinoma, a breast cancer whose cells grow in single files.",
+        "It looks like a mucinous carcinoma, a breast cancer that swims in mucus.",
+        "It looks like a papillary carcinoma, a breast cancer with finger-like folds.",
+    ),
+    positive="ductal carcinoma",
+    absent=None,
+    grey=False,
+    augmentation="histology",
+)
+
+TASKS = MappingProxyType(
+    {task.name: task for task in (BREAST_ULTRASOUND, HISTOLOGY_IDC, HISTOLOGY_BREAKHIS, HISTOLOGY_BREAKHIS_SUBTYPES)}
+)
+
+# For tasks of your own that name no colours: Okabe & Ito's, the harmless end first, the last class always vermilion.
+_PALETTE = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+_LAST = "#D55E00"
+_NUMBERS = {"tile": (int,), "microns": (int, float)}
 
 
-def get_task(name: str) -> Task:
-    """Return the task called `name`.
+def get_task(task: str | Mapping[str, Any]) -> Task:
+    """Return a task by its name, or from a block of your own.
+
+    Args:
+        task: a name in `TASKS`, or `Task`'s fields, of which only `name` and `classes` must be there. Otherwise the
+            last class is the positive one, none is absent, colour counts, and the augmentation is "plain".
 
     Raises:
-        ConfigError: no such task.
+        ConfigError: no such task, or a block that does not fit.
     """
-    try:
-        return TASKS[name]
-    except KeyError:
+    if isinstance(task, str):
+        if task in TASKS:
+            return TASKS[task]
         raise ConfigError(
-            f"There is no task called '{name}'.",
-            expected=f"one of {', '.join(TASKS)}",
-            remedy="Use one of these names, or add an entry to bcx/tasks.py.",
-        ) from None
+            f"There is no task called '{task}'.",
+            expected=f"one of {', '.join(TASKS)}, or a block with a name and classes of your own",
+            remedy="Use one of these names, or write the task into the recipe (docs/how-to/bring-your-own-images.md).",
+        )
+    known = {field.name for field in fields(Task)}
+    if not isinstance(task, Mapping) or not {"name", "classes"} <= set(task) <= known:
+        found = ", ".join(map(str, task)) if isinstance(task, Mapping) else repr(task)
+        raise ConfigError(
+            f"A task of your own has the keys {found}.",
+            expected=f"name and classes, and any of {', '.join(sorted(known - {'name', 'classes'}))}",
+            remedy="Correct the 'task' block of the recipe.",
+        )
+    texts, lists = ("name", "title", "image_noun", "positive", "augmentation"), ("classes", "colours", "meaning")
+    fit = all(isinstance(task[key], str) and task[key] for key in texts if key in task)
+    fit &= all(_are_words(task[key]) for key in lists if key in task)
+    fit &= isinstance(task.get("absent", ""), str | None) and isinstance(task.get("grey", True), bool)
+    if not fit or not all(task.get(key) is None or type(task[key]) in kinds for key, kinds in _NUMBERS.items()):
+        raise ConfigError(
+            f"The task '{task['name']}' has a value of the wrong kind.",
+            expected="words, in lists for classes, colours and meaning; grey true or false; tile, microns numbers",
+            remedy="Correct the 'task' block of the recipe (put quotes around words such as 'no').",
+        )
+    classes = tuple(task["classes"])
+    values: dict[str, Any] = {
+        "title": f"{task['name']}: {', '.join(classes[:-1])} or {classes[-1]}",
+        "image_noun": "picture",
+        "colours": (*(_PALETTE[i % len(_PALETTE)] for i in range(len(classes) - 1)), _LAST),
+        "meaning": tuple(f"The network calls this picture {name}." for name in classes),
+        "positive": classes[-1],
+        "absent": None,
+        "grey": False,
+        "augmentation": "plain",
+    }
+    given = {key: tuple(value) if key in lists else value for key, value in task.items()}
+    return Task(**(values | given))
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(word, str) and word for word in value)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bcx.data import busbra, busi, folders, manifest
+from bcx.data import breakhis, busbra, busi, folders, idc, manifest
 from bcx.data.reading import Reading
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError, ScanError
@@ -23,7 +23,7 @@ from bcx.tasks import Task
 
 __all__ = ["KINDS", "detect_kind", "load_mask", "read_source", "survey"]
 
-KINDS = ("busi", "busbra", "folder", "manifest")
+KINDS = ("busi", "busbra", "idc", *breakhis.KINDS, "folder", "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
@@ -73,13 +73,18 @@ def _survey(kind_or_name: str, root: Path, task: Task, split: str) -> Reading:
         )
     if kind == "busbra":
         return busbra.read_busbra(root, task=task, source=kind_or_name)
+    if kind == "idc":
+        return idc.read_idc(root, task=task, source=kind_or_name)
+    if kind in breakhis.KINDS:
+        return breakhis.read_breakhis(root, task=task, source=kind_or_name)
     return folders.read_folder(root, task=task, source=kind_or_name)
 
 
 def detect_kind(kind_or_name: str, root: Path) -> str:
     """Tell what lies at `root`: one of `KINDS`.
 
-    A name in `KINDS` is believed. Otherwise a file is a manifest, a folder with `bus_data.csv` is BUS-BRA, one with
+    A name in `KINDS` is believed. Otherwise a file is a manifest, a folder with `bus_data.csv` is BUS-BRA, one of
+    patients with the folders 0 and 1 is IDC, one with `benign/SOB` or `malignant/SOB` in it is BreakHis, one with
     at least half of BUSI's published `dev` names is BUSI, and any other is a plain class folder.
     """
     if kind_or_name in KINDS:
@@ -88,4 +93,8 @@ def detect_kind(kind_or_name: str, root: Path) -> str:
         return "manifest"
     if (root / busbra.TABLE).is_file():
         return "busbra"
+    if idc.looks_like_idc(root):
+        return "idc"
+    if breakhis.looks_like_breakhis(root):
+        return "breakhis"
     return "busi" if busi.looks_like_busi(root) else "folder"

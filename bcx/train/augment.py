@@ -16,6 +16,7 @@ import numpy as np
 
 from bcx.errors import ConfigError
 from bcx.preprocess import resize
+from bcx.train.augment_histology import flips_turn_brightness, histology, plain
 
 #: Pictures are squashed to this multiple of the network's side before augmentation, so that zooming in finds detail.
 OVERSIZE = 1.7
@@ -64,9 +65,47 @@ def _ultrasound(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTr
 
 _DOWN_UP = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
 
+# Published systems fill what a turn or a shift leaves empty with the nearest pixel.
+_NEAREST = {"interpolation": cv2.INTER_LINEAR, "border_mode": cv2.BORDER_REPLICATE}
+
+
+def _turn_shift_shear(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTransform]]:
+    """Rotation up to 20 degrees, shifts, shear, horizontal flip; how far to shift and shear is our choice."""
+    s = strength
+    move = {
+        "rotate": (-20 * s, 20 * s),
+        "translate_percent": {"x": (-0.1 * s, 0.1 * s), "y": (-0.1 * s, 0.1 * s)},
+        "shear": {"x": (-10 * s, 10 * s), "y": (0, 0)},
+    }
+    return [A.Affine(**move, p=1, **_NEAREST), A.HorizontalFlip(p=0.5)], []
+
+
+def _turn_zoom(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTransform]]:
+    """Horizontal flip, rotation and zoom; how far to turn and zoom is our choice."""
+    s = strength
+    zoom = {"scale": (1 / (1 + 0.2 * s), 1 + 0.2 * s), "keep_ratio": True, "rotate": (-20 * s, 20 * s)}
+    return [A.Affine(**zoom, p=1, **_NEAREST), A.HorizontalFlip(p=0.5)], []
+
+
 RECIPES: dict[str, Callable[[float], tuple[list[A.BasicTransform], list[A.BasicTransform]]]] = {
-    "ultrasound": _ultrasound
+    "ultrasound": _ultrasound,
+    "turn-shift-shear": _turn_shift_shear,
+    "turn-zoom": _turn_zoom,
+    "histology": histology,
+    "plain": plain,
+    "flips-turn-brightness": flips_turn_brightness,
 }
+
+# Tissue is not zoomed into, so that these need no picture larger than the network's input; it would be made up anyway
+# where a patch has fewer pixels than that.
+_AS_SEEN = ("histology", "flips-turn-brightness", "turn-shift-shear", "turn-zoom")
+# Those of published systems, which know no masks.
+_UNGUARDED = ("turn-shift-shear", "turn-zoom")
+
+
+def oversize(recipe: str) -> float:
+    """Return the multiple of the network's side to which pictures are squashed before this augmentation."""
+    return 1.0 if recipe in _AS_SEEN else OVERSIZE
 
 
 class Augmentation:
@@ -76,7 +115,7 @@ class Augmentation:
         """Prepare the pipelines.
 
         Args:
-            recipe: a task's `augmentation`.
+            recipe: a task's `augmentation`, or what a recipe puts in its place.
             size: side of what comes out.
             strength: 1 is the recipe; smaller is gentler, up to 2.
 
@@ -87,9 +126,10 @@ class Augmentation:
             raise ConfigError(
                 f"There is no augmentation called '{recipe}'.",
                 expected=f"one of {', '.join(RECIPES)}",
-                remedy="Correct the task in bcx/tasks.py.",
+                remedy="Correct the recipe, or the task in bcx/tasks.py.",
             )
         self.size = size
+        self._guarded = recipe not in _UNGUARDED
         geometry, intensity = RECIPES[recipe](strength)
         self._geometry = A.Compose(geometry, keypoint_params=A.KeypointParams("xy", remove_invisible=False))
         self._intensity = A.Compose(intensity)
@@ -114,7 +154,7 @@ class Augmentation:
             uint8 `[size, size]` or `[size, size, 3]`; uint8 `[T, T]`, zeros where the mask is None.
         """
         self._geometry.set_random_seed(seed)
-        points = _sample_points(mask)
+        points = _sample_points(mask if self._guarded else None)
         whole = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
         warped, moved = plane, whole
         height, width = plane.shape[:2]

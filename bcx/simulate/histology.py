@@ -1,0 +1,259 @@
+"""Tissue in haematoxylin and eosin, drawn: patches of nobody, for examples and tests.
+
+>>> patch = simulate_patch("positive", seed=3)
+>>> patch.shape, patch.dtype
+((50, 50, 3), dtype('uint8'))
+>>> bool((simulate_patch("positive", seed=3) == patch).all())
+True
+
+Pink fibres run one way, fat and the openings of glands are white, nuclei purple. Without a tumour nuclei are few, small
+and thin; with one they lie in dense nests, larger, uneven and dark. Stains add up as optical density (Beer and Lambert).
+Textbook signs, far tidier than tissue: how a network reads these pictures says nothing about how it reads patients.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+LABELS = ("negative", "positive")
+SIDE = 50
+
+# Optical density per unit of stain in red, green and blue.
+_HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32)
+_EOSIN = np.array([0.12, 0.62, 0.32], np.float32)
+_FINER = 4  # drawn at so many times the resolution, then averaged
+
+# Nuclei: share of drawn points at which one lies, half lengths in pixels, how much shorter the other way, stain.
+_QUIET = {"share": 0.0010, "lengths": (0.7, 0.9, 1.1), "short": 0.45, "stain": (0.7, 1.0)}
+_SHEET = {"share": 0.0110, "lengths": (0.7, 1.0, 1.4), "short": 0.80, "stain": (0.5, 1.5)}
+
+
+def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Draw one patch; the same arguments draw the same picture.
+
+    Args:
+        label: "negative" or "positive".
+        seed: 0 or more.
+        side: pixels.
+        stain: how strongly haematoxylin and eosin took; laboratories differ.
+
+    Returns:
+        uint8 `[side, side, 3]`.
+    """
+    tumour = np.full((side, side), label == LABELS[1])
+    return simulate_tissue(tumour, seed, stain)
+
+
+def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Draw tissue of any size with a tumour where it is told to be.
+
+    Args:
+        tumour: bool `[H, W]`.
+        seed: 0 or more.
+        stain: as `simulate_patch`.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
+    rng = np.random.default_rng([seed, int(tumour.any())])
+    height, width = tumour.shape
+    fine = (height * _FINER, width * _FINER)
+    mask = cv2.resize(tumour.astype(np.uint8), fine[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    turn = rng.uniform(0, np.pi)
+    eosin = 0.75 + 0.16 * _fibres(rng, fine, turn) + 0.12 * _cloud(rng, fine, 6.0)
+    blue = 0.10 + 0.03 * _cloud(rng, fine, 5.0)
+    blue = np.maximum(blue, _nuclei(rng, ~mask, turn, **_QUIET))
+    nests = _cloud(rng, fine, 4.0) > rng.uniform(-1.6, -0.6)  # a tumour grows in nests, with strands of stroma between
+    blue = np.maximum(blue, _nuclei(rng, mask & nests, turn, **_SHEET))
+    _holes(rng, tumour, eosin, blue)
+    density = stain[0] * blue[..., None] * _HAEMATOXYLIN + stain[1] * np.maximum(eosin, 0)[..., None] * _EOSIN
+    light = cv2.resize(np.exp(-density), (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(245 * light + rng.normal(0, 2.5, light.shape)), 0, 255).astype(np.uint8)
+
+
+def _cloud(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> np.ndarray:
+    """Smooth noise of mean about 0 and spread 1, float32, with blobs `grain` pixels (of the patch) wide."""
+    blurred = cv2.GaussianBlur(rng.normal(size=shape).astype(np.float32), (0, 0), grain * _FINER)
+    return (blurred - blurred.mean()) / (blurred.std() + 1e-6)
+
+
+def _fibres(rng: np.random.Generator, shape: tuple[int, int], turn: float) -> np.ndarray:
+    """Noise drawn out in one direction (radians), float32 of mean about 0 and spread 1."""
+    kernel = _ellipse(5.0 * _FINER, 0.6 * _FINER, turn)
+    drawn = cv2.filter2D(rng.normal(size=shape).astype(np.float32), -1, kernel)
+    return (drawn - drawn.mean()) / (drawn.std() + 1e-6)
+
+
+def _nuclei(
+    rng: np.random.Generator,
+    where: np.ndarray,
+    turn: float,
+    *,
+    share: float,
+    lengths: tuple[float, ...],
+    short: float,
+    stain: tuple[float, float],
+) -> np.ndarray:
+    """Haematoxylin of nuclei whose centres lie in `where`, float32, drawn size by size."""
+    blue = np.zeros(where.shape, np.float32)
+    for length in lengths:
+        dark = rng.uniform(*stain, where.shape)
+        centres = np.where((rng.random(where.shape) < share / len(lengths)) & where, dark, 0).astype(np.float32)
+        kernel = (_ellipse(length * _FINER, length * short * _FINER, turn) > 0).astype(np.uint8)
+        blue = np.maximum(blue, cv2.dilate(centres, kernel))
+    return cv2.GaussianBlur(blue, (0, 0), 0.3 * _FINER)
+
+
+def _ellipse(a: float, b: float, turn: float) -> np.ndarray:
+    """A kernel that is even within an ellipse and sums to 1, float32."""
+    reach = int(np.ceil(max(a, b)))
+    v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    along, across = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
+    inside = (np.hypot(along / a, across / b) <= 1).astype(np.float32)
+    return inside / inside.sum()
+
+
+def _holes(rng: np.random.Generator, tumour: np.ndarray, eosin: np.ndarray, blue: np.ndarray) -> None:
+    """White: fat cells side by side, and the openings of glands, with nuclei around them. Tumours have few."""
+    height, width = tumour.shape
+    for _ in range(rng.poisson(height * width / 1800)):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        if tumour[int(y), int(x)] and rng.random() < 0.85:
+            continue
+        if rng.random() < 0.4:
+            radius = rng.uniform(1.5, 3.5)
+            _disc(blue, x, y, radius + 1.6, 0.75)
+            cells = [(x, y, radius)]
+        else:
+            cells = [(x + rng.normal(0, 6), y + rng.normal(0, 6), rng.uniform(2.0, 4.5)) for _ in range(9)]
+        for cell in cells:
+            for plane in (eosin, blue):
+                _disc(plane, *cell, 0.02)
+
+
+def _disc(plane: np.ndarray, x: float, y: float, radius: float, value: float) -> None:
+    """Set `plane` to `value` in a disc; units are the patch's pixels."""
+    cv2.circle(plane, (round(x * _FINER), round(y * _FINER)), round(radius * _FINER), value, -1)
+
+
+def _save(pixels: np.ndarray, path: Path, note: str = "") -> None:
+    """Write a PNG under a temporary name, then rename it."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if note:
+        info.add_text("Description", note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    Image.fromarray(pixels).save(part, format="PNG", optimize=True, pnginfo=info)
+    os.replace(part, path)
+
+
+def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: int = 4, seed: int = 0) -> Path:
+    """Write drawn patches in the layout of the published IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`.
+
+    Args:
+        root: folder to write into; made if missing.
+        patients: numbered from 101; each has stains of its own.
+        patches: of each class, for every patient.
+        seed: the same seed gives the same files.
+
+    Returns:
+        `root` as a Path.
+    """
+    root = Path(root)
+    for number in range(patients):
+        patient = 101 + number
+        rng = np.random.default_rng([seed, number])
+        stain = (rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.2))
+        for kind, label in enumerate(LABELS):
+            for i in range(patches):
+                name = f"{patient}_idx5_x{51 + SIDE * i}_y{101 + SIDE * kind}_class{kind}.png"
+                pixels = simulate_patch(label, seed * 100_003 + number * 1_009 + i, stain=stain)
+                _save(pixels, root / str(patient) / str(kind) / name)
+    return root
+
+
+def write_breakhis_folder(
+    root: str | os.PathLike[str],
+    patients: int = 2,
+    magnifications: Iterable[int] = (40, 100, 200, 400),
+    size: tuple[int, int] = (46, 70),
+) -> Path:
+    """Write drawn pictures in the layout of BreakHis, one for each of the eight subtypes, patient and magnification.
+
+    Args:
+        root: folder to write into; made if missing.
+        patients: of each subtype.
+        magnifications: any of 40, 100, 200 and 400.
+        size: height and width in pixels (the published ones: 460 and 700).
+
+    Returns:
+        `root` as a Path.
+    """
+    root = Path(root)
+    subtypes = {
+        "benign": {"A": "adenosis", "F": "fibroadenoma", "PT": "phyllodes_tumor", "TA": "tubular_adenoma"},
+        "malignant": {
+            "DC": "ductal_carcinoma",
+            "LC": "lobular_carcinoma",
+            "MC": "mucinous_carcinoma",
+            "PC": "papillary_carcinoma",
+        },
+    }
+    number = 1000
+    for label, kinds in subtypes.items():
+        for short, folder in kinds.items():
+            for _ in range(patients):
+                number += 1
+                slide = f"SOB_{label[0].upper()}_{short}"
+                for zoom in magnifications:
+                    pixels = simulate_tissue(np.full(size, label == "malignant"), number * 1_000 + zoom)
+                    place = root / "histology_slides" / "breast" / label / "SOB" / folder
+                    name = f"{slide}-14-{number}-{zoom}-001.png"
+                    _save(pixels, place / f"{slide}_14-{number}" / f"{zoom}X" / name)
+    return root
+
+
+EXAMPLES = (("negative", 1), ("negative", 2), ("negative", 4), ("positive", 1), ("positive", 2), ("positive", 3))
+NOTE = "simulated breast tissue in haematoxylin and eosin ({}, seed {}), made by bcx: a picture of nobody"
+
+
+def write_histology_examples(
+    folder: str | os.PathLike[str], examples: Iterable[tuple[str, int]] = EXAMPLES
+) -> list[Path]:
+    """Write example patches and `examples.csv` with the columns `file,label,seed,mask` (there are no masks).
+
+    Every PNG says in its text chunk `Description` that it is simulated.
+
+    Args:
+        folder: where to write; made if missing.
+        examples: label and seed of each picture.
+
+    Returns:
+        The pictures, in the order of the table.
+    """
+    folder = Path(folder)
+    files: list[Path] = []
+    rows: list[dict[str, object]] = []
+    counts = dict.fromkeys(LABELS, 0)
+    for label, seed in examples:
+        counts[label] += 1
+        file = folder / f"simulated-{label}-{counts[label]}.png"
+        _save(simulate_patch(label, seed), file, NOTE.format(label, seed))
+        files.append(file)
+        rows.append({"file": file.name, "label": label, "seed": seed, "mask": ""})
+    part = folder / "examples.csv.part"
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, ["file", "label", "seed", "mask"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    os.replace(part, folder / "examples.csv")
+    return files
