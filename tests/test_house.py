@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explain", "trust"),
     ("engine", "prediction", "slides", "bcx"),
     ("evaluate", "audit"),
-    ("train", "report"),
+    ("train", "report", "synth"),
     ("app", "cli", "cli_*", "found", "table", "__main__"),
 )
 # Plain values in bcx/__init__.py that any floor may read.
