@@ -14,11 +14,12 @@ from typing import Any
 _SIDE, _LEFT, _BELOW, _ABOVE, _RIGHT = 240, 46, 40, 8, 14
 
 
-def dots(hundred: int) -> str:
-    """Return a hundred dots, the first `hundred` of them filled, ten in a row."""
+def dots(hundred: int, bad: bool = False) -> str:
+    """Return a hundred dots, the first `hundred` of them filled, ten in a row; in the colour of faults where `bad`."""
+    filled = "bcx-fault" if bad else "bcx-hit"
     marks = [
         f'<circle cx="{6 + 12 * (k % 10)}" cy="{6 + 12 * (k // 10)}" r="4.2" '
-        f'class="{"bcx-hit" if k < hundred else "bcx-miss"}"/>'
+        f'class="{filled if k < hundred else "bcx-miss"}"/>'
         for k in range(100)
     ]
     return f'<svg class="bcx-dots" viewBox="0 0 120 120" aria-hidden="true">{"".join(marks)}</svg>'
@@ -33,7 +34,7 @@ def reliability_chart(report: Mapping[str, Any], title: str) -> str:
     """
     rows = report["bins"]
     known = [row[key] for row in rows for key in ("confidence", "right", "low") if row[key] is not None]
-    start = min(0.9, int(10 * min(known, default=0)) / 10)
+    start = min(80, int(100 * min(known, default=0)) // 20 * 20) / 100
 
     def at(x: float, y: float) -> tuple[float, float]:
         return _place((x - start) / (1 - start), (y - start) / (1 - start))
@@ -45,7 +46,7 @@ def reliability_chart(report: Mapping[str, Any], title: str) -> str:
             marks.append(_line(x, at(0, row["low"])[1], x, at(0, min(1.0, row["high"]))[1], "bcx-span"))
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="bcx-mark"/>')
     marks.insert(0, _line(*at(start, start), *at(1, 1), "bcx-guide"))
-    ticks = [start + (1 - start) * k / 4 for k in range(5)]
+    ticks = [k / 100 for k in range(round(100 * start), 101, 20 if start < 0.6 else 10)]
     return _chart(marks, title, "confidence", "share right", [(t, t) for t in ticks], start)
 
 
@@ -59,7 +60,9 @@ def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, f
     """
     highs = [high for high in curve["high"] if high is not None]
     top = max(0.05, *(value for value in (*highs, *curve["wrong"]) if value is not None))
-    top = -(-round(100 * top) // 5) * 5 / 100  # the next 5 %
+    step = 2 if top <= 0.1 else 5 if top <= 0.25 else 10 if top <= 0.5 else 20
+    rows = -(-round(100 * top) // step)
+    top = rows * step / 100  # a whole number of steps
 
     def path(x: Sequence[float | None], y: Sequence[float | None]) -> list[tuple[float, float]]:
         pairs = zip(x, y, strict=True)
@@ -71,7 +74,7 @@ def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, f
     if mark is not None:
         x, y = _place(mark[0], min(mark[1], top) / top)
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="bcx-rule"/>')
-    ticks = [(k / 4, top * k / 4) for k in range(5)]
+    ticks = [(k / 4, None) for k in range(5)] + [(None, step * k / 100) for k in range(rows + 1)]
     return _chart(marks, title, "answered, the surest first", "wrong among them", ticks, 0.0, top)
 
 
@@ -88,9 +91,10 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
             told = f"<small>{100 * share:.0f} %</small>" if total else ""
             cells.append(f'<td style="--share: {60 * share:.0f}%">{row[given]}{told}</td>')
         body.append(f'<tr><th scope="row">{escape(true)}</th>{"".join(cells)}</tr>')
+    told = escape(f"{title}. Down: what it was; across: what it said")
     return (
-        f'<figure class="bcx-confusion"><figcaption>{escape(title)}</figcaption><table><thead><tr>'
-        f'<th scope="col"><span>true ↓ answer →</span></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        f'<figure class="bcx-confusion"><figcaption>{told}</figcaption>'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
         "</figure>"
     )
 
@@ -100,17 +104,21 @@ def _chart(
     title: str,
     below: str,
     beside: str,
-    ticks: Sequence[tuple[float, float]],
+    ticks: Sequence[tuple[float | None, float | None]],
     start: float,
     top: float = 1.0,
 ) -> str:
-    """Axes with `ticks` (x, y) from `start` to 1 and `top`, and the marks on them."""
+    """Axes from `start` to 1 and `top` with `ticks` (x, y; None: on the other axis only), and the marks on them."""
     parts = []
     for across, up in ticks:
-        x, y = _place((across - start) / (1 - start), (up - start) / (top - start))
-        parts.append(_line(x, _ABOVE, x, _ABOVE + _SIDE, "bcx-grid") + _line(_LEFT, y, _LEFT + _SIDE, y, "bcx-grid"))
-        parts.append(f'<text x="{x:.1f}" y="{_ABOVE + _SIDE + 15}" text-anchor="middle">{100 * across:.3g}</text>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * up:.3g}</text>')
+        if across is not None:
+            x = _place((across - start) / (1 - start), 0)[0]
+            parts.append(_line(x, _ABOVE, x, _ABOVE + _SIDE, "bcx-grid"))
+            parts.append(f'<text x="{x:.1f}" y="{_ABOVE + _SIDE + 15}" text-anchor="middle">{100 * across:.0f}</text>')
+        if up is not None:
+            y = _place(0, (up - start) / (top - start))[1]
+            parts.append(_line(_LEFT, y, _LEFT + _SIDE, y, "bcx-grid"))
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * up:.0f}</text>')
     middle, height = _LEFT + _SIDE / 2, _ABOVE + _SIDE + _BELOW
     parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">{escape(below)}, %</text>')
     turned = f'transform="rotate(-90 12 {_ABOVE + _SIDE / 2})"'

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: What a class means to somebody who has never heard the word; others keep their name.
 _GLOSS = {"malignant": "malignant (a cancer)", "benign": "benign (a harmless lump)", "normal": "normal (no lump)"}
+_MANY = {"malignant": "malignant ones (cancers)"}
 _SOURCES = {"busi": "BUSI, a hospital in Cairo", "busbra": "BUS-BRA, a cancer institute in Brazil"}
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling"}
 
@@ -97,25 +98,29 @@ def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
 
 def _tiles(facts: Facts, source: str, figures: Mapping[str, Any]) -> str:
     positive = facts.task.positive
-    told = (
-        ("sensitivity", f"of 100 {positive} ones it called {{}} {positive}"),
-        ("specificity", f"of 100 others it rightly did not call {{}} {positive}"),
-        ("accuracy", "of 100 pictures of all kinds it sorted {} rightly"),
-    )
     cells = []
-    for key, words in told:
+    for key, bad, words in (
+        ("sensitivity", False, f"of 100 {_MANY.get(positive, f'{positive} ones')} it found {{}} and missed {{rest}}"),
+        ("specificity", True, f"of 100 others it called {{}} {positive} by mistake"),
+        ("accuracy", False, "of 100 pictures of all kinds it sorted {} rightly"),
+    ):
         figure = figures.get(key)
         if figure is None or figure["value"] is None:
             continue
-        hundred = round(100 * figure["value"])
-        ends = ""
-        if figure["low"] is not None:
-            low, high = (round(100 * figure[end]) for end in ("low", "high"))
-            ends = f"<small>with other patients there: {low} to {high}</small>"
-        said = escape(words).replace("{}", f"<b>{hundred}</b>")
-        cells.append(f'<li class="bcx-tile">{dots(hundred)}<p>{said}{ends}</p></li>')
+        hundred, *ends = (_hundred(figure[end], bad) for end in ("value", "low", "high"))
+        told = escape(words).replace("{}", f"<b>{hundred}</b>").replace("{rest}", str(100 - hundred))
+        if None not in ends:
+            told += f"<small>with other patients there: {min(ends)} to {max(ends)}</small>"
+        cells.append(f'<li class="bcx-tile">{dots(hundred, bad)}<p>{told}</p></li>')
     title = escape(_SOURCES.get(source, source))
     return f'<h3>{title}</h3><ul class="bcx-tiles">{"".join(cells)}</ul>'
+
+
+def _hundred(share: float | None, bad: bool) -> int | None:
+    """A share out of a hundred, or what is left of it."""
+    if share is None:
+        return None
+    return 100 - round(100 * share) if bad else round(100 * share)
 
 
 def _abroad(facts: Facts, file: str) -> str:

@@ -53,6 +53,7 @@ def roc_figure(
     groups: Sequence | np.ndarray,
     task: Task,
     path: str | os.PathLike,
+    view: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw a ROC curve with its 95 % band per class against the rest, and of the positive class against the others.
 
@@ -62,6 +63,8 @@ def roc_figure(
         groups: [N].
         task: names, order and colours of the classes.
         path: of the PNG.
+        view: the figures of the same answers (see `report_with_intervals`), whose areas then stand above the curves;
+            None: those of the bands.
 
     Raises:
         DataError: shapes that do not fit, or scans of one class only.
@@ -72,7 +75,7 @@ def roc_figure(
         axes.plot(band.line_x, band.line_y, color=colour)
 
     axis_names = "share of the others called so (1 - specificity)", "sensitivity"
-    return _curves(labels, probabilities, groups, task, path, roc_band, draw, axis_names, "AUC")
+    return _curves(labels, probabilities, groups, task, path, roc_band, draw, axis_names, ("AUC", "auc", view or {}))
 
 
 @styled
@@ -82,6 +85,7 @@ def pr_figure(
     groups: Sequence | np.ndarray,
     task: Task,
     path: str | os.PathLike,
+    view: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw a precision-recall curve with its 95 % band per class; as `roc_figure`. A guess has the dotted precision."""
 
@@ -91,7 +95,7 @@ def pr_figure(
         axes.plot(band.line_x, band.line_y, color=colour, drawstyle="steps-pre")
 
     axis_names = "recall (sensitivity)", "precision"
-    return _curves(labels, probabilities, groups, task, path, pr_band, draw, axis_names, "AP")
+    return _curves(labels, probabilities, groups, task, path, pr_band, draw, axis_names, ("AP", "pr_auc", view or {}))
 
 
 def _curves(
@@ -103,7 +107,7 @@ def _curves(
     band_of: Callable[..., Band],
     draw: Callable[[Axes, Band, str], None],
     axis_names: tuple[str, str],
-    area: str,
+    area: tuple[str, str, Mapping[str, Any]],
 ) -> Figure:
     labels, probabilities = check_answers(labels, probabilities)
     groups = np.asarray(groups)
@@ -125,10 +129,15 @@ def _curves(
     figure, grid = paper(6.4, 3.35 * rows, rows, 2, sharex=True, sharey=True)
     for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
         band = band_of(score[rows_of], labels[rows_of] == c, groups[rows_of])
+        stored = area[2].get(f"{area[1]}_{title.removesuffix(' against the rest').replace(' against ', '_vs_')}")
+        told = [band.area, band.area_low, band.area_high]
+        if stored is not None and stored["low"] is not None:
+            told = [stored[end] for end in ("value", "low", "high")]
+        value, *ends = map(units, told)
         axes.fill_between(band.x, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
         draw(axes, band, task.colours[c])
         axes.set_title(
-            f"{title}\n{area} {units(band.area)} ({units(band.area_low)} to {units(band.area_high)}), "
+            f"{title}\n{area[0]} {value} ({' to '.join(ends)}), "
             f"{int((labels[rows_of] == c).sum())} of {int(rows_of.sum())}"
         )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -155,9 +164,9 @@ def confusion_figure(
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.where(totals > 0, totals, 1)
     figure, (axes,) = paper(1.6 + 1.15 * len(classes), 1.4 + 0.85 * len(classes))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for r, c in np.ndindex(counts.shape):
-        colour = "white" if shares[r, c] > 0.6 else INK
+        colour = "white" if shares[r, c] > 0.7 else INK
         axes.text(c, r - 0.1, f"{counts[r, c]:,}", ha="center", va="center", color=colour, fontsize=13)
         axes.text(c, r + 0.24, percent(float(shares[r, c])), ha="center", va="center", color=colour, fontsize=8.5)
     axes.set_xticks(range(len(classes)), classes)
@@ -326,8 +335,9 @@ def draw_all(
             return written[-1]
 
         if len(np.unique(labels)) > 1:
-            roc_figure(labels, answers, groups, task, place("roc"))
-            pr_figure(labels, answers, groups, task, place("pr"))
+            view = results["sources"][source]["one_view"] if "sources" in results else results["one_view"]
+            roc_figure(labels, answers, groups, task, place("roc"), view)
+            pr_figure(labels, answers, groups, task, place("pr"), view)
         most_probable = named_confusion(labels, answers.argmax(axis=1), task.classes)
         confusion_figure(most_probable, place("confusion"), "Most probable class")
         rule = None

@@ -190,7 +190,7 @@ def augmentation_figure(
     for axes, (name, pixels) in zip(grid, shown, strict=False):
         _show(axes, pixels)
         axes.set_title(name, fontsize=8.5)
-    return publish(figure, path)
+    return publish(figure, path, colours=None)
 
 
 @styled
@@ -221,7 +221,7 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: s
     if any(answer.values is not None for answer in wrong):
         told = "orange: evidence for the answer, blue: against it"
         figure.supxlabel(f"{told}; {whose}" if whose else told, fontsize=8.5)
-    return publish(figure, path)
+    return publish(figure, path, colours=None)
 
 
 @styled
@@ -243,7 +243,7 @@ def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: i
         axes.add_patch(frame)
         told = f"{mark} {answer.predicted}, {percent(answer.confidence)}"
         axes.set_title(told if right else f"{told}\n    true: {answer.true}", fontsize=8.5, color=colour)
-    return publish(figure, path)
+    return publish(figure, path, colours=None)
 
 
 def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

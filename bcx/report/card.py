@@ -170,13 +170,13 @@ def _protocol(facts: Facts) -> list[str]:
         "## How it was measured",
         "",
         f"Grouped cross-validation: {len(results['folds'])} folds; near-duplicates, scans of one lesion and, where "
-        f"patients are named, scans of one patient are one group, and **a group never straddles a split**. {results['n']} out-of-fold answers in "
-        f"{results['groups']} groups, one run per fold (seed {results['recipe']['seed']}): every scan was answered by "
-        "a network that had seen neither it nor a copy of it. In brackets: 95 % bootstrap intervals over groups. The "
-        "shipped network is trained on all folds by the same recipe; it is not one of those that were measured, and "
-        "has no test set of its own. A class that no scan of a source has leaves some figures without meaning: they "
-        "are left out, and macro figures are means over the others. The "
-        "calibration error grows when scans repeat, so that its interval leans upwards.",
+        f"patients are named, scans of one patient are one group, and **a group never straddles a split**. "
+        f"{results['n']} out-of-fold answers in {results['groups']} groups, one run per fold (seed "
+        f"{results['recipe']['seed']}): every scan was answered by a network that had seen neither it nor a copy of "
+        "it. In brackets: 95 % bootstrap intervals over groups. The shipped network is trained on all folds by the "
+        "same recipe; it is not one of those that were measured, and has no test set of its own. A class that no scan "
+        "of a source has leaves some figures without meaning: they are left out, and macro figures are means over the "
+        "others. The calibration error grows when scans repeat, so that its interval leans upwards.",
         "",
         f"Temperature {results['temperature']:.3f}, fitted on the out-of-fold logits alone: calibration error (ECE) "
         f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
