@@ -97,7 +97,7 @@ RECIPES: dict[str, Callable[[float], tuple[list[A.BasicTransform], list[A.BasicT
 }
 
 # Tissue is not zoomed into, so that these need no picture larger than the network's input; it would be made up anyway
-# where a patch has fewer pixels than that.
+# where a patch has fewer pixels than that. Published systems vary what already has the network's size.
 _AS_SEEN = ("histology", "flips-turn-brightness", "turn-shift-shear", "turn-zoom")
 # Those of published systems, which know no masks.
 _UNGUARDED = ("turn-shift-shear", "turn-zoom")

@@ -88,6 +88,39 @@ def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
     return frozen
 
 
+def freeze_base(backbone: nn.Module) -> list[nn.Module]:
+    """Stop gradients of everything below the head; return those modules.
+
+    The backbone itself is not among them: with the linear head, its own mode decides on the dropout before the head.
+    """
+    head = {id(module) for module in backbone.get_classifier().modules()}
+    kept = {id(parameter) for parameter in backbone.get_classifier().parameters()}
+    for parameter in backbone.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
+    return [module for module in backbone.modules() if module is not backbone and id(module) not in head]
+
+
+def freeze_norms(network: nn.Module) -> list[nn.Module]:
+    """Stop gradients of every batch norm; return them, to be kept in evaluation mode."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.requires_grad_(False)
+    return norms
+
+
+def _optimizer(
+    recipe: Recipe, groups: list[dict[str, Any]], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(groups, weight_decay=recipe.weight_decay)
+    if recipe.schedule == "constant":
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=steps, pct_start=recipe.warmup)
+    return optimizer, schedule
+
+
 def run_fingerprint(recipe: Recipe, train: Sequence[Record], inner: Sequence[Record]) -> str:
     """Return a hash of what determines the result, so that a snapshot of another run is never continued."""
     content = [recipe.identity(), Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]]
@@ -106,8 +139,8 @@ def fit(
     """Train by a recipe.
 
     Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule: linear-cosine warm-up, then cosine
-    to nearly zero (Smith and Topin 2019; torch's OneCycleLR). Loss: see `bcx.train.heads`. Devices and precision:
-    Accelerate.
+    to nearly zero (Smith and Topin 2019; torch's OneCycleLR); or Adam, or one learning rate throughout, as published
+    systems have it. Loss: see `bcx.train.heads`. Devices and precision: Accelerate.
 
     Args:
         recipe: every setting.
@@ -132,21 +165,17 @@ def fit(
     side = training_side(recipe, train, task)
     network = side.network
     frozen = freeze_first_stages(side.backbone, recipe.freeze_stages)
+    frozen += freeze_base(side.backbone) if recipe.freeze_base else []
+    frozen += freeze_norms(network) if recipe.freeze_norms else []
     network = network.to(memory_format=torch.channels_last)
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
     steps = len(side.batches(0))
 
     slow = _backbone_parameters(side.backbone)
     rest = [p for p in network.parameters() if id(p) in slow and p.requires_grad]
-    head = [p for p in network.parameters() if id(p) not in slow]
+    head = [p for p in network.parameters() if id(p) not in slow and p.requires_grad]
     groups = [{"params": rest, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=steps * recipe.epochs,
-        pct_start=recipe.warmup,
-    )
+    optimizer, schedule = _optimizer(recipe, [g for g in groups if g["params"]], steps * recipe.epochs)
     model, optimizer = accelerator.prepare(_Step(network), optimizer)
 
     fingerprint = run_fingerprint(recipe, train, inner)
@@ -178,12 +207,13 @@ def fit(
         )
         model.train()
         for module in frozen:
-            module.eval()  # frozen stages keep their batch-norm statistics too
+            module.eval()  # what is frozen keeps its batch-norm statistics too
         losses, answers, truths = [], [], []
         for batch in accelerator.prepare(loader):
             learnt = side.learn(model, batch)  # Accelerate runs the network under autocast
             accelerator.backward(learnt.loss)
-            accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
+            if recipe.clip is not None:
+                accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()

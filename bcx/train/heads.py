@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 
 from bcx.data.records import Record
 from bcx.lesion import account
-from bcx.model import build_lesion_network, build_network
+from bcx.model import build_dense_network, build_lesion_network, build_network
 from bcx.preprocess import Preprocess
 from bcx.tasks import Task
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.dataset import ScanDataset, collate, cut_batches, epoch_order
+from bcx.train.dataset import ScanDataset, collate, cut_batches, epoch_order, oversampled_order
 from bcx.train.losses import lesion_loss
 from bcx.train.views import LesionDataset, Views
 
@@ -62,28 +62,39 @@ class Side(Protocol):
 
 
 class LinearSide:
-    """Whole scans and class-weighted cross-entropy."""
+    """Whole scans and class-weighted cross-entropy, for the linear and the dense head."""
 
     def __init__(self, recipe: Recipe, records: Sequence[Record], task: Task) -> None:
         """Build the network and read the scans; errors as `fit`."""
         self._recipe = recipe
-        self.network = self.backbone = build_network(recipe.arch, len(task.classes), drop=recipe.drop, init=recipe.init)
-        self.preprocess = make_preprocess(recipe, self.network, task)
-        self.dataset = ScanDataset(records, task, self.preprocess, augment=recipe.augment, seed=recipe.seed)
+        self.network, self.backbone = recipe_network(recipe, task)
+        self.preprocess = make_preprocess(recipe, self.backbone, task)
+        self.dataset = ScanDataset(
+            records,
+            task,
+            self.preprocess,
+            augment=recipe.augment,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+        )
         self.collate = collate
-        self._weights = class_weights(self.dataset.labels, len(task.classes), recipe.class_weight_cap)
+        self._weights = torch.ones(len(task.classes))
+        if recipe.class_weight_cap is not None:
+            self._weights = class_weights(self.dataset.labels, len(task.classes), recipe.class_weight_cap)
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """Every scan once."""
+        """Every scan once, and scans of rarer classes again where the recipe asks for that."""
         self.dataset.epoch = epoch
+        if self._recipe.oversample:
+            return oversampled_order(self.dataset.labels, self._recipe.batch_size, self._recipe.seed, epoch)
         return epoch_order(len(self.dataset), self._recipe.batch_size, self._recipe.seed, epoch)
 
     def learn(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Learnt:
-        """Cross-entropy with class weights and label smoothing."""
+        """Cross-entropy with class weights and label smoothing, focal where the recipe asks for that."""
         pictures, labels = batch
         logits = model(self.preprocess.normalise(pictures)).float()
         weights = self._weights.to(logits.device)
-        loss = cross_entropy(logits, labels, weight=weights, label_smoothing=self._recipe.label_smoothing)
+        loss = focal_loss(logits, labels, self._recipe.focal, weights, self._recipe.label_smoothing)
         return Learnt(loss, logits.detach().softmax(1), labels)
 
 
@@ -93,8 +104,7 @@ class LesionSide:
     def __init__(self, recipe: Recipe, settings: LesionRecipe, records: Sequence[Record], task: Task) -> None:
         """Build the network and read scans and masks; errors as `fit`."""
         self._recipe, self._settings = recipe, settings
-        self.network = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)
-        self.backbone = self.network.backbone
+        self.network, self.backbone = recipe_network(recipe, task)
         self.preprocess = make_preprocess(recipe, self.backbone, task)
         self.dataset = LesionDataset(records, task, self.preprocess, augment=recipe.augment, seed=recipe.seed)
         self.collate = self.dataset.collate
@@ -120,6 +130,53 @@ class LesionSide:
         with torch.no_grad():
             logits, _ = account(out, absent=absent, positive=positive)
         return Learnt(loss.total, logits.softmax(1), batch.labels)
+
+
+def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
+    """Return a recipe's network before training, and its backbone, which may be the network itself.
+
+    Raises:
+        ConfigError, CheckpointError: as `bcx.model.build_network` and its like.
+    """
+    if recipe.lesion is not None:
+        lesion = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)
+        return lesion, lesion.backbone
+    classes = len(task.classes)
+    if recipe.dense is None:
+        network = build_network(recipe.arch, classes, drop=recipe.drop, init=recipe.init, size=recipe.size)
+        return network, network
+    dense = build_dense_network(
+        recipe.arch,
+        classes,
+        size=recipe.size,
+        pool=recipe.dense.pool,
+        widths=recipe.dense.widths,
+        drops=recipe.dense.drops,
+        init=recipe.init,
+    )
+    return dense, dense.backbone
+
+
+def focal_loss(
+    logits: torch.Tensor, labels: torch.Tensor, gamma: float, weights: torch.Tensor, smoothing: float
+) -> torch.Tensor:
+    """Return cross-entropy in which scans that are already answered well count less (Lin et al. 2017).
+
+    Each scan's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its own class; gamma 0 is plain
+    cross-entropy. As in torch's, the mean is over the scans' class weights.
+
+    Args:
+        logits: float32 `[B, C]`.
+        labels: int64 `[B]`.
+        gamma: 0 or more.
+        weights: float32 `[C]`.
+        smoothing: label smoothing, 0 to 1.
+    """
+    if gamma == 0:
+        return cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+    each = cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
+    own = logits.softmax(1).gather(1, labels[:, None])[:, 0]
+    return ((1 - own) ** gamma * each).sum() / weights[labels].sum()
 
 
 def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:

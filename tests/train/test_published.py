@@ -1,0 +1,200 @@
+"""What published recipes need: oversampling, frozen parts, dense heads, focal loss, Adam, their augmentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import sigmoid_focal_loss
+
+from bcx.data.readers import read_source
+from bcx.dense import DenseNetwork
+from bcx.errors import ConfigError
+from bcx.evaluate.intervals import figure_names
+from bcx.preprocess import resize
+from bcx.simulate import simulate
+from bcx.tasks import get_task
+from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.augment import Augmentation
+from bcx.train.config import DenseRecipe, Recipe, load_recipe
+from bcx.train.dataset import oversampled_order
+from bcx.train.fit import fit, freeze_base, freeze_norms
+from bcx.train.heads import focal_loss, training_side
+from bcx.train.published import Published
+
+TASK = get_task("breast-ultrasound")
+PUBLISHED = ("r1-mobilenetv2", "r3-resnet50", "r3-mobilenetv2", "r4-system1")
+RECIPE = Recipe(
+    arch="mobilenetv2_035",
+    init="scratch",
+    size=50,
+    batch_size=8,
+    precision="fp32",
+    epochs=1,
+    dense=DenseRecipe(pool="flatten", widths=(8,), drops=(0.0, 0.5)),
+    freeze_base=True,
+    oversample=True,
+    optimizer="adam",
+    schedule="constant",
+    head_lr=0.003,
+    weight_decay=0.0,
+    clip=None,
+    class_weight_cap=None,
+    augmentation="turn-shift-shear",
+)
+
+
+@pytest.fixture(scope="module")
+def records(busi_folder):
+    """Four scans of each class; two benign ones are left out, so that the classes differ."""
+    found = read_source("mine", busi_folder, task=TASK)
+    benign = [record for record in found if record.label == "benign"]
+    return [record for record in found if record not in benign[2:]]
+
+
+def test_oversampling_shows_every_scan_and_every_class_as_often_as_the_largest():
+    labels = [0] * 5 + [1] * 20 + [2] * 11
+    first, second = (list(chain(*oversampled_order(labels, 8, 0, epoch))) for epoch in (0, 1))
+    for order in (first, second):
+        assert Counter(labels[index % 36] for index in order) == {0: 20, 1: 20, 2: 20}
+        assert {index % 36 for index in order} == set(range(36))
+        assert len(set(order)) == 60  # a scan that comes again has an index of its own
+        counts = Counter(index % 36 for index in order)
+        assert set(order) == {i + 36 * turn for i, count in counts.items() for turn in range(count)}
+    assert first == list(chain(*oversampled_order(labels, 8, 0, 0)))
+    assert Counter(i % 36 for i in first) != Counter(i % 36 for i in second)  # drawn anew
+
+
+def test_a_scan_that_comes_again_is_varied_in_another_way(records):
+    side = training_side(RECIPE, records, TASK)
+    n = len(records)
+    assert sum(map(len, side.batches(0))) == 12
+    (picture, label), (again, same) = side.dataset[3], side.dataset[3 + n]
+    assert label == same
+    assert not np.array_equal(picture, again)
+    assert picture.shape == (50, 50)
+
+
+def test_only_the_dense_head_learns_on_a_frozen_base(records, tmp_path):
+    torch.manual_seed(0)
+    fitted = fit(RECIPE, records, out=tmp_path)
+    assert isinstance(fitted.network, DenseNetwork)
+    from accelerate.utils import set_seed
+
+    set_seed(RECIPE.seed)
+    start = training_side(RECIPE, records, TASK).network.state_dict()
+    for name, value in fitted.network.state_dict().items():
+        assert torch.equal(value, start[name]) == name.startswith("backbone."), name  # running statistics too
+    assert fitted.history[0]["lr"] == 0.003
+    assert stacked_logits(answer_records(fitted.network, fitted.preprocess, records), 3).shape == (10, 3)
+
+
+def test_a_frozen_base_leaves_the_linear_heads_dropout_on(records):
+    side = training_side(RECIPE.model_copy(update={"dense": None, "drop": 0.5}), records, TASK)
+    frozen = freeze_base(side.backbone)
+    learning = {name for name, p in side.network.named_parameters() if p.requires_grad}
+    assert learning == {"classifier.weight", "classifier.bias"}
+    side.network.train()
+    for module in frozen:
+        module.eval()
+    nn.init.normal_(side.network.classifier.weight)
+    batch = torch.randn(2, 3, 50, 50)
+    assert not torch.equal(side.network(batch), side.network(batch))
+    norms = [module for module in side.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+
+
+def test_norms_that_are_left_out_keep_weights_and_statistics(records, tmp_path):
+    settings = {"dense": None, "freeze_base": False, "freeze_norms": True, "optimizer": "adamw", "lr": 0.01}
+    recipe = RECIPE.model_copy(update=settings)
+    fitted = fit(recipe, records, out=tmp_path)
+    norms = freeze_norms(fitted.network)
+    assert len(norms) > 20
+    for norm in norms:
+        assert torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean))
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+    from accelerate.utils import set_seed
+
+    set_seed(recipe.seed)
+    start = training_side(recipe, records, TASK).network
+    assert not torch.equal(fitted.network.conv_stem.weight, start.conv_stem.weight)
+
+
+def test_focal_loss_is_torchvisions_for_two_classes_and_cross_entropy_without_gamma():
+    generator = torch.Generator().manual_seed(0)
+    odds, labels = torch.randn(40, generator=generator) * 2, torch.randint(0, 2, (40,), generator=generator)
+    logits = torch.stack([torch.zeros(40), odds], 1)
+    found = focal_loss(logits, labels, 2.0, torch.ones(2), 0.0)
+    expected = sigmoid_focal_loss(odds, labels.float(), alpha=-1, gamma=2.0, reduction="mean")
+    torch.testing.assert_close(found, expected)
+    # the same formula, so that the two branches agree where they meet
+    weights = torch.tensor([0.5, 2.0])
+    plain, nearly = (focal_loss(logits, labels, gamma, weights, 0.1) for gamma in (0.0, 1e-7))
+    torch.testing.assert_close(plain, nn.functional.cross_entropy(logits, labels, weights, label_smoothing=0.1))
+    torch.testing.assert_close(nearly, plain)
+
+
+@pytest.mark.parametrize("name", ["turn-shift-shear", "turn-zoom"])
+def test_published_augmentation_fills_its_borders_and_mirrors_half(name):
+    """A white picture stays white: what a turn leaves empty is filled. Half of the draws are mirrored."""
+    augment = Augmentation(name, 64)
+    white = np.full((64, 64), 255, np.uint8)
+    assert all((augment(white, None, seed) == 255).all() for seed in range(20))
+    scan = simulate("benign", 3, height=120, width=140).pixels
+    plane = resize(scan, 64, 64)
+    drawn = [augment(plane, None, seed).astype(float) for seed in range(100)]
+    nearer = [np.abs(d - plane).mean() > np.abs(d[:, ::-1] - plane).mean() for d in drawn]
+    assert 25 < sum(nearer) < 75
+    assert np.abs(np.mean(drawn, 0).std() - plane.std()) > 1  # they do differ
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_run_by_name_and_speak_of_figures_that_bcx_has(name):
+    recipe = load_recipe(Path(name))
+    assert recipe.name == name
+    assert recipe.published is not None
+    assert set(recipe.published.figures) <= set(figure_names(TASK.classes))
+    assert recipe.published.differs
+
+
+def test_an_unknown_name_lists_the_recipes_at_hand():
+    with pytest.raises(ConfigError, match="r1-mobilenetv2"):
+        load_recipe(Path("r9"))
+
+
+def test_young_settings_leave_the_mark_of_finished_runs_alone():
+    young = {"dense", "optimizer", "schedule", "focal", "oversample", "freeze_base", "freeze_norms", "augmentation"}
+    assert not young & set(Recipe().identity())
+    assert "published" not in RECIPE.identity()
+    changed = {
+        **{"dense": DenseRecipe(), "optimizer": "adam", "schedule": "constant", "focal": 2.0},
+        **{"oversample": True, "freeze_base": True, "freeze_norms": True, "augmentation": "turn-zoom"},
+    }
+    for key, value in changed.items():
+        assert key in Recipe(**{key: value}).identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dense": {"widths": [8], "drops": [0.5]}}, "one before each dense layer"),
+        ({"lesion": {}, "focal": 2.0}, "no focal"),
+        ({"lesion": {}, "dense": {}}, "no dense"),
+        ({"published": {"system": "x", "split": [1, 0, 0]}}, "split needs"),
+        ({"published": {"system": "x", "figure": {}}}, "published.figure"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        load_recipe(None, settings)
+
+
+def test_published_block_is_data():
+    block = Published(system="R3", split=(80, 0, 20), figures={"accuracy": 0.98})
+    assert Recipe(published=block).identity() == Recipe().identity()
