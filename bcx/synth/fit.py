@@ -36,6 +36,8 @@ WEIGHTS = "generator.safetensors"
 NOTE = "run.json"
 #: Pictures from the same noise, shown over the epochs, and at how many epochs.
 FIXED, GRIDS = 8, 8
+# What a seed is for: the noise of the grids, an epoch's draws.
+_FIXED_NOISE, _EPOCH = 1, 2
 # Snapshots are at least so many seconds apart: epochs over a hundred small pictures take less than writing one.
 _SNAPSHOT_SECONDS = 20.0
 
@@ -131,12 +133,14 @@ def _fit(
     history: list[dict[str, Any]] = []
     if (out / STATE_FILE).is_file():
         history = pair.restore(out / STATE_FILE, mark, out.name)
-    fixed = torch.randn(FIXED, recipe.noise, generator=torch.Generator().manual_seed(mix_seed(recipe.seed, "fixed")))
+    fixed = torch.randn(
+        FIXED, recipe.noise, generator=torch.Generator().manual_seed(mix_seed(recipe.seed, _FIXED_NOISE))
+    )
     pictures, shown, saved = to_pictures(planes), grid_epochs(recipe.epochs), time.perf_counter()
     while len(history) < recipe.epochs:
         epoch, started = len(history), time.perf_counter()
         # One seed per epoch: what is drawn does not depend on where the run was interrupted.
-        draws = torch.Generator().manual_seed(mix_seed(recipe.seed, "epoch", epoch))
+        draws = torch.Generator().manual_seed(mix_seed(recipe.seed, _EPOCH, epoch))
         steps = [
             pair.step(pictures[batch], draws)
             for batch in epoch_order(len(pictures), recipe.batch_size, recipe.seed, epoch)
