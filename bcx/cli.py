@@ -7,6 +7,7 @@ bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
 bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
+bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx reproduce NAME                        derive a card's figures again, and say which agree
 bcx figures NAME                          draw a model's figures
@@ -34,6 +35,7 @@ from bcx.cli_examples import examples
 from bcx.cli_export import export
 from bcx.cli_gate import app as gate
 from bcx.cli_info import info
+from bcx.cli_leak import leak
 from bcx.cli_predict import predict
 from bcx.cli_report import card, figures, reproduce
 from bcx.cli_train import crossval, train
@@ -52,6 +54,7 @@ app.command()(predict)
 app.command()(info)
 app.command()(train)
 app.command()(crossval)
+app.command()(leak)
 app.command()(evaluate)
 app.command()(card)
 app.command()(figures)

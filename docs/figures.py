@@ -1,10 +1,10 @@
-"""Write the figures in README.md and in the study from the results files, so that none is typed by hand.
+"""Write the figures in README.md and in the studies from the results files, so that none is typed by hand.
 
 ```bash
 python docs/figures.py
 ```
 
-A test compares both pages with what this writes.
+A test compares the pages with what this writes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bcx.report.leak_table import leak_lines
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
+PUBLISHED = ROOT / "docs" / "explanation" / "published-systems.md"
 RESULTS = ROOT / "results"
 GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 LESION = RESULTS / "mobilenetv2-lesion"
 PLAIN = RESULTS / "mobilenetv2-busi"
+LEAK = RESULTS / "leak"
+LEAKS = ("r1-mobilenetv2", "r3-resnet50", "r3-mobilenetv2", "r4-system1")  # those that were run are shown
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
 # What is shown of an answer, in words, and whether it is a share (shown in per cent) or a plain number.
@@ -229,6 +234,13 @@ def study_block() -> str:
     return "\n".join(lines)
 
 
+def leak_block() -> str:
+    """Return the tables of what published recipes reach with and without the leak, as Markdown."""
+    found = [LEAK / name / "results.json" for name in LEAKS]
+    lines = [line for file in found if file.is_file() for line in leak_lines(read(file))]
+    return "\n".join(lines)
+
+
 def with_figures(page: str, block: str) -> str:
     """Return a page's text with its figures replaced."""
     before, _, rest = page.partition(BEGIN)
@@ -237,7 +249,7 @@ def with_figures(page: str, block: str) -> str:
 
 
 #: What each page shows.
-PAGES = {README: readme_block, STUDY: study_block}
+PAGES = {README: readme_block, STUDY: study_block, PUBLISHED: leak_block}
 
 
 def main() -> int:

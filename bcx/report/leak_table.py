@@ -1,0 +1,93 @@
+"""What a published system reports beside what the same recipe reaches, with and without the leak, as Markdown.
+
+>>> shown({"value": 0.8234, "low": 0.79, "high": 0.85})
+'.823 (.790 to .850)'
+>>> words_of("sensitivity_normal")
+'sensitivity, normal'
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Published or not, these are always shown.
+_ALWAYS = ("accuracy", "macro_auc")
+_WORDS = {
+    "macro_auc": "ROC-AUC, macro",
+    "macro_pr_auc": "PR-AUC, macro",
+    "macro_precision": "precision, macro",
+    "balanced_accuracy": "recall, macro (balanced accuracy)",
+    "mcc": "Matthews correlation",
+}
+_KINDS = {"pr_auc": "PR-AUC", "auc": "ROC-AUC", "f1": "F1"}
+
+
+def leak_lines(results: dict[str, Any]) -> list[str]:
+    """Return a study's heading, table and remarks.
+
+    Args:
+        results: what `bcx leak` wrote.
+    """
+    published = results["recipe"]["published"] or {"system": results["recipe"]["name"], "figures": {}, "differs": []}
+    random, grouped = (results["protocols"][name] for name in ("random", "grouped"))
+    reported = published["figures"]
+    sizes = " or ".join(sorted({str(run["n_train"]) for run in results["runs"]}))
+    recipe, seeds = results["recipe"], ", ".join(map(str, results["seeds"]))
+    lines = [
+        f"### {published['system']}",
+        "",
+        f"{recipe['arch']}, {recipe['size']} pixels, {recipe['epochs']} epochs, seeds {seeds}; trained on {sizes} "
+        f"scans at a time, {random['n']} answers under each split.",
+        "",
+        "| figure | theirs | ours, random split as theirs | ours, grouped | random minus grouped |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in [*reported, *(name for name in _ALWAYS if name not in reported)]:
+        theirs = number(reported[name]) if name in reported else "-"
+        ours = [shown(part["figures"][name]) for part in (random, grouped)]
+        lines.append(
+            f"| {words_of(name)} | {theirs} | {' | '.join(ours)} | {shown(results['leak'][name], sign=True)} |"
+        )
+    known = random["copies"]
+    copied, single = (shown(results[f"leak_{kind}"], sign=True) for kind in ("copied", "single"))
+    lines += [
+        "",
+        f"Under the random split {percent(known['in_training'])} of the answers were about a scan of which a "
+        "near-duplicate, or the same lesion in another frame, had been trained on: accuracy "
+        f"{shown(known['accuracy_with'])} on these and {shown(known['accuracy_without'])} on the others. Random minus "
+        f"grouped is {copied} in the accuracy on scans that have such a copy anywhere in the set, and {single} on "
+        "those that have none.",
+    ]
+    if published["differs"]:
+        lines += ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
+    return [*lines, ""]
+
+
+def words_of(name: str) -> str:
+    """Return a figure's name in words."""
+    if name in _WORDS:
+        return _WORDS[name]
+    for start in ("sensitivity", "specificity", "precision", *_KINDS):
+        if name.startswith(f"{start}_") and "_vs_" not in name:
+            return f"{_KINDS.get(start, start)}, {name.removeprefix(f'{start}_')}"
+    return name.replace("_", " ")
+
+
+def shown(figure: dict[str, Any], sign: bool = False) -> str:
+    """Return a value with its 95 % interval; a dash without one."""
+    if figure["value"] is None:
+        return "-"
+    if figure["low"] is None:
+        return number(figure["value"], sign)
+    return f"{number(figure['value'], sign)} ({number(figure['low'], sign)} to {number(figure['high'], sign)})"
+
+
+def number(value: float, sign: bool = False) -> str:
+    """Return three decimals without a leading nought: `.823`, `-.012`, with `sign` also `+.045`."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:+.3f}" if sign else f"{value:.3f}")
+
+
+def percent(figure: dict[str, Any]) -> str:
+    """Return a share with its 95 % interval, in per cent."""
+    return f"{100 * figure['value']:.0f} % ({100 * figure['low']:.0f} to {100 * figure['high']:.0f})"
