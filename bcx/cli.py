@@ -7,6 +7,8 @@ bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
 bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
 bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
+bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
+bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx reproduce NAME                        derive a card's figures again, and say which agree
@@ -29,6 +31,7 @@ import typer
 
 import bcx
 from bcx.cli_audit import audit
+from bcx.cli_compare import compare
 from bcx.cli_data import app as data
 from bcx.cli_evaluate import evaluate
 from bcx.cli_examples import examples
@@ -39,6 +42,7 @@ from bcx.cli_leak import leak
 from bcx.cli_predict import predict
 from bcx.cli_report import card, figures, reproduce
 from bcx.cli_train import crossval, train
+from bcx.cli_tune import tune
 from bcx.errors import BcxError, CheckpointError, ConfigError
 
 app = typer.Typer(
@@ -54,6 +58,8 @@ app.command()(predict)
 app.command()(info)
 app.command()(train)
 app.command()(crossval)
+app.command()(compare)
+app.command()(tune)
 app.command()(leak)
 app.command()(evaluate)
 app.command()(card)

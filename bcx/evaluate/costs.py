@@ -1,0 +1,71 @@
+"""What an answer costs: parameters, multiply-accumulates, time per scan.
+
+>>> import timm, torch
+>>> with torch.device("meta"):  # shapes alone: nothing is computed, and no memory taken
+...     network = timm.create_model("resnet18", num_classes=1000)
+>>> count_parameters(network), round(count_macs(network, 224) / 1e9, 2)
+(11689512, 1.81)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_WARM_UP = 2
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of weights, trained or not; a batch norm's running statistics are none."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def count_macs(network: nn.Module, size: int) -> int:
+    """Return the multiply-accumulates of convolutions and matrix products for one picture.
+
+    torch counts a multiplication and an addition as two operations; published tables mostly mean one of both, as here.
+    Additions of biases, norms, activations and pooling are not counted, nor are they in most tables.
+
+    Args:
+        network: on any device, "meta" included; left in the mode that it was in.
+        size: side of the input, pixels.
+    """
+    was_training = network.training
+    picture = next(network.parameters()).new_zeros(1, 3, size, size)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(picture)
+    network.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 15, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, np.ndarray]:
+    """Time several calls against each other: one after another, round by round.
+
+    Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
+
+    Args:
+        calls: by name; each is called twice before the first round.
+        rounds: how often each is timed.
+        clock: seconds.
+
+    Returns:
+        name -> float64 [rounds], seconds.
+    """
+    for call in calls.values():
+        for _ in range(_WARM_UP):
+            call()
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = clock()
+            call()
+            taken[name].append(clock() - started)
+    return {name: np.array(times) for name, times in taken.items()}

@@ -1,0 +1,300 @@
+"""Search for settings within the training part of one outer fold, which is itself never seen.
+
+results = tune(recipe, records, fold=0, trials=20, inner_folds=2, out=Path("results/tune/first"), command="...")
+results["best"]["values"]
+
+Optuna (Akiba et al. 2019) draws settings by its tree-structured Parzen estimator and stops trials whose inner ROC-AUC
+falls below the median of earlier trials at the same epoch. The first trial is the recipe as it stands.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import timm
+import torch
+import yaml
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from bcx.data.records import Record
+from bcx.data.splits import assign_folds
+from bcx.errors import ConfigError, SplitError, TrainingError
+from bcx.evaluate.leaderboard_figures import importance_figure
+from bcx.tasks import get_task
+from bcx.train.config import Recipe
+from bcx.train.crossval import split_fold
+from bcx.train.fit import STATE_FILE, fit
+from bcx.train.heads import recipe_network
+from bcx.train.provenance import describe_run, write_json
+from bcx.train.space import Space, apply_values, draw_values, own_values, search_space
+
+STUDY_FILE = "study.log"
+BEST_FILE = "best.yaml"
+_NAME = "tune"
+#: Trials that run to their end before any is stopped early, and epochs of an inner fold that every trial gets.
+_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
+#: Importances of fewer finished trials would be noise.
+_LEAST_FOR_IMPORTANCE = 4
+
+
+def inner_folds_of(records: Sequence[Record], fold: int, count: int, seed: int) -> list[list[Record]]:
+    """Cut the training part of an outer fold into grouped folds of its own.
+
+    Args:
+        records: all sources together, with outer folds.
+        fold: the outer fold, which takes no part.
+        count: how many inner folds.
+        seed: another seed, other folds.
+
+    Raises:
+        SplitError: no such fold, or too few groups of a class.
+    """
+    train, _ = split_fold(records, fold)
+    cut = assign_folds([replace(record, fold=None) for record in train], count, seed)
+    return [[record for record in cut if record.fold == number] for number in range(count)]
+
+
+def tune(
+    recipe: Recipe,
+    records: Sequence[Record],
+    *,
+    fold: int,
+    trials: int,
+    out: Path,
+    command: str,
+    inner_folds: int = 3,
+    run_folds: int | None = None,
+    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
+    on_trial: Callable[[FrozenTrial, int], None] | None = None,
+) -> dict[str, Any]:
+    """Search, and write `best.yaml`, `trials.csv`, `importance.png` and `results.json`.
+
+    The search lives in `study.log` (Optuna's journal). The same command goes on where an interrupted one was, to the
+    epoch: a trial's folder is named by its settings, so that the trial is taken up again and its network's snapshot
+    found.
+
+    Args:
+        recipe: where the search starts. It names no inner part of its own: inner folds watch every trial.
+        records: all sources together, with folds.
+        fold: the outer fold; none of its scans is read.
+        trials: trials in all, those of earlier calls included.
+        out: folder of the search.
+        command: the command line, for the record.
+        inner_folds: grouped folds that the training part is cut into.
+        run_folds: how many of these each trial trains on; None: all.
+        on_epoch: called with trial, inner fold, history row, number of epochs.
+        on_batch: called after every training step.
+        on_trial: called when a trial has ended, with the number of those that have.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ConfigError: a recipe with members, or a folder that holds another search.
+        TrainingError: no trial was finished.
+    """
+    if recipe.members:
+        raise ConfigError(
+            "This recipe trains an ensemble.", expected="a recipe of one network", remedy="Leave out its members."
+        )
+    recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})
+    parts = inner_folds_of(records, fold, inner_folds, recipe.seed)
+    run = inner_folds if run_folds is None else min(run_folds, inner_folds)
+    space = search_space(recipe, count_stages(recipe))
+    out.mkdir(parents=True, exist_ok=True)
+    study = _open_study(recipe, space, parts, run, out)
+    while _ended(study) < trials:
+        trial = study.ask()
+        _run_trial(study, trial, recipe, space, parts, run, out, on_epoch, on_batch)
+        if on_trial:
+            on_trial(study.trials[trial.number], _ended(study))
+    return _write(study, recipe, space, parts, run, fold, records, out, command)
+
+
+def count_stages(recipe: Recipe) -> int:
+    """Return how many stages the recipe's network has before its head."""
+    with torch.device("meta"):
+        _, backbone = recipe_network(recipe.model_copy(update={"init": "scratch"}), get_task(recipe.task))
+    return max(timm.models.group_modules(backbone, backbone.group_matcher(coarse=True)))
+
+
+def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: int, out: Path) -> optuna.Study:
+    """Open or begin the search of this folder; trials that a kill has interrupted are queued again."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(out / STUDY_FILE)))
+    study = optuna.create_study(
+        study_name=_NAME,
+        storage=storage,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
+    )
+    mark = _mark(recipe, space, [[record.key for record in part] for part in parts], run)
+    if study.user_attrs.get("mark", mark) != mark:
+        raise ConfigError(
+            f"The folder '{out.name}' holds a search with another recipe, other data or another fold.",
+            expected="the same, to go on with that search",
+            remedy="Choose another folder.",
+        )
+    study.set_user_attr("mark", mark)
+    if not study.trials:
+        study.enqueue_trial(own_values(recipe, space))
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    # A sampler that begins with the same seed each time would draw the first trials' settings again.
+    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials), n_startup_trials=5)
+    return study
+
+
+def _ended(study: optuna.Study) -> int:
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+
+
+def _mark(*content: Any) -> str:
+    plain = [part.identity() if isinstance(part, Recipe) else part for part in content]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _run_trial(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    recipe: Recipe,
+    space: Space,
+    parts: list[list[Record]],
+    run: int,
+    out: Path,
+    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None,
+    on_batch: Callable[[], None] | None,
+) -> None:
+    """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
+    drawn = apply_values(recipe, draw_values(trial, space))
+    folder = out / "trials" / _mark(drawn)
+    started, scores = time.perf_counter(), []
+    try:
+        for number in range(run):
+            train = [record for other, part in enumerate(parts) if other != number for record in part]
+
+            def report(row: dict[str, Any], epochs: int, number: int = number) -> None:
+                if on_epoch:
+                    on_epoch(trial.number, number, row, epochs)
+                # The same step is the same epoch of the same inner fold in every trial, so medians compare like with
+                # like.
+                trial.report(_score(row), number * recipe.epochs + row["epoch"] - 1)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            place = folder / f"inner-{number}"
+            fitted = fit(drawn, train, parts[number], out=place, on_epoch=report, on_batch=on_batch)
+            scores.append(_score(fitted.history[-1]))
+    except (optuna.TrialPruned, TrainingError) as end:
+        state, value = TrialState.PRUNED, None
+        if isinstance(end, TrainingError):  # a learning rate at which the loss is no longer finite
+            trial.set_user_attr("error", end.found)
+    else:
+        state, value = TrialState.COMPLETE, sum(scores) / len(scores)
+    trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+    trial.set_user_attr("inner", scores)
+    study.tell(trial, value, state=state)
+    for snapshot in folder.rglob(STATE_FILE):  # only now: until the trial is told, a kill must find them
+        snapshot.unlink()
+
+
+def _score(row: dict[str, Any]) -> float:
+    if row["inner_roc_auc"] is None:
+        raise SplitError(
+            "An inner fold has scans of one class only.",
+            expected="every class in each inner fold",
+            remedy="Use fewer inner folds.",
+        )
+    return float(row["inner_roc_auc"])
+
+
+def _write(
+    study: optuna.Study,
+    recipe: Recipe,
+    space: Space,
+    parts: list[list[Record]],
+    run: int,
+    fold: int,
+    records: Sequence[Record],
+    out: Path,
+    command: str,
+) -> dict[str, Any]:
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    if not finished:
+        raise TrainingError(
+            "No trial was finished.", expected="at least one", remedy="Ask for more trials with --trials."
+        )
+    best = study.best_trial
+    chosen = apply_values(recipe, best.params)
+    importances = _importances(study, len(finished), recipe.seed)
+    if importances:
+        importance_figure(importances, out / "importance.png")
+    train = [record for part in parts for record in part]
+    own = next((t for t in finished if t.number == 0), None)
+    results = {
+        "what": "search for settings within the training part of one outer fold",
+        **describe_run(recipe, train, command),
+        "outer_fold": {"fold": fold, "scans_never_seen": len(split_fold(records, fold)[1])},
+        "inner_folds": {"cut": len(parts), "trained": run, "scans": [len(part) for part in parts]},
+        "decides": "mean over inner folds of the last epoch's macro ROC-AUC",
+        "space": space,
+        "trials": {state.name.lower(): len(study.get_trials(states=(state,))) for state in TrialState},
+        "best": {"trial": best.number, "value": best.value, "inner": best.user_attrs["inner"], "values": best.params},
+        "recipe_as_it_stood": None if own is None else {"trial": 0, "value": own.value},
+        "importance": importances,
+        "seconds": round(sum(trial.user_attrs.get("seconds", 0) for trial in study.trials), 1),
+        "note": f"The best of several values is an optimistic one: measure {BEST_FILE} on fold {fold}, which took no "
+        "part. The scans of the other folds chose these settings, so figures over all folds are slightly optimistic.",
+    }
+    _write_trials(out / "trials.csv", study, space)
+    _write_best(out / BEST_FILE, chosen, fold)
+    write_json(out / "results.json", results)
+    return results
+
+
+def _importances(study: optuna.Study, finished: int, seed: int) -> dict[str, float] | None:
+    """How much of the differences between finished trials each setting explains (Hutter et al. 2014)."""
+    values = {trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
+    if finished < _LEAST_FOR_IMPORTANCE or len(values) < 2:
+        return None
+    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return {name: round(float(share), 4) for name, share in found.items()}
+
+
+def _write_trials(file: Path, study: optuna.Study, space: Space) -> None:
+    scratch = file.with_suffix(".csv.writing")
+    with scratch.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["trial", "state", "value", "epochs", "seconds", *space])
+        for trial in study.trials:
+            row = [trial.number, trial.state.name.lower(), trial.value, len(trial.intermediate_values)]
+            row += [trial.user_attrs.get("seconds"), *(trial.params.get(name) for name in space)]
+            writer.writerow(row)
+    scratch.replace(file)
+
+
+def _write_best(file: Path, recipe: Recipe, fold: int) -> None:
+    """Write a recipe without this machine's folders; `bcx train` and `bcx crossval` take it."""
+    settings = recipe.model_dump(mode="json", exclude={"data", "init", "published"})
+    head = (
+        f"# Settings that `bcx tune` found within the training part of fold {fold}.\n"
+        f"# Honest figures: bcx crossval {file.name} --fold {fold}. The other folds' scans chose these settings.\n"
+        "# Start: --init FILE, --data NAME=FOLDER\n"
+    )
+    scratch = file.with_suffix(".yaml.writing")
+    scratch.write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    scratch.replace(file)
