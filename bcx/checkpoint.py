@@ -1,8 +1,9 @@
 """Checkpoints: folders that hold a network and everything needed to use it honestly.
 
 `config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
-loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone);
-its `bcx` block holds the task, preprocessing, temperature, gate and provenance.
+loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone). VGG and
+MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after `import bcx.tiny_cnn`.
+The `bcx` block holds the task, preprocessing, temperature, gate and provenance.
 Weights are safetensors, never pickle.
 
 >>> from bcx.errors import CheckpointError
@@ -35,12 +36,15 @@ from bcx.dense import DenseNetwork
 from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, ConfigError
 from bcx.lesion import LesionNetwork
+from bcx.model import gets_plain_head, put_plain_head
 from bcx.preprocess import Preprocess
 from bcx.tasks import Task, get_task
+from bcx.tiny_cnn import TinyCnn
 
 FORMAT = 1
 HEAD_FILE = "head.safetensors"
 _LINEAR, _LESION, _DENSE = "average pooling, linear", "lesion", "dense"  # as named in config.json
+_PLAIN, _TINY = "average pooling, linear, in place of the network's own", "dense layers of its own"
 _PACKAGE = Path(__file__).resolve().parent
 _MEMBERS = "members."  # before the number of a member and its tensor's name, in HEAD_FILE
 _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
@@ -161,7 +165,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
             )
         weights = folder / "model.safetensors"
         task = get_task(block["task"])
-        network = timm.create_model(config["architecture"], **config["model_args"])
+        network = _rebuild(config)
         network.load_state_dict(_read_weights(weights))
         files = [weights]
         if block["head"] == _LESION:
@@ -173,7 +177,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
             own = {f"backbone.{key}": value for key, value in network.backbone.state_dict().items()}
             network.load_state_dict(own | _read_weights(folder / HEAD_FILE))
             files.append(folder / HEAD_FILE)
-        elif block["head"] != _LINEAR or network.num_classes != len(task.classes):
+        elif block["head"] not in (_LINEAR, _PLAIN, _TINY) or network.num_classes != len(task.classes):
             raise ConfigError(
                 f"The head is '{block['head']}' with {network.num_classes} outputs.",
                 expected=f"'{_LINEAR}' with {len(task.classes)} outputs, '{_DENSE}' or '{_LESION}'",
@@ -200,6 +204,12 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         ) from error
 
 
+def _rebuild(config: dict[str, Any]) -> nn.Module:
+    """Build the timm network of a checkpoint, with random weights."""
+    network = timm.create_model(config["architecture"], **config["model_args"])
+    return put_plain_head(network) if gets_plain_head(config["architecture"]) else network
+
+
 def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
 
@@ -223,7 +233,7 @@ def _with_lesion_head(
         )
     networks = []
     for number, part in sorted(parts.items()):
-        body = backbone if number == 0 else timm.create_model(config["architecture"], **config["model_args"])
+        body = backbone if number == 0 else _rebuild(config)
         networks.append(LesionNetwork(body, absent=absent, positive=positive))
         networks[-1].load_state_dict(part)
     return networks[0] if members == 1 else LesionEnsemble(networks)
@@ -235,6 +245,12 @@ def _member_of(key: str) -> tuple[int, str]:
         return 0, key
     number, _, own = key.removeprefix(_MEMBERS).partition(".")
     return int(number), own
+
+
+def _head_of(network: nn.Module) -> str:
+    if isinstance(network, TinyCnn):
+        return _TINY
+    return _PLAIN if gets_plain_head(network.pretrained_cfg["architecture"]) else _LINEAR
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -281,7 +297,7 @@ def save_checkpoint(
         "format": FORMAT,
         "task": task.name,
         "classes": list(task.classes),
-        "head": _LESION if lesion else _DENSE if dense else _LINEAR,
+        "head": _LESION if lesion else _DENSE if dense else _head_of(network),
         **({"dense": first.settings()} if dense else {}),
         **({"members": len(network.members)} if isinstance(network, LesionEnsemble) else {}),
         "preprocess": preprocess.to_dict(),

@@ -88,10 +88,6 @@ def build_network(
         CheckpointError: the weights cannot be had or do not fit.
     """
     network = _timm_network(arch, classes, drop, init, size)
-    if init not in ("scratch", "timm"):
-        load_backbone(network, Path(init))
-    if arch.removeprefix("tf_").startswith(_PLAIN):
-        put_plain_head(network, classes)
     if not isinstance(network, TinyCnn):
         _require_linear_head(network, arch)
     if init != "scratch":
@@ -117,8 +113,6 @@ def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str 
             remedy="Use head: linear for this task.",
         )
     backbone = _timm_network(arch, 0, 0.0, init)
-    if init not in ("scratch", "timm"):
-        load_backbone(backbone, Path(init))
     return LesionNetwork(
         backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive), drop=drop
     )
@@ -145,20 +139,20 @@ def build_dense_network(
             "tiny_cnn has dense layers of its own.", expected="another architecture, or no 'dense'", remedy="Remove it."
         )
     backbone = _timm_network(arch, 0, 0.0, init)
-    if init not in ("scratch", "timm"):
-        load_backbone(backbone, Path(init))
     return DenseNetwork(backbone, classes, size=size, pool=pool, widths=widths, drops=drops)
 
 
-def put_plain_head(network: nn.Module, classes: int) -> None:
-    """Leave out the layers after the last map, and put average pooling and one linear layer there."""
+def gets_plain_head(arch: str) -> bool:
+    """Whether the layers between this architecture's last map and its output are left out."""
+    return arch.removeprefix("tf_").startswith(_PLAIN)
+
+
+def put_plain_head(network: nn.Module) -> nn.Module:
+    """Leave out the layers after the last map, and put average pooling and one linear layer there; return it."""
+    classes = network.num_classes
     network.prune_intermediate_layers(1)
     network.reset_classifier(classes, "avg")
-
-
-def has_plain_head(network: nn.Module) -> bool:
-    """Whether `put_plain_head` was here."""
-    return any(isinstance(getattr(network, name, None), nn.Identity) for name in ("pre_logits", "conv_head"))
+    return network
 
 
 def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | None = None) -> nn.Module:
@@ -183,13 +177,16 @@ def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | N
     if size is not None and published and published.fixed_input_size:
         options["img_size"] = size
     try:
-        return timm.create_model(arch, pretrained=init == "timm", **options)
+        network = timm.create_model(arch, pretrained=init == "timm", **options)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"timm's weights for '{arch}' could not be fetched ({type(error).__name__}).",
             expected="a connection to the Hugging Face Hub, or a file already in its cache",
             remedy="Connect, or start from a file with --init FILE, or from random weights with --init scratch.",
         ) from error
+    if from_file:
+        load_backbone(network, Path(init))
+    return put_plain_head(network) if gets_plain_head(arch) else network
 
 
 def _require_linear_head(network: nn.Module, arch: str) -> None:

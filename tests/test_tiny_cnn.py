@@ -13,7 +13,7 @@ from torch import nn
 from bcx.checkpoint import load_checkpoint, save_checkpoint
 from bcx.engine import Classifier
 from bcx.errors import CheckpointError, ConfigError
-from bcx.model import build_dense_network, build_network, fold_norms, forward_maps, has_plain_head
+from bcx.model import build_dense_network, build_network, fold_norms, forward_maps, gets_plain_head
 from bcx.preprocess import Preprocess
 from bcx.tasks import get_task
 
@@ -126,7 +126,6 @@ def test_a_checkpoint_gives_back_the_same_network(network, pictures, tmp_path):
     with torch.inference_mode():
         found, right = forward_maps(loaded.network, pictures), forward_maps(network, pictures)
     assert (found.logits.softmax(1) - right.logits.softmax(1)).abs().max() < 1e-3  # large tensors are float16 on disk
-    assert has_plain_head(loaded.network) == has_plain_head(network)
     answer = Classifier(loaded).predict(np.full((60, 80), 99, np.uint8))
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.maps.shape == (3, 60, 80)
@@ -134,7 +133,7 @@ def test_a_checkpoint_gives_back_the_same_network(network, pictures, tmp_path):
 
 def test_timm_loads_what_the_module_says_it_loads(network, pictures, tmp_path):
     folder = save_checkpoint(tmp_path / "it", network, task=TASK, preprocess=Preprocess(size=SIDE))
-    plain = has_plain_head(network)
+    plain = gets_plain_head(network.pretrained_cfg["architecture"])
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True, features_only=plain).eval()
     stored = load_checkpoint(folder).network
     with torch.inference_mode():
@@ -142,7 +141,7 @@ def test_timm_loads_what_the_module_says_it_loads(network, pictures, tmp_path):
         right = stored.forward_intermediates(pictures, indices=1)[0] if plain else stored(pictures)
     torch.testing.assert_close(found, right)
     head = json.loads((folder / "config.json").read_text())["bcx"]["head"]
-    assert head == "average pooling, linear, in place of the network's own" if plain else "dense layers of its own"
+    assert head == ("average pooling, linear, in place of the network's own" if plain else "dense layers of its own")
 
 
 def test_there_are_no_trained_weights_to_fetch():
@@ -153,6 +152,23 @@ def test_there_are_no_trained_weights_to_fetch():
 def test_its_dense_layers_are_not_replaced_by_others():
     with pytest.raises(ConfigError, match="dense layers of its own"):
         build_dense_network("tiny_cnn", 3, size=50, pool="flatten", widths=(8,), drops=(0, 0))
+
+
+def test_a_dense_head_leaves_the_networks_own_head_out_too(tmp_path):
+    network = build_dense_network(
+        "mobilenetv3_small_050", 3, size=SIDE, pool="average", widths=(8,), drops=(0, 0)
+    ).eval()
+    assert not any(name.startswith("backbone.conv_head") for name in network.state_dict())
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "it", network, task=TASK, preprocess=Preprocess(size=SIDE)))
+    batch = torch.ones(1, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.network(batch), network(batch), rtol=0, atol=1e-2)
+
+
+def test_families_are_told_by_name():
+    archs = ("vgg16", "vgg11_bn", "mobilenetv3_large_100", "tf_mobilenetv3_small_100")
+    assert all(map(gets_plain_head, archs))
+    assert not any(map(gets_plain_head, ("repvgg_a0", "mobilenetv2_100", "resnet50", "tiny_cnn")))
 
 
 @pytest.mark.slow
