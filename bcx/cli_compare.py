@@ -25,6 +25,7 @@ from bcx.cli_train import (
     needs_train_extra,
     read_recipe,
     read_records,
+    recipe_words,
 )
 from bcx.errors import ConfigError
 
@@ -135,7 +136,7 @@ def _command(
     config: Path | None, archs: str, sources: Sequence[str], entrants: Sequence[Entrant], folds: Sequence[int]
 ) -> str:
     """Return the command with folders left out: results are published, paths of a machine are not."""
-    parts = ["bcx compare", *([f"configs/{config.stem}.yaml"] if config else []), f"--archs {archs}"]
+    parts = ["bcx compare", *recipe_words(config), f"--archs {archs}"]
     parts += [f"--data {source}=DIR" for source in sources]
     parts += [f"--init-for {entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants]
     parts += [f"--folds {','.join(map(str, folds))}"]

@@ -186,12 +186,17 @@ def _axilla(records: Sequence[Record]) -> dict[str, list[str]] | None:
 
 def _command(name: str, config: Path | None, recipe: Recipe) -> str:
     """Return the command with folders left out: results are published, paths of a machine are not."""
-    parts = ["bcx", name]
-    if config is not None:
-        parts.append(f"configs/{config.name}" if config.parent.name == "configs" else config.name)
+    parts = ["bcx", name, *recipe_words(config)]
     parts += [f"--data {source}=DIR" for source in recipe.data]
     parts.append(f"--init {Path(recipe.init).name}")
     return " ".join([*parts, f"--seed {recipe.seed}"])
+
+
+def recipe_words(config: Path | None) -> list[str]:
+    """Return how a command names its recipe in results: without this machine's folders; nothing for no recipe."""
+    if config is None:
+        return []
+    return [f"configs/{config.name}" if config.parent.name == "configs" else config.name]
 
 
 @contextmanager

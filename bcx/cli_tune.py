@@ -25,6 +25,7 @@ from bcx.cli_train import (
     needs_train_extra,
     read_recipe,
     read_records,
+    recipe_words,
 )
 
 
@@ -60,7 +61,7 @@ def tune(
     command = " ".join(
         [
             "bcx tune",
-            *([f"configs/{config.stem}.yaml"] if config else []),
+            *recipe_words(config),
             *(f"--data {source}=DIR" for source in recipe.data),
             f"--arch {recipe.arch} --init {Path(recipe.init).name} --epochs {recipe.epochs} --seed {recipe.seed}",
             f"--fold {fold} --inner-folds {inner_folds} --run-folds {run_on} --trials {trials}",
