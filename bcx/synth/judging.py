@@ -91,8 +91,8 @@ def judge_generator(
         sheet: where a sheet of real, generated and nearest scans goes; it shows patients' scans.
 
     Returns:
-        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of pictures), `copies` (flagged by any network or by
-        the pixels), `flagged` (their positions) and `by` network (see `bcx.synth.quality.judge`).
+        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of pictures), `copies` (flagged by any network or
+        by the pixels), `flagged` (their positions) and `by` network (see `bcx.synth.quality.judge`).
 
     Raises:
         DataError: as `scans_of`.

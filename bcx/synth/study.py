@@ -105,10 +105,9 @@ def synth_study(
     return results
 
 
-def run_done(job: RunJob, work: Path, task: Task, marks: Sequence[str]) -> bool:
-    """Tell whether a classifier's answers are there, of these settings, scans and generators."""
-    note = work / "classifiers" / job.folder / NOTE
-    return note.is_file() and read_json(note)["fingerprint"] == job.fingerprint(marks)
+def answered(job: RunJob, work: Path) -> bool:
+    """Tell whether a classifier's answers are there; `synth_study` also makes sure that they are of these settings."""
+    return (work / "classifiers" / job.folder / NOTE).is_file()
 
 
 def _complete(
@@ -123,9 +122,9 @@ def _complete(
     scope = job.fold if ARMS[job.arm].generated == "fold" else None
     used = {label: generators[scope, label] for label in job.wanted}
     marks = [used[label].about["fingerprint"] for label in sorted(used)]
-    if run_done(job, work, task, marks):
-        return
     folder = work / "classifiers" / job.folder
+    if answered(job, work) and read_json(folder / NOTE)["fingerprint"] == job.fingerprint(marks):
+        return
     made = [
         record
         for label, generator in used.items()

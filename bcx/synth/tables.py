@@ -1,0 +1,81 @@
+"""The study's results as Markdown, for pages whose figures are written from the results file.
+
+>>> share({"value": 0.8, "low": 0.7, "high": 0.9}), share({"value": None, "low": None, "high": None})
+('80.0 (70.0 to 90.0)', '-')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def study_block(results: Mapping[str, Any]) -> str:
+    """Return sizes, figures per arm, differences and the quality of the pictures.
+
+    Args:
+        results: as `bcx.synth.study.synth_study` writes them.
+    """
+    names = list(next(iter(results["arms"].values()))["figures"])
+    parts = [
+        f"{results['sizes']}. In per cent, with 95 % intervals over groups; each figure is the mean over seeds.",
+        "",
+        *_table(
+            ["", "real", "generated", *(_words(name) for name in names)],
+            [
+                [arm["words"], f"{arm['real']:.0f}", f"{arm['generated']:.0f}"]
+                + [share(arm["figures"][name]) for name in names]
+                for arm in results["arms"].values()
+            ],
+        ),
+        "",
+        "Differences in percentage points, on the same scans; where the interval holds nought, chance explains it:",
+        "",
+        *_table(
+            ["", *(_words(name) for name in names)],
+            [
+                [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
+                for row in results["differences"]
+            ],
+        ),
+    ]
+    if results["quality"]:
+        parts += ["", "The pictures, judged at the generators' size:", "", *quality_table(results["quality"])]
+    return "\n".join(parts)
+
+
+def quality_table(quality: Mapping[str, Any]) -> list[str]:
+    """Return a row per generator and describing network.
+
+    Args:
+        quality: by generator, as `bcx.synth.judging.judge_generator` returns it.
+    """
+    rows = []
+    for name, found in quality.items():
+        for network, by in found["by"].items():
+            distances, copies = by["distances"], by["copies"]
+            rows.append(
+                [f"{name}, {found['size']} px", f"{network}", str(distances["n"])]
+                + [f"{distances[kind][of]['mean']:.3g}" for kind in ("kid", "fid") for of in ("generated", "real")]
+                + [f"{copies['copies']} of {copies['n']} ({copies['expected']:g})", f"{copies['nearer']:.2f}"]
+            )
+    head = ["generator", "features", "n", "KID", "KID of real scans", "FID", "FID of real scans"]
+    return _table([*head, "copies (at most by chance)", "nearer than real scans (.5: alike)"], rows)
+
+
+def share(figure: Mapping[str, float | None]) -> str:
+    """Return a share in per cent with its interval; a dash where it has no value."""
+    if figure["value"] is None:
+        return "-"
+    value, low, high = (None if figure[key] is None else 100 * figure[key] for key in ("value", "low", "high"))
+    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _words(name: str) -> str:
+    figure, _, label = name.partition("_")
+    return f"{figure} {label}".replace("_", " ").replace("macro auc", "macro ROC-AUC").strip()
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
