@@ -67,3 +67,38 @@ def busi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bcx.simulate import write_busi_folder
 
     return write_busi_folder(tmp_path_factory.mktemp("simulated") / "busi", per_class=4)
+
+
+@pytest.fixture(scope="session")
+def patch_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the patch task: random weights (seed 0), and a head stretched until its answers differ."""
+    import torch
+
+    from bcx.checkpoint import save_checkpoint
+    from bcx.model import build_network
+    from bcx.preprocess import Preprocess
+    from bcx.simulate.slide import SlideScene
+    from bcx.tasks import get_task
+
+    task = get_task("histology-idc")
+    preprocess = Preprocess(size=32, grey=False)
+    scene = SlideScene(1, 900, 700)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = build_network("mobilenetv2_035", len(task.classes)).eval()
+        parts = [scene.part(x, y, 50, 50) for y in range(0, 700, 100) for x in range(0, 900, 100)]
+        batch = torch.stack([preprocess.tensor(part) for part in parts])
+        head = network.get_classifier()
+        head.weight /= network(batch).std(0).clamp_min(1e-6)[:, None]
+        head.bias -= network(batch).mean(0)
+    return save_checkpoint(
+        tmp_path_factory.mktemp("checkpoints") / "tiny-patches", network, task=task, preprocess=preprocess
+    )
+
+
+@pytest.fixture(scope="session")
+def patches(patch_checkpoint):
+    """The classifier of that checkpoint."""
+    import bcx
+
+    return bcx.load(patch_checkpoint)

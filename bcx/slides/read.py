@@ -8,8 +8,9 @@ reading = progress.reading()
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,15 +201,29 @@ def _opened(source: SlideSource, name: str | None) -> Iterator[Slide]:
         yield slide
 
 
-def _overview(slide: Slide, progress: SlideProgress) -> Iterator[SlideProgress]:
+class _Stopped(Exception):
+    """Nobody waits for the overview any more."""
+
+
+def _overview(slide: Slide, progress: SlideProgress) -> Generator[SlideProgress, None, np.ndarray]:
     """Make the overview in another thread, so that progress can be told meanwhile."""
     told: SimpleQueue[float] = SimpleQueue()
+    stop = threading.Event()
+
+    def tell(share: float) -> None:
+        if stop.is_set():
+            raise _Stopped
+        told.put(share)
+
     with ThreadPoolExecutor(1, "bcx-slide") as pool:
-        making = pool.submit(slide.overview, OVERVIEW, told.put, min(os.cpu_count() or 1, 8))
+        making = pool.submit(slide.overview, OVERVIEW, tell, min(os.cpu_count() or 1, 8))
         making.add_done_callback(lambda _: told.put(1.0))
-        while progress.prepared < 1:
-            progress.prepared = told.get()
-            progress.seconds = time.perf_counter() - progress.started
-            if progress.prepared < 1:
-                yield progress
-        return making.result()
+        try:
+            while progress.prepared < 1:
+                progress.prepared = told.get()
+                progress.seconds = time.perf_counter() - progress.started
+                if progress.prepared < 1:
+                    yield progress
+            return making.result()
+        finally:
+            stop.set()
