@@ -10,6 +10,7 @@ bcx train CONFIG.yaml                     train; bcx crossval measures a recipe 
 bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
 bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
+bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx reproduce NAME                        derive a card's figures again, and say which agree
 bcx figures NAME                          draw a model's figures
@@ -41,6 +42,7 @@ from bcx.cli_info import info
 from bcx.cli_leak import leak
 from bcx.cli_predict import predict
 from bcx.cli_report import card, figures, reproduce
+from bcx.cli_synth import app as synth
 from bcx.cli_train import crossval, train
 from bcx.cli_tune import tune
 from bcx.errors import BcxError, CheckpointError, ConfigError
@@ -70,6 +72,7 @@ app.command()(export)
 app.command()(examples)
 app.add_typer(data)
 app.add_typer(gate)
+app.add_typer(synth)
 
 
 # The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.
