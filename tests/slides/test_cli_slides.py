@@ -21,9 +21,7 @@ def run(capfd):
     def run(*arguments: object) -> SimpleNamespace:
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main(
-                [os.fspath(argument) if not isinstance(argument, int) else str(argument) for argument in arguments]
-            )
+            cli.main([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
 
