@@ -6,8 +6,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+
+def page_block(folder: Path, link: str) -> str:
+    """Return what `docs/explanation/synthetic-images.md` shows of the studies that were run.
+
+    Args:
+        folder: of the results, such as `results/synth`.
+        link: the same folder as seen from the page.
+    """
+    parts = []
+    for file in sorted(folder.glob("*.json")):
+        results = json.loads(file.read_text("utf-8"))
+        if "arms" in results:
+            parts += [study_block(results), "", f"![{results['sizes']}]({link}/{results['figure']})", ""]
+    return "\n".join(parts[:-1]) if parts else "Not measured yet."
 
 
 def study_block(results: Mapping[str, Any]) -> str:

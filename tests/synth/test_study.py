@@ -17,7 +17,7 @@ from bcx.synth.config import SynthRecipe
 from bcx.synth.judging import scans_of
 from bcx.synth.sample import load_generator
 from bcx.synth.study import synth_study
-from bcx.synth.tables import study_block
+from bcx.synth.tables import page_block, study_block
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 
@@ -147,6 +147,10 @@ def test_quality_stands_against_the_scans_that_each_generator_did_not_see(done, 
     block = study_block(results)
     assert results["sizes"] in block
     assert block.count("fold-0/malignant, 16 px") == 1
+    page = page_block(folder / "out", "../../results/synth")
+    assert page.startswith(block)
+    assert "(../../results/synth/tiny.png)" in page
+    assert page_block(tmp_path, "x") == "Not measured yet."
     generator = load_generator(folder / "work" / "generators" / "fold-0" / "malignant" / "generator.safetensors")
     train, kept = scans_of(generator, records)
     assert not {r.group for r in train} & {r.group for r in kept}
