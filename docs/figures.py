@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
 PUBLISHED = ROOT / "docs" / "explanation" / "published-systems.md"
+AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
+MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
 RESULTS = ROOT / "results"
 GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
@@ -27,6 +29,7 @@ SPEED = RESULTS / "benchmarks" / "speed.json"
 LESION = RESULTS / "mobilenetv2-lesion"
 PLAIN = RESULTS / "mobilenetv2-busi"
 LEAK = RESULTS / "leak"
+AUDIT = RESULTS / "audit"
 LEAKS = ("r1-mobilenetv2", "r3-resnet50", "r3-mobilenetv2", "r4-system1")  # those that were run are shown
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
@@ -241,6 +244,38 @@ def leak_block() -> str:
     return "\n".join(lines)
 
 
+def audit_block() -> str:
+    """Return what `bcx audit` finds of a list of pairs that it never saw, and what it costs, as Markdown."""
+    busi = read(AUDIT / "busi.json")
+    lines = [
+        f"BUSI, {busi['n']} scans, against a list of pairs that the audit never sees:",
+        "",
+        "| | pairs on the list | found as a pair | in one group | pairs found | of these on the list |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, listed in busi["listed"].items():
+        found = busi["found"][kind]
+        shares = (f"{100 * listed[key]:.1f} %" for key in ("recall", "recall, through groups"))
+        right = f"{found['n']} | {100 * found['precision']:.1f} %"
+        lines.append(f"| {kind} | {listed['n']} | {' | '.join(shares)} | {right} |")
+    runs = [(busi["n"], "BUSI", busi)]
+    if (AUDIT / "scale.json").is_file():
+        scale = read(AUDIT / "scale.json")
+        runs += [
+            (int(name), "real scans, copies and blends of them, simulated ones", run)
+            for name, run in scale["runs"].items()
+        ]
+    lines += [
+        "",
+        "| pictures | what | seconds of one core | per picture | most memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for count, what, run in runs:
+        cost = f"{run['processor_seconds']:,.0f} | {run['processor_ms_per_picture']:.0f} ms"
+        lines.append(f"| {count:,} | {what} | {cost} | {run['peak_memory_mb']} MB |")
+    return "\n".join(lines)
+
+
 def with_figures(page: str, block: str) -> str:
     """Return a page's text with its figures replaced."""
     before, _, rest = page.partition(BEGIN)
@@ -249,7 +284,13 @@ def with_figures(page: str, block: str) -> str:
 
 
 #: What each page shows.
-PAGES = {README: readme_block, STUDY: study_block, PUBLISHED: leak_block}
+PAGES = {
+    README: readme_block,
+    STUDY: study_block,
+    PUBLISHED: leak_block,
+    AUDITING: audit_block,
+    MEASURING: audit_block,
+}
 
 
 def main() -> int:

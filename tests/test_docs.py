@@ -19,8 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "checkpoints").glob("*/README.md")])
 README = (ROOT / "README.md").read_text("utf-8")
 
-PUBLISHED = "docs/explanation/published-systems.md"
-
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -125,7 +123,7 @@ def test_ci_runs_the_readmes_own_test_command():
     assert re.search(r"^export CI=true$", gate, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/explanation/seeing-lesions.md", PUBLISHED])
+@pytest.mark.parametrize("name", sorted(page.relative_to(ROOT).as_posix() for page in figures_module().PAGES))
 def test_the_figures_of_a_page_are_those_that_were_measured(name):
     figures = figures_module()
     text = (ROOT / name).read_text("utf-8")
