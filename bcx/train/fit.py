@@ -19,6 +19,7 @@ import numpy as np
 import timm
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader
@@ -160,6 +161,7 @@ def fit(
     """
     check_split(train, inner)
     task = get_task(recipe.task)
+    AcceleratorState._reset_state()  # else a process keeps to the precision of its first run
     accelerator = Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no")
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)

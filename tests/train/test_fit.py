@@ -140,6 +140,17 @@ def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path
     assert accuracy == pytest.approx(fitted.history[best]["inner_accuracy"])
 
 
+def test_one_process_trains_in_one_precision_after_the_other(records, tmp_path):
+    """And each run in its own: bfloat16 rounds, so the same seed ends at other weights."""
+    ends = []
+    for number, precision in enumerate(("fp32", "bf16", "fp32")):
+        recipe = Recipe(**TINY | {"precision": precision}, epochs=1)
+        fitted = fit(recipe, records, out=tmp_path / str(number))
+        ends.append(torch.cat([parameter.flatten() for parameter in fitted.network.parameters()]))
+    assert torch.equal(ends[0], ends[2])
+    assert not torch.equal(ends[0], ends[1])
+
+
 def test_a_group_on_both_sides_is_refused(records, tmp_path):
     with pytest.raises(SplitError):
         fit(Recipe(**TINY, epochs=1), records, records[:1], out=tmp_path)
