@@ -85,7 +85,8 @@ class LesionDataset(Dataset[View]):
         """Read every scan and mask into memory.
 
         Args:
-            records: what to train on; those without a mask are only shown whole.
+            records: what to train on; those without a mask, or with an empty one although they show a lesion, are only
+                shown whole.
             task: gives classes and the augmentation's name.
             preprocess: the same object that the checkpoint will store.
             augment: strength; 0 shows the pictures as serving would.
@@ -105,14 +106,17 @@ class LesionDataset(Dataset[View]):
         ]
         self._pixels: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
-        for record in records:
+        for record, label in zip(records, self.labels, strict=True):
             pixels = Scan.open(record.file).pixels
             mask = load_mask(record, pixels.shape)
             factor = min(1.0, _LONGEST / max(pixels.shape[:2]))
             height, width = (max(1, round(factor * n)) for n in pixels.shape[:2])
             seen = to_grey(pixels) if preprocess.grey else pixels
             self._pixels.append(np.ascontiguousarray(_sized(seen, width, height)))
-            self._masks.append(None if mask is None else _sized(mask.astype(np.uint8) * 255, width, height) > 127)
+            seen_mask = None if mask is None else _sized(mask.astype(np.uint8) * 255, width, height) > 127
+            # A lesion that nobody outlined is somewhere: an empty mask would teach that it is nowhere.
+            outlined = seen_mask is not None and (seen_mask.any() or label == self._absent)
+            self._masks.append(seen_mask if outlined else None)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -233,3 +233,20 @@ def test_a_batch_is_stacked_and_knows_which_hospital_has_normals(varied):
     assert batch.labels.tolist() == [MALIGNANT, BENIGN, NORMAL, MALIGNANT, BENIGN]
     assert batch.has_mask.tolist() == [True, True, True, False, True]
     assert batch.with_absent.tolist() == [True, True, True, True, False]
+
+
+def test_a_lesion_with_an_empty_mask_is_somewhere_unknown(tmp_path, records):
+    pixels = np.asarray(Image.open(records[SMALL].file))
+    nothing = np.zeros(pixels.shape, bool)
+    emptied = [
+        write(tmp_path, "unoutlined", pixels, "malignant", "first", nothing),
+        write(tmp_path, "healthy", pixels, "normal", "first", nothing),
+    ]
+    dataset = LesionDataset(emptied, TASK, STEP, augment=0.0, seed=0)
+    lesion, healthy = dataset[ViewOf(0, False)], dataset[ViewOf(1, False)]
+    assert (lesion.has_mask, healthy.has_mask) == (False, True)
+    assert not lesion.mask.any()
+    np.testing.assert_array_equal(
+        dataset[ViewOf(0, True)].plane, lesion.plane
+    )  # shown whole: nobody knows where to cut
+    assert (dataset[ViewOf(1, True)].plane != healthy.plane).any()
