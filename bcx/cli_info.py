@@ -13,7 +13,7 @@ from importlib import metadata
 # What decides the figures, the page and the formats that can be read.
 PACKAGES = (
     "torch", "torchvision", "timm", "gradio", "numpy", "opencv-python-headless", "pillow", "scikit-learn",
-    "albumentations", "accelerate", "pydicom", "pylibjpeg",
+    "albumentations", "accelerate", "onnxruntime", "onnx", "pydicom", "pylibjpeg",
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ class Prediction:
         model: the checkpoint's name.
         weights_sha256: of the stored weights.
         seconds: time from source to answer, the source's share of its batch.
-        backend: what ran the network ("torch").
+        backend: what ran the network: "torch", or "onnxruntime" where the graph beside the weights answered.
         scan: the decoded picture.
         reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
         preprocess: how the scan became the network's input.
