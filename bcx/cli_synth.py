@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli_train import DataOption, EpochsOption, SetOption, needs_train_extra, read_records
+from bcx.cli_train import DataOption, EpochsOption, InitOption, SetOption, needs_train_extra, read_records
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and
 
 WORK = Path("runs/synth")
 RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe's file, or its name in configs/.")]
-InitOption = Annotated[str, typer.Option(metavar="FILE|timm|scratch", help="Starting weights of the classifier.")]
 JudgeOption = Annotated[str, typer.Option(help="Checkpoint whose features tell how good pictures are.")]
 
 
@@ -82,7 +81,10 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
     data: DataOption = None,
     judge_by: JudgeOption = "mobilenetv2-busi",
-    init: InitOption = "scratch",
+    init: Annotated[
+        str,
+        typer.Option(metavar="FILE|timm|scratch", help="ImageNet's weights judge too; scratch: they do not."),
+    ] = "scratch",
     sheet: Annotated[
         Path | None,
         typer.Option(metavar="PNG", help="Show real, generated and nearest real scans here; needs --data."),
@@ -119,7 +121,7 @@ def sample(
 def study(
     config: RecipeArgument = Path("synth-study"),
     data: DataOption = None,
-    init: InitOption = "timm",
+    init: InitOption = None,
     settings: SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/synth"),
     work: Annotated[Path, typer.Option(help="Folder of generators, pictures and runs; not for publication.")] = WORK,
@@ -136,8 +138,8 @@ def study(
 
     file = find_recipe(config)
     values = _settings(settings)
-    classifier = {"init": init, **values.pop("classifier", {})}
-    chosen = load_study(file, {**values, "classifier": classifier})
+    given = {} if init is None else {"init": init}
+    chosen = load_study(file, {**values, "classifier": {**given, **values.get("classifier", {})}})
     recipe = _classifier(chosen.classifier.task, chosen.classifier.data, data)
     records = _with_folds(recipe)
     generators, runs = plan_generators(chosen, records), plan_runs(chosen, records)
@@ -164,7 +166,7 @@ def study(
             records,
             out=out,
             work=work,
-            command=_command(file, recipe, init, settings),
+            command=_command(file, recipe, chosen.classifier.init, settings),
             sheets=sheets,
             on_generator=on_generator,
             on_epoch=on_epoch,

@@ -17,7 +17,8 @@ from bcx.errors import ConfigError
 from bcx.tasks import get_task
 
 #: The parts of DiffAugment that make sense without colour, and the mirror image.
-AUGMENTATIONS = ("flip", "brightness", "contrast", "translation", "cutout")
+AugmentationName = Literal["flip", "brightness", "contrast", "translation", "cutout"]
+AUGMENTATIONS: tuple[AugmentationName, ...] = ("flip", "brightness", "contrast", "translation", "cutout")
 
 
 class ClassSettings(BaseModel):
@@ -47,7 +48,7 @@ class SynthRecipe(BaseModel):
     width: int = Field(32, ge=4, le=256, description="channels at the finest grid; coarser grids have more")
     spectral_norm: bool = Field(True, description="hold every layer of the discriminator to a spectral norm of 1")
     loss: Literal["bce", "hinge"] = Field("hinge")
-    augment: tuple[Literal["flip", "brightness", "contrast", "translation", "cutout"], ...] = Field(
+    augment: tuple[AugmentationName, ...] = Field(
         AUGMENTATIONS, description="changes that the discriminator sees, on real and generated pictures alike"
     )
     ema: float = Field(0.99, ge=0, lt=1, description="per step, of the generator that is kept; 0 keeps the last one")

@@ -87,8 +87,10 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
             found = arm["figures"][name]
             if found["low"] is not None:
                 axes.hlines(place, found["low"], found["high"], color=colour, linewidth=1.6)
-            axes.plot(found["seeds"], [place] * len(found["seeds"]), "|", color=colour, markersize=7)
-            axes.plot([found["value"]], [place], "o", color=colour, markersize=5)
+            # None, where a figure has no value, becomes nan, which is not drawn.
+            values, seeds = np.array([found["value"]], float), np.array(found["seeds"], float)
+            axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=7)
+            axes.plot(values, [place], "o", color=colour, markersize=5)
         axes.set_title(name.replace("_", " "), fontsize=9, loc="left")
         axes.set_yticks(places, list(arms))
         axes.tick_params(labelsize=8)
