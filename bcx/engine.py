@@ -253,7 +253,7 @@ class Classifier:
         if self._refer is not None and self._refer.refers(probabilities[None])[0]:
             decision, reason = REFER, _UNSURE
         if self._gate is not None:
-            verdict = self._gate.judge(item.scan, reading.stages)
+            verdict = self._gate.judge(item.scan, reading.stages, self.task)
             flags = list(verdict.flags)
             if not verdict.is_scan:
                 decision, reason = NOT_A_SCAN, verdict.reason

@@ -94,7 +94,7 @@ def judge(checkpoint: Checkpoint, gate: Gate, scans: Iterable[Scan]) -> Iterator
     """Yield the gate's verdict on each scan, in order."""
     for batch, rows in _described(checkpoint, scans):
         for scan, row in zip(batch, rows, strict=True):
-            yield gate.judge(scan, row)
+            yield gate.judge(scan, row, checkpoint.task)
 
 
 def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[list[Scan], np.ndarray]]:

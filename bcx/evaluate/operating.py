@@ -29,7 +29,9 @@ LOST_LESIONS = 0.05
 #: Of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90
 
-_FIGURES = ("accuracy", "sensitivity", "specificity", "absent_recall", "lost_lesions")
+_FIGURES = ("accuracy", "sensitivity", "specificity")
+_WITH_ABSENT = ("absent_recall", "lost_lesions")
+_OF_TWO = ("balanced_accuracy", "f1")
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> Rules:
     normal against lesion and then for the positive class against the rest.
 
     Args:
-        frame: see `bcx.evaluate.oof`; the absent and the positive class must be among the labels.
-        task: must have an absent class, which comes first.
+        frame: see `bcx.evaluate.oof`; `has_decisions` must hold.
+        task: has an absent class, or two classes of which the second is the positive one.
         temperature: divides the logits.
 
     Returns:
@@ -80,7 +82,8 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     Returns:
         `rules` (fitted on all folds, as stored), `sources`: per source `accuracy`, `sensitivity` and `specificity` of
         the positive class, `absent_recall` (normals called normal) and `lost_lesions` (lesions called normal), each
-        with its interval over groups and its n, and `confusion`, {true class: {answer: n}}; `referral`: per source the
+        with its interval over groups and its n, and `confusion`, {true class: {answer: n}}; of a task without an absent
+        class `balanced_accuracy` and `f1` (of the positive class) in place of the last two; `referral`: per source the
         share answered and the accuracy among them; `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same
         scans that they were fitted on.
     """
@@ -92,7 +95,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
         rows = (frame["source"] == source).to_numpy()
         groups = frame["group"].to_numpy()[rows]
         confusion = {"confusion": named_confusion(labels[rows], chosen[rows], task.classes)}
-        sources[source] = _figures(chosen[rows], labels[rows], groups, positive) | confusion
+        sources[source] = _figures(chosen[rows], labels[rows], groups, positive, task.absent is not None) | confusion
         answered = rows & ~referred
         referral[source] = {
             "answered": round(float(answered.sum() / rows.sum()), 4),
@@ -109,8 +112,9 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
 
 
 def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
-    """Whether thresholds can be fitted: the task has an absent class, and it and the positive one are labelled."""
-    return task.absent is not None and {task.absent, task.positive} <= set(frame["label"])
+    """Whether thresholds can be fitted: absent and positive class are there, or there are two, the second positive."""
+    asked = task.absent is not None or (len(task.classes) == 2 and task.positive == task.classes[1])
+    return asked and {task.classes[0], task.positive} <= set(frame["label"])
 
 
 def decide_folds(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -142,18 +146,27 @@ def _weighed(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.nd
     return probabilities, labels, 1 / kinds.map(kinds.value_counts()).to_numpy(float)
 
 
-def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, positive: int) -> dict[str, Any]:
-    among = (np.ones(len(labels), bool), labels == positive, labels != positive, labels == 0, labels > 0)
-    right = (chosen == labels, chosen == positive, chosen != positive, chosen == 0, chosen == 0)
+def _figures(
+    chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, positive: int, with_absent: bool
+) -> dict[str, Any]:
+    ill, called = labels == positive, chosen == positive
+    among = [np.ones(len(labels), bool), ill, ~ill, *([labels == 0, labels > 0] if with_absent else [])]
+    right = [chosen == labels, called, ~called, *([chosen == 0, chosen == 0] if with_absent else [])]
+    names = [*_FIGURES, *(_WITH_ABSENT if with_absent else _OF_TWO)]
+    counts = [int(of.sum()) for of in among] + [len(labels)] * (len(names) - len(among))
 
     def shares(weights: np.ndarray) -> np.ndarray:
         masses = [(weights @ of, weights @ (of & hit)) for of, hit in zip(among, right, strict=True)]
-        return np.array([hits / mass if mass > 0 else np.nan for mass, hits in masses])
+        found = [hits / mass if mass > 0 else np.nan for mass, hits in masses]
+        if not with_absent:
+            both = weights @ ill + weights @ called
+            found += [(found[1] + found[2]) / 2, 2 * (weights @ (ill & called)) / both if both > 0 else np.nan]
+        return np.array(found)
 
     values = shares(np.ones(len(labels)))
     low, high = bootstrap_intervals(shares, groups)
     return {
-        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i]), "n": int(among[i].sum())}
-        for i, name in enumerate(_FIGURES)
+        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i]), "n": counts[i]}
+        for i, name in enumerate(names)
         if np.isfinite(values[i])
     }

@@ -202,14 +202,18 @@ def _label(facts: Facts) -> list[str]:
     if found is None:
         return []
     point, refer = found["rules"]["operating_point"], found["rules"]["refer"]
+    where = (
+        f"{task.classes[0]} where P({task.classes[0]}) is at least {point['normal_above']:.3f}, else {task.positive}"
+    )
+    if len(task.classes) > 2:
+        where += f" where {task.positive} holds at least {point['positive_above']:.3f} of the rest"
     lines = [
         "",
         "### The label",
         "",
-        f"At the operating point the label is {task.absent} where P({task.absent}) is at least "
-        f"{point['normal_above']:.3f}, else {task.positive} where {task.positive} holds at least "
-        f"{point['positive_above']:.3f} of the rest. Both thresholds were fitted on the out-of-fold answers; the "
-        "tables decide each fold by thresholds fitted on the others.",
+        f"At the operating point the label is {where}. "
+        f"{'Both thresholds were' if len(task.classes) > 2 else 'The threshold was'} fitted on the out-of-fold "
+        "answers; the tables decide each fold by thresholds fitted on the others.",
     ]
     if refer is not None:
         shares = [

@@ -82,6 +82,8 @@ _DECIDED = (
     ("specificity", "other scans not called {positive}"),
     ("absent_recall", "{absent} scans called {absent}"),
     ("lost_lesions", "lesions called {absent}"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("f1", "F1 of {positive}"),
 )
 _PLACED = (
     ("heat_inside", "share of the heat inside the lesion", in_percent),
@@ -136,22 +138,27 @@ def decided_table(decisions: Mapping[str, Any], task: Task) -> Table:
     sources = decisions["sources"]
     rows = []
     for key, words in _DECIDED:
-        cells = [in_percent(part.get(key)) for part in sources.values()]
+        if not any(key in part for part in sources.values()):
+            continue
+        cells = [(in_units if key == "f1" else in_percent)(part.get(key)) for part in sources.values()]
         rows.append((words.format(positive=task.positive, absent=task.absent), *cells))
     return Table("The label, at the operating point", ("figure", *sources), tuple(rows))
 
 
 def points_table(decisions: Mapping[str, Any], task: Task) -> Table:
     """Return what a stated sensitivity for the positive class costs."""
-    shares = ("sensitivity", "specificity", "absent_recall", "lost_lesions", "accuracy")
+    shares = ["sensitivity", "specificity", "accuracy"]
+    head = [f"sensitivity, {task.positive}", "specificity", "accuracy"]
+    if task.absent is not None:
+        shares[2:2] = ["absent_recall", "lost_lesions"]
+        head[2:2] = [f"{task.absent} called {task.absent}", f"lesions called {task.absent}"]
     rows = tuple(
         tuple("-" if point[name] is None else f"{100 * point[name]:.1f} %" for name in shares)
         for point in decisions["sensitivity_points"]
     )
-    head = (f"sensitivity, {task.positive}", "specificity", f"{task.absent} called {task.absent}")
     return Table(
         f"What 90 and 95 % sensitivity for {task.positive} would cost",
-        (*head, f"lesions called {task.absent}", "accuracy"),
+        tuple(head),
         rows,
         "On the same scans that these thresholds were fitted on, every hospital weighing the same.",
     )

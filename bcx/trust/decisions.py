@@ -8,8 +8,9 @@
 [0, 2]
 
 Two questions are asked of a scan, one after the other: is there a lesion at all, and if so, is it malignant? Each
-has one threshold, fitted on out-of-fold probabilities after temperature. Where a checkpoint stores no operating point,
-the most probable class is the answer.
+has one threshold, fitted on out-of-fold probabilities after temperature. With two classes, of which the second is the
+positive one, there is one question only. Where a checkpoint stores no operating point, the most probable class is the
+answer.
 
 W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
 """
@@ -61,7 +62,8 @@ class OperatingPoint(Stored):
     """Two thresholds that turn probabilities into one class.
 
     For tasks whose first class means that nothing is there ("normal") and that have one class whose sensitivity
-    matters most ("malignant").
+    matters most ("malignant"); and for tasks of two classes, where the second is the positive one: it is the answer
+    wherever the first one is not.
 
     Attributes:
         normal_above: the answer is class 0 when its probability is at least this, 0..1.
@@ -83,7 +85,7 @@ class OperatingPoint(Stored):
         """Return int64 [N], the class of each row.
 
         Args:
-            probabilities: float [N, C], 0..1, rows summing to 1, C at least 3.
+            probabilities: float [N, C], 0..1, rows summing to 1.
 
         Raises:
             DataError: a shape that does not fit.
@@ -186,12 +188,15 @@ def fit_operating_point(
        **all** positive scans positive, those called normal in step 1 counting as missed (so it costs the least
        specificity); without, the one with the best balanced accuracy of positive against the rest.
 
+    Of two classes only the second step is left, on the positive class's own probability: `positive_sensitivity`, or
+    balanced accuracy; the other arguments ask nothing.
+
     Where a balanced accuracy decides, the middle of the thresholds within `PLATEAU` of the best is taken. A threshold
     lies halfway between the scores of two scans, so that rounding changes no answer.
 
     Args:
-        probabilities: float [N, C], 0..1, rows summing to 1, C at least 3; after temperature, of scans that the
-            network was not trained on.
+        probabilities: float [N, C], 0..1, rows summing to 1; after temperature, of scans that the network was not
+            trained on.
         labels: int [N], 0..C-1; class 0 and the positive class must both be there.
         positive_sensitivity: 0..1, or None.
         absent_recall: 0..1, or None.
@@ -216,16 +221,14 @@ def fit_operating_point(
                 expected="scans of class 0 and of the positive class",
                 remedy="Fit it on a source that has both.",
             )
+    if probabilities.shape[1] == 2:
+        above = _positive_threshold(probabilities[:, 1], ill, weights, positive_sensitivity)
+        return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=positive)
     score = probabilities[:, 0]
     normal_above = _normal_threshold(score, absent, ill, weights, positive_sensitivity, absent_recall, lost_lesions)
     # A scan that is called normal can no longer be called positive, whatever the second threshold: it gets no score.
     share = np.where(score >= normal_above, -1.0, positive_share(probabilities, positive))
-    thresholds = _between(share[share >= 0])
-    found = _called(share[ill], weights[ill], thresholds)
-    if positive_sensitivity is not None:
-        positive_above = float(thresholds[at_least(found, positive_sensitivity)].max())
-    else:
-        positive_above = _middle(thresholds, (found - _called(share[~ill], weights[~ill], thresholds)) / 2)
+    positive_above = _positive_threshold(share, ill, weights, positive_sensitivity)
     return OperatingPoint(normal_above, positive_above, positive)
 
 
@@ -280,6 +283,17 @@ def _normal_threshold(
     if absent_recall is None:
         return _middle(thresholds[enough], (kept - lost)[enough] / 2)
     return float(thresholds[enough].max())
+
+
+def _positive_threshold(
+    share: np.ndarray, ill: np.ndarray, weights: np.ndarray, positive_sensitivity: float | None
+) -> float:
+    """The second question's threshold; a share below 0 is never called."""
+    thresholds = _between(share[share >= 0])
+    found = _called(share[ill], weights[ill], thresholds)
+    if positive_sensitivity is not None:
+        return float(thresholds[at_least(found, positive_sensitivity)].max())
+    return _middle(thresholds, (found - _called(share[~ill], weights[~ill], thresholds)) / 2)
 
 
 def _between(scores: np.ndarray) -> np.ndarray:

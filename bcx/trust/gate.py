@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from bcx.errors import CheckpointError, DataError
 from bcx.images import Scan
+from bcx.tasks import BREAST_ULTRASOUND, Task
 from bcx.trust.plain import plain_checks
 
 GATE_FILE = "gate.safetensors"
@@ -41,10 +42,10 @@ fitted on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 p
 results/gate/ has the figures."""
 
 _UNLIKE = (
-    "This picture does not resemble the breast ultrasound scans that this model learned from. "
+    "This picture does not resemble the {noun}s that this model learned from. "
     "It may be a photograph, a drawing or another kind of medical picture."
 )
-_UNUSUAL = "This scan looks unlike those that this model learned from, so its answer is worth less."
+_UNUSUAL = "This {noun} looks unlike those that this model learned from, so its answer is worth less."
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,21 @@ class Gate:
             [np.sqrt(max(float(row @ self.precision @ row), 0.0)) / self.unit for row in scaled], np.float32
         )
 
-    def judge(self, scan: Scan, stages: np.ndarray) -> Verdict:
+    def judge(self, scan: Scan, stages: np.ndarray, task: Task = BREAST_ULTRASOUND) -> Verdict:
         """Judge one picture.
 
         Args:
             scan: the decoded picture.
             stages: float32 [K], its description.
+            task: what pictures are expected: colour, size and wording.
         """
-        reasons, flags = plain_checks(scan)
+        reasons, flags = plain_checks(scan, task)
+        noun = "scan" if task.grey else task.image_noun
         distance = float(self.distances(np.asarray(stages)[None])[0])
         if distance > self.allowance:
-            reasons.append(_UNLIKE)
+            reasons.append(_UNLIKE.format(noun=task.image_noun))
         elif distance > 1:
-            flags.append(_UNUSUAL)
+            flags.append(_UNUSUAL.format(noun=noun))
         return Verdict(not reasons, reasons[0] if reasons else "", tuple(flags), distance)
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,9 @@
 >>> plain_checks(Scan.open(simulate("benign", seed=1).pixels))
 ([], [])
 
+Pictures of tasks in which colour counts (tissue under the microscope, say) may be small, coloured, bright and even: of
+them only blank ones are stopped, and those without any colour get a word.
+
 The limits were set on true scans alone: 672 of BUSI (one hospital, one machine) and 1,501 of BUS-BRA (another
 hospital, four machines), so that they stop next to none. What true scans measure stands beside each.
 """
@@ -17,6 +20,7 @@ import numpy as np
 
 from bcx.images import Scan
 from bcx.preprocess import to_grey
+from bcx.tasks import BREAST_ULTRASOUND, Task
 
 # Shares are counted on a regular grid of about so many points: right to within a percent, quick at any size.
 _POINTS = 20_000
@@ -38,11 +42,12 @@ TINT = 0.25
 _CHROMA = 40
 
 
-def plain_checks(scan: Scan) -> tuple[list[str], list[str]]:
+def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str], list[str]]:
     """Check a picture without a network: tiny, blank, colours, page or screen.
 
     Args:
         scan: uint8 pixels [H, W] or [H, W, 3].
+        task: what pictures are expected.
 
     Returns:
         Reasons why it is no scan, as sentences, the plainest first (none: it passes); and flags, sentences worth
@@ -55,6 +60,9 @@ def plain_checks(scan: Scan) -> tuple[list[str], list[str]]:
     below = np.cumsum(tones)
     if np.searchsorted(below, 0.99) - np.searchsorted(below, 0.01) < BLANK_RANGE:
         return ["This picture is blank: it shows one even tone."], []
+    if not task.grey:
+        colourless = points.ndim == 2 or _colours(points, grey)[0] <= COLOUR_FLAG
+        return [], [f"The picture has no colour, which a {task.image_noun} has."] if colourless else []
     reasons: list[str] = []
     flags: list[str] = []
     if min(scan.height, scan.width) < TINY:
