@@ -295,7 +295,7 @@ def save_checkpoint(
     backbone = first.backbone if lesion or dense else network
     block = {
         "format": FORMAT,
-        "task": task.name,
+        "task": task.stored(),
         "classes": list(task.classes),
         "head": _LESION if lesion else _DENSE if dense else _head_of(network),
         **({"dense": first.settings()} if dense else {}),

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bcx.errors import ConfigError
+from bcx.tasks import get_task
 from bcx.train.published import Published
 
 
@@ -62,7 +63,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the checkpoint")
-    task: str = Field("breast-ultrasound", description="a name from bcx/tasks.py")
+    task: str | dict[str, Any] = Field(
+        "breast-ultrasound", description="a name from bcx/tasks.py, or a task of your own: name, classes and more"
+    )
     data: dict[str, str] = Field(default_factory=dict, description="folders by source name: busi, busbra, or yours")
     arch: str = Field("mobilenetv2_100", description="timm's name of the network")
     init: str = Field("timm", description="'scratch', 'timm', or a .safetensors file in timm's names")
@@ -101,8 +104,9 @@ class Recipe(BaseModel):
         0.0, ge=0, lt=0.9, description="share of the training groups kept aside to watch; 0 trains on all"
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after this many epochs without a better inner ROC-AUC, and keep the best"
+        None, ge=1, description="stop after this many epochs without a better inner part, and keep the best epoch"
     )
+    watch: Literal["roc_auc", "loss"] = Field("roc_auc", description="what `patience` calls better: its figure")
     folds: int = Field(5, ge=2, le=20, description="outer folds, where the data has no published ones")
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
@@ -112,6 +116,16 @@ class Recipe(BaseModel):
         (), description="networks that answer together, each by what differs from this recipe; none: one network"
     )
     published: Published | None = Field(None, description="what a published system with this recipe reports")
+
+    @field_validator("task")
+    @classmethod
+    def _task_is_one(cls, task: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(task, dict):  # names are looked up when training starts, as folders are
+            try:
+                get_task(task)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return task
 
     @model_validator(mode="after")
     def _members_are_recipes(self) -> Recipe:
@@ -170,7 +184,7 @@ class Recipe(BaseModel):
 #: Settings that are younger than the first stored results.
 _YOUNGER = (
     *("dense", "optimizer", "schedule", "focal"),
-    *("oversample", "freeze_base", "freeze_norms", "augmentation", "members"),
+    *("oversample", "freeze_base", "freeze_norms", "augmentation", "members", "watch"),
 )
 
 

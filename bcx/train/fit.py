@@ -199,7 +199,7 @@ def fit(
         history = numbers["history"]
         schedule.last_epoch = schedule._step_count = len(history) * steps
 
-    while len(history) < recipe.epochs and not _should_stop(history, recipe.patience):
+    while len(history) < recipe.epochs and not _should_stop(history, recipe):
         epoch = len(history)
         started = time.perf_counter()
         # One seed per epoch makes dropout's draws independent of where the run was interrupted.
@@ -239,7 +239,7 @@ def fit(
             row |= _prefixed("inner", _watched(logits, inner_labels))
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
-        if recipe.patience is not None and _best_epoch(history) == len(history) - 1:
+        if recipe.patience is not None and _best_epoch(history, recipe.watch) == len(history) - 1:
             best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
         if accelerator.is_main_process:
             parts = {"network": network.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": best}
@@ -271,14 +271,18 @@ def _prefixed(prefix: str, figures: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
-def _best_epoch(history: list[dict[str, Any]]) -> int:
-    """Return the position of the epoch with the highest inner ROC-AUC, the earliest of equals."""
+def _best_epoch(history: list[dict[str, Any]], watch: str) -> int:
+    """Return the position of the epoch with the highest inner ROC-AUC, or lowest inner loss, the earliest of equals."""
+    if watch == "loss":
+        return int(np.argmin([row["inner_loss"] for row in history]))
     scores = [row["inner_roc_auc"] if row["inner_roc_auc"] is not None else -1.0 for row in history]
     return int(np.argmax(scores))
 
 
-def _should_stop(history: list[dict[str, Any]], patience: int | None) -> bool:
-    return patience is not None and bool(history) and len(history) - 1 - _best_epoch(history) >= patience
+def _should_stop(history: list[dict[str, Any]], recipe: Recipe) -> bool:
+    if recipe.patience is None or not history:
+        return False
+    return len(history) - 1 - _best_epoch(history, recipe.watch) >= recipe.patience
 
 
 def write_history(file: Path, history: list[dict[str, Any]]) -> None:
