@@ -2,13 +2,14 @@
 
 bcx data check Dataset_BUSI_with_GT
 bcx data check my-scans --kind folder
+bcx data check my-photos --task my-recipe.yaml
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,6 +26,8 @@ class Kind(StrEnum):
 
     busi = "busi"
     busbra = "busbra"
+    idc = "idc"
+    breakhis = "breakhis"
     folder = "folder"
     manifest = "manifest"
 
@@ -38,9 +41,16 @@ def _group() -> None:
 @app.command()
 def check(
     source: Path = typer.Argument(
-        help="A folder (BUSI, BUS-BRA, or one subfolder per class) or a CSV manifest.", metavar="FOLDER", exists=True
+        help="A folder (BUSI, BUS-BRA, IDC, BreakHis, or one subfolder per class) or a CSV manifest.",
+        metavar="FOLDER",
+        exists=True,
     ),
     kind: Kind | None = typer.Option(None, help="What it is; without this it is told from what is there."),
+    task: str | None = typer.Option(
+        None,
+        metavar="NAME|RECIPE.yaml",
+        help="Whose classes are looked for: a task's name, or a recipe; without this, what suits the layout.",
+    ),
     split: str = typer.Option("dev", help="BUSI: dev, test, conflict or all. Manifest: a value of its column 'split'."),
 ) -> None:
     """Open every scan and mask, and print what there is and all that is wrong.
@@ -51,15 +61,22 @@ def check(
     from rich.progress import Progress
 
     from bcx.data.check import check_folder
-    from bcx.tasks import BREAST_ULTRASOUND
+    from bcx.data.readers import detect_kind
+    from bcx.tasks import get_task
 
+    found = kind.value if kind else detect_kind("", source)
+    wanted: str | dict[str, Any] = task or _SUITS.get(found, "breast-ultrasound")
+    if task is not None and task.endswith((".yaml", ".yml")):
+        from bcx.train.config import load_recipe
+
+        wanted = load_recipe(Path(task)).task
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("Opening files", total=None)
         report = check_folder(
             source,
-            task=BREAST_ULTRASOUND,
-            kind=kind.value if kind else None,
+            task=get_task(wanted),
+            kind=found,
             split=split,
             on_file=lambda done, total: progress.update(bar, completed=done, total=total),
         )
@@ -68,9 +85,12 @@ def check(
         raise typer.Exit(1)
 
 
+_SUITS = {"idc": "histology-idc", "breakhis": "histology-breakhis"}
 LAYOUTS = {
     "busi": "BUSI, by its published manifest",
     "busbra": "BUS-BRA, by its bus_data.csv",
+    "idc": "IDC patches, a folder per patient",
+    "breakhis": "BreakHis, by its published names",
     "folder": "a folder with one subfolder per class",
     "manifest": "a CSV manifest",
 }

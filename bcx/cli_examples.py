@@ -1,7 +1,8 @@
 """`bcx examples`: pictures that bcx draws itself, with the lesions it put into them.
 
-bcx examples examples/                  the nine pictures that the page shows
-bcx examples more/ --per-class 20       twenty of each class
+bcx examples examples/                                     the pictures that the page shows, of every task
+bcx examples more/ --per-class 20                          twenty scans of each class
+bcx examples more/ --per-class 20 --task histology-idc     twenty patches of each class
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+
+from bcx.errors import ConfigError
 
 
 def examples(
@@ -19,13 +22,31 @@ def examples(
     seed: int = typer.Option(
         0, "--seed", min=0, help="First seed of --per-class; the same seed draws the same picture."
     ),
+    task: str = typer.Option(
+        "breast-ultrasound", "--task", help="With --per-class: breast-ultrasound or histology-idc."
+    ),
 ) -> None:
-    """Draw simulated breast ultrasound scans: pictures of nobody, each with the mask of its lesion.
+    """Draw simulated breast ultrasound scans, with masks of their lesions, and simulated patches of breast tissue.
 
-    Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label, seed, mask).
+    They show nobody. Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label, seed,
+    mask); the shipped patches go into histology-idc/ inside the folder.
     """
-    from bcx.simulate import EXAMPLES, LABELS, write_examples
+    from bcx.simulate import EXAMPLES, LABELS, histology, write_examples
 
-    wanted = [(label, seed + number) for label in LABELS for number in range(per_class)] or EXAMPLES
-    files = write_examples(out, wanted)
+    if task not in ("breast-ultrasound", "histology-idc"):
+        raise ConfigError(
+            f"Nothing is drawn for the task '{task}'.",
+            expected="breast-ultrasound or histology-idc",
+            remedy="Correct --task.",
+        )
+    labels = histology.LABELS if task == "histology-idc" else LABELS
+    wanted = [(label, seed + number) for label in labels for number in range(per_class)]
+    if task == "histology-idc":
+        files = histology.write_histology_examples(out, wanted or histology.EXAMPLES)
+        typer.echo(f"{len(files)} simulated patches of tissue and examples.csv are in {out}.")
+        return
+    files = write_examples(out, wanted or EXAMPLES)
     typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
+    if not wanted:
+        files = histology.write_histology_examples(out / "histology-idc")
+        typer.echo(f"{len(files)} simulated patches of tissue are in {out / 'histology-idc'}.")

@@ -16,10 +16,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bcx.data.busi import busi_rows, dhash, row_problem
+from bcx.data.cleaning import BLANK, faults
 from bcx.data.readers import detect_kind, survey
 from bcx.data.reading import Reading, some
 from bcx.data.records import Record, load_mask
@@ -46,7 +48,7 @@ class Report:
 
     Attributes:
         root: the folder or manifest.
-        kind: "busi", "busbra", "folder" or "manifest".
+        kind: one of `bcx.data.readers.KINDS`.
         task: whose classes are counted.
         looks: one for each record.
         problems: everything that is wrong, in no more than one entry for each cause and file.
@@ -109,18 +111,18 @@ def check_folder(
         return Report(root, kind, task, problems=[error])
     looks: list[Look] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
-        for look in pool.map(_look_at_busi if kind == "busi" else _look_at, reading.records):
+        for look in pool.map(partial(_look_at, task=task, published=kind == "busi"), reading.records):
             looks.append(look)
             if on_file:
                 on_file(len(looks), len(reading.records))
     problems: list[BcxError] = [*reading.problems]
     for look in looks:
         problems += look.problems
-    problems += [*_same_content(looks), *_thin_folds(reading.records)]
+    problems += [*_same_content(looks, copies=task.tile is not None), *_thin_folds(reading.records)]
     return Report(root, kind, task, looks, problems, _notes(reading, looks, task, kind))
 
 
-def _look_at(record: Record, published: bool = False) -> Look:
+def _look_at(record: Record, *, task: Task, published: bool) -> Look:
     try:
         scan = Scan.open(record.file)
     except BcxError as error:
@@ -134,11 +136,17 @@ def _look_at(record: Record, published: bool = False) -> Look:
         problems.append(_named(record, error))
     if published and (wrong := row_problem(record, dhash(scan.pixels))):
         problems.append(wrong)
+    problems += [_faulty(record, scan, fault, task) for fault in faults(scan.pixels, task)]
     return Look(record, scan.height, scan.width, scan.sha256, empty, tuple(problems))
 
 
-def _look_at_busi(record: Record) -> Look:
-    return _look_at(record, published=True)
+def _faulty(record: Record, scan: Scan, fault: str, task: Task) -> DataError:
+    found = "blank: one even tone" if fault == BLANK else f"{scan.width} x {scan.height} pixels"
+    return DataError(
+        f"{record.key.split('/', 1)[1]}: the {task.image_noun} is {found}.",
+        expected=f"{task.tile} x {task.tile} pixels of tissue",
+        remedy="Training leaves it out; remove it to be rid of this line.",
+    )
 
 
 def _named(record: Record, error: BcxError) -> BcxError:
@@ -146,8 +154,8 @@ def _named(record: Record, error: BcxError) -> BcxError:
     return type(error)(f"{name}: {error.found}", expected=error.expected, remedy=error.remedy)
 
 
-def _same_content(looks: Sequence[Look]) -> list[BcxError]:
-    """Byte-identical files that a split would tear apart, or that carry two labels."""
+def _same_content(looks: Sequence[Look], copies: bool) -> list[BcxError]:
+    """Byte-identical files that a split would tear apart, or that carry two labels; with `copies`, any."""
     by_content: dict[str, list[Record]] = defaultdict(list)
     for look in looks:
         if look.sha256:
@@ -170,6 +178,14 @@ def _same_content(looks: Sequence[Look]) -> list[BcxError]:
                     f"The same file is there more than once, in different groups: {names}.",
                     expected="copies in one group, so that no split has them on both sides",
                     remedy="Keep one copy, or give them one group in a CSV manifest.",
+                )
+            )
+        elif copies and len(same) > 1:
+            problems.append(
+                DataError(
+                    f"The same patch is there {len(same)} times: {names}.",
+                    expected="each patch once",
+                    remedy="Training keeps the first; remove the others to be rid of this line.",
                 )
             )
     return problems
