@@ -1,4 +1,4 @@
-"""What results.json holds beside its headline figures: curves as numbers, and decisions made without the fold itself."""
+"""What results.json holds beside its headline figures: curves as numbers, decisions made without the fold itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from bcx.evaluate import intervals
 from bcx.evaluate.derived import DERIVED, derive, noted_scans, stored_curve
 from bcx.evaluate.metrics import net_benefit
 from bcx.evaluate.oof import oof_columns, view_probabilities
@@ -30,6 +31,15 @@ def table(count: int = 90, classes: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame
         "label": [TASK.classes[c] for c in labels],
     }
     return pd.DataFrame(about | {name: logits[:, i % 3] for i, name in enumerate(oof_columns(TASK)[5:])})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    """Twenty bootstrap draws instead of a thousand."""
+    draws = intervals.resample_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "resample_weights", lambda groups, n, seed: draws(groups, min(n, 20), seed))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate import figures
+from bcx.evaluate import figures, intervals
 from bcx.evaluate.canvas import units
 from bcx.evaluate.decisions import decision_curve, referral_curve, reliability_report
 from bcx.evaluate.derived import derive
@@ -24,6 +24,7 @@ from bcx.trust.referral import fit_refer_threshold
 
 TASK = get_task("breast-ultrasound")
 CLASSES = TASK.classes
+DRAWS = intervals.resample_weights
 
 
 def answers(count: int = 150, seed: int = 0, classes: tuple[int, ...] = (0, 1, 2)):
@@ -177,8 +178,9 @@ def test_training_shows_each_run_and_part_as_it_was_noted(tmp_path):
     assert not (tmp_path / "never.png").exists()
 
 
-def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path):
+def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatch):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
+    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
     results = derive(table, TASK)
     runs = {"fold 0": [{"epoch": 1, "train_loss": 0.9}, {"epoch": 2, "train_loss": 0.5}]}
     written = figures.draw_all(table, TASK, results, tmp_path / "new", runs)
@@ -190,7 +192,8 @@ def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path):
         check_png(path)
 
 
-def test_one_source_needs_no_name(tmp_path):
+def test_one_source_needs_no_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
     table = frame(classes=(1,))
     names = [path.name for path in figures.draw_all(table, TASK, derive(table, TASK), tmp_path)]
     assert names == ["classes.png", "confusion.png", "reliability.png", "risk-coverage.png"]

@@ -1,0 +1,82 @@
+"""The Model tab says what the results say: plainly first, then everything."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bcx.app.charts import dots, reliability_chart, risk_chart
+from bcx.app.model_tab import model_html
+from bcx.report.facts import gather
+from bcx.tasks import get_task
+
+TASK = get_task("breast-ultrasound")
+SHIPPED = sorted(Path(__file__).resolve().parents[2].glob("checkpoints/*/config.json"))
+
+
+def shown(folder: Path) -> str:
+    return model_html(SimpleNamespace(folder=folder, name=folder.name, task=TASK))
+
+
+@pytest.mark.parametrize("config", SHIPPED, ids=lambda config: config.parent.name)
+def test_a_shipped_model_is_told_plainly_and_whole(config):
+    html = shown(config.parent)
+    facts = gather(config.parent)
+    plain, expert = html.split('class="bcx-expert"')
+    for word in ("ROC", "fold", "calibration", "interval"):
+        assert word not in unescape(plain)
+    assert "no doctor and no medical device" in plain
+    decided = facts.results.get("decisions", {}).get("sources", {}) if facts.config["bcx"]["decisions"] else {}
+    views = [(part["sensitivity"], part["specificity"], part["accuracy"]) for part in decided.values()]
+    if not views:
+        view, positive = facts.results["one_view"], facts.task.positive
+        views = [(view[f"sensitivity_{positive}"], view[f"specificity_{positive}"], view["accuracy"])]
+    told = [int(number) for number in re.findall(r"<p>[^<]*<b>(\d+)</b>", plain)][-3 * len(views) :]
+    expected = [
+        n
+        for a, b, c in views
+        for n in (round(100 * a["value"]), 100 - round(100 * b["value"]), round(100 * c["value"]))
+    ]
+    assert told == expected
+    for found in facts.external.values():
+        assert f"sorted {round(100 * found['figures']['accuracy']['value'])} of 100" in plain
+    accuracy = facts.results["one_view"]["accuracy"]
+    assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f} to" in expert
+    assert expert.count("<svg") >= 2
+    assert expert.count("bcx-confusion") >= 1
+
+
+def test_a_model_without_figures_says_so(tmp_path):
+    assert "Nobody has measured this model" in shown(tmp_path / "<b>new</b>")
+    assert "<b>new</b>" not in shown(tmp_path / "<b>new</b>")
+
+
+def test_dots_are_a_hundred():
+    for count in (0, 37, 100):
+        assert dots(count).count('class="bcx-hit"') == count
+        assert dots(count, bad=True).count('class="bcx-fault"') == count
+        assert dots(count).count("<circle") == 100
+
+
+def test_charts_draw_each_point_where_it_belongs():
+    rows = [
+        {"confidence": 0.6, "right": 0.5, "low": 0.3, "high": 0.7},
+        {"confidence": 1, "right": 1, "low": None, "high": None},
+    ]
+    chart = reliability_chart({"bins": rows}, "a < b")
+    points = [tuple(map(float, pair)) for pair in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart)]
+    (x1, y1), (x2, y2) = points
+    assert "a &lt; b" in chart
+    assert chart.count("bcx-span") == 1
+    assert (x2, y2) == (286, 8)  # the upper right corner
+    # from 20 % on: 0.6 is half way across, 0.5 three eighths of the way up
+    assert (x1, y1) == (pytest.approx(46 + 120), pytest.approx(8 + 240 * 5 / 8))
+    curve = {"answered": [0.5, 1.0], "wrong": [0.1, 0.2], "low": [0.05, None], "high": [0.15, 0.25]}
+    drawn = risk_chart(curve, (1.0, 0.2), "risk")
+    line = re.search(r'<polyline points="([^"]+)"', drawn)[1].split()
+    mark = re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="5"', drawn)
+    assert line[-1] == f"{float(mark[1]):.1f},{float(mark[2]):.1f}"

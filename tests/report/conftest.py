@@ -1,0 +1,78 @@
+"""A model that was measured, in a moment: a table of made-up answers, few bootstrap draws, no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bcx.evaluate import intervals
+from bcx.evaluate.derived import derive
+from bcx.evaluate.oof import oof_columns, write_oof
+from bcx.tasks import get_task
+
+TASK = get_task("breast-ultrasound")
+DRAWS = intervals.resample_weights
+
+
+def table(count: int = 90) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    labels = rng.choice(3, count)
+    logits = 2.5 * rng.normal(size=(count, 3)) + 3 * np.eye(3)[labels]
+    about = {
+        "file": [f"clinic/{i}.png" for i in range(count)],
+        "source": np.where(np.arange(count) % 3 == 0, "other", "clinic"),
+        "group": [f"g{i}" for i in range(count)],
+        "fold": np.arange(count) % 4,
+        "label": [TASK.classes[c] for c in labels],
+    }
+    return pd.DataFrame(about | {name: logits[:, i % 3] for i, name in enumerate(oof_columns(TASK)[5:])})
+
+
+@pytest.fixture(scope="package", autouse=True)
+def few_draws():
+    """Twenty bootstrap draws instead of a thousand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, min(n, 20), seed))
+        yield
+
+
+@pytest.fixture(scope="package")
+def derived(few_draws) -> dict:
+    return derive(table(), TASK)
+
+
+@pytest.fixture
+def model(tmp_path, derived) -> Path:
+    """A checkpoint's folder without weights, beside its results."""
+    folder, results = tmp_path / "checkpoints" / "made-up", tmp_path / "results" / "made-up"
+    data = {
+        name: {"scans": 60 if name == "clinic" else 30, "groups": 60, "classes": {"benign": 9}, "sha256": name * 9}
+        for name in ("clinic", "other")
+    }
+    recipe = {"init": "scratch", "epochs": 2, "batch_size": 8, "lr": 0.001, "head_lr": 0.002, "seed": 4, "size": 96}
+    training = {"data": data, "seconds": 12.4, "machine": {"cores": 2}, "command": "bcx train"}
+    training["recipe"] = recipe | {"precision": "fp32", "augment": 1.0}
+    block = {"task": TASK.name, "head": "average pooling, linear", "temperature": derived["temperature"]}
+    block |= {"training": training, "decisions": derived["decisions"]["rules"], "preprocess": {"size": 96}}
+    stored = {"what": "made up", "command": "bcx crossval", "recipe": recipe, "data": data} | derived
+    for place in (folder, results):
+        place.mkdir(parents=True)
+        (place / "results.json").write_text(json.dumps(stored))
+        write_oof(place / "oof.csv", table(), TASK)
+    (folder / "config.json").write_text(json.dumps({"architecture": "mobilenetv2_035", "bcx": block}))
+    figures = {"accuracy": 0.4, "sensitivity_malignant": 0.3, "lesions_called_normal": 0.25, "ece": 0.2}
+    external = {
+        "what": "a checkpoint's answers to labelled scans",
+        "model": {"name": "made-up"},
+        "split": "dev",
+        "n": 50,
+        "groups": 40,
+        "data": {"abroad": {"scans": 50, "sha256": "abroad" * 9}},
+        "figures": {k: {"value": v, "low": v - 0.1, "high": v + 0.1, "n": 50} for k, v in figures.items()},
+    }
+    (results / "external-abroad.json").write_text(json.dumps(external))
+    return folder

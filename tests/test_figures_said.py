@@ -1,0 +1,127 @@
+"""No figure is said that was not measured: every number in a card or a results block of a page is in a results file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bcx.report.card import card_text
+from bcx.report.facts import gather
+from tests.test_docs import figures_module
+
+ROOT = Path(__file__).resolve().parents[1]
+CARDS = sorted(ROOT.glob("checkpoints/*/README.md"))
+PAGES = [ROOT / "README.md", ROOT / "docs" / "explanation" / "seeing-lesions.md"]
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+")
+# Numbers that are no figures: names, citations, conventions.
+WORDS = (
+    r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|sha256 \S+",
+    r"95 %(?= (?:bootstrap |bands|intervals?))|\(?95 % (?=intervals?)|90 and 95 % sensitivity",
+    r"\b(?:19|20)\d\d\b|R\d|1\.0(?= trained)|1,000-class|480 ultrasound|\(0 to 2\)|acting at 0\.1",
+    r"\(600 of them|(?<=below )3 %|3 to 8 %|8 % or more|\d+(?:,000)? scans(?= \||,)|\b100 %(?= \|)",
+    r"mobilenetv2_100|Apache-2\.0|MobileNetV2|GE LOGIQ E9|batch 1\b|1,000 scans|10,000 against 1,000|for 3 classes",
+)
+
+
+def leaves(value: object) -> set[float]:
+    if isinstance(value, dict):
+        return {leaf for part in value.values() for leaf in leaves(part)}
+    if isinstance(value, list):
+        return {leaf for part in value for leaf in leaves(part)}
+    if isinstance(value, str):  # such as "<= 1.15 x" among the benchmark's floors, and settings in a command
+        return {float(number.replace(",", "")) for number in NUMBER.findall(value)}
+    return {float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else set()
+
+
+def read(files) -> set[float]:
+    return {leaf for file in files for leaf in leaves(json.loads(file.read_text("utf-8")))}
+
+
+def strangers(text: str, known: set[float]) -> list[str]:
+    """The numbers in `text` that no known value becomes when it is rounded likewise, as it is or in per cent."""
+    for words in WORDS:
+        text = re.sub(words, " ", text, flags=re.DOTALL)
+    said: dict[int, set[str]] = {}
+    found = []
+    for number in NUMBER.findall(text):
+        plain = number.replace(",", "")
+        digits = len(plain.partition(".")[2])
+        if digits not in said:
+            shares = {value for leaf in known for value in (leaf, 100 * leaf, 1 - leaf, 100 * (1 - leaf))}
+            said[digits] = {f"{value:.{digits}f}" for value in shares}
+        if f"{float(plain):.{digits}f}" not in said[digits] and not re.fullmatch(r"\d", plain):
+            found.append(number)
+    return found
+
+
+def sources_of(card: Path) -> list[Path]:
+    name = card.parent.name
+    return [card.parent / "results.json", card.parent / "config.json", *(ROOT / "results" / name).rglob("*.json")]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_a_card_is_what_its_results_say(card):
+    facts = gather(card.parent)
+    assert card.read_text("utf-8") == card_text(facts), f"Run `bcx card {card.parent.name}`."
+    body = card.read_text("utf-8").split("\n---\n", 1)[1]
+    assert strangers(body, read(sources_of(card))) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_figure_of_a_page_is_in_a_results_file(page):
+    figures = figures_module()
+    block = page.read_text("utf-8").split(figures.BEGIN)[1].split(figures.END)[0]
+    assert strangers(block, read((ROOT / "results").rglob("*.json"))) == []
+
+
+def test_a_figure_that_nobody_measured_is_found():
+    known = {0.82345, 651.0, 1.19}
+    assert strangers("| accuracy | 82.3 % (17.7 to 82) | 651 |, .823, 1.2; 2020, `7.7`", known) == []
+    assert strangers("accuracy 82.4 %, .999 on 1,651 scans", known) == ["82.4", ".999", "1,651"]
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(cell)]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_the_rows_of_a_card_say_the_figure_that_they_name(card):
+    """Said once more without the writer's own code: the row's name finds the figure, not its value."""
+    text = card.read_text("utf-8")
+    results = json.loads((card.parent / "results.json").read_text("utf-8"))
+    classes = list(results["report"]["counts"])
+    parts = {source: part["one_view"] for source, part in results.get("sources", {}).items()}
+    checked = 0
+    for title, view in {"All scans": results["one_view"], "Out of fold": results["one_view"], **parts}.items():
+        for section in re.findall(rf"^### {title}[:\n][^#]*|^### {title}, by class[^#]*", text, flags=re.MULTILINE):
+            for words, *cells in re.findall(r"^\| ([^|]+) \|((?: [^|]+ \|)+)$", section, flags=re.MULTILINE):
+                told = [cell.strip() for cell in cells[0].strip(" |").split("|")]
+                keys = names(words, classes, by_class="by class" in section)
+                for key, cell in zip(keys, told, strict=False):
+                    figure = view[key]
+                    if figure["value"] is None:
+                        assert cell == "no such scans"
+                        continue
+                    scale, within = (100, 0.05) if "%" in cell else (1, 0.0005)
+                    expected = [scale * figure[end] for end in ("value", "low", "high")]
+                    assert numbers(cell) == pytest.approx(expected, abs=within + 1e-9), (title, words, key)
+                    checked += 1
+    assert checked >= 30
+
+
+def names(words: str, classes: list[str], by_class: bool) -> list[str]:
+    if by_class:
+        kinds = {"recall": "sensitivity", "ROC-AUC": "auc", "PR-AUC": "pr_auc", "net": "net_benefit", "F1": "f1"}
+        kinds |= {"precision": "precision", "specificity": "specificity"}
+        kind = kinds.get(words.split()[0])
+        return [f"{kind}_{name}" for name in classes] if kind else []
+    found = {
+        **{"accuracy": "accuracy", "balanced accuracy (macro recall)": "balanced_accuracy", "MCC": "mcc"},
+        **{"Cohen's kappa": "kappa", "log-loss": "log_loss", "calibration error (ECE)": "ece"},
+        **{"ROC-AUC, macro": "macro_auc", "PR-AUC, macro": "macro_pr_auc", "macro F1": "macro_f1"},
+        "ROC-AUC, malignant against benign": "auc_malignant_vs_benign",
+    }
+    return [found[words]] if words in found else []
