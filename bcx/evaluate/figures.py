@@ -225,7 +225,8 @@ def referral_figure(
     axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
     axes.plot(curve.x, curve.y, color=CYCLE[0])
     if rule is not None:
-        told = f"refer below the threshold: {percent(rule[0])} answered,\n{percent(1 - rule[1])} of them right"
+        shares = f"{percent(rule[0])} answered, {percent(1 - rule[1])} of them right"
+        told = f"referral, each fold by the others' threshold:\n{shares}"
         axes.plot(*rule, SHAPES[0], color=CYCLE[1], markersize=7, label=told, linestyle="none")
         axes.legend(loc="upper left")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="scans answered, the surest first", ylabel="wrong among them")
