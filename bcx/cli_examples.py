@@ -28,8 +28,8 @@ def examples(
 ) -> None:
     """Draw simulated breast ultrasound scans, with masks of their lesions, and simulated patches of breast tissue.
 
-    They show nobody. Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label, seed,
-    mask); the shipped patches go into histology-idc/ inside the folder.
+    They show nobody. Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label,
+    seed, mask); the shipped patches go into histology-idc/ inside the folder.
     """
     from bcx.simulate import EXAMPLES, LABELS, histology, write_examples
 
