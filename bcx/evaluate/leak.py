@@ -165,6 +165,8 @@ def _statistics(part: pd.DataFrame, task: Task) -> Any:
     copied = (part["copies"] > 0).to_numpy(float)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
+        if not weights.any():  # a draw of groups of which this protocol tested none
+            return np.full(len(figure_names(task.classes)) + 2, np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = [(weights * kind * right).sum() / (weights * kind).sum() for kind in (copied, 1 - copied)]
             return np.concatenate([figures(weights), shares])

@@ -113,8 +113,12 @@ def freeze_norms(network: nn.Module) -> list[nn.Module]:
 def _optimizer(
     recipe: Recipe, groups: list[dict[str, Any]], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(groups, weight_decay=recipe.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adam":
+        # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
+        optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]

@@ -130,6 +130,17 @@ def test_seeds_that_are_none_are_told(folder, config, seeds, tmp_path):
     with pytest.raises(ConfigError, match="seeds"):
         CliRunner().invoke(
             app,
-            ["leak", str(config), "--data", f"mine={folder}", "--out", str(tmp_path), "--seeds", seeds],
+            [
+                "leak",
+                str(config),
+                "--data",
+                f"mine={folder}",
+                "--out",
+                str(tmp_path),
+                "--set",
+                "folds=3",
+                "--seeds",
+                seeds,
+            ],
             catch_exceptions=False,
         )
