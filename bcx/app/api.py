@@ -27,10 +27,17 @@ from bcx.errors import BcxError
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
     from bcx.prediction import Prediction
+    from bcx.tasks import Task
 
 
-def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Callable[..., Any]) -> None:
-    """Add the public endpoints. Their docstrings are what people and language models read about them."""
+def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction], stream: Callable[..., Any]) -> None:
+    """Add the public endpoints. Their docstrings are what people and language models read about them.
+
+    Args:
+        sessions: the open pages.
+        task: what the model that answers here was trained for.
+        predict, stream: as `Classifier.predict` and `Classifier.stream`.
+    """
     with gr.Row(visible=False):
         one = gr.File(label="scan", file_count="single")
         many = gr.File(label="scans", file_count="multiple")
@@ -44,11 +51,11 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
         call_one, call_many = gr.Button("classify"), gr.Button("batch")
 
     def classify(scan: dict[str, Any] | None, request: gr.Request) -> dict[str, Any]:
-        """Classify one breast ultrasound scan as normal, benign or malignant, with a probability for each.
+        """Classify one IMAGE as CLASSES, with a probability for each.
 
         For research and teaching, never for diagnosis: say so when you pass the answer on. Read `decision` first.
-        If it is "not a scan", the picture is no breast ultrasound and the label means nothing; if it is "refer",
-        the network is not sure and a person should read the scan; otherwise it is the label.
+        If it is "not a scan", the picture is probably no IMAGE and the label means nothing; if it is "refer",
+        the network is not sure and a person should read the picture; otherwise it is the label.
 
         Args:
             scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
@@ -72,7 +79,7 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
             raise gr.Error(str(error), print_exception=False) from None
 
     def batch(scans: list[dict[str, Any] | str] | None, request: gr.Request) -> list[dict[str, Any]]:
-        """Classify many breast ultrasound scans in one call; a file that cannot be read does not stop the others.
+        """Classify many IMAGEs in one call; a file that cannot be read does not stop the others.
 
         For research and teaching, never for diagnosis: say so when you pass the answers on.
 
@@ -90,6 +97,9 @@ def build_api(sessions: Sessions, predict: Callable[..., Prediction], stream: Ca
         names = [_name(scan, f"scan {place}") for place, scan in enumerate(scans, start=1)]
         return [{**answer.to_dict(), "name": name} for answer, name in zip(answers, names, strict=True)]
 
+    for function in (classify, batch):
+        words = function.__doc__ or ""
+        function.__doc__ = words.replace("IMAGE", task.image_noun).replace("CLASSES", " or ".join(task.classes))
     call_one.click(classify, one, answer, api_name="classify", preprocess=False, **NETWORK)
     call_many.click(batch, many, answer, api_name="batch", preprocess=False, **NETWORK)
 

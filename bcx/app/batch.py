@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import gradio as gr
 from bcx import table
 from bcx.app import answers, rows, viewer
 from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
+from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError
 from bcx.found import is_mask_of
@@ -21,6 +23,7 @@ from bcx.images import sniff_file
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
     from bcx.engine import Classifier
+    from bcx.tasks import Task
 
 #: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
 TELL_SECONDS = 0.4
@@ -94,13 +97,19 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
             yield done, target
 
 
-def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[..., Any]) -> None:
-    """Lay out the tab and wire it."""
-    task = classifier.task
+def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream: Callable[..., Any]) -> Part:
+    """Lay out the tab and wire it.
+
+    Args:
+        models: what can answer; `picker` holds the name of the one that does.
+        picker: the page's choice of model.
+        sessions: the open pages.
+        stream: from a model's name and sources to its answers, one after the other.
+    """
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=6, min_width=300):
             files = gr.File(
-                label="Many scans",
+                label=_upload_label(models.default.task),
                 file_count="multiple",
                 height=150,
                 elem_id="batch-upload",
@@ -122,18 +131,22 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
                     "Overlays (ZIP)", visible=False, size="sm", elem_id="batch-zip", variant="primary"
                 )
             answer = gr.HTML(_hint(), elem_id="batch-answer")
-            view = viewer.build_viewer(task, VIEW)
+            view = viewer.build_viewer(models.default.task, VIEW)
 
-    def classify_files(uploads: Any, folder_chosen: bool, session: Session) -> Iterator[list[Any]]:
+    def classify_files(uploads: Any, folder_chosen: bool, model: str, session: Session) -> Iterator[list[Any]]:
         if not uploads:
             yield [gr.skip()] * len(results)
             return
+        classifier = models.get(model)
+        task = classifier.task
         batch = take_in(session, uploads, folder_chosen)
         session.batch = batch
         off = gr.update(interactive=False)
         cleared = [off, off, gr.update(visible=False, value=None), _hint(), *viewer.hide()]
         stop_on = gr.update(interactive=True)
-        for _ in run(session, batch, classifier, stream):
+        for _ in run(session, batch, classifier, partial(stream, model)):
+            if session.batch is not batch:  # the page shows another batch, or another model
+                return
             yield [None, stop_on, rows.progress_html(batch), rows.rows_html(batch, task), *cleared]
             cleared = [gr.skip()] * len(cleared)
         if session.ended.is_set() or session.batch is not batch:
@@ -150,11 +163,11 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         ]
         yield [None, off, rows.progress_html(batch), rows.rows_html(batch, task), *done]
 
-    def from_files(uploads: list[dict[str, Any]] | None, request: gr.Request) -> Iterator[list[Any]]:
-        yield from classify_files(uploads, False, sessions.get(request.session_hash))
+    def from_files(uploads: list[dict[str, Any]] | None, model: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from classify_files(uploads, False, model, sessions.get(request.session_hash))
 
-    def from_folder(uploads: list[dict[str, Any]] | None, request: gr.Request) -> Iterator[list[Any]]:
-        yield from classify_files(uploads, True, sessions.get(request.session_hash))
+    def from_folder(uploads: list[dict[str, Any]] | None, model: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from classify_files(uploads, True, model, sessions.get(request.session_hash))
 
     def ask_to_stop(request: gr.Request) -> Any:
         batch = sessions.get(request.session_hash).batch
@@ -162,9 +175,9 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
             batch.stop.set()
         return gr.update(interactive=False)
 
-    def open_row(opacity: float, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def open_row(opacity: float, model: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         session = sessions.get(request.session_hash)
-        batch = session.batch
+        batch, task = session.batch, models.get(model).task
         if batch is None:
             return [gr.skip(), answers.gone_html(), *viewer.hide()]
         if event._data.get("page") is not None:
@@ -181,8 +194,8 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         said = answers.answer_html(prediction, task)
         return [gr.skip(), said, *viewer.show(session, VIEW, prediction, task, opacity)]
 
-    def repaint(layer: str, opacity: float, request: gr.Request) -> list[Any]:
-        session = sessions.get(request.session_hash)
+    def repaint(layer: str, opacity: float, model: str, request: gr.Request) -> list[Any]:
+        session, task = sessions.get(request.session_hash), models.get(model).task
         if session.batch is None or session.batch.opened is None:
             return [gr.skip(), gr.skip(), answers.gone_html()]
         return [*viewer.repaint(session, VIEW, session.batch.opened, task, layer, opacity), gr.skip()]
@@ -201,11 +214,17 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
                 told = time.monotonic()
         yield [gr.update(value="Make overlays (ZIP)", interactive=True), ready]
 
+    def values(classifier: Classifier) -> list[Any]:
+        off = gr.update(interactive=False)
+        zipped = [gr.update(value="Make overlays (ZIP)", interactive=False), gr.update(visible=False, value=None)]
+        cleared = [off, "", "", off, *zipped, _hint(), *viewer.hide()]
+        return [gr.update(value=None, label=_upload_label(classifier.task)), *cleared]
+
     results = [files, stop, progress, listing, csv, make_zip, download_zip, answer, *view.outputs]
     for source, handler in ((files, from_files), (folder, from_folder)):
         source.upload(
             handler,
-            source,
+            [source, picker],
             results,
             preprocess=False,
             show_progress="hidden",
@@ -216,7 +235,7 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
     stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
     listing.click(
         open_row,
-        view.opacity,
+        [view.opacity, picker],
         [listing, answer, *view.outputs],
         show_progress="hidden",
         trigger_mode="multiple",
@@ -226,7 +245,7 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
     gr.on(
         [view.picker.input, view.opacity.input],
         repaint,
-        [view.picker, view.opacity],
+        [view.picker, view.opacity, picker],
         [view.slider, view.legend, answer],
         show_progress="hidden",
         trigger_mode="always_last",
@@ -234,6 +253,11 @@ def build_batch(classifier: Classifier, sessions: Sessions, stream: Callable[...
         **PRIVATE,
     )
     make_zip.click(zip_overlays, None, [make_zip, download_zip], show_progress="hidden", concurrency_limit=2, **PRIVATE)
+    return Part(results, values)
+
+
+def _upload_label(task: Task) -> str:
+    return f"Many {task.image_noun}s"
 
 
 def _hint() -> str:

@@ -11,12 +11,14 @@ import gradio as gr
 
 from bcx.app import answers, viewer
 from bcx.app.examples import Example, strip_html
+from bcx.app.models import Models, Part
 from bcx.errors import BcxError
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
     from bcx.engine import Classifier
     from bcx.prediction import Prediction
+    from bcx.tasks import Task
 
 #: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
@@ -39,15 +41,16 @@ VIEW = "classify"
 class ClassifyTab:
     """What the handlers of this tab need."""
 
-    classifier: Classifier
-    sessions: Sessions
+    models: Models
     predict: Callable[..., Prediction]
 
-    def answer(self, session: Session, source: Path, name: str, opacity: float, made: str | None = None) -> list[Any]:
+    def answer(
+        self, session: Session, model: str, source: Path, name: str, opacity: float, made: str | None = None
+    ) -> list[Any]:
         """Run the network once and return everything on the tab that follows from it."""
-        task = self.classifier.task
         try:
-            prediction = self.predict(source, name)
+            task = self.models.get(model).task
+            prediction = self.predict(model, source, name)
         except BcxError as error:
             session.answer = None
             return [answers.failure_html(error, name), *viewer.hide(), gr.update(visible=False), "", {}]
@@ -67,15 +70,27 @@ class ClassifyTab:
 
 
 def build_classify(
-    classifier: Classifier, sessions: Sessions, examples: list[Example], predict: Callable[..., Prediction]
-) -> None:
-    """Lay out the tab and wire it."""
-    tab = ClassifyTab(classifier, sessions, predict)
-    task = classifier.task
+    models: Models,
+    picker: gr.Dropdown,
+    sessions: Sessions,
+    examples: Callable[[Task], list[Example]],
+    predict: Callable[..., Prediction],
+) -> Part:
+    """Lay out the tab and wire it.
+
+    Args:
+        models: what can answer; `picker` holds the name of the one that does.
+        picker: the page's choice of model.
+        sessions: the open pages.
+        examples: from a task to its examples.
+        predict: from a model's name, a source and a file's name to its answer.
+    """
+    tab = ClassifyTab(models, predict)
+    task = models.default.task
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300):
             upload = gr.File(
-                label=f"A {task.image_noun}",
+                label=_upload_label(task),
                 file_count="single",
                 height=165,
                 elem_id="classify-upload",
@@ -91,7 +106,7 @@ def build_classify(
                     buttons=[],
                     elem_id="classify-paste",
                 )
-            strip = gr.HTML(strip_html(examples) if examples else "", js_on_load=PICK, elem_id="classify-examples")
+            strip = gr.HTML(strip_html(examples(task)), js_on_load=PICK, elem_id="classify-examples")
         with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
             answer = gr.HTML(answers.empty_html(task), elem_id="classify-answer")
             view = viewer.build_viewer(task, VIEW)
@@ -100,31 +115,39 @@ def build_classify(
                 with gr.Accordion("The same as JSON", open=False):
                     as_json = gr.JSON(show_label=False, elem_id="classify-json")
 
-    def classify_upload(file: dict[str, Any] | None, opacity: float, request: gr.Request) -> list[Any]:
+    def classify_upload(file: dict[str, Any] | None, opacity: float, model: str, request: gr.Request) -> list[Any]:
         session = sessions.get(request.session_hash)
         if file is None:
             return [gr.skip()] * (len(results) + 1)
         path = session.register(file)
         # The file is in memory now, and the drop zone is free for the next one.
-        return [*tab.answer(session, path, file.get("orig_name") or path.name, opacity), None]
+        return [*tab.answer(session, model, path, file.get("orig_name") or path.name, opacity), None]
 
-    def classify_example(opacity: float, event: gr.EventData, request: gr.Request) -> list[Any]:
-        example = examples[int(event.pick)]
+    def classify_example(opacity: float, model: str, event: gr.EventData, request: gr.Request) -> list[Any]:
+        shown = examples(models.get(model).task)
+        if int(event.pick) >= len(shown):  # the strip of the model before, clicked while it was replaced
+            return [gr.skip()] * len(results)
+        example = shown[int(event.pick)]
         session = sessions.get(request.session_hash)
-        return tab.answer(session, example.path, example.path.name, opacity, example.label)
+        return tab.answer(session, model, example.path, example.path.name, opacity, example.label)
 
-    def repaint(layer: str, opacity: float, request: gr.Request) -> list[Any]:
+    def repaint(layer: str, opacity: float, model: str, request: gr.Request) -> list[Any]:
         session = sessions.get(request.session_hash)
         if session.answer is None:
             return [gr.skip(), gr.skip(), answers.gone_html()]
-        return [*viewer.repaint(session, VIEW, session.answer, task, layer, opacity), gr.skip()]
+        return [*viewer.repaint(session, VIEW, session.answer, models.get(model).task, layer, opacity), gr.skip()]
+
+    def values(classifier: Classifier) -> list[Any]:
+        chosen = classifier.task
+        cleared = [answers.empty_html(chosen), *viewer.hide(), gr.update(visible=False), "", {}]
+        return [gr.update(label=_upload_label(chosen)), strip_html(examples(chosen)), *cleared]
 
     results = [answer, *view.outputs, details_box, details, as_json]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
     for source in (upload, paste):
         source.upload(
             classify_upload,
-            [source, view.opacity],
+            [source, view.opacity, picker],
             [*results, source],
             preprocess=False,
             show_progress_on=answer,
@@ -132,15 +155,26 @@ def build_classify(
             **PRIVATE,
         ).then(None, js=scroll)
     strip.click(
-        classify_example, view.opacity, results, show_progress_on=answer, trigger_mode="multiple", **NETWORK, **PRIVATE
+        classify_example,
+        [view.opacity, picker],
+        results,
+        show_progress_on=answer,
+        trigger_mode="multiple",
+        **NETWORK,
+        **PRIVATE,
     ).then(None, js=scroll)
     gr.on(
         [view.picker.input, view.opacity.input],
         repaint,
-        [view.picker, view.opacity],
+        [view.picker, view.opacity, picker],
         [view.slider, view.legend, answer],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=None,
         **PRIVATE,
     )
+    return Part([upload, strip, *results], values)
+
+
+def _upload_label(task: Task) -> str:
+    return f"A {task.image_noun}"

@@ -1,6 +1,7 @@
 """The shipped examples: pictures that the project made itself, with what they were made to show.
 
->>> list_examples("no-such-folder")
+>>> from bcx.tasks import get_task
+>>> list_examples("no-such-folder", get_task("breast-ultrasound"))
 []
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 
 from bcx.app.pictures import data_url
+from bcx.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,23 @@ class Example:
     thumbnail: str
 
 
-def list_examples(folder: str | os.PathLike[str]) -> list[Example]:
-    """Return the examples that `examples.csv` in `folder` names (columns `file`, `label`); none without that table."""
-    table = Path(folder) / "examples.csv"
-    if not table.is_file():
-        return []
-    with table.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [_read(Path(folder) / row["file"], row["label"]) for row in rows]
+def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
+    """Return the examples of a task: those that `examples.csv` names (columns `file`, `label`).
+
+    Args:
+        folder: holds that table, or a folder with the task's name that does; none without one.
+        task: rows with a label that it does not know belong to another task.
+    """
+    for place in (Path(folder) / task.name, Path(folder)):
+        table = place / "examples.csv"
+        if table.is_file():
+            with table.open(encoding="utf-8", newline="") as stream:
+                rows = [row for row in csv.DictReader(stream) if row["label"] in task.classes]
+            return [_read(place / row["file"], row["label"]) for row in rows]
+    return []
 
 
+@lru_cache(maxsize=256)
 def _read(path: Path, label: str) -> Example:
     from bcx.images import Scan
 
@@ -41,10 +51,12 @@ def _read(path: Path, label: str) -> Example:
 
 
 def strip_html(examples: list[Example]) -> str:
-    """Return the row of example buttons; each says that it is simulated."""
+    """Return the row of example buttons, each of which says that it is simulated; "" where there are none."""
+    if not examples:
+        return ""
     buttons = "".join(
         f'<button type="button" class="bcx-example" data-pick="{place}" '
-        f'aria-label="Example {place + 1}: simulated scan, made to look {escape(example.label)}">'
+        f'aria-label="Example {place + 1}: simulated picture, made to look {escape(example.label)}">'
         f'<img src="{example.thumbnail}" alt=""><span>{escape(example.label)}</span></button>'
         for place, example in enumerate(examples)
     )

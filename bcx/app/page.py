@@ -1,8 +1,10 @@
-"""The whole page: header, tabs, endpoints, and the rule that a session's files end with it."""
+"""The whole page: header, choice of model, tabs, endpoints, and the rule that a session's files end with it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +15,15 @@ from gradio.utils import get_upload_folder
 from bcx.app.answers import NOTICE
 from bcx.app.api import build_api
 from bcx.app.batch import build_batch
-from bcx.app.classify import build_classify
+from bcx.app.classify import NETWORK, PRIVATE, build_classify
 from bcx.app.examples import list_examples
 from bcx.app.gpu import on_gpu
-from bcx.app.model_tab import build_model_tab
+from bcx.app.model_tab import build_model_tab, model_html
+from bcx.app.models import Models, Part, build_picker, field
 from bcx.app.privacy import SESSIONS, Sessions
+from bcx.app.slide_tab import build_slides
+from bcx.errors import BcxError
+from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
     from bcx.engine import Classifier
@@ -26,45 +32,93 @@ if TYPE_CHECKING:
 #: Seconds between sweeps of uploads, and the age at which one is swept: for callers that never say goodbye.
 SWEEP = (600, 3600)
 QUEUE = 64
+#: The browser's own title follows the header.
+TITLE = "() => { document.title = document.querySelector('.bcx-header').dataset.title; }"
 
 
 def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = None) -> gr.Blocks:
-    """Return the page around `classifier`, ready for `launch`.
+    """Return the page, ready for `launch`.
 
     Args:
-        classifier: what answers (`bcx.load()`).
-        examples: folder with `examples.csv`; without it the page has no examples.
+        classifier: the model that answers at first, and always through the endpoints (`bcx.load()`); the page offers
+            the other checkpoints at hand beside it.
+        examples: folder with `examples.csv`, and maybe a folder like it for each other task, under the task's name;
+            without it the page has no examples.
     """
+    models = Models(classifier)
     task = classifier.task
     # Beside Gradio's own uploads: a picture in there may be shown, and a hard link costs no space.
     sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
-    predict, stream = on_gpu(classifier.predict), on_gpu(classifier.stream)
+
+    def predict_by(model: str, source: Any, name: str) -> Any:
+        return models.get(model).predict(source, name)
+
+    def stream_by(model: str, sources: Any) -> Iterator[Any]:
+        yield from models.get(model).stream(sources)
+
+    def slide_by(model: str, *source: Any, **options: Any) -> Iterator[Any]:
+        yield from stream_slide(models.get(model), *source, **options)
+
+    predict, stream, slide = on_gpu(predict_by), on_gpu(stream_by), on_gpu(slide_by)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False, delete_cache=SWEEP) as app:
-        gr.HTML(_header(task))
+        header = gr.HTML(_header(task))
+        picker = build_picker(models)
+        refusal = gr.HTML(visible=False, elem_id="model-refusal")
+        parts = [Part([header], lambda chosen: [_header(chosen.task)])]
         with gr.Tabs(elem_id="bcx-tabs"):
             with gr.Tab("Classify", id="classify"):
-                build_classify(classifier, sessions, list_examples(examples) if examples else [], predict)
+                shown = partial(list_examples, examples) if examples else (lambda _: [])
+                parts.append(build_classify(models, picker, sessions, shown, predict))
             with gr.Tab("Batch", id="batch"):
-                build_batch(classifier, sessions, stream)
+                parts.append(build_batch(models, picker, sessions, stream))
+            with gr.Tab("Large image", id="slide", visible=task.tile is not None) as slides:
+                parts.append(Part([slides], lambda chosen: [gr.update(visible=chosen.task.tile is not None)]))
+                parts.append(build_slides(models, picker, sessions, slide))
             with gr.Tab("Model", id="model"):
-                build_model_tab(classifier)
-        gr.HTML(_footer(classifier))
-        build_api(sessions, predict, stream)
+                parts.append(Part([build_model_tab(classifier)], lambda chosen: [model_html(chosen)]))
+        footer = gr.HTML(_footer(classifier))
+        parts.append(Part([footer], lambda chosen: [_footer(chosen)]))
+        build_api(sessions, task, partial(predict, classifier.name), partial(stream, classifier.name))
+
+        def switch(name: str, request: gr.Request) -> list[Any]:
+            session = sessions.get(request.session_hash)
+            try:
+                chosen = models.get(name)
+            except BcxError as error:
+                said = gr.update(value=_refusal(name, error), visible=True)
+                return [session.model or classifier.name, said, *[gr.skip()] * (len(outputs) - 2)]
+            session.start_over(name)
+            values = [value for part in parts for value in part.values(chosen)]
+            return [name, gr.update(value="", visible=False), *values]
+
+        outputs = [picker, refusal, *(output for part in parts for output in part.outputs)]
+        picker.input(
+            switch, picker, outputs, show_progress_on=picker, trigger_mode="always_last", **NETWORK, **PRIVATE
+        ).then(None, js=TITLE)
 
         def end_session(request: gr.Request) -> None:
             sessions.close(request.session_hash)
 
         app.unload(end_session)
     app.queue(max_size=QUEUE)
+    app.bcx_slides = models.any_tiles()  # `launch` then lets larger files in
     return app
 
 
 def _header(task: Task) -> str:
     return (
-        '<header class="bcx-header"><h1>Breast ultrasound, read by a network</h1>'
+        f'<header class="bcx-header" data-title="bcx: {escape(task.title)}">'
+        f"<h1>{escape(field(task))}, read by a network</h1>"
         "<p>It says what it sees, where it looked, how sure it is, and when not to believe it.</p>"
         f'<p class="bcx-notice" role="note"><strong>{escape(NOTICE)}</strong> Pictures stay on this server only while '
         "this page is open.</p></header>"
+    )
+
+
+def _refusal(name: str, error: BcxError) -> str:
+    return (
+        f'<p class="bcx-refusal" role="alert"><strong>{escape(name)} could not be loaded.</strong> '
+        f"{escape(error.found)} {escape(error.remedy)} The page goes on with the model before.</p>"
     )
 
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
+    from bcx.app.slide_tab import SlideRun
     from bcx.prediction import Prediction
 
 #: The folder of sessions, beside Gradio's uploads.
@@ -47,17 +48,31 @@ class Session:
         folder: private to this session, with a name that nobody can guess; gone after it.
         answer: the last single answer, kept so that opacity and class need no second run of the network.
         batch: the last batch.
-        ended: set once the page is closed, so that a batch that is still running stops.
+        slide: the last slide.
+        ended: set once the page is closed, so that a batch or slide that is still running stops.
+        model: the name of the model that the person chose; None while it is the default one.
     """
 
     folder: Path
     answer: Prediction | None = None
     batch: Batch | None = None
+    slide: SlideRun | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     last_used: float = field(default_factory=time.monotonic)
     uploads: dict[Path, tuple[int, int]] = field(default_factory=dict)
     pictures: dict[str, Path] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
+
+    def start_over(self, model: str) -> None:
+        """Forget what another model answered; a batch or slide that is still running stops."""
+        self.model, self.answer = model, None
+        if self.batch is not None:
+            self.batch.stop.set()
+            self.batch = None
+        if self.slide is not None:
+            self.slide.stop.set()
+            self.slide = None
 
     def register(self, upload: Mapping[str, Any]) -> Path:
         """Note an uploaded file for deletion and return where it is."""
@@ -145,7 +160,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.batch = None
+    session.answer = session.batch = session.slide = None
     for path, identity in session.uploads.items():
         # Gradio names uploads by content, so another page may have sent the same file since: that one is not ours.
         try:

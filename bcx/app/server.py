@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import gradio as gr
 
 MAX_FILE_SIZE = "100mb"
+#: Where slides are read; they go to disk piece by piece, never into memory whole.
+MAX_SLIDE_SIZE = "2gb"
 PREFIX = "bcx-page-"
 EXAMPLES = "examples"
 
@@ -121,7 +123,7 @@ def launch(app: gr.Blocks, **more: Any) -> Any:
     settings: dict[str, Any] = {
         "theme": theme(),
         "css_paths": CSS,
-        "max_file_size": MAX_FILE_SIZE,
+        "max_file_size": MAX_SLIDE_SIZE if getattr(app, "bcx_slides", False) else MAX_FILE_SIZE,
         "mcp_server": True,
         "run_history": False,
         "enable_monitoring": False,

@@ -74,6 +74,39 @@ def examples(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def examples_of_both(examples, tmp_path) -> Path:
+    """Examples of two tasks, to be changed at will."""
+    return with_patches(examples, tmp_path / "examples")
+
+
+def with_patches(examples: Path, folder: Path) -> Path:
+    """Copy examples of scans into a new folder, and add patches of tissue under their task's name."""
+    from bcx.simulate.histology import write_histology_examples
+
+    shutil.copytree(examples, folder)
+    write_histology_examples(folder / "histology-idc", (("negative", 1), ("positive", 2)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cells_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint folder as `tiny_checkpoint`, for patches of tissue."""
+    import torch
+
+    from bcx.checkpoint import save_checkpoint
+    from bcx.model import build_network
+    from bcx.preprocess import Preprocess
+    from bcx.tasks import get_task
+
+    task = get_task("histology-idc")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network("mobilenetv2_035", len(task.classes))
+    folder = tmp_path_factory.mktemp("checkpoints") / "cells"
+    return save_checkpoint(folder, network, task=task, preprocess=Preprocess(size=64, grey=False))
+
+
 @pytest.fixture(scope="session")
 def tiny(tiny_checkpoint):
     import bcx

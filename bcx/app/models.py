@@ -1,0 +1,115 @@
+"""The models that a page offers: named at once, loaded when first chosen, kept from then on.
+
+models = Models(bcx.load())
+models.choices()                        # [("Breast ultrasound: mobilenetv2-lesion", "mobilenetv2-lesion"), ...]
+models.get("mobilenetv2-busi")          # the same Classifier each time, from any thread
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from bcx.checkpoint import list_checkpoints
+from bcx.errors import CheckpointError, ConfigError
+from bcx.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from bcx.engine import Classifier
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page that follows the chosen model.
+
+    Attributes:
+        outputs: its components, laid out for the default model.
+        values: from a model to new values for `outputs`, in their order; what an earlier model said is cleared.
+    """
+
+    outputs: list[Any]
+    values: Callable[[Classifier], list[Any]]
+
+
+class Models:
+    """The models at hand, the default first. Safe to use from several threads."""
+
+    def __init__(self, default: Classifier, folders: Mapping[str, Path] | None = None) -> None:
+        """Take a loaded model as default, and the folders of others by name (default: all checkpoints at hand)."""
+        self.default = default
+        self._folders = {name: folder for name, folder in (folders or {}).items() if name != default.name}
+        if folders is None:
+            self._folders = {name: folder for name, folder in list_checkpoints().items() if name != default.name}
+        self._loaded = {default.name: default}
+        self._locks = {name: threading.Lock() for name in self._folders}
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Return (what a person reads, name) of each model, the default first."""
+        tasks = self._tasks()
+        names = [self.default.name, *self._folders]
+        return [(f"{field(tasks[name])}: {name}" if name in tasks else name, name) for name in names]
+
+    def any_tiles(self) -> bool:
+        """Whether one of them reads large images tile by tile."""
+        return any(task.tile is not None for task in self._tasks().values())
+
+    def _tasks(self) -> dict[str, Task]:
+        """Return what each model answers; damaged ones are missing."""
+        tasks = {name: _task_of(folder) for name, folder in self._folders.items()}
+        return {self.default.name: self.default.task} | {name: task for name, task in tasks.items() if task is not None}
+
+    def get(self, name: str) -> Classifier:
+        """Return a model by name, loaded if this is the first time.
+
+        Raises:
+            CheckpointError: it is not one of `choices`, or damaged.
+        """
+        if name not in self._loaded:
+            if name not in self._folders:  # a page can ask for nothing but what it was offered
+                raise CheckpointError(
+                    f"There is no model called '{name}' here.",
+                    expected=f"one of {', '.join([self.default.name, *self._folders])}",
+                    remedy="Choose another, or load the page again.",
+                )
+            with self._locks[name]:
+                if name not in self._loaded:
+                    from bcx.engine import load
+
+                    self._loaded[name] = load(self._folders[name])
+        return self._loaded[name]
+
+
+def field(task: Task) -> str:
+    """Return what a task is about in a word or two.
+
+    >>> field(get_task("breast-ultrasound"))
+    'Breast ultrasound'
+    """
+    return task.title.partition(":")[0]
+
+
+def build_picker(models: Models) -> gr.Dropdown:
+    """Lay out the choice of models; hidden where there is only one."""
+    choices = models.choices()
+    return gr.Dropdown(
+        choices,
+        value=models.default.name,
+        label="Model",
+        filterable=False,
+        visible=len(choices) > 1,
+        elem_id="model-picker",
+    )
+
+
+def _task_of(folder: Path) -> Task | None:
+    """Return what a checkpoint answers, from its settings alone; None where they cannot be read."""
+    try:
+        return get_task(json.loads((folder / "config.json").read_text(encoding="utf-8"))["bcx"]["task"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None

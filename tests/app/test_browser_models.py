@@ -1,0 +1,125 @@
+"""The choice of model on the real page, in a real browser without a window: two tiny models of different tasks."""
+
+from __future__ import annotations
+
+import os
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from tests.app.conftest import WAIT, opened, start, with_patches
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two_models(tiny, cells_checkpoint, examples, tmp_path_factory):
+    """The page with an ultrasound model as default, one for tissue, and one that is damaged."""
+    at_hand = tmp_path_factory.mktemp("at-hand")
+    (at_hand / "cells").symlink_to(cells_checkpoint)
+    (at_hand / "broken").mkdir()
+    (at_hand / "broken" / "config.json").write_text("{}")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BCX_CHECKPOINTS", str(at_hand))
+    both = with_patches(examples, tmp_path_factory.mktemp("of-both") / "examples")
+    yield from start(tiny, tmp_path_factory.mktemp("both"), both)
+    patch.undo()
+
+
+@pytest.fixture
+def page(browser, two_models):
+    for page in opened(browser, two_models.url):
+        page.set_default_timeout(3 * WAIT)  # a model is loaded on the way
+        yield page
+
+
+def choose(page, words: str) -> None:
+    page.click("#model-picker input")
+    page.click(f"#model-picker [role=option]:has-text('{words}'), [role=listbox] [role=option]:has-text('{words}')")
+
+
+def test_another_model_changes_task_wording_colours_and_examples(page, two_models, upload, tmp_path):
+    assert "Breast ultrasound: tiny" in page.input_value("#model-picker input")
+    page.click("#classify-examples [data-pick='1']")
+    page.wait_for_selector("#classify-answer [data-label]")
+    choose(page, "cells")
+    page.wait_for_selector("h1:has-text('Breast tissue under the microscope, read by a network')")
+    page.wait_for_function("() => document.title.includes('invasive ductal carcinoma')")
+    assert page.locator("#classify-answer [data-label]").count() == 0  # the other model's answer is gone
+    assert not page.locator("#classify-viewer").is_visible()
+    assert "negative or positive" in page.inner_text("#classify-answer")
+    assert "histology patch" in page.inner_text("#classify-upload")
+    assert page.locator("#classify-examples [data-pick]").count() == 2
+    assert "Model cells" in page.inner_text(".bcx-footer")
+    assert page.locator("role=tab[name='Large image']").is_visible()
+
+    calls = two_models.classifier.calls
+    page.click("#classify-examples [data-pick='1']")
+    page.wait_for_selector("#classify-answer [data-label]")
+    shown = [bar.get_attribute("data-class") for bar in page.locator("#classify-answer .bcx-bars li").all()]
+    assert shown == ["negative", "positive"]
+    assert "#56B4E9" in page.inner_html("#classify-answer") or "rgb(86, 180, 233)" in page.inner_html(
+        "#classify-answer"
+    )
+    layers = [each.get_attribute("value") for each in page.locator("#classify-class input").all()]
+    assert layers == ["negative", "positive"]
+    assert two_models.classifier.calls == calls  # the default model was not asked
+
+    page.click("role=tab[name=Batch]")
+    assert "histology patch" in page.inner_text("#batch-upload")
+    page.set_input_files("#batch-upload input[type=file]", [upload])
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    page.wait_for_selector("a:has(#batch-csv), #batch-csv:not([disabled])")
+    with page.expect_download() as started:
+        page.click("#batch-csv")
+    started.value.save_as(tmp_path / "r.csv")
+    assert "p_negative,p_positive" in (tmp_path / "r.csv").read_text().splitlines()[0]
+    page.click("role=tab[name='Large image']")
+    page.wait_for_selector("#slide-upload")
+
+    choose(page, "tiny")
+    page.wait_for_selector("h1:has-text('Breast ultrasound, read by a network')")
+    page.wait_for_selector("#slide-upload", state="detached")
+    page.click("role=tab[name=Batch]")
+    assert page.locator("#batch-rows [data-row]").count() == 0
+    assert not page.locator("role=tab[name='Large image']").is_visible()
+
+
+def test_a_damaged_model_says_so_and_the_old_one_stays(page, two_models):
+    choose(page, "broken")
+    page.wait_for_selector("#model-refusal [role=alert]")
+    assert "broken could not be loaded" in page.inner_text("#model-refusal")
+    page.wait_for_function("() => document.querySelector('#model-picker input').value.includes('tiny')")
+    page.click("#classify-examples [data-pick='0']")
+    page.wait_for_selector("#classify-answer [data-label]")
+    assert "Model tiny" in page.inner_text(".bcx-footer")
+    choose(page, "cells")
+    page.wait_for_selector("#model-refusal [role=alert]", state="detached")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_choice_fits_the_page(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    choose(page, "cells")
+    page.wait_for_selector("h1:has-text('microscope')")
+    page.click("#classify-examples [data-pick='0']")
+    page.wait_for_selector("#classify-slider img")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get("BCX_TEST_SCREENSHOTS"):
+        for scheme in ("light", "dark"):
+            page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", scheme == "dark")
+            page.screenshot(path=f"{folder}/models-{width}-{scheme}.png", full_page=True)
+
+
+def test_the_endpoints_stay_with_the_default_model(two_models, page, scans, tiny):
+    choose(page, "cells")
+    page.wait_for_selector("h1:has-text('microscope')")
+    caller = Client(two_models.url, verbose=False, analytics_enabled=False)
+    answer = caller.predict(handle_file(str(scans["grey.png"])), api_name="/classify")
+    named = caller.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    caller.close()
+    assert answer["probabilities"] == pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-6)
+    assert set(named) == {"/classify", "/batch"}
+    tools = httpx.get(f"{two_models.url}gradio_api/mcp/schema", timeout=60).json()
+    assert "breast ultrasound scan as normal or benign or malignant" in tools[0]["description"]

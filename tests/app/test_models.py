@@ -1,0 +1,90 @@
+"""The models that a page offers: named at once, loaded when chosen, once, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bcx.app.examples import list_examples
+from bcx.app.models import Models
+from bcx.app.privacy import Sessions
+from bcx.app.rows import Batch
+from bcx.errors import CheckpointError
+from bcx.tasks import get_task
+
+
+@pytest.fixture
+def folders(tiny_checkpoint, cells_checkpoint, tmp_path):
+    """Two models beside the default one, and a third whose settings are not to be read."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    return {"broken": broken, "cells": cells_checkpoint, "other": other, tiny_checkpoint.name: other}
+
+
+def test_the_default_comes_first_and_each_is_named_by_its_task(tiny, folders):
+    models = Models(tiny, folders)
+    assert models.choices() == [
+        ("Breast ultrasound: tiny", "tiny"),
+        ("broken", "broken"),
+        ("Breast tissue under the microscope: cells", "cells"),
+        ("Breast ultrasound: other", "other"),
+    ]
+    assert models.get("tiny") is tiny  # a folder of the same name does not hide it
+    assert models.any_tiles()
+    assert not Models(tiny, {"other": folders["other"]}).any_tiles()
+
+
+def test_checkpoints_at_hand_are_found(tiny, folders, monkeypatch):
+    monkeypatch.setenv("BCX_CHECKPOINTS", str(folders["cells"].parent))
+    monkeypatch.chdir(folders["broken"])
+    assert ("Breast tissue under the microscope: cells", "cells") in Models(tiny).choices()
+
+
+def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
+    import bcx.engine
+
+    load, loaded = bcx.engine.load, []
+    monkeypatch.setattr(bcx.engine, "load", lambda folder: (loaded.append(folder), load(folder))[1])
+    models = Models(tiny, folders)
+    assert loaded == []
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: id(models.get("cells")), range(8)))
+    assert len(found) == 1
+    assert loaded == [folders["cells"]]
+    assert models.get("cells").task.name == "histology-idc"
+
+
+@pytest.mark.parametrize("name", ["../tiny", "owner/model", "", "no-such"])
+def test_nothing_but_what_was_offered_is_loaded(tiny, folders, name):
+    with pytest.raises(CheckpointError, match="one of tiny, broken, cells, other"):
+        Models(tiny, folders).get(name)
+
+
+def test_a_damaged_one_says_so_each_time(tiny, folders):
+    models = Models(tiny, folders)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="'broken' is incomplete or damaged"):
+            models.get("broken")
+
+
+def test_examples_are_those_of_the_task(examples_of_both):
+    scans, patches = (list_examples(examples_of_both, get_task(n)) for n in ("breast-ultrasound", "histology-idc"))
+    assert [example.label for example in scans] == ["normal", "benign", "malignant"]
+    assert [example.label for example in patches] == ["negative", "positive"]
+    assert all(example.path.parent.name == "histology-idc" for example in patches)
+    shutil.rmtree(examples_of_both / "histology-idc")
+    assert list_examples(examples_of_both, get_task("histology-idc")) == []
+
+
+def test_another_model_starts_with_nothing_of_the_one_before(tiny, scans, tmp_path):
+    session = Sessions(tmp_path).get("page")
+    session.answer, session.batch = tiny.predict(scans["grey.png"]), Batch([])
+    batch = session.batch
+    session.start_over("other")
+    assert (session.model, session.answer, session.batch) == ("other", None, None)
+    assert batch.stop.is_set()
+    assert not session.ended.is_set()
