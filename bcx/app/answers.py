@@ -60,10 +60,10 @@ def words(prediction: Prediction, task: Task) -> Words:
             colour=NEUTRAL,
         )
     if prediction.decision == REFER:
-        likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+        lean = leaning(prediction)
         return Words(
             headline="The network is not sure",
-            number=f"leans to {label}, {number}" if label == likeliest else f"{likeliest} or {label}",
+            number=f"{lean}, {number}" if lean.startswith("leans") else lean,
             means=prediction.reason,
             means_not="It does not mean that something is wrong with the picture or the person: "
             "it means that this picture needs a human reader.",
@@ -77,6 +77,15 @@ def words(prediction: Prediction, task: Task) -> Words:
         "makes mistakes, and only a doctor who examines the person can tell.",
         colour=task.colours[place],
     )
+
+
+def leaning(prediction: Prediction) -> str:
+    """Say where an unsure answer leans, or between which two it stands.
+
+    The label at the stored operating point need not be the most probable class.
+    """
+    likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+    return f"leans to {likeliest}" if likeliest == prediction.label else f"{likeliest} or {prediction.label}"
 
 
 def _by_threshold(prediction: Prediction) -> str:

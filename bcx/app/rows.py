@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcx import table
-from bcx.app.answers import NEUTRAL, percent
+from bcx.app.answers import NEUTRAL, leaning, percent
 from bcx.app.pictures import row_picture
 from bcx.images import Scan
 from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
@@ -183,8 +183,10 @@ def _row_html(place: int, row: Row, task: Task) -> str:
     decision = row.slim.decision
     plain = decision not in (NOT_A_SCAN, REFER)
     colour = task.colours[task.classes.index(row.slim.label)] if plain else NEUTRAL
-    verdict = {REFER: f"not sure, leans to {row.slim.label}"}.get(decision, decision)
-    number = "" if decision == NOT_A_SCAN else percent(row.slim.confidence)
+    lean = leaning(row.slim)
+    verdict = f"not sure, {lean}" if decision == REFER else decision
+    between = decision == REFER and not lean.startswith("leans")  # one number would not say of which of the two
+    number = "" if decision == NOT_A_SCAN or between else percent(row.slim.confidence)
     return (
         f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}" '
         f'aria-label="{name}: {escape(verdict)} {number}. Show where the network looked.">'

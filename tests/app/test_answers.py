@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from bcx.app import answers
+from bcx.app import answers, rows
 from bcx.errors import UnknownFormat
 
 
@@ -62,6 +63,19 @@ def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, ti
     assert "bcx-bars" not in html
     assert "%" not in text
     assert prediction.label.capitalize() not in text
+
+
+def test_an_unsure_answer_whose_label_is_not_the_likeliest_names_both(prediction, tiny):
+    likeliest = max(prediction.probabilities, key=prediction.probabilities.get)
+    other = next(name for name in tiny.classes if name != likeliest)
+    assert answers.leaning(dataclasses.replace(prediction, label=likeliest)) == f"leans to {likeliest}"
+    unsure = dataclasses.replace(decided(prediction, "refer"), label=other)
+    assert answers.leaning(unsure) == f"{likeliest} or {other}"
+    row = rows.make_row(unsure, Path("scan.png"), "scan.png", tiny.task)
+    shown = Text(rows.rows_html(rows.Batch([], rows=[row]), tiny.task)).text
+    assert f"not sure, {likeliest} or {other}" in shown
+    assert "leans" not in shown
+    assert "%" not in shown
 
 
 def test_refer_says_so_first(prediction, tiny):
