@@ -91,12 +91,18 @@ def audit(
             pairs = _pairs(pool, looks, store, tell)
         store.close()
     pictures = sorted((look for look in looks if not look.stray), key=lambda look: look.file)
+    notes = []
+    coloured = sum(any(map(_no_ultrasound, look.odd)) for look in pictures)
+    others = 2 * coloured > len(pictures)  # pictures of another kind, such as tissue: colour is nothing odd among them
+    if others:
+        notes.append(
+            f"{coloured} of {len(pictures)} pictures are coloured or small: no ultrasound, so not held against it."
+        )
     odd = [(pictures[number].file, what) for number, what in outliers(pictures)]
-    odd += [(look.file, what) for look in pictures for what in look.odd]
+    odd += [(look.file, what) for look in pictures for what in look.odd if not (others and _no_ultrasound(what))]
     for name, why in listing.closed.items():
         odd.append((f"{name}/", Odd("unreadable", f"The folder cannot be opened ({why}).")))
-    notes = []
-    if network:
+    if network and not others:
         strangers, note = _ask_network(root, pictures, tell)
         odd += strangers
         notes += note
@@ -110,6 +116,12 @@ def audit(
     strays = len(looks) - len(pictures)
     seconds = time.perf_counter() - begun
     return Audit(root, pictures, pairs, groups, odd, labels, parts, listing.masks, strays, tuple(notes), seconds)
+
+
+def _no_ultrasound(odd: Odd) -> bool:
+    """Whether this is odd about an ultrasound scan alone: colour, or few pixels."""
+    tells = ("strong colours" in odd.detail, "is tiny" in odd.detail)
+    return odd.kind in ("Doppler", "colour marks", "tint") or (odd.kind == "not a scan" and any(tells))
 
 
 def _cores() -> int:

@@ -12,6 +12,7 @@ from bcx.audit import audit
 from bcx.audit.report import write_report
 from bcx.audit.run import SAME_PICTURE
 from bcx.audit.tables import write_tables
+from bcx.simulate.histology import write_idc_folder
 from tests.audit.conftest import COPIES, overlaid, save, scan
 
 
@@ -218,3 +219,13 @@ def test_the_answer_does_not_depend_on_when_it_is_asked(messy, found):
         "Comparing pairs",
     }
     assert isinstance(found.root, Path)
+
+
+def test_colour_is_not_held_against_tissue(tmp_path):
+    root = write_idc_folder(tmp_path, patients=2, patches=2)
+    copy = next(root.rglob("*.png"))
+    (root / "102" / "0" / "copy.png").write_bytes(copy.read_bytes())
+    found = audit(root, workers=1)
+    assert not any(odd.kind in ("not a scan", "Doppler", "tint") for _, odd in found.odd)
+    assert any("no ultrasound" in note for note in found.notes)
+    assert [set(group.files) for group in found.groups] == [{copy.relative_to(root).as_posix(), "102/0/copy.png"}]
