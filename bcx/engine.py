@@ -30,6 +30,7 @@ from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
 from bcx.images import Scan
 from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 from bcx.reading import Forward, Reading, read_scans
+from bcx.slides.grid import is_slide
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decisions import OperatingPoint
@@ -44,6 +45,10 @@ BATCH_SIZE = 4
 #: Pictures per forward pass of `stream_probabilities`: small ones, so that many fit into a core's cache.
 TILES_AT_ONCE = 16
 _UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
+_MANY_PATCHES = (
+    "This picture is much larger than the patches that the network learned from, and was squashed to one. "
+    "Read it tile by tile, as a large image."
+)
 #: Threads of `stream` at most; each reads and answers batches of its own on one core.
 MOST_WORKERS = 8
 
@@ -257,6 +262,8 @@ class Classifier:
             flags = list(verdict.flags)
             if not verdict.is_scan:
                 decision, reason = NOT_A_SCAN, verdict.reason
+        if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
+            flags.append(_MANY_PATCHES)
         return Prediction(
             name=item.name,
             label=label,

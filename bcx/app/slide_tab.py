@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app import answers, slide_words
-from bcx.app.classify import NETWORK, PRIVATE
+from bcx.app.classify import PRIVATE
 from bcx.app.models import Models, Part
 from bcx.app.pictures import data_url
 from bcx.errors import BcxError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bcx.engine import Classifier
     from bcx.tasks import Task
 
+#: A slide takes minutes: two are read at a time, in a queue of their own, so that single pictures need not wait.
+QUEUE: dict[str, Any] = {"concurrency_id": "slides", "concurrency_limit": 2}
 #: How often the page hears of new tiles: the map is drawn anew each time.
 TELL_SECONDS = 1.0
 #: Longer side of the slide on the page, in pixels.
@@ -162,7 +164,7 @@ def build_slides(
         box_off = gr.update(visible=False)
         yield [None, on, slide_words.progress_html(slide), "", box_off, "", off, off]
         try:
-            steps = stream(model, path, scale=scale or None, stride=stride or None, name=slide.name)
+            steps = stream(model, path, scale=scale or None, stride=int(stride) if stride else None, name=slide.name)
             for _ in run(session, slide, steps):
                 if session.slide is not slide:  # the page shows another slide, or another model
                     return
@@ -216,7 +218,7 @@ def build_slides(
         preprocess=False,
         show_progress="hidden",
         trigger_mode="once",
-        **NETWORK,
+        **QUEUE,
         **PRIVATE,
     )
     stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)

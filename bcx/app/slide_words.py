@@ -58,7 +58,7 @@ def progress_html(slide: SlideRun) -> str:
     done, total, share = 0, 0, 0.0
     if progress is None or progress.prepared < 1:
         share = 0.0 if progress is None else 100 * progress.prepared
-        text = f"Looking for tissue: {share:.0f} %"
+        text = "Stopped before the first tile" if slide.ended else f"Looking for tissue: {share:.0f} %"
     else:
         done, total = progress.done, progress.total
         share = 100 * done / total if total else 100.0
