@@ -191,7 +191,8 @@ def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | N
 
 def _require_linear_head(network: nn.Module, arch: str) -> None:
     head = network.get_classifier()
-    pool = getattr(network, "global_pool", None) or getattr(getattr(network, "head", None), "global_pool", None)
+    # Elsewhere a pool inside "head" may be followed by a norm; here `put_plain_head` has just put it there.
+    pool = getattr(network.head if arch.startswith("vgg") else network, "global_pool", None)
     linear = isinstance(head, nn.Linear) and head.in_features == network.num_features
     if not linear or getattr(pool, "pool_type", None) != "avg":
         raise ConfigError(
