@@ -231,15 +231,13 @@ def fit(
                 on_batch()
         mean_loss = float(np.mean(losses))
         if not np.isfinite(mean_loss):
-            raise TrainingError(
-                f"The loss of epoch {epoch + 1} is {mean_loss}.",
-                expected="a finite loss",
-                remedy="Lower lr and head_lr, or train with precision: fp32.",
-            )
+            raise _diverged(f"The loss of epoch {epoch + 1} is {mean_loss}.", "a finite loss")
         row: dict[str, Any] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         row |= _prefixed("train", epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss))
         if inner:
             logits = stacked_logits(answer_records(network, side.preprocess, inner), len(task.classes))
+            if not np.isfinite(logits).all():  # the last step alone may break what the loss before it does not show
+                raise _diverged(f"After epoch {epoch + 1} some answers are no numbers.", "finite logits")
             row |= _prefixed("inner", _watched(logits, inner_labels))
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
@@ -257,6 +255,10 @@ def fit(
     if best:
         network.load_state_dict(best)
     return Fitted(network.cpu().eval().requires_grad_(False), side.preprocess, history)
+
+
+def _diverged(found: str, expected: str) -> TrainingError:
+    return TrainingError(found, expected=expected, remedy="Lower lr and head_lr, or train with precision: fp32.")
 
 
 def _watched(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
