@@ -106,7 +106,7 @@ def rank_models(answers: Mapping[str, pd.DataFrame], task: Task) -> Board:
         temperatures[name] = fit_temperature(logits, labels)
         probabilities[name] = apply_temperature(logits, temperatures[name])
         figures[name] = report_with_intervals(labels, probabilities[name], groups, task.classes)
-    order = sorted(frames, key=lambda name: -figures[name][DECIDES]["value"])
+    order = sorted(frames, key=lambda name: (-round(figures[name][DECIDES]["value"], 9), name))
     best, others = order[0], order[1:]
     names = (DECIDES, *ALSO, f"auc_{task.positive}")
     positive = labels == task.classes.index(task.positive)

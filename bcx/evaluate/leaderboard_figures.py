@@ -43,7 +43,7 @@ def roc_of_all(
     groups = np.asarray(groups)
     positive = task.classes.index(task.positive)
     others = [c for c in range(len(task.classes)) if c != positive and (labels == c).any()]
-    panels = [(f"{task.positive} against the rest", None)]
+    panels: list[tuple[str, int | None]] = [(f"{task.positive} against the rest", None)]
     if len(others) == 2:
         panels += [(f"{task.positive} against {task.classes[c]}", c) for c in others if task.classes[c] != task.absent]
     figure, grid = paper(3.9 * len(panels) + 0.4, 4.4 + 0.17 * len(models), 1, len(panels), sharex=True, sharey=True)

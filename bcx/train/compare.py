@@ -30,8 +30,9 @@ from bcx.reading import run_network
 from bcx.tasks import get_task
 from bcx.train.compare_table import leaderboard_markdown, write_leaderboard
 from bcx.train.config import Recipe, load_recipe
-from bcx.train.crossval import NETWORK, crossval
+from bcx.train.crossval import crossval
 from bcx.train.heads import recipe_network
+from bcx.train.members import NETWORK
 from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
 
 #: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
@@ -111,10 +112,10 @@ def _entrant(recipe: Recipe, arch: str, inits: Mapping[str, str], others: str, c
 def starting_weights(recipe: Recipe) -> str:
     """Return what a recipe starts from, in words; a file with 1,000 outputs was trained on ImageNet's classes."""
     published = timm.get_pretrained_cfg(recipe.arch)
-    if recipe.init == "scratch":
+    if recipe.init == "scratch" or published is None:
         return SCRATCH
     if recipe.init == "timm":
-        tag = published.tag if published else ""
+        tag = published.tag or "weights"
         return f"ImageNet (timm's {tag})" if "in1k" in tag or "in22k" in tag else f"timm's {tag}"
     file = Path(recipe.init)
     try:

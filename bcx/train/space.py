@@ -91,7 +91,7 @@ def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     if head == "linear":
         dense = None
     elif head == "dense" and dense is None:
-        dense = DenseRecipe()
+        dense = DenseRecipe.model_validate({})
     if dense is not None and "drop" in changes:
         dense = dense.model_copy(update={"drops": (*dense.drops[:-1], changes["drop"])})
     return recipe.model_copy(update={**changes, "dense": dense})
