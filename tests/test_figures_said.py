@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "docs" / "explanation" / "seeing-lesions.md"
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+")
 # Numbers that are no figures: names, citations, conventions.
 WORDS = (
-    r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|sha256 \S+",
+    r"```.*?```|`[^`]*`|\[doi:[^\]]*\]|\]\([^)]*\)|https?://\S+|sha256 \S+",
     r"95 %(?= (?:bootstrap |bands|intervals?))|\(?95 % (?=intervals?)|90 and 95 % sensitivity",
     r"\b(?:19|20)\d\d\b|R\d|1\.0(?= trained)|1,000-class|480 ultrasound|\(0 to 2\)|acting at 0\.1",
     r"\(600 of them|(?<=below )3 %|3 to 8 %|8 % or more|\d+(?:,000)? scans(?= \||,)|\b100 %(?= \|)",

@@ -30,7 +30,7 @@ def test_a_shipped_model_is_told_plainly_and_whole(config):
     for word in ("ROC", "fold", "calibration", "interval"):
         assert word not in unescape(plain)
     assert "no doctor and no medical device" in plain
-    decided = facts.results.get("decisions", {}).get("sources", {}) if facts.config["bcx"]["decisions"] else {}
+    decided = facts.results.get("decisions", {}).get("sources", {}) if facts.config["bcx"].get("decisions") else {}
     views = [(part["sensitivity"], part["specificity"], part["accuracy"]) for part in decided.values()]
     if not views:
         view, positive = facts.results["one_view"], facts.task.positive
