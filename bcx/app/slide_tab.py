@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app import answers, slide_words
-from bcx.app.classify import PRIVATE
+from bcx.app.classify import PRIVATE, SCROLL
 from bcx.app.models import Models, Part
 from bcx.app.pictures import data_url
 from bcx.errors import BcxError
@@ -220,7 +220,7 @@ def build_slides(
         trigger_mode="once",
         **QUEUE,
         **PRIVATE,
-    )
+    ).then(None, js=SCROLL.replace("ANCHOR", "slide-result"))
     stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
     layer.input(
         repaint,

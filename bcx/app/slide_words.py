@@ -30,7 +30,7 @@ def caption_html(task: Task) -> str:
     """Say what may be chosen, and that its pixels must have the size that the network knows."""
     size = (
         f"Its pixels must be as large as those that the network learned from: {task.microns:g} micrometres each. "
-        "A file that states its own size is scaled by itself."
+        "A file that states the size of its pixels is scaled to that."
         if task.microns is not None
         else "Its pixels must be as large as those that the network learned from."
     )
@@ -93,13 +93,18 @@ def summary_html(slide: SlideRun) -> str:
         headline, number = f"{_share(said['positive_share'])} of {whose}", f"called {task.positive}"
         means = (
             f"{said['tiles_with_tissue']:,} of {said['tiles']:,} tiles show tissue; the rest is bare glass and was not "
-            f"read. {task.meaning[task.classes.index(task.positive)]} That is said of "
-            f"{_share(said['positive_share'])} of the tiles read. Mean probability: {said['mean_probability']:.2f}."
+            f"read. {_share(said['positive_share'])} of those read are called {task.positive}, which says of a patch: "
+            f"\u201c{task.meaning[task.classes.index(task.positive)]}\u201d "
+            f"Mean probability: {said['mean_probability']:.2f}."
         )
     places = "".join(
         f"<li>at ({place['x']:,}, {place['y']:,}): {_share(place['probability'])}</li>" for place in said["hottest"]
     )
-    hottest = f'<p class="bcx-means">Most probable, over 3 x 3 tiles:</p><ol>{places}</ol>' if places else ""
+    hottest = (
+        f'<p class="bcx-means">Where it is most probable, over 3 x 3 tiles, in pixels from the upper left:</p><ol>{places}</ol>'
+        if places
+        else ""
+    )
     return (
         f'<section class="bcx-answer bcx-slide-answer" style="--tone: {colour}" '
         f'data-positive-share="{said["positive_share"]}"><p class="bcx-kicker">{escape(slide.name)}</p>'
