@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -16,7 +16,7 @@ from bcx.app.answers import NOTICE
 from bcx.app.api import build_api
 from bcx.app.batch import build_batch
 from bcx.app.classify import NETWORK, PRIVATE, build_classify
-from bcx.app.examples import list_examples
+from bcx.app.examples import Example, list_examples
 from bcx.app.gpu import on_gpu
 from bcx.app.model_tab import build_model_tab, model_html
 from bcx.app.models import Models, Part, build_picker, field
@@ -67,7 +67,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         parts = [Part([header], lambda chosen: [_header(chosen.task)])]
         with gr.Tabs(elem_id="bcx-tabs"):
             with gr.Tab("Classify", id="classify"):
-                shown = partial(list_examples, examples) if examples else (lambda _: [])
+                shown: Callable[[Task], list[Example]] = partial(list_examples, examples) if examples else lambda _: []
                 parts.append(build_classify(models, picker, sessions, shown, predict))
             with gr.Tab("Batch", id="batch"):
                 parts.append(build_batch(models, picker, sessions, stream))
