@@ -107,19 +107,18 @@ def _tiles(facts: Facts, source: str, figures: Mapping[str, Any]) -> str:
         figure = figures.get(key)
         if figure is None or figure["value"] is None:
             continue
-        hundred, *ends = (_hundred(figure[end], bad) for end in ("value", "low", "high"))
+        hundred = _hundred(figure["value"], bad)
         told = escape(words).replace("{}", f"<b>{hundred}</b>").replace("{rest}", str(100 - hundred))
-        if None not in ends:
-            told += f"<small>with other patients there: {min(ends)} to {max(ends)}</small>"
+        if figure["low"] is not None:
+            low, high = sorted(_hundred(figure[end], bad) for end in ("low", "high"))
+            told += f"<small>with other patients there: {low} to {high}</small>"
         cells.append(f'<li class="bcx-tile">{dots(hundred, bad)}<p>{told}</p></li>')
     title = escape(_SOURCES.get(source, source))
     return f'<h3>{title}</h3><ul class="bcx-tiles">{"".join(cells)}</ul>'
 
 
-def _hundred(share: float | None, bad: bool) -> int | None:
+def _hundred(share: float, bad: bool) -> int:
     """A share out of a hundred, or what is left of it."""
-    if share is None:
-        return None
     return 100 - round(100 * share) if bad else round(100 * share)
 
 

@@ -75,7 +75,7 @@ def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[C
     A figure that results.json lacks, because it is older than the figure, does not agree: the card would lack it.
     """
     checks = [_number("temperature", stored.get("temperature"), again["temperature"])]
-    blocks = [((), "")]
+    blocks: list[tuple[tuple[str, ...], str]] = [((), "")]
     blocks += [(("sources", source), f"{source}, ") for source in again.get("sources", {})]
     blocks += [(("without", name), f"without {name}, ") for name in again.get("without", {})]
     for path, words in blocks:
@@ -180,7 +180,8 @@ def _rules(stored: Mapping[str, Any], again: Mapping[str, Any], where: str) -> l
 
 def _number(what: str, stored: float | None, again: float | None, within: float = VALUE) -> Check:
     agrees = stored is again is None or (None not in (stored, again) and abs(stored - again) <= within)  # type: ignore[operator]
-    return Check(what, *("-" if value is None else f"{value:.4f}" for value in (stored, again)), agrees)
+    told = ["-" if value is None else f"{value:.4f}" for value in (stored, again)]
+    return Check(what, told[0], told[1], agrees)
 
 
 def _figure(what: str, stored: Mapping[str, Any] | None, again: Mapping[str, Any]) -> Check:
