@@ -17,6 +17,7 @@ import csv
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,9 +30,18 @@ _HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32)
 _EOSIN = np.array([0.12, 0.62, 0.32], np.float32)
 _FINER = 4  # drawn at so many times the resolution, then averaged
 
-# Nuclei: share of drawn points at which one lies, half lengths in pixels, how much shorter the other way, stain.
-_QUIET = {"share": 0.0010, "lengths": (0.7, 0.9, 1.1), "short": 0.45, "stain": (0.7, 1.0)}
-_SHEET = {"share": 0.0110, "lengths": (0.7, 1.0, 1.4), "short": 0.80, "stain": (0.5, 1.5)}
+
+class _Nuclei(NamedTuple):
+    """Share of drawn points at which one lies, half lengths in pixels, how much shorter the other way, stain."""
+
+    share: float
+    lengths: tuple[float, ...]
+    short: float
+    stain: tuple[float, float]
+
+
+_QUIET = _Nuclei(0.0010, (0.7, 0.9, 1.1), 0.45, (0.7, 1.0))
+_SHEET = _Nuclei(0.0110, (0.7, 1.0, 1.4), 0.80, (0.5, 1.5))
 
 
 def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
@@ -68,9 +78,9 @@ def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = 
     turn = rng.uniform(0, np.pi)
     eosin = 0.75 + 0.16 * _fibres(rng, fine, turn) + 0.12 * _cloud(rng, fine, 6.0)
     blue = 0.10 + 0.03 * _cloud(rng, fine, 5.0)
-    blue = np.maximum(blue, _nuclei(rng, ~mask, turn, **_QUIET))
+    blue = np.maximum(blue, _nuclei(rng, ~mask, turn, _QUIET))
     nests = _cloud(rng, fine, 4.0) > rng.uniform(-1.6, -0.6)  # a tumour grows in nests, with strands of stroma between
-    blue = np.maximum(blue, _nuclei(rng, mask & nests, turn, **_SHEET))
+    blue = np.maximum(blue, _nuclei(rng, mask & nests, turn, _SHEET))
     _holes(rng, tumour, eosin, blue)
     density = stain[0] * blue[..., None] * _HAEMATOXYLIN + stain[1] * np.maximum(eosin, 0)[..., None] * _EOSIN
     light = cv2.resize(np.exp(-density), (width, height), interpolation=cv2.INTER_AREA)
@@ -90,23 +100,14 @@ def _fibres(rng: np.random.Generator, shape: tuple[int, int], turn: float) -> np
     return (drawn - drawn.mean()) / (drawn.std() + 1e-6)
 
 
-def _nuclei(
-    rng: np.random.Generator,
-    where: np.ndarray,
-    turn: float,
-    *,
-    share: float,
-    lengths: tuple[float, ...],
-    short: float,
-    stain: tuple[float, float],
-) -> np.ndarray:
+def _nuclei(rng: np.random.Generator, where: np.ndarray, turn: float, kind: _Nuclei) -> np.ndarray:
     """Haematoxylin of nuclei whose centres lie in `where`, float32, drawn size by size."""
     blue = np.zeros(where.shape, np.float32)
-    for length in lengths:
-        dark = rng.uniform(*stain, where.shape)
-        centres = np.where((rng.random(where.shape) < share / len(lengths)) & where, dark, 0).astype(np.float32)
-        kernel = (_ellipse(length * _FINER, length * short * _FINER, turn) > 0).astype(np.uint8)
-        blue = np.maximum(blue, cv2.dilate(centres, kernel))
+    for length in kind.lengths:
+        dark = rng.uniform(*kind.stain, where.shape)
+        here = (rng.random(where.shape) < kind.share / len(kind.lengths)) & where
+        kernel = (_ellipse(length * _FINER, length * kind.short * _FINER, turn) > 0).astype(np.uint8)
+        blue = np.maximum(blue, cv2.dilate(np.where(here, dark, 0).astype(np.float32), kernel))
     return cv2.GaussianBlur(blue, (0, 0), 0.3 * _FINER)
 
 
