@@ -100,11 +100,8 @@ def summary_html(slide: SlideRun) -> str:
     places = "".join(
         f"<li>at ({place['x']:,}, {place['y']:,}): {_share(place['probability'])}</li>" for place in said["hottest"]
     )
-    hottest = (
-        f'<p class="bcx-means">Where it is most probable, over 3 x 3 tiles, in pixels from the upper left:</p><ol>{places}</ol>'
-        if places
-        else ""
-    )
+    where = "Where it is most probable, over 3 x 3 tiles, in pixels from the upper left:"
+    hottest = f'<p class="bcx-means">{where}</p><ol>{places}</ol>' if places else ""
     return (
         f'<section class="bcx-answer bcx-slide-answer" style="--tone: {colour}" '
         f'data-positive-share="{said["positive_share"]}"><p class="bcx-kicker">{escape(slide.name)}</p>'
