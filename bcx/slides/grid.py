@@ -22,6 +22,8 @@ SLIDE_TILES = 16
 MAX_TILES = 10_000_000
 #: Pixels that are read at once, at the level that is read.
 _BLOCK = 1 << 20
+#: Tiles that are read at once: few enough that progress is told every few seconds, and that a reading stops soon.
+_BLOCK_TILES = 256
 _SCALES = (0.01, 8.0)
 
 
@@ -153,6 +155,8 @@ class Grid:
         high = 8 * _BLOCK / level.width if level.strip_width == level.width else _BLOCK**0.5
         down = max(1, int((high - self.tile * self.factor_y) / step_y) + 1)
         across = max(1, int((_BLOCK**0.5 - self.tile * self.factor_x) / step_x) + 1)
+        down = min(down, max(int(_BLOCK_TILES**0.5), _BLOCK_TILES // across))
+        across = min(across, max(1, _BLOCK_TILES // down))
         for row in range(0, rows, down):
             for column in range(0, columns, across):
                 part = wanted[row : row + down, column : column + across]
