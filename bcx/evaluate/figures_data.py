@@ -259,11 +259,11 @@ def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -
 
 
 def _grid(pictures: Sequence[np.ndarray], across: int, width: float, words: float) -> tuple[Figure, np.ndarray]:
-    """A place of `width` inches for each picture, as high as the highest of them and `words` inches above it."""
+    """A place of `width` inches for each picture, each row as high as its highest, and `words` inches above it."""
     across = min(across, len(pictures))
-    down = -(-len(pictures) // across)
-    height = width * min(1.6, max(picture.shape[0] / picture.shape[1] for picture in pictures))
-    figure, grid = paper(width * across, (height + words) * down, down, across)
+    shapes = [min(1.6, picture.shape[0] / picture.shape[1]) for picture in pictures]
+    heights = [width * max(shapes[k : k + across]) + words for k in range(0, len(shapes), across)]
+    figure, grid = paper(width * across, sum(heights), len(heights), across, height_ratios=heights)
     for axes in grid:
         axes.axis("off")
         axes.set_anchor("N")

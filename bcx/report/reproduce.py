@@ -84,7 +84,7 @@ def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[C
             what = f"{words}{'one view' if view == 'one_view' else 'two views'}: "
             checks += [_figure(what + name, mine.get(name), figure) for name, figure in theirs.items()]
     for path in (("report", "ece"), ("uncalibrated", "ece")):
-        checks.append(_number(" ".join(path), _at(stored, *path) or None, _at(again, *path)))
+        checks.append(_number(" ".join(path), _at(stored, path[0]).get(path[1]), _at(again, *path)))
     if "decisions" in again:
         mine = stored.get("decisions", {})
         checks += _rules(mine.get("rules", {}), again["decisions"]["rules"], "results.json")
