@@ -93,6 +93,7 @@ def _eval_results(facts: Facts) -> Iterator[EvalResult]:
 def _body(facts: Facts) -> list[str]:
     block = facts.config["bcx"]
     name, noun = facts.name, facts.task.image_noun
+    loads, further = wording.TIMM.get(block["head"], ("the backbone", ""))
     lines = [
         f"# {name}",
         "",
@@ -104,8 +105,7 @@ def _body(facts: Facts) -> list[str]:
         f'prediction = bcx.load("{name}").predict("scan.png")',
         "```",
         "",
-        f"Plain timm loads the {'network' if block['head'] == 'average pooling, linear' else 'backbone'} too: "
-        f'`timm.create_model("local-dir:checkpoints/{name}", pretrained=True)`.',
+        f'Plain timm loads {loads} too: `timm.create_model("local-dir:checkpoints/{name}", pretrained=True{further})`.',
         "",
         "## What it is for",
         "",

@@ -34,10 +34,23 @@ WEIGHTS = {
 HEADS = {
     "average pooling, linear": "with average pooling and one linear layer, so that each class's map is an exact "
     "account of its logit.",
+    "average pooling, linear, in place of the network's own": "whose own last layers gave way to average pooling and "
+    "one linear layer, so that each class's map is an exact account of its logit.",
+    "dense": "with dense layers; each class's map is the gradient times the last map and, with what the layers' own "
+    "constants add, an exact account of its logit.",
+    "dense layers of its own": "with dense layers; each class's map is the gradient times the last map and, with what "
+    "the layers' own constants add, an exact account of its logit.",
     "lesion": "with a lesion head: a map of where it sees a lesion, learnt from masks, and the evidence for malignant "
     "or benign read where that is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. Each "
     "class's map is an exact account of its logit.",
 }
+
+TIMM = {
+    "average pooling, linear": ("the network", ""),
+    "average pooling, linear, in place of the network's own": ("the backbone", ", features_only=True"),
+    "dense layers of its own": ("the network, after `import bcx.tiny_cnn`,", ""),
+}
+"""Head -> what plain timm loads, and with which further argument; of other heads the backbone."""
 
 FIGURES = {
     "classes": "How many scans of each class",
