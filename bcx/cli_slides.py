@@ -47,7 +47,8 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
 
     if tile is None:
         return [], listing
-    slides, others = [], []
+    slides: list[Found] = []
+    others: list[Found] = []
     for found in listing.pictures:
         if not found.outright and out is not None and out.resolve() in found.path.resolve().parents:
             continue

@@ -37,7 +37,8 @@ from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import Gate
 from bcx.trust.referral import ReferRule
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
 
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.

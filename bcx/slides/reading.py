@@ -131,8 +131,10 @@ class SlideReading:
         """Return up to `count` places where the positive class is most probable, over 3 x 3 tiles, apart by two."""
         read = self.read
         values = np.where(read, self.probabilities[..., self.task.classes.index(self.task.positive)], 0)
-        options = {"borderType": cv2.BORDER_CONSTANT, "normalize": False, "ksize": (3, 3)}
-        sums, near = (cv2.boxFilter(each.astype(np.float64), -1, **options) for each in (values, read))
+        sums, near = (
+            cv2.boxFilter(each.astype(np.float64), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+            for each in (values, read)
+        )
         means = np.where(read, sums / np.maximum(near, 1), -1)
         places = []
         for _ in range(count):
