@@ -78,9 +78,10 @@ def evaluate(
             "what was left out. Stopped at any moment, the same command goes on where it was.",
         ),
     ] = None,
-    parts: Annotated[
+    wanted: Annotated[
         list[str] | None,
         typer.Option(
+            "--parts",
             metavar="hospital|machine|corruption",
             help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
         ),
@@ -103,9 +104,9 @@ def evaluate(
         _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
         from bcx.cli_transfer import transfer as study
 
-        study(transfer, data, out, init=init, settings=settings, parts=parts, machines=machine, crossval=crossval)
+        study(transfer, data, out, init=init, settings=settings, parts=wanted, machines=machine, crossval=crossval)
         return
-    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings})
+    _refuse("without", {"--parts": wanted, "--machine": machine, "--init": init, "--set": settings})
     if contact_sheet is not None and not localisation:
         raise ConfigError(
             "--contact-sheet was given without --localisation.",

@@ -123,7 +123,8 @@ def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterat
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    steps = recipe.epochs * sum(-(-len(run.train) // recipe.batch_size) for run in trained)
+    epochs = sum(member.epochs for member in recipe.member_recipes() or [recipe])
+    steps = epochs * sum(-(-len(run.train) // recipe.batch_size) for run in trained)
     pictures = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
     pictures += sum(2 * len(run.held) for run in trained)
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:

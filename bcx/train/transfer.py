@@ -40,8 +40,8 @@ from bcx.preprocess import Preprocess
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_scans, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.crossval import NETWORK
-from bcx.train.fit import STATE_FILE, fit, run_fingerprint
+from bcx.train.fit import STATE_FILE, run_fingerprint
+from bcx.train.members import NETWORK, fit_network, member_seconds
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.train.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.trust.calibration import apply_temperature
@@ -198,7 +198,7 @@ def _complete(
         return _kept(folder, fingerprint) or (_kept(lent, fingerprint) if lent is not None else None)
 
     def train() -> tuple[nn.Module, Preprocess]:
-        fitted = fit(recipe, run.train, run.inner, out=folder, on_epoch=report, on_batch=on_batch)
+        fitted = fit_network(recipe, run.train, run.inner, out=folder, on_epoch=report, on_batch=on_batch)
         save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
         return fitted.network, fitted.preprocess
 
@@ -212,7 +212,7 @@ def _complete(
         )
         write_oof(folder / "oof.csv", oof_frame(run.held, run.number, straight, mirrored, task), task)
         note = {"n_train": len(run.train), "n_inner": len(run.inner), "n_held": len(run.held), "commit": commit}
-        seconds = round(time.perf_counter() - started, 1)
+        seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)  # members may be older
         write_json(folder / "run.json", {"fingerprint": fingerprint, **note, "command": command, "seconds": seconds})
     if run.corrupted and not _is_corrupted(folder, fingerprint, run.corrupted, task):
         if kept() is None:  # answered by a cross-validation that did not keep its networks
@@ -242,8 +242,9 @@ def _logits(
     while some := list(islice(waiting, _AT_ONCE)):
         readings = answer_scans(network, preprocess, some, mirror=mirror)
         rows.append(stacked_logits(readings, len(task.classes)))
-        for _ in some if on_picture else ():
-            on_picture()
+        for _ in some:
+            if on_picture:
+                on_picture()
     return np.concatenate(rows) if rows else np.zeros((0, len(task.classes)), np.float32)
 
 
