@@ -138,8 +138,9 @@ def study(
 
     file = find_recipe(config)
     values = _settings(settings)
-    given = {} if init is None else {"init": init}
-    chosen = load_study(file, {**values, "classifier": {**given, **values.get("classifier", {})}})
+    if init is not None:
+        values["classifier"] = {"init": init, **values.get("classifier", {})}
+    chosen = load_study(file, values)
     recipe = _classifier(chosen.classifier.task, chosen.classifier.data, data)
     records = _with_folds(recipe)
     generators, runs = plan_generators(chosen, records), plan_runs(chosen, records)
@@ -200,7 +201,7 @@ def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
 def _classifier(task: str, named: dict[str, str], data: list[str] | None, init: str = "timm") -> Recipe:
     """Return a recipe that names task, sources and starting weights; the command line's sources win."""
     from bcx.data.pairs import parse_pair
-    from bcx.train.config import Recipe
+    from bcx.train.config import load_recipe
 
     sources = {**named, **{name: str(folder) for name, folder in map(parse_pair, data or [])}}
     if not sources:
@@ -209,7 +210,7 @@ def _classifier(task: str, named: dict[str, str], data: list[str] | None, init: 
             expected="at least one source",
             remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
         )
-    return Recipe(task=task, data=sources, init=init)
+    return load_recipe(None, {"task": task, "data": sources, "init": init})
 
 
 def _with_folds(recipe: Recipe) -> list[Record]:

@@ -211,7 +211,7 @@ def plan_runs(study: StudyRecipe, records: Sequence[Record]) -> list[RunJob]:
             missing = {label: max(counts.values()) - counts[label] for label in study.generator.labels()}
             for name in study.arms:
                 arm = ARMS[name]
-                settings = {"seed": seed, "oversample": arm.oversample}
+                settings: dict[str, Any] = {"seed": seed, "oversample": arm.oversample}
                 settings["augment"] = study.classifier.augment if arm.augmented else 0.0
                 recipe = study.classifier.model_copy(update=settings)
                 wanted = {label: count for label, count in missing.items() if count} if arm.generated else {}

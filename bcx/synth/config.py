@@ -82,7 +82,7 @@ class SynthRecipe(BaseModel):
 
     def for_class(self, label: str) -> SynthRecipe:
         """Return the recipe of one class, with its own epochs and batch size in place."""
-        own = self.per_class.get(label, ClassSettings())
+        own = self.per_class.get(label, ClassSettings.model_validate({}))
         changes: dict[str, Any] = {"classes": (label,), "per_class": {}}
         changes |= {key: value for key, value in own.model_dump(exclude={"images"}).items() if value is not None}
         return self.model_copy(update=changes)

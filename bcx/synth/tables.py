@@ -82,10 +82,10 @@ def quality_table(quality: Mapping[str, Any]) -> list[str]:
 
 def share(figure: Mapping[str, float | None]) -> str:
     """Return a share in per cent with its interval; a dash where it has no value."""
-    if figure["value"] is None:
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None:
         return "-"
-    value, low, high = (None if figure[key] is None else 100 * figure[key] for key in ("value", "low", "high"))
-    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{100 * value:.1f}" + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})")
 
 
 def _words(name: str) -> str:
