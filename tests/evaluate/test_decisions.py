@@ -101,10 +101,9 @@ def test_the_decision_curve_is_the_net_benefit_at_each_threshold():
 def test_the_risk_is_counted_among_the_surest(point):
     logits, labels, groups = answers()
     probabilities = softmax(logits, axis=1)
-    curve, area = referral_curve(
-        probabilities, labels, groups, chosen=point.choose(probabilities), coverages=np.array([0.1, 0.5, 1.0])
-    )
-    chosen = probabilities.argmax(axis=1) if point is None else point.choose(probabilities)
+    given = None if point is None else point.choose(probabilities)
+    curve, area = referral_curve(probabilities, labels, groups, chosen=given, coverages=np.array([0.1, 0.5, 1.0]))
+    chosen = probabilities.argmax(axis=1) if given is None else given
     surest = np.argsort(-probabilities.max(axis=1))
     wrong = (chosen != labels)[surest]
     np.testing.assert_allclose(curve.y, [wrong[:30].mean(), wrong[:150].mean(), wrong.mean()])

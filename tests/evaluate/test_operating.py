@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from bcx.errors import DataError
 from bcx.evaluate.operating import LOST_LESIONS, REFER_ACCURACY, fit_rules, summarise_decisions
@@ -52,6 +52,9 @@ def test_figures_are_scikit_learns_for_the_rules_of_the_other_folds():
     assert figures["specificity"]["value"] == pytest.approx(
         recall_score(truth[busi] == 2, chosen[busi] == 2, pos_label=False)
     )
+    told = figures.pop("confusion")
+    expected = confusion_matrix(truth[busi], chosen[busi], labels=[0, 1, 2]).tolist()
+    assert [[told[true][given] for given in TASK.classes] for true in TASK.classes] == expected
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures.values())
     assert "absent_recall" not in found["sources"]["busbra"]  # it has no normals
     assert found["sources"]["busbra"]["sensitivity"]["n"] == 60
