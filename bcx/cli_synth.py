@@ -198,7 +198,9 @@ def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
     return values
 
 
-def _classifier(task: str, named: dict[str, str], data: list[str] | None, init: str = "timm") -> Recipe:
+def _classifier(
+    task: str | dict[str, Any], named: dict[str, str], data: list[str] | None, init: str = "timm"
+) -> Recipe:
     """Return a recipe that names task, sources and starting weights; the command line's sources win."""
     from bcx.data.pairs import parse_pair
     from bcx.train.config import load_recipe
