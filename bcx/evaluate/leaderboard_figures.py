@@ -46,7 +46,7 @@ def roc_of_all(
     panels: list[tuple[str, int | None]] = [(f"{task.positive} against the rest", None)]
     if len(others) == 2:
         panels += [(f"{task.positive} against {task.classes[c]}", c) for c in others if task.classes[c] != task.absent]
-    figure, grid = paper(3.9 * len(panels) + 0.4, 4.4 + 0.17 * len(models), 1, len(panels), sharex=True, sharey=True)
+    figure, grid = paper(3.9 * len(panels) + 0.4, 4.9 + 0.22 * len(models), 1, len(panels), sharex=True, sharey=True)
     for axes, (title, other) in zip(grid, panels, strict=True):
         rows = np.ones(len(labels), bool) if other is None else np.isin(labels, (other, positive))
         axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
@@ -57,10 +57,10 @@ def roc_of_all(
             colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
             axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=f"{name}: {area}")
         axes.set_title(f"{title}\n{int((labels[rows] == positive).sum())} of {int(rows.sum())} scans")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1, anchor="N")
+        axes.set_xlabel("share of the others called so (1 - specificity)")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title="AUC, 95 % interval", title_fontsize=8.5)
-    figure.supxlabel("share of the others called so (1 - specificity)", fontsize=9)
-    figure.supylabel("sensitivity", fontsize=9)
+    grid[0].set_ylabel("sensitivity")
     return publish(figure, path)
 
 

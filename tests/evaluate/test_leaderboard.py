@@ -101,6 +101,11 @@ def test_curves_and_importances_are_drawn(board, tmp_path):
     assert benign.get_title(loc="left").startswith("malignant against benign")
     entries = [text.get_text() for text in rest.get_legend().get_texts()]
     assert [entry.split(":")[0] for entry in entries] == list(models)
+    page = figure.bbox
+    for part in (rest.get_legend(), benign.get_legend(), rest._left_title, benign._left_title):
+        drawn = part.get_window_extent()
+        assert page.x0 <= drawn.x0 <= drawn.x1 <= page.x1
+        assert page.y0 <= drawn.y0 <= drawn.y1 <= page.y1
     auc = board.rows[0].figures["auc_malignant"]["value"]
     assert f"{auc:.3f}".removeprefix("0") in entries[0]
     assert Image.open(tmp_path / "roc.png").width > 1000
