@@ -101,6 +101,7 @@ def test_curves_and_importances_are_drawn(board, tmp_path):
     assert benign.get_title(loc="left").startswith("malignant against benign")
     entries = [text.get_text() for text in rest.get_legend().get_texts()]
     assert [entry.split(":")[0] for entry in entries] == list(models)
+    figure.canvas.draw()  # titles were last placed at the resolution of the file
     page = figure.bbox
     for part in (rest.get_legend(), benign.get_legend(), rest._left_title, benign._left_title):
         drawn = part.get_window_extent()
