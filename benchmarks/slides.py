@@ -133,7 +133,7 @@ def one(model: str, slide: str, stride: int) -> None:
         "seconds": round(seconds, 1),
         "processor_seconds": round(time.process_time() - worked, 1),
         "tiles_per_second": round(reading.summary["tiles_read"] / max(1e-9, seconds - prepared), 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
     }
     print(json.dumps(cost))
 

@@ -178,8 +178,13 @@ def build_slides(
         if session.ended.is_set() or session.slide is not slide or slide.reading is None:
             return
         files = [session.picture("bcx-tiles", ".csv"), session.picture("bcx-map")]
-        for write, target in zip((write_tiles, write_map), files, strict=True):
-            write(slide.reading, target)
+        try:
+            for write, target in zip((write_tiles, write_map), files, strict=True):
+                write(slide.reading, target)
+        except FileNotFoundError:
+            if session.ended.is_set():  # the page was closed meanwhile, and its folder is gone
+                return
+            raise
         ready = [gr.update(value=str(target), interactive=True) for target in files]
         yield [gr.skip(), off, slide_words.progress_html(slide), *_seen(slide, class_), *ready]
 

@@ -216,7 +216,7 @@ def _overview(slide: Slide, progress: SlideProgress) -> Generator[SlideProgress,
         told.put(share)
 
     with ThreadPoolExecutor(1, "bcx-slide") as pool:
-        making = pool.submit(slide.overview, OVERVIEW, tell, min(os.cpu_count() or 1, 8))
+        making = pool.submit(slide.overview, OVERVIEW, tell, min(os.cpu_count() or 1, 4))
         making.add_done_callback(lambda _: told.put(1.0))
         try:
             while progress.prepared < 1:

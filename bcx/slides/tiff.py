@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 #: Largest tile or strip, in bytes once decoded: it must be decoded whole.
-MAX_SEGMENT = 64 * 2**20
+MAX_SEGMENT = 32 * 2**20
 #: Decoded segments that are kept, in bytes: two rows of a wide slide's tiles.
-CACHE = 96 * 2**20
+CACHE = 40 * 2**20
 #: Compressions that are read: none, LZW, JPEG, deflate, PackBits, JPEG 2000, Zstandard, WebP.
 READABLE = frozenset({1, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001})
 _JPEG, _WEBP = frozenset({7, 33003, 33005, 34712}), 50001
@@ -142,7 +142,7 @@ class Level:
             mine = future is None
             if future is None:
                 future = self._kept[index] = Future()
-                while len(self._kept) > max(4, CACHE // self._size):
+                while len(self._kept) > max(2, CACHE // self._size):
                     self._kept.popitem(last=False)
             else:
                 self._kept.move_to_end(index)

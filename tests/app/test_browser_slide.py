@@ -13,6 +13,7 @@ from bcx.slides import read_slide
 from tests.app.conftest import WAIT, note_stranger, start
 
 pytestmark = pytest.mark.slow
+READ = 120_000  # milliseconds for a whole slide; the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,8 @@ def page(browser, tiled):
 
 def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
     page.set_input_files("#slide-upload input[type=file]", slide)
-    page.wait_for_selector("#slide-progress [data-finished=true]")
-    page.wait_for_selector("#slide-map .bcx-pin")
+    page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
+    page.wait_for_selector("#slide-map .bcx-pin", timeout=READ)
     direct = read_slide(patches, slide)
     share = float(page.locator("#slide-answer [data-positive-share]").get_attribute("data-positive-share"))
     assert share == pytest.approx(direct.summary["positive_share"])
@@ -57,7 +58,7 @@ def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
     page.keyboard.press("Home")
     page.wait_for_function("() => getComputedStyle(document.querySelector('.bcx-slide-layer')).opacity === '0'")
 
-    page.wait_for_selector("a:has(#slide-csv), #slide-csv:not([disabled])")
+    page.wait_for_selector("a:has(#slide-csv), #slide-csv:not([disabled])", timeout=READ)
     with page.expect_download() as started:
         page.click("#slide-csv")
     started.value.save_as(tmp_path / "t.csv")
@@ -76,9 +77,9 @@ def test_a_long_reading_stops_when_asked(page, slide):
     page.keyboard.press("Tab")
     page.set_input_files("#slide-upload input[type=file]", slide)
     page.wait_for_selector("#slide-map .bcx-slide-layer")
-    page.wait_for_selector("#slide-progress [data-finished=false]:not([data-done='0'])")
+    page.wait_for_selector("#slide-progress [data-finished=false]:not([data-done='0'])", timeout=READ)
     page.click("#slide-stop")
-    page.wait_for_selector("#slide-progress [data-finished=true]")
+    page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
     assert "stopped" in page.inner_text("#slide-progress")
 
 
@@ -95,7 +96,7 @@ def test_the_slide_is_gone_with_its_page(browser, tiled, slide, until):
     page.goto(tiled.url)
     page.click("role=tab[name='Large image']")
     page.set_input_files("#slide-upload input[type=file]", slide)
-    page.wait_for_selector("#slide-progress [data-finished=true]")
+    page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
     assert tiled.files()
     context.close()
     assert until(lambda: not tiled.files())
@@ -105,7 +106,7 @@ def test_the_slide_is_gone_with_its_page(browser, tiled, slide, until):
 def test_it_fits_the_page(page, slide, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.set_input_files("#slide-upload input[type=file]", slide)
-    page.wait_for_selector("#slide-map .bcx-pin")
+    page.wait_for_selector("#slide-map .bcx-pin", timeout=READ)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     box = json.loads(page.evaluate("JSON.stringify(document.querySelector('.bcx-slide').getBoundingClientRect())"))
     assert box["width"] / box["height"] == pytest.approx(1300 / 900, rel=0.01)
