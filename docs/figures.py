@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from bcx.report.leak_table import leak_lines
+from bcx.synth.tables import page_block
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
 PUBLISHED = ROOT / "docs" / "explanation" / "published-systems.md"
+SYNTH = ROOT / "docs" / "explanation" / "synthetic-images.md"
 AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
 MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
 RESULTS = ROOT / "results"
@@ -288,6 +290,7 @@ PAGES = {
     README: readme_block,
     STUDY: study_block,
     PUBLISHED: leak_block,
+    SYNTH: lambda: page_block(RESULTS / "synth", "../../results/synth"),
     AUDITING: audit_block,
     MEASURING: audit_block,
 }
