@@ -65,7 +65,10 @@ def imported(*folders: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("requirements.txt", ("train", "dicom", "fast")), ("requirements-test.txt", ("train", "dicom", "fast", "test"))],
+    [
+        ("requirements.txt", ("train", "dicom", "fast", "slides")),
+        ("requirements-test.txt", ("train", "dicom", "fast", "slides", "test")),
+    ],
 )
 def test_what_is_declared_is_pinned_within_its_range(file, extras):
     pinned = pins(file)
@@ -86,26 +89,26 @@ def test_pins_name_no_machine_and_no_registry(file):
 
 
 def test_the_package_imports_only_what_it_declares():
-    assert imported("bcx") <= set(requirements("train", "dicom", "fast"))
+    assert imported("bcx") <= set(requirements("train", "dicom", "fast", "slides"))
 
 
 def test_tests_and_benchmarks_import_only_what_is_declared():
-    assert imported("tests", "benchmarks", "docs") <= set(requirements("train", "dicom", "fast", "test")) | {
+    assert imported("tests", "benchmarks", "docs") <= set(requirements("train", "dicom", "fast", "slides", "test")) | {
         "packaging"
     }
 
 
 def test_what_is_declared_is_used():
     used = imported("bcx", "tests", "benchmarks") | NOT_IMPORTED
-    assert set(requirements("train", "dicom", "fast", "test")) <= used
-    assert set(requirements("train", "dicom", "fast")) <= imported("bcx") | NOT_IMPORTED
+    assert set(requirements("train", "dicom", "fast", "slides", "test")) <= used
+    assert set(requirements("train", "dicom", "fast", "slides")) <= imported("bcx") | NOT_IMPORTED
 
 
 def test_every_dependency_is_described():
     page = (ROOT / "docs" / "reference" / "dependencies.md").read_text("utf-8")
     cells = re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE)
     described = {canonicalize_name(name.strip()) for cell in cells for name in cell.split(",")} - {"package", "-"}
-    assert described == set(requirements("train", "dicom", "fast", "test"))
+    assert described == set(requirements("train", "dicom", "fast", "slides", "test"))
 
 
 def test_the_version_is_the_same_everywhere():
