@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SlideSource = str | os.PathLike[str] | np.ndarray | Scan | Slide
 
 #: Longer side of the overview, in pixels: tissue is told from glass on it, and the map is laid over it.
-OVERVIEW = 2048
+OVERVIEW = 1536
 
 
 @dataclass

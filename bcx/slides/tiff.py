@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Largest tile or strip, in bytes once decoded: it must be decoded whole.
 MAX_SEGMENT = 32 * 2**20
 #: Decoded segments that are kept, in bytes: two rows of a wide slide's tiles.
-CACHE = 40 * 2**20
+CACHE = 32 * 2**20
 #: Compressions that are read: none, LZW, JPEG, deflate, PackBits, JPEG 2000, Zstandard, WebP.
 READABLE = frozenset({1, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001})
 _JPEG, _WEBP = frozenset({7, 33003, 33005, 34712}), 50001
