@@ -142,7 +142,7 @@ def against_network(model: str, side: int, rounds: int) -> dict[str, Any]:
     """Tiles per second of a slide, over those of the network alone on tensors that are ready."""
     classifier, checkpoint = bcx.load(model), load_checkpoint(model)
     pixels = SlideScene(2, side, side, tissue=1.0).part(0, 0, side, side)
-    tiles = [pixels[y : y + 50, x : x + 50] for y in range(0, 200, 50) for x in range(0, 50 * TILES_AT_ONCE // 4, 50)]
+    tiles = [pixels[y : y + 50, x : x + 50] for y in (0, 50) for x in range(0, 50 * TILES_AT_ONCE // 2, 50)]
     ready = np.stack([checkpoint.preprocess.plane(tile) for tile in tiles])
     run = network_alone(checkpoint, ready)
     batches = max(1, (side // 50) ** 2 // len(ready))
