@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
 PUBLISHED = ROOT / "docs" / "explanation" / "published-systems.md"
 SYNTH = ROOT / "docs" / "explanation" / "synthetic-images.md"
+HISTOLOGY = ROOT / "docs" / "explanation" / "histology.md"
 AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
 MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
 RESULTS = ROOT / "results"
@@ -30,9 +31,16 @@ PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 LESION = RESULTS / "mobilenetv2-lesion"
 PLAIN = RESULTS / "mobilenetv2-busi"
+IDC = RESULTS / "mobilenetv2-idc"
 LEAK = RESULTS / "leak"
 AUDIT = RESULTS / "audit"
-LEAKS = ("r1-mobilenetv2", "r3-resnet50", "r3-mobilenetv2", "r4-system1")  # those that were run are shown
+LEAKS = (
+    "r1-mobilenetv2",
+    "r3-resnet50",
+    "r3-mobilenetv2",
+    "r4-system1",
+    "r5-tiny-cnn",
+)  # those that were run are shown
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
 # What is shown of an answer, in words, and whether it is a share (shown in per cent) or a plain number.
@@ -47,6 +55,13 @@ RANKED = (
     ("macro_auc", "Macro one-vs-rest ROC-AUC"),
     ("auc_malignant_vs_benign", "Malignant against benign, ROC-AUC"),
     ("ece", "Calibration error (ECE, adaptive bins)"),
+)
+TISSUE = (
+    ("balanced_accuracy", "Balanced accuracy"),
+    ("sensitivity", "Patches with carcinoma called positive (sensitivity)"),
+    ("specificity", "Other patches called negative (specificity)"),
+    ("f1", "F1 of positive"),
+    ("accuracy", "Patches read correctly (accuracy)"),
 )
 PLACED = (
     ("heat_inside", "Share of the heat that lies inside the lesion"),
@@ -194,6 +209,8 @@ def readme_block() -> str:
         "",
         gate_line(read(GATE), read(PLAIN_GATE)),
         "",
+        "**Another task, tissue under the microscope.** " + "\n".join(tissue_table()),
+        "",
         speed_table(read(SPEED)),
     ]
     return "\n".join(lines)
@@ -246,6 +263,28 @@ def leak_block() -> str:
     return "\n".join(lines)
 
 
+def tissue_table() -> list[str]:
+    """Return what the model of tissue patches is worth over folds of patients, as lines."""
+    results = read(IDC / "results.json")
+    decided = results["decisions"]["sources"]["idc"]
+    return [
+        f"`mobilenetv2-idc` on {results['n']:,} patches of {results['groups']} patients, who never straddle a split; "
+        "every patch was read by a network that had seen none of its patient. One run per fold (seed "
+        f"{results['recipe']['seed']}), 95 % intervals over patients:",
+        "",
+        "| | `mobilenetv2-idc` |",
+        "| --- | --- |",
+        *(f"| {words} | {figure(decided[name], True)} |" for name, words in TISSUE),
+        f"| ROC-AUC | {figure(results['one_view']['auc_positive'], False)} |",
+        f"| Calibration error (ECE, adaptive bins) | {figure(results['one_view']['ece'], False)} |",
+    ]
+
+
+def histology_block() -> str:
+    """Return the figures of the page on tissue as Markdown."""
+    return "\n".join(tissue_table())
+
+
 def audit_block() -> str:
     """Return what `bcx audit` finds of a list of pairs that it never saw, and what it costs, as Markdown."""
     busi = read(AUDIT / "busi.json")
@@ -290,6 +329,7 @@ PAGES = {
     README: readme_block,
     STUDY: study_block,
     PUBLISHED: leak_block,
+    HISTOLOGY: histology_block,
     SYNTH: lambda: page_block(RESULTS / "synth", "../../results/synth"),
     AUDITING: audit_block,
     MEASURING: audit_block,
