@@ -137,6 +137,6 @@ def _legend(prediction: Prediction, task: Task, layer: str) -> str:
         laid, key = f"the evidence for and against {layer}", legend_html(prediction)
         means = "" if prediction.lesion is None else f'<p class="bcx-caption">{escape(evidence_words(task, layer))}</p>'
     return (
-        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left: the scan. Right: {escape(laid)}. '
+        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left: the picture. Right: {escape(laid)}. '
         f"Drag the line between them.</p>{key}{means}"
     )
