@@ -43,6 +43,7 @@ class SlideRun:
 
     Attributes:
         name: what the person calls it.
+        layer: the class whose map is on show; it may be changed while the map grows.
         progress: how far it is.
         reading: what is known so far; None while the overview is made.
         picture: the slide, small, as a data address.
@@ -51,6 +52,7 @@ class SlideRun:
     """
 
     name: str
+    layer: str
     progress: SlideProgress | None = None
     reading: SlideReading | None = None
     picture: str = ""
@@ -159,7 +161,7 @@ def build_slides(
             return
         session = sessions.get(request.session_hash)
         path = session.adopt(file)
-        slide = session.slide = SlideRun(str(file.get("orig_name") or path.name))
+        slide = session.slide = SlideRun(str(file.get("orig_name") or path.name), class_)
         off, on = gr.update(interactive=False), gr.update(interactive=True)
         box_off = gr.update(visible=False)
         yield [None, on, slide_words.progress_html(slide), "", box_off, "", off, off]
@@ -168,7 +170,7 @@ def build_slides(
             for _ in run(session, slide, steps):
                 if session.slide is not slide:  # the page shows another slide, or another model
                     return
-                yield [gr.skip(), gr.skip(), slide_words.progress_html(slide), *_seen(slide, class_), off, off]
+                yield [gr.skip(), gr.skip(), slide_words.progress_html(slide), *_seen(slide), off, off]
         except BcxError as error:
             said = answers.failure_html(error, slide.name)
             yield [gr.skip(), off, "", said, box_off, "", off, off]
@@ -186,23 +188,24 @@ def build_slides(
                 return
             raise
         ready = [gr.update(value=str(target), interactive=True) for target in files]
-        yield [gr.skip(), off, slide_words.progress_html(slide), *_seen(slide, class_), *ready]
+        yield [gr.skip(), off, slide_words.progress_html(slide), *_seen(slide), *ready]
 
-    def _seen(slide: SlideRun, class_: str) -> list[Any]:
+    def _seen(slide: SlideRun) -> list[Any]:
         """What is to be seen of a slide so far: summary, whether the map's column is open, and the map."""
         if slide.reading is None:
             return [gr.skip(), gr.skip(), gr.skip()]
         return [
             slide_words.summary_html(slide),
             gr.update(visible=True),
-            slide_words.map_html(slide, class_, SIDE),
+            slide_words.map_html(slide, SIDE),
         ]
 
     def repaint(class_: str, request: gr.Request) -> Any:
         slide = sessions.get(request.session_hash).slide
-        if slide is None or slide.reading is None:
+        if slide is None:
             return gr.skip()
-        return slide_words.map_html(slide, class_, SIDE)
+        slide.layer = class_
+        return gr.skip() if slide.reading is None else slide_words.map_html(slide, SIDE)
 
     def ask_to_stop(request: gr.Request) -> Any:
         slide = sessions.get(request.session_hash).slide

@@ -121,9 +121,9 @@ def _how(reading: SlideReading) -> str:
     )
 
 
-def map_html(slide: SlideRun, class_: str, side: int) -> str:
-    """Return the slide with one class's map over it, its hottest places, and the scale of colours."""
-    reading = slide.reading
+def map_html(slide: SlideRun, side: int) -> str:
+    """Return the slide with the map of the chosen class over it, its hottest places, and the scale of colours."""
+    reading, class_ = slide.reading, slide.layer
     assert reading is not None
     pins = "".join(
         f'<span class="bcx-pin" style="left: {100 * place.x / reading.width:.2f}%; '

@@ -78,9 +78,13 @@ def test_a_long_reading_stops_when_asked(page, slide):
     page.set_input_files("#slide-upload input[type=file]", slide)
     page.wait_for_selector("#slide-map .bcx-slide-layer")
     page.wait_for_selector("#slide-progress [data-finished=false]:not([data-done='0'])", timeout=READ)
+    page.locator("#slide-class input[value='negative']").check()
+    page.wait_for_selector("#slide-map [data-class='negative']")
     page.click("#slide-stop")
     page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
     assert "stopped" in page.inner_text("#slide-progress")
+    page.wait_for_selector("a:has(#slide-csv), #slide-csv:not([disabled])", timeout=READ)
+    assert page.locator("#slide-map .bcx-slide").get_attribute("data-class") == "negative"  # as chosen meanwhile
 
 
 def test_a_file_that_is_none_gets_words(page, scans):

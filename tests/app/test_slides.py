@@ -27,7 +27,7 @@ def _tell_everything(monkeypatch):
 
 
 def started(session, name="<b>slide</b>.tif") -> SlideRun:
-    session.slide = SlideRun(name)
+    session.slide = SlideRun(name, "positive")
     return session.slide
 
 
@@ -78,7 +78,9 @@ def test_words_and_pictures_say_what_the_reading_holds(sessions, patches):
     assert f'data-positive-share="{said["positive_share"]}"' in summary
     assert f"{round(100 * said['positive_share'])} % of the tissue" in summary
     assert "never for diagnosis" in summary
-    shown = slide_words.map_html(slide, "negative", 300)
+    slide.layer = "negative"
+    shown = slide_words.map_html(slide, 300)
+    assert 'data-class="negative"' in shown
     assert shown.count("bcx-pin") == len(said["hottest"])
     assert len(re.findall("data:image/(?:png|jpeg);base64,", shown)) == 3  # slide, map, legend
     assert 'data-finished="true"' in slide_words.progress_html(slide)
