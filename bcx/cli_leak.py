@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bcx.cli_bars import counted_progress
 from bcx.cli_train import DataOption, EpochsOption, InitOption, SetOption, needs_train_extra, read_recipe, read_records
 from bcx.errors import ConfigError
 
@@ -99,28 +100,16 @@ def _command(
 @contextmanager
 def _bar(runs: Sequence[ProtocolRun]) -> Iterator[dict[str, Any]]:
     """Show one progress bar with the time left on standard error, and a line per run."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from bcx.train.leak import epoch_steps
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     total = sum(epoch_steps(run) * run.recipe.epochs for run in runs)
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
+    with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
 
         def on_epoch(run: ProtocolRun, row: dict[str, Any], epochs: int) -> None:
             words = f"{run.protocol}, seed {run.recipe.seed}, fold {run.fold}, epoch {row['epoch']}/{epochs}"
             accuracy, seconds = row["train_accuracy"], row["seconds"]
-            console.print(
+            progress.console.print(
                 f"{words}: loss {row['train_loss']:.3f}, accuracy {accuracy:.3f}, {seconds:.0f} s", highlight=False
             )
 

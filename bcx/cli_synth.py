@@ -9,13 +9,13 @@ bcx synth study synth-study --data busi=DIR --init FILE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bcx.cli_bars import counted_progress
 from bcx.cli_train import DataOption, EpochsOption, InitOption, SetOption, needs_train_extra, read_records
 from bcx.errors import ConfigError
 
@@ -66,7 +66,7 @@ def train(
     records = _with_folds(_classifier(recipe.task, recipe.data, data))
     part = records if fold is None else split_fold(records, fold)[0]
     jobs = [GeneratorJob(fold, name, part) for name in label or recipe.labels()]
-    with _bars() as progress:
+    with counted_progress() as progress:
         for job in jobs:
             on_epoch = _epochs_bar(progress, job.folder)
             train_generator(recipe, job.label, part, out=out / job.folder, fold=fold, on_epoch=on_epoch)
@@ -151,7 +151,7 @@ def study(
         if not is_trained(chosen.generator, job.label, job.records, place)
     ]
     steps = sum(run.steps for run in runs if not answered(run, work))
-    with _bars() as progress:
+    with counted_progress() as progress:
         by_folder = {job.folder: _epochs_bar(progress, job.folder) for job in left}
         bar = progress.add_task("classifiers", total=steps)
 
@@ -225,24 +225,6 @@ def _command(file: Path, recipe: Recipe, init: str, settings: Sequence[str] | No
     parts += [f"--data {source}=DIR" for source in recipe.data]
     parts.append(f"--init {Path(init).name}")
     return " ".join(parts + [f"--set {setting}" for setting in settings or []])
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Show progress bars with the time left on standard error."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield progress
 
 
 def _epochs_bar(progress: Progress, words: str) -> Callable[[dict[str, Any], int], None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bcx.cli_bars import counted_progress
 from bcx.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -215,29 +216,17 @@ def needs_train_extra() -> Iterator[None]:
 @contextmanager
 def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, Any]]:
     """Show one progress bar with the time left on standard error, and a line per epoch."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     inner = 1 - recipe.inner_fraction
     epochs = sum(member.epochs for member in recipe.member_recipes()) or recipe.epochs
     total = sum(epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
+    with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
 
         def on_epoch(fold: int, row: dict[str, Any], epochs: int) -> None:
             watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
             where = f"fold {fold}, " if len(runs) > 1 or runs[0][0] else ""
             where += f"member {row['member']}, " if "member" in row else ""
-            console.print(
+            progress.console.print(
                 f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",
                 highlight=False,

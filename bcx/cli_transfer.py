@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bcx.cli_bars import counted_progress
 from bcx.cli_train import needs_train_extra, read_recipe, read_records
 from bcx.errors import DataError
 
@@ -109,30 +110,18 @@ def _figure(figure: dict[str, Any]) -> str:
 @contextmanager
 def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterator[dict[str, Callable[..., None]]]:
     """Show what is left to train and to answer on standard error, and a line per epoch."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from bcx.evaluate.corruptions import CORRUPTIONS
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     epochs = sum(member.epochs for member in recipe.member_recipes() or [recipe])
     steps = epochs * sum(-(-len(run.train) // recipe.batch_size) for run in trained)
     pictures = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
     pictures += sum(2 * len(run.held) for run in trained)
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
+    with counted_progress() as progress:
         training = progress.add_task("training", total=steps)
         answering = progress.add_task("answering", total=pictures)
 
         def on_epoch(name: str, row: dict[str, Any], epochs: int) -> None:
-            console.print(
+            progress.console.print(
                 f"{name}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}, {row['seconds']:.0f} s",
                 highlight=False,

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bcx.cli_bars import counted_progress
 from bcx.cli_train import (
     ArchOption,
     ConfigArgument,
@@ -91,23 +92,11 @@ def tune(
 @contextmanager
 def _bars(steps: int, trials: int) -> Iterator[dict[str, Any]]:
     """Show one progress bar with the time left; a trial that was stopped early counts as whole."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
+    with counted_progress() as progress:
         bar = progress.add_task("tuning, steps", total=steps * trials)
 
         def on_epoch(trial: int, inner: int, row: dict[str, Any], epochs: int) -> None:
-            console.print(
+            progress.console.print(
                 f"trial {trial}, inner fold {inner}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"inner AUC {row['inner_roc_auc']:.3f}, {row['seconds']:.0f} s",
                 highlight=False,
@@ -116,6 +105,6 @@ def _bars(steps: int, trials: int) -> Iterator[dict[str, Any]]:
         def on_trial(trial: Any, ended: int) -> None:
             progress.update(bar, completed=steps * ended)
             value = "" if trial.value is None else f", {trial.value:.3f}"
-            console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
+            progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
 
         yield {"on_epoch": on_epoch, "on_batch": lambda: progress.advance(bar), "on_trial": on_trial}
