@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bcx.report.leak_table import leak_lines
+from bcx.report.leak_table import leak_lines, number, shown
 from bcx.synth.tables import page_block
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,6 +209,8 @@ def readme_block() -> str:
         "",
         gate_line(read(GATE), read(PLAIN_GATE)),
         "",
+        *leak_summary(),
+        "",
         "**Another task, tissue under the microscope.** " + "\n".join(tissue_table()),
         "",
         speed_table(read(SPEED)),
@@ -261,6 +263,27 @@ def leak_block() -> str:
     found = [LEAK / name / "results.json" for name in LEAKS]
     lines = [line for file in found if file.is_file() for line in leak_lines(read(file))]
     return "\n".join(lines)
+
+
+def leak_summary() -> list[str]:
+    """Return, for each published system that was repeated, what a random split adds, as lines."""
+    lines = [
+        "**What are published figures worth?** The same recipe under a random split, as published, and under a split "
+        "that keeps near-duplicates together, three seeds each ([the study](docs/explanation/published-systems.md)):",
+        "",
+        "| accuracy | theirs | ours, random split | ours, grouped | random minus grouped |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in LEAKS:
+        if not (LEAK / name / "results.json").is_file():
+            continue
+        results = read(LEAK / name / "results.json")
+        published = results["recipe"]["published"]
+        random, grouped = (results["protocols"][kind]["figures"]["accuracy"] for kind in ("random", "grouped"))
+        gap = shown(results["leak"]["accuracy"], sign=True)
+        theirs = number(published["figures"]["accuracy"])
+        lines.append(f"| {published['system']} | {theirs} | {shown(random)} | {shown(grouped)} | {gap} |")
+    return lines
 
 
 def tissue_table() -> list[str]:
