@@ -4,14 +4,15 @@
 >>> slide.part(0, 0, 50, 40).shape, slide.part(0, 0, 50, 40).dtype
 ((40, 50, 3), dtype('uint8'))
 
-Nobody's tissue: blobs with soft borders, a fibrous texture, dots for nuclei, denser and darker in the tumour regions.
-A pixel depends on the seed and on where it lies alone, so that a slide written tile by tile has no seams, and a part
-of it can be drawn without the rest. It is cheap (some 20 million pixels per second and core) rather than true to life:
-for tests, the example and the benchmark, never for training.
+Nobody's tissue: blobs with soft borders, painted with two small textures of `bcx.simulate.histology`, without and with
+a tumour, which repeat. A pixel depends on the seed and on where it lies alone, so that a slide written tile by tile has
+no seams, and a part of it can be drawn without the rest. It is cheap rather than true to life: for tests, the example
+and the benchmark, never for training.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,16 +23,16 @@ import cv2
 import numpy as np
 
 from bcx.errors import MissingExtra
+from bcx.simulate.histology import simulate_tissue
 
-#: Side of the texture that is repeated over the slide, and of a written tile.
+#: Side of the textures, which are repeated over the slide, and of a written tile.
 TEXTURE, TILE = 512, 256
+#: Pixels over which a texture's end fades into its beginning.
+FADE = 48
 #: Pixels between the points where the outlines of tissue and tumour are known; between them they are blended.
 COARSE = 64
 
 _GLASS = np.array([243, 240, 244], np.float32)
-_STROMA = np.array([224, 168, 204], np.float32)
-_TUMOUR = np.array([176, 112, 178], np.float32)
-_NUCLEUS = np.array([88, 58, 138], np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,12 @@ class SlideScene:
     width: int
     height: int
     tissue: float = 0.5
-    _fibres: np.ndarray = field(init=False, repr=False)
-    _sparse: np.ndarray = field(init=False, repr=False)
-    _dense: np.ndarray = field(init=False, repr=False)
+    _shift: tuple[int, int] = field(init=False, repr=False)
     _outlines: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
-        texture = cv2.GaussianBlur(_wrapped(rng.normal(0, 1, (TEXTURE, TEXTURE))), (0, 0), 5, None, 1.2)
-        object.__setattr__(self, "_fibres", _unwrapped(texture) * 70)
-        object.__setattr__(self, "_sparse", _nuclei(rng, 500))
-        object.__setattr__(self, "_dense", _nuclei(rng, 3600))
+        object.__setattr__(self, "_shift", tuple(int(each) for each in rng.integers(0, TEXTURE, 2)))
         object.__setattr__(self, "_outlines", self._draw_outlines(rng))
 
     def _draw_outlines(self, rng: np.random.Generator) -> np.ndarray:
@@ -77,13 +73,12 @@ class SlideScene:
         """Return uint8 `[height, width, 3]` of the slide from (x, y) on."""
         inside = self._outline(x, y, width, height)
         tissue, tumour = inside[..., :1], inside[..., 1:]
-        rows, columns = np.arange(y, y + height) % TEXTURE, np.arange(x, x + width) % TEXTURE
-        fibres, sparse, dense = (
-            texture[np.ix_(rows, columns)][..., None] for texture in (self._fibres, self._sparse, self._dense)
+        right, down = self._shift
+        where = np.ix_(
+            np.arange(y + down, y + down + height) % TEXTURE, np.arange(x + right, x + right + width) % TEXTURE
         )
-        ground = _STROMA + tumour * (_TUMOUR - _STROMA) + fibres
-        nuclei = sparse + tumour * (dense - sparse)
-        stained = ground + nuclei * (_NUCLEUS - ground)
+        quiet, dense = _texture(tumour=False)[where], _texture(tumour=True)[where]
+        stained = quiet + tumour * (dense - quiet)
         return np.clip(_GLASS + tissue * (stained - _GLASS), 0, 255).astype(np.uint8)
 
     def tumour(self, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -164,25 +159,14 @@ def _tiles(scene: SlideScene) -> Iterator[np.ndarray]:
             yield scene.part(x, y, TILE, TILE)  # beyond the edge, too: tiles are stored whole
 
 
-def _nuclei(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return float32 `[TEXTURE, TEXTURE]` in 0..1: round dots of a few pixels that continue over its edges."""
-    picture = np.zeros((TEXTURE, TEXTURE), np.float32)
-    for x, y, radius, depth in zip(
-        rng.integers(0, TEXTURE, count),
-        rng.integers(0, TEXTURE, count),
-        rng.integers(2, 5, count),
-        rng.uniform(0.5, 0.95, count),
-        strict=True,
-    ):
-        for across in (0, TEXTURE if x < TEXTURE // 2 else -TEXTURE):
-            for down in (0, TEXTURE if y < TEXTURE // 2 else -TEXTURE):
-                cv2.circle(picture, (int(x) + across, int(y) + down), int(radius), float(depth), -1, cv2.LINE_8)
-    return _unwrapped(cv2.GaussianBlur(_wrapped(picture), (0, 0), 0.8))
-
-
-def _wrapped(texture: np.ndarray) -> np.ndarray:
-    return np.pad(texture.astype(np.float32), 32, mode="wrap")
-
-
-def _unwrapped(texture: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(texture[32:-32, 32:-32])
+@functools.cache
+def _texture(tumour: bool) -> np.ndarray:
+    """Return float32 `[TEXTURE, TEXTURE, 3]` that continues over its edges: its beginning fades in from its end."""
+    side = TEXTURE + FADE
+    drawn = simulate_tissue(np.full((side, side), tumour), 0).astype(np.float32)
+    share = np.linspace(0, 1, FADE, dtype=np.float32)
+    drawn[:FADE] = drawn[:FADE] * share[:, None, None] + drawn[TEXTURE:] * (1 - share[:, None, None])
+    drawn[:, :FADE] = drawn[:, :FADE] * share[:, None] + drawn[:, TEXTURE:] * (1 - share[:, None])
+    texture = np.ascontiguousarray(drawn[:TEXTURE, :TEXTURE])
+    texture.flags.writeable = False  # shared by all scenes
+    return texture
