@@ -3,6 +3,7 @@
 Logits, class maps and the lesion map are averaged, so that each class's map still accounts exactly for its logit: the
 mean of a mean. The gate reads the first member's stages.
 
+>>> import torch
 >>> from bcx.model import build_lesion_network, forward_maps
 >>> from bcx.tasks import get_task
 >>> members = [build_lesion_network("mobilenetv2_035", get_task("breast-ultrasound")) for _ in range(2)]
