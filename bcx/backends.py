@@ -31,6 +31,8 @@ Wanted = Literal["auto", "torch", "onnxruntime"]
 
 #: The network as one graph, beside the weights that it was made from.
 ONNX_FILE = "model.onnx"
+#: Before the name of an output that differs at the second look.
+SECOND = "second_"
 #: Raise this when `bcx.model.forward_maps` or the graph's input or outputs change, so that older files are refused.
 _GRAPH_FORMAT = 1
 
@@ -143,10 +145,23 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
     return session
 
 
-def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray) -> Outputs:
-    """Run a graph on stacked pictures: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour."""
-    logits, maps, stages, *lesion = session.run(None, {session.get_inputs()[0].name: planes})
-    return Outputs(logits, maps, stages, lesion[0] if lesion else None)
+def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+    """Run a graph on stacked pictures: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour.
+
+    Args:
+        session: from `open_session`.
+        planes: the pictures.
+        enlarged: whether this is the second look, for which some graphs have outputs of their own.
+    """
+    names = {output.name for output in session.get_outputs()}
+    asked = [name for name in Outputs._fields if name in names]
+    if enlarged:
+        asked = [SECOND + name if SECOND + name in names else name for name in asked]
+    options = import_onnx_runtime().RunOptions()
+    # Else the runtime would also compute what only the other look asks for.
+    options.only_execute_path_to_fetches = True
+    found = session.run(asked, {session.get_inputs()[0].name: planes}, options)
+    return Outputs(*found, *([None] * (len(Outputs._fields) - len(found))))
 
 
 def stamp(checkpoint: Checkpoint) -> dict[str, str]:

@@ -23,7 +23,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -33,7 +33,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from bcx.dense import DenseNetwork
-from bcx.ensemble import LesionEnsemble
+from bcx.ensemble import LesionEnsemble, PictureShare
 from bcx.errors import CheckpointError, ConfigError
 from bcx.lesion import LesionNetwork
 from bcx.model import gets_plain_head, put_plain_head
@@ -169,7 +169,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         network.load_state_dict(_read_weights(weights))
         files = [weights]
         if block["head"] == _LESION:
-            network = _with_lesion_head(network, task, folder / HEAD_FILE, config, block.get("members", 1))
+            network = _with_lesion_head(network, task, folder / HEAD_FILE, config)
             files.append(folder / HEAD_FILE)
         elif block["head"] == _DENSE:
             size = Preprocess.from_dict(block["preprocess"]).size
@@ -215,9 +215,10 @@ def _read_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _with_lesion_head(
-    backbone: nn.Module, task: Task, file: Path, config: dict[str, Any], members: int
+    backbone: nn.Module, task: Task, file: Path, config: dict[str, Any]
 ) -> LesionNetwork | LesionEnsemble:
     """Put the head on the backbone; in an ensemble, the further members stand whole in the head's file."""
+    members, picture = config["bcx"].get("members", 1), config["bcx"].get("picture")
     if task.absent is None:
         raise ConfigError(
             f"The task '{task.name}' has no absent class.", expected="one that has", remedy="Train again."
@@ -231,12 +232,19 @@ def _with_lesion_head(
         raise ConfigError(
             f"{HEAD_FILE} holds {len(parts)} members.", expected=f"the {members} of config.json", remedy="Train again."
         )
-    networks = []
+    networks: list[nn.Module] = []
     for number, part in sorted(parts.items()):
-        body = backbone if number == 0 else _rebuild(config)
-        networks.append(LesionNetwork(body, absent=absent, positive=positive))
+        if picture and number in picture["members"]:
+            whole = _rebuild(config)
+            whole.reset_classifier(len(task.classes))
+            networks.append(whole)
+        else:
+            body = backbone if number == 0 else _rebuild(config)
+            networks.append(LesionNetwork(body, absent=absent, positive=positive))
         networks[-1].load_state_dict(part)
-    return networks[0] if members == 1 else LesionEnsemble(networks)
+    if members == 1:
+        return cast(LesionNetwork, networks[0])
+    return LesionEnsemble(networks, PictureShare(**picture["share"]) if picture else None)
 
 
 def _member_of(key: str) -> tuple[int, str]:
@@ -251,6 +259,14 @@ def _head_of(network: nn.Module) -> str:
     if isinstance(network, TinyCnn):
         return _TINY
     return _PLAIN if gets_plain_head(network.pretrained_cfg["architecture"]) else _LINEAR
+
+
+def _members_block(network: LesionEnsemble) -> dict[str, Any]:
+    block: dict[str, Any] = {"members": len(network.members)}
+    if network.readers:
+        reading = [n for n, member in enumerate(network.members) if not isinstance(member, LesionNetwork)]
+        block["picture"] = {"members": reading, "share": network.share.to_dict()}
+    return block
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -299,7 +315,7 @@ def save_checkpoint(
         "classes": list(task.classes),
         "head": _LESION if lesion else _DENSE if dense else _head_of(network),
         **({"dense": first.settings()} if dense else {}),
-        **({"members": len(network.members)} if isinstance(network, LesionEnsemble) else {}),
+        **(_members_block(network) if isinstance(network, LesionEnsemble) else {}),
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
         "gate": gate,

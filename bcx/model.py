@@ -230,15 +230,17 @@ def load_backbone(network: nn.Module, file: Path) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
+def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut:
     """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
 
     Args:
         network: from `build_network` or `build_lesion_network`, or an ensemble.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
+        enlarged: whether this is the second look, from which members of an ensemble that read the whole picture stay
+            away. The answer is the mean of both looks, so in the first look they count twice.
     """
     if isinstance(network, LesionEnsemble):
-        return _mean([forward_maps(member, batch) for member in network.members])
+        return _join(network, batch, enlarged)
     if isinstance(network, LesionNetwork):
         read = network.read(batch)
         logits, maps = account(read, absent=network.absent, positive=network.positive)
@@ -256,10 +258,26 @@ def forward_maps(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
 
 
-def _mean(outs: Sequence[ForwardOut]) -> ForwardOut:
-    logits, maps = (torch.stack(parts).mean(0) for parts in ([o.logits for o in outs], [o.maps for o in outs]))
-    lesion = torch.stack([out.lesion for out in outs if out.lesion is not None]).mean(0)
-    return ForwardOut(logits, maps, outs[0].stages, lesion)
+def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut:
+    looks = [forward_maps(member, batch) for member in network.lookers]
+    logits, maps = _mean([out.logits for out in looks]), _mean([out.maps for out in looks])
+    lesion = _mean([out.lesion for out in looks if out.lesion is not None])
+    if network.readers:
+        share = network.share
+        logits, maps = (network.weigh(part, 1 - share.presence, 1 - share.kind) for part in (logits, maps))
+    if network.readers and not enlarged:
+        reads = [forward_maps(member, batch) for member in network.readers]
+        # With the bias spread over the grid, these maps too account for their logits without a rest.
+        flat = [out.maps + (out.logits - out.maps.mean((2, 3)))[:, :, None, None] for out in reads]
+        logits = logits + network.weigh(_mean([out.logits for out in reads]), 2 * share.presence, 2 * share.kind)
+        # Every place of the coarse grid becomes a square of equal places, so that the mean stays what it was.
+        fine = nn.functional.interpolate(_mean(flat), size=maps.shape[2:], mode="nearest")
+        maps = maps + network.weigh(fine, 2 * share.presence, 2 * share.kind)
+    return ForwardOut(logits, maps, looks[0].stages, lesion)
+
+
+def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(parts)).mean(0)
 
 
 @torch.no_grad()

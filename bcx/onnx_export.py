@@ -19,8 +19,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import nn
 
-from bcx.backends import ONNX_FILE, open_session, run_session, stamp
+from bcx.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
 from bcx.checkpoint import Checkpoint
+from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, MissingExtra
 from bcx.model import fold_norms, forward_maps
 from bcx.preprocess import Preprocess
@@ -79,7 +80,16 @@ class _Graph(nn.Module):
         stack = planes if planes.ndim == 4 else planes[..., None]
         # As `Preprocess.normalise`, but plane by plane: convolutions of ONNX Runtime want no channels last.
         batch = stack.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        return tuple(part for part in forward_maps(self.network, batch) if part is not None)
+        parts = tuple(part for part in forward_maps(self.network, batch) if part is not None)
+        if not _differs_enlarged(self.network):
+            return parts
+        second = forward_maps(self.network, batch, enlarged=True)
+        return *parts, second.logits, second.maps  # the exporter joins what both looks compute alike
+
+
+def _differs_enlarged(network: nn.Module) -> bool:
+    """Whether some members read the whole picture only, so that the second look has answers of its own."""
+    return isinstance(network, LesionEnsemble) and bool(network.readers)
 
 
 def _trace(checkpoint: Checkpoint, file: Path) -> None:
@@ -88,7 +98,7 @@ def _trace(checkpoint: Checkpoint, file: Path) -> None:
     _fix_pads(network, checkpoint.preprocess.normalise(planes))
     graph = _Graph(network, checkpoint.preprocess).eval()
     with torch.inference_mode():
-        names = ["logits", "maps", "stages", "lesion"][: len(graph(planes))]
+        names = [*Outputs._fields, f"{SECOND}logits", f"{SECOND}maps"][: len(graph(planes))]
     with warnings.catch_warnings():
         # The tracer warns of every size that becomes a constant, as all but the batch's should. The other exporter
         # needs two packages more and some twenty times as long, for the same graph.
@@ -158,9 +168,10 @@ class _PaddedConvolution(torch.autograd.Function):
 
 def _compare(checkpoint: Checkpoint, file: Path) -> None:
     session = open_session(checkpoint, file, threads=1)
-    for count in (1, 3):  # another number than was traced
+    for count, enlarged in ((1, False), (3, False), (3, True)):  # another number than was traced
         planes = _noise(checkpoint.preprocess, count)
-        found, right = run_session(session, planes), run_network(checkpoint.network, checkpoint.preprocess, planes)
+        found = run_session(session, planes, enlarged=enlarged)
+        right = run_network(checkpoint.network, checkpoint.preprocess, planes, enlarged=enlarged)
         apart = differences(found, right, checkpoint.temperature)
         if apart["probabilities"] > PROBABILITY_TOLERANCE or max(apart.values()) > MAP_TOLERANCE:
             raise CheckpointError(

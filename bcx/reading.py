@@ -7,9 +7,9 @@ readings[0].logits        # float32 [C], before temperature
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,8 +29,12 @@ class Outputs(NamedTuple):
     lesion: np.ndarray | None
 
 
-#: From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs.
-Forward = Callable[[np.ndarray], Outputs]
+class Forward(Protocol):
+    """What runs a network."""
+
+    def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second look."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,10 @@ class Reading:
 
 
 @torch.inference_mode()
-def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray) -> Outputs:
+def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
     """Run a network, which must be in evaluation mode, on stacked pictures: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
     device = next(network.parameters()).device
-    out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device))
+    out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device), enlarged=enlarged)
     logits, maps, stages = (part.float().cpu().numpy() for part in (out.logits, out.maps, out.stages))
     return Outputs(logits, maps, stages, None if out.lesion is None else out.lesion.float().cpu().numpy())
 
@@ -93,7 +97,7 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
     shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in scans]
     boxes = [find_box(lesion, shape) for lesion, shape in zip(first.lesion, shapes, strict=True)]
     enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
-    second = forward(np.stack(enlarged))
+    second = forward(np.stack(enlarged), enlarged=True)
     assert second.lesion is not None  # the same network
     return [
         # Copies, so that one kept answer does not keep its whole batch in memory.

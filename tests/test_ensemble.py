@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import timm
@@ -10,11 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bcx.checkpoint import HEAD_FILE, load_checkpoint, save_checkpoint
-from bcx.ensemble import LesionEnsemble
+from bcx.ensemble import LesionEnsemble, PictureShare
 from bcx.errors import CheckpointError, ConfigError
 from bcx.model import build_lesion_network, build_network, fold_norms, forward_maps
 from bcx.onnx_export import export_onnx
 from bcx.preprocess import Preprocess
+from bcx.reading import read_scans, run_network
+from bcx.simulate import simulate
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")
@@ -107,7 +111,77 @@ def test_onnx_answers_for_all_members(tmp_path, ensemble):
     assert export_onnx(load_checkpoint(folder)).is_file()  # compares every output with torch's before it is kept
 
 
-@pytest.mark.parametrize("build", [lambda: [member(0)], lambda: [member(0), build_network("mobilenetv2_035", 3)]])
+@pytest.fixture(scope="module")
+def whole():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        network = build_network("mobilenetv2_035", 3).eval()
+        nn.init.normal_(network.classifier.bias)
+    return network
+
+
+@pytest.fixture(scope="module")
+def mixed(members, whole):
+    return LesionEnsemble([members[0], whole, members[1]], PictureShare(presence=0.6, kind=0.25)).eval()
+
+
+def in_questions(logits: torch.Tensor) -> np.ndarray:
+    """Twice "is there a lesion" and "malignant or benign", as differences of logits."""
+    normal, benign, malignant = logits.double().numpy().T
+    return np.stack([(benign + malignant) / 2 - normal, malignant - benign], 1)
+
+
+@torch.no_grad()
+def test_the_whole_picture_counts_by_its_share_in_each_question(mixed, members, whole):
+    scans = [np.ascontiguousarray(simulate(kind, seed=3).pixels) for kind in ("normal", "malignant")]
+
+    def read(network):
+        readings = read_scans(partial(run_network, network, PREPROCESS), PREPROCESS, scans)
+        return torch.from_numpy(np.stack([reading.logits for reading in readings]))
+
+    planes = torch.from_numpy(np.stack([PREPROCESS.plane(pixels) for pixels in scans]))
+    picture = in_questions(forward_maps(whole, PREPROCESS.normalise(planes)).logits)
+    looks = in_questions(read(LesionEnsemble(members[:2]).eval()))
+    expected = looks * [0.4, 0.75] + picture * [0.6, 0.25]
+    np.testing.assert_allclose(in_questions(read(mixed)), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("enlarged", [False, True])
+@torch.no_grad()
+def test_with_the_whole_picture_too_every_map_accounts_for_its_logit(mixed, batch, enlarged):
+    out = forward_maps(mixed, batch, enlarged=enlarged)
+    torch.testing.assert_close(out.maps.mean((2, 3)), out.logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_second_look_is_not_read_as_a_whole_picture(mixed, members, batch):
+    second, alone = forward_maps(mixed, batch, enlarged=True), forward_maps(LesionEnsemble(members[:2]), batch)
+    expected = in_questions(alone.logits) * [0.4, 0.75]
+    np.testing.assert_allclose(in_questions(second.logits), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(second.lesion, alone.lesion)
+
+
+@torch.no_grad()
+def test_a_checkpoint_keeps_who_reads_the_whole_picture(tmp_path, mixed, batch):
+    pytest.importorskip("onnxruntime")
+    folder = save_checkpoint(tmp_path / "mixed", mixed, task=TASK, preprocess=PREPROCESS)
+    loaded = load_checkpoint(folder)
+    assert loaded.network.share == PictureShare(presence=0.6, kind=0.25)
+    for enlarged in (False, True):
+        found, right = (forward_maps(network, batch, enlarged=enlarged) for network in (loaded.network, mixed))
+        torch.testing.assert_close(found.logits, right.logits, atol=5e-3, rtol=5e-3)
+    assert export_onnx(loaded).is_file()  # compares every output of both looks with torch's before it is kept
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: [member(0)],
+        lambda: [build_network("mobilenetv2_035", 3), member(0)],
+        lambda: [member(0), build_network("tiny_cnn", 3, size=64)],
+    ],
+    ids=["one", "no lesion head first", "a head whose maps have another account"],
+)
 def test_one_network_or_another_head_is_no_ensemble(build):
     with pytest.raises(ConfigError, match="ensemble"):
         LesionEnsemble(build())

@@ -33,6 +33,15 @@ class LesionRecipe(BaseModel):
     absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
 
 
+class PictureRecipe(BaseModel):
+    """What the members that read the whole picture have of an ensemble's answer (bcx/ensemble.py)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    presence: float = Field(default=0.5, ge=0, le=1, description="share in 'is there a lesion'")
+    kind: float = Field(default=0.5, ge=0, le=1, description="share in 'malignant or benign'")
+
+
 class DenseRecipe(BaseModel):
     """Settings of the dense head (bcx/dense.py)."""
 
@@ -97,6 +106,10 @@ class Recipe(BaseModel):
     freeze_stages: int = Field(0, ge=0, le=12, description="stages at the input that are not trained")
     freeze_base: bool = Field(False, description="only the head is trained")
     freeze_norms: bool = Field(False, description="batch norms keep their statistics and weights")
+    balance: bool = Field(False, description="show smaller sources' scans several times an epoch: equal weight")
+    presence_elsewhere: float = Field(
+        1.0, ge=0, le=1, description="weight of 'there is a lesion' for sources that have no scan without one"
+    )
     augment: float = Field(1.0, ge=0, le=2, description="strength of augmentation; 0 turns it off")
     augmentation: str | None = Field(None, description="a name from bcx/train/augment.py; none: what suits the task")
 
@@ -113,7 +126,12 @@ class Recipe(BaseModel):
     workers: int = Field(0, ge=0, le=64, description="processes that prepare batches beside the training one")
 
     members: tuple[dict[str, Any], ...] = Field(
-        (), description="networks that answer together, each by what differs from this recipe; none: one network"
+        (),
+        description="networks that answer together, each by what differs from this recipe ('lesion: null': one that "
+        "reads the whole picture); none: one network",
+    )
+    picture: PictureRecipe = Field(
+        PictureRecipe(), description="share of the members that read the whole picture in the answer"
     )
     published: Published | None = Field(None, description="what a published system with this recipe reports")
 
@@ -129,17 +147,19 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _members_are_recipes(self) -> Recipe:
-        if self.members and (len(self.members) < 2 or self.lesion is None):
-            raise ValueError("members need the lesion head, and there are at least two")
+        if self.members and (len(self.members) < 2 or self.lesion is None or not _sees_lesions(self.members[0])):
+            raise ValueError("members need the lesion head, the first of them too, and there are at least two")
         for settings in self.members:
-            if fixed := {"task", "data", "size", "mean", "std", "folds", "inner_fraction", "members"} & set(settings):
+            shared = {"task", "data", "arch", "size", "mean", "std", "folds", "inner_fraction", "members", "picture"}
+            if fixed := shared & set(settings):
                 raise ValueError(f"members share {sorted(fixed)[0]}")
             self._member(settings)
         return self
 
     def _member(self, settings: dict[str, Any]) -> Recipe:
-        own = self.model_dump(exclude={"members"})
-        lesion = {**own["lesion"], **settings.get("lesion", {})}
+        own = self.model_dump(exclude={"members", "picture"})
+        block = settings.get("lesion", {})
+        lesion = None if block is None else {**own["lesion"], **block}
         return Recipe(**{**own, **settings, "lesion": lesion})
 
     def member_recipes(self) -> list[Recipe]:
@@ -153,6 +173,12 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_order(self) -> Recipe:
+        if self.balance and self.oversample:
+            raise ValueError("balance and oversample each have an order of their own: choose one")
+        return self
+
+    @model_validator(mode="after")
     def _lesion_maps_fit(self) -> Recipe:
         if self.lesion is not None and self.size % 32:
             raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
@@ -160,7 +186,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _lesion_head_has_its_own_ways(self) -> Recipe:
-        others = ("dense", "focal", "oversample", "augmentation")
+        others = ("dense", "focal", "oversample", "augmentation", "balance")
         if self.lesion is not None and (asked := [name for name in others if getattr(self, name)]):
             raise ValueError(f"the lesion head has a loss, an order and an augmentation of its own, no {asked[0]}")
         return self
@@ -173,6 +199,8 @@ class Recipe(BaseModel):
         """
         settings = self.model_dump(exclude={"data", "init", "workers", "published"})
         _drop_defaults(settings, Recipe, _YOUNGER)
+        if not self.members or self.picture == PictureRecipe():  # nothing that a single network's result depends on
+            del settings["picture"]
         lesion = settings["lesion"]
         if lesion is None:
             del settings["lesion"]
@@ -185,7 +213,12 @@ class Recipe(BaseModel):
 _YOUNGER = (
     *("dense", "optimizer", "schedule", "focal"),
     *("oversample", "freeze_base", "freeze_norms", "augmentation", "members", "watch"),
+    *("balance", "presence_elsewhere"),
 )
+
+
+def _sees_lesions(member: dict[str, Any]) -> bool:
+    return member.get("lesion", {}) is not None
 
 
 def _drop_defaults(settings: dict[str, Any], model: type[BaseModel], names: Sequence[str]) -> None:

@@ -2,14 +2,14 @@
 
 dataset = ScanDataset(records, task, preprocess, augment=1.0, seed=0)
 dataset.epoch = 3
-plane, label = dataset[0]        # uint8 [S, S], int
+plane, label, source = dataset[0]        # uint8 [S, S], int, int
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -25,7 +25,23 @@ from bcx.train.augment import Augmentation, oversize
 T = TypeVar("T")
 
 
-class ScanDataset(Dataset[tuple[np.ndarray, int]]):
+class Shown(NamedTuple):
+    """One picture, uint8 `[S, S]` or `[S, S, 3]`; position of its class; position of its source."""
+
+    plane: np.ndarray
+    label: int
+    source: int
+
+
+class ShownBatch(NamedTuple):
+    """A batch: uint8 `[B, S, S(, 3)]`, int64 `[B]`, int64 `[B]`."""
+
+    planes: torch.Tensor
+    labels: torch.Tensor
+    sources: torch.Tensor
+
+
+class ScanDataset(Dataset[Shown]):
     """Augmented training pictures; the same seed, epoch and index give the same pixels in any process."""
 
     def __init__(
@@ -54,6 +70,8 @@ class ScanDataset(Dataset[tuple[np.ndarray, int]]):
         side = round(preprocess.size * oversize(augmentation or task.augmentation)) if augment else preprocess.size
         self._side = side
         self.labels = [task.classes.index(record.label) for record in records]
+        names = sorted({record.source for record in records})
+        self.sources = [names.index(record.source) for record in records]
         self.epoch = 0
         self._seed, self._preprocess = seed, preprocess
         self._augment: Augmentation | None = None
@@ -76,13 +94,13 @@ class ScanDataset(Dataset[tuple[np.ndarray, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        """Return picture and label; `index + N` is the same scan once more, varied in another way."""
+    def __getitem__(self, index: int) -> Shown:
+        """Return a picture; `index + N` is the same scan once more, varied in another way."""
         number = index % len(self)
         plane = self._preprocess.plane(self._planes[number], self._side)
         if self._augment is not None:
             plane = self._augment(plane, self._masks[number], mix_seed(self._seed, self.epoch, index))
-        return plane, self.labels[number]
+        return Shown(plane, self.labels[number], self.sources[number])
 
 
 def mix_seed(*parts: int) -> int:
@@ -116,6 +134,35 @@ def oversampled_order(labels: Sequence[int], batch_size: int, seed: int, epoch: 
     return cut_batches([order[i] for i in rng.permutation(len(order))], batch_size)
 
 
+def balanced_order(sources: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the batches of one epoch in which the scans of smaller sources come several times (`source_turns`).
+
+    A scan that comes again has its index plus N, 2 N ..., as `ScanDataset` takes it.
+    """
+    turns = source_turns(sources)[np.asarray(sources)]
+    order = [index + len(sources) * turn for index, count in enumerate(turns) for turn in range(count)]
+    return cut_batches(np.random.default_rng([seed, epoch, 2]).permutation(order).tolist(), batch_size)
+
+
+def source_turns(sources: Sequence[int]) -> np.ndarray:
+    """Return int64 `[S]`: how often each source's scans come in an epoch, so that all sources weigh about the same.
+
+    Args:
+        sources: of every scan, positions 0 to S - 1.
+    """
+    sizes = np.bincount(sources)
+    return np.maximum(1, np.rint(sizes.max() / sizes)).astype(int)
+
+
+def sources_with(label: int, sources: Sequence[int], labels: Sequence[int]) -> list[bool]:
+    """Return for every source whether it has a scan of this class.
+
+    A hospital without normal scans cannot teach what "nothing there" looks like.
+    """
+    having = {source for source, own in zip(sources, labels, strict=True) if own == label}
+    return [source in having for source in range(max(sources, default=-1) + 1)]
+
+
 def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
     """Cut an epoch's indices into batches; a last batch of a single picture is joined to the one before it."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -125,6 +172,10 @@ def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
     return batches
 
 
-def collate(items: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack pictures as uint8 `[B, S, S(, 3)]` and labels as int64 `[B]`."""
-    return torch.from_numpy(np.stack([plane for plane, _ in items])), torch.tensor([label for _, label in items])
+def collate(items: list[Shown]) -> ShownBatch:
+    """Stack pictures."""
+    return ShownBatch(
+        torch.from_numpy(np.stack([item.plane for item in items])),
+        torch.tensor([item.label for item in items]),
+        torch.tensor([item.source for item in items]),
+    )

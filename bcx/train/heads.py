@@ -22,7 +22,16 @@ from bcx.model import build_dense_network, build_lesion_network, build_network
 from bcx.preprocess import Preprocess
 from bcx.tasks import Task
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.dataset import ScanDataset, collate, cut_batches, epoch_order, oversampled_order
+from bcx.train.dataset import (
+    ScanDataset,
+    ShownBatch,
+    balanced_order,
+    collate,
+    cut_batches,
+    epoch_order,
+    oversampled_order,
+    sources_with,
+)
 from bcx.train.losses import lesion_loss
 from bcx.train.views import LesionDataset, Views
 
@@ -81,20 +90,31 @@ class LinearSide:
         self._weights = torch.ones(len(task.classes))
         if recipe.class_weight_cap is not None:
             self._weights = class_weights(self.dataset.labels, len(task.classes), recipe.class_weight_cap)
+        self._absent = None if task.absent is None else task.classes.index(task.absent)
+        having = sources_with(-1 if self._absent is None else self._absent, self.dataset.sources, self.dataset.labels)
+        self._elsewhere = ~torch.tensor(having)
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """Every scan once, and scans of rarer classes again where the recipe asks for that."""
+        """Every scan once, and scans of rarer classes or smaller sources again where the recipe asks for that."""
         self.dataset.epoch = epoch
+        if self._recipe.balance:
+            return balanced_order(self.dataset.sources, self._recipe.batch_size, self._recipe.seed, epoch)
         if self._recipe.oversample:
             return oversampled_order(self.dataset.labels, self._recipe.batch_size, self._recipe.seed, epoch)
         return epoch_order(len(self.dataset), self._recipe.batch_size, self._recipe.seed, epoch)
 
-    def learn(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Learnt:
+    def learn(self, model: nn.Module, batch: ShownBatch) -> Learnt:
         """Cross-entropy with class weights and label smoothing, focal where the recipe asks for that."""
-        pictures, labels = batch
-        logits = model(self.preprocess.normalise(pictures)).float()
+        labels = batch.labels
+        logits = model(self.preprocess.normalise(batch.planes)).float()
         weights = self._weights.to(logits.device)
-        loss = focal_loss(logits, labels, self._recipe.focal, weights, self._recipe.label_smoothing)
+        settings = self._recipe.focal, weights, self._recipe.label_smoothing
+        loss = focal_loss(logits, labels, *settings)
+        if self._absent is not None and self._recipe.presence_elsewhere < 1:
+            elsewhere = self._elsewhere.to(logits.device)[batch.sources]
+            kinds = leave_out(logits, elsewhere, self._absent)
+            given = self._recipe.presence_elsewhere
+            loss = given * loss + (1 - given) * focal_loss(kinds, labels, *settings)
         return Learnt(loss, logits.detach().softmax(1), labels)
 
 
@@ -177,6 +197,23 @@ def focal_loss(
     each = cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
     own = logits.softmax(1).gather(1, labels[:, None])[:, 0]
     return ((1 - own) ** gamma * each).sum() / weights[labels].sum()
+
+
+def leave_out(logits: torch.Tensor, rows: torch.Tensor, column: int) -> torch.Tensor:
+    """Return logits in which, in some rows, one class is out of the question, so that it neither learns nor teaches.
+
+    Its logit there becomes the mean of the others' less 20: a probability of about e^-20, and a loss that does not care
+    how high the others stand together. (With label smoothing a much lower one would outweigh everything else.)
+
+    Args:
+        logits: float32 `[B, C]`.
+        rows: bool `[B]`.
+        column: the class.
+    """
+    others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1).mean(1)
+    changed = logits.clone()
+    changed[:, column] = torch.where(rows, others - 20, logits[:, column])
+    return changed
 
 
 def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:

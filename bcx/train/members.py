@@ -14,7 +14,7 @@ from typing import Any
 
 from bcx.checkpoint import load_checkpoint, save_checkpoint
 from bcx.data.records import Record
-from bcx.ensemble import LesionEnsemble
+from bcx.ensemble import LesionEnsemble, PictureShare
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, Fitted, fit, run_fingerprint
@@ -71,7 +71,8 @@ def fit_network(
         kept = load_checkpoint(folder / NETWORK)
         networks.append(kept.network)
         history += [{"member": number, **row} for row in read_json(folder / "run.json").get("history", [])]
-    return Fitted(LesionEnsemble(networks), kept.preprocess, history)
+    share = PictureShare(**recipe.picture.model_dump())
+    return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
 
 
 def member_seconds(out: Path) -> float:

@@ -22,7 +22,7 @@ from bcx.look import CONTEXT, box_around, cut
 from bcx.preprocess import Preprocess, resize, to_grey
 from bcx.tasks import Task
 from bcx.train.augment import OVERSIZE, Augmentation
-from bcx.train.dataset import mix_seed
+from bcx.train.dataset import mix_seed, source_turns, sources_with
 
 #: Scans are kept in memory at most this long (pixels): finer detail than the network sees at any zoom used here.
 _LONGEST = 640
@@ -99,11 +99,7 @@ class LesionDataset(Dataset[View]):
         self.labels = [task.classes.index(record.label) for record in records]
         self.sources = sorted({record.source for record in records})
         self._source = [self.sources.index(record.source) for record in records]
-        # A hospital without normals cannot teach what "nothing there" looks like.
-        self._with_absent = [
-            any(s == number and label == self._absent for s, label in zip(self._source, self.labels, strict=True))
-            for number in range(len(self.sources))
-        ]
+        self._with_absent = sources_with(self._absent, self._source, self.labels)
         self._pixels: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
         for record, label in zip(records, self.labels, strict=True):
@@ -168,7 +164,7 @@ class LesionDataset(Dataset[View]):
             enlarge: show every second view enlarged: the other half at each scan's next turn.
         """
         sizes = np.bincount(self._source)
-        turns = np.maximum(1, np.rint(sizes.max() / sizes)).astype(int) if balance else np.ones(len(sizes), int)
+        turns = source_turns(self._source) if balance else np.ones(len(sizes), int)
         views = [
             ViewOf(number, enlarge and (epoch + repeat + number * (turns[source] == 1)) % 2 == 1, repeat)
             for number, source in enumerate(self._source)

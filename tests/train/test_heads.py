@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.fit import fit
-from bcx.train.heads import LesionSide, LinearSide, class_weights, training_side
+from bcx.train.heads import LesionSide, LinearSide, class_weights, leave_out, training_side
 from bcx.train.losses import lesion_loss
 
 TASK = get_task("breast-ultrasound")
@@ -135,3 +137,44 @@ def test_the_lesion_head_learns_to_find_what_the_masks_mark(tmp_path):
         boxes.append(mask[max(0, box.y) : box.y + box.side, max(0, box.x) : box.x + box.side].sum() / mask.sum())
     assert np.mean(hits) >= 0.85  # of 64 places, a disc touches about eight
     assert np.mean(boxes) >= 0.85  # the second look has most of most discs
+
+
+@pytest.fixture(scope="module")
+def two_hospitals(records):
+    """The second hospital has no normal scans, and a third as many."""
+    other = [record for record in records if record.label != "normal"][: len(records) // 3]
+    return [*records, *(replace(record, source="other") for record in other)]
+
+
+def test_smaller_sources_come_as_often_as_larger_ones(two_hospitals):
+    side = training_side(PLAIN.model_copy(update={"balance": True}), two_hospitals, TASK)
+    orders = [[index for batch in side.batches(epoch) for index in batch] for epoch in range(2)]
+    assert orders[0] != orders[1]
+    n = len(two_hospitals)
+    for order in orders:
+        assert len(set(order)) == len(order)
+        counts = np.bincount([index % n for index in order])
+        others = [record.source == "other" for record in two_hospitals]
+        assert set(counts[others]) == {3}
+        assert set(counts[~np.array(others)]) == {1}
+
+
+def test_a_hospital_without_normals_says_nothing_about_presence_where_its_weight_is_zero(two_hospitals):
+    """The gradient of its scans' loss: none on the absent class's logit, and none on how high both others stand."""
+    side = training_side(PLAIN.model_copy(update={"presence_elsewhere": 0.0}), two_hospitals, TASK)
+    n = len(two_hospitals)
+    batch = side.collate([side.dataset[index] for index in (0, n - 1, n - 2)])
+    given = torch.randn(3, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    side.learn(lambda pictures: given, batch).loss.backward()
+    assert float(given.grad[0].abs().min()) > 1e-4
+    assert given.grad[1:, 0].abs().max() == 0
+    assert given.grad[1:].sum(1).abs().max() < 1e-6
+    assert given.grad[1:, 1:].abs().min() > 1e-4
+
+
+def test_leaving_a_class_out_is_the_softmax_over_the_others():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    left = leave_out(logits, torch.tensor([True, False]), 0).softmax(1)
+    torch.testing.assert_close(left[0, 1:], logits[0, 1:].softmax(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(left[1], logits[1].softmax(0))

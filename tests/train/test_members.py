@@ -63,6 +63,9 @@ def test_a_run_of_one_member_is_the_run_of_its_recipe(records):
         ("members: [{seed: 1}]\nlesion: {}\n", "at least two"),
         ("members: [{}, {seed: 1}]\n", "lesion head"),
         ("members: [{}, {size: 64}]\nlesion: {}\n", "size"),
+        ("members: [{}, {arch: resnet50}]\nlesion: {}\n", "arch"),
+        ("members: [{lesion: null}, {}]\nlesion: {}\n", "first of them"),
+        ("members: [{}, {lesion: null}]\nlesion: {}\npicture: {presence: 2}\n", "picture.presence"),
         ("members: [{}, {sede: 1}]\nlesion: {}\n", "sede"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_scan_that_comes_again_is_varied_in_another_way(records):
     side = training_side(RECIPE, records, TASK)
     n = len(records)
     assert sum(map(len, side.batches(0))) == 12
-    (picture, label), (again, same) = side.dataset[3], side.dataset[3 + n]
+    (picture, label, _), (again, same, _) = side.dataset[3], side.dataset[3 + n]
     assert label == same
     assert not np.array_equal(picture, again)
     assert picture.shape == (50, 50)
