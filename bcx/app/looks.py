@@ -89,8 +89,8 @@ def second_look_words(prediction: Prediction) -> str:
     factor = (scan.width * scan.height) ** 0.5 / prediction.second_look[2]
     larger = f", {factor:.1f} times enlarged" if factor >= _ENLARGED_FROM else ""
     return (
-        f"The network looks twice: at the whole picture, then at the dashed square{larger}. Its answer is the mean of "
-        "both. Only the most striking place is read again; a second lump elsewhere would not be outlined."
+        f"The network looks twice: at the whole picture, then at the dashed square{larger}. Its answer rests on both "
+        "looks. Only the most striking place is read again; a second lump elsewhere would not be outlined."
     )
 
 

@@ -147,7 +147,18 @@ def _network(facts: Facts) -> str:
     """What answers, in a sentence or two."""
     block = facts.config["bcx"]
     head = wording.HEADS.get(block["head"], f"with a head called '{block['head']}'.")
-    many = f" {block['members']} such networks answer together: their mean." if block.get("members", 1) > 1 else ""
+    members, reading = block.get("members", 1), block.get("picture")
+    many = ""
+    if reading is not None:
+        looking, share = members - len(reading["members"]), reading["share"]
+        others = f" {looking} such networks answer together: their mean." if looking > 1 else ""
+        many = (
+            f"{others} Beside it a plain network of the same architecture reads the whole picture, once, and has "
+            f"{100 * share['presence']:.0f} % of the answer to 'is there a lesion' and {100 * share['kind']:.0f} % of "
+            "'malignant or benign'."
+        )
+    elif members > 1:
+        many = f" {members} such networks answer together: their mean."
     return f"A {facts.config['architecture']} {head}{many}"
 
 
