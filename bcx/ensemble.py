@@ -34,13 +34,15 @@ from bcx.tiny_cnn import TinyCnn
 class PictureShare:
     """What the members that read the whole picture have of an answer; the others have the rest.
 
+    By default two looks and one reading of the whole picture count alike.
+
     Attributes:
         presence: share in "is there a lesion", 0..1.
         kind: share in "malignant or benign", 0..1.
     """
 
-    presence: float = 0.5
-    kind: float = 0.5
+    presence: float = 1 / 3
+    kind: float = 1 / 3
 
     def to_dict(self) -> dict[str, float]:
         """Return what `PictureShare(**...)` takes."""
@@ -56,7 +58,7 @@ class LesionEnsemble(nn.Module):
         Args:
             members: at least two, the first a `LesionNetwork`; timm loads its backbone. The others are
                 `LesionNetwork`s, or timm networks with the linear head, which read the whole picture.
-            share: of the latter; default: half of everything.
+            share: of the latter; default: a third of everything.
 
         Raises:
             ConfigError: fewer, or another kind of network among them.

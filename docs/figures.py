@@ -30,6 +30,7 @@ GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 LESION = RESULTS / "mobilenetv2-lesion"
+ALONE = RESULTS / "mobilenetv2-lesion-alone"
 PLAIN = RESULTS / "mobilenetv2-busi"
 IDC = RESULTS / "mobilenetv2-idc"
 LEAK = RESULTS / "leak"
@@ -218,6 +219,16 @@ def readme_block() -> str:
     return "\n".join(lines)
 
 
+def alone_table(source: str) -> list[str]:
+    """Return what the lesion head answers alone, and with the network that reads the whole picture."""
+    found = [read(folder / "results.json") for folder in (ALONE, LESION)]
+    views = [results["sources"][source]["one_view"] for results in found]
+    decided = [results["decisions"]["sources"][source] for results in found]
+    rows = [(words, [figure(view.get(key), False) for view in views]) for key, words in RANKED]
+    rows += [(words, [figure(part.get(key), True) for part in decided]) for key, words in DECIDED]
+    return columns(["the lesion head alone", "with the whole picture"], rows)
+
+
 def study_block() -> str:
     """Return the study's figures as Markdown."""
     lesion, places = read(LESION / "results.json"), read(LESION / "localisation.json")
@@ -231,6 +242,16 @@ def study_block() -> str:
         "",
         "Both hospitals together, the most probable class; by hospital, the README has the figures.",
         "",
+        "### What reading the whole picture adds",
+        "",
+        "BUSI, out of fold:",
+        "",
+        *alone_table("busi"),
+        "",
+        "BUS-BRA, out of fold:",
+        "",
+        *alone_table("busbra"),
+        "",
         "### By size of the lesion",
         "",
         *columns(list(size), rows),
@@ -241,21 +262,21 @@ def study_block() -> str:
         f"probability of malignant by {figure(hidden['drop_here'], False)}, hiding an equal region elsewhere by "
         f"{figure(hidden['drop_elsewhere'], False)}; the first did more in {figure(hidden['here_more'], True)}.",
     ]
+    transfer = read(ALONE / "transfer" / "results.json")
+    lines += ["", "### Another hospital, another machine", "", "The lesion head alone:", "", *transfer_table(transfer)]
+    return "\n".join([*lines, *corruption_lines(transfer)])
+
+
+def corruption_lines(alone: dict[str, Any]) -> list[str]:
+    """Return what changed pictures take from the model, and took from the lesion head alone."""
     file = LESION / "transfer" / "results.json"
-    if not file.is_file():
-        return "\n".join(lines)
-    transfer = read(file)
-    lines += ["", "### Another hospital, another machine", "", *transfer_table(transfer)]
-    if "corruption" in transfer:
-        drop = transfer["corruption"]["mean_drop"]
-        lines += [
-            "",
-            "### Other pictures of the same scans",
-            "",
-            f"Mean loss over the suite of changes ([which](transfer.md)), BUSI out of fold: macro ROC-AUC "
-            f"{figure(drop['macro_auc'], False)}.",
-        ]
-    return "\n".join(lines)
+    lines = ["", "### Other pictures of the same scans", "", "Mean loss of macro ROC-AUC over the suite of changes "]
+    lines[-1] += "([which](transfer.md)), BUSI out of fold: the lesion head alone "
+    lines[-1] += figure(alone["corruption"]["mean_drop"]["macro_auc"], False)
+    if file.is_file() and "corruption" in (ours := read(file)):
+        lines[-1] += f", with the whole picture {figure(ours['corruption']['mean_drop']['macro_auc'], False)}"
+    lines[-1] += "."
+    return lines
 
 
 def leak_block() -> str:

@@ -34,12 +34,15 @@ class LesionRecipe(BaseModel):
 
 
 class PictureRecipe(BaseModel):
-    """What the members that read the whole picture have of an ensemble's answer (bcx/ensemble.py)."""
+    """What the members that read the whole picture have of an ensemble's answer (bcx/ensemble.py).
+
+    By default two looks and one reading of the whole picture count alike.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    presence: float = Field(default=0.5, ge=0, le=1, description="share in 'is there a lesion'")
-    kind: float = Field(default=0.5, ge=0, le=1, description="share in 'malignant or benign'")
+    presence: float = Field(default=1 / 3, ge=0, le=1, description="share in 'is there a lesion'")
+    kind: float = Field(default=1 / 3, ge=0, le=1, description="share in 'malignant or benign'")
 
 
 class DenseRecipe(BaseModel):
