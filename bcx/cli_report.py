@@ -163,7 +163,7 @@ def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
 
     files = {} if facts.measured is None else {f.parent.name: f for f in facts.measured.glob("fold-*/history.csv")}
     if not files and (facts.folder / "history.csv").is_file():
-        files = {"the shipped network": facts.folder / "history.csv"}
+        files = {"the shipped model": facts.folder / "history.csv"}
     runs = {}
     for run, file in sorted(files.items()):
         with file.open(newline="", encoding="utf-8") as stream:

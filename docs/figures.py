@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bcx.report.leak_table import leak_lines, number, shown
+from bcx.report.search_table import search_lines
 from bcx.synth.tables import page_block
+from bcx.train.compare_table import leaderboard_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -25,6 +27,7 @@ SYNTH = ROOT / "docs" / "explanation" / "synthetic-images.md"
 HISTOLOGY = ROOT / "docs" / "explanation" / "histology.md"
 AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
 MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
+COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
 RESULTS = ROOT / "results"
 GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
@@ -33,6 +36,9 @@ LESION = RESULTS / "mobilenetv2-lesion"
 ALONE = RESULTS / "mobilenetv2-lesion-alone"
 PLAIN = RESULTS / "mobilenetv2-busi"
 IDC = RESULTS / "mobilenetv2-idc"
+TINY = RESULTS / "r5-tiny-cnn"
+COMPARED = RESULTS / "compare"
+TUNED = RESULTS / "tune" / "busi"
 LEAK = RESULTS / "leak"
 AUDIT = RESULTS / "audit"
 LEAKS = (
@@ -326,7 +332,40 @@ def tissue_table() -> list[str]:
 
 def histology_block() -> str:
     """Return the figures of the page on tissue as Markdown."""
-    return "\n".join(tissue_table())
+    lines = tissue_table()
+    if (TINY / "results.json").is_file():
+        lines += ["", "### R5: the small network from scratch, on the same folds of patients", "", *tiny_table()]
+    leak = LEAK / "r5-tiny-cnn" / "results.json"
+    if leak.is_file():
+        lines += ["", *leak_lines(read(leak))]
+    if (COMPARED / "r2-idc" / "results.json").is_file():
+        lines += ["", "### R2's three networks, from scratch", "", *compared_lines("r2-idc")]
+    return "\n".join(lines)
+
+
+def tiny_table() -> list[str]:
+    """Return what the published small network reaches beside the fine-tuned one, patients held apart, as lines."""
+    views = [read(folder / "results.json")["one_view"] for folder in (IDC, TINY)]
+    names = ("balanced_accuracy", "auc_positive", "f1_positive", "accuracy")
+    words = ("Balanced accuracy", "ROC-AUC", "F1 of positive", "Accuracy")
+    rows = [(word, [figure(view.get(name), False) for view in views]) for name, word in zip(names, words, strict=True)]
+    return ["The most probable class:", "", *columns(["`mobilenetv2-idc`, fine-tuned", "R5, from scratch"], rows)]
+
+
+def compared_lines(name: str) -> list[str]:
+    """Return a leaderboard with the picture of its curves, as lines."""
+    table = leaderboard_markdown(read(COMPARED / name / "results.json")).splitlines()
+    return [*table, "", f"![ROC curves of all networks](../../results/compare/{name}/roc.png)"]
+
+
+def comparing_block() -> str:
+    """Return the leaderboard and the search that were run here, as Markdown."""
+    lines = []
+    if (COMPARED / "busi" / "results.json").is_file():
+        lines += ["### Compared here", "", *compared_lines("busi")]
+    if (TUNED / "results.json").is_file():
+        lines += ["", "### Searched here", "", *search_lines(read(TUNED / "results.json"))]
+    return "\n".join(lines)
 
 
 def audit_block() -> str:
@@ -377,6 +416,7 @@ PAGES = {
     SYNTH: lambda: page_block(RESULTS / "synth", "../../results/synth"),
     AUDITING: audit_block,
     MEASURING: audit_block,
+    COMPARING: comparing_block,
 }
 
 

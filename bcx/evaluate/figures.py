@@ -265,8 +265,10 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
 
     Args:
         runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
+            Rows of several members, as an ensemble's have them, are drawn as a run for each.
         path: of the PNG.
     """
+    runs = _by_member(runs)
     drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in row for rows in runs.values() for row in rows)]
     if not drawn:
         raise DataError(
@@ -293,6 +295,17 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
     entries = grid[0].get_legend_handles_labels()
     figure.legend(*entries, loc="outside upper center", ncols=min(len(entries[0]), 3))
     return publish(figure, path)
+
+
+def _by_member(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, list[Mapping[str, Any]]]:
+    parted: dict[str, list[Mapping[str, Any]]] = {}
+    for name, rows in runs.items():
+        for row in rows:
+            told = [name, f"network {int(row['member']) + 1}"] if "member" in row else [name]
+            parted.setdefault(", ".join(word for word in told if word), []).append(row)
+    return parted
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

@@ -178,6 +178,16 @@ def test_training_shows_each_run_and_part_as_it_was_noted(tmp_path):
     assert not (tmp_path / "never.png").exists()
 
 
+def test_members_of_an_ensemble_are_runs_of_their_own(tmp_path):
+    rows = [{"member": m, "epoch": str(e), "train_loss": str(m + 1 / e)} for m in (0, 1) for e in range(1, 4 - m)]
+    figure = figures.training_figure({"the shipped model": rows}, tmp_path / "training.png")
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in figure.axes[0].lines}
+    assert drawn == {
+        "the shipped model, network 1, training": [1, 2, 3],
+        "the shipped model, network 2, training": [1, 2],
+    }
+
+
 def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatch):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
     monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
