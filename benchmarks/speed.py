@@ -4,7 +4,8 @@
     python benchmarks/speed.py --quick    # seconds, to see that it works; its figures mean nothing
 
 The two sides of a ratio take turns, so that whatever else the machine does falls on both; each ratio is the median
-over the rounds. A model that looks twice is compared with two passes of the other side. The scans are simulated and
+over the rounds. A model that runs several networks, or one several times, is
+compared with as many passes of the other side. The scans are simulated and
 stored as BUSI's are: PNG with three channels, about 500 x 570.
 """
 
@@ -35,6 +36,8 @@ from torch import nn
 
 import bcx
 from bcx.checkpoint import find_checkpoint, load_checkpoint
+from bcx.ensemble import LesionEnsemble
+from bcx.lesion import LesionNetwork
 from bcx.onnx_export import export_onnx
 from bcx.simulate import simulate, write_examples
 from bcx.train.provenance import current_commit, write_json
@@ -82,20 +85,24 @@ def copy_with_graph(model: str, folder: Path) -> Path:
     return copied
 
 
-def looks_of(classifier: bcx.Classifier) -> int:
-    """How often the network runs for one answer."""
-    answer = classifier.predict(simulate("malignant", 1, 500, 570).pixels)
-    return 1 if answer.second_look is None else 2
+def passes_of(folder: Path) -> int:
+    """How many passes one answer takes: two looks of every member with the lesion head, one of every other."""
+    network = load_checkpoint(folder).network
+    if isinstance(network, LesionEnsemble):
+        return 2 * len(network.lookers) + len(network.readers)
+    return 2 if isinstance(network, LesionNetwork) else 1
 
 
-def in_words(looks: int) -> tuple[str, str]:
-    return ("one look", "one plain timm forward") if looks == 1 else ("two looks", "two plain timm forwards")
+def in_words(passes: int) -> tuple[str, str]:
+    return (
+        ("one pass", "one plain timm forward") if passes == 1 else (f"{passes} passes", f"{passes} plain timm forwards")
+    )
 
 
 def measure_one(folder: Path, rounds: int, repeats: int) -> list[Row]:
     """One scan: the whole answer against plain forward passes, and against pytorch-grad-cam for every class."""
     classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
-    looks = looks_of(classifiers["torch"])
+    passes = passes_of(folder)
     plain, tensor = plain_network(folder)
     scan = bcx.Scan.open(simulate("malignant", 1, 500, 570).pixels)
     ready = tensor(scan.pixels)[None]
@@ -104,16 +111,16 @@ def measure_one(folder: Path, rounds: int, repeats: int) -> list[Row]:
 
     def forward() -> None:
         with torch.inference_mode():
-            for _ in range(looks):
+            for _ in range(passes):
                 plain(ready)
 
     def cam() -> None:
-        for _ in range(looks):
+        for _ in range(passes):
             for target in targets:
                 method(ready, [target])
 
     def cam_batch() -> None:
-        for _ in range(looks):
+        for _ in range(passes):
             method(ready.expand(len(targets), -1, -1, -1), targets)
 
     sides: dict[str, Callable[[], object]] = {"forward": forward, "cam": cam, "cam batch": cam_batch}
@@ -127,7 +134,7 @@ def measure_one(folder: Path, rounds: int, repeats: int) -> list[Row]:
     with GradCAM(hooked, norms[-1:]) as method:
         times = take_turns(sides, rounds, repeats)
     best = min(("cam", "cam batch"), key=lambda name: statistics.median(times[name]))
-    mine, theirs = in_words(looks)
+    mine, theirs = in_words(passes)
     rows: list[Row] = []
     for backend, name in BACKENDS.items():
         answer, maps = f"answer {backend}", f"maps {backend}"
@@ -187,7 +194,7 @@ def write_scans(folder: Path, count: int) -> list[Path]:
 def measure_folder(folder: Path, files: list[Path], rounds: int) -> list[Row]:
     """A folder from disk to answers, against the network alone on tensors that are ready."""
     classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
-    looks = looks_of(classifiers["torch"])
+    passes = passes_of(folder)
     _, tensor = plain_network(folder)
     with torch.inference_mode():
         ready = torch.stack([tensor(bcx.Scan.open(file).pixels) for file in files[:16]])
@@ -204,7 +211,7 @@ def measure_folder(folder: Path, files: list[Path], rounds: int) -> list[Row]:
 
         def run() -> None:
             with torch.inference_mode():
-                for _ in range(looks * images // size):
+                for _ in range(passes * images // size):
                     network(batch)
 
         return run
@@ -219,7 +226,7 @@ def measure_folder(folder: Path, files: list[Path], rounds: int) -> list[Row]:
     best = min(peers, key=lambda name: statistics.median(per_image[name]))
     return [
         {
-            "what": f"{BACKENDS[backend]}: a folder of {len(files):,} scans, images/s, {in_words(looks)[0]} each, "
+            "what": f"{BACKENDS[backend]}: a folder of {len(files):,} scans, images/s, {in_words(passes)[0]} each, "
             "against the network alone on ready tensors",
             "at_least": ">= 0.75",
             "aim": ">= 0.9",
