@@ -16,7 +16,7 @@ from typing import Any
 
 from bcx.report.leak_table import leak_lines, number, shown
 from bcx.report.search_table import search_lines
-from bcx.synth.tables import page_block
+from bcx.synth.tables import answer_lines, page_block
 from bcx.train.compare_table import leaderboard_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,6 +218,7 @@ def readme_block() -> str:
         "",
         *leak_summary(),
         "",
+        *synth_summary(),
         "**Another task, tissue under the microscope.** " + "\n".join(tissue_table()),
         "",
         speed_table(read(SPEED)),
@@ -311,6 +312,21 @@ def leak_summary() -> list[str]:
         theirs = number(published["figures"]["accuracy"])
         lines.append(f"| {published['system']} | {theirs} | {shown(random)} | {shown(grouped)} | {gap} |")
     return lines
+
+
+def synth_summary() -> list[str]:
+    """Return whether generated scans help a classifier, as lines; none before that was measured."""
+    file = RESULTS / "synth" / "synth-study.json"
+    if not file.is_file():
+        return []
+    results = read(file)
+    return [
+        "**Do generated scans help?** Rare classes of BUSI filled up with pictures that a network made, the same "
+        f"grouped scans scored. {results['sizes']} ([the study](docs/explanation/synthetic-images.md)):",
+        "",
+        *answer_lines(results),
+        "",
+    ]
 
 
 def tissue_table() -> list[str]:

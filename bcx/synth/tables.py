@@ -61,6 +61,20 @@ def study_block(results: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def answer_lines(results: Mapping[str, Any]) -> list[str]:
+    """Return the study's differences in accuracy and macro ROC-AUC, for a README.
+
+    Args:
+        results: as `bcx.synth.study.synth_study` writes them.
+    """
+    names = ("accuracy", "macro_auc")
+    rows = [
+        [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
+        for row in results["differences"]
+    ]
+    return _table(["percentage points", *(_words(name) for name in names)], rows)
+
+
 def quality_table(quality: Mapping[str, Any]) -> list[str]:
     """Return a row per generator and describing network.
 
