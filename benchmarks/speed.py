@@ -4,9 +4,8 @@
     python benchmarks/speed.py --quick    # seconds, to see that it works; its figures mean nothing
 
 The two sides of a ratio take turns, so that whatever else the machine does falls on both; each ratio is the median
-over the rounds. A model that runs several networks, or one several times, is
-compared with as many passes of the other side. The scans are simulated and
-stored as BUSI's are: PNG with three channels, about 500 x 570.
+over the rounds. A model that runs several networks, or one several times, is compared with as many passes of the other
+side. The scans are simulated and stored as BUSI's are: PNG with three channels, about 500 x 570.
 """
 
 from __future__ import annotations
@@ -341,6 +340,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=bcx.DEFAULT_MODEL, help="name, folder or Hub id")
     parser.add_argument("--threads", type=int, default=2, help="on both sides")
+    parser.add_argument(
+        "--scans", type=int, default=1000, help="in the folder; memory is also asked of ten times as many"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "speed.json")
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, few scans, no page: only to see that it works"
@@ -351,10 +353,11 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bcx-speed-") as scratch:
         folder = copy_with_graph(options.model, Path(scratch))
-        files = write_scans(Path(scratch) / "scans", 16 if quick else 1000)
+        files = write_scans(Path(scratch) / "scans", 16 if quick else options.scans)
         rows = measure_one(folder, *((2, 1) if quick else (15, 10)))
         rows += measure_folder(folder, files, 1 if quick else 3)
-        rows.append(measure_memory(folder, files[0].parent, *((8, 16) if quick else (1000, 10_000)), options.threads))
+        counts = (8, 16) if quick else (options.scans, 10 * options.scans)
+        rows.append(measure_memory(folder, files[0].parent, *counts, options.threads))
         rows.append(measure_import(2 if quick else 11))
         if not quick:
             rows.append(measure_page(folder, Path(scratch) / "examples", 10))
@@ -362,7 +365,7 @@ def main(arguments: list[str] | None = None) -> None:
     write_json(
         options.out,
         {
-            "command": "python benchmarks/speed.py" + (" --quick" if quick else ""),
+            "command": "python benchmarks/speed.py" + (" --quick" if quick else f" --scans {options.scans}"),
             "quick": quick,
             "commit": current_commit(),
             "versions": {
