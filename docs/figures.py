@@ -310,7 +310,7 @@ def leak_summary() -> list[str]:
         published = results["recipe"]["published"]
         random, grouped = (results["protocols"][kind]["figures"]["accuracy"] for kind in ("random", "grouped"))
         gap = shown(results["leak"]["accuracy"], sign=True)
-        theirs = number(published["figures"]["accuracy"])
+        theirs = number(published["figures"]["accuracy"]) if "accuracy" in published["figures"] else "-"
         lines.append(f"| {published['system']} | {theirs} | {shown(random)} | {shown(grouped)} | {gap} |")
     return lines
 

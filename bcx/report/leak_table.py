@@ -49,19 +49,28 @@ def leak_lines(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {words_of(name)} | {theirs} | {' | '.join(ours)} | {shown(results['leak'][name], sign=True)} |"
         )
-    known = random["copies"]
+    lines += ["", _copies(results)]
+    if published["differs"]:
+        lines += ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
+    return [*lines, ""]
+
+
+def _copies(results: dict[str, Any]) -> str:
+    """Say what the answers about scans are worth of which something was trained on."""
+    known = results["protocols"]["random"]["copies"]
+    if known["accuracy_without"]["value"] is None:  # where patients are groups, hardly one stands on one side alone
+        return (
+            f"Under the random split {percent(known['in_training'])} of the answers were about a group (of patches: a "
+            "patient) of which others had been trained on, so that there is nothing to compare them with."
+        )
     copied, single = (shown(results[f"leak_{kind}"], sign=True) for kind in ("copied", "single"))
-    lines += [
-        "",
+    return (
         f"Under the random split {percent(known['in_training'])} of the answers were about a scan of which a "
         "near-duplicate, or the same lesion in another frame, had been trained on: accuracy "
         f"{shown(known['accuracy_with'])} on these and {shown(known['accuracy_without'])} on the others. Random minus "
         f"grouped is {copied} in the accuracy on scans that have such a copy anywhere in the set, and {single} on "
-        "those that have none.",
-    ]
-    if published["differs"]:
-        lines += ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
-    return [*lines, ""]
+        "those that have none."
+    )
 
 
 def words_of(name: str) -> str:
