@@ -84,7 +84,7 @@ def test_small_patches_are_kept_small_and_shown_in_colour(tmp_path):
     preprocess = Preprocess(size=96, grey=False)
     dataset = ScanDataset(records, HISTOLOGY_IDC, preprocess, augment=1.0, seed=0)
     assert sum(plane.nbytes for plane in dataset._planes) == len(records) * 50 * 50 * 3
-    plane, label = dataset[0]
+    plane, label, _ = dataset[0]
     assert plane.shape == (96, 96, 3)
     assert label == 0
     still = ScanDataset(records, HISTOLOGY_IDC, preprocess, augment=0, seed=0)
