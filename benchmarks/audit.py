@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -151,18 +152,25 @@ def at_scale(folders: Sequence[Path], pictures: int, simulated: int) -> dict[str
         few.mkdir()
         for path in sorted(root.glob("*/*.*"))[::10]:
             (few / path.name).hardlink_to(path)
-        for name, folder in ((f"{pictures // 10}", few), (f"{pictures}", root / "all")):
+        everything = root / "all"
+        for name, folder, workers in (
+            (f"{pictures // 10}", few, 1),
+            (f"{pictures}", everything, 1),
+            (f"{pictures} on all cores", everything, None),
+        ):
             # In a process of its own, so that the memory of one is not counted for the other.
-            code = f"from benchmarks.audit import one; one({str(folder)!r})"
+            code = f"from benchmarks.audit import one; one({str(folder)!r}, {workers})"
             done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             rows[name] = json.loads(done.stdout.splitlines()[-1])
             print(name, rows[name], file=sys.stderr, flush=True)
     return {"made": made, "runs": rows}
 
 
-def one(folder: str) -> None:
-    """Audit a folder in this process and print its cost as JSON."""
-    found, cost = measured(lambda: audit(folder, workers=1, network=False, on_progress=said()))
+def one(folder: str, workers: int | None) -> None:
+    """Audit a folder and print its cost as JSON: of this process alone where there is one worker, else seconds."""
+    found, cost = measured(lambda: audit(folder, workers=workers, network=False, on_progress=said()))
+    if workers != 1:
+        cost = {"seconds": cost["seconds"], "cores": os.cpu_count()}
     counts = {name: count for name, count in found.counts().items() if count}
     largest = max((len(group.files) for group in found.groups), default=0)
     print(json.dumps({**cost, "counts": counts, "largest_group": largest}))

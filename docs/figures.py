@@ -399,12 +399,18 @@ def audit_block() -> str:
         shares = (f"{100 * listed[key]:.1f} %" for key in ("recall", "recall, through groups"))
         right = f"{found['n']} | {100 * found['precision']:.1f} %"
         lines.append(f"| {kind} | {listed['n']} | {' | '.join(shares)} | {right} |")
-    runs = [(busi["n"], "BUSI", busi)]
+    runs, wall = [(busi["n"], "BUSI", busi)], []
     if (AUDIT / "scale.json").is_file():
         scale = read(AUDIT / "scale.json")
         runs += [
             (int(name), "real scans, copies and blends of them, simulated ones", run)
             for name, run in scale["runs"].items()
+            if "processor_seconds" in run
+        ]
+        wall = [
+            f"The audit of {name.split()[0]} pictures took {run['seconds']:,.0f} s with {run['cores']} cores at work."
+            for name, run in scale["runs"].items()
+            if "cores" in run
         ]
     lines += [
         "",
@@ -414,7 +420,7 @@ def audit_block() -> str:
     for count, what, run in runs:
         cost = f"{run['processor_seconds']:,.0f} | {run['processor_ms_per_picture']:.0f} ms"
         lines.append(f"| {count:,} | {what} | {cost} | {run['peak_memory_mb']} MB |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", *wall] if wall else [])])
 
 
 def slide_block() -> str:
