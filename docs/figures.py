@@ -408,7 +408,8 @@ def audit_block() -> str:
             if "processor_seconds" in run
         ]
         wall = [
-            f"The audit of {int(name.split()[0]):,} pictures took {run['seconds']:,.0f} s with {run['cores']} cores at work."
+            f"The audit of {int(name.split()[0]):,} pictures took {run['seconds']:,.0f} s with {run['cores']} cores at "
+            "work."
             for name, run in scale["runs"].items()
             if "cores" in run
         ]
