@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from bcx.checkpoint import Checkpoint
+from bcx.ensemble import LesionEnsemble
 from bcx.errors import CheckpointError, ConfigError, MissingExtra
 from bcx.model import fold_norms
 from bcx.reading import Forward, Outputs, run_network
@@ -166,11 +167,15 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
 
 def stamp(checkpoint: Checkpoint) -> dict[str, str]:
     """Return what a graph must have been made from to stand for a checkpoint's network and preprocessing."""
-    return {
+    made_from = {
         "bcx_graph": str(_GRAPH_FORMAT),
         "bcx_weights_sha256": checkpoint.weights_sha256,
         "bcx_preprocess": json.dumps(checkpoint.preprocess.to_dict(), sort_keys=True),
     }
+    if isinstance(checkpoint.network, LesionEnsemble) and checkpoint.network.readers:
+        # The graph holds the shares as numbers, and they are no weights.
+        made_from["bcx_picture"] = json.dumps(checkpoint.network.share.to_dict(), sort_keys=True)
+    return made_from
 
 
 def import_onnx_runtime() -> Any:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from bcx.backends import choose_backend
 from bcx.checkpoint import HEAD_FILE, load_checkpoint, save_checkpoint
 from bcx.ensemble import LesionEnsemble, PictureShare
 from bcx.errors import CheckpointError, ConfigError
@@ -171,6 +172,13 @@ def test_a_checkpoint_keeps_who_reads_the_whole_picture(tmp_path, mixed, batch):
         found, right = (forward_maps(network, batch, enlarged=enlarged) for network in (loaded.network, mixed))
         torch.testing.assert_close(found.logits, right.logits, atol=5e-3, rtol=5e-3)
     assert export_onnx(loaded).is_file()  # compares every output of both looks with torch's before it is kept
+
+    assert choose_backend(loaded, "onnxruntime").name == "onnxruntime"
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    assert config.count('"kind": 0.25') == 1
+    (folder / "config.json").write_text(config.replace('"kind": 0.25', '"kind": 0.5'), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="other weights"):  # the same weights, another answer
+        choose_backend(load_checkpoint(folder), "onnxruntime")
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,8 @@ class Recipe(BaseModel):
         others = ("dense", "focal", "oversample", "augmentation", "balance")
         if self.lesion is not None and (asked := [name for name in others if getattr(self, name)]):
             raise ValueError(f"the lesion head has a loss, an order and an augmentation of its own, no {asked[0]}")
+        if self.lesion is not None and self.presence_elsewhere < 1:
+            raise ValueError("with the lesion head, presence_elsewhere belongs into the 'lesion' block")
         return self
 
     def identity(self) -> dict[str, Any]:

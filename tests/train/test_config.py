@@ -69,6 +69,7 @@ def test_the_lesion_recipe_that_ships_trains_that_head():
     [
         ("lesion: {enlarged: true}", "lesion.enlarged:"),
         ("lesion: {presence_elsewhere: 1.5}", "lesion.presence_elsewhere:"),
+        ("lesion: {}\npresence_elsewhere: 0", "'lesion' block"),
         ("lesion: {presence_elsewhere: .nan}", "lesion.presence_elsewhere:"),
         ("lesion: {balance: perhaps}", "lesion.balance:"),
         ("lesion: yes", "lesion:"),
