@@ -35,7 +35,7 @@ ONNX_FILE = "model.onnx"
 #: Before the name of an output that differs at the second look.
 SECOND = "second_"
 #: Raise this when `bcx.model.forward_maps` or the graph's input or outputs change, so that older files are refused.
-_GRAPH_FORMAT = 1
+_GRAPH_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Several networks that answer together.
 
-Members with the lesion head answer with their mean. Members with the linear head read **the whole picture**: they see
+Members with the lesion head answer with their mean. Every second of them sees the mirror image: a scan and its mirror
+image show the same, and a network makes something slightly different of each, so that the mean over both is worth more,
+at no further cost. Members with the linear head read **the whole picture**: they see
 the first look alone, and have their own share in each of the two questions, "is there a lesion" and "malignant or
 benign". What each adds is linear, so every class's map still accounts exactly for its logit. The gate reads the first
 member's stages.

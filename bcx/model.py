@@ -259,7 +259,7 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
 
 
 def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut:
-    looks = [forward_maps(member, batch) for member in network.lookers]
+    looks = [(_mirrored if number % 2 else forward_maps)(m, batch) for number, m in enumerate(network.lookers)]
     logits, maps = _mean([out.logits for out in looks]), _mean([out.maps for out in looks])
     lesion = _mean([out.lesion for out in looks if out.lesion is not None])
     if network.readers:
@@ -274,6 +274,12 @@ def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> Forwa
         fine = nn.functional.interpolate(_mean(flat), size=maps.shape[2:], mode="nearest")
         maps = maps + network.weigh(fine, 2 * share.presence, 2 * share.kind)
     return ForwardOut(logits, maps, looks[0].stages, lesion)
+
+
+def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
+    """Return what a network answers to the mirror images, its maps turned back."""
+    out = forward_maps(network, batch.flip(-1))
+    return out._replace(maps=out.maps.flip(-1), lesion=None if out.lesion is None else out.lesion.flip(-1))
 
 
 def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:

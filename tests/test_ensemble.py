@@ -54,12 +54,25 @@ def batch():
 
 
 @torch.no_grad()
-def test_answers_are_the_mean_of_the_members_answers(members, ensemble, batch):
-    alone, together = [forward_maps(one, batch) for one in members], forward_maps(ensemble, batch)
+def test_answers_are_the_mean_of_the_members_answers_every_second_from_the_mirror_image(members, ensemble, batch):
+    mirrored = torch.from_numpy(batch.numpy()[..., ::-1].copy())
+    alone = [forward_maps(one, seen) for one, seen in zip(members, (batch, mirrored, batch), strict=True)]
+    together = forward_maps(ensemble, batch)
     for name in ("logits", "maps", "lesion"):
-        expected = np.mean([getattr(out, name).double().numpy() for out in alone], axis=0)
-        np.testing.assert_allclose(getattr(together, name).numpy(), expected, rtol=1e-4, atol=1e-5)
+        parts = [getattr(out, name).double().numpy() for out in alone]
+        if name != "logits":
+            parts[1] = parts[1][..., ::-1]
+        np.testing.assert_allclose(getattr(together, name).numpy(), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together.stages, alone[0].stages)
+
+
+@torch.no_grad()
+def test_two_equal_members_answer_a_scan_as_its_mirror_image(members, batch):
+    twice = LesionEnsemble([members[0], members[0]]).eval()
+    out, mirrored = forward_maps(twice, batch), forward_maps(twice, batch.flip(3))
+    torch.testing.assert_close(out.logits, mirrored.logits)
+    torch.testing.assert_close(out.maps, mirrored.maps.flip(3), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(out.logits, forward_maps(members[0], batch).logits)
 
 
 @torch.no_grad()
