@@ -35,6 +35,7 @@ PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 LESION = RESULTS / "mobilenetv2-lesion"
 ALONE = RESULTS / "mobilenetv2-lesion-alone"
+PAIR = RESULTS / "mobilenetv2-lesion-pair"
 PLAIN = RESULTS / "mobilenetv2-busi"
 IDC = RESULTS / "mobilenetv2-idc"
 TINY = RESULTS / "r5-tiny-cnn"
@@ -202,7 +203,7 @@ def readme_block() -> str:
         "",
         f"**BUSI**, {busi['n']} scans in {busi['groups']} groups, both models out of fold:",
         "",
-        *answers_table("busi", lesion, plain_decided(plain["one_view"]), plain["one_view"]),
+        *answers_table("busi", lesion, plain["decisions"]["sources"]["busi"], plain["one_view"]),
         "",
         f"**BUS-BRA**, {busbra['n']} scans of {busbra['groups']} patients, no normal ones. The default model out of "
         "fold; the plain one has never seen this hospital, and shows what a model that learned one hospital is worth "
@@ -228,13 +229,13 @@ def readme_block() -> str:
 
 
 def alone_table(source: str) -> list[str]:
-    """Return what the lesion head answers alone, and with the network that reads the whole picture."""
-    found = [read(folder / "results.json") for folder in (ALONE, LESION)]
+    """Return what the lesion head answers alone, then with a whole-picture network, then with a second lesion head."""
+    found = [read(folder / "results.json") for folder in (ALONE, PAIR, LESION)]
     views = [results["sources"][source]["one_view"] for results in found]
     decided = [results["decisions"]["sources"][source] for results in found]
     rows = [(words, [figure(view.get(key), False) for view in views]) for key, words in RANKED]
     rows += [(words, [figure(part.get(key), True) for part in decided]) for key, words in DECIDED]
-    return columns(["the lesion head alone", "with the whole picture"], rows)
+    return columns(["one lesion head", "and the whole picture", "and a second lesion head"], rows)
 
 
 def study_block() -> str:
@@ -250,7 +251,7 @@ def study_block() -> str:
         "",
         "Both hospitals together, the most probable class; by hospital, the README has the figures.",
         "",
-        "### What reading the whole picture adds",
+        "### What each network adds",
         "",
         "BUSI, out of fold:",
         "",
@@ -271,18 +272,18 @@ def study_block() -> str:
         f"{figure(hidden['drop_elsewhere'], False)}; the first did more in {figure(hidden['here_more'], True)}.",
     ]
     transfer = read(ALONE / "transfer" / "results.json")
-    lines += ["", "### Another hospital, another machine", "", "The lesion head alone:", "", *transfer_table(transfer)]
+    lines += ["", "### Another hospital, another machine", "", "One lesion head alone:", "", *transfer_table(transfer)]
     return "\n".join([*lines, *corruption_lines(transfer)])
 
 
 def corruption_lines(alone: dict[str, Any]) -> list[str]:
-    """Return what changed pictures take from the model, and took from the lesion head alone."""
+    """Return what changed pictures take from the model, and take from one lesion head alone."""
     file = LESION / "transfer" / "results.json"
     lines = ["", "### Other pictures of the same scans", "", "Mean loss of macro ROC-AUC over the suite of changes "]
-    lines[-1] += "([which](transfer.md)), BUSI out of fold: the lesion head alone "
+    lines[-1] += "([which](transfer.md)), BUSI out of fold: one lesion head alone "
     lines[-1] += figure(alone["corruption"]["mean_drop"]["macro_auc"], False)
     if file.is_file() and "corruption" in (ours := read(file)):
-        lines[-1] += f", with the whole picture {figure(ours['corruption']['mean_drop']['macro_auc'], False)}"
+        lines[-1] += f", all three networks {figure(ours['corruption']['mean_drop']['macro_auc'], False)}"
     lines[-1] += "."
     return lines
 

@@ -293,7 +293,9 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
         axes.axis("off")
     figure.supxlabel("epoch", fontsize=9)
     entries = grid[0].get_legend_handles_labels()
-    figure.legend(*entries, loc="outside upper center", ncols=min(len(entries[0]), 3))
+    # Long names stand in fewer columns: 90 letters fill the width.
+    across = max(1, min(len(entries[0]), 3, 90 // max(len(name) for name in entries[1])))
+    figure.legend(*entries, loc="outside upper center", ncols=across)
     return publish(figure, path)
 
 

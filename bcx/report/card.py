@@ -151,15 +151,19 @@ def _network(facts: Facts) -> str:
     many = ""
     if reading is not None:
         looking, share = members - len(reading["members"]), reading["share"]
-        others = f" {looking} such networks answer together: their mean." if looking > 1 else ""
+        others = f"{_together(looking)} Beside them" if looking > 1 else " Beside it"
         many = (
-            f"{others} Beside it a plain network of the same architecture reads the whole picture, once, and has "
+            f"{others} a plain network of the same architecture reads the whole picture, once, and has "
             f"{100 * share['presence']:.0f} % of the answer to 'is there a lesion' and {100 * share['kind']:.0f} % of "
             "'malignant or benign'."
         )
     elif members > 1:
-        many = f" {members} such networks answer together: their mean."
+        many = _together(members)
     return f"A {facts.config['architecture']} {head}{many}"
+
+
+def _together(count: int) -> str:
+    return f" {count} such networks answer together, every second one from the mirror image: their mean."
 
 
 def _training(training: dict[str, Any]) -> list[str]:
