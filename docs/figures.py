@@ -33,6 +33,7 @@ RESULTS = ROOT / "results"
 GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
+PLAIN_SPEED = RESULTS / "benchmarks" / "speed-mobilenetv2-busi.json"
 LESION = RESULTS / "mobilenetv2-lesion"
 ALONE = RESULTS / "mobilenetv2-lesion-alone"
 PAIR = RESULTS / "mobilenetv2-lesion-pair"
@@ -131,6 +132,18 @@ def speed_table(speed: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cost_lines() -> list[str]:
+    """Return what an answer takes in milliseconds, by model and by what runs the network."""
+    ours, plain = read(SPEED), read(PLAIN_SPEED)
+    rows = []
+    for name, speed in (("`mobilenetv2-lesion`", ours), ("`mobilenetv2-busi` (plain)", plain)):
+        took = {row["backend"]: row["bcx_ms"] for row in speed["rows"] if "with all maps" in row["what"]}
+        rows.append((name, [f"{took['torch']:.0f} ms", f"{took['onnxruntime']:.0f} ms"]))
+    machine = ours["machine"]
+    words = f"One opened scan with all maps, on {machine['cores']} cores without a GPU, the median over rounds:"
+    return ["", "### What it costs", "", words, "", *columns(["torch", "ONNX Runtime"], rows)]
+
+
 def columns(head: list[str], rows: list[tuple[str, list[str]]]) -> list[str]:
     """Return a Markdown table; rows whose cells are all empty are left out."""
     lines = [f"| | {' | '.join(head)} |", "| --- " * (len(head) + 1) + "|"]
@@ -224,6 +237,8 @@ def readme_block() -> str:
         "**Another task, tissue under the microscope.** " + "\n".join(tissue_table()),
         "",
         speed_table(read(SPEED)),
+        "",
+        speed_table(read(PLAIN_SPEED)),
     ]
     return "\n".join(lines)
 
@@ -273,7 +288,7 @@ def study_block() -> str:
     ]
     transfer = read(ALONE / "transfer" / "results.json")
     lines += ["", "### Another hospital, another machine", "", "One lesion head alone:", "", *transfer_table(transfer)]
-    return "\n".join([*lines, *corruption_lines(transfer)])
+    return "\n".join([*lines, *corruption_lines(transfer), *cost_lines()])
 
 
 def corruption_lines(alone: dict[str, Any]) -> list[str]:
