@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.preprocess import resize
+from bcx.synth.tables import figure_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +92,7 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
             values, seeds = np.array([found["value"]], float), np.array(found["seeds"], float)
             axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=7)
             axes.plot(values, [place], "o", color=colour, markersize=5)
-        axes.set_title(_figure_words(name), fontsize=9, loc="left")
+        axes.set_title(figure_words(name), fontsize=9, loc="left")
         axes.set_yticks(places, list(arms))
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
@@ -101,13 +102,6 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
         f"{results['sizes']}. Dots: mean over seeds; bars: seeds; lines: 95 % interval over groups.", fontsize=8
     )
     _save(figure, file)
-
-
-def _figure_words(name: str) -> str:
-    if name == "macro_auc":
-        return "Macro one-vs-rest ROC-AUC"
-    what, _, label = name.partition("_")
-    return f"{what.capitalize()} for {label}" if label else what.capitalize()
 
 
 def _sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], file: Path, title: str) -> None:

@@ -38,7 +38,7 @@ def study_block(results: Mapping[str, Any]) -> str:
         f"{results['sizes']}. In per cent, with 95 % intervals over groups; each figure is the mean over seeds.",
         "",
         *_table(
-            ["", "real", "generated", *(_words(name) for name in names)],
+            ["", "real", "generated", *(figure_words(name) for name in names)],
             [
                 [arm["words"], f"{arm['real']:.0f}", f"{arm['generated']:.0f}"]
                 + [share(arm["figures"][name]) for name in names]
@@ -49,7 +49,7 @@ def study_block(results: Mapping[str, Any]) -> str:
         "Differences in percentage points, on the same scans; where the interval holds nought, chance explains it:",
         "",
         *_table(
-            ["", *(_words(name) for name in names)],
+            ["", *(figure_words(name) for name in names)],
             [
                 [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
                 for row in results["differences"]
@@ -72,7 +72,7 @@ def answer_lines(results: Mapping[str, Any]) -> list[str]:
         [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
         for row in results["differences"]
     ]
-    return _table(["percentage points", *(_words(name) for name in names)], rows)
+    return _table(["percentage points", *(figure_words(name) for name in names)], rows)
 
 
 def quality_table(quality: Mapping[str, Any]) -> list[str]:
@@ -102,7 +102,8 @@ def share(figure: Mapping[str, float | None]) -> str:
     return f"{100 * value:.1f}" + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})")
 
 
-def _words(name: str) -> str:
+def figure_words(name: str) -> str:
+    """Return a figure's name in words: `sensitivity_normal` becomes "sensitivity normal"."""
     figure, _, label = name.partition("_")
     return f"{figure} {label}".replace("_", " ").replace("macro auc", "macro ROC-AUC").strip()
 
