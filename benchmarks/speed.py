@@ -365,7 +365,8 @@ def main(arguments: list[str] | None = None) -> None:
     write_json(
         options.out,
         {
-            "command": "python benchmarks/speed.py" + (" --quick" if quick else f" --scans {options.scans}"),
+            "command": f"python benchmarks/speed.py --model {checkpoint.name}"
+            + (" --quick" if quick else f" --scans {options.scans}"),
             "quick": quick,
             "commit": current_commit(),
             "versions": {

@@ -44,7 +44,7 @@ def test_both_backends_are_measured_in_the_same_run(speed):
 
 def test_it_says_what_was_measured_and_nothing_about_where(speed, root, tiny_checkpoint):
     content = speed[0]
-    assert content["command"] == "python benchmarks/speed.py --quick"
+    assert content["command"] == f"python benchmarks/speed.py --model {tiny_checkpoint.name} --quick"
     assert {"commit", "versions", "machine", "model", "seconds"} <= set(content)
     assert {"torch", "onnxruntime", "timm", "grad-cam"} <= set(content["versions"])
     text = json.dumps(content)
