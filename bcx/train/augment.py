@@ -17,6 +17,7 @@ import numpy as np
 from bcx.errors import ConfigError
 from bcx.preprocess import resize
 from bcx.train.augment_histology import flips_turn_brightness, histology, plain
+from bcx.train.augment_machines import machines
 
 #: Pictures are squashed to this multiple of the network's side before augmentation, so that zooming in finds detail.
 OVERSIZE = 1.7
@@ -63,6 +64,11 @@ def _ultrasound(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTr
     return geometry, intensity
 
 
+def _ultrasound_machines(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTransform]]:
+    """The same geometry, and a wider range of machines than any hospital has."""
+    return _ultrasound(strength)[0], machines(strength)
+
+
 _DOWN_UP = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
 
 # Published systems fill what a turn or a shift leaves empty with the nearest pixel.
@@ -89,6 +95,7 @@ def _turn_zoom(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTra
 
 RECIPES: dict[str, Callable[[float], tuple[list[A.BasicTransform], list[A.BasicTransform]]]] = {
     "ultrasound": _ultrasound,
+    "ultrasound-machines": _ultrasound_machines,
     "turn-shift-shear": _turn_shift_shear,
     "turn-zoom": _turn_zoom,
     "histology": histology,

@@ -189,9 +189,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _lesion_head_has_its_own_ways(self) -> Recipe:
-        others = ("dense", "focal", "oversample", "augmentation", "balance")
+        others = ("dense", "focal", "oversample", "balance")
         if self.lesion is not None and (asked := [name for name in others if getattr(self, name)]):
-            raise ValueError(f"the lesion head has a loss, an order and an augmentation of its own, no {asked[0]}")
+            raise ValueError(f"the lesion head has a loss and an order of its own, no {asked[0]}")
         if self.lesion is not None and self.presence_elsewhere < 1:
             raise ValueError("with the lesion head, presence_elsewhere belongs into the 'lesion' block")
         return self

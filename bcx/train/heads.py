@@ -126,7 +126,14 @@ class LesionSide:
         self._recipe, self._settings = recipe, settings
         self.network, self.backbone = recipe_network(recipe, task)
         self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = LesionDataset(records, task, self.preprocess, augment=recipe.augment, seed=recipe.seed)
+        self.dataset = LesionDataset(
+            records,
+            task,
+            self.preprocess,
+            augment=recipe.augment,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+        )
         self.collate = self.dataset.collate
 
     def batches(self, epoch: int) -> list[list[Any]]:

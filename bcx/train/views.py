@@ -21,7 +21,7 @@ from bcx.images import Scan
 from bcx.look import CONTEXT, box_around, cut
 from bcx.preprocess import Preprocess, resize, to_grey
 from bcx.tasks import Task
-from bcx.train.augment import OVERSIZE, Augmentation
+from bcx.train.augment import Augmentation, oversize
 from bcx.train.dataset import mix_seed, source_turns, sources_with
 
 #: Scans are kept in memory at most this long (pixels): finer detail than the network sees at any zoom used here.
@@ -81,6 +81,7 @@ class LesionDataset(Dataset[View]):
         *,
         augment: float,
         seed: int,
+        augmentation: str | None = None,
     ) -> None:
         """Read every scan and mask into memory.
 
@@ -91,10 +92,13 @@ class LesionDataset(Dataset[View]):
             preprocess: the same object that the checkpoint will store.
             augment: strength; 0 shows the pictures as serving would.
             seed: of the whole run.
+            augmentation: a name from `bcx.train.augment.RECIPES` in place of the task's.
         """
         self.epoch = 0
         self._task, self._preprocess, self._seed = task, preprocess, seed
-        self._augment = Augmentation(task.augmentation, preprocess.size, augment) if augment else None
+        name = augmentation or task.augmentation
+        self._augment = Augmentation(name, preprocess.size, augment) if augment else None
+        self._side = round(preprocess.size * oversize(name)) if augment else preprocess.size
         self._absent = -1 if task.absent is None else task.classes.index(task.absent)
         self.labels = [task.classes.index(record.label) for record in records]
         self.sources = sorted({record.source for record in records})
@@ -146,8 +150,7 @@ class LesionDataset(Dataset[View]):
         return cut(pixels, box), cut(mask, box)
 
     def _varied(self, pixels: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        size = self._preprocess.size
-        side = round(size * OVERSIZE) if self._augment else size
+        size, side = self._preprocess.size, self._side
         plane = resize(pixels, side, side)
         whole = np.zeros((side, side), np.uint8) if mask is None else _nearest(mask.astype(np.uint8), side)
         if self._augment:
