@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from bcx.report.card import card_text
 from bcx.report.facts import gather
@@ -125,3 +127,18 @@ def names(words: str, classes: list[str], by_class: bool) -> list[str]:
         "ROC-AUC, malignant against benign": "auc_malignant_vs_benign",
     }
     return [found[words]] if words in found else []
+
+
+def test_the_trials_in_another_hospital_come_out_again_from_each_scans_answers():
+    folder = ROOT / "results" / "mobilenetv2-lesion-machines"
+    answers, noted = pd.read_csv(folder / "trials.csv"), json.loads((folder / "trials.json").read_text("utf-8"))
+    malignant = answers["label"] == "malignant"
+    assert len(answers) == noted["trials"][0]["lesions"]
+    for trial in noted["trials"]:
+        logits = answers[[f"{trial['trial']}_logit_{name}" for name in ("normal", "benign", "malignant")]].to_numpy()
+        assert roc_auc_score(malignant, logits[:, 2] - logits[:, 1]) == pytest.approx(trial["auc"]["value"], abs=1e-4)
+        called = logits.argmax(axis=1)
+        assert (called == 0).mean() == pytest.approx(trial["lesions_called_absent"]["value"])
+        assert (called[malignant] == 2).mean() == pytest.approx(trial["sensitivity"]["value"])
+    outline = roc_auc_score(malignant, answers["before_height_to_width"])
+    assert outline == pytest.approx(noted["outline"]["auc"]["value"], abs=1e-3)  # stored with three digits
