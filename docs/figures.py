@@ -253,7 +253,8 @@ def alone_table(source: str) -> list[str]:
     rows = [(words, [figure(view.get(key), False) for view in views]) for key, words in RANKED]
     rows += [(words, [figure(part.get(key), True) for part in decided]) for key, words in DECIDED]
     second = "and a second lesion head"
-    return columns(["one lesion head", "and the whole picture", f"{second}, as the first", f"{second}, of many machines"], rows)
+    heads = ["one lesion head", "and the whole picture", f"{second}, as the first", f"{second}, many machines"]
+    return columns(heads, rows)
 
 
 def study_block() -> str:
@@ -316,7 +317,8 @@ def corruption_lines(alone: dict[str, Any]) -> list[str]:
     lines = ["", "### Other pictures of the same scans", "", "Mean loss of macro ROC-AUC over the suite of changes "]
     lines[-1] += "([which](transfer.md)), BUSI out of fold: one lesion head alone "
     lines[-1] += figure(alone["corruption"]["mean_drop"]["macro_auc"], False)
-    lines[-1] += f", all three networks, the second head as the first, {figure(ours['corruption']['mean_drop']['macro_auc'], False)}."
+    drop = figure(ours["corruption"]["mean_drop"]["macro_auc"], False)
+    lines[-1] += f", all three networks, the second head as the first, {drop}."
     return lines
 
 
