@@ -99,8 +99,8 @@ class Grain(A.ImageOnlyTransform):
 
     def apply(self, img: np.ndarray, sigmas: tuple[float, float], strength: float, seed: int, **_: Any) -> np.ndarray:
         """Return uint8, of the same shape."""
-        noise = np.random.default_rng(seed).standard_normal(img.shape[:2], np.float32)
-        noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1])
+        white = np.random.default_rng(seed).standard_normal(img.shape[:2], np.float32)
+        noise = cv2.GaussianBlur(white, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1])
         return _multiplied(img, np.exp(strength * noise / (noise.std() + 1e-6)))
 
 
