@@ -17,7 +17,7 @@ import numpy as np
 from bcx.errors import ConfigError
 from bcx.preprocess import resize
 from bcx.train.augment_histology import flips_turn_brightness, histology, plain
-from bcx.train.augment_machines import machines
+from bcx.train.augment_machines import DOWN_UP, machines
 
 #: Pictures are squashed to this multiple of the network's side before augmentation, so that zooming in finds detail.
 OVERSIZE = 1.7
@@ -53,7 +53,7 @@ def _ultrasound(strength: float) -> tuple[list[A.BasicTransform], list[A.BasicTr
         A.OneOf(
             [
                 A.GaussianBlur(sigma_limit=(0.4, 1.6), blur_limit=0),
-                A.Downscale(scale_range=(0.4, 0.8), interpolation_pair=_DOWN_UP),
+                A.Downscale(scale_range=(0.4, 0.8), interpolation_pair=DOWN_UP),
             ],
             p=min(1, 0.45 * s),
         ),
@@ -68,8 +68,6 @@ def _ultrasound_machines(strength: float) -> tuple[list[A.BasicTransform], list[
     """The same geometry, and a wider range of machines than any hospital has."""
     return _ultrasound(strength)[0], machines(strength)
 
-
-_DOWN_UP = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
 
 # Published systems fill what a turn or a shift leaves empty with the nearest pixel.
 _NEAREST = {"interpolation": cv2.INTER_LINEAR, "border_mode": cv2.BORDER_REPLICATE}
@@ -113,6 +111,11 @@ _UNGUARDED = ("turn-shift-shear", "turn-zoom")
 def oversize(recipe: str) -> float:
     """Return the multiple of the network's side to which pictures are squashed before this augmentation."""
     return 1.0 if recipe in _AS_SEEN else OVERSIZE
+
+
+def prepared(recipe: str, size: int, strength: float) -> tuple[Augmentation | None, int]:
+    """Return the augmentation, None at strength 0, and the side to which pictures are squashed before it."""
+    return (Augmentation(recipe, size, strength), round(size * oversize(recipe))) if strength else (None, size)
 
 
 class Augmentation:

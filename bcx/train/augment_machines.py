@@ -20,10 +20,13 @@ import albumentations as A
 import cv2
 import numpy as np
 
+#: How pictures are made coarser and large again.
+DOWN_UP = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+
 _KNOTS = 6  # of a tone curve
 _EVENNESS = 1.5  # of its steps: shape of their gamma distribution; larger is nearer to a straight line
 _BLACK = 8  # what was black before stays at most this bright
-_SLOW, _FAST = 2, 5  # a gain field is made of this many knots along each side
+_KNOTS_DOWN, _KNOTS_ACROSS = (2, 4), (2, 5)  # of a gain field, at least and at most
 _COARSEST = 2.5  # sigma of the grain, pixels
 _LONGEST = 2.5  # how much wider than deep grain may be: machines resolve less across than along the beam
 
@@ -64,7 +67,7 @@ class GainField(A.ImageOnlyTransform):
 
     def get_params(self) -> dict[str, Any]:
         """Draw the logarithm of the gain at 2 to 4 knots down and 2 to 5 across."""
-        down, across = self.random_generator.integers(_SLOW, _FAST), self.random_generator.integers(_SLOW, _FAST + 1)
+        down, across = (self.random_generator.integers(*n, endpoint=True) for n in (_KNOTS_DOWN, _KNOTS_ACROSS))
         return {"knots": self.random_generator.normal(0, self.spread, (down, across)).astype(np.float32)}
 
     def apply(self, img: np.ndarray, knots: np.ndarray, **_: Any) -> np.ndarray:
@@ -105,9 +108,8 @@ class Grain(A.ImageOnlyTransform):
 
 
 def machines(strength: float) -> list[A.BasicTransform]:
-    """Return what is done to the pixels; `strength` scales ranges and chances, 1 is what the models train with."""
+    """Return what is done to the pixels; `strength` scales ranges and chances, 1 is what the recipes use."""
     s = strength
-    shrink = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
     return [
         ToneCurve(p=min(1, 0.6 * s)),
         GainField(spread=0.35 * s, p=min(1, 0.5 * s)),
@@ -116,7 +118,7 @@ def machines(strength: float) -> list[A.BasicTransform]:
         A.OneOf(
             [
                 A.GaussianBlur(sigma_limit=(0.4, 2.2), blur_limit=0),
-                A.Downscale(scale_range=(0.3, 0.8), interpolation_pair=shrink),
+                A.Downscale(scale_range=(0.3, 0.8), interpolation_pair=DOWN_UP),
                 A.Sharpen(alpha=(0.2, 0.8)),
                 A.MedianBlur(blur_limit=5),
                 A.MotionBlur(blur_limit=5),

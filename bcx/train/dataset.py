@@ -20,7 +20,7 @@ from bcx.data.records import Record, load_mask
 from bcx.images import Scan
 from bcx.preprocess import Preprocess, to_grey
 from bcx.tasks import Task
-from bcx.train.augment import Augmentation, oversize
+from bcx.train.augment import prepared
 
 T = TypeVar("T")
 
@@ -67,16 +67,13 @@ class ScanDataset(Dataset[Shown]):
             seed: of the whole run.
             augmentation: a name from `bcx.train.augment.RECIPES` in place of the task's.
         """
-        side = round(preprocess.size * oversize(augmentation or task.augmentation)) if augment else preprocess.size
+        self._augment, side = prepared(augmentation or task.augmentation, preprocess.size, augment)
         self._side = side
         self.labels = [task.classes.index(record.label) for record in records]
         names = sorted({record.source for record in records})
         self.sources = [names.index(record.source) for record in records]
         self.epoch = 0
         self._seed, self._preprocess = seed, preprocess
-        self._augment: Augmentation | None = None
-        if augment:
-            self._augment = Augmentation(augmentation or task.augmentation, preprocess.size, augment)
         self._planes: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
         for record in records:

@@ -78,14 +78,7 @@ class LinearSide:
         self._recipe = recipe
         self.network, self.backbone = recipe_network(recipe, task)
         self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = ScanDataset(
-            records,
-            task,
-            self.preprocess,
-            augment=recipe.augment,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-        )
+        self.dataset = ScanDataset(records, task, self.preprocess, **_variation(recipe))
         self.collate = collate
         self._weights = torch.ones(len(task.classes))
         if recipe.class_weight_cap is not None:
@@ -126,14 +119,7 @@ class LesionSide:
         self._recipe, self._settings = recipe, settings
         self.network, self.backbone = recipe_network(recipe, task)
         self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = LesionDataset(
-            records,
-            task,
-            self.preprocess,
-            augment=recipe.augment,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-        )
+        self.dataset = LesionDataset(records, task, self.preprocess, **_variation(recipe))
         self.collate = self.dataset.collate
 
     def batches(self, epoch: int) -> list[list[Any]]:
@@ -157,6 +143,11 @@ class LesionSide:
         with torch.no_grad():
             logits, _ = account(out, absent=absent, positive=positive)
         return Learnt(loss.total, logits.softmax(1), batch.labels)
+
+
+def _variation(recipe: Recipe) -> dict[str, Any]:
+    """How pictures are varied, in the words of both datasets."""
+    return {"augment": recipe.augment, "seed": recipe.seed, "augmentation": recipe.augmentation}
 
 
 def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:

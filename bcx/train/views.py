@@ -21,7 +21,7 @@ from bcx.images import Scan
 from bcx.look import CONTEXT, box_around, cut
 from bcx.preprocess import Preprocess, resize, to_grey
 from bcx.tasks import Task
-from bcx.train.augment import Augmentation, oversize
+from bcx.train.augment import prepared
 from bcx.train.dataset import mix_seed, source_turns, sources_with
 
 #: Scans are kept in memory at most this long (pixels): finer detail than the network sees at any zoom used here.
@@ -96,9 +96,7 @@ class LesionDataset(Dataset[View]):
         """
         self.epoch = 0
         self._task, self._preprocess, self._seed = task, preprocess, seed
-        name = augmentation or task.augmentation
-        self._augment = Augmentation(name, preprocess.size, augment) if augment else None
-        self._side = round(preprocess.size * oversize(name)) if augment else preprocess.size
+        self._augment, self._side = prepared(augmentation or task.augmentation, preprocess.size, augment)
         self._absent = -1 if task.absent is None else task.classes.index(task.absent)
         self.labels = [task.classes.index(record.label) for record in records]
         self.sources = sorted({record.source for record in records})

@@ -13,6 +13,7 @@ from torch import nn
 
 from bcx.data.readers import read_source
 from bcx.data.records import Record
+from bcx.errors import ConfigError
 from bcx.lesion import LesionNetwork, account
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records
@@ -48,6 +49,21 @@ def test_the_recipe_chooses_the_side(records):
     assert isinstance(lesion, LesionSide)
     assert isinstance(lesion.network, LesionNetwork)
     assert lesion.backbone is lesion.network.backbone
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, LESION], ids=["linear", "lesion"])
+def test_the_recipes_augmentation_is_what_the_pictures_get(records, recipe):
+    def shown(name):
+        side = training_side(recipe.model_copy(update={"augmentation": name}), records, TASK)
+        return [side.dataset[which] for which in side.batches(0)[0]]
+
+    usual, named, machines = shown(None), shown("ultrasound"), shown("ultrasound-machines")
+    assert all(np.array_equal(a.plane, b.plane) for a, b in zip(usual, named, strict=True))
+    # Every change has a chance only, so a picture may be spared by both.
+    same = [np.array_equal(a.plane, b.plane) for a, b in zip(usual, machines, strict=True)]
+    assert np.mean(same) < 0.5
+    with pytest.raises(ConfigError, match="no-such"):
+        shown("no-such")
 
 
 def test_every_epoch_shows_every_scan_in_as_many_batches(side, records):
