@@ -39,6 +39,7 @@ ALONE = RESULTS / "mobilenetv2-lesion-alone"
 PAIR = RESULTS / "mobilenetv2-lesion-pair"
 SECOND_START = RESULTS / "mobilenetv2-lesion-second-start"
 MACHINES = RESULTS / "mobilenetv2-lesion-machines"
+LOOKS = RESULTS / "mobilenetv2-lesion-looks"
 PLAIN = RESULTS / "mobilenetv2-busi"
 IDC = RESULTS / "mobilenetv2-idc"
 TINY = RESULTS / "r5-tiny-cnn"
@@ -293,6 +294,7 @@ def study_block() -> str:
     transfer = read(ALONE / "transfer" / "results.json")
     lines += ["", "### Another hospital, another machine", "", "One lesion head alone:", "", *transfer_table(transfer)]
     lines += ["", "### What makes one hospital's lessons hold in another", "", *trials_table()]
+    lines += ["", "### Further looks", "", *looks_table()]
     return "\n".join([*lines, *corruption_lines(transfer), *cost_lines()])
 
 
@@ -308,6 +310,21 @@ def trials_table() -> list[str]:
     for row in trials:
         shares = (figure(row[key], True) for key in ("sensitivity", "specificity", "lesions_called_absent"))
         lines.append(f"| {row['words']} | {figure(row['auc'], False)} | {' | '.join(shares)} |")
+    return lines
+
+
+def looks_table() -> list[str]:
+    """Return what further passes over a scan are worth, and cost."""
+    lines = [
+        "Out of fold, by the networks as they are; BUSI by the most probable class:",
+        "",
+        "| what is read | billion multiply-adds | BUSI: macro ROC-AUC | BUSI: accuracy | BUS-BRA: ROC-AUC |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for way in read(LOOKS / "looks.json")["ways"]:
+        auc, right = figure(way["busi"]["macro_auc"], False), figure(way["busi"]["accuracy"], True)
+        other = figure(way["busbra"]["auc"], False)
+        lines.append(f"| {way['words']} | {way['gmacs']:.2f} | {auc} | {right} | {other} |")
     return lines
 
 

@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from bcx.report.card import card_text
@@ -142,3 +144,24 @@ def test_the_trials_in_another_hospital_come_out_again_from_each_scans_answers()
         assert (called[malignant] == 2).mean() == pytest.approx(trial["sensitivity"]["value"])
     outline = roc_auc_score(malignant, answers["before_height_to_width"])
     assert outline == pytest.approx(noted["outline"]["auc"]["value"], abs=1e-3)  # stored with three digits
+
+
+def test_what_further_looks_are_worth_comes_out_again_from_each_scans_answers():
+    folder, names = ROOT / "results" / "mobilenetv2-lesion-looks", ("normal", "benign", "malignant")
+    answers, noted = pd.read_csv(folder / "looks.csv"), json.loads((folder / "looks.json").read_text("utf-8"))
+    busi, busbra = (answers[answers["source"] == source] for source in ("busi", "busbra"))
+    for way in noted["ways"]:
+        columns = [f"{way['way']}_logit_{name}" for name in names]
+        share = softmax(busi[columns].to_numpy(), axis=1)
+        macro = roc_auc_score(busi["label"], share[:, [1, 2, 0]], multi_class="ovr", labels=sorted(names))
+        assert macro == pytest.approx(way["busi"]["macro_auc"]["value"], abs=1e-6)
+        right = np.array(names)[share.argmax(axis=1)] == busi["label"]
+        assert right.mean() == pytest.approx(way["busi"]["accuracy"]["value"])
+        kind = busbra[columns[2]] - busbra[columns[1]]
+        auc = roc_auc_score(busbra["label"] == "malignant", kind)
+        assert auc == pytest.approx(way["busbra"]["auc"]["value"], abs=1e-4)  # answers are stored with three digits
+    # The first way is the model as it is shipped.
+    shipped = json.loads((ROOT / "results" / "mobilenetv2-lesion" / "results.json").read_text("utf-8"))["sources"]
+    for source, figure in (("busi", "macro_auc"), ("busi", "accuracy"), ("busbra", "auc_malignant_vs_benign")):
+        noted_here = noted["ways"][0][source].get(figure) or noted["ways"][0][source]["auc"]
+        assert noted_here["value"] == pytest.approx(shipped[source]["one_view"][figure]["value"], abs=1e-3)
