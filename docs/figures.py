@@ -294,6 +294,7 @@ def study_block() -> str:
     transfer = read(ALONE / "transfer" / "results.json")
     lines += ["", "### Another hospital, another machine", "", "One lesion head alone:", "", *transfer_table(transfer)]
     lines += ["", "### What makes one hospital's lessons hold in another", "", *trials_table()]
+    lines += ["", "### A machine that was not trained on", "", *unseen_table()]
     lines += ["", "### Further looks", "", *looks_table()]
     return "\n".join([*lines, *corruption_lines(transfer), *cost_lines()])
 
@@ -311,6 +312,23 @@ def trials_table() -> list[str]:
         shares = (figure(row[key], True) for key in ("sensitivity", "specificity", "lesions_called_absent"))
         lines.append(f"| {row['words']} | {figure(row['auc'], False)} | {' | '.join(shares)} |")
     return lines
+
+
+def unseen_table() -> list[str]:
+    """Return what a machine that was not trained on costs, and what each kind of lesion head is worth there."""
+    lines = [
+        "One lesion head, one run each, trained on BUSI and on BUS-BRA without every patient seen on one machine:",
+        "",
+        "| machine (lesions) | training | ROC-AUC, malignant against benign | sensitivity | specificity |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    noted = read(MACHINES / "unseen" / "both.json")
+    for row in noted["rows"]:
+        shares = (figure(row[key], True) for key in ("sensitivity", "specificity"))
+        cells = [f"{row['machine']} ({row['lesions']:,})", row["words"], figure(row["auc"], False), *shares]
+        lines.append(f"| {' | '.join(cells)} |")
+    more = figure(noted["mean_against_alone"], False)
+    return [*lines, "", f"Averaged against the first head alone, in the same patients: {more} of ROC-AUC more."]
 
 
 def looks_table() -> list[str]:

@@ -12,8 +12,10 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from bcx.evaluate.oof import read_oof
 from bcx.report.card import card_text
 from bcx.report.facts import gather
+from bcx.tasks import get_task
 from tests.test_docs import figures_module
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,3 +167,33 @@ def test_what_further_looks_are_worth_comes_out_again_from_each_scans_answers():
     for source, figure in (("busi", "macro_auc"), ("busi", "accuracy"), ("busbra", "auc_malignant_vs_benign")):
         noted_here = noted["ways"][0][source].get(figure) or noted["ways"][0][source]["auc"]
         assert noted_here["value"] == pytest.approx(shipped[source]["one_view"][figure]["value"], abs=1e-3)
+
+
+def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
+    task, folders = get_task("breast-ultrasound"), {kind: kind_folder(kind) for kind in ("alone", "machines")}
+    both = json.loads((folders["machines"] / "unseen" / "both.json").read_text("utf-8"))
+    noted = both["rows"]
+    seen = read_oof(folders["alone"] / "oof.csv", task).set_index("file")
+    for row in noted:
+        slug = "*" if row["machine"] == "both" else "machine-" + re.sub(r"[^a-z0-9]+", "-", row["machine"].lower())
+        alone, machines = (
+            pd.concat([read_oof(file, task) for file in sorted(folder.glob(f"unseen/{slug}/oof.csv"))]).set_index(
+                "file"
+            )
+            for folder in folders.values()
+        )
+        way = {"alone": (alone,), "machines": (machines,), "mean": (alone, machines), "seen": (seen,)}[row["way"]]
+        score = sum(part.loc[alone.index, "logit_malignant"] - part.loc[alone.index, "logit_benign"] for part in way)
+        auc = roc_auc_score(alone["label"] == "malignant", score)
+        assert (auc, len(alone)) == (pytest.approx(row["auc"]["value"], abs=1e-5), row["lesions"])
+    pooled = {row["way"]: row["auc"]["value"] for row in noted if row["machine"] == "both"}
+    assert pooled["mean"] - pooled["alone"] == pytest.approx(both["mean_against_alone"]["value"])
+    # The command line's own studies say the same.
+    for kind, folder in folders.items():
+        table = json.loads((folder / "unseen" / "results.json").read_text("utf-8"))["table"]
+        said = {row["score_on"]: row["auc"] for row in table if "pooled" not in row["score_on"]}
+        assert said == {row["machine"]: row["auc"] for row in noted if row["way"] == kind and row["machine"] != "both"}
+
+
+def kind_folder(kind: str) -> Path:
+    return ROOT / "results" / f"mobilenetv2-lesion-{kind}"
