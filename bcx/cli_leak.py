@@ -102,7 +102,7 @@ def _bar(runs: Sequence[ProtocolRun]) -> Iterator[dict[str, Any]]:
     """Show one progress bar with the time left on standard error, and a line per run."""
     from bcx.train.leak import epoch_steps
 
-    total = sum(epoch_steps(run) * run.recipe.epochs for run in runs)
+    total = sum(epoch_steps(run) * part.epochs for run in runs for part in run.recipe.trainings())
     with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
 

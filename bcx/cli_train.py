@@ -217,7 +217,7 @@ def needs_train_extra() -> Iterator[None]:
 def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, Any]]:
     """Show one progress bar with the time left on standard error, and a line per epoch."""
     inner = 1 - recipe.inner_fraction
-    epochs = sum(member.epochs for member in recipe.member_recipes()) or recipe.epochs
+    epochs = sum(training.epochs for training in recipe.trainings())
     total = sum(epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
     with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
@@ -225,7 +225,7 @@ def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, An
         def on_epoch(fold: int, row: dict[str, Any], epochs: int) -> None:
             watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
             where = f"fold {fold}, " if len(runs) > 1 or runs[0][0] else ""
-            where += f"member {row['member']}, " if "member" in row else ""
+            where += "".join(f"{part} {row[part]}, " for part in ("member", "training") if part in row)
             progress.console.print(
                 f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",

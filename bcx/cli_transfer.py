@@ -112,7 +112,7 @@ def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterat
     """Show what is left to train and to answer on standard error, and a line per epoch."""
     from bcx.evaluate.corruptions import CORRUPTIONS
 
-    epochs = sum(member.epochs for member in recipe.member_recipes() or [recipe])
+    epochs = sum(training.epochs for training in recipe.trainings())
     steps = epochs * sum(-(-len(run.train) // recipe.batch_size) for run in trained)
     pictures = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
     pictures += sum(2 * len(run.held) for run in trained)
@@ -121,8 +121,9 @@ def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterat
         answering = progress.add_task("answering", total=pictures)
 
         def on_epoch(name: str, row: dict[str, Any], epochs: int) -> None:
+            part = "".join(f", {kind} {row[kind]}" for kind in ("member", "training") if kind in row)
             progress.console.print(
-                f"{name}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+                f"{name}{part}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}, {row['seconds']:.0f} s",
                 highlight=False,
             )

@@ -303,7 +303,8 @@ def trials_table() -> list[str]:
     """Return what each change of the training is worth where the hospital was not trained on."""
     trials = read(MACHINES / "trials.json")["trials"]
     lines = [
-        f"One lesion head, trained on BUSI alone, scored on BUS-BRA's {trials[0]['lesions']} lesions; one run each:",
+        f"Trained on BUSI alone, scored on BUS-BRA's {trials[0]['lesions']:,} lesions; one lesion head where nothing "
+        "else is said, one run each:",
         "",
         "| training | ROC-AUC, malignant against benign | sensitivity | specificity | lesions called normal |",
         "| --- | --- | --- | --- | --- |",

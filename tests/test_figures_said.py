@@ -174,6 +174,7 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
     both = json.loads((folders["machines"] / "unseen" / "both.json").read_text("utf-8"))
     noted = both["rows"]
     seen = read_oof(folders["alone"] / "oof.csv", task).set_index("file")
+    averaged = pd.read_csv(folders["machines"] / "unseen" / "averaged.csv").set_index("file")
     for row in noted:
         slug = "*" if row["machine"] == "both" else "machine-" + re.sub(r"[^a-z0-9]+", "-", row["machine"].lower())
         alone, machines = (
@@ -182,10 +183,11 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
             )
             for folder in folders.values()
         )
-        way = {"alone": (alone,), "machines": (machines,), "mean": (alone, machines), "seen": (seen,)}[row["way"]]
+        ways = {"alone": (alone,), "machines": (machines,), "mean": (alone, machines), "seen": (seen,)}
+        way = (ways | {"averaged": (averaged,)})[row["way"]]
         score = sum(part.loc[alone.index, "logit_malignant"] - part.loc[alone.index, "logit_benign"] for part in way)
         auc = roc_auc_score(alone["label"] == "malignant", score)
-        assert (auc, len(alone)) == (pytest.approx(row["auc"]["value"], abs=1e-5), row["lesions"])
+        assert (auc, len(alone)) == (pytest.approx(row["auc"]["value"], abs=1e-4), row["lesions"])
     pooled = {row["way"]: row["auc"]["value"] for row in noted if row["machine"] == "both"}
     assert pooled["mean"] - pooled["alone"] == pytest.approx(both["mean_against_alone"]["value"])
     # The command line's own studies say the same.

@@ -265,7 +265,7 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
 
     Args:
         runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
-            Rows of several members, as an ensemble's have them, are drawn as a run for each.
+            Rows of several members or trainings are drawn as a run for each.
         path: of the PNG.
     """
     runs = _by_member(runs)
@@ -305,7 +305,9 @@ def _by_member(
     parted: dict[str, list[Mapping[str, Any]]] = {}
     for name, rows in runs.items():
         for row in rows:
-            told = [name, f"network {int(row['member']) + 1}"] if "member" in row else [name]
+            told = [name]
+            for part, words in (("member", "network"), ("training", "variant")):
+                told += [f"{words} {int(row[part]) + 1}"] if row.get(part) not in (None, "") else []
             parted.setdefault(", ".join(word for word in told if word), []).append(row)
     return parted
 

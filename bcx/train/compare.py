@@ -91,9 +91,11 @@ def plan_comparison(
             expected="at least two different architectures, and settings for these alone",
             remedy="Correct --archs.",
         )
-    if recipe.members:
+    if len(recipe.trainings()) > 1:
         raise ConfigError(
-            "This recipe trains an ensemble.", expected="a recipe of one network", remedy="Leave out its members."
+            f"This recipe takes {len(recipe.trainings())} trainings.",
+            expected="a recipe of one training",
+            remedy="Leave out its 'members' and 'averaged'.",
         )
     return [_entrant(recipe, arch, inits, others, changes.get(arch, {})) for arch in archs]
 

@@ -115,6 +115,9 @@ class Recipe(BaseModel):
     )
     augment: float = Field(1.0, ge=0, le=2, description="strength of augmentation; 0 turns it off")
     augmentation: str | None = Field(None, description="a name from bcx/train/augment.py; none: what suits the task")
+    averaged: tuple[str, ...] = Field(
+        (), description="augmentations: a training with each, from the same start, and the mean of their weights"
+    )
 
     inner_fraction: float = Field(
         0.0, ge=0, lt=0.9, description="share of the training groups kept aside to watch; 0 trains on all"
@@ -170,6 +173,23 @@ class Recipe(BaseModel):
         return [self._member(settings) for settings in self.members]
 
     @model_validator(mode="after")
+    def _averages_differ(self) -> Recipe:
+        if self.averaged and (len(set(self.averaged)) < max(2, len(self.averaged)) or self.augmentation is not None):
+            raise ValueError("averaged names two augmentations or more, each once, and then no 'augmentation' is given")
+        return self
+
+    def averaged_recipes(self) -> list[Recipe]:
+        """Return a recipe for each training whose weights are averaged; empty where there is one training."""
+        own = self.model_dump(exclude={"averaged"})
+        usual = get_task(self.task).augmentation if self.averaged else None
+        return [Recipe(**{**own, "augmentation": None if name == usual else name}) for name in self.averaged]
+
+    def trainings(self) -> list[Recipe]:
+        """Return the recipe of every single training that this one takes, in their order."""
+        parts = self.member_recipes() or self.averaged_recipes()
+        return [training for part in parts for training in part.trainings()] or [self]
+
+    @model_validator(mode="after")
     def _patience_needs_inner(self) -> Recipe:
         if self.patience is not None and self.inner_fraction == 0:
             raise ValueError("patience needs inner_fraction > 0: early stopping watches an inner validation part")
@@ -217,7 +237,7 @@ class Recipe(BaseModel):
 #: Settings that are younger than the first stored results.
 _YOUNGER = (
     *("dense", "optimizer", "schedule", "focal"),
-    *("oversample", "freeze_base", "freeze_norms", "augmentation", "members", "watch"),
+    *("oversample", "freeze_base", "freeze_norms", "augmentation", "averaged", "members", "watch"),
     *("balance", "presence_elsewhere"),
 )
 

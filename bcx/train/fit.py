@@ -32,7 +32,7 @@ from bcx.preprocess import Preprocess
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.heads import training_side
+from bcx.train.heads import Side, training_side
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
 from bcx.trust.calibration import apply_temperature
 
@@ -110,6 +110,13 @@ def freeze_norms(network: nn.Module) -> list[nn.Module]:
     return norms
 
 
+def freeze_parts(side: Side, recipe: Recipe) -> list[nn.Module]:
+    """Stop gradients of what the recipe does not train; return those modules, to be kept in evaluation mode."""
+    frozen = freeze_first_stages(side.backbone, recipe.freeze_stages)
+    frozen += freeze_base(side.backbone) if recipe.freeze_base else []
+    return frozen + (freeze_norms(side.network) if recipe.freeze_norms else [])
+
+
 def _optimizer(
     recipe: Recipe, groups: list[dict[str, Any]], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -170,9 +177,7 @@ def fit(
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)
     network = side.network
-    frozen = freeze_first_stages(side.backbone, recipe.freeze_stages)
-    frozen += freeze_base(side.backbone) if recipe.freeze_base else []
-    frozen += freeze_norms(network) if recipe.freeze_norms else []
+    frozen = freeze_parts(side, recipe)
     network = network.to(memory_format=torch.channels_last)
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
     steps = len(side.batches(0))
@@ -295,7 +300,9 @@ def write_history(file: Path, history: list[dict[str, Any]]) -> None:
     """Write one CSV row per epoch, at once or not at all."""
     scratch = file.with_suffix(".csv.writing")
     with scratch.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(history[0]), lineterminator="\n")
+        # Members may be of different kinds: only some have trainings.
+        names = list(dict.fromkeys(name for row in history for name in row))
+        writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
     os.replace(scratch, file)

@@ -1,4 +1,4 @@
-"""Train what a recipe describes: one network, or the members of an ensemble one after the other.
+"""Train what a recipe describes: one network, several whose weights are averaged, or the members of an ensemble.
 
 fitted = fit_network(recipe, training_records, out=Path("runs/both"))
 fitted.network         # one network, or a `LesionEnsemble`
@@ -16,13 +16,14 @@ from bcx.checkpoint import load_checkpoint, save_checkpoint
 from bcx.data.records import Record
 from bcx.ensemble import LesionEnsemble, PictureShare
 from bcx.tasks import get_task
+from bcx.train.average import average
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, Fitted, fit, run_fingerprint
 from bcx.train.provenance import current_commit, read_json, write_json
 
 #: Folder of a network inside a run's folder.
 NETWORK = "network"
-_MEMBER = "member-{}"
+_MEMBER, _TRAINING = "member", "training"
 
 
 def fit_network(
@@ -34,56 +35,63 @@ def fit_network(
     on_epoch: Callable[[dict[str, Any], int], None] | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> Fitted:
-    """Train by a recipe, as `bcx.train.fit.fit`; where it has members, train each in a folder of its own.
+    """Train by a recipe, as `bcx.train.fit.fit`; what it is made of, members or trainings, each in a folder of its own.
 
-    A member that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
-    a member may come from an earlier run, and another be added to it. Its weights are those of its checkpoint, whose
+    A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
+    it may come from an earlier run, and another be added to it. Its weights are those of its checkpoint, whose
     large tensors are rounded (see `bcx.checkpoint`).
 
     Args:
-        recipe, train, inner, out, on_epoch, on_batch: as `fit`. With members, the history's rows have `member`.
+        recipe, train, inner, out, on_epoch, on_batch: as `fit`. With members, the history's rows have `member`, where
+            trainings are averaged `training`.
 
     Raises:
         As `fit`.
     """
-    members = recipe.member_recipes()
-    if not members:
+    parts, kind = (recipe.member_recipes(), _MEMBER) if recipe.members else (recipe.averaged_recipes(), _TRAINING)
+    if not parts:
         return fit(recipe, train, inner, out=out, on_epoch=on_epoch, on_batch=on_batch)
     task = get_task(recipe.task)
-    epochs = sum(member.epochs for member in members)
+    epochs = sum(training.epochs for training in recipe.trainings())
     networks, history = [], []
-    for number, member in enumerate(members):
-        folder = out / _MEMBER.format(number)
-        fingerprint = run_fingerprint(member, train, inner)
+    for number, part in enumerate(parts):
+        folder = out / f"{kind}-{number}"
+        fingerprint = run_fingerprint(part, train, inner)
         if not _is_done(folder, fingerprint):
 
             def report(row: dict[str, Any], _: int, number: int = number) -> None:
                 if on_epoch:
-                    on_epoch({"member": number, **row}, epochs)
+                    on_epoch({kind: number, **row}, epochs)
 
             started, commit = time.perf_counter(), current_commit()
-            fitted = fit(member, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+            fitted = fit_network(part, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
             save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
             note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "commit": commit}
-            note["seconds"] = round(time.perf_counter() - started, 1)
+            note["seconds"] = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
             write_json(folder / "run.json", {**note, "history": fitted.history})
-            (folder / STATE_FILE).unlink()
+            (folder / STATE_FILE).unlink(missing_ok=True)
         kept = load_checkpoint(folder / NETWORK)
         networks.append(kept.network)
-        history += [{"member": number, **row} for row in read_json(folder / "run.json").get("history", [])]
-    share = PictureShare(**recipe.picture.model_dump())
-    return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
+        history += [{kind: number, **row} for row in read_json(folder / "run.json").get("history", [])]
+    if recipe.members:
+        share = PictureShare(**recipe.picture.model_dump())
+        return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
+    return Fitted(average(parts[0], networks, train), kept.preprocess, history)
 
 
 def member_seconds(out: Path) -> float:
-    """Return the seconds that the members in a run's folder took; 0 where it has none."""
-    return sum(read_json(note)["seconds"] for note in sorted(out.glob(f"{_MEMBER.format('*')}/run.json")))
+    """Return the seconds that the members or trainings in a run's folder took; 0 where it has none."""
+    return sum(read_json(folder / "run.json")["seconds"] for folder in _parts(out) if (folder / "run.json").is_file())
 
 
 def remove_members(out: Path) -> None:
-    """Remove the members' folders, once what was made of them is stored."""
-    for folder in out.glob(_MEMBER.format("*")):
+    """Remove the members' and trainings' folders, once what was made of them is stored."""
+    for folder in _parts(out):
         shutil.rmtree(folder)
+
+
+def _parts(out: Path) -> list[Path]:
+    return sorted(folder for kind in (_MEMBER, _TRAINING) for folder in out.glob(f"{kind}-*"))
 
 
 def _is_done(folder: Path, fingerprint: str) -> bool:

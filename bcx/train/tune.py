@@ -102,12 +102,14 @@ def tune(
         What results.json holds.
 
     Raises:
-        ConfigError: a recipe with members, or a folder that holds another search.
+        ConfigError: a recipe of several trainings, or a folder that holds another search.
         TrainingError: no trial was finished.
     """
-    if recipe.members:
+    if len(recipe.trainings()) > 1:
         raise ConfigError(
-            "This recipe trains an ensemble.", expected="a recipe of one network", remedy="Leave out its members."
+            f"This recipe takes {len(recipe.trainings())} trainings.",
+            expected="a recipe of one training",
+            remedy="Leave out its 'members' and 'averaged'.",
         )
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})
     parts = inner_folds_of(records, fold, inner_folds, recipe.seed)

@@ -188,6 +188,17 @@ def test_members_of_an_ensemble_are_runs_of_their_own(tmp_path):
     }
 
 
+def test_trainings_that_are_averaged_are_runs_of_their_own(tmp_path):
+    rows = [{"member": "0", "epoch": "1", "training": "", "train_loss": "1"}]
+    rows += [{"member": "1", "epoch": "1", "training": str(part), "train_loss": "2"} for part in (0, 1)]
+    figure = figures.training_figure({"": rows}, tmp_path / "training.png")
+    assert [line.get_label() for line in figure.axes[0].lines] == [
+        "network 1, training",
+        "network 2, variant 1, training",
+        "network 2, variant 2, training",
+    ]
+
+
 def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatch):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
     monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
