@@ -292,7 +292,9 @@ def study_block() -> str:
         f"{figure(hidden['drop_elsewhere'], False)}; the first did more in {figure(hidden['here_more'], True)}.",
     ]
     transfer = read(ALONE / "transfer" / "results.json")
-    lines += ["", "### Another hospital, another machine", "", "One lesion head alone:", "", *transfer_table(transfer)]
+    whole = read(LESION / "transfer" / "results.json")
+    lines += ["", "### Another hospital", "", "The model by its whole recipe, one run each:", "", *transfer_table(whole)]
+    lines += ["", "One lesion head alone:", "", *transfer_table(transfer)]
     lines += ["", "### What makes one hospital's lessons hold in another", "", *trials_table()]
     lines += ["", "### A machine that was not trained on", "", *unseen_table()]
     lines += ["", "### Further looks", "", *looks_table()]

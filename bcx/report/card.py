@@ -136,9 +136,9 @@ def _body(facts: Facts) -> list[str]:
         lines += ["", *_markdown(table)]
     lines += _without(facts)
     lines += _label(facts)
-    lines += _elsewhere(facts)
     if facts.places is not None and facts.places.get("localisation"):
         lines += ["", *_markdown(tables.places_table(facts.places["localisation"]))]
+    lines += _elsewhere(facts)
     lines += _pictures(facts)
     return [*lines, "", *_limits(facts)]
 
