@@ -100,9 +100,9 @@ def _command(
 @contextmanager
 def _bar(runs: Sequence[ProtocolRun]) -> Iterator[dict[str, Any]]:
     """Show one progress bar with the time left on standard error, and a line per run."""
-    from bcx.train.leak import epoch_steps
+    from bcx.train.steps import training_steps
 
-    total = sum(epoch_steps(run) * part.epochs for run in runs for part in run.recipe.trainings())
+    total = sum(training_steps(run.recipe, run.train) for run in runs)
     with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
 

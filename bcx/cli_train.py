@@ -66,14 +66,15 @@ def train(
     with needs_train_extra():
         from bcx.train.ship import train_checkpoint
     folder = out or Path("checkpoints") / recipe.name
-    with _bars(recipe, [("", len(records))]) as (on_epoch, on_batch):
+    used = [record for record in records if record.fold is not None]
+    with _bars(recipe, [used]) as (on_epoch, on_batch):
         written = train_checkpoint(
             recipe,
             records,
             folder,
             command=_command("train", config, recipe),
             measured=measured,
-            on_epoch=lambda row, n: on_epoch(0, row, n),
+            on_epoch=lambda row, n: on_epoch(None, row, n),
             on_batch=on_batch,
         )
     typer.echo(f"Written: {written}")
@@ -97,9 +98,9 @@ def crossval(
         from bcx.train.crossval import crossval as run
         from bcx.train.crossval import split_fold
     folds = sorted({r.fold for r in records if r.fold is not None}) if not fold else sorted(set(fold))
-    sizes = [(f"fold {number}", len(split_fold(records, number)[0])) for number in folds]
+    runs = [split_fold(records, number)[0] for number in folds]
     folder = out or Path("results") / recipe.name
-    with _bars(recipe, sizes) as (on_epoch, on_batch):
+    with _bars(recipe, runs) as (on_epoch, on_batch):
         results = run(
             recipe,
             records,
@@ -214,17 +215,17 @@ def needs_train_extra() -> Iterator[None]:
 
 
 @contextmanager
-def _bars(recipe: Recipe, runs: list[tuple[str, int]]) -> Iterator[tuple[Any, Any]]:
-    """Show one progress bar with the time left on standard error, and a line per epoch."""
-    inner = 1 - recipe.inner_fraction
-    epochs = sum(training.epochs for training in recipe.trainings())
-    total = sum(epochs * -(-int(size * inner) // recipe.batch_size) for _, size in runs)
+def _bars(recipe: Recipe, runs: Sequence[Sequence[Record]]) -> Iterator[tuple[Any, Any]]:
+    """Show one progress bar with the time left on standard error, and a line per epoch; `runs`: what each trains on."""
+    from bcx.train.steps import training_steps
+
+    total = sum(training_steps(recipe, train) for train in runs)
     with counted_progress() as progress:
         bar = progress.add_task("training", total=total)
 
-        def on_epoch(fold: int, row: dict[str, Any], epochs: int) -> None:
+        def on_epoch(fold: int | None, row: dict[str, Any], epochs: int) -> None:
             watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
-            where = f"fold {fold}, " if len(runs) > 1 or runs[0][0] else ""
+            where = "" if fold is None else f"fold {fold}, "
             where += "".join(f"{part} {row[part]}, " for part in ("member", "training") if part in row)
             progress.console.print(
                 f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "

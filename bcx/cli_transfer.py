@@ -111,9 +111,9 @@ def _figure(figure: dict[str, Any]) -> str:
 def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterator[dict[str, Callable[..., None]]]:
     """Show what is left to train and to answer on standard error, and a line per epoch."""
     from bcx.evaluate.corruptions import CORRUPTIONS
+    from bcx.train.steps import training_steps
 
-    epochs = sum(training.epochs for training in recipe.trainings())
-    steps = epochs * sum(-(-len(run.train) // recipe.batch_size) for run in trained)
+    steps = sum(training_steps(recipe, run.train) for run in trained)
     pictures = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
     pictures += sum(2 * len(run.held) for run in trained)
     with counted_progress() as progress:

@@ -293,7 +293,8 @@ def study_block() -> str:
     ]
     transfer = read(ALONE / "transfer" / "results.json")
     whole = read(LESION / "transfer" / "results.json")
-    lines += ["", "### Another hospital", "", "The model by its whole recipe, one run each:", "", *transfer_table(whole)]
+    lines += ["", "### Another hospital", "", "The model by its whole recipe, one run each:", ""]
+    lines += transfer_table(whole)
     lines += ["", "One lesion head alone:", "", *transfer_table(transfer)]
     lines += ["", "### What makes one hospital's lessons hold in another", "", *trials_table()]
     lines += ["", "### A machine that was not trained on", "", *unseen_table()]

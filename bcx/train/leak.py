@@ -128,13 +128,6 @@ def is_done(run: ProtocolRun, out: Path) -> bool:
     return found and read_json(note)["fingerprint"] == _fingerprint(run)
 
 
-def epoch_steps(run: ProtocolRun) -> int:
-    """Return how many training steps an epoch of this run has, nearly; for progress bars."""
-    counts = Counter(record.label for record in run.train)
-    shown = len(counts) * max(counts.values()) if run.recipe.oversample else len(run.train)
-    return -(-round(shown * (1 - run.recipe.inner_fraction)) // run.recipe.batch_size)
-
-
 def _fingerprint(run: ProtocolRun) -> str:
     content = [run_fingerprint(run.recipe, run.train, []), [record.key for record in run.held]]
     return hashlib.sha256(repr(content).encode()).hexdigest()
