@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def part_of(row: Mapping[str, Any]) -> list[str]:
+    """Return whose epoch a row of a training's history is, in words: nothing where one network is trained once."""
+    return [f"{part} {row[part]}" for part in ("member", "training") if part in row]
 
 
 def counted_progress() -> Progress:

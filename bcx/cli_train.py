@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli_bars import counted_progress
+from bcx.cli_bars import counted_progress, part_of
 from bcx.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -225,10 +225,9 @@ def _bars(recipe: Recipe, runs: Sequence[Sequence[Record]]) -> Iterator[tuple[An
 
         def on_epoch(fold: int | None, row: dict[str, Any], epochs: int) -> None:
             watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
-            where = "" if fold is None else f"fold {fold}, "
-            where += "".join(f"{part} {row[part]}, " for part in ("member", "training") if part in row)
+            where = [*([] if fold is None else [f"fold {fold}"]), *part_of(row)]
             progress.console.print(
-                f"{where}epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+                f"{', '.join([*where, 'epoch'])} {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",
                 highlight=False,
             )

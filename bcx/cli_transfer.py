@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bcx.cli_bars import counted_progress
+from bcx.cli_bars import counted_progress, part_of
 from bcx.cli_train import needs_train_extra, read_recipe, read_records
 from bcx.errors import DataError
 
@@ -121,9 +121,8 @@ def _bars(recipe: Recipe, trained: Sequence[Run], left: Sequence[Run]) -> Iterat
         answering = progress.add_task("answering", total=pictures)
 
         def on_epoch(name: str, row: dict[str, Any], epochs: int) -> None:
-            part = "".join(f", {kind} {row[kind]}" for kind in ("member", "training") if kind in row)
             progress.console.print(
-                f"{name}{part}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+                f"{', '.join([name, *part_of(row), 'epoch'])} {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
                 f"accuracy {row['train_accuracy']:.3f}, {row['seconds']:.0f} s",
                 highlight=False,
             )

@@ -190,6 +190,13 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
         assert (auc, len(alone)) == (pytest.approx(row["auc"]["value"], abs=1e-4), row["lesions"])
     pooled = {row["way"]: row["auc"]["value"] for row in noted if row["machine"] == "both"}
     assert pooled["mean"] - pooled["alone"] == pytest.approx(both["mean_against_alone"]["value"])
+    for row in both["known"]:
+        files = [folders["machines"] / f"fold-{fold}" / "oof.csv" for fold in row["folds"]]
+        varied = pd.concat([read_oof(file, task) for file in files]).set_index("file")
+        varied = varied[(varied["source"] == row["score_on"]) & (varied["label"] != "normal")]
+        way = {"machines": varied, "alone": seen.loc[varied.index]}[row["way"]]
+        auc = roc_auc_score(way["label"] == "malignant", way["logit_malignant"] - way["logit_benign"])
+        assert (auc, len(way)) == (pytest.approx(row["auc"]["value"], abs=1e-5), row["lesions"])
     # The command line's own studies say the same.
     for kind, folder in folders.items():
         table = json.loads((folder / "unseen" / "results.json").read_text("utf-8"))["table"]

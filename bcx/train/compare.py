@@ -29,7 +29,7 @@ from bcx.model import fold_norms
 from bcx.reading import run_network
 from bcx.tasks import get_task
 from bcx.train.compare_table import leaderboard_markdown, write_leaderboard
-from bcx.train.config import Recipe, load_recipe
+from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval
 from bcx.train.heads import recipe_network
 from bcx.train.members import NETWORK
@@ -80,7 +80,8 @@ def plan_comparison(
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
 
     Raises:
-        ConfigError: fewer than two architectures, one that is named twice or unknown, settings that do not fit.
+        ConfigError: fewer than two architectures, one that is named twice or unknown, settings that do not fit, or
+            a recipe of several trainings.
     """
     inits, changes = dict(inits or {}), dict(changes or {})
     strangers = sorted((set(inits) | set(changes)) - set(archs))
@@ -91,12 +92,7 @@ def plan_comparison(
             expected="at least two different architectures, and settings for these alone",
             remedy="Correct --archs.",
         )
-    if len(recipe.trainings()) > 1:
-        raise ConfigError(
-            f"This recipe takes {len(recipe.trainings())} trainings.",
-            expected="a recipe of one training",
-            remedy="Leave out its 'members' and 'averaged'.",
-        )
+    require_one_training(recipe)
     return [_entrant(recipe, arch, inits, others, changes.get(arch, {})) for arch in archs]
 
 

@@ -252,6 +252,20 @@ def _drop_defaults(settings: dict[str, Any], model: type[BaseModel], names: Sequ
             del settings[name]
 
 
+def require_one_training(recipe: Recipe) -> None:
+    """Refuse what trains several networks, where settings or architectures are compared.
+
+    Raises:
+        ConfigError: the recipe takes several trainings.
+    """
+    if len(recipe.trainings()) > 1:
+        raise ConfigError(
+            f"This recipe takes {len(recipe.trainings())} trainings.",
+            expected="a recipe of one training",
+            remedy="Leave out its 'members' and 'averaged'.",
+        )
+
+
 def find_recipe(file: Path) -> Path:
     """Return the file of a recipe given by path or by its bare name: `configs/NAME.yaml`, here or in the checkout.
 

@@ -32,7 +32,7 @@ from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, SplitError, TrainingError
 from bcx.evaluate.leaderboard_figures import importance_figure
 from bcx.tasks import get_task
-from bcx.train.config import Recipe
+from bcx.train.config import Recipe, require_one_training
 from bcx.train.crossval import split_fold
 from bcx.train.fit import STATE_FILE, fit
 from bcx.train.heads import recipe_network
@@ -105,12 +105,7 @@ def tune(
         ConfigError: a recipe of several trainings, or a folder that holds another search.
         TrainingError: no trial was finished.
     """
-    if len(recipe.trainings()) > 1:
-        raise ConfigError(
-            f"This recipe takes {len(recipe.trainings())} trainings.",
-            expected="a recipe of one training",
-            remedy="Leave out its 'members' and 'averaged'.",
-        )
+    require_one_training(recipe)
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})
     parts = inner_folds_of(records, fold, inner_folds, recipe.seed)
     run = inner_folds if run_folds is None else min(run_folds, inner_folds)
