@@ -159,11 +159,22 @@ def _network(facts: Facts) -> str:
         )
     elif members > 1:
         many = _together(members)
-    return f"A {facts.config['architecture']} {head}{many}"
+    return f"A {facts.config['architecture']} {head}{many}{_averaged(block['training']['recipe'])}"
 
 
 def _together(count: int) -> str:
     return f" {count} such networks answer together, every second one from the mirror image: their mean."
+
+
+def _averaged(recipe: dict[str, Any]) -> str:
+    parts = recipe.get("members") or [recipe]
+    means = [len(part["averaged"]) for part in parts if part.get("averaged")]
+    if not means:
+        return ""
+    which = (
+        "Its weights are" if len(parts) == 1 else f"The weights of {len(means)} of the {len(parts)} networks are each"
+    )
+    return f" {which} the mean of {max(means)} trainings, which varied the pictures in different ways."
 
 
 def _training(training: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ network = average(recipe, networks, training_records)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -24,20 +24,27 @@ from bcx.train.fit import freeze_parts
 from bcx.train.heads import Side, training_side
 
 
-def average(recipe: Recipe, networks: Sequence[nn.Module], train: Sequence[Record]) -> nn.Module:
+def average(
+    recipe: Recipe,
+    networks: Sequence[nn.Module],
+    train: Sequence[Record],
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> nn.Module:
     """Return the mean of networks: in evaluation mode, float32, on the CPU.
 
     Args:
         recipe: of one of the trainings; says which pictures the batch norms see, and which of them are frozen.
         networks: what the trainings yielded; all of one kind.
         train: the scans that they were trained on.
+        on_batch: called after every batch of the epoch of pictures that the norms see.
 
     Raises:
         ConfigError, DataError: as `bcx.train.fit.fit`.
     """
     side = training_side(recipe, train, get_task(recipe.task))
     side.network.load_state_dict(mean_state([network.state_dict() for network in networks]))
-    estimate_norms(side, freeze_parts(side, recipe))
+    estimate_norms(side, freeze_parts(side, recipe), on_batch=on_batch)
     return side.network.eval().requires_grad_(False)
 
 
@@ -51,7 +58,7 @@ def mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
 
 
 @torch.no_grad()
-def estimate_norms(side: Side, frozen: Sequence[nn.Module]) -> None:
+def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callable[[], None] | None = None) -> None:
     """Set the batch norms' statistics to their mean over an epoch of training pictures; frozen ones keep theirs."""
     kept = {id(module) for part in frozen for module in part.modules()}
     norms = [module for module in _norms(side.network) if id(module) not in kept]
@@ -63,6 +70,8 @@ def estimate_norms(side: Side, frozen: Sequence[nn.Module]) -> None:
         norm.train()
     for batch in DataLoader(side.dataset, batch_sampler=side.batches(0), collate_fn=side.collate):
         side.learn(side.network, batch)
+        if on_batch:
+            on_batch()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -23,6 +23,7 @@ from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, run_fingerprint
 from bcx.train.members import NETWORK, fit_network, member_seconds
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
+from bcx.train.steps import training_steps
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
@@ -76,7 +77,7 @@ def crossval(
         only: run these folds only; the summary is written once every fold is there.
         leave_out: names of figures given once more without the files listed (see `summarise_oof`).
         on_epoch: called with fold, history row, number of epochs.
-        on_batch: called after every training step.
+        on_batch: called after every training step; at once for those of a fold that is finished.
 
     Returns:
         What results.json holds, or None while folds are missing.
@@ -89,10 +90,14 @@ def crossval(
         train, held = split_fold(records, fold)
         train, inner = cut_inner(recipe, train)
         fingerprint = run_fingerprint(recipe, train, inner)
+        asked = only is None or fold in only
         if _is_done(folder, fingerprint):
             done.append(fold)
+            if on_batch and asked:
+                for _ in range(training_steps(recipe, [*train, *inner])):
+                    on_batch()
             continue
-        if only is not None and fold not in only:
+        if not asked:
             continue
         started, commit = time.perf_counter(), current_commit()
 

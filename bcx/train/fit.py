@@ -160,7 +160,7 @@ def fit(
         inner: records to watch (and to stop early by); no group may stand in both.
         out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
         on_epoch: called with the epoch's history row and the number of epochs.
-        on_batch: called after every step, for progress bars.
+        on_batch: called after every step, for progress bars; at once for those that a snapshot has behind it.
 
     Returns:
         The fitted network, its preprocessing and its history.
@@ -207,6 +207,9 @@ def fit(
         restore_optimizer(optimizer, parts["optimizer"], numbers["groups"])
         history = numbers["history"]
         schedule.last_epoch = schedule._step_count = len(history) * steps
+        if on_batch:
+            for _ in range(schedule.last_epoch):
+                on_batch()
 
     while len(history) < recipe.epochs and not _should_stop(history, recipe):
         epoch = len(history)

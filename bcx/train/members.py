@@ -20,6 +20,7 @@ from bcx.train.average import average
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, Fitted, fit, run_fingerprint
 from bcx.train.provenance import current_commit, read_json, write_json
+from bcx.train.steps import training_steps
 
 #: Folder of a network inside a run's folder.
 NETWORK = "network"
@@ -70,13 +71,16 @@ def fit_network(
             note["seconds"] = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
             write_json(folder / "run.json", {**note, "history": fitted.history})
             (folder / STATE_FILE).unlink(missing_ok=True)
+        elif on_batch:
+            for _ in range(training_steps(part, [*train, *inner])):  # taken earlier
+                on_batch()
         kept = load_checkpoint(folder / NETWORK)
         networks.append(kept.network)
         history += [{kind: number, **row} for row in read_json(folder / "run.json").get("history", [])]
     if recipe.members:
         share = PictureShare(**recipe.picture.model_dump())
         return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
-    return Fitted(average(parts[0], networks, train), kept.preprocess, history)
+    return Fitted(average(parts[0], networks, train, on_batch=on_batch), kept.preprocess, history)
 
 
 def member_seconds(out: Path) -> float:

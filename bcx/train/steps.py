@@ -14,13 +14,18 @@ from bcx.train.dataset import source_turns
 
 
 def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
-    """Return how many steps all trainings of a recipe take; nearly, where some groups are kept aside to watch.
+    """Return how many steps a recipe takes: all trainings, and an epoch of pictures for each mean of several.
+
+    Nearly, where some groups are kept aside to watch.
 
     Args:
         recipe: of one network, or of several.
         train: the scans, with those that are kept aside.
     """
-    return sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
+    means = [part for part in recipe.member_recipes() or [recipe] if part.averaged]
+    once = [part.averaged_recipes()[0] for part in means]  # their batch norms are estimated anew
+    steps = sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
+    return steps + sum(_steps_of_an_epoch(part, train) for part in once)
 
 
 def _steps_of_an_epoch(recipe: Recipe, train: Sequence[Record]) -> int:

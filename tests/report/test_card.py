@@ -53,6 +53,19 @@ def test_terms_of_data_and_starting_weights_are_named(model):
     assert "TensorFlow-Slim (Apache-2.0)" in text
 
 
+def test_a_network_that_is_a_mean_of_trainings_is_said_to_be_one(model):
+    assert "the mean of" not in card_text(gather(model))
+    ways, config = ["ultrasound-machines", "ultrasound"], json.loads((model / "config.json").read_text())
+    recipe = config["bcx"]["training"]["recipe"]
+    for more, words in (
+        ({"averaged": ways}, "Its weights are the mean of 2 trainings"),
+        ({"members": [{"averaged": ways}, {"seed": 1}]}, "The weights of 1 of the 2 networks are each the mean of 2"),
+    ):
+        config["bcx"]["training"]["recipe"] = recipe | more
+        (model / "config.json").write_text(json.dumps(config))
+        assert words in card_text(gather(model))
+
+
 def test_figures_are_linked_where_they_were_drawn(model):
     assert "![" not in card_text(gather(model))
     folder = gather(model).measured / "figures"

@@ -25,6 +25,7 @@ from bcx.train.fit import fit, freeze_parts, run_fingerprint, write_history
 from bcx.train.heads import training_side
 from bcx.train.members import fit_network, member_seconds
 from bcx.train.ship import train_checkpoint
+from bcx.train.steps import training_steps
 from bcx.train.tune import tune
 
 TASK = get_task("breast-ultrasound")
@@ -131,8 +132,10 @@ def test_norms_get_the_mean_over_the_training_pictures_and_frozen_ones_keep_thei
 
 @pytest.mark.slow
 def test_trainings_run_once_and_their_weights_are_averaged(records, tmp_path, monkeypatch):
-    told = []
-    fitted = fit_network(LESION, records, out=tmp_path / "run", on_epoch=lambda row, epochs: told.append((row, epochs)))
+    told, steps = [], []
+    calls = {"on_epoch": lambda row, epochs: told.append((row, epochs)), "on_batch": lambda: steps.append(1)}
+    fitted = fit_network(LESION, records, out=tmp_path / "run", **calls)
+    assert len(steps) == training_steps(LESION, records)
     assert [(row["training"], row["epoch"], epochs) for row, epochs in told] == [(0, 1, 2), (1, 1, 2)]
     assert [row["training"] for row in fitted.history] == [0, 1]
     assert member_seconds(tmp_path / "run") > 0
@@ -147,7 +150,8 @@ def test_trainings_run_once_and_their_weights_are_averaged(records, tmp_path, mo
     torch.testing.assert_close(answer, forward_maps(expected, batch).logits, atol=1e-2, rtol=1e-2)
 
     monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("trained again"))
-    again = fit_network(LESION, records, out=tmp_path / "run")
+    again = fit_network(LESION, records, out=tmp_path / "run", on_batch=lambda: steps.append(1))
+    assert len(steps) == 2 * training_steps(LESION, records)  # what was done earlier is told at once
     torch.testing.assert_close(forward_maps(again.network, batch).logits, answer)
 
 

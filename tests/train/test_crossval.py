@@ -18,6 +18,7 @@ from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold
 from bcx.train.ship import train_checkpoint
+from bcx.train.steps import training_steps
 from bcx.trust.calibration import apply_temperature
 
 TASK = get_task("breast-ultrasound")
@@ -87,8 +88,11 @@ def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(module, "fit_network", never)
-    crossval(RECIPE, records, out=measured, command="bcx crossval", leave_out={"first": [records[0].key]})
+    steps = []
+    told = {"leave_out": {"first": [records[0].key]}, "on_batch": lambda: steps.append(1)}
+    crossval(RECIPE, records, out=measured, command="bcx crossval", **told)
     assert (measured / "oof.csv").read_bytes() == before
+    assert len(steps) == sum(training_steps(RECIPE, split_fold(records, fold)[0]) for fold in (0, 1))
     with pytest.raises(AssertionError, match="trained again"):
         crossval(RECIPE.model_copy(update={"lr": 1e-5}), records, out=measured, command="bcx crossval")
 

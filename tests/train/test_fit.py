@@ -218,9 +218,11 @@ def test_a_lesion_run_that_is_stopped_goes_on_to_bitwise_the_same_weights(record
 
     with pytest.raises(Stopped):
         fit(recipe, records, out=tmp_path / "stopped", on_batch=stop_in_the_third_epoch)
-    rows = []
-    resumed = fit(recipe, records, out=tmp_path / "stopped", on_epoch=lambda row, _: rows.append(row["epoch"]))
+    rows, counted = [], []
+    told = {"on_epoch": lambda row, _: rows.append(row["epoch"]), "on_batch": lambda: counted.append(len(rows))}
+    resumed = fit(recipe, records, out=tmp_path / "stopped", **told)
     assert rows == [3]
+    assert len(counted) == 3 * 2  # a bar that counts them ends where a whole run's does
     for name, value in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], value), name
     timeless = [
