@@ -38,6 +38,7 @@ LESION = RESULTS / "mobilenetv2-lesion"
 ALONE = RESULTS / "mobilenetv2-lesion-alone"
 PAIR = RESULTS / "mobilenetv2-lesion-pair"
 SECOND_START = RESULTS / "mobilenetv2-lesion-second-start"
+EACH_KIND = RESULTS / "mobilenetv2-lesion-each-kind"
 MACHINES = RESULTS / "mobilenetv2-lesion-machines"
 LOOKS = RESULTS / "mobilenetv2-lesion-looks"
 PLAIN = RESULTS / "mobilenetv2-busi"
@@ -247,15 +248,15 @@ def readme_block() -> str:
 
 
 def alone_table(source: str) -> list[str]:
-    """Return what the lesion head answers alone, with a whole-picture network, and with two kinds of second head."""
-    found = [read(folder / "results.json") for folder in (ALONE, PAIR, SECOND_START, LESION)]
+    """Return what the lesion head answers alone, and what each step from there to the model adds."""
+    found = [read(folder / "results.json") for folder in (ALONE, PAIR, SECOND_START, EACH_KIND, LESION)]
     views = [results["sources"][source]["one_view"] for results in found]
     decided = [results["decisions"]["sources"][source] for results in found]
     rows = [(words, [figure(view.get(key), False) for view in views]) for key, words in RANKED]
     rows += [(words, [figure(part.get(key), True) for part in decided]) for key, words in DECIDED]
     second = "and a second lesion head"
     heads = ["one lesion head", "and the whole picture", f"{second}, as the first", f"{second}, many machines"]
-    return columns(heads, rows)
+    return columns([*heads, "the model: both heads of both kinds, averaged"], rows)
 
 
 def study_block() -> str:
@@ -271,7 +272,7 @@ def study_block() -> str:
         "",
         "Both hospitals together, the most probable class; by hospital, the README has the figures.",
         "",
-        "### What each network adds",
+        "### What each step adds",
         "",
         "BUSI, out of fold:",
         "",
@@ -291,15 +292,33 @@ def study_block() -> str:
         f"probability of malignant by {figure(hidden['drop_here'], False)}, hiding an equal region elsewhere by "
         f"{figure(hidden['drop_elsewhere'], False)}; the first did more in {figure(hidden['here_more'], True)}.",
     ]
-    transfer = read(ALONE / "transfer" / "results.json")
-    whole = read(LESION / "transfer" / "results.json")
+    transfer, each_kind, whole = (read(f / "transfer" / "results.json") for f in (ALONE, EACH_KIND, LESION))
     lines += ["", "### Another hospital", "", "The model by its whole recipe, one run each:", ""]
     lines += transfer_table(whole)
+    lines += [
+        "",
+        "With one lesion head of each kind, not averaged:",
+        "",
+        *transfer_table(each_kind),
+        "",
+        *against_lines(),
+    ]
     lines += ["", "One lesion head alone:", "", *transfer_table(transfer)]
     lines += ["", "### What makes one hospital's lessons hold in another", "", *trials_table()]
     lines += ["", "### A machine that was not trained on", "", *unseen_table()]
     lines += ["", "### Further looks", "", *looks_table()]
     return "\n".join([*lines, *corruption_lines(transfer), *cost_lines()])
+
+
+def against_lines() -> list[str]:
+    """Return what averaging the lesion heads adds, in the same scans."""
+    names = {"busi": "BUSI", "busbra": "BUS-BRA"}
+    lines = ["What averaging both heads adds to malignant against benign, in the same scans:", ""]
+    for row in read(EACH_KIND / "against.json")["rows"]:
+        trained = names.get(row["train_on"], row["train_on"])
+        more = shown(row["difference"], sign=True)
+        lines.append(f"- trained on {trained}, scored on {names[row['score_on']]}: {more} of ROC-AUC")
+    return lines
 
 
 def trials_table() -> list[str]:
@@ -345,7 +364,7 @@ def unseen_table() -> list[str]:
 def looks_table() -> list[str]:
     """Return what further passes over a scan are worth, and cost."""
     lines = [
-        "Out of fold, by the networks as they are; BUSI by the most probable class:",
+        "Out of fold, with one lesion head of each kind, not averaged; BUSI by the most probable class:",
         "",
         "| what is read | billion multiply-adds | BUSI: macro ROC-AUC | BUSI: accuracy | BUS-BRA: ROC-AUC |",
         "| --- | --- | --- | --- | --- |",
@@ -358,13 +377,13 @@ def looks_table() -> list[str]:
 
 
 def corruption_lines(alone: dict[str, Any]) -> list[str]:
-    """Return what changed pictures take from the model, and take from one lesion head alone."""
-    ours = read(SECOND_START / "transfer" / "results.json")
+    """Return what changed pictures take from one lesion head alone, and from the model."""
+    ours = read(LESION / "transfer" / "results.json")
     lines = ["", "### Other pictures of the same scans", "", "Mean loss of macro ROC-AUC over the suite of changes "]
     lines[-1] += "([which](transfer.md)), BUSI out of fold: one lesion head alone "
     lines[-1] += figure(alone["corruption"]["mean_drop"]["macro_auc"], False)
     drop = figure(ours["corruption"]["mean_drop"]["macro_auc"], False)
-    lines[-1] += f", all three networks, the second head as the first, {drop}."
+    lines[-1] += f", the model {drop}."
     return lines
 
 

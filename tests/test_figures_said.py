@@ -162,11 +162,28 @@ def test_what_further_looks_are_worth_comes_out_again_from_each_scans_answers():
         kind = busbra[columns[2]] - busbra[columns[1]]
         auc = roc_auc_score(busbra["label"] == "malignant", kind)
         assert auc == pytest.approx(way["busbra"]["auc"]["value"], abs=1e-4)  # answers are stored with three digits
-    # The first way is the model as it is shipped.
-    shipped = json.loads((ROOT / "results" / "mobilenetv2-lesion" / "results.json").read_text("utf-8"))["sources"]
+    # The first way is the model before its heads were averaged.
+    plain = json.loads((kind_folder("each-kind") / "results.json").read_text("utf-8"))["sources"]
     for source, figure in (("busi", "macro_auc"), ("busi", "accuracy"), ("busbra", "auc_malignant_vs_benign")):
         noted_here = noted["ways"][0][source].get(figure) or noted["ways"][0][source]["auc"]
-        assert noted_here["value"] == pytest.approx(shipped[source]["one_view"][figure]["value"], abs=1e-3)
+        assert noted_here["value"] == pytest.approx(plain[source]["one_view"][figure]["value"], abs=1e-3)
+
+
+def test_what_averaging_adds_comes_out_again_from_both_models_answers():
+    task, averaged = get_task("breast-ultrasound"), ROOT / "results" / "mobilenetv2-lesion"
+    rows = json.loads((kind_folder("each-kind") / "against.json").read_text("utf-8"))["rows"]
+    for row in rows:
+        abroad = row["train_on"] in ("busi", "busbra")
+        file = f"transfer/hospital-{row['train_on']}/oof.csv" if abroad else "oof.csv"
+        found = []
+        for folder in (averaged, kind_folder("each-kind")):
+            frame = read_oof(folder / file, task)
+            frame = frame[(frame["source"] == row["score_on"]) & (frame["label"] != "normal")]
+            found.append(roc_auc_score(frame["label"] == "malignant", frame["logit_malignant"] - frame["logit_benign"]))
+            assert len(frame) == row["lesions"]
+        assert found == pytest.approx([row["averaged"], row["each_kind"]])
+        assert row["difference"]["value"] == pytest.approx(found[0] - found[1])
+    assert [row["difference"]["low"] > 0 for row in rows] == [False, False, True, True]
 
 
 def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
