@@ -346,6 +346,9 @@ def save_checkpoint(
         save_file(own, scratch / HEAD_FILE, metadata={"format": "pt"})
         parts.insert(0, HEAD_FILE)
     for part in parts:
+        # safetensors lets nobody but the owner read what it writes; a page may run as somebody else.
+        shutil.copymode(scratch / "config.json", scratch / part)
+    for part in parts:
         os.replace(scratch / part, folder / part)
     scratch.rmdir()
     return folder

@@ -94,6 +94,15 @@ def lesion_copy(tiny_lesion_checkpoint, tmp_path):
     return Path(shutil.copytree(tiny_lesion_checkpoint, tmp_path / "copy"))
 
 
+def test_whoever_may_read_a_plain_file_may_read_a_checkpoint(tmp_path, tiny_lesion_checkpoint):
+    first = load_checkpoint(tiny_lesion_checkpoint)
+    save_checkpoint(tmp_path / "again", first.network, task=first.task, preprocess=first.preprocess)
+    (tmp_path / "plain.txt").touch()
+    modes = {file.name: file.stat().st_mode for file in (tmp_path / "again").iterdir()}
+    assert len(modes) == 3
+    assert set(modes.values()) == {(tmp_path / "plain.txt").stat().st_mode}, modes
+
+
 def test_a_lesion_network_is_loaded_as_it_was_saved(tmp_path, tiny_lesion_checkpoint):
     first = load_checkpoint(tiny_lesion_checkpoint)
     assert isinstance(first.network, LesionNetwork)

@@ -59,6 +59,8 @@ def test_saved_and_loaded_it_judges_the_same(rows, tmp_path):
     again = Gate.load(tmp_path, block)
     assert np.array_equal(again.distances(rows), gate.distances(rows))
     assert [file.name for file in tmp_path.iterdir()] == [GATE_FILE]
+    (tmp_path / "plain.txt").touch()
+    assert (tmp_path / GATE_FILE).stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other kind", "no unit", "other network"])
