@@ -12,6 +12,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from bcx.evaluate.comparison import paired_bootstrap
+from bcx.evaluate.intervals import ranked_auc
 from bcx.evaluate.oof import read_oof
 from bcx.report.card import card_text
 from bcx.report.facts import gather
@@ -175,15 +177,36 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
     for row in rows:
         abroad = row["train_on"] in ("busi", "busbra")
         file = f"transfer/hospital-{row['train_on']}/oof.csv" if abroad else "oof.csv"
-        found = []
+        found, weighted = [], []
         for folder in (averaged, kind_folder("each-kind")):
-            frame = read_oof(folder / file, task)
+            frame = read_oof(folder / file, task).sort_values("file")
             frame = frame[(frame["source"] == row["score_on"]) & (frame["label"] != "normal")]
+            margin = (frame["logit_malignant"] - frame["logit_benign"]).to_numpy()
+            weighted.append(ranked_auc(margin, (frame["label"] == "malignant").to_numpy()))
             found.append(roc_auc_score(frame["label"] == "malignant", frame["logit_malignant"] - frame["logit_benign"]))
             assert len(frame) == row["lesions"]
         assert found == pytest.approx([row["averaged"], row["each_kind"]])
         assert row["difference"]["value"] == pytest.approx(found[0] - found[1])
+        interval = paired_bootstrap(*weighted, frame["group"].to_numpy(str), seed=1)  # other draws, nearly the same
+        ends = row["difference"]["low"], row["difference"]["high"]
+        assert (interval.low, interval.high) == pytest.approx(ends, abs=2e-3)
     assert [row["difference"]["low"] > 0 for row in rows] == [False, False, True, True]
+    # What the page says of fold 0, beside the tables.
+    said = []
+    for folder in (kind_folder("each-kind"), averaged):
+        frame = read_oof(folder / "oof.csv", task)
+        frame = frame[frame["fold"] == 0]
+        for source in ("busi", "busbra"):
+            part = frame[frame["source"] == source]
+            lesions = part[part["label"] != "normal"]
+            margin = lesions["logit_malignant"] - lesions["logit_benign"]
+            said.append(roc_auc_score(lesions["label"] == "malignant", margin))
+            best = part[[f"logit_{name}" for name in task.classes]].to_numpy().argmax(axis=1)
+            said.append((np.array(task.classes)[best] == part["label"]).mean())
+    before, right, other, _, after, later, beyond, _ = (f"{value:.3f}".lstrip("0") for value in said)
+    text = " ".join(PAGES[1].read_text("utf-8").split())
+    assert f"malignant against benign comes to {before} and {after}, its accuracy to {right} and {later}" in text
+    assert f"BUS-BRA's ROC-AUC to {other} and {beyond}." in text
 
 
 def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from bcx import __version__
@@ -78,7 +78,8 @@ def save_generator(file: Path, generator: Generator) -> None:
     }
     tensors = {name: value.contiguous() for name, value in generator.network.state_dict().items()}
     scratch = file.with_suffix(".writing")
-    save_file(tensors, scratch, metadata={"bcx": json.dumps(header)})
+    # Not by `save_file`, whose files nobody but the owner may read.
+    scratch.write_bytes(save(tensors, metadata={"bcx": json.dumps(header)}))
     os.replace(scratch, file)
 
 
