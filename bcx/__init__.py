@@ -22,10 +22,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier, load
     from bcx.errors import BcxError
-    from bcx.images import Scan
-    from bcx.prediction import Failure, Prediction
+    from bcx.imaging.scan import Scan
+    from bcx.inference.classifier import Classifier, load
+    from bcx.inference.prediction import Failure, Prediction
 
 __version__ = "0.1.0"
 DEFAULT_MODEL = "mobilenetv2-lesion"
@@ -35,11 +35,11 @@ __all__ = ["DEFAULT_MODEL", "BcxError", "Classifier", "Failure", "Prediction", "
 # Where each public name lives. Loaded at first use, so that `import bcx` costs milliseconds: torch alone takes seconds.
 _HOMES = {
     "BcxError": "bcx.errors",
-    "Classifier": "bcx.engine",
-    "Failure": "bcx.prediction",
-    "Prediction": "bcx.prediction",
-    "Scan": "bcx.images",
-    "load": "bcx.engine",
+    "Classifier": "bcx.inference.classifier",
+    "Failure": "bcx.inference.prediction",
+    "Prediction": "bcx.inference.prediction",
+    "Scan": "bcx.imaging.scan",
+    "load": "bcx.inference.classifier",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m bcx ...` is the same as `bcx ...`."""
 
-from bcx.cli import main
+from bcx.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -38,8 +38,8 @@ import bcx
 from bcx.audit import Audit, audit
 from bcx.audit.listing import list_files
 from bcx.audit.report import write_report
-from bcx.images import Scan, sniff_file
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan, sniff_file
 from bcx.simulate import LABELS, simulate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,11 +34,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import bcx
-from bcx.backends import choose_backend
-from bcx.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from bcx.engine import TILES_AT_ONCE
-from bcx.model import build_network, fold_norms
-from bcx.preprocess import Preprocess
+from bcx.checkpoints.backends import choose_backend
+from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from bcx.imaging.preprocess import Preprocess
+from bcx.inference.classifier import TILES_AT_ONCE
+from bcx.networks.build import build_network, fold_norms
 from bcx.simulate.slide import SlideScene, write_slide
 from bcx.slides import read_slide, stream_slide
 from bcx.tasks import get_task

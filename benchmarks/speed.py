@@ -34,10 +34,10 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import bcx
-from bcx.checkpoint import find_checkpoint, load_checkpoint
-from bcx.ensemble import LesionEnsemble
-from bcx.lesion import LesionNetwork
-from bcx.onnx_export import export_onnx
+from bcx.checkpoints.checkpoint import find_checkpoint, load_checkpoint
+from bcx.checkpoints.onnx_export import export_onnx
+from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.lesion import LesionNetwork
 from bcx.simulate import simulate, write_examples
 from bcx.train.provenance import current_commit, write_json
 

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bcx.report.leak_table import leak_lines, number, shown
 from bcx.report.search_table import search_lines
-from bcx.synth.tables import answer_lines, page_block
-from bcx.train.compare_table import leaderboard_markdown
+from bcx.studies.compare_table import leaderboard_markdown
+from bcx.studies.leak_table import leak_lines, number, shown
+from bcx.studies.synthesis.tables import answer_lines, page_block
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

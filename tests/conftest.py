@@ -26,9 +26,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with a small network and random weights (seed 0): quick, and answers differ."""
     import torch
 
-    from bcx.checkpoint import save_checkpoint
-    from bcx.model import build_network
-    from bcx.preprocess import Preprocess
+    from bcx.checkpoints.checkpoint import save_checkpoint
+    from bcx.imaging.preprocess import Preprocess
+    from bcx.networks.build import build_network
     from bcx.tasks import get_task
 
     task = get_task("breast-ultrasound")
@@ -45,9 +45,9 @@ def tiny_lesion_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_checkpoint`, with the lesion head; it starts undecided, so its last convolutions are made random too."""
     import torch
 
-    from bcx.checkpoint import save_checkpoint
-    from bcx.model import build_lesion_network
-    from bcx.preprocess import Preprocess
+    from bcx.checkpoints.checkpoint import save_checkpoint
+    from bcx.imaging.preprocess import Preprocess
+    from bcx.networks.build import build_lesion_network
     from bcx.tasks import get_task
 
     task = get_task("breast-ultrasound")
@@ -74,9 +74,9 @@ def patch_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the patch task: random weights (seed 0), and a head stretched until its answers differ."""
     import torch
 
-    from bcx.checkpoint import save_checkpoint
-    from bcx.model import build_network
-    from bcx.preprocess import Preprocess
+    from bcx.checkpoints.checkpoint import save_checkpoint
+    from bcx.imaging.preprocess import Preprocess
+    from bcx.networks.build import build_network
     from bcx.simulate.slide import SlideScene
     from bcx.tasks import get_task
 

@@ -13,7 +13,7 @@ import pytest
 import typer
 import yaml
 
-from bcx import cli
+from bcx.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "checkpoints").glob("*/README.md")])

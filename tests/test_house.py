@@ -133,24 +133,24 @@ def test_importing_bcx_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "source",
     [
-        "from bcx.engine import load\n",
-        "import bcx.engine\n",
-        "import bcx.engine as below\n",
+        "from bcx.inference.classifier import load\n",
+        "import bcx.inference.classifier\n",
+        "import bcx.inference.classifier as below\n",
         "from bcx import engine\n",
         "from bcx import load\n",
         "import bcx\n",
         "from . import engine\n",
         "from .engine import load\n",
-        "def later():\n    from bcx.engine import load\n    return load\n",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bcx.engine import Classifier\n",
-        "from importlib import import_module\nload = import_module('bcx.engine').load\n",
+        "def later():\n    from bcx.inference.classifier import load\n    return load\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bcx.inference.classifier import Classifier\n",
+        "from importlib import import_module\nload = import_module('bcx.inference.classifier').load\n",
     ],
 )
 def test_the_checker_finds_an_import_that_points_up(tmp_path, source):
     package = build(tmp_path, engine="", images=source)
     found = faults(package)
     assert len(found) >= 1
-    assert all(sentence.startswith("bcx.images, line ") and "from floor 1" in sentence for sentence in found)
+    assert all(sentence.startswith("bcx.imaging.scan, line ") and "from floor 1" in sentence for sentence in found)
 
 
 def test_the_checker_looks_inside_packages(tmp_path):
@@ -165,7 +165,7 @@ def test_the_checker_lets_imports_point_down_and_sideways(tmp_path):
         tmp_path,
         errors="import bcxtra.engine\nfrom json import load\n",
         images="from bcx.errors import BcxError\nfrom bcx import __version__, DEFAULT_MODEL\n",
-        engine="from bcx import load\nfrom . import images\nfrom bcx.prediction import Prediction\n",
+        engine="from bcx import load\nfrom . import images\nfrom bcx.inference.prediction import Prediction\n",
         prediction="'''Not an import: bcx.app'''\n",
         cli_train="from bcx.cli import main\nimport bcx.train.fit\n",
         cli="import bcx\n",

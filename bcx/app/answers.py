@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bcx.app.pictures import data_url, lesion_picture
-from bcx.explain.overlay import colourise
-from bcx.prediction import NOT_A_SCAN, REFER
+from bcx.imaging.overlay import colourise
+from bcx.inference.prediction import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.errors import BcxError
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 NOTICE = "For research and teaching, never for diagnosis."

@@ -26,7 +26,7 @@ from bcx.errors import BcxError
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx import table
 from bcx.app import answers, rows, viewer
 from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
 from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError
-from bcx.found import is_mask_of
-from bcx.images import sniff_file
+from bcx.imaging.scan import sniff_file
+from bcx.inference import table
+from bcx.inference.input_files import is_mask_of
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
 #: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.

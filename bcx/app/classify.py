@@ -16,8 +16,8 @@ from bcx.errors import BcxError
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
-    from bcx.engine import Classifier
-    from bcx.prediction import Prediction
+    from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 #: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.

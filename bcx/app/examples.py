@@ -45,7 +45,7 @@ def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, label: str) -> Example:
-    from bcx.images import Scan
+    from bcx.imaging.scan import Scan
 
     return Example(path.resolve(), label, data_url(Scan.open(path).pixels, side=168))
 

@@ -10,11 +10,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from bcx.app.pictures import ONE_LOOK, data_url, enlarged_picture
-from bcx.explain.outline import COLOUR, regions
-from bcx.prediction import LESION_LEVEL, NOT_A_SCAN
+from bcx.imaging.outline import COLOUR, regions
+from bcx.inference.prediction import LESION_LEVEL, NOT_A_SCAN
 
 if TYPE_CHECKING:
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 #: What became of the likeliest place where none is outlined, by whether the first and the second look alone see one.

@@ -21,7 +21,7 @@ from bcx.report import tables, wording
 from bcx.report.facts import Facts, gather
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
 #: What a class means to somebody who has never heard the word; others keep their name.

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.checkpoint import list_checkpoints
+from bcx.checkpoints.checkpoint import list_checkpoints
 from bcx.errors import CheckpointError, ConfigError
 from bcx.tasks import Task, get_task
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Models:
                 )
             with self._locks[name]:
                 if name not in self._loaded:
-                    from bcx.engine import load
+                    from bcx.inference.classifier import load
 
                     self._loaded[name] = load(self._folders[name])
         return self._loaded[name]

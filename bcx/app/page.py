@@ -26,7 +26,7 @@ from bcx.errors import BcxError
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
 #: Seconds between sweeps of uploads, and the age at which one is swept: for callers that never say goodbye.

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.explain.outline import lay_outline
-from bcx.look import cut
-from bcx.prediction import LESION_LEVEL, Prediction
+from bcx.imaging.crop import cut
+from bcx.imaging.outline import lay_outline
+from bcx.inference.prediction import LESION_LEVEL, Prediction
 
 #: From here on one look alone takes a place for lesion: `LESION_LEVEL` is what two such looks give together.
 ONE_LOOK = LESION_LEVEL**0.5

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
     from bcx.app.slide_tab import SlideRun
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
 
 #: The folder of sessions, beside Gradio's uploads.
 SESSIONS = "sessions"

@@ -17,11 +17,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx import table
 from bcx.app.answers import NEUTRAL, leaning, percent
 from bcx.app.pictures import row_picture
-from bcx.images import Scan
-from bcx.prediction import NOT_A_SCAN, REFER, Failure, Prediction
+from bcx.imaging.scan import Scan
+from bcx.inference import table
+from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 
 if TYPE_CHECKING:
     from bcx.tasks import Task
@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         path: the file in the session's folder.
-        cells: its row of the results table (`bcx.table.columns`).
+        cells: its row of the results table (`bcx.inference.table.columns`).
         thumbnail: a small JPEG as a data address; empty for a file that could not be read.
         slim: the prediction without its pixels; None for a file that could not be read.
     """

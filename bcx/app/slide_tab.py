@@ -20,7 +20,7 @@ from bcx.slides.write import write_map, write_tiles
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
 #: A slide takes minutes: two are read at a time, in a queue of their own, so that single pictures need not wait.

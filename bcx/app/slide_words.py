@@ -18,7 +18,7 @@ from PIL import Image
 from bcx.app.answers import NOTICE
 from bcx.app.pictures import data_url
 from bcx.app.rows import clock
-from bcx.explain.overlay import colourise
+from bcx.imaging.overlay import colourise
 
 if TYPE_CHECKING:
     from bcx.app.slide_tab import SlideRun

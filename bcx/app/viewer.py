@@ -14,7 +14,7 @@ from bcx.app.pictures import as_image, lesion_picture, save_png
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 OPACITY = 50

@@ -15,7 +15,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bcx.preprocess import resize, to_grey
+from bcx.imaging.preprocess import resize, to_grey
 
 LOOK_SIDE = 512
 """Longer side, in pixels, at which marks are looked for: strokes of text are one to three pixels wide there."""

@@ -23,8 +23,8 @@ from bcx.audit.features import Store, describe
 from bcx.audit.layers import burnt_in, looked_at, shrunk
 from bcx.audit.oddities import Odd, is_mask, oddities_of
 from bcx.errors import BcxError
-from bcx.images import Scan, sniff_file
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan, sniff_file
 
 PICTURE_NAMES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".svg"})
 """Endings that promise a picture: a file that has one and is none cannot be read, any other is merely passed over."""

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from bcx.audit.layers import burnt_in, chroma, looked_at
-from bcx.images import Scan
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan
 from bcx.trust.plain import plain_checks
 
 KINDS = {

@@ -23,7 +23,7 @@ from bcx.audit.matching import NEAR_DUPLICATE
 from bcx.audit.oddities import KINDS
 from bcx.audit.tables import whole
 from bcx.errors import BcxError
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 
 STYLE = Path(__file__).with_name("report.css")
 PICTURE_SIDE, QUALITY = 300, 72

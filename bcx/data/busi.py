@@ -30,7 +30,7 @@ from bcx.data.reading import (
 )
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 
 LAYOUT = "the folders benign, malignant and normal with files such as 'benign/benign (1).png'"

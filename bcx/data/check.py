@@ -26,7 +26,7 @@ from bcx.data.readers import detect_kind, survey
 from bcx.data.reading import Reading, some
 from bcx.data.records import Record, load_mask
 from bcx.errors import BcxError, DataError, SplitError
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 
 

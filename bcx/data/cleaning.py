@@ -27,7 +27,7 @@ import numpy as np
 
 from bcx.data.records import Record
 from bcx.errors import BcxError
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 
 UNREADABLE, BLANK, SIZE, COPY, CONFLICT = (

@@ -29,7 +29,7 @@ from bcx.data.groups import add_groups
 from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
 from bcx.data.records import Record
 from bcx.errors import DataError
-from bcx.images import sniff_file
+from bcx.imaging.scan import sniff_file
 from bcx.tasks import Task
 
 COLUMNS = ("file", "label", "group", "mask", "fold", "split")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bcx.data.records import Record
 from bcx.errors import DataError, SplitError
-from bcx.images import sniff_file
+from bcx.imaging.scan import sniff_file
 from bcx.tasks import Task
 
 # Names that promise a picture. A file with such a name whose bytes are no picture is a problem, not a stray file.

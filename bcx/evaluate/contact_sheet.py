@@ -21,11 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bcx.data.records import Record, load_mask
 from bcx.evaluate.localisation import Localisation, heat_of
-from bcx.explain.overlay import lay_over
-from bcx.preprocess import resize
+from bcx.imaging.overlay import lay_over
+from bcx.imaging.preprocess import resize
 
 if TYPE_CHECKING:
-    from bcx.prediction import Prediction
+    from bcx.inference.prediction import Prediction
 
 #: Tiles on each sheet, and how many stand in a row.
 COUNT, ACROSS = 24, 6

@@ -24,7 +24,7 @@ import numpy as np
 
 from bcx.errors import ConfigError, DataError
 from bcx.evaluate.marks import draw_calipers, invert_marks, picture_side, remove_marks, write_text
-from bcx.preprocess import resize
+from bcx.imaging.preprocess import resize
 
 # A change of grey values: from pixels, the lesion's mask if there is one, the strength and a source of chance.
 Shade = Callable[[np.ndarray, np.ndarray | None, float, np.random.Generator], np.ndarray]
@@ -68,7 +68,7 @@ class Corruption:
             raise DataError(
                 f"A picture of shape {pixels.shape} and type {pixels.dtype} was to be changed by '{self.name}'.",
                 expected="one grey plane, uint8 [H, W]",
-                remedy="Turn it grey first, with bcx.preprocess.to_grey.",
+                remedy="Turn it grey first, with bcx.imaging.preprocess.to_grey.",
             )
         if mask is not None and (mask.shape != pixels.shape or mask.dtype != np.bool_):
             raise DataError(

@@ -34,8 +34,8 @@ from bcx.evaluate.means import means_with_intervals
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bcx.engine import Classifier
-    from bcx.prediction import Prediction
+    from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
 
 #: How many other places are tried; their mean is what "elsewhere" does, so that one lucky place does not decide.
 PLACES = 3

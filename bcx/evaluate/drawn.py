@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bcx.evaluate.stand_ins import StandIn
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
 
 _WORDS = tuple(
     re.findall(

@@ -22,13 +22,13 @@ from bcx.evaluate.localisation import (
     summarise_localisation,
 )
 from bcx.evaluate.score import Scored, answers, score_table, scored, summarise_scores
-from bcx.prediction import Prediction
+from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
 
 
 @dataclass

@@ -23,8 +23,8 @@ from matplotlib.patches import Rectangle
 
 from bcx.errors import DataError
 from bcx.evaluate.canvas import DASHES, DIM, INK, paper, percent, publish, styled
-from bcx.explain.overlay import lay_over
-from bcx.preprocess import resize, to_grey
+from bcx.imaging.overlay import lay_over
+from bcx.imaging.preprocess import resize, to_grey
 from bcx.tasks import Task
 
 if TYPE_CHECKING:

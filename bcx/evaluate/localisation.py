@@ -37,7 +37,7 @@ import numpy as np
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.evaluate.means import means_with_intervals
-from bcx.prediction import LESION_LEVEL, Prediction
+from bcx.inference.prediction import LESION_LEVEL, Prediction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: Where IoU is measured to find the best threshold.
 THRESHOLDS = np.arange(1, 101) / 100
 #: The fixed threshold of class maps, as a share of the peak: a convention, since none is natural. That of lesion maps
-#: is `bcx.prediction.LESION_LEVEL`, from which on the model itself takes a pixel for lesion.
+#: is `bcx.inference.prediction.LESION_LEVEL`, from which on the model itself takes a pixel for lesion.
 CLASS_MAP_LEVEL = 0.3
 #: Pixels of the scan by which the hottest one may miss the mask.
 TOLERANCE = 15

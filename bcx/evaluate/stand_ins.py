@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from bcx.errors import BcxError, DataError, MissingExtra
-from bcx.images import Scan
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan
 
 
 @dataclass(frozen=True)

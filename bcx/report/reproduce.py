@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx.checkpoint import sha256_of
+from bcx.checkpoints.checkpoint import sha256_of
 from bcx.errors import DataError
 from bcx.evaluate.derived import DERIVED, derive, noted_scans
 from bcx.evaluate.oof import read_oof

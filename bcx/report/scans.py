@@ -26,8 +26,8 @@ from bcx.evaluate.figures_data import (
     mistakes_figure,
 )
 from bcx.evaluate.oof import label_positions, read_oof, view_logits
-from bcx.images import Scan
-from bcx.preprocess import resize, to_grey
+from bcx.imaging.preprocess import resize, to_grey
+from bcx.imaging.scan import Scan
 from bcx.report.facts import Facts
 from bcx.report.reproduce import oof_file
 from bcx.tasks import Task
@@ -37,7 +37,7 @@ from bcx.trust.decisions import OperatingPoint
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
 
 #: Most confident mistakes that are shown, answers in the grid, variants of a scan.
 MISTAKES, GRID, VARIANTS = 12, 25, 7
@@ -178,8 +178,8 @@ def _maps(
     on_scan: Callable[[], object],
 ) -> tuple[list[tuple[np.ndarray, float]], str]:
     """The map of each row's answer, float32 [H, W], with the end of its scale; and whose maps these are."""
-    from bcx.checkpoint import load_checkpoint
-    from bcx.engine import Classifier
+    from bcx.checkpoints.checkpoint import load_checkpoint
+    from bcx.inference.classifier import Classifier
 
     folders = [] if facts.measured is None else [facts.measured / f"fold-{k}" / "network" for k in frame["fold"][rows]]
     own = bool(folders) and all((folder / "config.json").is_file() for folder in folders)

@@ -48,7 +48,7 @@ HEADS = {
 TIMM = {
     "average pooling, linear": ("the network", ""),
     "average pooling, linear, in place of the network's own": ("the backbone", ", features_only=True"),
-    "dense layers of its own": ("the network, after `import bcx.tiny_cnn`,", ""),
+    "dense layers of its own": ("the network, after `import bcx.networks.tiny_cnn`,", ""),
 }
 """Head -> what plain timm loads, and with which further argument; of other heads the backbone."""
 

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bcx.errors import ConfigError
-from bcx.images import Scan
-from bcx.preprocess import resize
+from bcx.imaging.preprocess import resize
+from bcx.imaging.scan import Scan
 from bcx.slides.grid import Block, Grid
 from bcx.slides.reader import Slide
 from bcx.slides.reading import SlideReading
 from bcx.slides.tissue import tiles_with_tissue, tissue_of
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
 SlideSource = str | os.PathLike[str] | np.ndarray | Scan | Slide

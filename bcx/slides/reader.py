@@ -6,7 +6,7 @@
 (400, 300, (4, 5, 3))
 
 TIFF in tiles or strips, BigTIFF and pyramids (OME-TIFF, Aperio SVS, generic) are read through tifffile, part by part.
-Whatever else `bcx.images.Scan` reads comes in through it, within its limits.
+Whatever else `bcx.imaging.scan.Scan` reads comes in through it, within its limits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
-from bcx.images import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
+from bcx.imaging.scan import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
 from bcx.slides.tiff import Level, is_plain
 
 if TYPE_CHECKING:

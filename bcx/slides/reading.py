@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import ConfigError
-from bcx.explain.overlay import colourise
+from bcx.imaging.overlay import colourise
 from bcx.slides.grid import Grid
 
 if TYPE_CHECKING:
-    from bcx.engine import Classifier
+    from bcx.inference.classifier import Classifier
     from bcx.slides.reader import Slide
     from bcx.tasks import Task
 

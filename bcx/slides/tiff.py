@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bcx.errors import BcxError, DamagedScan, ScanTooLarge
-from bcx.headers import codestream_size, webp_size
-from bcx.pixels import on_black
+from bcx.imaging.headers import codestream_size, webp_size
+from bcx.imaging.pixels import on_black
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

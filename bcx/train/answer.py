@@ -12,9 +12,9 @@ import numpy as np
 from torch import nn
 
 from bcx.data.records import Record
-from bcx.images import Scan
-from bcx.preprocess import Preprocess
-from bcx.reading import Reading, read_scans, run_network
+from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.scan import Scan
+from bcx.inference.two_stage import Reading, read_scans, run_network
 
 _AT_ONCE = 16
 

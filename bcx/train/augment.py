@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from bcx.errors import ConfigError
-from bcx.preprocess import resize
+from bcx.imaging.preprocess import resize
 from bcx.train.augment_histology import flips_turn_brightness, histology, plain
 from bcx.train.augment_machines import DOWN_UP, machines
 

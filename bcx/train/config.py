@@ -20,7 +20,7 @@ from bcx.train.published import Published
 
 
 class LesionRecipe(BaseModel):
-    """Settings of the lesion head (bcx/lesion.py). Scans without a mask, and hospitals without normals, still train."""
+    """Settings of the lesion head (bcx/networks/lesion.py). Scans without a mask, and hospitals without normals, still train."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class LesionRecipe(BaseModel):
 
 
 class PictureRecipe(BaseModel):
-    """What the members that read the whole picture have of an ensemble's answer (bcx/ensemble.py).
+    """What the members that read the whole picture have of an ensemble's answer (bcx/networks/ensemble.py).
 
     By default two looks and one reading of the whole picture count alike.
     """
@@ -46,7 +46,7 @@ class PictureRecipe(BaseModel):
 
 
 class DenseRecipe(BaseModel):
-    """Settings of the dense head (bcx/dense.py)."""
+    """Settings of the dense head (bcx/networks/dense.py)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

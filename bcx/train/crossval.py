@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bcx.checkpoint import save_checkpoint
+from bcx.checkpoints.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError

@@ -17,8 +17,8 @@ import torch
 from torch.utils.data import Dataset
 
 from bcx.data.records import Record, load_mask
-from bcx.images import Scan
-from bcx.preprocess import Preprocess, to_grey
+from bcx.imaging.preprocess import Preprocess, to_grey
+from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 from bcx.train.augment import prepared
 

@@ -28,7 +28,7 @@ from bcx.data.records import Record
 from bcx.data.splits import check_split
 from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
-from bcx.preprocess import Preprocess
+from bcx.imaging.preprocess import Preprocess
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe

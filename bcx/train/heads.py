@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from bcx.data.records import Record
-from bcx.lesion import account
-from bcx.model import build_dense_network, build_lesion_network, build_network
-from bcx.preprocess import Preprocess
+from bcx.imaging.preprocess import Preprocess
+from bcx.networks.build import build_dense_network, build_lesion_network, build_network
+from bcx.networks.lesion import account
 from bcx.tasks import Task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import (
@@ -154,7 +154,7 @@ def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
     """Return a recipe's network before training, and its backbone, which may be the network itself.
 
     Raises:
-        ConfigError, CheckpointError: as `bcx.model.build_network` and its like.
+        ConfigError, CheckpointError: as `bcx.networks.build.build_network` and its like.
     """
     if recipe.lesion is not None:
         lesion = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bcx.lesion import LesionOut, pool, presence_odds
+from bcx.networks.lesion import LesionOut, pool, presence_odds
 from bcx.train.config import LesionRecipe
 from bcx.train.views import Views
 

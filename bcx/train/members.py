@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bcx.checkpoint import load_checkpoint, save_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bcx.data.records import Record
-from bcx.ensemble import LesionEnsemble, PictureShare
+from bcx.networks.ensemble import LesionEnsemble, PictureShare
 from bcx.tasks import get_task
 from bcx.train.average import average
 from bcx.train.config import Recipe
@@ -40,7 +40,7 @@ def fit_network(
 
     A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
     it may come from an earlier run, and another be added to it. Its weights are those of its checkpoint, whose
-    large tensors are rounded (see `bcx.checkpoint`).
+    large tensors are rounded (see `bcx.checkpoints.checkpoint`).
 
     Args:
         recipe, train, inner, out, on_epoch, on_batch: as `fit`. With members, the history's rows have `member`, where

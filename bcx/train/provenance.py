@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bcx.checkpoint import sha256_of
+from bcx.checkpoints.checkpoint import sha256_of
 from bcx.data.records import Record
 from bcx.train.config import Recipe
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bcx.checkpoint import save_checkpoint
+from bcx.checkpoints.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.errors import TrainingError
 from bcx.report.card import write_card

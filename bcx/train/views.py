@@ -17,9 +17,9 @@ import torch
 from torch.utils.data import Dataset
 
 from bcx.data.records import Record, load_mask
-from bcx.images import Scan
-from bcx.look import CONTEXT, box_around, cut
-from bcx.preprocess import Preprocess, resize, to_grey
+from bcx.imaging.crop import CONTEXT, box_around, cut
+from bcx.imaging.preprocess import Preprocess, resize, to_grey
+from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 from bcx.train.augment import prepared
 from bcx.train.dataset import mix_seed, source_turns, sources_with

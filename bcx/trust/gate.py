@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from bcx.errors import CheckpointError, DataError
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
 from bcx.trust.plain import plain_checks
 
@@ -86,7 +86,7 @@ class Gate:
         """Return float32 [B], 0 and more; 1 is the far end of the usual.
 
         Args:
-            stages: float32 [B, K], from `bcx.model.forward_maps`.
+            stages: float32 [B, K], from `bcx.networks.build.forward_maps`.
 
         Raises:
             DataError: another width than the gate was fitted on, or not finite.
@@ -205,6 +205,6 @@ def _rows(stages: np.ndarray) -> np.ndarray:
         raise DataError(
             f"The descriptions have the shape {list(rows.shape)}, or hold numbers that are not finite.",
             expected="finite numbers [scans, channels]",
-            remedy="Pass the stages that bcx.model.forward_maps returns.",
+            remedy="Pass the stages that bcx.networks.build.forward_maps returns.",
         )
     return rows

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bcx.images import Scan
-from bcx.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
 
 # Shares are counted on a regular grid of about so many points: right to within a percent, quick at any size.

@@ -94,9 +94,9 @@ def cells_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint folder as `tiny_checkpoint`, for patches of tissue."""
     import torch
 
-    from bcx.checkpoint import save_checkpoint
-    from bcx.model import build_network
-    from bcx.preprocess import Preprocess
+    from bcx.checkpoints.checkpoint import save_checkpoint
+    from bcx.imaging.preprocess import Preprocess
+    from bcx.networks.build import build_network
     from bcx.tasks import get_task
 
     task = get_task("histology-idc")

@@ -10,10 +10,10 @@ import pandas
 import pytest
 from PIL import Image
 
-from bcx import table
 from bcx.app import batch, rows
 from bcx.app.pictures import lesion_picture
 from bcx.app.privacy import Sessions
+from bcx.inference import table
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import zipfile
 import pandas
 import pytest
 
-from bcx import table
+from bcx.inference import table
 from tests.app.conftest import changed, opened, overlay_address, start
 
 pytestmark = pytest.mark.slow

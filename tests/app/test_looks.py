@@ -10,8 +10,8 @@ import pytest
 
 from bcx.app import answers, looks, pictures, rows, viewer
 from bcx.app.privacy import Sessions
-from bcx.look import Box
-from bcx.reading import Enlarged
+from bcx.imaging.crop import Box
+from bcx.inference.two_stage import Enlarged
 from tests.app.test_answers import Text
 
 

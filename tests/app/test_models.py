@@ -45,10 +45,10 @@ def test_checkpoints_at_hand_are_found(tiny, folders, monkeypatch):
 
 
 def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
-    import bcx.engine
+    import bcx.inference.classifier
 
-    load, loaded = bcx.engine.load, []
-    monkeypatch.setattr(bcx.engine, "load", lambda folder: (loaded.append(folder), load(folder))[1])
+    load, loaded = bcx.inference.classifier.load, []
+    monkeypatch.setattr(bcx.inference.classifier, "load", lambda folder: (loaded.append(folder), load(folder))[1])
     models = Models(tiny, folders)
     assert loaded == []
     with ThreadPoolExecutor(4) as pool:

@@ -12,7 +12,7 @@ from bcx.audit.layers import burnt_in, looked_at
 from bcx.audit.look import Look
 from bcx.audit.oddities import KINDS, Odd, is_mask, oddities_of, split_screen, writing
 from bcx.audit.outliers import no_scans, outliers
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from tests.audit.conftest import overlaid, save, scan
 
 

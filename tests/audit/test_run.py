@@ -50,7 +50,7 @@ def test_conflicts_and_unreadable_files_are_named(found):
 
 def test_renamed_and_saved_again_the_groups_are_the_same(messy, found, tmp_path):
     """Names, folders and formats say nothing: every picture is saved as a PNG called by a number, in reverse order."""
-    from bcx.images import Scan
+    from bcx.imaging.scan import Scan
 
     new_name = {}
     for number, look in enumerate(reversed(found.looks)):

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import bcx
-from bcx.checkpoint import load_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.readers import read_source
-from bcx.engine import Classifier
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.corruption_study import (
+from bcx.evaluate.corruptions import CORRUPTIONS, get_corruption, suite_fingerprint
+from bcx.evaluate.marks import draw_calipers, find_marks, remove_marks, write_text
+from bcx.inference.classifier import Classifier
+from bcx.simulate import simulate
+from bcx.studies.corruptions import (
     CLEAN,
     corruption_frame,
     corruption_study,
@@ -26,10 +29,7 @@ from bcx.evaluate.corruption_study import (
     summarise_corruptions,
     write_corruption_frame,
 )
-from bcx.evaluate.corruptions import CORRUPTIONS, get_corruption, suite_fingerprint
-from bcx.evaluate.marks import draw_calipers, find_marks, remove_marks, write_text
-from bcx.evaluate.transfer_figure import write_corruption_sheet
-from bcx.simulate import simulate
+from bcx.studies.transfer_figure import write_corruption_sheet
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import get_weight
 
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
-from bcx.model import _timm_network, build_network
+from bcx.networks.build import _timm_network, build_network
 
 
 def test_macs_of_tiny_cnn_are_those_of_its_layers():

@@ -27,7 +27,7 @@ from bcx.evaluate.localisation import (
     measure,
     summarise_localisation,
 )
-from bcx.prediction import LESION_LEVEL
+from bcx.inference.prediction import LESION_LEVEL
 
 
 def box(top: int, left: int, height: int, width: int, shape: tuple[int, int] = (60, 80)) -> np.ndarray:

@@ -158,7 +158,7 @@ def test_other_layouts_of_ordinary_size_come_in_as_scans_do(tmp_path, mode):
     grey = picture(64, 80, 1)
     image = Image.fromarray(grey.astype(np.uint16) * 100) if mode == "I;16" else Image.fromarray(grey).convert(mode)
     image.save(path)
-    from bcx.images import Scan
+    from bcx.imaging.scan import Scan
 
     with Slide.open(path) as slide:
         np.testing.assert_array_equal(slide.region(3, 5, 50, 40), Scan.open(path).pixels[5:45, 3:53])

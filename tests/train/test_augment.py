@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bcx.errors import ConfigError
-from bcx.preprocess import resize
+from bcx.imaging.preprocess import resize
 from bcx.simulate import simulate
 from bcx.train.augment import RECIPES, Augmentation
 

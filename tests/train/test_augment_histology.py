@@ -8,8 +8,8 @@ import pytest
 from skimage.color import hed_from_rgb, rgb_from_hed
 
 from bcx.data.idc import read_idc
-from bcx.images import Scan
-from bcx.preprocess import Preprocess
+from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.scan import Scan
 from bcx.simulate.histology import simulate_patch, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.augment import OVERSIZE, RECIPES, Augmentation, oversize

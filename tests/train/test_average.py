@@ -10,16 +10,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import bcx.train.members as module
-from bcx.checkpoint import load_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.engine import Classifier
-from bcx.ensemble import LesionEnsemble
 from bcx.errors import ConfigError
-from bcx.model import forward_maps
+from bcx.inference.classifier import Classifier
+from bcx.networks.build import forward_maps
+from bcx.networks.ensemble import LesionEnsemble
+from bcx.studies.compare import plan_comparison
 from bcx.tasks import get_task
 from bcx.train.average import average, estimate_norms, mean_state
-from bcx.train.compare import plan_comparison
 from bcx.train.config import LesionRecipe, Recipe, load_recipe
 from bcx.train.fit import fit, freeze_parts, run_fingerprint, write_history
 from bcx.train.heads import training_side

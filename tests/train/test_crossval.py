@@ -9,11 +9,11 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 import bcx.train.crossval as module
-from bcx.checkpoint import load_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.engine import Classifier
 from bcx.errors import SplitError, TrainingError
+from bcx.inference.classifier import Classifier
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold

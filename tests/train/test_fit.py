@@ -19,8 +19,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError, SplitError, TrainingError
-from bcx.images import Scan
-from bcx.model import build_network
+from bcx.imaging.scan import Scan
+from bcx.networks.build import build_network
 from bcx.simulate import write_busbra_folder
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits

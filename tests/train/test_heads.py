@@ -14,7 +14,7 @@ from torch import nn
 from bcx.data.readers import read_source
 from bcx.data.records import Record
 from bcx.errors import ConfigError
-from bcx.lesion import LesionNetwork, account
+from bcx.networks.lesion import LesionNetwork, account
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records
 from bcx.train.config import LesionRecipe, Recipe

@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from bcx.lesion import LesionOut, account, pool
+from bcx.networks.lesion import LesionOut, account, pool
 from bcx.train import losses
 from bcx.train.config import LesionRecipe
 from bcx.train.losses import lesion_loss

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import bcx.train.members as module
-from bcx.checkpoint import load_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.engine import Classifier
-from bcx.ensemble import LesionEnsemble
 from bcx.errors import ConfigError
-from bcx.model import forward_maps
+from bcx.inference.classifier import Classifier
+from bcx.networks.build import forward_maps
+from bcx.networks.ensemble import LesionEnsemble
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe, load_recipe
 from bcx.train.crossval import crossval

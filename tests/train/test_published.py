@@ -13,10 +13,10 @@ from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
 from bcx.data.readers import read_source
-from bcx.dense import DenseNetwork
 from bcx.errors import ConfigError
 from bcx.evaluate.intervals import figure_names
-from bcx.preprocess import resize
+from bcx.imaging.preprocess import resize
+from bcx.networks.dense import DenseNetwork
 from bcx.simulate import simulate
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import bcx.train.tune as module
-from bcx import cli
+from bcx.cli import main as cli
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError

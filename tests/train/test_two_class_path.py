@@ -11,7 +11,7 @@ import bcx
 from bcx.cli import app
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.prediction import NOT_A_SCAN
+from bcx.inference.prediction import NOT_A_SCAN
 from bcx.simulate.histology import simulate_patch, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.config import Recipe

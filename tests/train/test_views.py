@@ -12,9 +12,9 @@ from PIL import Image
 from skimage.measure import block_reduce
 
 from bcx.data.records import Record
-from bcx.images import Scan
-from bcx.look import CONTEXT
-from bcx.preprocess import Preprocess
+from bcx.imaging.crop import CONTEXT
+from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.scan import Scan
 from bcx.tasks import get_task
 from bcx.train.views import _BOX_LARGER, _BOX_SHIFT, _BOX_SMALLER, _FREE_SIDE, LesionDataset, ViewOf
 

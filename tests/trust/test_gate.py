@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 import bcx
 from bcx.errors import CheckpointError, DataError
 from bcx.evaluate import drawn
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
 from bcx.trust.gate import ALLOWANCE, GATE_FILE, KEEP, Gate, fit_gate, left_out_distances
 

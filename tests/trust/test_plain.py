@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bcx.evaluate import drawn
-from bcx.images import Scan
+from bcx.imaging.scan import Scan
 from bcx.simulate import LABELS, simulate
 from bcx.trust.plain import BLANK_RANGE, COLOUR_SHARE, TINY, plain_checks
 

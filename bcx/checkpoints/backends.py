@@ -1,0 +1,207 @@
+"""What runs a network for answers: torch, or ONNX Runtime where its file lies beside the checkpoint.
+
+backend = choose_backend(load_checkpoint("mobilenetv2-busi"))
+outputs = backend.forward(planes)
+
+What is chosen depends on the checkpoint's folder and on what is installed, never on who asks: the page, the command
+line, Python and HTTP load their model in the same way, so all doors of one process answer through the same backend.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from bcx.checkpoints.checkpoint import Checkpoint
+from bcx.errors import CheckpointError, ConfigError, MissingExtra
+from bcx.inference.two_stage import Forward, Outputs, run_network
+from bcx.networks.build import fold_norms
+from bcx.networks.ensemble import LesionEnsemble
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Wanted = Literal["auto", "torch", "onnxruntime"]
+
+#: The network as one graph, beside the weights that it was made from.
+ONNX_FILE = "model.onnx"
+#: Before the name of an output that differs at the second look.
+SECOND = "second_"
+#: Raise this when `bcx.networks.build.forward_maps` or the graph's input or outputs change, so that older files are refused.
+_GRAPH_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What runs a checkpoint's network. Safe to use from several threads at once.
+
+    Attributes:
+        name: "torch" or "onnxruntime".
+        device: "cpu" or "cuda".
+        forward: runs the network with all threads that torch may use.
+        alone: the same answers, computed in the calling thread: for workers of which every core has one. With torch,
+            the calling thread's own setting decides how many threads compute.
+    """
+
+    name: str
+    device: str
+    forward: Forward
+    alone: Forward
+
+
+def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto") -> Backend:
+    """Return what answers with a checkpoint.
+
+    Args:
+        checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
+        wanted: "torch", "onnxruntime", or "auto": ONNX Runtime where it is installed, the checkpoint has a `model.onnx`
+            made from its present weights, and there is no GPU; else torch.
+
+    Raises:
+        ConfigError: another word.
+        MissingExtra: ONNX Runtime is wanted and not installed.
+        CheckpointError: ONNX Runtime is wanted, and there is no `model.onnx` that fits the weights.
+
+    Warns:
+        UserWarning: with "auto", when there is a `model.onnx` which does not fit, so that torch answers.
+    """
+    if wanted not in ("auto", "torch", "onnxruntime"):
+        raise ConfigError(
+            f"backend is {wanted!r}.",
+            expected="'auto', 'torch' or 'onnxruntime'",
+            remedy="Leave it out: 'auto' takes the fastest that is at hand.",
+        )
+    file = checkpoint.folder / ONNX_FILE
+    if wanted == "torch" or (wanted == "auto" and (torch.cuda.is_available() or not file.is_file())):
+        return _torch(checkpoint)
+    try:
+        return _onnx_runtime(checkpoint, file)
+    except MissingExtra:
+        if wanted == "onnxruntime":
+            raise
+    except CheckpointError as error:
+        if wanted == "onnxruntime":
+            raise
+        warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
+    return _torch(checkpoint)
+
+
+def _torch(checkpoint: Checkpoint) -> Backend:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
+    forward = partial(run_network, network, checkpoint.preprocess)
+    return Backend("torch", device, forward, forward)
+
+
+def _onnx_runtime(checkpoint: Checkpoint, file: Path) -> Backend:
+    if not file.is_file():
+        raise CheckpointError(
+            f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
+            expected="the network as one graph for ONNX Runtime",
+            remedy=_export_again(checkpoint),
+        )
+    # The first threads share one pool; a session of its own, which has none, lets every worker compute by itself.
+    sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
+    return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
+
+
+def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph that was made from a checkpoint.
+
+    Args:
+        checkpoint: whose weights the graph must have been made from.
+        file: from `bcx.checkpoints.onnx_export.export_onnx`.
+        threads: how many compute one forward pass, the calling one among them.
+
+    Raises:
+        MissingExtra: ONNX Runtime is not installed.
+        CheckpointError: the file is damaged, or was made from other weights.
+    """
+    runtime = import_onnx_runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only
+    try:
+        session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors(runtime) as error:
+        raise CheckpointError(
+            f"The {ONNX_FILE} of '{checkpoint.name}' could not be loaded ({type(error).__name__}).",
+            expected="a graph written by bcx export",
+            remedy=_export_again(checkpoint),
+        ) from error
+    noted = session.get_modelmeta().custom_metadata_map
+    if any(noted.get(key) != value for key, value in stamp(checkpoint).items()):
+        raise CheckpointError(
+            f"The {ONNX_FILE} of '{checkpoint.name}' was made from other weights or by another version of bcx.",
+            expected="a graph of the weights beside it",
+            remedy=_export_again(checkpoint),
+        )
+    return session
+
+
+def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+    """Run a graph on stacked pictures: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour.
+
+    Args:
+        session: from `open_session`.
+        planes: the pictures.
+        enlarged: whether this is the second look, for which some graphs have outputs of their own.
+    """
+    names = {output.name for output in session.get_outputs()}
+    asked = [name for name in Outputs._fields if name in names]
+    if enlarged:
+        asked = [SECOND + name if SECOND + name in names else name for name in asked]
+    options = import_onnx_runtime().RunOptions()
+    # Else the runtime would also compute what only the other look asks for.
+    options.only_execute_path_to_fetches = True
+    found = session.run(asked, {session.get_inputs()[0].name: planes}, options)
+    return Outputs(*found, *([None] * (len(Outputs._fields) - len(found))))
+
+
+def stamp(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what a graph must have been made from to stand for a checkpoint's network and preprocessing."""
+    made_from = {
+        "bcx_graph": str(_GRAPH_FORMAT),
+        "bcx_weights_sha256": checkpoint.weights_sha256,
+        "bcx_preprocess": json.dumps(checkpoint.preprocess.to_dict(), sort_keys=True),
+    }
+    if isinstance(checkpoint.network, LesionEnsemble) and checkpoint.network.readers:
+        # The graph holds the shares as numbers, and they are no weights.
+        made_from["bcx_picture"] = json.dumps(checkpoint.network.share.to_dict(), sort_keys=True)
+    return made_from
+
+
+def import_onnx_runtime() -> Any:
+    """Return the module onnxruntime, silenced: its Windows builds report their use to Microsoft otherwise.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "ONNX Runtime is not installed.",
+            expected="the extra 'fast'",
+            remedy='Install it with: pip install "bcx[fast]"',
+        ) from error
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: classes of its own, which have no base in common."""
+    state = runtime.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "RuntimeException"))
+
+
+def _export_again(checkpoint: Checkpoint) -> str:
+    return f"Write it with: bcx export {checkpoint.name}"

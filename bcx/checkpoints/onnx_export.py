@@ -1,0 +1,213 @@
+"""Export a checkpoint's network as one ONNX graph: from pictures to logits, all maps, stage means and lesion map.
+
+export_onnx(load_checkpoint("mobilenetv2-busi"))      # writes model.onnx into the checkpoint's folder
+
+The graph takes what `Preprocess.plane` yields, uint8, and normalises by itself. Batch norms are folded. The number of
+scans is free, their size is the checkpoint's.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import get_same_padding
+from torch import nn
+
+from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
+from bcx.checkpoints.checkpoint import Checkpoint
+from bcx.errors import CheckpointError, MissingExtra
+from bcx.imaging.preprocess import Preprocess
+from bcx.inference.two_stage import Outputs, run_network
+from bcx.networks.build import fold_norms, forward_maps
+from bcx.networks.ensemble import LesionEnsemble
+
+#: How far the graph's answers may be from torch's: in probabilities, and in maps as a share of their largest value.
+PROBABILITY_TOLERANCE, MAP_TOLERANCE = 1e-4, 1e-3
+_OPSET = 17  # the newest that torch's tracing exporter knows in all releases that bcx allows
+
+
+def export_onnx(checkpoint: Checkpoint) -> Path:
+    """Write `model.onnx` into a checkpoint's folder, once its answers agree with torch's.
+
+    Args:
+        checkpoint: as loaded from its folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        MissingExtra: the packages onnx and onnxruntime are not both installed.
+        CheckpointError: the network cannot be written as a graph, or the graph answers differently.
+    """
+    onnx = _import_onnx()
+    file = checkpoint.folder / ONNX_FILE
+    scratch = file.with_name(f"{file.name}.writing")
+    try:
+        try:
+            _trace(checkpoint, scratch)
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            raise CheckpointError(
+                f"The network of '{checkpoint.name}' cannot be written as an ONNX graph ({type(error).__name__}).",
+                expected="a network of operations that ONNX has",
+                remedy="Answer through torch; nothing else is lost.",
+            ) from error
+        model = onnx.load(scratch)
+        onnx.helper.set_model_props(model, stamp(checkpoint))
+        onnx.save(model, scratch)
+        _compare(checkpoint, scratch)
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return file
+
+
+class _Graph(nn.Module):
+    """From stacked pictures to the outputs that the network has."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = torch.tensor([1 / (255 * s) for s in preprocess.std])[:, None, None]
+        self.shift = torch.tensor([-m / s for m, s in zip(preprocess.mean, preprocess.std, strict=True)])[:, None, None]
+
+    def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        stack = planes if planes.ndim == 4 else planes[..., None]
+        # As `Preprocess.normalise`, but plane by plane: convolutions of ONNX Runtime want no channels last.
+        batch = stack.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        parts = tuple(part for part in forward_maps(self.network, batch) if part is not None)
+        if not _differs_enlarged(self.network):
+            return parts
+        second = forward_maps(self.network, batch, enlarged=True)
+        return *parts, second.logits, second.maps  # the exporter joins what both looks compute alike
+
+
+def _differs_enlarged(network: nn.Module) -> bool:
+    """Whether some members read the whole picture only, so that the second look has answers of its own."""
+    return isinstance(network, LesionEnsemble) and bool(network.readers)
+
+
+def _trace(checkpoint: Checkpoint, file: Path) -> None:
+    planes = torch.from_numpy(_noise(checkpoint.preprocess, 2))
+    network = deepcopy(fold_norms(checkpoint.network))
+    _fix_pads(network, checkpoint.preprocess.normalise(planes))
+    graph = _Graph(network, checkpoint.preprocess).eval()
+    with torch.inference_mode():
+        names = [*Outputs._fields, f"{SECOND}logits", f"{SECOND}maps"][: len(graph(planes))]
+    with warnings.catch_warnings():
+        # The tracer warns of every size that becomes a constant, as all but the batch's should. The other exporter
+        # needs two packages more and some twenty times as long, for the same graph.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (planes,),
+            str(file),
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=["planes"],
+            output_names=names,
+            dynamic_axes={name: {0: "batch"} for name in ["planes", *names]},
+        )
+
+
+def _fix_pads(network: nn.Module, batch: torch.Tensor) -> None:
+    """Give convolutions that pad as TensorFlow does, by the size of what comes in, the pads of this size as numbers."""
+    shapes: dict[nn.Module, torch.Size] = {}
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        shapes[module] = inputs[0].shape
+
+    same = [module for module in network.modules() if isinstance(module, Conv2dSame)]
+    hooks = [module.register_forward_pre_hook(note) for module in same]
+    with torch.inference_mode():
+        forward_maps(network, batch)
+    for hook in hooks:
+        hook.remove()
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if child in shapes:
+                setattr(module, name, _Padded(child, shapes[child]))
+
+
+class _Padded(nn.Module):
+    """A convolution that pads by fixed numbers."""
+
+    def __init__(self, convolution: Conv2dSame, shape: torch.Size) -> None:
+        super().__init__()
+        self.convolution = convolution
+        each = zip(shape[2:], convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
+        height, width = (get_same_padding(*numbers) for numbers in each)
+        self.pads = (height // 2, width // 2, height - height // 2, width - width // 2)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        inner = self.convolution
+        settings = inner.stride, inner.dilation, inner.groups
+        return _PaddedConvolution.apply(batch, inner.weight, inner.bias, self.pads, *settings)
+
+
+class _PaddedConvolution(torch.autograd.Function):
+    """Become one node of the graph: a padding node of its own would be carried out as one, over all of memory."""
+
+    @staticmethod
+    def forward(ctx, batch, weight, bias, pads, stride, dilation, groups):
+        top, left, bottom, right = pads
+        padded = nn.functional.pad(batch, (left, right, top, bottom))
+        return nn.functional.conv2d(padded, weight, bias, stride, 0, dilation, groups)
+
+    @staticmethod
+    def symbolic(graph, batch, weight, bias, pads, stride, dilation, groups):
+        inputs = [batch, weight] if bias is None else [batch, weight, bias]
+        settings = {"pads_i": pads, "strides_i": stride, "dilations_i": dilation, "group_i": groups}
+        return graph.op("Conv", *inputs, **settings)
+
+
+def _compare(checkpoint: Checkpoint, file: Path) -> None:
+    session = open_session(checkpoint, file, threads=1)
+    for count, enlarged in ((1, False), (3, False), (3, True)):  # another number than was traced
+        planes = _noise(checkpoint.preprocess, count)
+        found = run_session(session, planes, enlarged=enlarged)
+        right = run_network(checkpoint.network, checkpoint.preprocess, planes, enlarged=enlarged)
+        apart = differences(found, right, checkpoint.temperature)
+        if apart["probabilities"] > PROBABILITY_TOLERANCE or max(apart.values()) > MAP_TOLERANCE:
+            raise CheckpointError(
+                f"The graph of '{checkpoint.name}' answers differently from torch: {apart}.",
+                expected=f"at most {PROBABILITY_TOLERANCE} in probabilities, {MAP_TOLERANCE} in maps",
+                remedy="Answer through torch, and report this with the versions that bcx info prints.",
+            )
+
+
+def differences(found: Outputs, right: Outputs, temperature: float) -> dict[str, float]:
+    """Return the largest difference in probabilities, and in each other output as a share of its largest value."""
+
+    def probabilities(out: Outputs) -> np.ndarray:
+        return torch.softmax(torch.from_numpy(out.logits / temperature), 1).numpy()
+
+    apart = {"probabilities": float(np.abs(probabilities(found) - probabilities(right)).max())}
+    for name in ("maps", "stages", "lesion"):
+        one, other = getattr(found, name), getattr(right, name)
+        if one is not None or other is not None:
+            apart[name] = float(np.abs(one - other).max() / np.abs(other).max())
+    return apart
+
+
+def _noise(preprocess: Preprocess, count: int) -> np.ndarray:
+    side = preprocess.size
+    shape = (count, side, side) if preprocess.grey else (count, side, side, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _import_onnx():
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "Exporting needs the package 'onnx', which is not installed.",
+            expected="the extra 'train'",
+            remedy='Install it with: pip install "bcx[train]"',
+        ) from error
+    return onnx

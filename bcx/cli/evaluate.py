@@ -1,0 +1,320 @@
+"""`bcx evaluate`: what a model is worth on labelled scans.
+
+```
+bcx evaluate --checkpoint mobilenetv2-busi --data clinic=DIR --out clinic.json
+bcx evaluate --checkpoint mobilenetv2-busi --data busbra=DIR --localisation --contact-sheet DIR --out busbra.json
+bcx evaluate --crossval results/mobilenetv2-lesion --data busi=DIR --data busbra=DIR --localisation --out places.json
+bcx evaluate --transfer configs/mobilenetv2-lesion.yaml --data busi=DIR --data busbra=DIR --init FILE --out DIR
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcx import DEFAULT_MODEL
+from bcx.errors import ConfigError, DataError, MissingExtra
+
+if TYPE_CHECKING:
+    from bcx.data.records import Record
+    from bcx.inference.classifier import Classifier
+    from bcx.tasks import Task
+
+
+def evaluate(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="NAME=DIR",
+            help="A source of labelled scans, as in bcx train; may be given several times.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write the figures (JSON); a table per scan goes beside it. With --transfer a folder.",
+        ),
+    ],
+    checkpoint: Annotated[str, typer.Option(help="A model's name, its folder, or a Hub id.")] = DEFAULT_MODEL,
+    crossval: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead of a checkpoint: results of `bcx crossval`, whose networks are still there; each answers the "
+            "fold that it never saw. With --transfer: where the part 'corruption' finds its networks.",
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="dev|test|all|FOLD",
+            help="Which scans: BUSI's split, a manifest's, or one fold's. Sources without splits count as dev.",
+        ),
+    ] = "dev",
+    localisation: Annotated[
+        bool, typer.Option("--localisation", help="Also hold the maps against the lesion masks.")
+    ] = False,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write pictures of the best and worst scans there; with --localisation."),
+    ] = None,
+    views: Annotated[
+        int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
+    ] = 1,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CONFIG.yaml",
+            help="Instead of a checkpoint: train this recipe without one hospital, machine or fold, and score "
+            "what was left out. Stopped at any moment, the same command goes on where it was.",
+        ),
+    ] = None,
+    wanted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parts",
+            metavar="hospital|machine|corruption",
+            help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
+        ),
+    ] = None,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(help="With --transfer: leave out only this machine; may be given several times."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="FILE|timm|scratch", help="With --transfer: starting weights.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."),
+    ] = None,
+) -> None:
+    """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
+    if transfer is not None:
+        others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
+        _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
+        from bcx.cli.transfer import transfer as study
+
+        study(transfer, data, out, init=init, settings=settings, parts=wanted, machines=machine, crossval=crossval)
+        return
+    _refuse("without", {"--parts": wanted, "--machine": machine, "--init": init, "--set": settings})
+    if contact_sheet is not None and not localisation:
+        raise ConfigError(
+            "--contact-sheet was given without --localisation.",
+            expected="both: the sheet shows the scans with the best and the worst localisation",
+            remedy="Add --localisation.",
+        )
+    if out.suffix.lower() != ".json" or out.is_dir():
+        raise ConfigError(
+            f"The figures cannot be written to '{out}'.",
+            expected="the name of a file that ends in .json",
+            remedy="Use for example --out results.json.",
+        )
+    with _needs_pandas():
+        import pandas  # noqa: F401  (told before an hour is spent)
+
+        from bcx.train.provenance import describe_command, describe_data, write_json
+
+    from bcx.checkpoints.checkpoint import load_checkpoint
+    from bcx.evaluate.contact_sheet import ContactSheet
+    from bcx.evaluate.evaluation import evaluate as run
+    from bcx.evaluate.evaluation import joined
+    from bcx.inference.classifier import Classifier
+
+    if crossval is None:
+        loaded = load_checkpoint(checkpoint)
+        parts = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
+        trained_on = {name: part["sha256"] for name, part in loaded.training.get("data", {}).items()}
+        name = loaded.name
+    else:
+        parts, trained_on, name = _fold_parts(crossval, data, views), {}, crossval.resolve().name
+    records = [record for _, part in parts for record in part]
+    task = parts[0][0].task
+    if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
+        typer.echo(
+            f"{name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well it knows "
+            "them by heart.",
+            err=True,
+        )
+    hashes = [classifier.weights_sha256 for classifier, _ in parts]
+    about = describe_command(_command(name, crossval, data, split, localisation, views))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet = ContactSheet() if contact_sheet is not None else None
+    begun = time.perf_counter()
+    with _bar(len(records)) as on_scan:
+        evaluation = joined(
+            [run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in parts]
+        )
+    seconds = time.perf_counter() - begun
+    table = out.with_suffix(".scans.csv")
+    partial = table.with_name(f".{table.name}.partial")
+    evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+    partial.replace(table)
+    results = {
+        "what": "a checkpoint's answers to labelled scans"
+        if crossval is None
+        else "answers of a cross-validation's networks, each to the fold that it never saw",
+        "model": {
+            "name": name,
+            "weights_sha256": hashes[0] if crossval is None else hashes,
+            "views": views,
+            "backend": evaluation.backend,
+            "trained_on": trained_on,
+        },
+        **about,
+        "split": split,
+        "data": describe_data(records),
+        "seconds": round(seconds, 1),
+        "table": {"file": table.name, "rows": len(records)},
+        **evaluation.summary(),
+    }
+    write_json(out, results)
+    _tell(results, task)
+    if sheet is not None and contact_sheet is not None:
+        for path in sheet.write(contact_sheet, name):
+            typer.echo(f"Written: {path}")
+    typer.echo(f"Written: {out} and {table.name}")
+    if results["failed"]:
+        raise typer.Exit(1)
+
+
+def _refuse(how: str, options: dict[str, Any]) -> None:
+    """Say which option means nothing with, or without, --transfer."""
+    if given := [name for name, value in options.items() if value]:
+        raise ConfigError(
+            f"{given[0]} was given {how} --transfer.",
+            expected="options of one kind of measurement",
+            remedy="Leave one of the two out; `bcx evaluate --help` says what belongs together.",
+        )
+
+
+def _records(data: Sequence[str], split: str, task: Task) -> list[Record]:
+    from bcx.data.busi import verify_manifest
+    from bcx.data.pairs import parse_pair
+    from bcx.data.readers import detect_kind, read_source
+    from bcx.data.splits import assign_folds
+
+    fold = int(split) if split.isascii() and split.isdigit() else None
+    records: list[Record] = []
+    for name, folder in map(parse_pair, data):
+        is_busi = detect_kind(name, folder) == "busi"
+        # All of BUSI leaves out its "conflict" part, in which one lesion carries two labels.
+        splits = ("dev", "test") if split == "all" and is_busi else ("dev" if fold is not None else split,)
+        part = [record for each in splits for record in read_source(name, folder, task=task, split=each)]
+        if is_busi:
+            verify_manifest(part, folder)  # a renamed file would carry another scan's label and group
+        records += part
+    keys = [record.key for record in records]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(
+            "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
+        )
+    if fold is None:
+        return records
+    chosen = [record for record in assign_folds(records) if record.fold == fold]
+    if not chosen:
+        folds = sorted({record.fold for record in assign_folds(records) if record.fold is not None})
+        raise DataError(
+            f"There is no scan in fold {fold}.",
+            expected=f"one of the folds {', '.join(map(str, folds))}",
+            remedy="Change --split.",
+        )
+    return chosen
+
+
+def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
+    """Return each fold's network with the scans of that fold."""
+    from bcx.checkpoints.checkpoint import load_checkpoint
+    from bcx.evaluate.oof import read_oof
+    from bcx.inference.classifier import Classifier
+
+    networks = sorted(folder.glob("fold-*/network/config.json"))
+    if not networks:
+        raise DataError(
+            f"'{folder.name}' holds no networks of a cross-validation.",
+            expected="folders such as fold-0/network, which `bcx crossval` leaves there",
+            remedy="Run `bcx crossval` with the same --out first.",
+        )
+    parts, known = [], None
+    for config in networks:
+        classifier = Classifier(load_checkpoint(config.parent), views=views)
+        known = known or {record.key: record for record in _records(data, "dev", classifier.task)}
+        # What the network never saw is what it answered then; folds assigned anew might differ.
+        unseen = read_oof(config.parents[1] / "oof.csv", classifier.task)["file"]
+        if part := [known[key] for key in unseen if key in known]:
+            parts.append((classifier, part))
+    if not parts:
+        raise DataError(
+            f"None of the scans that the networks of '{folder.name}' answered is in the folders named.",
+            expected="the sources of that cross-validation, under the same names",
+            remedy="Name them with --data as `bcx crossval` was given them.",
+        )
+    return parts
+
+
+def _command(model: str, crossval: Path | None, data: Sequence[str], split: str, localisation: bool, views: int) -> str:
+    """Return the command with folders left out: results are published, paths of a machine are not."""
+    who = f"--checkpoint {model}" if crossval is None else f"--crossval results/{model}"
+    parts = [f"bcx evaluate {who}", *(f"--data {text.partition('=')[0]}=DIR" for text in data)]
+    if crossval is None:
+        parts.append(f"--split {split}")
+    if localisation:
+        parts.append("--localisation")
+    if views > 1:
+        parts.append(f"--views {views}")
+    return " ".join(parts)
+
+
+def _tell(results: dict[str, Any], task: Task) -> None:
+    """Say the headline figures."""
+    figures, place = results["figures"], results.get("localisation")
+    wanted = ["accuracy", "macro_auc", f"auc_{task.positive}", f"sensitivity_{task.positive}"]
+    wanted += [f"specificity_{task.positive}", f"sensitivity_{task.absent}", f"lesions_called_{task.absent}"]
+    lines = [(name, figures[name]) for name in wanted if name in figures]
+    if place is not None:
+        lines += [(name, place["all"][name]) for name in ("lesion_share", "heat_inside", "pointing", "iou")]
+        lines += [(name, results["deletion"][name]) for name in ("drop_here", "drop_elsewhere")]
+    for name, figure in lines:
+        if figure["value"] is not None:
+            typer.echo(f"{name}: {figure['value']:.3f}{_interval(figure)}, {figure['n']} scans")
+    if results["failed"]:
+        typer.echo(f"{len(results['failed'])} of {results['n']} files could not be read.", err=True)
+
+
+def _interval(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return ""
+    return f" (95 % interval {figure['low']:.3f} to {figure['high']:.3f})"
+
+
+@contextmanager
+def _needs_pandas() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Evaluation needs the package '{error.name}', which is not installed.",
+            expected="the extra 'train'",
+            remedy='Install it with: pip install "bcx[train]"',
+        ) from error
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar with the time left on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=count)
+        yield lambda: progress.advance(bar)

@@ -1,0 +1,107 @@
+"""The command line: each command translates what a person asks into one call, and the answer into text.
+
+```
+bcx predict scans/ --out results.csv      what the network makes of a folder
+bcx serve                                 the page, on this machine
+bcx info                                  versions, models, threads
+bcx data check FOLDER                     what a folder of training images holds
+bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
+bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
+bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
+bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
+bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
+bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
+bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
+bcx reproduce NAME                        derive a card's figures again, and say which agree
+bcx figures NAME                          draw a model's figures
+bcx card [NAME ...]                       write model cards from results
+bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
+bcx examples examples/                    draw the simulated example scans
+```
+
+`bcx COMMAND --help` tells the rest. Exit status: 0 all went well, 1 something failed, 2 wrong usage.
+Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+import bcx
+from bcx.cli.audit import audit
+from bcx.cli.compare import compare
+from bcx.cli.data import app as data
+from bcx.cli.evaluate import evaluate
+from bcx.cli.examples import examples
+from bcx.cli.export import export
+from bcx.cli.gate import app as gate
+from bcx.cli.info import info
+from bcx.cli.leak import leak
+from bcx.cli.predict import predict
+from bcx.cli.report import card, figures, reproduce
+from bcx.cli.synth import app as synth
+from bcx.cli.train import crossval, train
+from bcx.cli.tune import tune
+from bcx.errors import BcxError, CheckpointError, ConfigError
+
+app = typer.Typer(
+    name="bcx",
+    help="A breast ultrasound classifier that shows where it looked. For research and teaching, never for diagnosis.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(predict)
+app.command()(info)
+app.command()(train)
+app.command()(crossval)
+app.command()(compare)
+app.command()(tune)
+app.command()(leak)
+app.command()(evaluate)
+app.command()(card)
+app.command()(figures)
+app.command()(reproduce)
+app.command()(audit)
+app.command()(export)
+app.command()(examples)
+app.add_typer(data)
+app.add_typer(gate)
+app.add_typer(synth)
+
+
+# The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(context: typer.Context) -> None:
+    """Open the page on this machine: the same as `python demo.py`, with the same options."""
+    from bcx.app.server import main as serve_page
+
+    serve_page(context.args)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bcx {bcx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options that stand before a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with `arguments` (default: those of the process) and exit with its status."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="bcx")
+    except BcxError as error:
+        typer.echo(f"bcx: {error}", err=True)
+        # A setting or a model that does not exist is a wrong request; anything else went wrong on the way.
+        sys.exit(2 if isinstance(error, (ConfigError, CheckpointError)) else 1)

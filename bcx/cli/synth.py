@@ -1,0 +1,240 @@
+"""`bcx synth`: train generators of scans, draw pictures from them, and measure whether they help a classifier.
+
+```
+bcx synth train synth-modern --data busi=DIR --label malignant --fold 0
+bcx synth sample runs/synth/generators/fold-0/malignant/generator.safetensors --out samples --data busi=DIR
+bcx synth study synth-study --data busi=DIR --init FILE
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcx.cli.progress import counted_progress
+from bcx.cli.train import DataOption, EpochsOption, InitOption, SetOption, needs_train_extra, read_records
+from bcx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from bcx.data.records import Record
+    from bcx.studies.synthesis.arms import GeneratorJob, RunJob
+    from bcx.train.config import Recipe
+
+app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and whether they help.")
+
+WORK = Path("runs/synth")
+RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe's file, or its name in configs/.")]
+JudgeOption = Annotated[str, typer.Option(help="Checkpoint whose features tell how good pictures are.")]
+
+
+@app.command()
+def train(
+    config: RecipeArgument,
+    data: DataOption = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only this class; may be given several times. Default: the recipe's.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Leave this fold's scans out. Without it, all scans are learnt from.")
+    ] = None,
+    epochs: EpochsOption = None,
+    settings: SetOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of the generators.")] = WORK / "generators",
+) -> None:
+    """Train a generator per class. Killed at any moment, the same command goes on where it was."""
+    with needs_train_extra():
+        from bcx.studies.synthesis.arms import GeneratorJob
+        from bcx.studies.synthesis.config import load_synth_recipe
+        from bcx.studies.synthesis.fit import train_generator
+        from bcx.train.config import find_recipe
+        from bcx.train.crossval import split_fold
+
+    values = _settings(settings) | ({} if epochs is None else {"epochs": epochs})
+    recipe = load_synth_recipe(find_recipe(config), values)
+    if strange := sorted(set(label or []) - set(recipe.labels())):
+        raise ConfigError(
+            f"The recipe makes no class '{strange[0]}'.",
+            expected=f"out of {', '.join(recipe.labels())}",
+            remedy="Correct --label, or the recipe's classes.",
+        )
+    records = _with_folds(_classifier(recipe.task, recipe.data, data))
+    part = records if fold is None else split_fold(records, fold)[0]
+    jobs = [GeneratorJob(fold, name, part) for name in label or recipe.labels()]
+    with counted_progress() as progress:
+        for job in jobs:
+            on_epoch = _epochs_bar(progress, job.folder)
+            train_generator(recipe, job.label, part, out=out / job.folder, fold=fold, on_epoch=on_epoch)
+            typer.echo(f"Written: {out / job.folder}")
+
+
+@app.command()
+def sample(
+    generator: Annotated[Path, typer.Argument(metavar="GENERATOR", help="A generator.safetensors of bcx synth train.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
+    data: DataOption = None,
+    judge_by: JudgeOption = "mobilenetv2-busi",
+    init: Annotated[
+        str,
+        typer.Option(metavar="FILE|timm|scratch", help="ImageNet's weights judge too; scratch: they do not."),
+    ] = "scratch",
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Show real, generated and nearest real scans here; needs --data."),
+    ] = None,
+) -> None:
+    """Draw pictures, each marked as generated. With --data, judge them: quality.json, and copies of training scans."""
+    if sheet is not None and not data:
+        raise ConfigError("--sheet needs the real scans.", expected="--data NAME=DIR", remedy="Add it.")
+    with needs_train_extra():
+        from bcx.studies.synthesis.judging import build_describers, judge_generator
+        from bcx.studies.synthesis.sample import load_generator, write_samples
+        from bcx.train.provenance import describe_command, write_json
+
+    loaded = load_generator(generator)
+    files = write_samples(loaded.sample(count, seed), loaded, out, seed)
+    typer.echo(f"Written: {len(files)} pictures in {out}")
+    if not data:
+        return
+    start = _classifier(loaded.recipe.task, {}, data, init=init)
+    report = judge_generator(
+        loaded, _with_folds(start), build_describers(judge_by, start), seed=seed, count=count, sheet=sheet
+    )
+    copies = [files[position].name for position in report["flagged"]]
+    command = " ".join(["bcx synth sample", generator.name, *(f"--data {name}=DIR" for name in start.data)])
+    command += f" --count {count} --seed {seed}"
+    write_json(out / "quality.json", {**describe_command(command), "of": loaded.about, **report, "copied": copies})
+    for name, by in report["by"].items():
+        kid = by["distances"]["kid"]
+        typer.echo(f"KID by {name}: {kid['generated']['mean']:.3g}; of real scans: {kid['real']['mean']:.3g}")
+    typer.echo(f"Nearer to a training scan than any real scan is: {len(copies)} of {count} (listed in quality.json)")
+
+
+@app.command()
+def study(
+    config: RecipeArgument = Path("synth-study"),
+    data: DataOption = None,
+    init: InitOption = None,
+    settings: SetOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/synth"),
+    work: Annotated[Path, typer.Option(help="Folder of generators, pictures and runs; not for publication.")] = WORK,
+    sheets: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Sheets with real scans beside generated ones go here.")
+    ] = None,
+) -> None:
+    """Train a classifier with and without generated pictures on the same grouped folds. It can be stopped."""
+    with needs_train_extra():
+        from bcx.studies.synthesis.arms import load_study, plan_generators, plan_runs
+        from bcx.studies.synthesis.fit import is_trained
+        from bcx.studies.synthesis.study import answered, synth_study
+        from bcx.train.config import find_recipe
+
+    file = find_recipe(config)
+    values = _settings(settings)
+    if init is not None:
+        values["classifier"] = {"init": init, **values.get("classifier", {})}
+    chosen = load_study(file, values)
+    recipe = _classifier(chosen.classifier.task, chosen.classifier.data, data)
+    records = _with_folds(recipe)
+    generators, runs = plan_generators(chosen, records), plan_runs(chosen, records)
+    places = [work / "generators" / job.folder for job in generators]
+    left = [
+        job
+        for job, place in zip(generators, places, strict=True)
+        if not is_trained(chosen.generator, job.label, job.records, place)
+    ]
+    steps = sum(run.steps for run in runs if not answered(run, work))
+    with counted_progress() as progress:
+        by_folder = {job.folder: _epochs_bar(progress, job.folder) for job in left}
+        bar = progress.add_task("classifiers", total=steps)
+
+        def on_generator(job: GeneratorJob, row: dict[str, Any], epochs: int) -> None:
+            by_folder[job.folder](row, epochs)
+
+        def on_epoch(run: RunJob, row: dict[str, Any], epochs: int) -> None:
+            if row["epoch"] == epochs:
+                progress.console.print(f"{run.folder}: loss {row['train_loss']:.3f}", highlight=False)
+
+        results = synth_study(
+            chosen,
+            records,
+            out=out,
+            work=work,
+            command=_command(file, recipe, chosen.classifier.init, settings),
+            sheets=sheets,
+            on_generator=on_generator,
+            on_epoch=on_epoch,
+            on_batch=lambda: progress.advance(bar),
+        )
+    for row in results["differences"]:
+        found = row["figures"]["macro_auc"]
+        if found["value"] is not None and found["low"] is not None:
+            interval = f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+            typer.echo(f"{row['question']} Macro ROC-AUC {interval}")
+    typer.echo(f"Written: {out / (chosen.name + '.json')}")
+
+
+def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE; a key with a dot is one of a block, such as classifier.epochs."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
+        block, dot, inner = key.partition(".")
+        if dot:
+            values.setdefault(block, {})[inner] = yaml.safe_load(value)
+        else:
+            values[key] = yaml.safe_load(value)
+    return values
+
+
+def _classifier(
+    task: str | dict[str, Any], named: dict[str, str], data: list[str] | None, init: str = "timm"
+) -> Recipe:
+    """Return a recipe that names task, sources and starting weights; the command line's sources win."""
+    from bcx.data.pairs import parse_pair
+    from bcx.train.config import load_recipe
+
+    sources = {**named, **{name: str(folder) for name, folder in map(parse_pair, data or [])}}
+    if not sources:
+        raise ConfigError(
+            "No scans were named.",
+            expected="at least one source",
+            remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
+        )
+    return load_recipe(None, {"task": task, "data": sources, "init": init})
+
+
+def _with_folds(recipe: Recipe) -> list[Record]:
+    return [record for record in read_records(recipe) if record.fold is not None]
+
+
+def _command(file: Path, recipe: Recipe, init: str, settings: Sequence[str] | None) -> str:
+    """Return the command with folders left out: results are published, paths of a machine are not."""
+    parts = ["bcx synth study", file.stem if file.parent.name == "configs" else file.name]
+    parts += [f"--data {source}=DIR" for source in recipe.data]
+    parts.append(f"--init {Path(init).name}")
+    return " ".join(parts + [f"--set {setting}" for setting in settings or []])
+
+
+def _epochs_bar(progress: Progress, words: str) -> Callable[[dict[str, Any], int], None]:
+    """Return what moves a bar of its own on after every epoch; a resumed run starts where it was."""
+    bar = progress.add_task(words, total=None, start=False)
+
+    def on_epoch(row: dict[str, Any], epochs: int) -> None:
+        if not progress.tasks[bar].started:
+            progress.start_task(bar)
+        words_now = f"{words}: losses {row['d_loss']:.2f}, {row['g_loss']:.2f}"
+        progress.update(bar, total=epochs, completed=row["epoch"], description=words_now)
+
+    return on_epoch

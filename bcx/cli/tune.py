@@ -1,0 +1,110 @@
+"""`bcx tune`: search for settings within the training part of one fold, which is never seen.
+
+```
+bcx tune configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --fold 0 --trials 20 --out results/tune/busi
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bcx.cli.progress import counted_progress
+from bcx.cli.train import (
+    ArchOption,
+    ConfigArgument,
+    DataOption,
+    EpochsOption,
+    InitOption,
+    SeedOption,
+    SetOption,
+    needs_train_extra,
+    read_recipe,
+    read_records,
+    recipe_words,
+)
+
+
+def tune(
+    out: Annotated[Path, typer.Option(help="Folder of the search.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; those of earlier calls count.")],
+    fold: Annotated[int, typer.Option(min=0, help="The outer fold, which takes no part: measure on it afterwards.")],
+    config: ConfigArgument = None,
+    data: DataOption = None,
+    arch: ArchOption = None,
+    init: InitOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    settings: SetOption = None,
+    inner_folds: Annotated[
+        int, typer.Option(min=2, max=20, help="Grouped folds that the training part is cut into.")
+    ] = 3,
+    run_folds: Annotated[
+        int | None, typer.Option(min=1, help="How many of these each trial trains on; default all.")
+    ] = None,
+) -> None:
+    """Search for learning rates, dropout, weight decay, augmentation, head and freezing; write best.yaml.
+
+    Killed at any moment, the same command goes on where it was.
+    """
+    recipe = read_recipe(config, data, arch, init, epochs, seed, settings)
+    records = read_records(recipe)
+    with needs_train_extra():
+        from bcx.train.tune import BEST_FILE, inner_folds_of
+        from bcx.train.tune import tune as run
+    run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
+    sizes = [len(part) for part in inner_folds_of(records, fold, inner_folds, recipe.seed)]
+    command = " ".join(
+        [
+            "bcx tune",
+            *recipe_words(config),
+            *(f"--data {source}=DIR" for source in recipe.data),
+            f"--arch {recipe.arch} --init {Path(recipe.init).name} --epochs {recipe.epochs} --seed {recipe.seed}",
+            f"--fold {fold} --inner-folds {inner_folds} --run-folds {run_on} --trials {trials}",
+        ]
+    )
+    steps = sum(-(-(sum(sizes) - size) // recipe.batch_size) for size in sizes[:run_on]) * recipe.epochs
+    with _bars(steps, trials) as calls:
+        results = run(
+            recipe,
+            records,
+            fold=fold,
+            trials=trials,
+            out=out,
+            command=command,
+            inner_folds=inner_folds,
+            run_folds=run_on,
+            **calls,
+        )
+    best, own = results["best"], results["recipe_as_it_stood"]
+    beside = "" if own is None else f" (the recipe as it stood: {own['value']:.3f})"
+    typer.echo(f"Best inner ROC-AUC: {best['value']:.3f} in trial {best['trial']}{beside}")
+    for name, value in best["values"].items():
+        typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
+    typer.echo(f"Written: {out / BEST_FILE}")
+
+
+@contextmanager
+def _bars(steps: int, trials: int) -> Iterator[dict[str, Any]]:
+    """Show one progress bar with the time left; a trial that was stopped early counts as whole."""
+    with counted_progress() as progress:
+        bar = progress.add_task("tuning, steps", total=steps * trials)
+
+        def on_epoch(trial: int, inner: int, row: dict[str, Any], epochs: int) -> None:
+            progress.console.print(
+                f"trial {trial}, inner fold {inner}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+                f"inner AUC {row['inner_roc_auc']:.3f}, {row['seconds']:.0f} s",
+                highlight=False,
+            )
+
+        def on_trial(trial: Any, ended: int) -> None:
+            progress.update(bar, completed=steps * ended)
+            value = "" if trial.value is None else f", {trial.value:.3f}"
+            progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
+
+        yield {"on_epoch": on_epoch, "on_batch": lambda: progress.advance(bar), "on_trial": on_trial}

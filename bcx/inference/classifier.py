@@ -1,0 +1,339 @@
+"""The engine: the only place where a network runs for an answer.
+
+classifier = bcx.load()                       # the default model
+prediction = classifier.predict("scan.png")
+for answer in classifier.stream(paths):       # Prediction or Failure, one per source, in order
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from bcx import DEFAULT_MODEL
+from bcx.checkpoints.backends import Wanted, choose_backend
+from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
+from bcx.imaging.scan import Scan
+from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
+from bcx.inference.two_stage import Forward, Reading, read_scans
+from bcx.slides.grid import is_slide
+from bcx.tasks import Task
+from bcx.trust.calibration import apply_temperature
+from bcx.trust.decisions import OperatingPoint
+from bcx.trust.gate import Gate
+from bcx.trust.referral import ReferRule
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
+
+#: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
+BATCH_SIZE = 4
+#: Pictures per forward pass of `stream_probabilities` on a CPU: as fast as more, and each core needs less memory.
+TILES_AT_ONCE = 8
+_UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
+_MANY_PATCHES = (
+    "This picture is much larger than the patches that the network learned from, and was squashed to one. "
+    "Read it tile by tile, as a large image."
+)
+#: Threads of `stream` at most; each reads and answers batches of its own on one core.
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A decoded scan on its way to the network."""
+
+    name: str
+    scan: Scan
+    seconds: float
+
+
+class Classifier:
+    """A loaded checkpoint that answers. Safe to use from several threads at once."""
+
+    def __init__(self, checkpoint: Checkpoint, *, views: int = 1, backend: Wanted = "auto") -> None:
+        """Wrap a checkpoint.
+
+        Args:
+            checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
+            views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
+            backend: as in `bcx.checkpoints.backends.choose_backend`.
+
+        Raises:
+            ConfigError: another number of views, or no such backend.
+            CheckpointError: the checkpoint's gate is missing or damaged, or its rules of decision are, or ONNX Runtime
+                was asked for without a graph that fits the weights.
+            MissingExtra: ONNX Runtime was asked for and is not installed.
+        """
+        if views not in (1, 2):
+            raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
+        self._checkpoint = checkpoint
+        self._backend = choose_backend(checkpoint, backend)
+        self._views = views
+        self._point, self._refer = _stored_rules(checkpoint)
+        self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self._checkpoint.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint is."""
+        return self._checkpoint.folder
+
+    @property
+    def task(self) -> Task:
+        """What is classified."""
+        return self._checkpoint.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the order of probabilities and maps."""
+        return self.task.classes
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by before the softmax."""
+        return self._checkpoint.temperature
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the stored weights."""
+        return self._checkpoint.weights_sha256
+
+    @property
+    def views(self) -> int:
+        """How many views of each scan are averaged."""
+        return self._views
+
+    @property
+    def backend(self) -> str:
+        """What runs the network: "torch" or "onnxruntime"."""
+        return self._backend.name
+
+    def predict(self, source: Source, name: str | None = None) -> Prediction:
+        """Answer one source.
+
+        Args:
+            source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes.
+            name: instead of the source's own.
+
+        Raises:
+            BcxError: the source cannot be read; a subclass says why.
+        """
+        return self._answer([self._prepare(source, name)], self._backend.forward)[0]
+
+    def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
+        """Answer many sources, one answer per source, in order.
+
+        Every core reads and answers batches of its own; at most one batch per core, one more, and the one that is being
+        taken are in memory, however long the list.
+
+        Args:
+            sources: any iterable, consumed as answers are taken; it may be endless.
+            batch_size: scans per forward pass.
+
+        Yields:
+            A `Prediction`, or a `Failure` in the place of a source that cannot be read.
+
+        Raises:
+            ConfigError: batch_size below 1.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}.", expected="at least 1", remedy=f"Use {BATCH_SIZE}.")
+        return self._stream(iter(sources), batch_size)
+
+    def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
+        batches = iter(lambda: list(islice(sources, batch_size)), [])
+        for answers in self._ahead(batches, self._answer_sources):
+            while answers:  # taken out one by one: an answer that its reader drops is gone
+                yield answers.popleft()
+
+    def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
+        """Answer groups of plain pictures with probabilities alone, one array per group, in order.
+
+        For pictures by the hundred thousand, such as the tiles of a slide: no maps, no gate, the same probabilities as
+        `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are cores is in memory.
+
+        Args:
+            groups: functions that return a group's pictures, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
+                They are called in the threads that run the network, several at once.
+
+        Yields:
+            float32 `[N, C]` for a group of N pictures, rows summing to 1.
+        """
+        return self._ahead(iter(groups), self._score)
+
+    def choose(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return int64 `[N]`: the class of each row of `[N, C]`, at the stored operating point where there is one."""
+        return probabilities.argmax(axis=1) if self._point is None else self._point.choose(probabilities)
+
+    def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+        """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._backend.device == "cpu" else 1
+        with ThreadPoolExecutor(workers, "bcx-stream", initializer=_compute_alone) as pool:
+            ahead: deque[Future[Result]] = deque()
+            try:
+                while True:
+                    ahead.extend(pool.submit(work, item) for item in islice(items, workers + 1 - len(ahead)))
+                    if not ahead:
+                        return
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _score(self, group: Callable[[], Sequence[np.ndarray]]) -> np.ndarray:
+        pictures = group()
+        many = TILES_AT_ONCE if self._backend.device == "cpu" else max(1, len(pictures))
+        parts = [
+            self._probabilities(pictures[at : at + many], self._backend.alone)[0]
+            for at in range(0, len(pictures), many)
+        ]
+        return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
+
+    def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
+        return deque(self._answer_some([self._try_prepare(source) for source in sources]))
+
+    def _prepare(self, source: Source, name: str | None = None) -> _Ready:
+        started = time.perf_counter()
+        scan = Scan.open(source, name)
+        return _Ready(scan.name, scan, time.perf_counter() - started)
+
+    def _try_prepare(self, source: Source) -> _Ready | Failure:
+        try:
+            return self._prepare(source)
+        except BcxError as error:
+            return Failure(_name_of(source), error)
+        except MemoryError:
+            too_big = DamagedScan(
+                "The picture needs more memory than is free.",
+                expected="a picture of ordinary size",
+                remedy="Save it smaller, or run this on a machine with more memory.",
+            )
+            return Failure(_name_of(source), too_big)
+
+    def _answer_some(self, items: list[_Ready | Failure]) -> list[Prediction | Failure]:
+        ready = [item for item in items if isinstance(item, _Ready)]
+        answers = iter(self._answer(ready, self._backend.alone) if ready else [])
+        return [item if isinstance(item, Failure) else next(answers) for item in items]
+
+    def _answer(self, ready: list[_Ready], forward: Forward) -> list[Prediction]:
+        started = time.perf_counter()
+        probabilities, readings = self._probabilities([item.scan.pixels for item in ready], forward)
+        share = (time.perf_counter() - started) / len(ready)
+        return [self._prediction(item, probabilities[i], readings[i], share) for i, item in enumerate(ready)]
+
+    def _probabilities(self, scans: Sequence[np.ndarray], forward: Forward) -> tuple[list[np.ndarray], list[Reading]]:
+        """Read pictures and return each one's probabilities, float64 `[C]`, and reading, both views averaged."""
+        readings = read_scans(forward, self._checkpoint.preprocess, scans)
+        probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
+        if self._views == 2:
+            flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in scans]
+            for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped)):
+                probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
+                readings[i] = _both_views(readings[i], mirrored)
+        return probabilities, readings
+
+    def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
+        started = time.perf_counter()
+        winner = int(self.choose(probabilities[None])[0])
+        label = self.classes[winner]
+        decision, reason, flags = label, "", []
+        if self._refer is not None and self._refer.refers(probabilities[None])[0]:
+            decision, reason = REFER, _UNSURE
+        if self._gate is not None:
+            verdict = self._gate.judge(item.scan, reading.stages, self.task)
+            flags = list(verdict.flags)
+            if not verdict.is_scan:
+                decision, reason = NOT_A_SCAN, verdict.reason
+        if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
+            flags.append(_MANY_PATCHES)
+        return Prediction(
+            name=item.name,
+            label=label,
+            confidence=float(probabilities[winner]),
+            probabilities={name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
+            decision=decision,
+            reason=reason,
+            flags=flags,
+            model=self.name,
+            weights_sha256=self.weights_sha256,
+            seconds=item.seconds + share + time.perf_counter() - started,
+            backend=self.backend,
+            scan=item.scan,
+            reading=reading,
+            preprocess=self._checkpoint.preprocess,
+        )
+
+
+def _stored_rules(checkpoint: Checkpoint) -> tuple[OperatingPoint | None, ReferRule | None]:
+    decisions = checkpoint.decisions or {}
+    try:
+        point, refer = decisions.get("operating_point"), decisions.get("refer")
+        return (
+            None if point is None else OperatingPoint.from_dict(point),
+            None if refer is None else ReferRule.from_dict(refer),
+        )
+    except (ConfigError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{checkpoint.name}' stores rules of decision that are damaged ({error}).",
+            expected="'operating_point' and 'refer' as `bcx train` writes them",
+            remedy="Fetch or train the checkpoint again.",
+        ) from error
+
+
+def _both_views(straight: Reading, mirrored: Reading) -> Reading:
+    """Average the whole-scan maps of both views; the second look stays the straight view's, whose box is its own."""
+    lesion = None
+    if straight.lesion is not None and mirrored.lesion is not None:
+        lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2
+    return replace(straight, maps=(straight.maps + mirrored.maps[:, :, ::-1]) / 2, lesion=lesion)
+
+
+def _compute_alone() -> None:
+    """Let the calling thread compute without helpers: one scan per core, side by side, wastes less than sharing each.
+
+    torch.set_num_threads would change every thread of the process; OpenMP's own setting belongs to one thread. Torch
+    sets that up at a thread's first use, so it must have happened before.
+    """
+    torch.get_num_threads()
+    threadpool_limits(1, "openmp")
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, Scan):
+        return source.name
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
+
+
+def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1, backend: Wanted = "auto") -> Classifier:
+    """Load a model by name, folder or Hub id.
+
+    Args:
+        name: a checkpoint's name ("mobilenetv2-lesion"), its folder, or a Hub id ("owner/name").
+        views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
+        backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
+            and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
+
+    Raises:
+        CheckpointError: not found, incomplete or damaged.
+    """
+    return Classifier(load_checkpoint(name), views=views, backend=backend)

@@ -1,0 +1,190 @@
+"""What the engine answers: a `Prediction`, or a `Failure` that says why there is none.
+
+prediction = bcx.load().predict("scan.png")
+prediction.label, prediction.confidence
+prediction.overlay("malignant", opacity=0.6).save("where.png")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bcx.errors import BcxError, ConfigError
+from bcx.imaging.crop import merge_lesion, paste
+from bcx.imaging.overlay import lay_over, scale_limit
+from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.scan import Scan
+from bcx.inference.two_stage import Reading
+
+#: `decision` of a picture that the gate stopped.
+NOT_A_SCAN = "not a scan"
+#: `decision` of a scan that the network is not sure enough about.
+REFER = "refer"
+#: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
+LESION_LEVEL = 0.3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        name: of the source (a file's name, or as given).
+        label: the class at the stored operating point; the most probable one while none is stored.
+        confidence: probability of `label`, 0..1.
+        probabilities: class -> probability, in the task's order, summing to 1.
+        decision: the label, "refer", or "not a scan".
+        reason: why the decision is not simply the label, in words; "" when it is.
+        flags: what was noticed about the picture without stopping it, in words.
+        model: the checkpoint's name.
+        weights_sha256: of the stored weights.
+        seconds: time from source to answer, the source's share of its batch.
+        backend: what ran the network: "torch", or "onnxruntime" where the graph beside the weights answered.
+        scan: the decoded picture.
+        reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
+        preprocess: how the scan became the network's input.
+    """
+
+    name: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    decision: str
+    reason: str
+    flags: list[str]
+    model: str
+    weights_sha256: str
+    seconds: float
+    backend: str
+    scan: Scan = field(repr=False, compare=False)
+    reading: Reading = field(repr=False, compare=False)
+    preprocess: Preprocess = field(repr=False, compare=False)
+
+    @property
+    def grid_maps(self) -> np.ndarray:
+        """float32 `[C, h, w]`: the first look's maps on the network's own grid, logit units."""
+        return self.reading.maps
+
+    @cached_property
+    def maps(self) -> np.ndarray:
+        """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`.
+
+        With one view, the mean over the network's grid is the logit (plus the head's bias, where the head is linear).
+        With two looks, both maps are laid over each other, half each, so that this still holds: what stands in the
+        smaller box counts for as much more per pixel as the box is smaller.
+        """
+        return self._at_size(slice(None))
+
+    def _at_size(self, classes: slice) -> np.ndarray:
+        shape = (self.scan.height, self.scan.width)
+        maps = self.preprocess.enlarge(self.reading.maps[classes], shape)
+        second = self.reading.second
+        if second is None:
+            return maps
+        denser = shape[0] * shape[1] / second.box.side**2
+        return (maps + denser * paste(second.maps[classes], second.box, shape)) / 2
+
+    @cached_property
+    def lesion(self) -> np.ndarray | None:
+        """float32 `[H, W]` in 0..1: how surely each pixel belongs to a lesion; None for models without a lesion map.
+
+        The product of both looks inside the box of the second, nothing outside it: what either look sees alone stays
+        faint.
+        """
+        if self.reading.lesion is None or self.reading.second is None:
+            return None
+        second = self.reading.second
+        return merge_lesion(self.reading.lesion, second.lesion, second.box, (self.scan.height, self.scan.width))
+
+    @property
+    def lesion_box(self) -> tuple[int, int, int, int] | None:
+        """(left, top, right, bottom) in scan pixels around `lesion` >= `LESION_LEVEL`; None where it never is."""
+        if self.lesion is None or not (inside := self.lesion >= LESION_LEVEL).any():
+            return None
+        rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+    @property
+    def second_look(self) -> tuple[int, int, int] | None:
+        """(x, y, side) of the part that was read again, enlarged, in scan pixels; None for models that look once."""
+        second = self.reading.second
+        return None if second is None else (second.box.x, second.box.y, second.box.side)
+
+    @cached_property
+    def map_limit(self) -> float:
+        """End of the signed colour scale shared by all of this answer's maps, in logit units."""
+        return scale_limit(self.reading.maps if self.reading.second is None else self._at_size(slice(None)))
+
+    def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
+        """Return the scan with one class's evidence laid over it, RGB, at the scan's own size.
+
+        Args:
+            class_: which class's map; default: `label`'s.
+            opacity: 0 (the scan alone) to 1.
+
+        Raises:
+            ConfigError: no such class.
+        """
+        wanted = self.label if class_ is None else class_
+        if wanted not in self.probabilities:
+            raise ConfigError(
+                f"There is no class called '{wanted}'.",
+                expected=f"one of {', '.join(self.probabilities)}",
+                remedy="Use one of these names.",
+            )
+        number = list(self.probabilities).index(wanted)
+        # Enlarging one map is enough here; `maps` would keep all of them in memory.
+        plane = self._at_size(slice(number, number + 1))[0]
+        return lay_over(self.scan.pixels, plane, self.map_limit, opacity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON, the same from every door."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": dict(self.probabilities),
+            "decision": self.decision,
+            "reason": self.reason,
+            "flags": list(self.flags),
+            "width": self.scan.width,
+            "height": self.scan.height,
+            "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
+            "second_look": None if self.second_look is None else list(self.second_look),
+            "notes": list(self.scan.notes),
+            "model": self.model,
+            "weights_sha256": self.weights_sha256,
+            "backend": self.backend,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A source that could not be answered, in its place of the stream.
+
+    Attributes:
+        name: of the source.
+        error: what was found, expected, and what to do.
+    """
+
+    name: str
+    error: BcxError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON."""
+        error = self.error
+        return {
+            "name": self.name,
+            "error": {
+                "kind": type(error).__name__,
+                "found": error.found,
+                "expected": error.expected,
+                "remedy": error.remedy,
+            },
+        }

@@ -1,0 +1,106 @@
+"""The results table: one row per file, the same columns from every door.
+
+>>> from bcx.tasks import get_task
+>>> columns(get_task("breast-ultrasound"))[:5]
+['file', 'label', 'confidence', 'decision', 'p_normal']
+>>> harmless("=SUM(A1:A9).png")
+"'=SUM(A1:A9).png"
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from bcx.inference.prediction import Failure, Prediction
+    from bcx.tasks import Task
+
+# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def columns(task: Task) -> list[str]:
+    """Return the column names, in order; `p_<class>` follows the task's order of classes."""
+    probabilities = [f"p_{name}" for name in task.classes]
+    said = ["file", "label", "confidence", "decision", *probabilities, "reason"]
+    return [*said, "seconds", "model", "weights_sha256", "lesion_share", "lesion_box"]
+
+
+def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
+    """Return one row: column name to text or number.
+
+    Args:
+        answer: what the engine said; a `Failure` becomes a row with its reason and every other cell empty.
+        file: the file as the person knows it.
+        task: gives the order of the classes.
+
+    Returns:
+        Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four. `lesion_share` is the
+        share of the scan's pixels that the model outlines, 0..1 with six decimals; `lesion_box` is "left top right
+        bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty.
+    """
+    from bcx.inference.prediction import (  # here, since it loads torch, and reading a header should not
+        LESION_LEVEL,
+        Failure,
+    )
+
+    cells: dict[str, Any] = dict.fromkeys(columns(task), "")
+    cells["file"] = file
+    if isinstance(answer, Failure):
+        cells["reason"] = str(answer.error)
+        return cells
+    cells.update(
+        label=answer.label,
+        confidence=round(float(answer.confidence), 6),
+        decision=answer.decision,
+        reason=answer.reason,
+        seconds=round(float(answer.seconds), 4),
+        model=answer.model,
+        weights_sha256=answer.weights_sha256,
+    )
+    if answer.lesion is not None:
+        cells["lesion_share"] = round(float((answer.lesion >= LESION_LEVEL).mean()), 6)
+        cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
+    cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
+    return cells
+
+
+def harmless(cell: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers pass unchanged."""
+    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
+        return "'" + cell
+    return cell
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task) -> int:
+    """Write rows as CSV (UTF-8, one header line) and return how many there were.
+
+    Rows are taken one at a time, so a generator of any length needs no memory. A path is written beside
+    itself and renamed at the end, so that nobody meets half a table; a stream is written as it comes.
+    """
+    if not isinstance(target, (str, os.PathLike)):
+        return _write(rows, target, task)
+    path = Path(target)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+            count = _write(rows, stream, task)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _write(rows: Iterable[Mapping[str, Any]], stream: TextIO, task: Task) -> int:
+    writer = csv.DictWriter(stream, columns(task), lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for cells in rows:
+        writer.writerow({name: harmless(cell) for name, cell in cells.items()})
+        count += 1
+    return count

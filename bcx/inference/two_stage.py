@@ -1,0 +1,112 @@
+"""Reading scans: one look, or two where the network sees lesions; the one path that training and serving share.
+
+forward = partial(run_network, network, preprocess)
+readings = read_scans(forward, preprocess, [scan.pixels for scan in scans])
+readings[0].logits        # float32 [C], before temperature
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from bcx.imaging.crop import Box, cut, find_box
+from bcx.imaging.preprocess import Preprocess
+from bcx.networks.build import forward_maps
+
+
+class Outputs(NamedTuple):
+    """What a network yields for a batch, as arrays; see `bcx.networks.build.ForwardOut`."""
+
+    logits: np.ndarray
+    maps: np.ndarray
+    stages: np.ndarray
+    lesion: np.ndarray | None
+
+
+class Forward(Protocol):
+    """What runs a network."""
+
+    def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second look."""
+        ...
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """The second look.
+
+    Attributes:
+        box: the part of the scan that was read.
+        maps: float32 `[C, h, w]` on the grid of that part.
+        lesion: float32 `[h, w]`, 0..1.
+    """
+
+    box: Box
+    maps: np.ndarray
+    lesion: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One scan as the network reads it.
+
+    Attributes:
+        logits: float32 `[C]`, before temperature; the mean of both looks where there are two.
+        maps: float32 `[C, h, w]`, of the first look.
+        stages: float32 `[K]`, of the first look.
+        lesion: float32 `[h, w]`, 0..1, of the first look; None without a lesion head.
+        second: the second look; None without a lesion head.
+    """
+
+    logits: np.ndarray
+    maps: np.ndarray
+    stages: np.ndarray
+    lesion: np.ndarray | None
+    second: Enlarged | None
+
+
+@torch.inference_mode()
+def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+    """Run a network, which must be in evaluation mode, on stacked pictures: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
+    device = next(network.parameters()).device
+    out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device), enlarged=enlarged)
+    logits, maps, stages = (part.float().cpu().numpy() for part in (out.logits, out.maps, out.stages))
+    return Outputs(logits, maps, stages, None if out.lesion is None else out.lesion.float().cpu().numpy())
+
+
+def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndarray]) -> list[Reading]:
+    """Read scans; with a lesion head, read each a second time where the first look saw most.
+
+    Args:
+        forward: runs the network on pictures of the size that it was trained at.
+        preprocess: squashes scans to that size.
+        scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
+    """
+    first = forward(np.stack([preprocess.plane(pixels) for pixels in scans]))
+    if first.lesion is None:
+        rows = zip(first.logits, first.maps, first.stages, strict=True)
+        return [
+            Reading(np.array(logits), np.array(maps), np.array(stages), None, None) for logits, maps, stages in rows
+        ]
+    shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in scans]
+    boxes = [find_box(lesion, shape) for lesion, shape in zip(first.lesion, shapes, strict=True)]
+    enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
+    second = forward(np.stack(enlarged), enlarged=True)
+    assert second.lesion is not None  # the same network
+    return [
+        # Copies, so that one kept answer does not keep its whole batch in memory.
+        Reading(
+            (first.logits[i] + second.logits[i]) / 2,
+            np.array(first.maps[i]),
+            np.array(first.stages[i]),
+            np.array(first.lesion[i]),
+            Enlarged(boxes[i], np.array(second.maps[i]), np.array(second.lesion[i])),
+        )
+        for i in range(len(scans))
+    ]

@@ -1,0 +1,343 @@
+"""Networks: build one from timm, and run it so that every class's map comes with the logits.
+
+Three heads are known. *linear*: average pooling and one linear layer; the Grad-CAM weights are then
+the head's own weights (Selvaraju et al. 2017, section 3; Zhou et al. 2016), so all maps cost one
+small product inside the same forward pass, and each is an exact account of its logit:
+mean(map) + bias = logit. *lesion*: see bcx/networks/lesion.py; there mean(map) = logit, without a bias. Several
+networks with that head may answer together (bcx/networks/ensemble.py). *dense*: see bcx/networks/dense.py.
+
+A network whose own head is neither gets the linear one in its place (`_PLAIN`), and `tiny_cnn` answers through dense
+layers of its own, whose maps are those of the dense head.
+
+>>> import torch
+>>> network = build_network("mobilenetv2_035", classes=3)
+>>> out = forward_maps(network.eval(), torch.zeros(1, 3, 64, 64))
+>>> tuple(out.logits.shape), tuple(out.maps.shape)
+((1, 3), (1, 3, 2, 2))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_weights
+
+from bcx.errors import CheckpointError, ConfigError
+from bcx.networks.class_maps import account_dense
+from bcx.networks.dense import DenseNetwork, Pool
+from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.lesion import LesionNetwork, account
+from bcx.networks.tiny_cnn import TinyCnn
+from bcx.tasks import Task
+
+Head = Literal["linear", "lesion"]
+
+#: Families that lead the last map through further layers before their output. These layers are left out, and the output
+#: becomes one linear layer over the average-pooled map: its maps are exact and on the whole grid.
+_PLAIN = ("vgg", "mobilenetv3_")
+
+#: How many of the last stages describe a picture's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
+STAGES = 4
+
+
+class ForwardOut(NamedTuple):
+    """What one forward pass yields.
+
+    Attributes:
+        logits: float32 `[B, C]`, before temperature.
+        maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
+            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see bcx/networks/class_maps.py.
+        stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
+            description of texture from fine to coarse, which the gate reads.
+        lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
+    """
+
+    logits: torch.Tensor
+    maps: torch.Tensor
+    stages: torch.Tensor
+    lesion: torch.Tensor | None
+
+
+def build_network(
+    arch: str, classes: int, *, drop: float = 0.0, init: str = "scratch", size: int | None = None
+) -> nn.Module:
+    """Build a timm network with a linear head over average-pooled features, or `tiny_cnn`.
+
+    Args:
+        arch: timm's name ("mobilenetv2_100", "resnet50"); of the families in `_PLAIN` ("vgg16",
+            "mobilenetv3_large_100") the layers between the last map and the output are left out.
+        classes: number of outputs.
+        drop: dropout on the pooled features while training, which equals dropping whole channels of the last map.
+        init: "scratch" (random), "timm" (timm's pretrained weights, fetched from the Hub), or the path of a
+            `.safetensors` file in timm's names; its classifier, if any, is left out.
+        size: side of the input, pixels, for a network that is built for one size (`tiny_cnn`); None: its own.
+
+    Returns:
+        The network, its head's weights and bias zero unless `init` is "scratch": every class starts equally likely.
+
+    Raises:
+        ConfigError: unknown architecture, or one whose head is not pooling and one linear layer.
+        CheckpointError: the weights cannot be had or do not fit.
+    """
+    network = _timm_network(arch, classes, drop, init, size)
+    if not isinstance(network, TinyCnn):
+        _require_linear_head(network, arch)
+    if init != "scratch":
+        head = network.get_classifier()
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    return network
+
+
+def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str = "scratch") -> LesionNetwork:
+    """Build a timm backbone with the lesion head; arguments and errors as `build_network`.
+
+    Args:
+        task: must have three classes, one of them `absent`.
+
+    Raises:
+        ConfigError: also a task without an absent class, or a backbone without stages at 1/8, 1/16 and 1/32.
+    """
+    if task.absent is None or len(task.classes) != 3:
+        raise ConfigError(
+            f"The task '{task.name}' has no class that means 'nothing there', and two others.",
+            expected="such as normal, benign and malignant",
+            remedy="Use head: linear for this task.",
+        )
+    backbone = _timm_network(arch, 0, 0.0, init)
+    return LesionNetwork(
+        backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive), drop=drop
+    )
+
+
+def build_dense_network(
+    arch: str,
+    classes: int,
+    *,
+    size: int,
+    pool: Pool,
+    widths: Sequence[int],
+    drops: Sequence[float],
+    init: str = "scratch",
+) -> DenseNetwork:
+    """Build a timm backbone with the dense head; errors as `build_network`.
+
+    Args:
+        arch, classes, init: as `build_network`; the dense layers start at random whatever `init` says.
+        size, pool, widths, drops: as `DenseNetwork`.
+    """
+    if arch == "tiny_cnn":
+        raise ConfigError(
+            "tiny_cnn has dense layers of its own.", expected="another architecture, or no 'dense'", remedy="Remove it."
+        )
+    backbone = _timm_network(arch, 0, 0.0, init)
+    return DenseNetwork(backbone, classes, size=size, pool=pool, widths=widths, drops=drops)
+
+
+def gets_plain_head(arch: str) -> bool:
+    """Whether the layers between this architecture's last map and its output are left out."""
+    return arch.removeprefix("tf_").startswith(_PLAIN)
+
+
+def put_plain_head(network: nn.Module) -> nn.Module:
+    """Leave out the layers after the last map, and put average pooling and one linear layer there; return it."""
+    classes = network.num_classes
+    network.prune_intermediate_layers(1)
+    network.reset_classifier(classes, "avg")
+    return network
+
+
+def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | None = None) -> nn.Module:
+    if arch not in timm.list_models():
+        near = ", ".join(timm.list_models(f"*{arch.split('_')[0]}*")[:5]) or "none similar"
+        raise ConfigError(
+            f"timm knows no architecture called '{arch}'.",
+            expected=f"a name from timm.list_models() (similar: {near})",
+            remedy="Use 'mobilenetv2_100' or 'resnet50' if in doubt.",
+        )
+    from_file = init not in ("scratch", "timm")
+    options: dict[str, Any] = {"num_classes": classes, "drop_rate": drop}
+    if from_file and arch.startswith("mobilenetv2"):
+        options["pad_type"] = "same"  # the TF-slim weights were trained with TensorFlow's padding
+    published = timm.get_pretrained_cfg(arch)
+    if init == "timm" and not (published and published.has_weights):
+        raise CheckpointError(
+            f"timm has no trained weights of '{arch}'.",
+            expected="an architecture with published weights, or other starting weights",
+            remedy="Start from a file with --init FILE, or from random weights with --init scratch.",
+        )
+    if size is not None and published and published.fixed_input_size:
+        options["img_size"] = size
+    try:
+        network = timm.create_model(arch, pretrained=init == "timm", **options)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"timm's weights for '{arch}' could not be fetched ({type(error).__name__}).",
+            expected="a connection to the Hugging Face Hub, or a file already in its cache",
+            remedy="Connect, or start from a file with --init FILE, or from random weights with --init scratch.",
+        ) from error
+    if from_file:
+        load_backbone(network, Path(init))
+    return put_plain_head(network) if gets_plain_head(arch) else network
+
+
+def _require_linear_head(network: nn.Module, arch: str) -> None:
+    head = network.get_classifier()
+    # Elsewhere a pool inside "head" may be followed by a norm; here `put_plain_head` has just put it there.
+    pool = getattr(network.head if arch.startswith("vgg") else network, "global_pool", None)
+    linear = isinstance(head, nn.Linear) and head.in_features == network.num_features
+    if not linear or getattr(pool, "pool_type", None) != "avg":
+        raise ConfigError(
+            f"The head of '{arch}' is not average pooling followed by one linear layer.",
+            expected="an architecture whose class maps are exact, such as mobilenetv2_100, resnet50 or efficientnet_b0",
+            remedy="Choose one of these.",
+        )
+
+
+def load_backbone(network: nn.Module, file: Path) -> None:
+    """Load everything but the classifier from a `.safetensors` file in timm's names, strictly.
+
+    Raises:
+        CheckpointError: the file is missing, no safetensors, or names other layers.
+    """
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The starting weights '{file.name}' could not be read ({error}).",
+            expected="a .safetensors file in timm's names",
+            remedy="Check the path given with --init.",
+        ) from error
+    head = network.pretrained_cfg["classifier"]
+    tensors = {name: value.float() for name, value in tensors.items() if not name.startswith(f"{head}.")}
+    own = {name for name in network.state_dict() if not name.startswith(f"{head}.")}
+    missing, extra = own - set(tensors), set(tensors) - own
+    if missing or extra:
+        raise CheckpointError(
+            f"'{file.name}' lacks {len(missing)} tensors of the network and holds {len(extra)} others "
+            f"(first: {sorted(missing | extra)[0]}).",
+            expected="weights of the same architecture",
+            remedy="Name the architecture that belongs to the file with --arch.",
+        )
+    network.load_state_dict(tensors, strict=False)
+
+
+def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut:
+    """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
+
+    Args:
+        network: from `build_network` or `build_lesion_network`, or an ensemble.
+        batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
+        enlarged: whether this is the second look, from which members of an ensemble that read the whole picture stay
+            away. The answer is the mean of both looks, so in the first look they count twice.
+    """
+    if isinstance(network, LesionEnsemble):
+        return _join(network, batch, enlarged)
+    if isinstance(network, LesionNetwork):
+        read = network.read(batch)
+        logits, maps = account(read, absent=network.absent, positive=network.positive)
+        return ForwardOut(logits, maps, read.stages, torch.sigmoid(read.lesion))
+    if isinstance(network, DenseNetwork):
+        dense = network.read(batch)
+        return ForwardOut(dense.logits, dense.maps, dense.stages, None)
+    last, stages = network.forward_intermediates(batch, indices=STAGES)
+    described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+    if isinstance(network, TinyCnn):
+        own = account_dense(network.from_maps(), last)
+        return ForwardOut(own.logits, own.maps, described, None)
+    head = network.get_classifier()
+    maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
+    return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
+
+
+def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut:
+    looks = [(_mirrored if number % 2 else forward_maps)(m, batch) for number, m in enumerate(network.lookers)]
+    logits, maps = _mean([out.logits for out in looks]), _mean([out.maps for out in looks])
+    lesion = _mean([out.lesion for out in looks if out.lesion is not None])
+    if network.readers:
+        share = network.share
+        logits, maps = (network.weigh(part, 1 - share.presence, 1 - share.kind) for part in (logits, maps))
+    if network.readers and not enlarged:
+        reads = [forward_maps(member, batch) for member in network.readers]
+        # With the bias spread over the grid, these maps too account for their logits without a rest.
+        flat = [out.maps + (out.logits - out.maps.mean((2, 3)))[:, :, None, None] for out in reads]
+        logits = logits + network.weigh(_mean([out.logits for out in reads]), 2 * share.presence, 2 * share.kind)
+        # Every place of the coarse grid becomes a square of equal places, so that the mean stays what it was.
+        fine = nn.functional.interpolate(_mean(flat), size=maps.shape[2:], mode="nearest")
+        maps = maps + network.weigh(fine, 2 * share.presence, 2 * share.kind)
+    return ForwardOut(logits, maps, looks[0].stages, lesion)
+
+
+def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
+    """Return what a network answers to the mirror images, its maps turned back."""
+    out = forward_maps(network, batch.flip(-1))
+    return out._replace(maps=out.maps.flip(-1), lesion=None if out.lesion is None else out.lesion.flip(-1))
+
+
+def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(parts)).mean(0)
+
+
+@torch.no_grad()
+def fold_norms(network: nn.Module) -> nn.Module:
+    """Return a copy for answering, with every batch norm folded into the convolution before it: same answers, sooner.
+
+    In evaluation mode a batch norm multiplies and adds one number per channel, which the convolution can do by itself
+    (Jacob et al. 2018, section 3.2). Where a network uses a convolution's output in another way as well, folding would
+    change the answer; so the copy is compared on noise, and where it differs it is left unfolded.
+
+    Args:
+        network: in evaluation mode, float32; not changed.
+    """
+    side = network.size if isinstance(network, DenseNetwork) else 64
+    height, width = network.img_size if isinstance(network, TinyCnn) else (side, side)
+    probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = forward_maps(network, probe)
+    folded = deepcopy(network)
+    for convolution, norm in _norms_after_convolutions(folded, probe):
+        weights = convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(*weights, norm.weight, norm.bias)
+        _replace(folded, norm, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
+    for found, right in zip(forward_maps(folded, probe), expected, strict=True):
+        if right is None:
+            continue
+        # Rounding is a hundred times smaller than this, a wrong folding far larger.
+        if not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):
+            return deepcopy(network)
+    return folded.requires_grad_(False)
+
+
+def _norms_after_convolutions(network: nn.Module, probe: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find them as data flows: each batch norm whose input is the very tensor that a convolution has just returned."""
+    last: list[tuple[nn.Conv2d, torch.Tensor]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def after_convolution(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        last[:] = [(module, output)]
+
+    def before_norm(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if last and last[0][1] is inputs[0]:
+            pairs.append((last[0][0], module))
+
+    hooks = [m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    forward_maps(network, probe)
+    for hook in hooks:
+        hook.remove()
+    return pairs
+
+
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for module in network.modules():
+        for name, child in module.named_children():
+            if child is old:
+                setattr(module, name, new)
+                return

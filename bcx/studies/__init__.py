@@ -1,0 +1,1 @@
+"""One module or sub-room per question that bcx answers with an experiment."""

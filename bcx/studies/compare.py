@@ -1,0 +1,280 @@
+"""Several architectures by one recipe, over the same grouped folds, on one leaderboard.
+
+entrants = plan_comparison(recipe, ["mobilenetv2_100", "tiny_cnn"], inits={"tiny_cnn": "scratch"})
+results = compare(entrants, records, out=Path("results/compare/first"), folds=[0], command="bcx compare ...")
+results["leaderboard"][0]["arch"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+
+from bcx.checkpoints.checkpoint import HEAD_FILE, load_checkpoint
+from bcx.data.records import Record
+from bcx.errors import ConfigError
+from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
+from bcx.evaluate.oof import read_oof
+from bcx.inference.two_stage import run_network
+from bcx.networks.build import fold_norms
+from bcx.studies.compare_table import leaderboard_markdown, write_leaderboard
+from bcx.studies.leaderboard import DECIDES, Board, Row, rank_models
+from bcx.studies.leaderboard_figures import roc_of_all
+from bcx.tasks import get_task
+from bcx.train.config import Recipe, load_recipe, require_one_training
+from bcx.train.crossval import crossval
+from bcx.train.heads import recipe_network
+from bcx.train.members import NETWORK
+from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
+
+#: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
+#: dense layer alone would hold 51 million weights).
+OWN: Mapping[str, dict[str, Any]] = {"tiny_cnn": {"size": 50, "drop": 0.3, "dense": None, "lesion": None}}
+#: Architectures of which no trained weights were published.
+UNTRAINED = ("tiny_cnn",)
+SCRATCH = "none: from scratch"
+_USUAL = "mobilenetv2_100"  # whose time is the measure, where it takes part
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One architecture that takes part.
+
+    Attributes:
+        recipe: every setting of its training.
+        start: its starting weights, in words.
+        parameters: number of weights.
+        macs: multiply-accumulates per picture.
+    """
+
+    recipe: Recipe
+    start: str
+    parameters: int
+    macs: int
+
+
+def plan_comparison(
+    recipe: Recipe,
+    archs: Sequence[str],
+    *,
+    inits: Mapping[str, str] | None = None,
+    others: str = "timm",
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Entrant]:
+    """Return who takes part, each network built once without memory, so that a wrong request fails before any training.
+
+    Args:
+        recipe: the settings that all share; its own `init` counts for its own architecture.
+        archs: timm's names, and tiny_cnn; at least two.
+        inits: starting weights by architecture: a file, "timm" or "scratch".
+        others: starting weights of architectures that `inits` does not name: "timm" or "scratch". tiny_cnn, which
+            nobody has published weights of, starts from scratch in either case.
+        changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
+
+    Raises:
+        ConfigError: fewer than two architectures, one that is named twice or unknown, settings that do not fit, or
+            a recipe of several trainings.
+    """
+    inits, changes = dict(inits or {}), dict(changes or {})
+    strangers = sorted((set(inits) | set(changes)) - set(archs))
+    if len(set(archs)) < 2 or len(set(archs)) < len(archs) or strangers:
+        raise ConfigError(
+            f"The comparison was asked for {', '.join(archs)}"
+            + (f", with settings for {', '.join(strangers)}." if strangers else "."),
+            expected="at least two different architectures, and settings for these alone",
+            remedy="Correct --archs.",
+        )
+    require_one_training(recipe)
+    return [_entrant(recipe, arch, inits, others, changes.get(arch, {})) for arch in archs]
+
+
+def _entrant(recipe: Recipe, arch: str, inits: Mapping[str, str], others: str, changes: Mapping[str, Any]) -> Entrant:
+    own = recipe.init if arch == recipe.arch else "scratch" if arch in UNTRAINED else others
+    settings = recipe.model_dump(exclude={"published"})
+    settings |= {"name": f"{recipe.name}-{arch}", "arch": arch, "init": inits.get(arch, own)}
+    changed = load_recipe(None, settings | OWN.get(arch, {}) | dict(changes))
+    with torch.device("meta"):
+        network, _ = recipe_network(changed.model_copy(update={"init": "scratch"}), get_task(changed.task))
+        macs = count_macs(network, changed.size)
+    return Entrant(changed, starting_weights(changed), count_parameters(network), macs)
+
+
+def starting_weights(recipe: Recipe) -> str:
+    """Return what a recipe starts from, in words; a file with 1,000 outputs was trained on ImageNet's classes."""
+    published = timm.get_pretrained_cfg(recipe.arch)
+    if recipe.init == "scratch" or published is None:
+        return SCRATCH
+    if recipe.init == "timm":
+        tag = published.tag or "weights"
+        return f"ImageNet (timm's {tag})" if "in1k" in tag or "in22k" in tag else f"timm's {tag}"
+    file = Path(recipe.init)
+    try:
+        with safe_open(file, framework="pt") as stored:
+            outputs = stored.get_slice(f"{published.classifier}.weight").get_shape()[0]
+    except (OSError, SafetensorError):  # no file is told when training starts, no classifier is no fault
+        outputs = 0
+    return f"ImageNet ({file.name})" if outputs == 1000 else file.name
+
+
+def compare(
+    entrants: Sequence[Entrant],
+    records: Sequence[Record],
+    *,
+    out: Path,
+    folds: Sequence[int],
+    command: str,
+    rounds: int = 15,
+    on_epoch: Callable[[Entrant, int, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[Entrant], None] | None = None,
+    on_done: Callable[[Entrant], None] | None = None,
+) -> dict[str, Any]:
+    """Run the same folds for each architecture, and write the leaderboard.
+
+    Each architecture has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is
+    not run again, what was interrupted goes on. `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and
+    `results.json`.
+
+    Args:
+        entrants: from `plan_comparison`.
+        records: all sources together, with folds.
+        out: folder of the results.
+        folds: which folds are run and compared.
+        command: the command line, for the record.
+        rounds: how often each network is timed.
+        on_epoch: called with entrant, fold, history row, number of epochs.
+        on_batch: called after every training step.
+        on_done: called when an entrant's folds are finished.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        CheckpointError: starting weights that cannot be had; or as `crossval`.
+    """
+    import pandas as pd
+
+    task = get_task(entrants[0].recipe.task)
+    frames = {}
+    for entrant in entrants:
+        folder = out / entrant.recipe.arch
+        crossval(
+            entrant.recipe,
+            records,
+            out=folder,
+            command=command,
+            only=folds,
+            on_epoch=partial(on_epoch, entrant) if on_epoch else None,
+            on_batch=partial(on_batch, entrant) if on_batch else None,
+        )
+        tables = [read_oof(folder / f"fold-{fold}" / "oof.csv", task) for fold in folds]
+        frames[entrant.recipe.arch] = pd.concat(tables, ignore_index=True)
+        if on_done:
+            on_done(entrant)
+    board = rank_models(frames, task)
+    by_arch = {entrant.recipe.arch: entrant for entrant in entrants}
+    times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in by_arch}, rounds)
+    base = _USUAL if _USUAL in by_arch else entrants[0].recipe.arch
+    rows = [
+        _row(place, row, by_arch[row.name], out / row.name, folds, times[row.name], times[base])
+        for place, row in enumerate(board.rows, 1)
+    ]
+    results = {
+        "what": "architectures compared over the same grouped folds, out-of-fold predictions",
+        **describe_command(command),
+        "data": describe_data(records),
+        "folds": list(folds),
+        "n": len(board.labels),
+        "groups": len(np.unique(board.groups)),
+        "classes": {name: int((board.labels == c).sum()) for c, name in enumerate(task.classes)},
+        "positive": task.positive,
+        "decides": DECIDES,
+        "time": {"base": base, "threads": torch.get_num_threads(), "batch": 1, "rounds": rounds},
+        "notes": _notes(rows),
+        "leaderboard": rows,
+        "recipes": {arch: describe_run(by_arch[arch].recipe, [], command)["recipe"] for arch in by_arch},
+    }
+    _write(out, results, board)
+    return results
+
+
+def _row(
+    place: int,
+    row: Row,
+    entrant: Entrant,
+    folder: Path,
+    folds: Sequence[int],
+    times: np.ndarray,
+    base: np.ndarray,
+) -> dict[str, Any]:
+    networks = [folder / f"fold-{fold}" / NETWORK for fold in folds]
+    files = [networks[0] / "model.safetensors", networks[0] / HEAD_FILE]
+    return {
+        "rank": place,
+        "arch": row.name,
+        "starting_weights": entrant.start,
+        "input": entrant.recipe.size,
+        "epochs": [_epochs(folder / f"fold-{fold}" / "history.csv") for fold in folds],
+        "figures": row.figures,
+        "temperature": row.temperature,
+        "best_minus_this": None if row.to_best is None else {k: d.to_dict() for k, d in row.to_best.items()},
+        "delong": None if row.delong is None else row.delong.to_dict(),
+        "p_holm": None if row.worse is None else row.p_holm,
+        "significantly_worse": row.worse,
+        "parameters": entrant.parameters,
+        "macs": entrant.macs,
+        "milliseconds": round(1000 * float(np.median(times)), 2),
+        "times_base": round(float(np.median(times / base)), 3),
+        "bytes": sum(file.stat().st_size for file in files if file.is_file()),
+    }
+
+
+def _epochs(history: Path) -> int:
+    """How many epochs were trained: fewer than asked for, where training stopped early."""
+    return len(history.read_text(encoding="utf-8").splitlines()) - 1
+
+
+def _times(networks: Mapping[str, Path], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of one answer with all its maps, one picture at a time, as the engine runs the network."""
+    calls = {}
+    for arch, folder in networks.items():
+        checkpoint = load_checkpoint(folder)
+        preprocess = checkpoint.preprocess
+        shape = (1, preprocess.size, preprocess.size) + (() if preprocess.grey else (3,))
+        planes = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        calls[arch] = partial(run_network, fold_norms(checkpoint.network), preprocess, planes)
+    return time_in_turn(calls, rounds)
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader must know before comparing."""
+    notes = []
+    scratch = [row["arch"] for row in rows if row["starting_weights"] == SCRATCH]
+    if 0 < len(scratch) < len(rows):
+        notes.append(
+            f"Trained from scratch: {', '.join(scratch)}. The others start from trained weights, so the table compares "
+            "starting weights as much as architectures."
+        )
+    if len({tuple(row["epochs"]) for row in rows}) > 1:
+        each = ", ".join(f"{row['arch']} {'/'.join(map(str, row['epochs']))}" for row in rows)
+        notes.append(f"Epochs differ: {each}.")
+    if len({row["input"] for row in rows}) > 1:
+        notes.append("Inputs differ in size: " + ", ".join(f"{row['arch']} {row['input']}" for row in rows) + ".")
+    return notes
+
+
+def _write(out: Path, results: dict[str, Any], board: Board) -> None:
+    task = get_task(next(iter(results["recipes"].values()))["task"])
+    roc_of_all({row.name: row.probabilities for row in board.rows}, board.labels, board.groups, task, out / "roc.png")
+    write_leaderboard(out / "leaderboard.csv", results)
+    scratch = out / "leaderboard.md.writing"
+    scratch.write_text(leaderboard_markdown(results), encoding="utf-8")
+    scratch.replace(out / "leaderboard.md")
+    write_json(out / "results.json", results)

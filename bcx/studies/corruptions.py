@@ -1,0 +1,239 @@
+"""What the fixed suite of corruptions costs: every scan answered as it is and once under each change.
+
+classifier = bcx.load("mobilenetv2-busi")
+study = corruption_study(streamed(classifier), records, task=classifier.task)
+study["mean_drop"]["macro_auc"]      # {"value": ..., "low": ..., "high": ...}, positive where the suite costs something
+
+A network must not have been trained on the scans that it answers here. With the networks of a cross-validation, make
+one table per fold (`corruption_frame`), join them with `pandas.concat(frames, ignore_index=True)`, and summarise the
+whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcx.data.records import Record, load_mask
+from bcx.errors import DataError
+from bcx.evaluate.corruptions import CORRUPTIONS, Corruption, suite_fingerprint
+from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals, ranked_auc
+from bcx.evaluate.means import or_none
+from bcx.imaging.preprocess import to_grey
+from bcx.imaging.scan import Scan
+from bcx.inference.prediction import Failure
+from bcx.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bcx.inference.classifier import Classifier
+
+#: From pictures, uint8 [H, W] each and taken one after the other, to probabilities float [N, C].
+Answer = Callable[[Iterable[np.ndarray]], np.ndarray]
+
+CLEAN = "clean"
+FIGURES = ("macro_auc", "lesion_auc", "accuracy")
+
+
+def streamed(classifier: Classifier) -> Answer:
+    """Return the answer function of a loaded checkpoint.
+
+    The function raises the error of a picture that the classifier cannot read.
+    """
+
+    def answer(pictures: Iterable[np.ndarray]) -> np.ndarray:
+        rows = []
+        for answered in classifier.stream(pictures):
+            if isinstance(answered, Failure):
+                raise answered.error
+            rows.append([answered.probabilities[name] for name in classifier.classes])
+        return np.array(rows).reshape(-1, len(classifier.classes))
+
+    return answer
+
+
+def corruption_study(
+    answer: Answer,
+    records: Sequence[Record],
+    *,
+    task: Task,
+    n_resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Answer every scan clean and under the whole suite, and return the drops with their intervals.
+
+    Args:
+        answer: from pictures to probabilities; it should take them one by one, so that memory stays flat.
+        records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
+        task: gives the classes.
+        n_resamples: draws of the bootstrap.
+
+    Returns:
+        As `summarise_corruptions`.
+
+    Raises:
+        DataError: no scans, or not one row of probabilities per picture.
+        BcxError: a scan or mask that cannot be read.
+    """
+    return summarise_corruptions(corruption_frame(answer, records, task), task, n_resamples)
+
+
+def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold: int = 0) -> pd.DataFrame:
+    """Return one row per scan and change, the unchanged scan ("clean") first.
+
+    Each file is read once, and only one of its variants is in memory at a time.
+
+    Args:
+        answer, records, task: as `corruption_study`.
+        fold: the run that answered.
+
+    Returns:
+        Columns `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
+    """
+    import pandas as pd
+
+    kinds = [CLEAN, *(corruption.name for corruption in CORRUPTIONS)]
+    probabilities = np.asarray(answer(_pictures(records, CORRUPTIONS, task)), np.float64)
+    expected = (len(records) * len(kinds), len(task.classes))
+    if probabilities.shape != expected or not len(records):
+        raise DataError(
+            f"{len(records)} scans, {len(kinds)} variants each, were answered with the shape {probabilities.shape}.",
+            expected=f"at least one scan, and the shape {expected}",
+            remedy="Return one row of probabilities per picture, in order.",
+        )
+    rows = [(kind, r.key, r.source, r.group, fold, r.label) for r in records for kind in kinds]
+    frame = pd.DataFrame(rows, columns=["kind", "file", "source", "group", "fold", "label"])
+    for c, name in enumerate(task.classes):
+        frame[f"p_{name}"] = probabilities[:, c]
+    return frame
+
+
+def _pictures(records: Sequence[Record], corruptions: Sequence[Corruption], task: Task) -> Iterator[np.ndarray]:
+    if not task.grey:
+        raise DataError(
+            f"The task '{task.name}' reads colour.",
+            expected="a task on grey scans, which the suite was made for",
+            remedy="Leave the corruption suite out.",
+        )
+    for record in records:
+        pixels = to_grey(Scan.open(record.file).pixels)
+        mask = load_mask(record, pixels.shape)
+        yield pixels
+        for corruption in corruptions:
+            yield corruption(pixels, mask)[0]
+
+
+def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None:
+    """Write the table as CSV, at once or not at all; seven significant digits of each probability."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    frame.to_csv(part, index=False, float_format="%.7g", lineterminator="\n")
+    part.replace(path)
+
+
+def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
+    """Read what `write_corruption_frame` wrote.
+
+    Raises:
+        DataError: no such table, or a column that is missing.
+    """
+    import pandas as pd
+
+    columns = {"kind": str, "file": str, "source": str, "group": str, "fold": np.int64, "label": str}
+    columns |= {f"p_{name}": np.float64 for name in task.classes}
+    try:
+        return pd.read_csv(path, dtype=columns, keep_default_na=False)[list(columns)]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"'{Path(path).name}' cannot be read as a table of corrupted scans ({error}).",
+            expected=f"a CSV file with the columns {', '.join(columns)}",
+            remedy="Delete it and run the study again.",
+        ) from error
+
+
+def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups.
+
+    Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference.
+
+    Args:
+        frame: from `corruption_frame`.
+        task: gives the classes; `lesion_auc` is the positive class against the others without the absent class
+            (malignant against benign).
+        n_resamples: draws.
+
+    Returns:
+        `n`, `groups`, `suite` (fingerprint); `clean`, {figure: {value, low, high}}; `kinds`, a list of {kind, sentence,
+        <figure>: {value, low, high}, drop: {<figure>: {value, low, high}}} in the order of the suite; `mean_drop`,
+        {figure: {value, low, high}}, the mean over the kinds. Figures are `macro_auc`, `lesion_auc` and `accuracy`; a
+        drop is the clean figure minus the changed one. A value without meaning is None.
+
+    Raises:
+        DataError: a kind that is missing or not of this suite, or kinds with other scans.
+    """
+    kinds = [CLEAN, *(corruption.name for corruption in CORRUPTIONS)]
+    parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
+    clean = parts.get(CLEAN)
+    if clean is None or set(parts) != set(kinds) or any(list(p["file"]) != list(clean["file"]) for p in parts.values()):
+        raise DataError(
+            f"The table of corrupted scans holds the kinds {', '.join(map(str, parts))}, or unlike scans among them.",
+            expected=f"every scan once under each of {', '.join(kinds)}",
+            remedy="Run the study again.",
+        )
+    labels = np.array([task.classes.index(label) for label in clean["label"]])
+    columns = [f"p_{name}" for name in task.classes]
+    measures = [_measures(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in kinds]
+
+    def statistics(weights: np.ndarray) -> np.ndarray:
+        found = np.array([[measure(weights) for measure in row] for row in measures])  # [1 + K, 3]
+        drops = found[0] - found[1:]
+        return np.concatenate([found, drops, drops.mean(axis=0, keepdims=True)]).ravel()
+
+    groups = clean["group"].to_numpy(str)
+    values = statistics(np.ones(len(labels)))
+    low, high = bootstrap_intervals(statistics, groups, n_resamples)
+    figures = [
+        {"value": or_none(v), "low": or_none(a), "high": or_none(b)} for v, a, b in zip(values, low, high, strict=True)
+    ]
+    rows = [dict(zip(FIGURES, figures[i : i + 3], strict=True)) for i in range(0, len(figures), 3)]
+    changed, drops = rows[1 : len(kinds)], rows[len(kinds) : -1]
+    return {
+        "n": len(clean),
+        "groups": len(np.unique(groups)),
+        "suite": suite_fingerprint(),
+        CLEAN: rows[0],
+        "kinds": [
+            {"kind": corruption.name, "sentence": corruption.sentence, **row, "drop": drop}
+            for corruption, row, drop in zip(CORRUPTIONS, changed, drops, strict=True)
+        ],
+        "mean_drop": rows[-1],
+    }
+
+
+def lesion_score(probabilities: np.ndarray, task: Task) -> np.ndarray:
+    """Return float64 `[N]`: log-odds of the positive class against all others but the absent one."""
+    positive = task.classes.index(task.positive)
+    rest = [c for c, name in enumerate(task.classes) if name not in (task.positive, task.absent)]
+    tiny = np.finfo(np.float64).tiny
+    return np.log(np.maximum(probabilities[:, positive], tiny)) - np.log(
+        np.maximum(probabilities[:, rest].sum(axis=1), tiny)
+    )
+
+
+def _measures(
+    labels: np.ndarray, probabilities: np.ndarray, task: Task
+) -> tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float], Callable[[np.ndarray], float]]:
+    """Return functions from weights [N] to each of `FIGURES`; nan where a figure has no meaning."""
+    against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in np.unique(labels)]
+    lesion = np.array([name != task.absent for name in task.classes])[labels]
+    between = ranked_auc(lesion_score(probabilities, task), labels == task.classes.index(task.positive))
+    right = probabilities.argmax(axis=1) == labels
+    return (
+        lambda weights: float(np.mean([area(weights) for area in against_rest])),
+        lambda weights: between(weights * lesion),
+        lambda weights: float((weights * right).sum() / weights.sum()),
+    )

@@ -1,0 +1,115 @@
+"""What the gate stops and what it lets pass, counted by kind.
+
+report = study(load_checkpoint("mobilenetv2-busi"), pictures=documents(), scans={"busbra": files}, training=records)
+report["stand_ins"]["all"]       # {"n": ..., "stopped": ..., "share": ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bcx.checkpoints.checkpoint import Checkpoint
+from bcx.data.records import Record
+from bcx.errors import CheckpointError
+from bcx.evaluate.stand_ins import StandIn
+from bcx.imaging.scan import Scan
+from bcx.networks.build import forward_maps
+from bcx.trust.gate import Gate, Verdict, left_out_distances
+
+BATCH = 16
+
+
+def study(
+    checkpoint: Checkpoint,
+    *,
+    pictures: Sequence[StandIn],
+    scans: Mapping[str, Sequence[Path]],
+    training: Sequence[Record],
+) -> dict[str, Any]:
+    """Judge pictures that are no scans, and true scans, with a checkpoint's gate.
+
+    Args:
+        checkpoint: with a gate.
+        pictures: what should be stopped.
+        scans: scans that the network was not trained on, by name of the set: what should pass.
+        training: the scans that the gate was fitted on, with folds; each fold is judged by a gate fitted on the others.
+
+    Returns:
+        JSON-able: counts and shares, overall and by kind, and quantiles of the distance.
+
+    Raises:
+        CheckpointError: the checkpoint has no gate.
+    """
+    if checkpoint.gate is None:
+        raise CheckpointError(
+            f"The checkpoint '{checkpoint.name}' has no gate.",
+            expected="a 'gate' block in its config.json",
+            remedy="Fit one with: bcx gate fit",
+        )
+    gate = Gate.load(checkpoint.folder, checkpoint.gate)
+    verdicts = list(judge(checkpoint, gate, (Scan.open(p.pixels, p.name) for p in pictures)))
+    kinds = np.array([picture.kind for picture in pictures])
+    seen = np.array([picture.seen for picture in pictures])
+    stopped = np.array([not verdict.is_scan for verdict in verdicts])
+    report: dict[str, Any] = {
+        "gate": checkpoint.gate,
+        "stand_ins": {
+            "all": _stopped(stopped),
+            "kinds in view while the gate was made": _stopped(stopped[seen]),
+            "kinds made afterwards": _stopped(stopped[~seen]),
+            "distance": _quantiles([verdict.distance for verdict in verdicts]),
+            "by_kind": {
+                kind: {**_stopped(stopped[kinds == kind]), "seen": bool(seen[kinds == kind].all())}
+                for kind in sorted(set(kinds.tolist()))
+            },
+        },
+        "scans": {},
+    }
+    stages = np.concatenate([rows for _, rows in _described(checkpoint, (Scan.open(r.file) for r in training))])
+    left_out = left_out_distances(stages, np.array([record.fold for record in training])) / gate.unit
+    report["scans"]["training scans, left out of the gate by folds"] = {
+        "n": len(left_out),
+        "usual": round(float((left_out <= 1).mean()), 4),
+        "passed": round(float((left_out <= gate.allowance).mean()), 4),
+        "distance": _quantiles(left_out),
+    }
+    for name, files in scans.items():
+        judged = list(judge(checkpoint, gate, map(Scan.open, files)))
+        report["scans"][name] = {
+            "n": len(judged),
+            "usual": round(float(np.mean([v.is_scan and v.distance <= 1 for v in judged])), 4),
+            "passed": round(float(np.mean([v.is_scan for v in judged])), 4),
+            "distance": _quantiles([v.distance for v in judged]),
+        }
+    return report
+
+
+def judge(checkpoint: Checkpoint, gate: Gate, scans: Iterable[Scan]) -> Iterator[Verdict]:
+    """Yield the gate's verdict on each scan, in order."""
+    for batch, rows in _described(checkpoint, scans):
+        for scan, row in zip(batch, rows, strict=True):
+            yield gate.judge(scan, row, checkpoint.task)
+
+
+def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[list[Scan], np.ndarray]]:
+    """Yield scans in batches, with their descriptions float32 [B, K]."""
+    waiting = iter(scans)
+    while batch := list(islice(waiting, BATCH)):
+        planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
+        with torch.inference_mode():
+            out = forward_maps(checkpoint.network, checkpoint.preprocess.normalise(torch.from_numpy(planes)))
+        yield batch, out.stages.numpy()
+
+
+def _stopped(of: np.ndarray) -> dict[str, Any]:
+    return {"n": len(of), "stopped": int(of.sum()), "share": round(float(of.mean()), 4) if len(of) else None}
+
+
+def _quantiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    return {f"{100 * q:g} %": round(float(np.quantile(values, q)), 3) for q in (0.03, 0.05, 0.5, 0.95, 0.97, 0.99)}

@@ -1,0 +1,219 @@
+"""What the study compares: ways to fill up the rare classes, and what each run of it needs.
+
+>>> [arm for arm in ARMS if ARMS[arm].generated]
+['synthetic', 'synthetic-leaking', 'augmented-synthetic']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bcx.data.records import Record
+from bcx.errors import ConfigError
+from bcx.studies.synthesis.config import SynthRecipe, check_recipe, load_synth_recipe, read_yaml
+from bcx.train.config import Recipe
+from bcx.train.crossval import split_fold
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the classifier.
+
+    Attributes:
+        words: what it is, for tables.
+        augmented: with the recipe's strength of augmentation; otherwise scans are shown as they are.
+        oversample: scans of rare classes are drawn again until all classes are as frequent.
+        generated: rare classes are filled with generated pictures instead; "fold": by a generator that saw the
+            training part only, "all": by one that saw every scan, those that are scored included.
+    """
+
+    words: str
+    augmented: bool = False
+    oversample: bool = False
+    generated: Literal["fold", "all"] | None = None
+
+
+ARMS = MappingProxyType(
+    {
+        "plain": Arm("scans as they are (System 1)"),
+        "oversampled": Arm("rare classes drawn again", oversample=True),
+        "augmented": Arm("strong augmentation", augmented=True),
+        "synthetic": Arm("rare classes filled with generated pictures (System 2)", generated="fold"),
+        "synthetic-leaking": Arm("System 2, its generators saw the scored scans too", generated="all"),
+        "augmented-oversampled": Arm("strong augmentation, rare classes drawn again", augmented=True, oversample=True),
+        "augmented-synthetic": Arm(
+            "strong augmentation, rare classes filled with generated pictures", augmented=True, generated="fold"
+        ),
+    }
+)
+
+#: What is compared with what, where both were run: the question, then the arms.
+QUESTIONS = (
+    ("Do generated pictures help?", "synthetic", "plain"),
+    ("Do they help more than drawing real ones again?", "synthetic", "oversampled"),
+    ("Do they help more than augmentation?", "synthetic", "augmented"),
+    ("Does drawing again help?", "oversampled", "plain"),
+    ("Does augmentation help?", "augmented", "plain"),
+    ("What does it add that generators saw the scored scans?", "synthetic-leaking", "synthetic"),
+    ("Do generated pictures help beside augmentation?", "augmented-synthetic", "augmented"),
+    ("And more than drawing again?", "augmented-synthetic", "augmented-oversampled"),
+)
+
+
+class StudyRecipe(BaseModel):
+    """A study: a generator's recipe, a classifier's, the arms, folds and seeds. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("synth-study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    generator: SynthRecipe
+    classifier: Recipe
+    arms: tuple[str, ...] = ("plain", "oversampled", "augmented", "synthetic", "synthetic-leaking")
+    folds: tuple[int, ...] = Field((), description="outer folds that are scored; none named: all")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="of the classifiers, and of the pictures that are drawn")
+    judge_by: str | None = Field("mobilenetv2-busi", description="checkpoint that describes pictures for their quality")
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudyRecipe:
+        if strange := [name for name in self.arms if name not in ARMS]:
+            raise ValueError(f"there is no arm called '{strange[0]}', only {', '.join(ARMS)}")
+        for name in ("arms", "folds", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values) or (not values and name != "folds"):
+                raise ValueError(f"{name} must be named once each, and there must be at least one")
+        if self.generator.task != self.classifier.task:
+            raise ValueError("generator and classifier must have the same task")
+        if self.classifier.lesion is not None:
+            raise ValueError("generated pictures have no lesion masks; use a head without them")
+        return self
+
+
+def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyRecipe:
+    """Read a study from YAML; `generator` may be the name of another file beside it.
+
+    Args:
+        file: YAML with the keys of `StudyRecipe`.
+        overrides: values that win; those of `generator` and `classifier` are merged key by key.
+
+    Raises:
+        ConfigError: as `bcx.studies.synthesis.config.check_recipe`.
+    """
+    values = read_yaml(file)
+    if isinstance(values.get("generator"), str):
+        values["generator"] = load_synth_recipe(file.parent / values["generator"]).model_dump(exclude={"data"})
+    for key, value in (overrides or {}).items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
+    return check_recipe(StudyRecipe, values, f"'{file.name}'")
+
+
+@dataclass(frozen=True)
+class GeneratorJob:
+    """One generator to train.
+
+    Attributes:
+        fold: that it must not see; None: it sees all.
+        label: its class.
+        records: of all classes, from which it takes those of its own.
+        folder: below the folder of generators.
+    """
+
+    fold: int | None
+    label: str
+    records: list[Record]
+
+    @property
+    def folder(self) -> str:
+        return f"{'all' if self.fold is None else f'fold-{self.fold}'}/{self.label}"
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One classifier to train and to score.
+
+    Attributes:
+        arm, fold, seed: which.
+        recipe: with the arm's settings and the seed in place.
+        train, held: real scans; no group stands in both.
+        wanted: how many generated pictures of each class belong into the training part.
+    """
+
+    arm: str
+    fold: int
+    seed: int
+    recipe: Recipe
+    train: list[Record]
+    held: list[Record]
+    wanted: dict[str, int]
+
+    @property
+    def folder(self) -> str:
+        return f"{self.arm}/fold-{self.fold}/seed-{self.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Training steps in all, for progress bars."""
+        counts = Counter(record.label for record in self.train)
+        shown = len(self.train) + sum(self.wanted.values())
+        if self.recipe.oversample:
+            shown = len(counts) * max(counts.values())
+        return self.recipe.epochs * -(-shown // self.recipe.batch_size)
+
+    def fingerprint(self, generators: Sequence[str]) -> str:
+        """Return a hash of what determines the answers: settings, scans, and the generators' own marks."""
+        content = [self.recipe.identity(), Path(self.recipe.init).name, self.wanted, list(generators)]
+        content += [[record.key for record in part] for part in (self.train, self.held)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def study_folds(study: StudyRecipe, records: Sequence[Record]) -> list[int]:
+    """Return the folds that are scored.
+
+    Raises:
+        ConfigError: a fold that the data does not have.
+    """
+    there = sorted({record.fold for record in records if record.fold is not None})
+    if missing := sorted(set(study.folds) - set(there)):
+        raise ConfigError(
+            f"There is no fold {missing[0]}.",
+            expected=f"out of {', '.join(map(str, there))}",
+            remedy="Correct 'folds' in the study.",
+        )
+    return sorted(study.folds) or there
+
+
+def plan_generators(study: StudyRecipe, records: Sequence[Record]) -> list[GeneratorJob]:
+    """Return the generators that the arms need: of each fold's training part, and of all scans for the leaking arm."""
+    kinds = {ARMS[arm].generated for arm in study.arms}
+    scopes: list[tuple[int | None, list[Record]]] = []
+    if "fold" in kinds:
+        scopes += [(fold, split_fold(records, fold)[0]) for fold in study_folds(study, records)]
+    if "all" in kinds:
+        scopes.append((None, [record for record in records if record.fold is not None]))
+    return [GeneratorJob(fold, label, part) for fold, part in scopes for label in study.generator.labels()]
+
+
+def plan_runs(study: StudyRecipe, records: Sequence[Record]) -> list[RunJob]:
+    """Return every training of a classifier, seed by seed, so that a study that is stopped has all arms of a seed."""
+    jobs = []
+    for seed in study.seeds:
+        for fold in study_folds(study, records):
+            train, held = split_fold(records, fold)
+            counts = Counter(record.label for record in train)
+            missing = {label: max(counts.values()) - counts[label] for label in study.generator.labels()}
+            for name in study.arms:
+                arm = ARMS[name]
+                settings: dict[str, Any] = {"seed": seed, "oversample": arm.oversample}
+                settings["augment"] = study.classifier.augment if arm.augmented else 0.0
+                recipe = study.classifier.model_copy(update=settings)
+                wanted = {label: count for label, count in missing.items() if count} if arm.generated else {}
+                jobs.append(RunJob(name, fold, seed, recipe, train, held, wanted))
+    return jobs

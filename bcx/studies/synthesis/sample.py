@@ -1,0 +1,151 @@
+"""A trained generator: one file of weights that knows what it makes, and pictures out of it.
+
+generator = load_generator(Path("runs/synth/fold-0/malignant/generator.safetensors"))
+planes = generator.sample(16, seed=0)            # uint8 [16, S, S]
+write_samples(planes, generator, Path("samples"), seed=0)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from bcx import __version__
+from bcx.errors import BcxError, CheckpointError
+from bcx.studies.synthesis.config import SynthRecipe
+from bcx.studies.synthesis.networks import build_generator
+
+FORMAT = "bcx generator 1"
+#: Key of the PNG text that says so, and its value.
+MARK = ("Generated", "Made by a network. No scan of a patient; not for diagnosis.")
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What training a generator yields.
+
+    Attributes:
+        network: in evaluation mode, float32, on the CPU.
+        recipe: of this class.
+        label: the class that it was trained on.
+        about: where it comes from: `fold` (the fold that it never saw, or None: it saw all), `n_train`, `epochs`,
+            `fingerprint` (see `bcx.studies.synthesis.fit.gan_fingerprint`).
+    """
+
+    network: nn.Module
+    recipe: SynthRecipe
+    label: str
+    about: dict[str, Any]
+
+    @torch.inference_mode()
+    def sample(self, count: int, seed: int) -> np.ndarray:
+        """Return pictures, uint8 `[count, S, S]`; picture i of a seed is the same, but for rounding, at any count."""
+        drawn = np.random.default_rng(seed).standard_normal((count, self.recipe.noise), dtype=np.float32)
+        noise = torch.from_numpy(drawn)
+        made = [to_planes(self.network(part)) for part in noise.split(_AT_ONCE)] if count else []
+        return np.concatenate(made) if made else np.zeros((0, self.recipe.size, self.recipe.size), np.uint8)
+
+
+def to_planes(pictures: torch.Tensor) -> np.ndarray:
+    """Turn float32 `[B, 1, S, S]` in -1..1 into uint8 `[B, S, S]`."""
+    return ((pictures[:, 0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def to_pictures(planes: np.ndarray) -> torch.Tensor:
+    """Turn uint8 `[B, S, S]` into float32 `[B, 1, S, S]` in -1..1."""
+    return torch.from_numpy(planes).to(torch.float32)[:, None] / 127.5 - 1
+
+
+def save_generator(file: Path, generator: Generator) -> None:
+    """Write weights (safetensors) and, in the file's header, recipe, class and origin; at once or not at all."""
+    header = {
+        "format": FORMAT,
+        "label": generator.label,
+        "recipe": generator.recipe.model_dump(mode="json", exclude={"data"}),
+        "about": generator.about,
+    }
+    tensors = {name: value.contiguous() for name, value in generator.network.state_dict().items()}
+    scratch = file.with_suffix(".writing")
+    # Not by `save_file`, whose files nobody but the owner may read.
+    scratch.write_bytes(save(tensors, metadata={"bcx": json.dumps(header)}))
+    os.replace(scratch, file)
+
+
+def load_generator(file: Path) -> Generator:
+    """Read what `save_generator` wrote.
+
+    Raises:
+        CheckpointError: no such file, or another kind of file.
+    """
+    try:
+        with safe_open(file, framework="pt") as stream:
+            header = json.loads(stream.metadata()["bcx"])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - safe_open is no dict
+        if header["format"] != FORMAT:
+            raise KeyError(header["format"])
+        recipe = SynthRecipe(**header["recipe"])
+        network = build_generator(recipe)
+        network.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"'{file.name}' cannot be read as a generator ({error}).",
+            expected="a generator.safetensors that `bcx synth train` wrote",
+            remedy="Check the path, or train the generator again.",
+        ) from error
+    return Generator(network.eval().requires_grad_(False), recipe, header["label"], header["about"])
+
+
+def write_png(plane: np.ndarray, file: Path, title: str) -> None:
+    """Write uint8 `[H, W]` as a PNG that says in its metadata that it was generated; at once or not at all."""
+    info = PngInfo()
+    info.add_text(*MARK)
+    info.add_text("Title", title)
+    info.add_text("Software", f"bcx {__version__}")
+    scratch = file.with_suffix(".writing")
+    Image.fromarray(plane).save(scratch, format="PNG", pnginfo=info)
+    os.replace(scratch, file)
+
+
+def is_generated(file: Path) -> bool:
+    """Tell whether a picture carries the mark of `write_png`."""
+    with Image.open(file) as image:
+        return MARK[0] in image.info
+
+
+def write_samples(planes: np.ndarray, generator: Generator, folder: Path, seed: int) -> list[Path]:
+    """Write pictures as `<label>-<seed>-<number>.png`, each marked as generated.
+
+    Args:
+        planes: uint8 `[N, S, S]`, from `Generator.sample`.
+        generator: that made them.
+        folder: where they go; made if missing.
+        seed: that they were drawn with.
+
+    Raises:
+        BcxError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / f"{generator.label}-{seed}-{number:05d}.png" for number in range(len(planes))]
+        for file, plane in zip(files, planes, strict=True):
+            title = f"generated '{generator.label}' by {generator.recipe.name}, seed {seed}"
+            write_png(plane, file, title)
+    except OSError as error:
+        raise BcxError(
+            f"'{folder}' cannot be written to ({error.strerror or error}).",
+            expected="a folder that this account may write to",
+            remedy="Choose another folder with --out.",
+        ) from error
+    return files

@@ -1,0 +1,295 @@
+"""Does it help to fill rare classes with generated pictures? The same grouped folds for every answer.
+
+results = synth_study(study, records, out=Path("results/synth"), work=Path("runs/synth"), command="bcx synth study ...")
+results["differences"][0]["figures"]["macro_auc"]      # {"value": ..., "low": ..., "high": ...}
+
+Each training has a folder of its own below `work`: killed at any moment it goes on where it was, and finished it is not
+trained again. Pictures stay in `work`; `out` receives figures only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcx.data.records import Record
+from bcx.evaluate.intervals import bootstrap_intervals, figure_names, weighted_figures
+from bcx.evaluate.means import or_none
+from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
+from bcx.studies.synthesis.arms import (
+    ARMS,
+    QUESTIONS,
+    GeneratorJob,
+    RunJob,
+    StudyRecipe,
+    plan_generators,
+    plan_runs,
+    study_folds,
+)
+from bcx.studies.synthesis.fit import NOTE, WEIGHTS, train_generator
+from bcx.studies.synthesis.judging import build_describers, judge_generator
+from bcx.studies.synthesis.pictures import write_study_figure
+from bcx.studies.synthesis.sample import Generator, load_generator, write_samples
+from bcx.tasks import Task, get_task
+from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.fit import STATE_FILE, fit
+from bcx.train.provenance import current_commit, describe_run, read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def shown_figures(task: Task) -> list[str]:
+    """Return the names of the figures that the study gives (see `bcx.evaluate.intervals.figure_names`)."""
+    per_class = [f"{figure}_{label}" for figure in ("sensitivity", "specificity") for label in task.classes]
+    return ["accuracy", "balanced_accuracy", "macro_auc", *per_class]
+
+
+def synth_study(
+    study: StudyRecipe,
+    records: Sequence[Record],
+    *,
+    out: Path,
+    work: Path,
+    command: str,
+    sheets: Path | None = None,
+    on_generator: Callable[[GeneratorJob, dict[str, Any], int], None] | None = None,
+    on_epoch: Callable[[RunJob, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Train generators and classifiers, score every arm on the same folds, and write it all down.
+
+    Args:
+        study: every setting.
+        records: all sources together, with folds; those without one take no part.
+        out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
+        work: generators, generated pictures and runs; not to be published.
+        command: the command line, for the record.
+        sheets: a folder for sheets with real scans beside generated ones; none are made without it.
+        on_generator: called after a generator's epoch with its job, its history row and the number of epochs.
+        on_epoch: called after a classifier's epoch, in the same way.
+        on_batch: called after every training step of a classifier.
+
+    Returns:
+        What `<name>.json` holds: `arms` {arm: {words, trained_on, figures}}, where a figure is the mean over seeds as
+        {value, low, high, n, seeds}; `differences`, a row per question with the paired differences; `quality` by
+        generator; `sizes` in words.
+
+    Raises:
+        ConfigError, DataError, SplitError, TrainingError: as `bcx.train.fit.fit` and `train_generator`.
+    """
+    task = get_task(study.classifier.task)
+    generators: dict[tuple[int | None, str], Generator] = {}
+    plan = plan_generators(study, records)
+    for job in plan:
+
+        def report(row: dict[str, Any], epochs: int, job: GeneratorJob = job) -> None:
+            if on_generator:
+                on_generator(job, row, epochs)
+
+        folder = work / "generators" / job.folder
+        generators[job.fold, job.label] = train_generator(
+            study.generator, job.label, job.records, out=folder, fold=job.fold, on_epoch=report
+        )
+    jobs = plan_runs(study, records)
+    for run in jobs:
+        _complete(run, generators, work, task, on_epoch, on_batch)
+    quality = _qualities(study, plan, records, work, sheets)
+    results = _summarise(study, records, jobs, work, task, command)
+    results["generators"] = [
+        {"folder": job.folder, **read_json(work / "generators" / job.folder / NOTE)} for job in plan
+    ]
+    results["quality"] = quality
+    out.mkdir(parents=True, exist_ok=True)
+    write_study_figure(results, out / f"{study.name}.png")
+    results["figure"] = f"{study.name}.png"
+    _write_answers(jobs, work, task, out / f"{study.name}.scans.csv")
+    results["answers"] = f"{study.name}.scans.csv"
+    write_json(out / f"{study.name}.json", results)
+    return results
+
+
+def answered(job: RunJob, work: Path) -> bool:
+    """Tell whether a classifier's answers are there; `synth_study` also makes sure that they are of these settings."""
+    return (work / "classifiers" / job.folder / NOTE).is_file()
+
+
+def _complete(
+    job: RunJob,
+    generators: Mapping[tuple[int | None, str], Generator],
+    work: Path,
+    task: Task,
+    on_epoch: Callable[[RunJob, dict[str, Any], int], None] | None,
+    on_batch: Callable[[], None] | None,
+) -> None:
+    """Train and score one classifier, where its answers are not there yet."""
+    scope = job.fold if ARMS[job.arm].generated == "fold" else None
+    used = {label: generators[scope, label] for label in job.wanted}
+    marks = [used[label].about["fingerprint"] for label in sorted(used)]
+    folder = work / "classifiers" / job.folder
+    if answered(job, work) and read_json(folder / NOTE)["fingerprint"] == job.fingerprint(marks):
+        return
+    made = [
+        record
+        for label, generator in used.items()
+        for record in generated_records(generator, job.wanted[label], job.seed, work)
+    ]
+    started, commit = time.perf_counter(), current_commit()
+
+    def report(row: dict[str, Any], epochs: int) -> None:
+        if on_epoch:
+            on_epoch(job, row, epochs)
+
+    fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=report, on_batch=on_batch)
+    straight, mirrored = (
+        stacked_logits(answer_records(fitted.network, fitted.preprocess, job.held, mirror=mirror), len(task.classes))
+        for mirror in (False, True)
+    )
+    write_oof(folder / "oof.csv", oof_frame(job.held, job.fold, straight, mirrored, task), task)
+    numbers = {"n_train": len(job.train), "n_generated": len(made), "n_held": len(job.held)}
+    seconds = round(time.perf_counter() - started, 1)
+    note = {"fingerprint": job.fingerprint(marks), **numbers, "commit": commit, "seconds": seconds}
+    write_json(folder / NOTE, note)
+    (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def generated_records(generator: Generator, count: int, seed: int, work: Path) -> list[Record]:
+    """Generate pictures, write them below `work/pictures`, and return them as training records.
+
+    Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
+    """
+    scope = "all" if generator.about["fold"] is None else f"fold-{generator.about['fold']}"
+    folder = work / "pictures" / scope / f"{generator.label}-{generator.about['fingerprint'][:8]}"
+    files = write_samples(generator.sample(count, seed), generator, folder, seed)
+    keys = [f"generated/{scope}/{generator.about['fingerprint'][:8]}/{file.name}" for file in files]
+    return [
+        Record(file, key, generator.label, f"generated:{key}", "generated")
+        for file, key in zip(files, keys, strict=True)
+    ]
+
+
+def _qualities(
+    study: StudyRecipe, plan: Sequence[GeneratorJob], records: Sequence[Record], work: Path, sheets: Path | None
+) -> dict[str, Any]:
+    """Judge every generator, once: the judgement is kept beside its weights."""
+    describers = build_describers(study.judge_by, study.classifier) if plan else {}
+    found = {}
+    for job in plan:
+        folder = work / "generators" / job.folder
+        file, generator = folder / "quality.json", load_generator(folder / WEIGHTS)
+        mark = f"{generator.about['fingerprint']} {' '.join(describers)}"
+        if not file.is_file() or read_json(file)["of"] != mark or sheets is not None:
+            sheet = None if sheets is None else sheets / f"{job.folder.replace('/', '-')}.png"
+            write_json(file, {"of": mark, **judge_generator(generator, records, describers, sheet=sheet)})
+        found[job.folder] = {key: value for key, value in read_json(file).items() if key != "of"}
+    return found
+
+
+def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> dict[str, list[pd.DataFrame]]:
+    """Return arm -> a table per seed with all folds, in the same order of scans for every arm and seed."""
+    import pandas as pd
+
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for arm in dict.fromkeys(job.arm for job in jobs):
+        for seed in dict.fromkeys(job.seed for job in jobs):
+            parts = [
+                read_oof(work / "classifiers" / job.folder / "oof.csv", task)
+                for job in jobs
+                if (job.arm, job.seed) == (arm, seed)
+            ]
+            tables.setdefault(arm, []).append(pd.concat(parts, ignore_index=True))
+    return tables
+
+
+def _write_answers(jobs: Sequence[RunJob], work: Path, task: Task, file: Path) -> None:
+    import pandas as pd
+
+    rows = []
+    for arm, frames in _answers(jobs, work, task).items():
+        for seed, frame in zip(dict.fromkeys(job.seed for job in jobs), frames, strict=True):
+            table = frame[["file", "group", "fold", "label"]].copy()
+            table.insert(0, "arm", arm)
+            table.insert(1, "seed", seed)
+            chances = view_probabilities(frame, task)[0]
+            rows.append(table.assign(**{f"p_{name}": chances[:, i] for i, name in enumerate(task.classes)}))
+    scratch = file.with_suffix(".csv.writing")
+    pd.concat(rows, ignore_index=True).to_csv(scratch, index=False, float_format="%.5f", lineterminator="\n")
+    os.replace(scratch, file)
+
+
+def _summarise(
+    study: StudyRecipe, records: Sequence[Record], jobs: Sequence[RunJob], work: Path, task: Task, command: str
+) -> dict[str, Any]:
+    tables = _answers(jobs, work, task)
+    first = next(iter(tables.values()))[0]
+    labels, groups = label_positions(first, task), first["group"].to_numpy(str)
+    names = shown_figures(task)
+    chosen = [figure_names(task.classes).index(name) for name in names]
+    counts = dict(zip(names, _counts(labels, task), strict=True))
+    per_seed = {
+        arm: [weighted_figures(labels, view_probabilities(frame, task)[0]) for frame in frames]
+        for arm, frames in tables.items()
+    }
+
+    def mean(arm: str, weights: np.ndarray) -> np.ndarray:
+        return np.mean([figures(weights)[chosen] for figures in per_seed[arm]], axis=0)
+
+    arms: dict[str, Any] = {}
+    for arm in tables:
+        runs = [job for job in jobs if job.arm == arm]
+        notes = [read_json(work / "classifiers" / job.folder / NOTE) for job in runs]
+        low, high = bootstrap_intervals(lambda weights, arm=arm: mean(arm, weights), groups)  # type: ignore[misc]
+        single = [figures(np.ones(len(labels)))[chosen] for figures in per_seed[arm]]
+        arms[arm] = {
+            "words": ARMS[arm].words,
+            "real": round(float(np.mean([note["n_train"] for note in notes])), 1),
+            "generated": round(float(np.mean([note["n_generated"] for note in notes])), 1),
+            "seconds": round(sum(note["seconds"] for note in notes), 1),
+            "figures": {
+                name: {**_figure(np.mean(values), a, b), "n": counts[name], "seeds": [or_none(v) for v in values]}
+                for name, values, a, b in zip(names, zip(*single, strict=True), low, high, strict=True)
+            },
+        }
+    differences = []
+    for question, a, b in QUESTIONS:
+        if a in tables and b in tables:
+            low, high = bootstrap_intervals(
+                lambda weights, a=a, b=b: mean(a, weights) - mean(b, weights),  # type: ignore[misc]
+                groups,
+            )
+            value = mean(a, np.ones(len(labels))) - mean(b, np.ones(len(labels)))
+            figures = {name: _figure(*three) for name, *three in zip(names, value, low, high, strict=True)}
+            differences.append({"question": question, "a": a, "b": b, "figures": figures})
+    folds = study_folds(study, records)
+    used = [record for record in records if record.fold is not None]
+    return {
+        "what": "rare classes filled with generated pictures, against other ways, on the same grouped folds",
+        "sizes": f"Generators at {study.generator.size} px, classifier at {study.classifier.size} px, "
+        f"{study.classifier.epochs} epochs, folds {', '.join(map(str, folds))}, {len(study.seeds)} seeds, "
+        f"{len(labels)} scans in {len(np.unique(groups))} groups scored",
+        **describe_run(study.classifier, used, command),
+        "generator_recipe": study.generator.model_dump(mode="json", exclude={"data"}),
+        "folds": folds,
+        "seeds": list(study.seeds),
+        "n": len(labels),
+        "groups": len(np.unique(groups)),
+        "note": "One view, the most probable class, no temperature. Each figure is the mean over seeds; intervals draw "
+        "groups anew, the same ones for both arms of a difference. Seeds of one arm share their generators.",
+        "arms": arms,
+        "differences": differences,
+    }
+
+
+def _counts(labels: np.ndarray, task: Task) -> list[int]:
+    """How many scans each of `shown_figures` rests on."""
+    held = [int((labels == position).sum()) for position in range(len(task.classes))]
+    return [len(labels)] * 3 + held + [len(labels) - count for count in held]
+
+
+def _figure(value: float, low: float, high: float) -> dict[str, float | None]:
+    return {"value": or_none(float(value)), "low": or_none(float(low)), "high": or_none(float(high))}

@@ -1,0 +1,87 @@
+"""The colour scale: signed, symmetric, never stretched picture by picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bcx.imaging.overlay import LEAST_LIMIT, colourise, lay_over, scale_limit
+
+RNG = np.random.default_rng(0)
+SCAN = RNG.integers(0, 256, (40, 50), np.uint8)
+COLOUR_SCAN = RNG.integers(0, 256, (40, 50, 3), np.uint8)
+EVIDENCE = RNG.normal(0, 3, (40, 50)).astype(np.float32)
+
+
+@pytest.mark.parametrize("pixels", [SCAN, COLOUR_SCAN], ids=["grey", "colour"])
+def test_opacity_zero_is_the_scan(pixels):
+    overlay = lay_over(pixels, EVIDENCE, 6.0, 0.0)
+    assert (overlay.mode, overlay.size) == ("RGB", (50, 40))
+    assert np.array_equal(overlay, pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2))
+
+
+def test_no_evidence_leaves_the_scan_as_it_is_at_any_opacity():
+    overlay = np.asarray(lay_over(SCAN, np.zeros_like(EVIDENCE), 4.0, 1.0))
+    assert np.array_equal(overlay, np.stack([SCAN] * 3, axis=2))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_full_evidence_at_full_opacity_is_the_scales_own_colour(sign):
+    values = np.full(SCAN.shape, sign * 9, np.float32)
+    overlay = np.asarray(lay_over(SCAN, values, 9.0, 1.0))
+    assert np.array_equal(overlay, colourise(values, 9.0))
+    assert len(np.unique(overlay.reshape(-1, 3), axis=0)) == 1
+
+
+def test_more_opacity_shows_more_of_the_evidence():
+    bare = np.stack([SCAN] * 3, axis=2).astype(float)
+    change = [np.abs(np.asarray(lay_over(SCAN, EVIDENCE, 6.0, o)) - bare).sum() for o in (0.0, 0.25, 0.5, 1.0)]
+    assert change == sorted(change)
+    assert change[0] == 0 < change[1]
+
+
+def test_the_scale_is_symmetric_about_white():
+    """Equal evidence for and against takes equal shares of its colour; none is white; more never turns back."""
+    steps = np.linspace(0, 5, 21, dtype=np.float32)[None]
+    white = np.array([255, 255, 255], float)
+    ends = {sign: colourise(np.full((1, 1), sign * 5, np.float32), 5.0)[0, 0].astype(float) for sign in (-1, 1)}
+    shares = {}
+    for sign, end in ends.items():
+        painted = colourise(sign * steps, 5.0)[0].astype(float)
+        channel = np.argmax(np.abs(end - white))  # the channel that changes most tells the share most exactly
+        shares[sign] = (painted[:, channel] - 255) / (end[channel] - 255)
+        assert np.array_equal(painted[0], white)
+        assert (np.diff(shares[sign]) > 0).all()
+    np.testing.assert_allclose(shares[-1], shares[1], atol=1 / 128)
+
+
+def test_for_and_against_differ_for_colour_blind_readers():
+    """Simulated red-green blindness (Vienot et al. 1999) leaves the two ends far apart, and both from grey."""
+    for_, against = (colourise(np.full((1, 1), v, np.float32), 4.0)[0, 0] / 255 for v in (4, -4))
+    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in (for_, against)]
+    deuteranope = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+    seen = [deuteranope @ c for c in linear]
+    assert np.abs(seen[0] - seen[1]).max() > 0.4
+    assert all(np.ptp(c) > 0.15 for c in seen)
+
+
+def test_beyond_the_limit_is_the_full_colour():
+    assert np.array_equal(colourise(np.array([[50.0]], np.float32), 4.0), colourise(np.array([[4.0]], np.float32), 4.0))
+
+
+def test_one_limit_holds_all_maps_and_faint_evidence_stays_faint():
+    maps = np.zeros((3, 7, 7), np.float32)
+    assert scale_limit(maps) == LEAST_LIMIT
+    maps[2, 3, 3] = -11.2
+    assert scale_limit(maps) == 12.0
+    maps[0, 0, 0] = 0.3
+    assert scale_limit(maps) == 12.0
+
+
+def test_the_peak_of_a_fine_map_does_not_make_the_rest_of_a_lesion_pale():
+    maps = np.zeros((3, 200, 200), np.float32)
+    maps[:, 80:120, 60:100] = 30.0  # 4 % of the places
+    maps[:, 95:98, 80:83] = 400.0
+    assert scale_limit(maps) == 30.0
+    maps *= -2
+    assert scale_limit(maps) == 60.0
