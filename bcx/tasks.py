@@ -7,6 +7,8 @@ A new task is one more entry of `TASKS`, or a few lines in a recipe; no other fi
 >>> task = get_task({"name": "skin", "classes": ["mole", "melanoma"]})
 >>> task.positive, task.colours, task.meaning[1]
 ('melanoma', ('#009E73', '#D55E00'), 'The network calls this picture melanoma.')
+>>> is_slide(120, 130, tile=50), is_slide(400, 130, tile=50)
+(False, True)
 """
 
 from __future__ import annotations
@@ -169,9 +171,16 @@ TASKS = MappingProxyType(
 )
 
 # For tasks of your own that name no colours: Okabe & Ito's, the harmless end first, the last class always vermilion.
+#: A picture with the area of so many tiles is a slide; a smaller one is a patch, which the network sees whole.
+SLIDE_TILES = 16
 _PALETTE = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _LAST = "#D55E00"
 _NUMBERS = {"tile": (int,), "microns": (int, float)}
+
+
+def is_slide(width: int, height: int, tile: int) -> bool:
+    """Tell whether a picture is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
+    return min(width, height) >= tile and width * height >= SLIDE_TILES * tile * tile
 
 
 def get_task(task: str | Mapping[str, Any]) -> Task:

@@ -56,7 +56,7 @@ def test_a_stream_says_what_predict_says(classifier, files, expected):
 
 
 def test_the_command_line_says_what_python_says(files, expected):
-    from bcx.cli import app
+    from bcx.cli.main import app
 
     done = CliRunner().invoke(app, ["predict", *map(str, files), "--json"])
     assert done.exit_code == 0, done.output

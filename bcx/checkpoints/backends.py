@@ -21,9 +21,9 @@ import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.errors import CheckpointError, ConfigError, MissingExtra
-from bcx.inference.two_stage import Forward, Outputs, run_network
 from bcx.networks.build import fold_norms
 from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.run import Forward, Outputs, run_network
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +34,7 @@ Wanted = Literal["auto", "torch", "onnxruntime"]
 ONNX_FILE = "model.onnx"
 #: Before the name of an output that differs at the second look.
 SECOND = "second_"
-#: Raise this when `bcx.networks.build.forward_maps` or the graph's input or outputs change, so that older files are refused.
+#: Raise this when `bcx.networks.build.forward_maps` or the graph's input or outputs change: older files are refused.
 _GRAPH_FORMAT = 2
 
 

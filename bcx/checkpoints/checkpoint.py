@@ -2,8 +2,8 @@
 
 `config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
 loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone). VGG and
-MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after `import bcx.networks.tiny_cnn`.
-The `bcx` block holds the task, preprocessing, temperature, gate and provenance.
+MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after
+`import bcx.networks.tiny_cnn`. The `bcx` block holds the task, preprocessing, temperature, gate and provenance.
 Weights are safetensors, never pickle.
 
 >>> from bcx.errors import CheckpointError

@@ -23,9 +23,9 @@ from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_sessio
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.errors import CheckpointError, MissingExtra
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.two_stage import Outputs, run_network
 from bcx.networks.build import fold_norms, forward_maps
 from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.run import Outputs, run_network
 
 #: How far the graph's answers may be from torch's: in probabilities, and in maps as a share of their largest value.
 PROBABILITY_TOLERANCE, MAP_TOLERANCE = 1e-4, 1e-3

@@ -42,8 +42,8 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
     Returns:
         The slides, and the listing of the others. What cannot be opened is among those, where its row says why.
     """
-    from bcx.slides import is_slide
     from bcx.slides.reader import size_of
+    from bcx.tasks import is_slide
 
     if tile is None:
         return [], listing

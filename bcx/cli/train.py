@@ -64,6 +64,7 @@ def train(
     recipe = read_recipe(config, data, arch, init, epochs, seed, settings)
     records = read_records(recipe)
     with needs_train_extra():
+        from bcx.report.card import write_card
         from bcx.train.ship import train_checkpoint
     folder = out or Path("checkpoints") / recipe.name
     used = [record for record in records if record.fold is not None]
@@ -77,6 +78,7 @@ def train(
             on_epoch=lambda row, n: on_epoch(None, row, n),
             on_batch=on_batch,
         )
+    write_card(written)
     typer.echo(f"Written: {written}")
 
 

@@ -29,9 +29,9 @@ from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
 from bcx.imaging.scan import Scan
 from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
-from bcx.inference.two_stage import Forward, Reading, read_scans
-from bcx.slides.grid import is_slide
-from bcx.tasks import Task
+from bcx.inference.two_stage import Reading, read_scans
+from bcx.networks.run import Forward
+from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import Gate

@@ -54,7 +54,7 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
-            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see bcx/networks/class_maps.py.
+            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `class_maps`.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the gate reads.
         lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.

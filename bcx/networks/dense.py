@@ -1,7 +1,7 @@
 """The dense head: flatten or average the backbone's last map, then dense layers with dropout between them.
 
 Published systems put it on frozen ImageNet networks. Each class's map is gradient times activation, summed over
-channels (bcx/networks/class_maps.py), so that **mean(map) + what the biases add = logit** exactly. Unlike the linear head's bias,
+channels (`class_maps.py`), so that **mean(map) + what the biases add = logit** exactly. Unlike the linear head's bias,
 that rest differs from picture to picture, as other units are on.
 
 >>> import timm

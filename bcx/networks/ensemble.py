@@ -52,7 +52,7 @@ class PictureShare:
 
 
 class LesionEnsemble(nn.Module):
-    """Networks for the same task and input, run one after the other; `bcx.networks.build.forward_maps` joins their answers."""
+    """Networks for the same task and input, run one after the other; `build.forward_maps` joins their answers."""
 
     def __init__(self, members: Sequence[nn.Module], share: PictureShare | None = None) -> None:
         """Put networks together.

@@ -6,10 +6,9 @@ reading.summary["positive_share"]
 reading.overlay().save("map.png")
 """
 
-from bcx.slides.grid import is_slide
 from bcx.slides.read import SlideProgress, read_slide, stream_slide
 from bcx.slides.reader import Slide
 from bcx.slides.reading import SlideReading
 from bcx.slides.write import write_reading
 
-__all__ = ["Slide", "SlideProgress", "SlideReading", "is_slide", "read_slide", "stream_slide", "write_reading"]
+__all__ = ["Slide", "SlideProgress", "SlideReading", "read_slide", "stream_slide", "write_reading"]

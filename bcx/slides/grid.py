@@ -2,8 +2,6 @@
 
 >>> positions(120, tile=50, stride=50)
 [0, 50, 70]
->>> is_slide(120, 130, tile=50), is_slide(400, 130, tile=50)
-(False, True)
 """
 
 from __future__ import annotations
@@ -16,8 +14,6 @@ import numpy as np
 from bcx.errors import ConfigError, ScanTooSmall
 from bcx.slides.reader import Slide
 
-#: A picture with the area of so many tiles is a slide; a smaller one is a patch, which the network sees whole.
-SLIDE_TILES = 16
 #: Tiles of one slide at most: their map and table still fit into the memory that reading may take.
 MAX_TILES = 10_000_000
 #: Pixels that are read at once, at the level that is read.
@@ -25,11 +21,6 @@ _BLOCK = 1 << 20
 #: Tiles that are read at once: few enough that progress is told every few seconds, and that a reading stops soon.
 _BLOCK_TILES = 256
 _SCALES = (0.01, 8.0)
-
-
-def is_slide(width: int, height: int, tile: int) -> bool:
-    """Tell whether a picture is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
-    return min(width, height) >= tile and width * height >= SLIDE_TILES * tile * tile
 
 
 def positions(length: int, tile: int, stride: int) -> list[int]:

@@ -22,12 +22,12 @@ from bcx.checkpoints.checkpoint import HEAD_FILE, load_checkpoint
 from bcx.data.records import Record
 from bcx.errors import ConfigError
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
+from bcx.evaluate.leaderboard_figures import roc_of_all
 from bcx.evaluate.oof import read_oof
-from bcx.inference.two_stage import run_network
 from bcx.networks.build import fold_norms
+from bcx.networks.run import run_network
 from bcx.studies.compare_table import leaderboard_markdown, write_leaderboard
 from bcx.studies.leaderboard import DECIDES, Board, Row, rank_models
-from bcx.studies.leaderboard_figures import roc_of_all
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval

@@ -14,7 +14,8 @@ from torch import nn
 from bcx.data.records import Record
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
-from bcx.inference.two_stage import Reading, read_scans, run_network
+from bcx.inference.two_stage import Reading, read_scans
+from bcx.networks.run import run_network
 
 _AT_ONCE = 16
 

@@ -20,7 +20,7 @@ from bcx.train.published import Published
 
 
 class LesionRecipe(BaseModel):
-    """Settings of the lesion head (bcx/networks/lesion.py). Scans without a mask, and hospitals without normals, still train."""
+    """Settings of the lesion head. Scans without a mask, and hospitals without normals, still train."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""Train on everything that cross-validation used, and write the checkpoint that people get.
+"""Train on everything that cross-validation used, and write the checkpoint that people get, all but its card.
 
 train_checkpoint(recipe, records, Path("checkpoints/my-model"), command="...", measured=Path("results/my-model"))
 """
@@ -15,7 +15,6 @@ import numpy as np
 from bcx.checkpoints.checkpoint import save_checkpoint
 from bcx.data.records import Record
 from bcx.errors import TrainingError
-from bcx.report.card import write_card
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records
 from bcx.train.config import Recipe
@@ -84,7 +83,6 @@ def train_checkpoint(
         shutil.copyfile(measured / "oof.csv", folder / "oof.csv")
     else:
         write_json(folder / "results.json", {"what": "training only; nothing was measured", **training})
-    write_card(folder)
     (folder / STATE_FILE).unlink(missing_ok=True)
     remove_members(folder)
     return folder

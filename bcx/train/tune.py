@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bcx.data.records import Record
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, SplitError, TrainingError
-from bcx.studies.leaderboard_figures import importance_figure
+from bcx.evaluate.leaderboard_figures import importance_figure
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, require_one_training
 from bcx.train.crossval import split_fold

@@ -24,8 +24,8 @@ from bcx.checkpoints.onnx_export import differences, export_onnx
 from bcx.cli import main as cli
 from bcx.errors import CheckpointError, ConfigError, MissingExtra
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.two_stage import run_network
 from bcx.networks.build import build_network
+from bcx.networks.run import run_network
 from bcx.simulate import simulate
 
 SCANS = [simulate(("normal", "benign", "malignant")[seed % 3], seed, 110 + 3 * seed, 140).pixels for seed in range(8)]

@@ -5,7 +5,7 @@ import csv
 import pytest
 from typer.testing import CliRunner
 
-from bcx.cli import app, main
+from bcx.cli.main import app, main
 from tests.audit.conftest import messy, save, scan
 
 __all__ = ["messy"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.data.cleaning import clean, is_blank
 from bcx.data.idc import looks_like_idc
 from bcx.data.readers import detect_kind, read_source, survey

@@ -16,9 +16,10 @@ from bcx.checkpoints.checkpoint import HEAD_FILE, load_checkpoint, save_checkpoi
 from bcx.checkpoints.onnx_export import export_onnx
 from bcx.errors import CheckpointError, ConfigError
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.two_stage import read_scans, run_network
+from bcx.inference.two_stage import read_scans
 from bcx.networks.build import build_lesion_network, build_network, fold_norms, forward_maps
 from bcx.networks.ensemble import LesionEnsemble, PictureShare
+from bcx.networks.run import run_network
 from bcx.simulate import simulate
 from bcx.tasks import get_task
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.errors import ConfigError, DataError
 from bcx.report.facts import gather
 from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again, oof_file

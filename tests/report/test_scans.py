@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.errors import DataError
 from bcx.evaluate.derived import DERIVED, derive

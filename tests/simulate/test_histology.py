@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.color import rgb2hed
 from typer.testing import CliRunner
 
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.imaging.scan import Scan
 from bcx.simulate.histology import LABELS, simulate_patch, simulate_tissue, write_histology_examples
 from bcx.tasks import HISTOLOGY_IDC

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bcx.studies.leak as module
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError
 from bcx.simulate import write_busi_folder

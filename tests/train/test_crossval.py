@@ -14,6 +14,7 @@ from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import SplitError, TrainingError
 from bcx.inference.classifier import Classifier
+from bcx.report.card import write_card
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold
@@ -106,7 +107,7 @@ def test_a_checkpoint_ships_with_what_was_measured(measured, records, tmp_path):
     results = json.loads((measured / "results.json").read_text())
     checkpoint = load_checkpoint(folder)
     assert checkpoint.temperature == results["temperature"]
-    card = (folder / "README.md").read_text()
+    card = write_card(folder).read_text("utf-8")
     accuracy = results["one_view"]["accuracy"]
     assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" in card
     answer = Classifier(checkpoint).predict(records[0].file)
@@ -125,7 +126,7 @@ def test_the_lesion_head_is_measured_ships_and_answers(records, tmp_path):
     assert (folder / "head.safetensors").is_file()
     answer = Classifier(load_checkpoint(folder)).predict(records[0].file)
     assert answer.lesion.shape == answer.maps.shape[1:]
-    assert "lesion head" in (folder / "README.md").read_text()
+    assert "lesion head" in write_card(folder).read_text("utf-8")
     with pytest.raises(TrainingError, match="another lesion"):
         train_checkpoint(RECIPE.model_copy(update={"size": 64}), records, tmp_path / "x", command="", measured=measured)
 
@@ -141,5 +142,5 @@ def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
 
 def test_without_measurements_the_card_says_so(records, tmp_path):
     folder = train_checkpoint(RECIPE, records, tmp_path / "bare", command="bcx train")
-    assert "None were measured." in (folder / "README.md").read_text()
+    assert "None were measured." in write_card(folder).read_text("utf-8")
     assert load_checkpoint(folder).temperature == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.evaluate.intervals import figure_names
 from bcx.simulate.histology import write_breakhis_folder, write_idc_folder

@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 import bcx
-from bcx.cli import app
+from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.inference.prediction import NOT_A_SCAN
+from bcx.report.card import write_card
 from bcx.simulate.histology import simulate_patch, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.config import Recipe
@@ -72,7 +73,7 @@ def test_out_of_fold_figures_and_a_threshold(shipped):
 
 
 def test_the_card_speaks_of_two_classes(shipped):
-    text = (shipped[0] / "README.md").read_text("utf-8")
+    text = write_card(shipped[0]).read_text("utf-8")
     assert "None" not in text.replace("None were measured", "")
     assert "the label is negative where P(negative) is at least" in text
     assert "| balanced accuracy |" in text

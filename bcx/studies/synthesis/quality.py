@@ -25,7 +25,7 @@ from torch import nn
 from bcx.errors import DataError
 from bcx.evaluate.intervals import ranked_auc
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.two_stage import run_network
+from bcx.networks.run import run_network
 
 #: From planes, uint8 `[N, S, S]`, to features, float64 `[N, K]`.
 Describe = Callable[[np.ndarray], np.ndarray]

@@ -1,0 +1,42 @@
+"""Running a network on stacked pictures: arrays in, arrays out, whatever runs it.
+
+outputs = run_network(network, preprocess, planes)
+outputs.logits        # float32 [B, C], before temperature
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from bcx.imaging.preprocess import Preprocess
+from bcx.networks.build import forward_maps
+
+
+class Outputs(NamedTuple):
+    """What a network yields for a batch, as arrays; see `bcx.networks.build.ForwardOut`."""
+
+    logits: np.ndarray
+    maps: np.ndarray
+    stages: np.ndarray
+    lesion: np.ndarray | None
+
+
+class Forward(Protocol):
+    """What runs a network."""
+
+    def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second look."""
+        ...
+
+
+@torch.inference_mode()
+def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
+    """Run a network, which must be in evaluation mode, on stacked pictures: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
+    device = next(network.parameters()).device
+    out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device), enlarged=enlarged)
+    logits, maps, stages = (part.float().cpu().numpy() for part in (out.logits, out.maps, out.stages))
+    return Outputs(logits, maps, stages, None if out.lesion is None else out.lesion.float().cpu().numpy())
