@@ -36,11 +36,12 @@ class Audit:
 
     Attributes:
         root: the folder.
-        looks: one for each picture, in order of file names; files that are none are counted in `strays`.
+        looks: one for each picture, in order of file names; files that are none are in `left_out`.
         pairs: near-duplicates first, then by how well they agree.
         groups: what pairs tie together.
         odd: (file, what), in the order of `KINDS`.
         labels, parts: of each file, where known.
+        left_out: files that were not looked at further, as (file, why).
         notes: what is worth knowing about the run.
         seconds: how long it took.
     """
@@ -52,8 +53,7 @@ class Audit:
     odd: list[tuple[str, Odd]] = field(default_factory=list, repr=False)
     labels: dict[str, str] = field(default_factory=dict, repr=False)
     parts: dict[str, str] = field(default_factory=dict, repr=False)
-    masks: int = 0
-    strays: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list, repr=False)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 

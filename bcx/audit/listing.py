@@ -4,8 +4,8 @@
 >>> from bcx.simulate import write_busi_folder
 >>> with TemporaryDirectory() as folder:
 ...     found = list_files(write_busi_folder(folder, per_class=1, size=(48, 64)))
->>> found.files, found.masks
-(['benign/benign (1).png', 'malignant/malignant (1).png', 'normal/normal (1).png'], 3)
+>>> found.files, found.masks[:1]
+(['benign/benign (1).png', 'malignant/malignant (1).png', 'normal/normal (1).png'], ['benign/benign (1)_mask.png'])
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Listing:
 
     Attributes:
         files: paths below the folder, with forward slashes, sorted; whether they are pictures is not yet known.
-        masks: how many files were left out, since they are `<scan>_mask` beside their scan.
+        masks: files that were left out, since they are `<scan>_mask` beside their scan.
         closed: folders that cannot be listed, with the reason.
     """
 
     files: list[str]
-    masks: int = 0
+    masks: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ def list_files(root: Path, leave_out: Path | None = None) -> Listing:
 
     own = leave_out.resolve() if leave_out else None
     files: list[str] = []
-    masks = 0
+    masks: list[str] = []
     for folder, inner, names in os.walk(root, onerror=refuse):
         here = Path(folder)
         inner[:] = [
@@ -70,8 +70,7 @@ def list_files(root: Path, leave_out: Path | None = None) -> Listing:
         for name in names:
             if name.startswith("."):
                 continue
-            if (mask := _MASK.match(Path(name).stem)) and mask[1] in stems:
-                masks += 1
-            else:
-                files.append((here / name).relative_to(root).as_posix())
-    return Listing(sorted(files), masks, closed)
+            mask = _MASK.match(Path(name).stem)
+            where = masks if mask and mask[1] in stems else files
+            where.append((here / name).relative_to(root).as_posix())
+    return Listing(sorted(files), sorted(masks), closed)

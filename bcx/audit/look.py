@@ -23,11 +23,10 @@ from bcx.audit.features import Store, describe
 from bcx.audit.layers import burnt_in, looked_at, shrunk
 from bcx.audit.oddities import Odd, is_mask, oddities_of
 from bcx.errors import BcxError
+from bcx.imaging.names import called_a_picture
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan, sniff_file
 
-PICTURE_NAMES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".svg"})
-"""Endings that promise a picture: a file that has one and is none cannot be read, any other is merely passed over."""
 LEAST_RANGE = 8
 """Grey levels between the darkest and the brightest point of a picture that can be compared."""
 
@@ -81,7 +80,7 @@ def look_at(root: Path, place: int, file: str, store: Store) -> Look:
 
 
 def _told(root: Path, place: int, file: str, store: Store) -> Look:
-    if sniff_file(root / file) is None and PurePosixPath(file).suffix.lower() not in PICTURE_NAMES:
+    if sniff_file(root / file) is None and not called_a_picture(file):
         return Look(place, file, stray=True)
     scan = Scan.open(root / file)
     seen = looked_at(scan.pixels)

@@ -23,6 +23,7 @@ from bcx.audit.matching import NEAR_DUPLICATE
 from bcx.audit.oddities import KINDS
 from bcx.audit.tables import whole
 from bcx.errors import BcxError
+from bcx.imaging.names import count_left_out
 from bcx.imaging.scan import Scan
 
 STYLE = Path(__file__).with_name("report.css")
@@ -191,8 +192,7 @@ def _shown(kind: str, files: Iterable[tuple[str, str]], found: Audit) -> Iterato
 
 
 def _limits(found: Audit) -> Iterator[str]:
-    left = [f"{found.masks:,} masks beside their scans"] if found.masks else []
-    left += [f"{found.strays:,} files that are no pictures"] if found.strays else []
+    left = count_left_out(why for _, why in found.left_out)
     yield "<h2>What this cannot tell</h2>"
     yield (
         "<p>Frames of one patient that share no anatomy look like those of two patients: groups by patient must come "
@@ -201,4 +201,7 @@ def _limits(found: Audit) -> Iterator[str]:
     for note in found.notes:
         yield f'<p class="soft">{escape(note)}</p>'
     if left:
-        yield f'<p class="soft">Left out: {" and ".join(left)}.</p>'
+        yield f'<details class="soft"><summary>Left out: {left}.</summary><ul class="files">'
+        for file, why in found.left_out:
+            yield f"<li>{escape(file)}: {why}</li>"
+        yield "</ul></details>"

@@ -35,6 +35,7 @@ from bcx.audit.matching import NEAR_DUPLICATE, Comparer, Match
 from bcx.audit.oddities import KINDS, Odd
 from bcx.audit.outliers import no_scans, outliers
 from bcx.errors import BcxError
+from bcx.imaging.names import MASK, NO_PICTURE
 
 SAME_PICTURE = "the same picture"
 """What is said of two files that decode to the same pixels."""
@@ -113,9 +114,9 @@ def audit(
     groups = make_groups(
         [(pair.a, pair.b) for pair in pairs], {look.file: look.content for look in pictures}, labels, parts
     )
-    strays = len(looks) - len(pictures)
+    left_out = [(look.file, NO_PICTURE) for look in looks if look.stray] + [(file, MASK) for file in listing.masks]
     seconds = time.perf_counter() - begun
-    return Audit(root, pictures, pairs, groups, odd, labels, parts, listing.masks, strays, tuple(notes), seconds)
+    return Audit(root, pictures, pairs, groups, odd, labels, parts, sorted(left_out), tuple(notes), seconds)
 
 
 def _no_ultrasound(odd: Odd) -> bool:

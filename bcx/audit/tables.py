@@ -25,6 +25,7 @@ import bcx
 from bcx.audit.findings import Audit
 from bcx.audit.matching import SAME_LESION
 from bcx.data.groups import TABLE as GROUPS
+from bcx.imaging.names import MASK, NO_PICTURE
 
 LARGE = 30
 """Files from which a group's pairs are not all written down."""
@@ -55,8 +56,8 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
         "bcx": bcx.__version__,
         "seconds": round(found.seconds, 1),
         "counts": found.counts(),
-        "masks left out": found.masks,
-        "other files": found.strays,
+        "masks left out": sum(why == MASK for _, why in found.left_out),
+        "other files": sum(why == NO_PICTURE for _, why in found.left_out),
         "notes": list(found.notes),
     }
     with whole(folder / "audit.json") as handle:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bcx.cli.progress import VerboseOption, name_left_out
+
 if TYPE_CHECKING:
     from bcx.audit.findings import Audit
     from bcx.audit.run import Progress
@@ -40,6 +42,7 @@ def audit(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 when anything was found.")] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Find duplicates, the same lesion twice, label conflicts, leaking splits and odd files.
 
@@ -60,6 +63,8 @@ def audit(
         write_report(found, out / "report.html")
         write_tables(found, out)
     _show(found, out)
+    if verbose:
+        name_left_out(found.left_out)
     if strict and not found.clean:
         raise typer.Exit(1)
 

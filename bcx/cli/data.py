@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bcx.cli.progress import VerboseOption, name_left_out
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -51,6 +53,7 @@ def check(
         metavar="NAME|RECIPE.yaml",
         help="Whose classes are looked for: a task's name, or a recipe; without this, what suits the layout.",
     ),
+    verbose: VerboseOption = False,
     split: str = typer.Option("dev", help="BUSI: dev, test, conflict or all. Manifest: a value of its column 'split'."),
 ) -> None:
     """Open every scan and mask, and print what there is and all that is wrong.
@@ -81,6 +84,8 @@ def check(
             on_file=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _show(report)
+    if verbose:
+        name_left_out(report.left_out)
     if report.problems:
         raise typer.Exit(1)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
+from bcx.cli.progress import VerboseOption, name_left_out
 from bcx.cli.slides import SlideOptions, part_slides, read_slides
 from bcx.errors import ConfigError
 from bcx.inference.input_files import Found, Listing, find
@@ -55,18 +56,22 @@ def predict(
         float | None,
         typer.Option("--scale", help="Slides: pixels of the model's training images per pixel of the slide."),
     ] = None,
+    verbose: VerboseOption = False,
     every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
 ) -> None:
     """Classify scans. Exit status 1 when some file failed, 2 for wrong usage.
 
     In a folder or glob, pictures are told by their first bytes; masks beside their scan and files that are no
-    pictures are skipped and counted. A file named outright always gets a row.
+    pictures are skipped and counted. A file that is called a picture and is none gets a row with its reason, and so
+    does whatever is named outright.
 
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
     listing = find(paths, leave_out=overlays)
     _check_outputs(listing, out, overlays)
+    if verbose:
+        name_left_out(listing.left_out)
 
     import bcx
 

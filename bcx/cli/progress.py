@@ -1,12 +1,22 @@
-"""The progress bar of commands that take long: what is done of how much, the time so far and the time left."""
+"""What commands tell on standard error: what is done of how much, the time left, and which files were left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
+
+
+def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
+    """Say which files were left out, one a line."""
+    for file, why in left_out:
+        typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
 
 def part_of(row: Mapping[str, Any]) -> list[str]:

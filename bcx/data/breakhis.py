@@ -145,9 +145,11 @@ def read_breakhis(root: Path, *, task: Task, source: str = "breakhis") -> Readin
         )
     records: list[Record] = []
     problems: list[DataError] = []
+    left_out: list[tuple[str, str]] = []
     others = 0
     for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
         inside = look_into(folder)
+        left_out += inside.left_out(root)
         problems += [broken_picture(file.relative_to(root).as_posix()) for file in inside.broken]
         for file in inside.scans:
             path = file.relative_to(root).as_posix()
@@ -169,7 +171,7 @@ def read_breakhis(root: Path, *, task: Task, source: str = "breakhis") -> Readin
             remedy="Check the path." if not others else "Ask for another magnification, or for all.",
         )
     notes = [f"{others} pictures have another magnification than {magnification}."] if others else []
-    return Reading(sorted(records, key=lambda record: record.key), problems, notes)
+    return Reading(sorted(records, key=lambda record: record.key), problems, notes, left_out)
 
 
 def _check_folders(file: Path, name: SlideName) -> None:

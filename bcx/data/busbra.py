@@ -89,7 +89,8 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
                 remedy="Remove them, or use the table that belongs to them.",
             )
         )
-    return Reading(records, problems + fold_problems(records))
+    left_out = [*images.left_out(root), *(masks.left_out(root) if masks else [])]
+    return Reading(records, problems + fold_problems(records), left_out=left_out)
 
 
 def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:

@@ -125,9 +125,11 @@ def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi
     names = {row.file.rsplit(".", 1)[0]: row for row in busi_rows()}
     there: dict[str, tuple[Path, Folder]] = {}
     problems: list[DataError] = []
+    left_out: list[tuple[str, str]] = []
     for label, folders in class_folders(root, task).items():
         for folder in folders:
             inside = look_into(folder, trusted=[name.split("/", 1)[1] for name in names])
+            left_out += inside.left_out(root)
             problems += [broken_picture(f"{folder.name}/{file.name}") for file in inside.broken]
             problems += _foreign(folder, label, inside, names)
             for file in inside.scans:
@@ -143,7 +145,7 @@ def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi
             records.append(
                 Record(file, f"{source}/{row.file}", row.label, f"{source}:{row.group}", source, masks, row.fold)
             )
-    return Reading(records, problems, _present(there))
+    return Reading(records, problems, _present(there), left_out)
 
 
 def _foreign(folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> list[DataError]:

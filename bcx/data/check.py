@@ -53,6 +53,7 @@ class Report:
         looks: one for each record.
         problems: everything that is wrong, in no more than one entry for each cause and file.
         notes: what is worth knowing although nothing is wrong.
+        left_out: files that were passed over, as (path below the folder, why).
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Report:
     looks: list[Look] = field(default_factory=list)
     problems: list[BcxError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def records(self) -> list[Record]:
@@ -119,7 +121,7 @@ def check_folder(
     for look in looks:
         problems += look.problems
     problems += [*_same_content(looks, copies=task.tile is not None), *_thin_folds(reading.records)]
-    return Report(root, kind, task, looks, problems, _notes(reading, looks, task, kind))
+    return Report(root, kind, task, looks, problems, _notes(reading, looks, task, kind), reading.left_out)
 
 
 def _look_at(record: Record, *, task: Task, published: bool) -> Look:

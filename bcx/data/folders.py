@@ -59,6 +59,7 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     records: list[Record] = []
     problems: list[DataError] = []
     notes: list[str] = []
+    left_out: list[tuple[str, str]] = []
     for folder in subfolders(root):
         if folder not in known and look_into(folder).scans:
             problems.append(
@@ -81,6 +82,7 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
                         remedy="Add scans, or remove the empty folder.",
                     )
                 )
+            left_out += inside.left_out(root)
             if inside.strays:
                 notes.append(f"Passed over in '{where}', since they are no pictures: {some(_names(inside.strays))}.")
             problems += _deeper(folder)
@@ -101,7 +103,7 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     records, wrong, said = add_groups(sorted(records, key=lambda record: record.key), root, source)
     if not said:
         said = ["Nothing says which scans belong to one patient: each counts as its own group."]
-    return Reading(records, problems + wrong, notes + said)
+    return Reading(records, problems + wrong, notes + said, left_out)
 
 
 def _deeper(folder: Path) -> list[DataError]:

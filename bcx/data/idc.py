@@ -71,6 +71,7 @@ def read_idc(root: Path, *, task: Task, source: str = "idc") -> Reading:
     records: list[Record] = []
     problems: list[DataError] = []
     notes: list[str] = []
+    left_out: list[tuple[str, str]] = []
     others = [folder.name for folder in subfolders(root) if folder not in patients]
     if others:
         notes.append(f"Passed over, since they hold no folders 0 and 1 alone: {some(others)}.")
@@ -78,6 +79,7 @@ def read_idc(root: Path, *, task: Task, source: str = "idc") -> Reading:
         for folder in subfolders(patient):
             # Published names are believed to be pictures: cleaning opens the files anyway.
             inside = look_into(folder, trusted=[file.stem for file in folder.iterdir() if _NAME.match(file.stem)])
+            left_out += inside.left_out(root)
             where = f"{patient.name}/{folder.name}"
             problems += [broken_picture(f"{where}/{file.name}") for file in inside.broken]
             for file in inside.scans:
@@ -95,4 +97,4 @@ def read_idc(root: Path, *, task: Task, source: str = "idc") -> Reading:
                 label = task.classes[_CLASSES.index(folder.name)]
                 records.append(Record(file, f"{source}/{path}", label, f"{source}:{patient.name}", source))
     records, wrong, said = add_groups(sorted(records, key=lambda record: record.key), root, source)
-    return Reading(records, problems + wrong, notes + said)
+    return Reading(records, problems + wrong, notes + said, left_out)

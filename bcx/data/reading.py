@@ -17,21 +17,27 @@ from pathlib import Path
 
 from bcx.data.records import Record
 from bcx.errors import DataError, SplitError
+from bcx.imaging.names import NO_PICTURE, called_a_picture
 from bcx.imaging.scan import sniff_file
 from bcx.tasks import Task
 
-# Names that promise a picture. A file with such a name whose bytes are no picture is a problem, not a stray file.
-_PICTURE_NAMES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 _MASK_NAME = re.compile(r"^(?P<scan>.+)_mask(?:_(?P<number>\d+))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Records of one source with all problems found on the way; `notes` are worth knowing but nothing is wrong."""
+    """Records of one source with all problems found on the way.
+
+    Attributes:
+        records, problems: what there is, and what is wrong.
+        notes: worth knowing, but nothing is wrong.
+        left_out: files that were passed over, as (path below the source's folder, why).
+    """
 
     records: list[Record]
     problems: list[DataError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
     def checked(self, root: str | Path) -> list[Record]:
         """The records, or the first problem as an error that says how many more there are."""
@@ -67,6 +73,10 @@ class Folder:
     broken: tuple[Path, ...]
     strays: tuple[Path, ...]
 
+    def left_out(self, root: Path) -> list[tuple[str, str]]:
+        """The other files, as (path below `root`, why)."""
+        return [(file.relative_to(root).as_posix(), NO_PICTURE) for file in self.strays]
+
 
 def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
     """Sort the files of a folder (not of its subfolders) by their first bytes.
@@ -83,7 +93,7 @@ def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or not file.is_file():
             continue
-        named_picture = file.suffix.lower() in _PICTURE_NAMES
+        named_picture = called_a_picture(file.name)
         mask = _MASK_NAME.match(file.stem)
         scan_name = mask["scan"] if mask else file.stem
         if not (named_picture and scan_name in known):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcx.errors import ConfigError, ScanError
+from bcx.imaging.names import MASK, NO_PICTURE, called_a_picture, count_left_out
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,17 @@ class Listing:
     Attributes:
         pictures: in the order of the arguments, sorted within each.
         roots: the folders that were searched.
-        masks, others: how many files were left out: masks beside their scan, and files that are no pictures.
+        left_out: files that are not classified, as (file, why), in the order in which they were met.
     """
 
     pictures: list[Found]
     roots: list[Path]
-    masks: int
-    others: int
+    left_out: list[tuple[str, str]]
 
     @property
     def skipped(self) -> str:
         """What was left out, in words; empty when nothing was."""
-        parts = []
-        if self.masks:
-            parts.append(f"{self.masks} mask{'' if self.masks == 1 else 's'}")
-        if self.others:
-            parts.append(f"{self.others} file{' that is no picture' if self.others == 1 else 's that are no pictures'}")
-        return f"skipped {' and '.join(parts)}" if parts else ""
+        return f"skipped {words}" if (words := count_left_out(why for _, why in self.left_out)) else ""
 
 
 def is_mask_of(stem: str, stems: set[str]) -> bool:
@@ -77,7 +72,8 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
 
     Args:
         arguments: files, folders (searched with all below) or glob patterns (`**` reaches any depth).
-            A file named outright is always kept; in folders and globs, pictures are told by their first bytes.
+            A file named outright is always kept; in folders and globs, pictures are told by their first bytes, and
+            a file that is called a picture and is none is kept too, for a row that says so.
         leave_out: a folder that is not searched, for what this run will write itself.
 
     Raises:
@@ -89,8 +85,8 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
         for found in _reached(argument, roots, leave_out):
             if found.outright or found.file not in met:
                 met[found.file] = found
-    pictures, masks, others = _pictures(list(met.values()))
-    listing = Listing(pictures, roots, masks, others)
+    pictures, left_out = _pictures(list(met.values()))
+    listing = Listing(pictures, roots, left_out)
     if not pictures:
         raise ConfigError(
             f"No picture was found in {', '.join(map(repr, arguments))}"
@@ -144,14 +140,16 @@ def _same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _pictures(met: Sequence[Found]) -> tuple[list[Found], int, int]:
-    """Return the files to classify, and how many masks and other files were left out."""
-    candidates = [found for found in met if found.outright or _is_picture(found.path)]
+def _pictures(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Return the files to classify, and those that are left out with the reason."""
+    candidates = [found for found in met if found.outright or is_picture(found.path)]
     stems: defaultdict[Path, set[str]] = defaultdict(set)
     for found in candidates:
         stems[found.path.parent].add(found.path.stem)
     kept = [each for each in candidates if each.outright or not is_mask_of(each.path.stem, _scans_near(each, stems))]
-    return kept, len(candidates) - len(kept), len(met) - len(candidates)
+    known, classified = {found.file for found in candidates}, {found.file for found in kept}
+    left_out = [(each.file, MASK if each.file in known else NO_PICTURE) for each in met if each.file not in classified]
+    return kept, left_out
 
 
 def _scans_near(found: Found, stems: defaultdict[Path, set[str]]) -> set[str]:
@@ -160,12 +158,21 @@ def _scans_near(found: Found, stems: defaultdict[Path, set[str]]) -> set[str]:
     return stems[folder] | stems[folder.parent] if folder.name.casefold() == "masks" else stems[folder]
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path, name: str | None = None) -> bool:
+    """Tell whether a file in a folder gets a row: a picture by its first bytes, or called one.
+
+    A file that is called a picture and is none (empty, text, a lost signature) was a scan before it was damaged on its
+    way: its row says so.
+
+    Args:
+        path: the file.
+        name: what it was called, where that is not the path's name.
+    """
     from bcx.imaging.scan import sniff_file
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False  # a pipe or a device
-        return sniff_file(path) is not None
+        return sniff_file(path) is not None or called_a_picture(name or path.name)
     except (OSError, ScanError):
         return True  # it is there but may not be read: a row will say why

@@ -12,6 +12,7 @@ from bcx.audit import audit
 from bcx.audit.report import write_report
 from bcx.audit.run import SAME_PICTURE
 from bcx.audit.tables import write_tables
+from bcx.imaging.names import MASK, NO_PICTURE
 from bcx.simulate.histology import write_idc_folder
 from tests.audit.conftest import COPIES, overlaid, save, scan
 
@@ -43,7 +44,7 @@ def test_conflicts_and_unreadable_files_are_named(found):
     assert set(broken) == {"benign/broken.png", "benign/empty.jpg"}
     assert "'broken.png'" in broken["benign/broken.png"]
     assert not any(str(found.root) in detail for detail in broken.values())
-    assert (found.masks, found.strays) == (1, 1)
+    assert sorted(why for _, why in found.left_out) == [MASK, NO_PICTURE]
     counts = found.counts()
     assert (counts["pictures"], counts["near-duplicate pairs"], counts["unreadable"]) == (13, 3, 2)
 

@@ -95,3 +95,10 @@ def test_training_keeps_the_groups_together(tmp_path):
     group = {record.key: record.group for record in records}
     assert group["mine/benign/1.png"] == group["mine/benign/9.png"]
     assert len(set(group.values())) == 4
+
+
+def test_what_was_left_out_can_be_named(messy, tmp_path):
+    done = run(messy, "--verbose", "--out", tmp_path / "out")
+    assert "notes.txt: no picture" in done.stderr
+    assert "notes.txt: no picture" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "notes.txt" not in run(messy).output

@@ -62,3 +62,12 @@ def test_a_manifest(folder):
     result = run(folder / "scans.csv")
     assert result.exit_code == 0, result.output
     assert re.search(r"all\s+4\s+4\s+0\s+2\s+2", result.stdout)
+
+
+def test_what_was_passed_over_can_be_named(folder):
+    for number in range(11):
+        (folder / f"benign/note {number}.txt").write_text("text")
+    assert "note 9.txt" not in run(folder).output
+    named = [line for line in run(folder, "--verbose").stderr.splitlines() if line.startswith("left out: ")]
+    assert named[0] == "left out: benign/note 0.txt: no picture"
+    assert len(named) == 11

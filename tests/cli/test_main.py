@@ -125,6 +125,14 @@ def test_a_bad_file_is_a_row_with_its_reason_and_the_rest_go_on(run, ward, tiny_
     assert "2 could not be read" in done.err
 
 
+def test_what_was_left_out_can_be_named(run, ward, tiny_checkpoint):
+    arguments = ("predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv")
+    assert "notes.txt" not in run(*arguments).err
+    said = run(*arguments, "--verbose").err.splitlines()
+    assert "left out: ward/notes.txt: no picture" in said
+    assert sum(line.endswith("_mask.png: a mask beside its scan") for line in said) == 12
+
+
 def test_a_text_named_outright_is_a_row(run, ward, tiny_checkpoint):
     done = run("predict", "ward/notes.txt", "--model", tiny_checkpoint, "--json")
     assert done.status == 1

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bcx.errors import ConfigError
+from bcx.imaging.names import MASK, NO_PICTURE
 from bcx.inference.input_files import find, is_mask_of
 
 
@@ -26,7 +27,7 @@ def scans(tmp_path, monkeypatch) -> Path:
     for name in ("b.png", "a.png", "a_mask.png", "a_mask_1.png", "face_mask.png", "deep/er/c.png"):
         picture(tmp_path / "scans" / name)
     (tmp_path / "scans" / "notes.txt").write_text("no picture")
-    (tmp_path / "scans" / "renamed.png").write_text("no picture either")
+    (tmp_path / "scans" / "noted.text").write_text("no picture either")
     (tmp_path / "scans" / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     picture(tmp_path / "scans" / "really.png").rename(tmp_path / "scans" / "really.txt")
     return tmp_path
@@ -41,12 +42,13 @@ def test_a_folder_gives_its_pictures_by_content_with_its_own_name_before_them(sc
     expected = ["a.png", "b.png", "drawing.svg", "face_mask.png", "really.txt", "deep/er/c.png"]
     assert [found.file for found in listing.pictures] == [f"scans/{name}" for name in expected]
     assert [found.inside.as_posix() for found in listing.pictures] == expected
-    assert (listing.masks, listing.others) == (2, 2)
+    masks = [("scans/a_mask.png", MASK), ("scans/a_mask_1.png", MASK)]
+    assert listing.left_out == [*masks, ("scans/noted.text", NO_PICTURE), ("scans/notes.txt", NO_PICTURE)]
     assert listing.skipped == "skipped 2 masks and 2 files that are no pictures"
     assert all(found.path.is_file() for found in listing.pictures)
 
 
-@pytest.mark.parametrize("name", ["a_mask.png", "notes.txt", "renamed.png", "drawing.svg"])
+@pytest.mark.parametrize("name", ["a_mask.png", "notes.txt", "drawing.svg"])
 def test_a_file_named_outright_is_kept_whatever_it_is(scans, name):
     assert files(f"scans/{name}") == [f"scans/{name}"]
     assert f"scans/{name}" in files("scans", f"scans/{name}")
@@ -55,6 +57,28 @@ def test_a_file_named_outright_is_kept_whatever_it_is(scans, name):
 def test_every_file_has_one_row_however_often_it_is_reached(scans):
     everything = files("scans", "./scans/", "scans/a.png", "scans/*.png", "scans")
     assert len(everything) == len(set(everything)) == 6
+
+
+@pytest.mark.parametrize("content", [b"", b"Dear patient", bytes(3000), b"\x89PNX\r\n\x1a\n" + bytes(200)])
+@pytest.mark.parametrize("name", ["s.png", "s.JPG", "s.dcm", "s.heic", "s.jpeg.crdownload", "s.tif.part"])
+def test_a_scan_that_was_broken_on_its_way_is_a_row(scans, name, content):
+    (scans / "scans" / name).write_bytes(content)
+    assert f"scans/{name}" in files("scans")
+    assert f"scans/{name}" in files(f"scans/*{Path(name).suffix}")
+
+
+@pytest.mark.parametrize("name", ["._b.png", ".DS_Store", "Thumbs.db", ".b.png.partial", "__MACOSX/._b.png"])
+def test_what_systems_leave_in_folders_is_no_scan(scans, name):
+    path = scans / "scans" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(100))
+    assert (f"scans/{name}", NO_PICTURE) in find(["scans"]).left_out
+
+
+def test_the_mask_of_a_broken_scan_is_still_a_mask(scans):
+    picture(scans / "scans" / "s_mask.png")
+    (scans / "scans" / "s.png").write_bytes(b"")
+    assert ("scans/s_mask.png", MASK) in find(["scans"]).left_out
 
 
 def test_the_order_is_that_of_the_arguments(scans):
@@ -69,7 +93,7 @@ def test_two_folders_with_files_of_the_same_name_stay_apart(scans):
 def test_globs_choose_like_folders_do(scans):
     listing = find(["scans/*.png"])
     assert [found.file for found in listing.pictures] == ["scans/a.png", "scans/b.png", "scans/face_mask.png"]
-    assert (listing.masks, listing.others) == (2, 1)
+    assert [why for _, why in listing.left_out] == [MASK, MASK]
     assert files("scans/**/*.png") == [*files("scans/*.png")[:2], "scans/deep/er/c.png", "scans/face_mask.png"]
     assert files("sc*") == files("scans")
 
@@ -108,7 +132,7 @@ def test_a_folder_without_pictures_is_an_error_that_counts(scans):
 @pytest.mark.timeout(20)
 def test_a_pipe_in_a_folder_is_not_waited_for(scans):
     os.mkfifo(scans / "scans" / "pipe.png")
-    assert find(["scans"]).others == 3
+    assert ("scans/pipe.png", NO_PICTURE) in find(["scans"]).left_out
 
 
 def test_a_link_to_nothing_in_a_folder_becomes_a_row(scans):

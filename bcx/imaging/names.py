@@ -1,0 +1,50 @@
+"""What a file's name promises: a picture, or something that lies in folders without anyone having put it there.
+
+>>> called_a_picture("scan.PNG"), called_a_picture("scan.jpg.crdownload"), called_a_picture("notes.txt")
+(True, True, False)
+>>> called_a_picture("._scan.png")
+False
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".svg"}
+    | {".dcm", ".dicom", ".dic", ".ima", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl"}
+)
+"""Endings that promise a picture, lower case, whether or not bcx reads the format."""
+
+MASK = "a mask beside its scan"
+NO_PICTURE = "no picture"
+"""Why a file of a folder is left out."""
+_COUNTED = {MASK: ("mask", "masks"), NO_PICTURE: ("file that is no picture", "files that are no pictures")}
+
+_UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".opdownload"))
+
+
+def called_a_picture(name: str) -> bool:
+    """Tell whether a file's name ends like an image's, also below the ending that a browser adds while it downloads.
+
+    Hidden names are none: `._scan.png` is what a Mac keeps beside `scan.png`.
+
+    Args:
+        name: with or without folders before it.
+    """
+    path = PurePosixPath(name)
+    if path.suffix.lower() in _UNFINISHED:
+        path = path.with_suffix("")
+    return not path.name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def count_left_out(reasons: Iterable[str]) -> str:
+    """Say how many files were left out for each reason.
+
+    >>> count_left_out([MASK, NO_PICTURE, MASK])
+    '2 masks and 1 file that is no picture'
+    """
+    counts = Counter(reasons)
+    return " and ".join(f"{counts[why]} {words[counts[why] > 1]}" for why, words in _COUNTED.items() if counts[why])
