@@ -10,6 +10,14 @@ The folder 'scans' is empty. Expected: one folder per class. Check the path.
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
 
 class BcxError(Exception):
     """Base of all errors that bcx raises on purpose.
@@ -74,5 +82,37 @@ class CheckpointError(BcxError):
     """A checkpoint that is missing, incomplete or made for something else."""
 
 
+class OutputError(BcxError):
+    """A result that cannot be written: no room, no permission, a folder in its place."""
+
+
 class TrainingError(BcxError):
     """A training run that cannot go on (or be resumed) as asked."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says against writing a result into an `OutputError`, except that nobody reads a pipe."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise output_error(error, path) from error
+
+
+def output_error(error: OSError, path: str | os.PathLike[str] | None = None) -> OutputError:
+    """Say in words what the system says against writing.
+
+    >>> output_error(OSError(errno.ENOSPC, "No space left on device"), "r.csv").found
+    "'r.csv' cannot be written (No space left on device)."
+    """
+    name = path if path is not None else error.filename
+    where = f"'{os.fsdecode(name)}'" if isinstance(name, (str, bytes, os.PathLike)) else "A file"
+    found = f"{where} cannot be {'opened or ' if path is None else ''}written ({error.strerror or error})."
+    if error.errno in NO_ROOM:
+        return OutputError(found, expected="room on the disk", remedy="Free some, or write to another disk.")
+    if error.errno in NOT_ALLOWED:
+        remedy = "Choose another folder, change the permissions, or close the file where another program has it open."
+        return OutputError(found, expected="a file that this account may write", remedy=remedy)
+    return OutputError(found, expected="a file that can be written", remedy="Check the path and the disk.")

@@ -19,16 +19,22 @@ bcx export CHECKPOINT                     write its network as a graph, which ON
 bcx examples examples/                    draw the simulated example scans
 ```
 
-`bcx COMMAND --help` tells the rest. Exit status: 0 all went well, 1 something failed, 2 wrong usage.
+`bcx COMMAND --help` tells the rest. Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130
+stopped by Ctrl-C, 143 stopped by SIGTERM.
 Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
+import typer.core
 
 import bcx
 from bcx.cli.audit import audit
@@ -45,9 +51,47 @@ from bcx.cli.report import card, figures, reproduce
 from bcx.cli.synth import app as synth
 from bcx.cli.train import crossval, train
 from bcx.cli.tune import tune
-from bcx.errors import BcxError, CheckpointError, ConfigError
+from bcx.errors import NO_ROOM, NOT_ALLOWED, BcxError, CheckpointError, ConfigError, output_error
+
+#: Commands that go on where they were when they are called again.
+_GO_ON = ("train", "crossval", "compare", "tune", "leak")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: with what is half done put away."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; one that is stopped ends in words, and with the status that shells give the signal."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            said = getattr(error, "__notes__", [])
+            if not said and ctx.invoked_subcommand in _GO_ON:
+                said = ["The same command goes on where it was."]
+            typer.echo("\n".join(["bcx: stopped.", *said]), err=True)
+            raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from error
+
+
+@contextmanager
+def _terminated_as_stopped() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="bcx",
     help="A breast ultrasound classifier that shows where it looked. For research and teaching, never for diagnosis.",
     no_args_is_help=True,
@@ -100,8 +144,14 @@ def _common(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with `arguments` (default: those of the process) and exit with its status."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="bcx")
+        with _terminated_as_stopped():
+            app(args=None if arguments is None else list(arguments), prog_name="bcx")
     except BcxError as error:
-        typer.echo(f"bcx: {error}", err=True)
+        typer.echo("\n".join([f"bcx: {error}", *getattr(error, "__notes__", [])]), err=True)
         # A setting or a model that does not exist is a wrong request; anything else went wrong on the way.
         sys.exit(2 if isinstance(error, (ConfigError, CheckpointError)) else 1)
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        if error.errno not in NO_ROOM | NOT_ALLOWED:
+            raise
+        typer.echo("\n".join([f"bcx: {output_error(error)}", *getattr(error, "__notes__", [])]), err=True)
+        sys.exit(1)

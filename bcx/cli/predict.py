@@ -19,21 +19,24 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.progress import VerboseOption, name_left_out
+from bcx.cli.progress import ResumeOption, VerboseOption, name_left_out
 from bcx.cli.slides import SlideOptions, part_slides, read_slides
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, writing
 from bcx.inference.input_files import Found, Listing, find
+from bcx.inference.journal import Journal, stamp
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Failure, Prediction
+    from bcx.tasks import Task
 
-    Answers = Iterator[tuple[Found, Prediction | Failure]]
+    Todo = tuple[Found, Path | None, Any]  # with where its overlay goes, and a stamp that changes when it does
 
 
 def predict(
+    context: typer.Context,
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders (with all below) or globs.")],
     model: Annotated[
         str, typer.Option("--model", "--checkpoint", "-m", help="A model's name, its folder, or a Hub id.")
@@ -56,6 +59,7 @@ def predict(
         float | None,
         typer.Option("--scale", help="Slides: pixels of the model's training images per pixel of the slide."),
     ] = None,
+    resume: ResumeOption = True,
     verbose: VerboseOption = False,
     every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
 ) -> None:
@@ -64,6 +68,8 @@ def predict(
     In a folder or glob, pictures are told by their first bytes; masks beside their scan and files that are no
     pictures are skipped and counted. A file that is called a picture and is none gets a row with its reason, and so
     does whatever is named outright.
+
+    Stopped at any moment, the same command goes on where it was: what was answered is kept beside --out.
 
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
@@ -84,20 +90,42 @@ def predict(
         if not listing.pictures:
             raise typer.Exit(1 if failed_slides else 0)
         out = None if out is None else out / ("predictions.jsonl" if as_json else "predictions.csv")
-    tally: collections.Counter[str] = collections.Counter()
     begun = time.perf_counter()
-    answers = _with_progress(classifier, listing.pictures)
-    if overlays is not None:
-        answers = _with_overlays(answers, overlays)
-    answers = _counted(answers, tally)
-    if as_json:
-        _write_json(answers, out)
+    todo = _with_targets(listing.pictures, overlays)
+    if out is None:
+        tally = _print_answers(classifier, todo, as_json)
+        kept = 0
     else:
-        _write_table(answers, out, classifier)
-    sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
-    typer.echo(_summary(listing, tally, time.perf_counter() - begun, out), err=True)
+        settings = _settings(context, classifier, overlays)
+        with Journal(out, settings, resume=resume) as journal:
+            _tell_started_over(journal)
+            kept, tally = _keep_answers(classifier, todo, journal, out, as_json)
+    typer.echo(_summary(listing, tally, kept, time.perf_counter() - begun, out), err=True)
     if tally["failed"] or failed_slides:
         raise typer.Exit(1)
+
+
+def _settings(context: typer.Context, classifier: Classifier, overlays: Path | None) -> dict[str, Any]:
+    """Return everything that the answers depend on but the scans: every option but those that cannot change one."""
+    import bcx
+    from bcx.checkpoints.checkpoint import sha256_of
+
+    aside = {"paths", "model", "out", "overlays", "resume", "verbose"}
+    beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
+    return {
+        "bcx": bcx.__version__,
+        "model": classifier.name,
+        "weights": classifier.weights_sha256,
+        "checkpoint": sha256_of(*(file for file in beside if file.is_file())),
+        "backend": classifier.backend,
+        "overlays": None if overlays is None else os.fspath(overlays.resolve()),
+        **{name: value for name, value in context.params.items() if name not in aside},
+    }
+
+
+def _tell_started_over(journal: Journal) -> None:
+    if journal.started_over:
+        typer.echo(f"bcx: started over: an unfinished run differs in {', '.join(journal.started_over)}.", err=True)
 
 
 def _check_folder(slides: list[Found], out: Path | None) -> None:
@@ -107,7 +135,8 @@ def _check_folder(slides: list[Found], out: Path | None) -> None:
     if not slides:
         if out.is_dir():
             raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
-        out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
     elif out.is_file() or out.suffix in (".csv", ".json", ".jsonl"):
         raise ConfigError(
             f"'{out}' is a file's name, and '{slides[0].file}' is a slide.",
@@ -115,7 +144,8 @@ def _check_folder(slides: list[Found], out: Path | None) -> None:
             remedy="Name a folder.",
         )
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
 
 
 def _check_outputs(listing: Listing, out: Path | None, overlays: Path | None) -> None:
@@ -131,24 +161,101 @@ def _check_outputs(listing: Listing, out: Path | None, overlays: Path | None) ->
                 expected="another folder after --overlays",
                 remedy=f"Use for example '{overlays / 'overlays'}'.",
             )
-        overlays.mkdir(parents=True, exist_ok=True)
+        with writing(overlays):
+            overlays.mkdir(parents=True, exist_ok=True)
 
 
 def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
 
 
-def _with_progress(classifier: Classifier, pictures: list[Found]) -> Answers:
+def _with_targets(pictures: list[Found], overlays: Path | None) -> list[Todo]:
+    """Say where each scan's overlay goes."""
+    taken: set[str] = set()
+    return [
+        (found, None if overlays is None else overlays / overlay_name(found.inside, taken), stamp(found.path))
+        for found in pictures
+    ]
+
+
+def _answers(classifier: Classifier, todo: list[Todo], kept: int = 0) -> Iterator[tuple[Todo, Prediction | Failure]]:
+    """Answer scans and write their overlays, with a bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(pictures))
-        answers = classifier.stream(found.path for found in pictures)
-        for found, answer in zip(pictures, answers, strict=True):
+        task = progress.add_task("", total=kept + len(todo), completed=kept)
+        answers = classifier.stream(found.path for found, _, _ in todo)
+        for each, answer in zip(todo, answers, strict=True):
+            _write_overlays(answer, each[1])
             progress.advance(task)
-            yield found, answer
+            yield each, answer
+
+
+def _print_answers(classifier: Classifier, todo: list[Todo], as_json: bool) -> collections.Counter[str]:
+    """Write answers to standard output as they come."""
+    tally: collections.Counter[str] = collections.Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for (found, _, _), answer in _answers(classifier, todo):
+            tally[_decision(answer)] += 1
+            yield _row(answer, found, classifier.task, as_json)
+
+    _write(rows(), _stdout(), classifier.task, as_json)
+    sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
+    return tally
+
+
+def _keep_answers(
+    classifier: Classifier, todo: list[Todo], journal: Journal, out: Path, as_json: bool
+) -> tuple[int, collections.Counter[str]]:
+    """Answer what the journal does not hold, and write the result; how many it held, and the decisions."""
+    from bcx.inference.prediction import Failure
+
+    def is_kept(found: Found, overlay: Path | None, seen: Any) -> bool:
+        return journal.holds(found.file, seen) and (overlay is None or overlay.is_file())
+
+    left = [each for each in todo if not is_kept(*each)]
+    kept = len(todo) - len(left)
+    for (found, _, seen), answer in _answers(classifier, left, kept):
+        failed = isinstance(answer, Failure)  # may have passed by the next time, so that it is tried again
+        row = _row(answer, found, classifier.task, as_json)
+        journal.add(found.file, None if failed else seen, {"decision": _decision(answer), "row": row})
+    tally: collections.Counter[str] = collections.Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for found, _, _ in todo:
+            answer = journal.read(found.file)
+            tally[answer["decision"]] += 1
+            yield answer["row"]
+
+    with writing(out):
+        _write(rows(), out, classifier.task, as_json)
+    journal.finish()
+    return kept, tally
+
+
+def _decision(answer: Prediction | Failure) -> str:
+    from bcx.inference.prediction import Prediction
+
+    return answer.decision if isinstance(answer, Prediction) else "failed"
+
+
+def _row(answer: Prediction | Failure, found: Found, task: Task, as_json: bool) -> dict[str, Any]:
+    from bcx.inference import table
+
+    return {"file": found.file, **answer.to_dict()} if as_json else table.row(answer, found.file, task)
+
+
+def _write(rows: Iterable[dict[str, Any]], target: Path | TextIO, task: Task, as_json: bool) -> None:
+    from bcx.inference import table
+
+    if as_json:
+        # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
+        table.write_text((f"{json.dumps(each)}\n" for each in rows), target)
+    else:
+        table.write_csv(rows, target, task)
 
 
 def overlay_name(inside: Path, taken: set[str]) -> Path:
@@ -165,20 +272,18 @@ def overlay_name(inside: Path, taken: set[str]) -> Path:
     return choices[0]
 
 
-def _with_overlays(answers: Answers, folder: Path) -> Answers:
+def _write_overlays(answer: Prediction | Failure, target: Path | None) -> None:
     from bcx.app.pictures import lesion_picture
     from bcx.inference.prediction import Prediction
 
-    taken: set[str] = set()
-    for found, answer in answers:
-        target = folder / overlay_name(found.inside, taken)
-        if isinstance(answer, Prediction):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _save(answer.overlay(), target)
-            lesion = lesion_picture(answer)
-            if lesion is not None:
-                _save(lesion, target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png"))
-        yield found, answer
+    if target is None or not isinstance(answer, Prediction):
+        return
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lesion = lesion_picture(answer)
+        if lesion is not None:
+            _save(lesion, target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png"))
+        _save(answer.overlay(), target)
 
 
 def _save(picture: Image.Image, target: Path) -> None:
@@ -187,50 +292,17 @@ def _save(picture: Image.Image, target: Path) -> None:
     partial.replace(target)
 
 
-def _counted(answers: Answers, tally: collections.Counter[str]) -> Answers:
-    from bcx.inference.prediction import Prediction
-
-    for found, answer in answers:
-        tally[answer.decision if isinstance(answer, Prediction) else "failed"] += 1
-        yield found, answer
-
-
-def _write_table(answers: Answers, out: Path | None, classifier: Classifier) -> None:
-    from bcx.inference import table
-
-    rows = (table.row(answer, found.file, classifier.task) for found, answer in answers)
-    table.write_csv(rows, _stdout() if out is None else out, classifier.task)
-
-
-def _write_json(answers: Answers, out: Path | None) -> None:
-    lines = ({"file": found.file, **answer.to_dict()} for found, answer in answers)
-    if out is None:
-        _write_lines(lines, _stdout())
-        return
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            _write_lines(lines, stream)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_lines(objects: Iterable[dict[str, Any]], stream: TextIO) -> None:
-    # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
-    stream.writelines(f"{json.dumps(each)}\n" for each in objects)
-
-
 def _stdout() -> TextIO:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     return sys.stdout
 
 
-def _summary(listing: Listing, tally: collections.Counter[str], seconds: float, out: Path | None) -> str:
+def _summary(listing: Listing, tally: collections.Counter[str], kept: int, seconds: float, out: Path | None) -> str:
     count = len(listing.pictures)
     said = [f"{number} {name}" for name, number in sorted(tally.items()) if name != "failed"]
-    parts = [f"{count} file{'' if count == 1 else 's'} in {seconds:.1f} s ({count / seconds:.1f}/s)"]
+    parts = [f"{count} file{'' if count == 1 else 's'} in {seconds:.1f} s ({(count - kept) / seconds:.1f}/s)"]
+    parts += [f"{kept} of them answered before"] if kept else []
     parts += [", ".join(said)] if said else []
     parts += [f"{tally['failed']} could not be read"] if tally["failed"] else []
     parts += [listing.skipped] if listing.skipped else []

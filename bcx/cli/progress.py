@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+ResumeOption = Annotated[
+    bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
 
 

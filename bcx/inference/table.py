@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -76,31 +77,38 @@ def harmless(cell: Any) -> Any:
     return cell
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task) -> int:
-    """Write rows as CSV (UTF-8, one header line) and return how many there were.
+def write_csv(rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task) -> None:
+    """Write rows as CSV (UTF-8, one header line).
 
     Rows are taken one at a time, so a generator of any length needs no memory. A path is written beside
     itself and renamed at the end, so that nobody meets half a table; a stream is written as it comes.
     """
+    write_text(_lines(rows, task), target)
+
+
+def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
+    """Write lines with their ends, as `write_csv` does with rows."""
     if not isinstance(target, (str, os.PathLike)):
-        return _write(rows, target, task)
+        target.writelines(lines)
+        return
     path = Path(target)
     partial = path.with_name(f".{path.name}.partial")
     try:
         # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            count = _write(rows, stream, task)
+            stream.writelines(lines)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return count
 
 
-def _write(rows: Iterable[Mapping[str, Any]], stream: TextIO, task: Task) -> int:
-    writer = csv.DictWriter(stream, columns(task), lineterminator="\n")
+def _lines(rows: Iterable[Mapping[str, Any]], task: Task) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns(task), lineterminator="\n")
     writer.writeheader()
-    count = 0
+    yield text.getvalue()
     for cells in rows:
+        text.seek(0)
+        text.truncate()
         writer.writerow({name: harmless(cell) for name, cell in cells.items()})
-        count += 1
-    return count
+        yield text.getvalue()

@@ -11,14 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import bcx
-from bcx.cli import main as cli
 from bcx.cli.predict import overlay_name
 
 HEADER = (
@@ -26,20 +24,6 @@ HEADER = (
     "lesion_share,lesion_box"
 )
 CLASSES = ("normal", "benign", "malignant")
-
-
-@pytest.fixture
-def run(capfd):
-    """Run `bcx` with arguments; returns status, out, err."""
-
-    def run(*arguments: object) -> SimpleNamespace:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([os.fspath(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
-
-    return run
 
 
 @pytest.fixture
@@ -194,7 +178,7 @@ def test_an_existing_table_is_replaced_only_at_the_end(run, ward, tiny_checkpoin
     def break_down(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bcx.cli.predict._counted", break_down)
+    monkeypatch.setattr("bcx.cli.predict._answers", break_down)
     assert run("predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv").status != 0
     assert Path("r.csv").read_text() == "the old table"
     assert [path.name for path in Path().glob("*r.csv*")] == ["r.csv"]

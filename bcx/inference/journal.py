@@ -1,0 +1,175 @@
+"""What a long run has answered so far, kept beside its result, so that the same command goes on after any end.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     out = Path(folder, "results.csv")
+...     with Journal(out, {"model": "a"}) as journal:
+...         journal.add("x.png", [10, 1], {"label": "benign"})
+...     with Journal(out, {"model": "a"}) as journal:  # killed in between, and called again
+...         print(journal.holds("x.png", [10, 1]), journal.holds("x.png", [11, 2]), journal.read("x.png"))
+...         journal.finish()
+True False {'label': 'benign'}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bcx.errors import ConfigError, writing
+
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Journal:
+    """Answers on disk, a JSON line each after a first line with the settings; in memory is only where each begins.
+
+    A line is written at once and in one piece. A line that is no complete one, and what follows it, is thrown away when
+    the journal is opened. Used with `with`: an end by an error or a signal keeps the file, and says so in a note of the
+    exception; a journal without answers leaves no file.
+
+    Attributes:
+        path: `.<name of the result>.unfinished` beside the result.
+        started_over: names of the settings in which an unfinished run that was found, and thrown away, differed.
+    """
+
+    def __init__(self, result: Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
+        """Open the journal of a result.
+
+        Args:
+            result: the file or folder that will hold the result.
+            settings: everything that the answers depend on but the sources, as JSON.
+            resume: go on with the answers of an unfinished run of the same settings.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            ConfigError: another process is writing the same result.
+        """
+        self.path = result.with_name(f".{result.name}.unfinished")
+        self.started_over: list[str] = []
+        self._result = result
+        self._entries: dict[str, tuple[Any, int]] = {}
+        self._finished = False
+        asked: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read back
+        with writing(result):
+            self._file = os.fdopen(os.open(self.path, _OPEN, 0o666), "r+b", buffering=0)
+            _lock(self._file.fileno(), result)
+            if resume:
+                self._load(asked)
+            if not self._entries:
+                self._file.truncate(0)
+                self._append({"settings": asked})
+
+    def _load(self, asked: dict[str, Any]) -> None:
+        end = 0
+        with self.path.open("rb") as lines:
+            for line in lines:
+                try:
+                    entry: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+                    if end == 0:
+                        before: dict[str, Any] = entry["settings"]
+                        self.started_over = sorted(
+                            name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name)
+                        )
+                        if self.started_over:
+                            return
+                    else:
+                        self._entries[entry["key"]] = (entry["stamp"], end)
+                        entry["answer"]
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    break
+                end += len(line)
+        self._entries = {key: found for key, found in self._entries.items() if found[1] < end}
+        self._file.truncate(end)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def holds(self, key: str, stamp: Any) -> bool:
+        """Tell whether there is an answer for a source that has not changed since; never for the stamp None."""
+        return stamp is not None and key in self._entries and self._entries[key][0] == stamp
+
+    def add(self, key: str, stamp: Any, answer: Any) -> None:
+        """Keep an answer.
+
+        Args:
+            key: the source.
+            stamp: changes when the source does, as JSON; None where the answer should not outlive this run.
+            answer: as JSON.
+
+        Raises:
+            OutputError: no room is left; what was kept before is still there.
+        """
+        with writing(self._result):
+            self._entries[key] = (stamp, self._append({"key": key, "stamp": stamp, "answer": answer}))
+
+    def _append(self, entry: dict[str, Any]) -> int:
+        begun = self._file.seek(0, os.SEEK_END)
+        data = memoryview(f"{json.dumps(entry)}\n".encode())
+        try:
+            while data:
+                data = data[self._file.write(data) or 0 :]
+        except OSError:
+            self._file.truncate(begun)
+            raise
+        return begun
+
+    def read(self, key: str) -> Any:
+        """Return the answer to a source that was added, in this run or an earlier one."""
+        self._file.seek(self._entries[key][1])
+        return json.loads(_line(self._file))["answer"]
+
+    def finish(self) -> None:
+        """Say that the result is written: the journal goes when it is closed."""
+        self._finished = True
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._finished or not self._entries:
+            self.path.unlink(missing_ok=True)
+        elif error is not None:
+            error.add_note(f"What was answered is kept ({len(self):,}): the same command goes on from there.")
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Return size and time of a file, which change when it does; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _line(file: Any) -> bytes:
+    parts = []
+    while part := file.read(1 << 14):
+        head, newline, _ = part.partition(b"\n")
+        parts.append(head)
+        if newline:
+            break
+    return b"".join(parts)
+
+
+def _lock(descriptor: int, result: Path) -> None:
+    """Keep a second process from writing into the same journal, where the system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"Another process is writing '{result}'.",
+            expected="one run for each result",
+            remedy="Wait until it is done, or name another file after --out.",
+        ) from error
