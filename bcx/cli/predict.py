@@ -23,7 +23,7 @@ from bcx.cli.progress import ResumeOption, VerboseOption, name_left_out
 from bcx.cli.slides import SlideOptions, part_slides, read_slides
 from bcx.errors import ConfigError, writing
 from bcx.inference.input_files import Found, Listing, find
-from bcx.inference.journal import Journal, stamp
+from bcx.inference.journal import Journal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 def predict(
     context: typer.Context,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders (with all below) or globs.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, ZIP archives, folders (with all below) or globs.")
+    ],
     model: Annotated[
         str, typer.Option("--model", "--checkpoint", "-m", help="A model's name, its folder, or a Hub id.")
     ] = DEFAULT_MODEL,
@@ -173,9 +175,14 @@ def _with_targets(pictures: list[Found], overlays: Path | None) -> list[Todo]:
     """Say where each scan's overlay goes."""
     taken: set[str] = set()
     return [
-        (found, None if overlays is None else overlays / overlay_name(found.inside, taken), stamp(found.path))
+        (found, None if overlays is None else overlays / overlay_name(found.inside, taken), found.stamp)
         for found in pictures
     ]
+
+
+def _short(name: str) -> str:
+    """Leave room for what is added to a name: file systems take 255 bytes."""
+    return os.fsencode(name)[:200].decode(errors="ignore") if len(os.fsencode(name)) > 200 else name
 
 
 def _answers(classifier: Classifier, todo: list[Todo], kept: int = 0) -> Iterator[tuple[Todo, Prediction | Failure]]:
@@ -186,7 +193,7 @@ def _answers(classifier: Classifier, todo: list[Todo], kept: int = 0) -> Iterato
     columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=kept + len(todo), completed=kept)
-        answers = classifier.stream(found.path for found, _, _ in todo)
+        answers = classifier.stream(found.source for found, _, _ in todo)
         for each, answer in zip(todo, answers, strict=True):
             _write_overlays(answer, each[1])
             progress.advance(task)
@@ -263,10 +270,11 @@ def overlay_name(inside: Path, taken: set[str]) -> Path:
 
     `a.dcm` gives `a_overlay.png`; a second scan called `a.png` there gives `a.png_overlay.png`.
     """
-    choices = [inside.with_name(f"{inside.stem}_overlay.png"), inside.with_name(f"{inside.name}_overlay.png")]
+    stem, name = _short(inside.stem), _short(inside.name)
+    choices = [inside.with_name(f"{stem}_overlay.png"), inside.with_name(f"{name}_overlay.png")]
     number = 2
     while choices[0].as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-        choices = [*choices[1:], inside.with_name(f"{inside.name}_{number}_overlay.png")]
+        choices = [*choices[1:], inside.with_name(f"{name}_{number}_overlay.png")]
         number += 1
     taken.add(choices[0].as_posix().casefold())
     return choices[0]

@@ -52,7 +52,7 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
     for found in listing.pictures:
         if not found.outright and out is not None and out.resolve() in found.path.resolve().parents:
             continue
-        size = size_of(found.path)
+        size = None if found.member else size_of(found.path)
         (slides if size is not None and is_slide(*size, tile) else others).append(found)
     return slides, replace(listing, pictures=others)
 

@@ -20,8 +20,15 @@ PICTURE_SUFFIXES = frozenset(
 
 MASK = "a mask beside its scan"
 NO_PICTURE = "no picture"
-"""Why a file of a folder is left out."""
-_COUNTED = {MASK: ("mask", "masks"), NO_PICTURE: ("file that is no picture", "files that are no pictures")}
+ARCHIVE = "an archive, which is read where it is named outright"
+LINK = "a link inside an archive"
+"""Why a file of a folder or an archive is left out."""
+_COUNTED = {
+    MASK: ("mask", "masks"),
+    NO_PICTURE: ("file that is no picture", "files that are no pictures"),
+    LINK: ("link", "links"),
+    ARCHIVE: ("archive (name it outright to have it read)", "archives (name them outright to have them read)"),
+}
 
 _UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".opdownload"))
 

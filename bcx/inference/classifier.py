@@ -28,6 +28,7 @@ from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
 from bcx.imaging.scan import Scan
+from bcx.inference.archives import Member
 from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
@@ -39,7 +40,7 @@ from bcx.trust.referral import ReferRule
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Member
 
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
@@ -214,6 +215,9 @@ class Classifier:
 
     def _prepare(self, source: Source, name: str | None = None) -> _Ready:
         started = time.perf_counter()
+        if isinstance(source, Member):
+            name = name or _name_of(source)
+            source = source.read()
         scan = Scan.open(source, name)
         return _Ready(scan.name, scan, time.perf_counter() - started)
 
@@ -321,6 +325,8 @@ def _compute_alone() -> None:
 def _name_of(source: Any) -> str:
     if isinstance(source, Scan):
         return source.name
+    if isinstance(source, Member):
+        return source.name.rsplit("/", 1)[-1]
     return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
 
 

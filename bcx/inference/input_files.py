@@ -14,10 +14,13 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bcx.errors import ConfigError, ScanError
-from bcx.imaging.names import MASK, NO_PICTURE, called_a_picture, count_left_out
+from bcx.imaging.names import ARCHIVE, LINK, MASK, NO_PICTURE, called_a_picture, count_left_out
+from bcx.inference.archives import Member, is_archive, open_archive, refused
+
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,34 @@ class Found:
     """One file to classify.
 
     Attributes:
-        path: where it is.
+        path: where it is; of a member of an archive, the archive.
         file: how it was reached, with forward slashes: the argument, and what lies below it. Unique in a listing.
         inside: the part below the argument (the file's name where it was named outright).
         outright: named by itself, so it is classified whatever its name or content.
+        member: of an archive.
     """
 
     path: Path
     file: str
     inside: Path
     outright: bool = False
+    member: Member | None = None
+
+    @property
+    def source(self) -> Path | Member:
+        """What a classifier reads."""
+        return self.member or self.path
+
+    @property
+    def stamp(self) -> list[int] | None:
+        """Size and time, which change when it does; None where it cannot be looked at."""
+        if self.member is not None:
+            return self.member.stamp
+        try:
+            there = self.path.stat()
+        except OSError:
+            return None
+        return [there.st_size, there.st_mtime_ns]
 
 
 @dataclass(frozen=True)
@@ -71,9 +92,10 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
     """Return the pictures that `arguments` name.
 
     Args:
-        arguments: files, folders (searched with all below) or glob patterns (`**` reaches any depth).
+        arguments: files, ZIP archives, folders (searched with all below) or glob patterns (`**` reaches any depth).
             A file named outright is always kept; in folders and globs, pictures are told by their first bytes, and
-            a file that is called a picture and is none is kept too, for a row that says so.
+            a file that is called a picture and is none is kept too, for a row that says so. An archive named outright
+            or met by a glob is searched like a folder; one that lies in a folder or in another archive is left out.
         leave_out: a folder that is not searched, for what this run will write itself.
 
     Raises:
@@ -103,7 +125,10 @@ def _reached(argument: str, roots: list[Path], leave_out: Path | None) -> Iterat
         roots.append(path)
         yield from _below(path, leave_out)
     elif os.path.exists(argument):
-        yield Found(path, path.as_posix(), Path(path.name), outright=True)
+        if _is_archive(path):
+            yield from _packed(path)
+        else:
+            yield Found(path, path.as_posix(), Path(path.name), outright=True)
     else:
         yield from _matching(argument, roots, leave_out)
 
@@ -130,10 +155,35 @@ def _matching(pattern: str, roots: list[Path], leave_out: Path | None) -> Iterat
         )
     for match in map(Path, matches):
         if not match.is_dir():
-            yield Found(match, match.as_posix(), Path(match.name))
+            if _is_archive(match):
+                yield from _packed(match)
+            else:
+                yield Found(match, match.as_posix(), Path(match.name))
         elif "**" not in pattern:  # `**` lists what lies in a folder by itself
             roots.append(match)
             yield from _below(match, leave_out)
+
+
+def _is_archive(path: Path) -> bool:
+    return is_archive(path.name) and (not path.is_file() or not is_picture(path))
+
+
+def _packed(path: Path) -> Iterator[Found]:
+    """Yield the files of an archive; one that cannot be opened becomes a row that says so."""
+    try:
+        members = open_archive(path)
+    except ScanError as error:
+        yield Found(path, path.as_posix(), Path(path.name), outright=True, member=refused(path.name, error))
+        return
+    for member in members:
+        inside = Path(path.name, *(_plain(part) for part in member.name.split("/") if part.strip(". ")))
+        yield Found(path, f"{path.as_posix()}/{member.name}", inside, member=member)
+
+
+def _plain(part: str) -> str:
+    """A part of a name in an archive as a file's or folder's name that every system takes."""
+    plain = "".join("_" if letter in '<>:"|?*' else letter for letter in part).rstrip(". ")[:100]
+    return f"_{plain}" if plain.split(".")[0].rstrip().upper() in _RESERVED else plain
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -142,20 +192,34 @@ def _same(one: Path, other: Path) -> bool:
 
 def _pictures(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
     """Return the files to classify, and those that are left out with the reason."""
-    candidates = [found for found in met if found.outright or is_picture(found.path)]
-    stems: defaultdict[Path, set[str]] = defaultdict(set)
+    why_not = {found.file: why for found in met if not found.outright and (why := _why_not(found))}
+    candidates = [found for found in met if found.file not in why_not]
+    stems: defaultdict[PurePosixPath, set[str]] = defaultdict(set)
     for found in candidates:
-        stems[found.path.parent].add(found.path.stem)
-    kept = [each for each in candidates if each.outright or not is_mask_of(each.path.stem, _scans_near(each, stems))]
-    known, classified = {found.file for found in candidates}, {found.file for found in kept}
-    left_out = [(each.file, MASK if each.file in known else NO_PICTURE) for each in met if each.file not in classified]
-    return kept, left_out
+        path = PurePosixPath(found.file)
+        stems[path.parent].add(path.stem)
+    for found in candidates:
+        path = PurePosixPath(found.file)
+        if not found.outright and is_mask_of(path.stem, _scans_near(path, stems)):
+            why_not[found.file] = MASK
+    kept = [found for found in candidates if found.file not in why_not]
+    return kept, [(found.file, why_not[found.file]) for found in met if found.file in why_not]
 
 
-def _scans_near(found: Found, stems: defaultdict[Path, set[str]]) -> set[str]:
+def _scans_near(file: PurePosixPath, stems: defaultdict[PurePosixPath, set[str]]) -> set[str]:
     """Return the names that a mask could belong to: those beside it, and for `masks/` those of the folder above."""
-    folder = found.path.parent
+    folder = file.parent
     return stems[folder] | stems[folder.parent] if folder.name.casefold() == "masks" else stems[folder]
+
+
+def _why_not(found: Found) -> str:
+    """Say why a file gets no row; nothing where it does."""
+    member = found.member
+    if member is not None and member.is_link:
+        return LINK
+    if member.kind() or called_a_picture(member.name) if member is not None else is_picture(found.path):
+        return ""
+    return ARCHIVE if is_archive(found.file) else NO_PICTURE
 
 
 def is_picture(path: Path, name: str | None = None) -> bool:

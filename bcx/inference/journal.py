@@ -140,15 +140,6 @@ class Journal:
             error.add_note(f"What was answered is kept ({len(self):,}): the same command goes on from there.")
 
 
-def stamp(path: Path) -> list[int] | None:
-    """Return size and time of a file, which change when it does; None where it cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
-
-
 def _line(file: Any) -> bytes:
     parts = []
     while part := file.read(1 << 14):

@@ -274,3 +274,24 @@ def test_without_room_it_ends_in_words_and_goes_on(large_ward, tiny_checkpoint):
     _, said = last.communicate()
     assert "of them answered before" in said
     assert len(answers("r.csv")) == 300 + COUNT + 1
+
+
+def test_scans_in_an_archive_are_answered_as_in_a_folder_and_gone_on_with(run, ward, tiny_checkpoint, asked):
+    import zipfile
+
+    with zipfile.ZipFile("scans.zip", "w") as archive:
+        for path in sorted(ward.iterdir()):
+            archive.write(path, f"ward/{path.name}")
+    options = ["--model", tiny_checkpoint, "--overlays", "seen", "--out"]
+    run("predict", "ward", *options, "folder.csv")
+    asked.stop_after = len(asked) + 6
+    assert run("predict", "scans.zip", *options, "r.csv").status == 130
+    asked.stop_after = None
+    assert "6 of them answered before" in run("predict", "scans.zip", *options, "r.csv").err
+    expected = answers("folder.csv")
+    for row in expected:
+        row["file"] = f"scans.zip/{row['file']}"
+    assert answers("r.csv") == expected
+    for number in range(COUNT):
+        name = f"{number}_overlay.png"
+        assert Path("seen/scans.zip/ward", name).read_bytes() == Path("seen", name).read_bytes()

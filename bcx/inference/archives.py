@@ -1,0 +1,255 @@
+"""The scans in a ZIP archive, read one at a time into memory; nothing is unpacked to disk.
+
+An archive is somebody else's: names are never used as paths, and what a member claims is held against limits before it
+is read, and against what came out afterwards.
+
+>>> import tempfile, zipfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     with zipfile.ZipFile(Path(folder, "scans.zip"), "w") as written:
+...         written.writestr("ward/a.png", b"not really")
+...         written.writestr("../b.png", b"outside")
+...     members = open_archive(Path(folder, "scans.zip"))
+...     print([member.name for member in members], members[0].read())
+...     members[1].read()
+Traceback (most recent call last):
+...
+bcx.errors.ScanError: The name '../b.png' leads out of the archive 'scans.zip'. Expected: ...
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
+from bcx.imaging.headers import HEAD_BYTES, sniff
+
+MOST_MEMBERS = 100_000
+"""More members than this are not listed."""
+MOST_TIMES = 100
+"""A member, or a whole archive, may grow to this many times its packed size; scans shrink to a tenth at best."""
+FREE_BYTES = 1 << 24
+"""A member up to this size may grow as it likes: a blank picture packs very well."""
+FREE_TOTAL = 1 << 30
+"""An archive up to this unpacked size may grow as it likes."""
+_LONGEST_NAME = 1000
+_MOST_DIRECTORY = 1 << 26  # bytes of the list of members, which zipfile reads in one piece
+_STEP = 1 << 20
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One file of an archive.
+
+    Attributes:
+        name: its path inside the archive, with forward slashes; unique there.
+        stamp: changes when the member or its archive does; numbers.
+    """
+
+    name: str
+    stamp: list[int] = field(default_factory=list)
+    _archive: zipfile.ZipFile | None = None
+    _info: zipfile.ZipInfo | None = None
+    _problem: BcxError | None = None
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link; where to is not looked at."""
+        return self._info is not None and stat.S_ISLNK(self._info.external_attr >> 16)
+
+    def head(self) -> bytes:
+        """Return the first bytes, as many as `sniff` needs; nothing where they cannot be read."""
+        if self._problem is not None:
+            return b""
+        try:
+            return self._read(HEAD_BYTES)
+        except BcxError:
+            return b""
+
+    def kind(self) -> str | None:
+        """Return its format by its first bytes, as `bcx.imaging.scan.sniff` names them."""
+        return sniff(self.head())
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ScanError: it leads out of the archive, is encrypted, packed in another way, too large or damaged.
+        """
+        if self._problem is not None:
+            raise self._problem
+        from bcx.imaging.scan import MAX_BYTES  # here, since it loads NumPy, which a listing does without
+
+        assert self._info is not None
+        size, packed = self._info.file_size, self._info.compress_size
+        if size > MAX_BYTES or (size > FREE_BYTES and size > MOST_TIMES * packed):
+            raise ScanTooLarge(
+                f"'{self.name}' has {size / 1e6:,.0f} MB, packed into {packed / 1e6:.3g} MB.",
+                expected=f"at most {MAX_BYTES // 10**6} MB, and {MOST_TIMES} times what it is packed into",
+                remedy="Unpack it yourself if you trust it.",
+            )
+        data = self._read(size + 1)
+        if len(data) != size:
+            raise self._damaged(f"{len(data):,} bytes instead of {size:,}")
+        return data
+
+    def _read(self, count: int) -> bytes:
+        assert self._archive is not None
+        assert self._info is not None
+        parts: list[bytes] = []
+        try:
+            with self._archive.open(self._info) as stream:
+                while count > 0 and (part := stream.read(min(count, _STEP))):
+                    parts.append(part)
+                    count -= len(part)
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile and zlib raise whatever the damage leads them to
+            raise self._damaged(str(error).rstrip(".")[:200] or type(error).__name__) from error
+        return b"".join(parts)
+
+    def _damaged(self, what: str) -> DamagedScan:
+        return DamagedScan(
+            f"'{self.name}' cannot be unpacked ({what}).",
+            expected="a complete, undamaged archive",
+            remedy="Copy or download the archive again.",
+        )
+
+
+def refused(name: str, problem: BcxError) -> Member:
+    """Return what stands for an archive that could not be opened: reading it says why."""
+    return Member(name, _problem=problem)
+
+
+def is_archive(name: str) -> bool:
+    """Tell whether a file is called a ZIP archive."""
+    return name.lower().endswith(".zip")
+
+
+def open_archive(path: Path) -> list[Member]:
+    """List the files of an archive, in its own order; folders are none. They can be read as long as they are kept.
+
+    Raises:
+        ScanError: it cannot be opened, is damaged, or looks like a bomb: members that overlap, too many of them, or a
+            total far beyond its size.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise zipfile.BadZipFile("it is no ordinary file")
+        archive = zipfile.ZipFile(_Bounded(path))
+    except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, ValueError, NotImplementedError) as error:
+        raise _unusable(path, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    infos = archive.infolist()
+    total = sum(info.file_size for info in infos)
+    if len(infos) > MOST_MEMBERS:
+        raise _unusable(path, f"holds {len(infos):,} files; at most {MOST_MEMBERS:,} are read")
+    if _overlap(infos, archive.start_dir):
+        raise _unusable(path, "holds files that overlap, as no program packs them")
+    if total > max(FREE_TOTAL, MOST_TIMES * found.st_size):
+        raise _unusable(path, f"would unpack to {total / 1e9:,.1f} GB, {total / found.st_size:,.0f} times its size")
+    members: list[Member] = []
+    taken: set[str] = set()
+    for info in infos:
+        if info.is_dir():
+            continue
+        name = _free(_name(info), taken)
+        stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
+        members.append(Member(name, stamp, archive, info, _problem(info, name, path)))
+    return members
+
+
+class _Bounded(io.FileIO):
+    """A file of which zipfile cannot be made to read a huge piece at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MOST_DIRECTORY:
+            raise zipfile.BadZipFile("its list of files is far too long")
+        return super().read(-1 if size is None else size) or b""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _unusable(path: Path, what: str) -> ScanError:
+    return DamagedScan(
+        f"The archive '{path.name}' {what}.",
+        expected="a ZIP archive of scans",
+        remedy="Download it again, or unpack it yourself if you trust it, and name the folder.",
+    )
+
+
+def _overlap(infos: Sequence[zipfile.ZipInfo], end: int) -> bool:
+    """Whether two members share bytes: a few kilobytes can so hold the same bytes thousands of times."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    begins = [*(info.header_offset for info in ordered[1:]), end]
+    return any(
+        info.header_offset + zipfile.sizeFileHeader + info.compress_size > begin  # type: ignore[attr-defined]
+        for info, begin in zip(ordered, begins, strict=True)
+    )
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The path that was meant: some programs write backslashes, and UTF-8 without saying so."""
+    name = info.orig_filename
+    if not info.flag_bits & _UTF8 and not name.isascii():
+        with suppress(UnicodeError):  # if it is none, the name is what the format says
+            name = name.encode("cp437").decode("utf-8")
+    name = name.replace("\\", "/").removeprefix("./")
+    return "".join("_" if _hidden(letter) else letter for letter in name[:_LONGEST_NAME])
+
+
+def _hidden(letter: str) -> bool:
+    """Whether a letter is a control character, one that turns the direction of writing, or half of one."""
+    return (
+        unicodedata.category(letter) in ("Cc", "Cs") or "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    path, free, number = PurePosixPath(name), name, 1
+    while free in taken:
+        number += 1
+        free = f"{path.with_suffix('')} ({number}){path.suffix}"
+    taken.add(free)
+    return free
+
+
+def _problem(info: zipfile.ZipInfo, name: str, path: Path) -> BcxError | None:
+    """What forbids reading a member, told from its entry alone."""
+    parts = name.split("/")
+    if name.startswith("/") or PureWindowsPath(name).drive or ".." in parts or "\0" in info.orig_filename:
+        return ScanError(
+            f"The name '{name}' leads out of the archive '{path.name}'.",
+            expected="names of files inside it",
+            remedy="Do not trust the archive; have the scans sent again.",
+        )
+    if len(info.orig_filename) > _LONGEST_NAME:
+        return ScanError(
+            f"A name in the archive '{path.name}' has {len(info.orig_filename):,} characters.",
+            expected=f"at most {_LONGEST_NAME:,}",
+            remedy="Pack the scan again under a shorter name.",
+        )
+    if info.flag_bits & _ENCRYPTED:
+        return ScanError(
+            f"'{name}' is encrypted in the archive '{path.name}'.",
+            expected="an archive without a password",
+            remedy="Unpack it with its password, and name the folder.",
+        )
+    if info.compress_type not in _METHODS:
+        how = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
+        return ScanError(
+            f"'{name}' is packed by the method '{how}' in the archive '{path.name}'.",
+            expected="the methods 'store' or 'deflate', as in ordinary ZIP files",
+            remedy="Unpack it, and name the folder.",
+        )
+    return None
