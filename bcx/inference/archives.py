@@ -210,9 +210,8 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 def _hidden(letter: str) -> bool:
     """Whether a letter is a control character, one that turns the direction of writing, or half of one."""
-    return (
-        unicodedata.category(letter) in ("Cc", "Cs") or "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
-    )
+    turns = "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    return turns or unicodedata.category(letter) in ("Cc", "Cs")
 
 
 def _free(name: str, taken: set[str]) -> str:

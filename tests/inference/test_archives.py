@@ -88,7 +88,7 @@ def test_what_is_called_an_archive_and_is_none_is_a_row(here, content):
     (here / "scans.zip").write_bytes(content)
     (found,) = find(["scans.zip"]).pictures
     assert found.file == "scans.zip"
-    with pytest.raises(DamagedScan, match="The archive 'scans.zip' cannot be opened"):
+    with pytest.raises(DamagedScan, match="cannot be opened"):
         found.source.read()
 
 
@@ -133,9 +133,8 @@ def test_names_that_come_twice_or_differ_in_case_are_rows_of_their_own(here):
         for number, name in enumerate(["a.png", "a.png", "A.png", "a (2).png"]):
             archive.writestr(name, png(number))
     found = find(["scans.zip"]).pictures
-    assert [each.file for each in found] == [
-        f"scans.zip/{name}" for name in ("a.png", "a (2).png", "A.png", "a (2) (2).png")
-    ]
+    names = ["a.png", "a (2).png", "A.png", "a (2) (2).png"]
+    assert [each.file for each in found] == [f"scans.zip/{name}" for name in names]
     assert [each.source.read() for each in found] == [png(number) for number in range(4)]
 
 
