@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bcx.data.groups import join
+from bcx.data.tables import read_table
 from bcx.errors import ConfigError
 from bcx.tasks import TASKS
 
@@ -121,20 +121,12 @@ def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
     """
     if not table.is_file():
         raise ConfigError(f"There is no table '{table}'.", expected=SPLIT_LAYOUT, remedy="Check the path.")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
-    except (UnicodeDecodeError, csv.Error) as error:
+    read = read_table(table, ("file",), SPLIT_COLUMNS, layout=SPLIT_LAYOUT, error=ConfigError)
+    columns = [name for name in SPLIT_COLUMNS if name in read.columns]
+    if not columns or not read.rows:
+        there = ",".join(read.columns)
         raise ConfigError(
-            f"'{table.name}' cannot be read as a table ({error}).",
-            expected=SPLIT_LAYOUT,
-            remedy="Save it as CSV in UTF-8.",
-        ) from error
-    columns = [name for name in SPLIT_COLUMNS if rows and name in rows[0]]
-    if not columns or "file" not in rows[0]:
-        there = ",".join(name for name in (rows[0] if rows else []) if name)
-        raise ConfigError(
-            f"'{table.name}' has the columns '{there}'." if rows else f"'{table.name}' has no rows.",
+            f"'{table.name}' has the columns '{there}'." if read.rows else f"'{table.name}' has no rows.",
             expected=SPLIT_LAYOUT,
             remedy="Name the columns in the first line, with commas between them.",
         )
@@ -143,9 +135,9 @@ def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
     for file in known:
         by_name[PurePosixPath(file).name].append(file)
     parts: dict[str, str] = {}
-    for row in rows:
-        asked = (row["file"] or "").strip().replace("\\", "/").removeprefix("./")
-        part = ", ".join(value for name in columns if (value := (row[name] or "").strip()))
+    for _, row in read.rows:
+        asked = row["file"].replace("\\", "/").removeprefix("./")
+        part = ", ".join(row[name] for name in columns if row[name])
         same = [asked] if asked in known else by_name.get(PurePosixPath(asked).name, []) if "/" not in asked else []
         if part and len(same) == 1:
             parts[same[0]] = part

@@ -11,16 +11,18 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from pathlib import Path
 
 from bcx.data.reading import Reading, broken_picture, existing_folder, fold_problems, look_into, match_label, some
 from bcx.data.records import Record
+from bcx.data.tables import read_table
 from bcx.errors import DataError
 from bcx.tasks import Task
 
 LAYOUT = "a folder with 'bus_data.csv', 'Images' and 'Masks'"
 TABLE = "bus_data.csv"
+COLUMNS = "the columns ID, Case and Pathology, a row for each picture"
 
 
 def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
@@ -122,13 +124,14 @@ def parse_fold(text: str, where: str) -> int | None:
     """
     if not text.strip():
         return None
-    if not (text.strip().isascii() and text.strip().isdigit()):
+    number = re.fullmatch(r"([0-9]+)(?:[.,]0+)?", text.strip())  # spreadsheets and pandas write 1 as 1,0 or 1.0
+    if number is None:
         raise DataError(
             f"{where} has the fold '{text}'.",
             expected="a whole number from 0 on, or nothing",
             remedy="Correct the cell.",
         )
-    return int(text)
+    return int(number[1])
 
 
 def _mask_name(name: str) -> str:
@@ -136,14 +139,7 @@ def _mask_name(name: str) -> str:
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle, restval="")
-        rows = list(reader)
-    absent = [name for name in ("ID", "Case", "Pathology") if name not in (reader.fieldnames or [])]
-    if absent or not rows:
-        raise DataError(
-            f"'{table}' has no {'column ' + some(absent) if absent else 'rows'}.",
-            expected="the columns ID, Case and Pathology, a row for each picture",
-            remedy="Use the table as it was published.",
-        )
+    rows = [row for _, row in read_table(table, ("ID", "Case", "Pathology"), ("fold", "Device"), layout=COLUMNS).rows]
+    if not rows:
+        raise DataError(f"'{table}' has no rows.", expected=COLUMNS, remedy="Use the table as it was published.")
     return rows

@@ -12,7 +12,6 @@ malignant/b7.png,5f0c2d
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bcx.data.records import Record
+from bcx.data.tables import read_table
 from bcx.errors import DataError
 
 TABLE = "groups.csv"
@@ -88,23 +88,5 @@ def add_groups(records: Sequence[Record], folder: Path, source: str) -> tuple[li
 
 def _rows(table: Path) -> dict[str, str]:
     """Return the group of each file."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"'{table.name}' cannot be read as a table ({error}).", expected=LAYOUT, remedy="Save it as CSV in UTF-8."
-        ) from error
-    if not {"file", "group"} <= set(columns):
-        raise DataError(
-            f"'{table.name}' has the columns '{','.join(columns)}'.",
-            expected=LAYOUT,
-            remedy="Let bcx audit write it again, or remove it.",
-        )
-    return {
-        row["file"].strip().replace("\\", "/"): row["group"].strip()
-        for row in rows
-        if (row["file"] or "").strip() and (row["group"] or "").strip()
-    }
+    rows = read_table(table, ("file", "group"), layout=LAYOUT).rows
+    return {row["file"].replace("\\", "/"): row["group"] for _, row in rows if row["file"] and row["group"]}

@@ -20,7 +20,6 @@ images/b1.png,malignant,berta,masks/b1-left.png|masks/b1-right.png
 
 from __future__ import annotations
 
-import csv
 import difflib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -28,6 +27,7 @@ from bcx.data.busbra import parse_fold
 from bcx.data.groups import add_groups
 from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
 from bcx.data.records import Record
+from bcx.data.tables import read_table
 from bcx.errors import DataError
 from bcx.imaging.scan import sniff_file
 from bcx.tasks import Task
@@ -47,7 +47,7 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     are passed over, but not one that looks like a slip of the pen for one of these.
 
     Args:
-        table: the CSV file, UTF-8.
+        table: the CSV file, as `bcx.data.tables` reads it.
         task: must know the labels (any case).
         source: first part of keys and groups.
         split: looked for in the column `split`, where there is one.
@@ -107,49 +107,22 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     return Reading(records, problems + wrong + fold_problems(records), notes)
 
 
-def _rows(table: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
+def _rows(path: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
     """Rows of the split with their line numbers, and the columns that are there."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"'{table.name}' cannot be read as a table ({error}).", expected=LAYOUT, remedy="Save it as CSV in UTF-8."
-        ) from error
-    absent = [name for name in ("file", "label") if name not in header]
-    if absent:
-        raise DataError(
-            f"'{table.name}' has no column {some(absent)}; its first line is '{','.join(header)[:80]}'.",
-            expected=LAYOUT,
-            remedy="Name the columns in the first line, with commas between them.",
-        )
-    twice = sorted({name for name in header if name in COLUMNS and header.count(name) > 1})
+    table = read_table(path, ("file", "label"), COLUMNS[2:], layout=LAYOUT)
+    rows, header = table.rows, table.columns
     # A group column by another spelling would be passed over, and one patient would end up on both sides of a split.
-    slips = [name for name in header if name not in COLUMNS and difflib.get_close_matches(name, COLUMNS, 1, 0.85)]
-    if twice or slips:
+    slips = [n for n in header if n not in COLUMNS and difflib.get_close_matches(n.lower(), COLUMNS, 1, 0.85)]
+    if slips:
         raise DataError(
-            f"'{table.name}' has the column {some(twice)} twice."
-            if twice
-            else f"'{table.name}' has a column {some(slips)}.",
-            expected=LAYOUT,
-            remedy="Rename or remove the column.",
+            f"'{path.name}' has a column {some(slips)}.", expected=LAYOUT, remedy="Rename or remove the column."
         )
-    wrong = [line for line, row in cells if len(row) != len(header)]
-    if wrong:
-        raise DataError(
-            f"Line {wrong[0]} of '{table.name}' does not have {len(header)} cells as the first line has.",
-            expected=LAYOUT,
-            remedy="Put names that hold a comma in double quotes.",
-        )
-    rows = [(line, dict(zip(header, row, strict=True))) for line, row in cells]
     if "split" in header and split != "all":
-        kept = [(line, row) for line, row in rows if row["split"].strip() == split]
+        kept = [(line, row) for line, row in rows if row["split"] == split]
         if rows and not kept:
-            there = sorted({row["split"].strip() for _, row in rows})
+            there = sorted({row["split"] for _, row in rows})
             raise DataError(
-                f"'{table.name}' has no row with the split '{split}'.",
+                f"'{path.name}' has no row with the split '{split}'.",
                 expected=f"one of {some(there, 8)}",
                 remedy="Ask for another split ('all' takes every row), or remove the column.",
             )

@@ -16,12 +16,13 @@ busi/a.png,0,benign,2.0,3.0
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bcx.data.tables import decimal, read_table
 from bcx.errors import DataError
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import classification_report
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bcx.data.records import Record
 
 TEXT_COLUMNS = ("file", "source", "group", "label")
+_READ: dict[str, Callable[[str], Any]] = {**dict.fromkeys(TEXT_COLUMNS, str), "fold": int}  # the others are numbers
 
 
 def oof_columns(task: Task) -> list[str]:
@@ -101,18 +103,21 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """
     import pandas as pd
 
-    numbers = [name for name in oof_columns(task) if name not in TEXT_COLUMNS]
-    kinds: dict[str, type] = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(numbers, np.float64)
-    kinds["fold"] = np.int64
-    try:
-        # keep_default_na: a group may well be called "NA"
-        frame = pd.read_csv(path, dtype=kinds, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"'{path}' cannot be read as an out-of-fold table ({error}).",
-            expected=f"a CSV file with the columns {', '.join(oof_columns(task))}",
-            remedy="Run the cross-validation again, or pass the oof.csv that it wrote.",
-        ) from error
+    columns = oof_columns(task)
+    layout = f"a CSV file with the columns {', '.join(columns)}"
+    rows = read_table(Path(path), columns, layout=layout).rows
+    cells: dict[str, list[Any]] = {name: [] for name in columns}
+    for line, row in rows:
+        for name in columns:
+            try:
+                cells[name].append(_READ.get(name, decimal)(row[name]))
+            except ValueError as error:
+                raise DataError(
+                    f"Line {line} of '{path}' has '{row[name]}' in the column '{name}'.",
+                    expected="a number",
+                    remedy="Run the cross-validation again, or pass the oof.csv that it wrote.",
+                ) from error
+    frame = pd.DataFrame(cells)
     return _checked(frame, task, str(path))
 
 

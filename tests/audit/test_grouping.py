@@ -82,9 +82,10 @@ def test_a_name_alone_does_where_it_is_unique(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "has no rows"),
+        ("", "has no column 'file'"),
+        ("file,split\n", "has no rows"),
         ("file,part\na.png,1\n", "has the columns 'file,part'"),
-        ("name,split\na.png,1\n", "has the columns 'name,split'"),
+        ("name,split\na.png,1\n", "has no column 'file'"),
         ("file,split\nz.png,dev\n", "No row of 'split.csv' names a file"),
     ],
 )
@@ -96,7 +97,7 @@ def test_a_split_that_does_not_fit_is_refused(tmp_path, text, said):
 
 
 def test_a_split_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "split.csv").write_bytes(b"\xff\xfe\x00,")
+    (tmp_path / "split.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BcxError, match="cannot be read as a table"):
         read_split(tmp_path / "split.csv", ["a.png"])
     with pytest.raises(BcxError, match="There is no table"):
@@ -109,7 +110,7 @@ def test_listing_passes_over_what_is_hidden_masks_and_its_own_output(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     listing = list_files(tmp_path, leave_out=tmp_path / "out")
-    assert (listing.files, listing.masks) == (["a.png", "b_mask.png", "in/e.dcm"], 2)
+    assert (listing.files, listing.masks) == (["a.png", "b_mask.png", "in/e.dcm"], ["a_mask.png", "a_mask_1.png"])
     with pytest.raises(DataError, match="There is no folder"):
         list_files(tmp_path / "none")
     with pytest.raises(DataError, match="is a file"):

@@ -52,7 +52,7 @@ def test_folds_that_tear_a_group_apart_are_refused(folder, task):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("file,groep\nbenign/0.png,x\n", "has the columns 'file,groep'"),
+        ("file,groep\nbenign/0.png,x\n", "has no column 'group'"),
         ("file,group\nelsewhere/0.png,x\n", "names none of the scans"),
         (b"\xff\xfe\x00", "cannot be read as a table"),
     ],

@@ -66,7 +66,7 @@ def test_a_split_column_selects(scans):
     ("text", "message"),
     [
         ("", "no column 'file', 'label'"),
-        ("file;label\nimages/a1.png;benign\n", "no column 'file', 'label'"),
+        ("file:label\nimages/a1.png:benign\n", "no column 'file', 'label'; its first line is 'file:label'"),
         ("file,class\nimages/a1.png,benign\n", "no column 'label'"),
         ("file,label\n", "has no rows"),
         ("file,label,file\nimages/a1.png,benign,x\n", "column 'file' twice"),

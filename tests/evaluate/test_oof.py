@@ -181,11 +181,23 @@ def test_what_is_no_table_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_oof(tmp_path / "missing.csv", TASK)
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="has no column 'file'"):
         read_oof(tmp_path / "empty.csv", TASK)
     (tmp_path / "half.csv").write_text("file,source,group,fold,label,logit_normal\na,b,c,0,benign,\n")
     with pytest.raises(DataError):
         read_oof(tmp_path / "half.csv", TASK)
+
+
+def test_a_table_that_a_spreadsheet_saved_again_reads_the_same(tmp_path):
+    records = [Record(Path(f"{n}.png"), f"busi/{n}.png", "benign", f"busi:{n}", "busi") for n in range(3)]
+    logits = np.random.default_rng(0).normal(size=(2, 3, 3))
+    write_oof(tmp_path / "oof.csv", oof_frame(records, 0, *logits, TASK), TASK)
+    text = (tmp_path / "oof.csv").read_text("utf-8").replace(",", ";").replace(".", ",").replace(",png", ".png")
+    (tmp_path / "saved.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
+    pd.testing.assert_frame_equal(read_oof(tmp_path / "saved.csv", TASK), read_oof(tmp_path / "oof.csv", TASK))
+    (tmp_path / "saved.csv").write_text(text.replace("busi:1;0;", "busi:1;first;"))
+    with pytest.raises(DataError, match=r"Line 3 of .* has 'first' in the column 'fold'"):
+        read_oof(tmp_path / "saved.csv", TASK)
 
 
 def test_logits_must_fit_the_records():

@@ -1,0 +1,185 @@
+"""CSV tables that people hand in, as editors, spreadsheets and scripts of many countries save them.
+
+Commas, semicolons or tabs; UTF-8 with or without a mark, UTF-16, or the Western code page of Windows; quoted cells with
+line breaks; a first line `sep=;`; empty columns at the end.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = Path(folder, "scans.csv")
+...     _ = path.write_bytes("sep=;\\r\\nFile;Label\\r\\ngrün.png;benign\\r\\n".encode("cp1252"))
+...     table = read_table(path, ("file", "label"), layout="a CSV table with the columns file and label")
+>>> table.columns, table.rows
+(['file', 'label'], [(3, {'file': 'grün.png', 'label': 'benign'})])
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bcx.errors import BcxError, DataError
+
+MOST_BYTES = 100_000_000
+_DELIMITERS = (",", ";", "\t")
+_MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+        columns: names in the first line; those that are known, in their known spelling.
+        rows: for each row that is not empty, the number of its first line, and its cells by column, without the spaces
+            around them.
+    """
+
+    columns: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+
+
+def read_table(
+    path: Path,
+    required: Sequence[str],
+    others: Sequence[str] = (),
+    *,
+    layout: str,
+    error: type[BcxError] = DataError,
+) -> Table:
+    """Read a CSV table.
+
+    Which sign parts the cells is told by the columns that it finds in the first line.
+
+    Args:
+        path: the file.
+        required: columns that must be there, in any case.
+        others: further columns that are known.
+        layout: what was expected, in words, for errors.
+        error: what is raised.
+
+    Raises:
+        DataError (or `error`): it cannot be read as text or as a table, a required column is missing, a known one comes
+            twice, or a row has cells beyond the last column or none for a required one.
+    """
+
+    def wrong(found: str, remedy: str) -> BcxError:
+        return error(found, expected=layout, remedy=remedy)
+
+    name = path.name
+    try:
+        text = _text(path)
+    except (OSError, ValueError) as problem:
+        reason = (isinstance(problem, OSError) and problem.strerror) or str(problem)
+        raise wrong(f"'{name}' cannot be read as a table ({reason}).", "Save it as CSV in UTF-8.") from problem
+    known = {column.lower(): column for column in (*required, *others)}
+    said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
+    skipped = 0 if said is None else 1
+    body = text if said is None else text[said.end() :]
+    delimiter = said[1] if said is not None else _delimiter(body, known)
+    records: list[tuple[int, list[str]]] = []
+    try:
+        for line, cells in _records(body, delimiter):
+            if not records or any(cell.strip() for cell in cells):
+                records.append((line + skipped, [cell.strip() for cell in cells]))
+    except csv.Error as problem:
+        line = (records[-1][0] if records else skipped) + 1
+        raise wrong(
+            f"'{name}' cannot be read as a table from line {line} on ({problem}).",
+            "Look for a double quote that is not closed.",
+        ) from problem
+    header = [known.get(column.lower(), column) for column in (records[0][1] if records else [])]
+    while header and not header[-1]:
+        header.pop()
+    if absent := [column for column in required if column not in header]:
+        first = delimiter.join(header)[:80]
+        raise wrong(
+            f"'{name}' has no column {', '.join(map(repr, absent))}; its first line is '{first}'.",
+            "Name the columns in the first line.",
+        )
+    if twice := [column for column in known.values() if header.count(column) > 1]:
+        raise wrong(f"'{name}' has the column '{twice[0]}' twice.", "Rename or remove the column.")
+    rows = []
+    for line, cells in records[1:]:
+        beyond = [cell for cell in cells[len(header) :] if cell]
+        missing = [column for column in header[len(cells) :] if column in required]
+        if beyond or missing:
+            what = f"'{beyond[0]}' stands beyond" if beyond else f"there is none for '{missing[0]}'"
+            raise wrong(
+                f"Line {line} of '{name}' does not have {len(header)} cells as the first line has: {what}.",
+                "Put names that hold the separator in double quotes.",
+            )
+        cells += [""] * (len(header) - len(cells))  # spreadsheets leave out empty cells at the end
+        rows.append((line, dict(zip(header, cells, strict=False))))
+    return Table(header, rows)
+
+
+def decimal(text: str) -> float:
+    """Read a number with a decimal point or comma.
+
+    >>> decimal("-1,5"), decimal("2.25e-3")
+    (-1.5, 0.00225)
+
+    Raises:
+        ValueError: it is none.
+    """
+    return float(text.replace(",", ".") if "." not in text else text)
+
+
+def _text(path: Path) -> str:
+    """The file's text, with its line ends as they are.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is too large, or no text.
+    """
+    with path.open("rb") as handle:
+        data = handle.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES // 10**6} MB")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding)
+    if data[1:2000:2].count(0) > len(data[:2000]) // 4:
+        text = data.decode("utf-16-le")
+    elif data[:2000:2].count(0) > len(data[:2000]) // 4:
+        text = data.decode("utf-16-be")
+    else:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252")
+    if "\0" in text:
+        raise ValueError("it is no text")
+    return text
+
+
+def _delimiter(text: str, known: dict[str, str]) -> str:
+    """The sign that finds most of the known columns in the first line, and among equals most columns."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        try:
+            _, cells = next(_records(text, delimiter), (0, []))
+        except csv.Error:
+            return 0, 0
+        return sum(cell.strip().lower() in known for cell in cells), len(cells)
+
+    return max(_DELIMITERS, key=found)
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Records with the number of their first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    begun = 1
+    for cells in reader:
+        yield begun, cells
+        begun = reader.line_num + 1
