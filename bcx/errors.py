@@ -74,6 +74,10 @@ class SplitError(DataError):
     """A split that is not one: a group on both sides, a fold without a class."""
 
 
+class RequestError(BcxError):
+    """A request to the page that is malformed, or that asks for what it may not have."""
+
+
 class ConfigError(BcxError):
     """A setting that is unknown, of the wrong type or out of range."""
 

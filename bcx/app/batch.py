@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, rows, viewer
+from bcx.app import answers, incoming, rows, viewer
 from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
+from bcx.app.incoming import Folder, Upload, file_name, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError
@@ -30,27 +31,30 @@ TELL_SECONDS = 0.4
 VIEW = "batch"
 
 
-def take_in(session: Session, uploads: list[dict[str, Any]], folder: bool) -> rows.Batch:
+def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
     """Return the batch that a person chose.
 
     Args:
         session: its folder keeps the files as long as the page is open.
-        uploads: what Gradio says about each uploaded file.
+        uploads: what the client sent in each file's place.
         folder: True where a whole folder was chosen: then masks beside their scan and files that are no pictures
             are left out and counted. A file that was chosen by itself always gets a row.
     """
-    chosen = [(upload, str(upload.get("orig_name") or Path(upload["path"]).name)) for upload in uploads]
+    paths = [session.take(upload) for upload in uploads]
+    chosen = [(path, file_name(upload, path.name)) for path, upload in zip(paths, uploads, strict=True)]
     kept = chosen
     if folder:
-        pictures = [(upload, name) for upload, name in chosen if sniff_file(session.register(upload)) is not None]
+        pictures = [(path, name) for path, name in chosen if sniff_file(path) is not None]
         stems = {PurePosixPath(name).stem for _, name in pictures}
-        kept = [(upload, name) for upload, name in pictures if not is_mask_of(PurePosixPath(name).stem, stems)]
+        kept = [(path, name) for path, name in pictures if not is_mask_of(PurePosixPath(name).stem, stems)]
         counts = [(len(pictures) - len(kept), "masks"), (len(chosen) - len(pictures), "files that are no pictures")]
         skipped = " and ".join(f"{count} {what}" for count, what in counts if count)
     else:
         skipped = ""
     names = rows.unique_names([name for _, name in kept])
-    files = [(session.adopt(upload), name) for (upload, _), name in zip(kept, names, strict=True)]
+    for path in set(paths) - {path for path, _ in kept}:
+        session.drop(path)
+    files = [(path, name) for (path, _), name in zip(kept, names, strict=True)]
     return rows.Batch(files, f"left out: {skipped}" if skipped else "")
 
 
@@ -88,7 +92,7 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
             prediction = row.prediction()
             if prediction is None:
                 continue
-            name = PurePosixPath(str(row.cells["file"]).replace("..", "_").lstrip("/"))
+            name = PurePosixPath(row.cells["file"])
             layers = {prediction.label: prediction.overlay(), "lesion": lesion_picture(prediction)}
             for layer, picture in layers.items():
                 if picture is not None:
@@ -108,14 +112,14 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
     """
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=6, min_width=300):
-            files = gr.File(
+            files = Upload(
                 label=_upload_label(models.default.task),
                 file_count="multiple",
                 height=150,
                 elem_id="batch-upload",
             )
             with gr.Row():
-                folder = gr.UploadButton(
+                folder = Folder(
                     "Choose a folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
                 )
                 stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
@@ -133,7 +137,8 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
             answer = gr.HTML(_hint(), elem_id="batch-answer")
             view = viewer.build_viewer(models.default.task, VIEW)
 
-    def classify_files(uploads: Any, folder_chosen: bool, model: str, session: Session) -> Iterator[list[Any]]:
+    def classify_files(sent: Any, folder_chosen: bool, model: Any, session: Session) -> Iterator[list[Any]]:
+        uploads = incoming.files(sent)
         if not uploads:
             yield [gr.skip()] * len(results)
             return
@@ -163,27 +168,33 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         ]
         yield [None, off, rows.progress_html(batch), rows.rows_html(batch, task), *done]
 
-    def from_files(uploads: list[dict[str, Any]] | None, model: str, request: gr.Request) -> Iterator[list[Any]]:
-        yield from classify_files(uploads, False, model, sessions.get(request.session_hash))
+    @handler
+    def from_files(uploads: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
+        with sessions.at_work(request.session_hash) as session:
+            yield from classify_files(uploads, False, model, session)
 
-    def from_folder(uploads: list[dict[str, Any]] | None, model: str, request: gr.Request) -> Iterator[list[Any]]:
-        yield from classify_files(uploads, True, model, sessions.get(request.session_hash))
+    @handler
+    def from_folder(uploads: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
+        with sessions.at_work(request.session_hash) as session:
+            yield from classify_files(uploads, True, model, session)
 
+    @handler
     def ask_to_stop(request: gr.Request) -> Any:
-        batch = sessions.get(request.session_hash).batch
-        if batch is not None:
-            batch.stop.set()
+        session = sessions.find(request.session_hash)
+        if session is not None and session.batch is not None:
+            session.batch.stop.set()
         return gr.update(interactive=False)
 
-    def open_row(opacity: float, model: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        session = sessions.get(request.session_hash)
-        batch, task = session.batch, models.get(model).task
-        if batch is None:
+    @handler
+    def open_row(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
+        session, task = sessions.find(request.session_hash), models.get(model).task
+        if session is None or session.batch is None:
             return [gr.skip(), answers.gone_html(), *viewer.hide()]
-        if event._data.get("page") is not None:
-            batch.page = min(max(int(event.page), 0), batch.pages - 1)
+        batch, page = session.batch, incoming.event_value(event, "page")
+        if page is not None:
+            batch.page = incoming.index(page, batch.pages, "The page")
             return [rows.rows_html(batch, task), gr.skip(), *[gr.skip()] * len(view.outputs)]
-        row = batch.rows[int(event.pick)]
+        row = batch.rows[incoming.index(incoming.event_value(event, "pick"), len(batch.rows), "The row")]
         try:
             prediction = row.prediction()
         except BcxError as error:
@@ -194,18 +205,20 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         said = answers.answer_html(prediction, task)
         return [gr.skip(), said, *viewer.show(session, VIEW, prediction, task, opacity)]
 
-    def repaint(layer: str, opacity: float, model: str, request: gr.Request) -> list[Any]:
-        session, task = sessions.get(request.session_hash), models.get(model).task
-        if session.batch is None or session.batch.opened is None:
+    @handler
+    def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        session, task = sessions.find(request.session_hash), models.get(model).task
+        if session is None or session.batch is None or session.batch.opened is None:
             return [gr.skip(), gr.skip(), answers.gone_html()]
         return [*viewer.repaint(session, VIEW, session.batch.opened, task, layer, opacity), gr.skip()]
 
+    @handler
     def zip_overlays(request: gr.Request) -> Iterator[list[Any]]:
-        session = sessions.get(request.session_hash)
-        batch = session.batch
-        if batch is None:
+        session = sessions.find(request.session_hash)
+        if session is None or session.batch is None:
             yield [gr.skip(), gr.skip()]
             return
+        batch = session.batch
         total, told, ready = len(batch.rows) - batch.failed, 0.0, gr.skip()
         for done, path in write_overlays(session, batch):
             ready = gr.update(value=str(path), visible=True)
@@ -221,12 +234,11 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         return [gr.update(value=None, label=_upload_label(classifier.task)), *cleared]
 
     results = [files, stop, progress, listing, csv, make_zip, download_zip, answer, *view.outputs]
-    for source, handler in ((files, from_files), (folder, from_folder)):
+    for source, classify in ((files, from_files), (folder, from_folder)):
         source.upload(
-            handler,
+            classify,
             [source, picker],
             results,
-            preprocess=False,
             show_progress="hidden",
             trigger_mode="once",
             **NETWORK,

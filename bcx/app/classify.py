@@ -11,6 +11,7 @@ import gradio as gr
 
 from bcx.app import answers, viewer
 from bcx.app.examples import Example, strip_html
+from bcx.app.incoming import Paste, Upload, event_value, file_name, handler, index
 from bcx.app.models import Models, Part
 from bcx.errors import BcxError
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 #: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+#: Handlers get what stands in the request, and check it (`bcx.app.incoming`).
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 #: Inside a component: a click on anything with `data-pick` or `data-page` reaches Python with that value.
 PICK = """
 element.addEventListener('click', (event) => {
@@ -89,7 +91,7 @@ def build_classify(
     task = models.default.task
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300):
-            upload = gr.File(
+            upload = Upload(
                 label=_upload_label(task),
                 file_count="single",
                 height=165,
@@ -97,7 +99,7 @@ def build_classify(
             )
             gr.HTML('<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, 8 or 16 bit, up to 100 MB.</p>')
             with gr.Accordion("Paste from the clipboard", open=False, elem_id="classify-paste-box"):
-                paste = gr.Image(
+                paste = Paste(
                     sources=["clipboard"],
                     type="filepath",
                     image_mode=None,
@@ -115,25 +117,28 @@ def build_classify(
                 with gr.Accordion("The same as JSON", open=False):
                     as_json = gr.JSON(show_label=False, elem_id="classify-json")
 
-    def classify_upload(file: dict[str, Any] | None, opacity: float, model: str, request: gr.Request) -> list[Any]:
-        session = sessions.get(request.session_hash)
+    @handler
+    def classify_upload(file: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         if file is None:
             return [gr.skip()] * (len(results) + 1)
-        path = session.register(file)
-        # The file is in memory now, and the drop zone is free for the next one.
-        return [*tab.answer(session, model, path, file.get("orig_name") or path.name, opacity), None]
+        session = sessions.get(request.session_hash)
+        path = session.take(file)
+        try:
+            return [*tab.answer(session, model, path, file_name(file, path.name), opacity), None]
+        finally:
+            session.drop(path)  # it is in memory now
 
-    def classify_example(opacity: float, model: str, event: gr.EventData, request: gr.Request) -> list[Any]:
+    @handler
+    def classify_example(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
         shown = examples(models.get(model).task)
-        if int(event.pick) >= len(shown):  # the strip of the model before, clicked while it was replaced
-            return [gr.skip()] * len(results)
-        example = shown[int(event.pick)]
+        example = shown[index(event_value(event, "pick"), len(shown), "The example")]
         session = sessions.get(request.session_hash)
         return tab.answer(session, model, example.path, example.path.name, opacity, example.label)
 
-    def repaint(layer: str, opacity: float, model: str, request: gr.Request) -> list[Any]:
-        session = sessions.get(request.session_hash)
-        if session.answer is None:
+    @handler
+    def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        session = sessions.find(request.session_hash)
+        if session is None or session.answer is None:
             return [gr.skip(), gr.skip(), answers.gone_html()]
         return [*viewer.repaint(session, VIEW, session.answer, models.get(model).task, layer, opacity), gr.skip()]
 
@@ -149,7 +154,6 @@ def build_classify(
             classify_upload,
             [source, view.opacity, picker],
             [*results, source],
-            preprocess=False,
             show_progress_on=answer,
             **NETWORK,
             **PRIVATE,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from bcx.app.incoming import choice
 from bcx.checkpoints.checkpoint import list_checkpoints
-from bcx.errors import CheckpointError, ConfigError
+from bcx.errors import ConfigError
 from bcx.tasks import Task, get_task
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ class Models:
     def choices(self) -> list[tuple[str, str]]:
         """Return (what a person reads, name) of each model, the default first."""
         tasks = self._tasks()
-        names = [self.default.name, *self._folders]
-        return [(f"{field(tasks[name])}: {name}" if name in tasks else name, name) for name in names]
+        return [(f"{field(tasks[name])}: {name}" if name in tasks else name, name) for name in self.names()]
+
+    def names(self) -> list[str]:
+        """Return the name of each model, the default first."""
+        return [self.default.name, *self._folders]
 
     def any_tiles(self) -> bool:
         """Whether one of them reads large images tile by tile."""
@@ -64,19 +68,15 @@ class Models:
         tasks = {name: _task_of(folder) for name, folder in self._folders.items()}
         return {self.default.name: self.default.task} | {name: task for name, task in tasks.items() if task is not None}
 
-    def get(self, name: str) -> Classifier:
+    def get(self, name: Any) -> Classifier:
         """Return a model by name, loaded if this is the first time.
 
         Raises:
-            CheckpointError: it is not one of `choices`, or damaged.
+            RequestError: it is not one of `names`: a page can ask for nothing but what it was offered.
+            CheckpointError: it is damaged.
         """
+        name = choice(name, self.names(), "The model")
         if name not in self._loaded:
-            if name not in self._folders:  # a page can ask for nothing but what it was offered
-                raise CheckpointError(
-                    f"There is no model called '{name}' here.",
-                    expected=f"one of {', '.join([self.default.name, *self._folders])}",
-                    remedy="Choose another, or load the page again.",
-                )
             with self._locks[name]:
                 if name not in self._loaded:
                     from bcx.inference.classifier import load

@@ -18,6 +18,7 @@ from bcx.app.batch import build_batch
 from bcx.app.classify import NETWORK, PRIVATE, build_classify
 from bcx.app.examples import Example, list_examples
 from bcx.app.gpu import on_gpu
+from bcx.app.incoming import choice, handler
 from bcx.app.model_tab import build_model_tab, model_html
 from bcx.app.models import Models, Part, build_picker, field
 from bcx.app.privacy import SESSIONS, Sessions
@@ -80,8 +81,10 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         parts.append(Part([footer], lambda chosen: [_footer(chosen)]))
         build_api(sessions, task, partial(predict, classifier.name), partial(stream, classifier.name))
 
-        def switch(name: str, request: gr.Request) -> list[Any]:
+        @handler
+        def switch(name: Any, request: gr.Request) -> list[Any]:
             session = sessions.get(request.session_hash)
+            name = choice(name, models.names(), "The model")
             try:
                 chosen = models.get(name)
             except BcxError as error:
@@ -102,6 +105,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         app.unload(end_session)
     app.queue(max_size=QUEUE)
     app.bcx_slides = models.any_tiles()  # `launch` then lets larger files in
+    app.bcx_sessions, app.bcx_uploads = sessions, sessions.uploads
     return app
 
 

@@ -1,7 +1,7 @@
 """Sessions: what the server knows about one open page, and how it forgets it.
 
-A session's pictures, answers and files live here under the page's session hash. They are deleted when the page
-is closed (`Sessions.close`, called from `Blocks.unload`), and pages that vanish without a word are forgotten later.
+A session's pictures, answers and files live in one folder, which only the server names, and are deleted with it when
+the page is closed. Pages that vanish without a word are forgotten later.
 
 >>> import tempfile
 >>> sessions = Sessions(tempfile.mkdtemp())
@@ -21,11 +21,15 @@ import secrets
 import shutil
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bcx.app.incoming import file_path
+from bcx.app.uploads import Uploads
+from bcx.errors import RequestError
 
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
@@ -36,8 +40,10 @@ if TYPE_CHECKING:
 SESSIONS = "sessions"
 #: A page that says nothing for so long is forgotten, even if its end was never reported.
 IDLE_SECONDS = 6 * 3600
-#: More pages than this at once, and the one that was silent longest is forgotten.
+#: More sessions than this at once, and those without an open page go, the one that was silent longest first.
 MOST_SESSIONS = 500
+#: Characters of the key that a page gives itself, at most.
+_LONGEST_KEY = 128
 
 
 @dataclass
@@ -51,18 +57,21 @@ class Session:
         slide: the last slide.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
         model: the name of the model that the person chose; None while it is the default one.
+        running: how many calls are at work for it.
     """
 
     folder: Path
+    uploads: Uploads = field(default_factory=Uploads)
     answer: Prediction | None = None
     batch: Batch | None = None
     slide: SlideRun | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     last_used: float = field(default_factory=time.monotonic)
-    uploads: dict[Path, tuple[int, int]] = field(default_factory=dict)
     pictures: dict[str, Path] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
     model: str | None = None
+    running: int = 0
+    taken: dict[str, Path] = field(default_factory=dict)
 
     def start_over(self, model: str) -> None:
         """Forget what another model answered; a batch or slide that is still running stops."""
@@ -74,30 +83,32 @@ class Session:
             self.slide.stop.set()
             self.slide = None
 
-    def register(self, upload: Mapping[str, Any]) -> Path:
-        """Note an uploaded file for deletion and return where it is."""
-        path = Path(upload["path"])
-        self.uploads[path] = _identity(path)
-        return path
+    def take(self, sent: Any) -> Path:
+        """Return where a file is that this page has uploaded; it stays in the session's folder as long as that does.
 
-    def adopt(self, upload: Mapping[str, Any]) -> Path:
-        """Keep an uploaded file for as long as the session lasts and return where.
+        Args:
+            sent: what the client sent in a file's place: any JSON.
 
-        The upload folder is swept by a timer; a second name in the session's folder outlives that and costs no space.
+        Raises:
+            RequestError: no upload, or that of another session.
         """
-        path = self.register(upload)
-        target = self.folder / secrets.token_hex(8) / path.name
-        target.parent.mkdir(parents=True)
-        try:
-            os.link(path, target)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(path, target)
-        return target
+        path = file_path(sent)
+        if path not in self.taken:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.taken[path] = self.uploads.take(path, self.folder)
+        return self.taken[path]
+
+    def drop(self, path: Path) -> None:
+        """Delete a file that `take` returned, before the session ends."""
+        self.taken = {sent: kept for sent, kept in self.taken.items() if kept != path}
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
     def picture(self, role: str, suffix: str = ".png") -> Path:
         """Return a fresh path for a picture on show and delete the one before the last in the same role.
 
-        A fresh name each time keeps browsers from showing the old picture.
+        A fresh name each time keeps browsers from showing the old picture, and others from guessing it.
         """
         for old in [name for name in self.pictures if name == f"{role}-before"]:
             self.pictures.pop(old).unlink(missing_ok=True)
@@ -109,28 +120,78 @@ class Session:
 
 
 class Sessions:
-    """All open pages, by session hash. Safe to use from several threads."""
+    """All open pages, by session hash. Safe to use from several threads.
+
+    A page gives itself its hash, so a request can name any: pages that do not exist cannot push out one that does.
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.uploads = Uploads()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._pages: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def get(self, key: str | None) -> Session:
-        """Return the session `key`, made if it is new; without a key (a call without a page) one of its own."""
-        key = key or f"call-{secrets.token_hex(8)}"
+        """Return the session `key`, made if it is new; without a key (a call without a page) one of its own.
+
+        Raises:
+            RequestError: the key is none, or every place is taken by an open page.
+        """
+        key = _checked(key) or f"call-{secrets.token_hex(16)}"
         with self._lock:
             session = self._sessions.pop(key, None)
-            if session is None:
-                folder = self.root / secrets.token_urlsafe(16)
-                folder.mkdir(parents=True, mode=0o700)
-                session = Session(folder)
-            session.last_used = time.monotonic()
-            self._sessions[key] = session
-            stale = self._stale()
+            stale = self._stale(room=session is None)
+            if session is None and len(self._sessions) < MOST_SESSIONS:
+                session = Session(self.root / secrets.token_urlsafe(24), self.uploads)
+                session.folder.mkdir(parents=True, mode=0o700)
+            if session is not None:
+                session.last_used = time.monotonic()
+                self._sessions[key] = session
         for old in stale:
             _forget(old)
+        if session is None:
+            raise RequestError(
+                "Too many pages are open.",
+                expected=f"at most {MOST_SESSIONS} at once",
+                remedy="Try again in some minutes.",
+            )
         return session
+
+    def find(self, key: str | None) -> Session | None:
+        """Return the session `key` if there is one."""
+        return self._sessions.get(_checked(key))
+
+    @contextlib.contextmanager
+    def at_work(self, key: str | None) -> Iterator[Session]:
+        """The session `key` while a call works for it: it is not pushed out, and without an open page it ends after."""
+        key = _checked(key) or f"call-{secrets.token_hex(16)}"
+        session = self.get(key)
+        with self._lock:
+            session.running += 1
+        try:
+            yield session
+        finally:
+            with self._lock:
+                session.running -= 1
+                over = not self._pages[key] and session.running == 0
+            if over:
+                self.close(key)
+
+    def opened(self, key: str) -> None:
+        """Note that a page of that hash holds a connection open."""
+        with self._lock:
+            self._pages[key] += 1
+
+    def closed(self, key: str) -> None:
+        """Note that such a connection ended; with the last one the session does."""
+        with self._lock:
+            self._pages[key] -= 1
+            last = self._pages[key] <= 0
+            if last:
+                del self._pages[key]
+        if last:
+            self.close(key)
 
     def close(self, key: str | None) -> None:
         """Delete everything that the session holds, in memory and on disk; nothing to do if it is unknown."""
@@ -142,40 +203,36 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def _stale(self) -> list[Session]:
-        """Take out the sessions that were silent for too long, or are too many. The lock is held."""
-        taken = []
+    def _stale(self, room: bool) -> list[Session]:
+        """Take out sessions that were silent for too long, and to make room those without an open page. Lock held."""
         limit = time.monotonic() - IDLE_SECONDS
-        for key, session in list(self._sessions.items()):
-            if session.last_used >= limit and len(self._sessions) <= MOST_SESSIONS:
-                break  # ordered by last use: the rest is younger
-            taken.append(self._sessions.pop(key))
-        return taken
+        spare = [key for key, session in self._sessions.items() if not session.running]
+        gone = [key for key in spare if self._sessions[key].last_used < limit]
+        surplus = len(self._sessions) + room - MOST_SESSIONS - len(gone)
+        gone += [key for key in spare if key not in gone and not self._pages[key]][: max(surplus, 0)]
+        return [self._sessions.pop(key) for key in gone]
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
+def _checked(key: str | None) -> str:
+    if key is not None and (not isinstance(key, str) or len(key) > _LONGEST_KEY):
+        raise RequestError(
+            "The session's name is too long.",
+            expected=f"at most {_LONGEST_KEY} characters",
+            remedy="Load the page again.",
+        )
+    return key or ""
 
 
 def _forget(session: Session) -> None:
     session.ended.set()
     session.answer = session.batch = session.slide = None
-    for path, identity in session.uploads.items():
-        # Gradio names uploads by content, so another page may have sent the same file since: that one is not ours.
-        try:
-            if _identity(path) == identity:
-                path.unlink()
-                path.parent.rmdir()
-        except OSError:  # already gone, or the folder holds another page's file
-            continue
-    session.uploads.clear()
+    session.taken.clear()
     session.pictures.clear()
     shutil.rmtree(session.folder, ignore_errors=True)
 
 
 def sweep_uploads(root: Path, seconds: float) -> None:
-    """Delete uploads in `root` that are older than `seconds`, whoever sent them; sessions are left alone.
+    """Delete what Gradio left in `root` more than `seconds` ago; sessions are left alone.
 
     Gradio's own timer (`delete_cache`) does not know every file that an MCP call leaves.
     """
@@ -186,4 +243,4 @@ def sweep_uploads(root: Path, seconds: float) -> None:
         for path in sorted([folder, *folder.rglob("*")], reverse=True):
             with contextlib.suppress(OSError):  # gone meanwhile, or a folder with younger files
                 if path.lstat().st_ctime < limit:
-                    path.rmdir() if path.is_dir() else path.unlink()
+                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

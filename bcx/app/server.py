@@ -16,11 +16,14 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gradio as gr
+
+    from bcx.app.uploads import Uploads
 
 MAX_FILE_SIZE = "100mb"
 #: Where slides are read; they go to disk piece by piece, never into memory whole.
@@ -97,7 +100,7 @@ def create(checkpoint: str) -> gr.Blocks:
 
 
 @asynccontextmanager
-async def _sweeping(_: Any) -> AsyncIterator[None]:
+async def _sweeping(uploads: Uploads, _: Any) -> AsyncIterator[None]:
     """While the server runs, delete uploads that nobody claimed: those of callers that never say goodbye."""
     import asyncio
 
@@ -107,6 +110,7 @@ async def _sweeping(_: Any) -> AsyncIterator[None]:
     async def forever() -> None:
         while True:
             await asyncio.sleep(SWEEP[0])
+            await asyncio.to_thread(uploads.sweep, SWEEP[1])
             await asyncio.to_thread(sweep_uploads, Path(os.environ["GRADIO_TEMP_DIR"]), SWEEP[1])
 
     task = asyncio.create_task(forever())
@@ -116,8 +120,12 @@ async def _sweeping(_: Any) -> AsyncIterator[None]:
         task.cancel()
 
 
-def launch(app: gr.Blocks, **more: Any) -> Any:
-    """Launch the page with the settings that every door shares; `more` goes to `Blocks.launch`."""
+def launch(page: gr.Blocks, **more: Any) -> Any:
+    """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`."""
+    app: Any = page  # with what `build_app` added
+    from starlette.middleware import Middleware
+
+    from bcx.app.middleware import Guard
     from bcx.app.theme import CSS, theme
 
     settings: dict[str, Any] = {
@@ -129,7 +137,10 @@ def launch(app: gr.Blocks, **more: Any) -> Any:
         "enable_monitoring": False,
         "footer_links": ["api", "settings"],
         "allowed_paths": [],
-        "app_kwargs": {"lifespan": _sweeping},
+        "app_kwargs": {
+            "lifespan": partial(_sweeping, app.bcx_sessions.uploads),
+            "middleware": [Middleware(Guard, sessions=app.bcx_sessions)],
+        },
         "ssr_mode": False,
         "pwa": False,
     }

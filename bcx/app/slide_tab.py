@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, slide_words
+from bcx.app import answers, incoming, slide_words
 from bcx.app.classify import PRIVATE, SCROLL
+from bcx.app.incoming import Upload, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import data_url
 from bcx.errors import BcxError
 from bcx.slides import SlideProgress, SlideReading
+from bcx.slides.grid import SCALES
 from bcx.slides.write import write_map, write_tiles
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ TELL_SECONDS = 1.0
 #: Longer side of the slide on the page, in pixels.
 SIDE = 1100
 OPACITY = 55
+#: Pixels from tile to tile at most.
+MOST_APART = 100_000
 #: The strength of the map is the browser's own affair: no picture is sent again for it.
 SET_OPACITY = """(value) => {
   document.getElementById('slide-map')?.style.setProperty('--map-opacity', value / 100);
@@ -104,14 +108,14 @@ def build_slides(
     task = models.default.task
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300):
-            upload = gr.File(label="A large picture of tissue", file_count="single", height=140, elem_id="slide-upload")
+            upload = Upload(label="A large picture of tissue", file_count="single", height=140, elem_id="slide-upload")
             caption = gr.HTML(slide_words.caption_html(task))
             with gr.Accordion("Scale and distance of the tiles", open=False, elem_id="slide-options"):
                 scale = gr.Number(
                     label="Scale (empty: by the file's own size of pixels)",
                     value=None,
-                    minimum=0.01,
-                    maximum=8,
+                    minimum=SCALES[0],
+                    maximum=SCALES[1],
                     elem_id="slide-scale",
                 )
                 stride = gr.Number(
@@ -148,25 +152,27 @@ def build_slides(
                 )
                 png = gr.DownloadButton("Map (PNG)", interactive=False, size="sm", elem_id="slide-png")
 
-    def read(
-        file: dict[str, Any] | None,
-        scale: float | None,
-        stride: int | None,
-        class_: str,
-        model: str,
-        request: gr.Request,
-    ) -> Iterator[list[Any]]:
+    @handler
+    def read(file: Any, scale: Any, stride: Any, class_: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
         if file is None:
             yield [gr.skip()] * len(results)
             return
-        session = sessions.get(request.session_hash)
-        path = session.adopt(file)
-        slide = session.slide = SlideRun(str(file.get("orig_name") or path.name), class_)
+        layer_shown = incoming.choice(class_, models.get(model).task.classes, "The class")
+        scaled = incoming.number(scale, "The scale", *SCALES) if scale else None
+        apart = int(incoming.number(stride, "The distance", 1, MOST_APART, whole=True)) if stride else None
+        with sessions.at_work(request.session_hash) as session:
+            yield from read_slide(session, file, scaled, apart, layer_shown, model)
+
+    def read_slide(
+        session: Session, file: Any, scale: float | None, stride: int | None, class_: str, model: str
+    ) -> Iterator[list[Any]]:
+        path = session.take(file)
+        slide = session.slide = SlideRun(incoming.file_name(file, path.name), class_)
         off, on = gr.update(interactive=False), gr.update(interactive=True)
         box_off = gr.update(visible=False)
         yield [None, on, slide_words.progress_html(slide), "", box_off, "", off, off]
         try:
-            steps = stream(model, path, scale=scale or None, stride=int(stride) if stride else None, name=slide.name)
+            steps = stream(model, path, scale=scale, stride=stride, name=slide.name)
             for _ in run(session, slide, steps):
                 if session.slide is not slide:  # the page shows another slide, or another model
                     return
@@ -176,7 +182,7 @@ def build_slides(
             yield [gr.skip(), off, "", said, box_off, "", off, off]
             return
         finally:
-            path.unlink(missing_ok=True)  # it may be large, and nothing more is read from it
+            session.drop(path)  # it may be large, and nothing more is read from it
         if session.ended.is_set() or session.slide is not slide or slide.reading is None:
             return
         files = [session.picture("bcx-tiles", ".csv"), session.picture("bcx-map")]
@@ -200,17 +206,20 @@ def build_slides(
             slide_words.map_html(slide, SIDE),
         ]
 
-    def repaint(class_: str, request: gr.Request) -> Any:
-        slide = sessions.get(request.session_hash).slide
-        if slide is None:
+    @handler
+    def repaint(class_: Any, model: Any, request: gr.Request) -> Any:
+        session = sessions.find(request.session_hash)
+        if session is None or session.slide is None:
             return gr.skip()
-        slide.layer = class_
+        slide = session.slide
+        slide.layer = incoming.choice(class_, models.get(model).task.classes, "The class")
         return gr.skip() if slide.reading is None else slide_words.map_html(slide, SIDE)
 
+    @handler
     def ask_to_stop(request: gr.Request) -> Any:
-        slide = sessions.get(request.session_hash).slide
-        if slide is not None:
-            slide.stop.set()
+        session = sessions.find(request.session_hash)
+        if session is not None and session.slide is not None:
+            session.slide.stop.set()
         return gr.update(interactive=False)
 
     def values(classifier: Classifier) -> list[Any]:
@@ -223,7 +232,6 @@ def build_slides(
         read,
         [upload, scale, stride, layer, picker],
         results,
-        preprocess=False,
         show_progress="hidden",
         trigger_mode="once",
         **QUEUE,
@@ -232,7 +240,7 @@ def build_slides(
     stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
     layer.input(
         repaint,
-        layer,
+        [layer, picker],
         shown,
         show_progress="hidden",
         trigger_mode="always_last",

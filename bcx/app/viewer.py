@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app.answers import legend_html
+from bcx.app.incoming import choice, number
 from bcx.app.looks import evidence_words, lesion_key_html, looks_html
 from bcx.app.pictures import as_image, lesion_picture, save_png
 
@@ -119,9 +120,15 @@ def hide() -> list[Any]:
 
 
 def repaint(
-    session: Session, name: str, prediction: Prediction, task: Task, layer: str, opacity: float
+    session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any
 ) -> tuple[tuple[str, str], str]:
-    """Return the pair of pictures and the legend for another layer or opacity; the network does not run."""
+    """Return the pair of pictures and the legend for another layer or opacity; the network does not run.
+
+    Raises:
+        RequestError: no such layer, or an opacity that is not within 0 to 100.
+    """
+    opacity = number(opacity, "The strength of the overlay", 0, 100)
+    layer = choice(layer, [LESION, *task.classes], "The layer")
     picture = lesion_picture(prediction, opacity / 100) if layer == LESION else None
     if picture is None:
         picture = prediction.overlay(layer, opacity / 100)

@@ -20,7 +20,8 @@ MAX_TILES = 10_000_000
 _BLOCK = 1 << 20
 #: Tiles that are read at once: few enough that progress is told every few seconds, and that a reading stops soon.
 _BLOCK_TILES = 256
-_SCALES = (0.01, 8.0)
+#: The smallest and the largest scale at which a slide is read.
+SCALES = (0.01, 8.0)
 
 
 def positions(length: int, tile: int, stride: int) -> list[int]:
@@ -90,10 +91,10 @@ class Grid:
                 expected=f"1 to {100 * tile}",
                 remedy=f"Leave it out for tiles that touch ({tile} pixels).",
             )
-        if not _SCALES[0] <= scale <= _SCALES[1]:
+        if not SCALES[0] <= scale <= SCALES[1]:
             raise ConfigError(
                 f"The scale is {scale:g}.",
-                expected=f"{_SCALES[0]} to {_SCALES[1]:g}",
+                expected=f"{SCALES[0]} to {SCALES[1]:g}",
                 remedy="Give how many pixels of the model's training images one pixel of the slide is wide.",
             )
         width, height = (slide.width, slide.height) if scale == 1 else _scaled(slide, scale)

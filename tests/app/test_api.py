@@ -118,14 +118,25 @@ def test_mcp_tools_answer_with_the_same_numbers(server, scans, tiny):
     assert [answer["probabilities"] for answer in (one, *many)] == [expected] * 3
 
 
-def test_uploads_are_deleted_when_the_caller_leaves(server, scans, until):
-    caller = Client(server.url, verbose=False, analytics_enabled=False)
-    before = set(server.files())
-    caller.predict(handle_file(str(scans["photo.jpg"])), api_name="/classify")
-    uploaded = [path for path in server.files() if path not in before and path.name == "photo.jpg"]
-    assert uploaded
-    caller.close()
-    assert until(lambda: not any(path.exists() for path in uploaded))
+def test_an_upload_is_deleted_with_its_answer_while_the_caller_is_still_there(client, server, scans, until):
+    for _ in range(3):
+        client.predict(handle_file(str(scans["photo.jpg"])), api_name="/classify")
+        client.predict([handle_file(str(scans["photo.jpg"]))] * 2, api_name="/batch")
+    assert until(lambda: not [path for path in server.files() if path.name == "photo.jpg"])
+
+
+def test_one_call_s_upload_is_nothing_to_the_next(server, scans):
+    """A path that somebody else has sent, or that was used, stands for nothing."""
+    with scans["grey.png"].open("rb") as file:
+        (path,) = httpx.post(f"{server.url}gradio_api/upload", files={"files": file}, timeout=60).json()
+    call = f"{server.url}gradio_api/call/classify"
+
+    def said() -> str:
+        event = httpx.post(call, json={"data": [{"path": path}]}, timeout=60).json()
+        return httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+
+    assert "event: complete" in said()
+    assert "used already" in said()
 
 
 def test_nothing_is_recorded_or_served_that_was_not_asked_for(server):

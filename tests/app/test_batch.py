@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import zipfile
 
@@ -21,13 +22,14 @@ def session(tmp_path):
     return Sessions(tmp_path / "sessions").get("page")
 
 
-def sent(path, tmp_path, name=None) -> dict:
-    """What Gradio says about an uploaded file; the upload is a copy, as it is there."""
-    name = name or path.name
-    target = tmp_path / "uploads" / f"{len(list(tmp_path.rglob('*')))}" / path.name
+def sent(path, session, name=None) -> dict:
+    """What Gradio says about an uploaded file; the upload is a copy that the upload route has noted, as it is there."""
+    folder = session.folder.parent.parent / "uploads" / secrets.token_hex(8)
+    target = folder / "0a1b" / path.name
     target.parent.mkdir(parents=True)
     shutil.copy(path, target)
-    return {"path": str(target), "orig_name": name}
+    session.uploads.note(str(target), folder)
+    return {"path": str(target), "orig_name": name or path.name}
 
 
 def run(session, taken, classifier):
@@ -39,7 +41,7 @@ def run(session, taken, classifier):
 
 def test_every_chosen_file_gets_a_row_in_order(session, scans, tiny, tmp_path):
     names = ["photo.jpg", "broken.png", "grey.png"]
-    done = run(session, batch.take_in(session, [sent(scans[n], tmp_path) for n in names], folder=False), tiny)
+    done = run(session, batch.take_in(session, [sent(scans[n], session) for n in names], folder=False), tiny)
     assert [row.cells["file"] for row in done.rows] == names
     assert done.failed == 1
     assert "Expected" in done.rows[1].cells["reason"]
@@ -49,9 +51,9 @@ def test_every_chosen_file_gets_a_row_in_order(session, scans, tiny, tmp_path):
 
 def test_a_folder_leaves_out_masks_and_files_that_are_no_pictures(session, scans, tmp_path):
     uploads = [
-        sent(scans["grey.png"], tmp_path),
-        sent(scans["grey.png"], tmp_path, "grey_mask.png"),
-        sent(scans["broken.png"], tmp_path, "letter.txt"),
+        sent(scans["grey.png"], session),
+        sent(scans["grey.png"], session, "grey_mask.png"),
+        sent(scans["broken.png"], session, "letter.txt"),
     ]
     taken = batch.take_in(session, uploads, folder=True)
     assert [name for _, name in taken.files] == ["grey.png"]
@@ -60,7 +62,7 @@ def test_a_folder_leaves_out_masks_and_files_that_are_no_pictures(session, scans
 
 
 def test_a_row_keeps_no_pixels_and_gives_back_the_same_overlay(session, scans, tiny, tmp_path):
-    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path)], folder=False), tiny)
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], session)], folder=False), tiny)
     row = done.rows[0]
     direct = tiny.predict(scans["grey.png"])
     assert row.slim.scan.pixels.size < direct.scan.pixels.size
@@ -70,12 +72,12 @@ def test_a_row_keeps_no_pixels_and_gives_back_the_same_overlay(session, scans, t
 
 
 def test_same_names_stay_apart(session, scans, tmp_path):
-    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path), sent(scans["grey.png"], tmp_path)], folder=False)
+    taken = batch.take_in(session, [sent(scans["grey.png"], session), sent(scans["grey.png"], session)], folder=False)
     assert [name for _, name in taken.files] == ["grey.png", "grey (2).png"]
 
 
 def test_stopping_keeps_what_is_done(session, scans, tiny, tmp_path):
-    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path) for _ in range(5)], folder=False)
+    taken = batch.take_in(session, [sent(scans["grey.png"], session) for _ in range(5)], folder=False)
     taken.stop.set()
     done = run(session, taken, tiny)
     assert len(done.rows) == 1
@@ -83,14 +85,14 @@ def test_stopping_keeps_what_is_done(session, scans, tiny, tmp_path):
 
 
 def test_a_closed_page_stops_its_batch(session, scans, tiny, tmp_path):
-    taken = batch.take_in(session, [sent(scans["grey.png"], tmp_path) for _ in range(5)], folder=False)
+    taken = batch.take_in(session, [sent(scans["grey.png"], session) for _ in range(5)], folder=False)
     session.ended.set()
     assert len(run(session, taken, tiny).rows) == 1
 
 
 def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_path):
     names = ["photo.jpg", "broken.png", "grey.png"]
-    done = run(session, batch.take_in(session, [sent(scans[n], tmp_path) for n in names], folder=False), tiny)
+    done = run(session, batch.take_in(session, [sent(scans[n], session) for n in names], folder=False), tiny)
     *_, (count, path) = batch.write_overlays(session, done)
     assert count == 2
     with zipfile.ZipFile(path) as archive:
@@ -103,7 +105,7 @@ def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_p
 
 
 def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, scans, tiny_lesion, tmp_path):
-    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path)], folder=False), tiny_lesion)
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], session)], folder=False), tiny_lesion)
     *_, (count, path) = batch.write_overlays(session, done)
     direct = tiny_lesion.predict(scans["grey.png"])
     assert count == 1
@@ -114,7 +116,7 @@ def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, sc
 
 
 def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):
-    uploads = [sent(scans["grey.png"], tmp_path, "../../evil.png"), sent(scans["grey.png"], tmp_path, "/abs.png")]
+    uploads = [sent(scans["grey.png"], session, "../../evil.png"), sent(scans["grey.png"], session, "/abs.png")]
     done = run(session, batch.take_in(session, uploads, folder=False), tiny)
     *_, (_, path) = batch.write_overlays(session, done)
     for name in zipfile.ZipFile(path).namelist():
@@ -123,7 +125,7 @@ def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):
 
 
 def test_the_table_is_the_one_that_every_door_writes(session, scans, tiny, tmp_path):
-    done = run(session, batch.take_in(session, [sent(scans["grey.png"], tmp_path, "=1+1.png")], folder=False), tiny)
+    done = run(session, batch.take_in(session, [sent(scans["grey.png"], session, "=1+1.png")], folder=False), tiny)
     path = tmp_path / "r.csv"
     table.write_csv((row.cells for row in done.rows), path, tiny.task)
     read = pandas.read_csv(path)
@@ -136,7 +138,7 @@ def test_the_table_is_the_one_that_every_door_writes(session, scans, tiny, tmp_p
 
 def test_rows_escape_file_names_and_are_shown_in_pages(session, scans, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "PAGE_ROWS", 2)
-    uploads = [sent(scans["grey.png"], tmp_path, f"<b>{number}.png") for number in range(5)]
+    uploads = [sent(scans["grey.png"], session, f"<b>{number}.png") for number in range(5)]
     done = run(session, batch.take_in(session, uploads, folder=False), tiny)
     html = rows.rows_html(done, tiny.task)
     assert html.count("<li>") == 2

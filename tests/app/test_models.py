@@ -11,7 +11,7 @@ from bcx.app.examples import list_examples
 from bcx.app.models import Models
 from bcx.app.privacy import Sessions
 from bcx.app.rows import Batch
-from bcx.errors import CheckpointError
+from bcx.errors import CheckpointError, RequestError
 from bcx.tasks import get_task
 
 
@@ -58,9 +58,9 @@ def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
     assert models.get("cells").task.name == "histology-idc"
 
 
-@pytest.mark.parametrize("name", ["../tiny", "owner/model", "", "no-such"])
+@pytest.mark.parametrize("name", ["../tiny", "owner/model", "", "no-such", None, ["tiny"], {"a": 1}])
 def test_nothing_but_what_was_offered_is_loaded(tiny, folders, name):
-    with pytest.raises(CheckpointError, match="one of tiny, broken, cells, other"):
+    with pytest.raises(RequestError, match="one of tiny, broken, cells, other"):
         Models(tiny, folders).get(name)
 
 

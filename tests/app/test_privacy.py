@@ -1,13 +1,16 @@
-"""Sessions forget: files and answers go when the page goes, and only its own."""
+"""Sessions forget: files and answers go when the page goes; an upload belongs to whoever names it first."""
 
 from __future__ import annotations
 
-import time
+import os
+import secrets
+import threading
 
 import pytest
 
 from bcx.app import privacy
 from bcx.app.privacy import Sessions
+from bcx.errors import RequestError
 
 
 @pytest.fixture
@@ -15,44 +18,76 @@ def sessions(tmp_path):
     return Sessions(tmp_path / "sessions")
 
 
-def upload(folder, content: bytes) -> dict:
-    """Put a file where Gradio puts it: in a folder named after the content, replacing what is there."""
-    target = folder / "0a1b" / "scan.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"incoming-{time.monotonic_ns()}"
-    fresh.write_bytes(content)
-    fresh.replace(target)
+def upload(sessions, folder, content: bytes) -> dict:
+    """Write a file as the upload route does, and note it."""
+    own = folder / "uploads" / secrets.token_hex(8)
+    target = own / "0a1b" / "scan.png"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(content)
+    sessions.uploads.note(str(target), own)
     return {"path": str(target), "orig_name": "scan.png"}
 
 
 def test_closing_a_session_deletes_its_folder_and_its_uploads(sessions, tmp_path):
     session = sessions.get("a")
-    one = session.register(upload(tmp_path, b"1"))
-    copy = session.adopt(upload(tmp_path, b"1"))
+    sent = upload(sessions, tmp_path, b"1")
+    taken = session.take(sent)
+    assert taken.read_bytes() == b"1"
+    assert not os.path.lexists(sent["path"])
+    assert list((tmp_path / "uploads").iterdir()) == []
     picture = session.picture("overlay")
     picture.write_bytes(b"x")
-    assert copy.read_bytes() == b"1"
     sessions.close("a")
-    assert not one.exists()
     assert not session.folder.exists()
     assert session.ended.is_set()
     assert len(sessions) == 0
 
 
-def test_the_same_file_sent_by_another_page_survives_the_first_page(sessions, tmp_path):
-    first = sessions.get("a").register(upload(tmp_path, b"same"))
-    sessions.get("b").register(upload(tmp_path, b"same"))
+def test_a_page_may_name_its_upload_again_and_another_page_may_not(sessions, tmp_path):
+    sent = upload(sessions, tmp_path, b"mine")
+    first = sessions.get("a")
+    assert first.take(sent) == first.take(sent)
+    with pytest.raises(RequestError, match="used already"):
+        sessions.get("b").take(sent)
+    first.drop(first.take(sent))
+    with pytest.raises(RequestError, match="used already"):
+        first.take(sent)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "hard link", "folder", "pipe", "swapped"])
+def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(sessions, tmp_path, kind):
+    canary = tmp_path / "canary"
+    canary.write_bytes(b"secret")
+    other = tmp_path / "other"
+    sent = {"path": str(other)}
+    if kind == "file":
+        sent = {"path": str(canary)}
+    elif kind == "link":
+        other.symlink_to(canary)
+    elif kind == "hard link":
+        os.link(canary, other)
+    elif kind == "folder":
+        other.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(other)
+    elif kind == "swapped":  # an upload whose place somebody gave to a link
+        sent = upload(sessions, tmp_path, b"x")
+        os.unlink(sent["path"])
+        os.symlink(canary, sent["path"])
+    with pytest.raises(RequestError):
+        sessions.get("a").take(sent)
     sessions.close("a")
-    assert first.exists()
-    sessions.close("b")
-    assert not first.exists()
+    assert canary.read_bytes() == b"secret"
+    assert kind in ("file", "swapped") or os.path.lexists(other)
 
 
-def test_an_adopted_file_outlives_the_sweep_of_uploads(sessions, tmp_path):
-    sent = upload(tmp_path, b"kept")
-    copy = sessions.get("a").adopt(sent)
-    (tmp_path / "0a1b" / "scan.png").unlink()
-    assert copy.read_bytes() == b"kept"
+@pytest.mark.parametrize(
+    "sent",
+    [None, 5, "x", [], {}, {"path": None}, {"path": 5}, {"path": ["a"]}, {"path": {}}, {"path": "\0"}],
+)
+def test_what_is_no_file_is_refused_in_words(sessions, sent):
+    with pytest.raises(RequestError):
+        sessions.get("a").take(sent)
 
 
 def test_other_sessions_are_left_alone(sessions):
@@ -64,7 +99,7 @@ def test_other_sessions_are_left_alone(sessions):
     assert sessions.get("a").folder == kept
 
 
-def test_silent_sessions_are_forgotten_after_a_while(sessions, monkeypatch):
+def test_silent_sessions_are_forgotten_after_a_while(sessions):
     old, young = sessions.get("old"), sessions.get("young")
     old.last_used -= privacy.IDLE_SECONDS + 1
     sessions.get("young")
@@ -79,9 +114,61 @@ def test_no_more_than_so_many_sessions_are_kept(sessions, monkeypatch):
     assert [folder.exists() for folder in folders] == [False, False, False, True, True, True]
 
 
+def test_pages_that_do_not_exist_push_out_none_that_does(sessions, monkeypatch):
+    monkeypatch.setattr(privacy, "MOST_SESSIONS", 5)
+    sessions.opened("page")
+    page = sessions.get("page")
+    with sessions.at_work("working") as working:
+        for number in range(50):
+            sessions.get(f"made up {number}")
+        assert not page.ended.is_set()
+        assert not working.ended.is_set()
+        assert len(sessions) == 5
+    sessions.closed("page")
+    assert page.ended.is_set()
+
+
+def test_when_every_place_is_an_open_page_a_new_one_is_refused(sessions, monkeypatch):
+    monkeypatch.setattr(privacy, "MOST_SESSIONS", 2)
+    for page in "ab":
+        sessions.opened(page)
+        sessions.get(page)
+    with pytest.raises(RequestError, match="Too many pages"):
+        sessions.get("c")
+    sessions.closed("a")
+    assert sessions.get("c").folder.is_dir()
+
+
+def test_a_call_without_a_page_ends_with_its_answer(sessions):
+    with sessions.at_work(None) as session:
+        assert session.folder.is_dir()
+    assert not session.folder.exists()
+    assert len(sessions) == 0
+
+
+def test_a_page_with_two_connections_ends_with_the_last(sessions):
+    sessions.opened("a")
+    sessions.opened("a")
+    session = sessions.get("a")
+    sessions.closed("a")
+    assert not session.ended.is_set()
+    sessions.closed("a")
+    assert session.ended.is_set()
+
+
+def test_many_threads_get_one_session_each(sessions):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(sessions.get("same"))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(session) for session in found}) == 1
+
+
 def test_folders_cannot_be_guessed_or_read_by_others(sessions):
     folder = sessions.get("a").folder
-    assert len(folder.name) >= 20
+    assert len(folder.name) >= 32
     assert folder.stat().st_mode & 0o077 == 0
 
 
@@ -95,9 +182,17 @@ def test_old_pictures_are_deleted_while_the_session_lasts(sessions):
 def test_the_sweep_deletes_old_uploads_and_leaves_sessions(sessions, tmp_path):
     kept = sessions.get("a").picture("overlay")
     kept.write_bytes(b"x")
-    sent = upload(tmp_path, b"nobody came back for this")
+    sent = upload(sessions, tmp_path, b"nobody came back for this")
+    sessions.uploads.sweep(3600)
+    assert len(sessions.uploads) == 1
+    sessions.uploads.sweep(-1)
+    assert not os.path.exists(sent["path"])
+    assert len(sessions.uploads) == 0
+    left = tmp_path / "5e1f" / "left by Gradio.png"
+    left.parent.mkdir()
+    left.write_bytes(b"x")
     privacy.sweep_uploads(tmp_path, 3600)
-    assert (tmp_path / "0a1b" / "scan.png").read_bytes() == b"nobody came back for this"
+    assert left.exists()
     privacy.sweep_uploads(tmp_path, -1)
-    assert not (tmp_path / "0a1b").exists(), sent
+    assert not left.parent.exists()
     assert kept.exists()

@@ -1,0 +1,166 @@
+"""Uploads: which files came in through the upload route, each under a path that nobody can guess.
+
+Gradio puts an upload into a folder named after its content, which whoever has the same file can name. Here each request
+gets a random folder of its own, and every path that it returned is noted. A path that is not in that list is no upload,
+whatever lies there; the first session that names one takes the file over, and no other session can.
+
+Gradio would also fetch web addresses that a request names as a file, before any handler sees them, asking a public name
+server about names that it cannot look up. They are fetched by `bcx.app.download` instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import gradio.processing_utils
+import gradio.routes
+from gradio.context import LocalContext
+
+from bcx.app.download import download
+from bcx.errors import RequestError
+from bcx.imaging.scan import MAX_BYTES
+
+#: Bytes of randomness in a folder's name.
+_SECRET = 24
+_routes: Any = gradio.routes
+_processing: Any = gradio.processing_utils
+_receive = _routes.upload_fn
+
+
+@dataclass(frozen=True)
+class _Upload:
+    identity: tuple[int, int]
+    folder: Path
+    arrived: float
+
+
+class Uploads:
+    """Files that were uploaded and that no session has taken over yet. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, _Upload] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def note(self, path: str, folder: Path) -> None:
+        """Note a file that the upload route has just written, somewhere below `folder`, which is its request's own."""
+        status = os.lstat(path)
+        with self._lock:
+            self._waiting[path] = _Upload((status.st_dev, status.st_ino), folder, time.monotonic())
+
+    def take(self, path: str, into: Path) -> Path:
+        """Move an upload into a session's folder and return where it is; the path stands for nothing from then on.
+
+        Args:
+            path: as the upload route returned it.
+            into: the session's folder.
+
+        Raises:
+            RequestError: not an upload, or taken already, or gone.
+        """
+        with self._lock:
+            upload = self._waiting.pop(path, None)
+        if upload is None:
+            raise RequestError(
+                "This is no uploaded file, or it was used already.",
+                expected="what the upload returned, once",
+                remedy="Upload the scan, then send what that returns.",
+            )
+        target = into / secrets.token_hex(8) / Path(path).name
+        try:
+            target.parent.mkdir(parents=True)
+            os.rename(path, target)
+            status = os.lstat(target)
+            if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) != upload.identity:
+                target.unlink()
+                raise FileNotFoundError(path)
+        except OSError:
+            raise RequestError(
+                "The uploaded file is no longer here.", expected="a file sent a moment ago", remedy="Send it again."
+            ) from None
+        finally:
+            _remove_empty(Path(path).parent, upload.folder)
+        return target
+
+    def sweep(self, seconds: float) -> None:
+        """Delete uploads that nobody took over for so long."""
+        limit = time.monotonic() - seconds
+        with self._lock:
+            old = [path for path, upload in self._waiting.items() if upload.arrived < limit]
+            taken = [(path, self._waiting.pop(path)) for path in old]
+        for path, upload in taken:
+            Path(path).unlink(missing_ok=True)
+            _remove_empty(Path(path).parent, upload.folder)
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove `folder` and what is above it, up to `top`, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        if folder != top:
+            _remove_empty(folder.parent, top)
+
+
+def _own_folder(place: Any) -> Path:
+    folder = Path(place) / secrets.token_urlsafe(_SECRET)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) -> Any:
+    """Gradio's `upload_fn` with a random folder per request, for pages that keep `Uploads`."""
+    uploads = getattr(request.app.get_blocks(), "bcx_uploads", None)
+    if uploads is None:
+        return await _receive(request, upload_dir, *arguments, **named)
+    folder = _own_folder(upload_dir)
+    try:
+        written, copies, targets = await _receive(request, folder, *arguments, **named)
+        for path in written:
+            uploads.note(str(path), folder)
+    except BaseException:  # broken off or refused: what came so far is nobody's
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return written, copies, targets
+
+
+async def fetch(url: str, cache_dir: str) -> str:
+    """Gradio's `async_ssrf_protected_download`: write what a web address holds as an upload, and return its path.
+
+    Raises:
+        gradio.Error: it was not fetched; the text says why.
+    """
+    try:
+        content = await asyncio.to_thread(download, url, MAX_BYTES)
+    except RequestError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    folder = _own_folder(cache_dir)
+    path = folder / "download"
+    path.write_bytes(content)
+    uploads = getattr(LocalContext.blocks.get(None), "bcx_uploads", None)
+    if uploads is not None:
+        uploads.note(str(path), folder)
+    return str(path)
+
+
+async def refuse(url: str) -> Any:
+    """Gradio's `async_ssrf_protected_get`, which nothing here may use."""
+    raise gr.Error("This server fetches nothing for others.", print_exception=False)
+
+
+# Gradio offers no settings for these; it looks the names up at each request.
+_routes.upload_fn = receive
+_processing.async_ssrf_protected_download = fetch
+_processing.async_ssrf_protected_get = refuse
