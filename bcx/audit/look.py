@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,12 @@ class Look:
     stray: bool = False
     comparable: bool = False
     measures: tuple[float, ...] = ()
+
+
+def look_from(stored: dict[str, Any]) -> Look:
+    """Return what `dataclasses.asdict` and JSON made of a look."""
+    odd = tuple(Odd(**each) for each in stored["odd"])
+    return Look(**(stored | {"odd": odd, "measures": tuple(stored["measures"])}))
 
 
 def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:

@@ -12,30 +12,37 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 from threadpoolctl import threadpool_limits
 
+import bcx
 from bcx.audit.candidates import Index, Terms
 from bcx.audit.features import KEYPOINTS, Store
 from bcx.audit.findings import Audit, Pair
 from bcx.audit.grouping import labels_of, make_groups, parts_of, read_split
-from bcx.audit.listing import list_files
-from bcx.audit.look import Look, look_at_some
+from bcx.audit.listing import Listing, list_files
+from bcx.audit.look import Look, look_at_some, look_from
 from bcx.audit.matching import NEAR_DUPLICATE, Comparer, Match
 from bcx.audit.oddities import KINDS, Odd
 from bcx.audit.outliers import no_scans, outliers
-from bcx.errors import BcxError
+from bcx.errors import BcxError, writing
 from bcx.imaging.names import MASK, NO_PICTURE
+from bcx.inference.journal import Journal, stamp
 
 SAME_PICTURE = "the same picture"
 """What is said of two files that decode to the same pixels."""
@@ -59,6 +66,8 @@ def audit(
     work: Path | None = None,
     workers: int | None = None,
     network: bool = True,
+    resume: bool = True,
+    write: Callable[[Audit], None] | None = None,
     on_progress: Progress | None = None,
 ) -> Audit:
     """Look through a folder for copies, leaks and odd files.
@@ -69,28 +78,70 @@ def audit(
         root: the folder, searched with all below.
         split: CSV table with the columns `file` and `split` or `fold`; without it, folders called train, val and test
             count as a split.
-        work: folder for shrunken copies while the audit runs, which it also leaves out; default the system's folder
-            for temporary files. They are deleted at the end.
+        work: folder for shrunken copies while the audit runs, which it also leaves out. They are deleted at the end; an
+            audit that is stopped or killed leaves them, and the next one of the same folder goes on with them. Default
+            the system's folder for temporary files, where nothing is kept.
         workers: processes; default one for each core.
         network: ask the gate of the default model whether unusual pictures are scans.
+        resume: go on with what an unfinished audit of the same folder has left in `work`.
+        write: called with the result before what was kept for a next run goes.
         on_progress: called with (stage, done, total) as the work goes on.
 
     Raises:
         DataError: no such folder.
         ConfigError: a split that does not fit.
+        OutputError: `work` cannot be written, or has no room.
     """
     root = Path(root)
     begun = time.perf_counter()
     tell = on_progress or (lambda stage, done, total: None)
     listing = list_files(root, leave_out=work)
     parts = read_split(split, listing.files) if split else parts_of(listing.files)
-    count = workers or _cores()
-    with tempfile.TemporaryDirectory(prefix=".audit-", dir=work) as folder:
-        store = Store(Path(folder) / "features")
-        with _pool(count if len(listing.files) > _FEW else 1) as pool:
-            looks = _look(pool, root, listing.files, store, tell)
+    processes = workers or _cores()
+    with _kept(root, work, resume) as (folder, journal):
+        store = Store(folder / "features")
+        with _pool(processes if len(listing.files) > _FEW else 1) as pool:
+            with writing(folder):
+                looks = _look(pool, root, listing.files, store, journal, tell)
             pairs = _pairs(pool, looks, store, tell)
         store.close()
+        found = _findings(root, listing, looks, pairs, parts, network, begun, tell)
+        if write is not None:
+            write(found)
+        if journal is not None:
+            journal.finish()
+    return found
+
+
+@contextmanager
+def _kept(root: Path, work: Path | None, resume: bool) -> Iterator[tuple[Path, Journal | None]]:
+    """Give a folder for features, and the journal of the files looked at; both stay where the audit is not finished."""
+    if work is None:
+        with tempfile.TemporaryDirectory(prefix="audit-") as folder:
+            yield Path(folder), None
+        return
+    features, settings = work / ".audit.features", {"bcx": bcx.__version__, "folder": os.fspath(root.resolve())}
+    try:
+        with Journal(work / "audit", settings, resume=resume) as journal:
+            with writing(work):
+                features.mkdir(exist_ok=True)
+            yield features, journal
+    finally:
+        if not (work / ".audit.unfinished").exists():
+            shutil.rmtree(features, ignore_errors=True)
+
+
+def _findings(
+    root: Path,
+    listing: Listing,
+    looks: Sequence[Look],
+    pairs: list[Pair],
+    parts: dict[str, str],
+    network: bool,
+    begun: float,
+    tell: Progress,
+) -> Audit:
+    """Say what the looks and pairs amount to."""
     pictures = sorted((look for look in looks if not look.stray), key=lambda look: look.file)
     notes = []
     coloured = sum(any(map(_no_ultrasound, look.odd)) for look in pictures)
@@ -132,15 +183,25 @@ def _cores() -> int:
 # --- stages ------------------------------------------------------------------------------------------------------
 
 
-def _look(pool: Executor | None, root: Path, files: list[str], store: Store, tell: Progress) -> list[Look]:
-    """Look at every file; features go into the store at the file's number."""
-    numbered = list(enumerate(files))
-    chunks = [(root, numbered[start : start + _CHUNK], store) for start in range(0, len(numbered), _CHUNK)]
-    looks: list[Look] = []
+def _look(
+    pool: Executor | None, root: Path, files: list[str], store: Store, journal: Journal | None, tell: Progress
+) -> list[Look]:
+    """Look at every file that the journal does not hold; features go into the store, each file's at its own place."""
+    looks, stamps = {}, {}
+    if journal is not None:
+        stamps = {file: stamp(root / file) for file in files}
+        looks = {file: look_from(journal.read(file)) for file in files if journal.holds(file, stamps[file])}
+    places = count(1 + max((look.place for look in looks.values()), default=-1))
+    left = [(next(places), file) for file in files if file not in looks]
+    chunks = [(root, left[start : start + _CHUNK], store) for start in range(0, len(left), _CHUNK)]
     for some in _each(pool, look_at_some, chunks):
-        looks += some
+        for look in some:
+            looks[look.file] = look
+            if journal is not None:
+                failed = any(odd.kind == "unreadable" for odd in look.odd)  # may have passed by the next time
+                journal.add(look.file, None if failed else stamps[look.file], asdict(look))
         tell("Looking at files", len(looks), len(files))
-    return looks
+    return [looks[file] for file in files]
 
 
 def _pairs(pool: Executor | None, looks: Sequence[Look], store: Store, tell: Progress) -> list[Pair]:
@@ -220,6 +281,16 @@ def _one_thread() -> None:
     """One process for each core is enough; threads in each would only wait for one another."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the first process ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End with the process that handed out the work, also where that was killed: nobody would take the answers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _each(pool: Executor | None, function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
@@ -273,7 +344,6 @@ def _compare(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> 
 
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[tuple[str, Odd]], list[str]]:
     """Ask the gate of the default model about the most unusual pictures; findings, and a note where it cannot be."""
-    import bcx
     from bcx.inference.prediction import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
 
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.cli.progress import VerboseOption, name_left_out
+from bcx.cli.progress import ResumeOption, VerboseOption, name_left_out
 
 if TYPE_CHECKING:
     from bcx.audit.findings import Audit
@@ -42,26 +42,34 @@ def audit(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 when anything was found.")] = False,
+    resume: ResumeOption = True,
     verbose: VerboseOption = False,
 ) -> None:
     """Find duplicates, the same lesion twice, label conflicts, leaking splits and odd files.
+
+    Stopped at any moment, the same command goes on where it was: what was seen of each file is kept in --out.
 
     Exit status: 0 the audit ran, whatever it found (1 with --strict when it found something), 2 wrong usage.
     """
     from bcx.audit.report import write_report
     from bcx.audit.run import audit as run
     from bcx.audit.tables import write_tables
-    from bcx.errors import ConfigError
+    from bcx.errors import ConfigError, writing
 
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConfigError(f"'{out}' is a file.", expected="a folder after --out", remedy="Name a folder.")
-        out.mkdir(parents=True, exist_ok=True)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+
+    def write(found: Audit) -> None:
+        if out is not None:
+            with writing(out):
+                write_report(found, out / "report.html")
+                write_tables(found, out)
+
     with _bars() as tell:
-        found = run(folder, split=split, work=out, on_progress=tell)
-    if out is not None:
-        write_report(found, out / "report.html")
-        write_tables(found, out)
+        found = run(folder, split=split, work=out, resume=resume, write=write, on_progress=tell)
     _show(found, out)
     if verbose:
         name_left_out(found.left_out)

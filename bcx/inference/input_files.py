@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from bcx.errors import ConfigError, ScanError
 from bcx.imaging.names import ARCHIVE, LINK, MASK, NO_PICTURE, called_a_picture, count_left_out
 from bcx.inference.archives import Member, is_archive, open_archive, refused
+from bcx.inference.journal import stamp
 
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 
@@ -49,13 +50,7 @@ class Found:
     @property
     def stamp(self) -> list[int] | None:
         """Size and time, which change when it does; None where it cannot be looked at."""
-        if self.member is not None:
-            return self.member.stamp
-        try:
-            there = self.path.stat()
-        except OSError:
-            return None
-        return [there.st_size, there.st_mtime_ns]
+        return stamp(self.path) if self.member is None else self.member.stamp
 
 
 @dataclass(frozen=True)

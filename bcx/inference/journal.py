@@ -137,7 +137,16 @@ class Journal:
         if self._finished or not self._entries:
             self.path.unlink(missing_ok=True)
         elif error is not None:
-            error.add_note(f"What was answered is kept ({len(self):,}): the same command goes on from there.")
+            error.add_note(f"What was done is kept ({len(self):,} files): the same command goes on from there.")
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Return size and time of a file, which change when it does; None where it cannot be looked at."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return [there.st_size, there.st_mtime_ns]
 
 
 def _line(file: Any) -> bytes:

@@ -12,6 +12,7 @@ from bcx.audit import audit
 from bcx.audit.report import write_report
 from bcx.audit.run import SAME_PICTURE
 from bcx.audit.tables import write_tables
+from bcx.errors import OutputError
 from bcx.imaging.names import MASK, NO_PICTURE
 from bcx.simulate.histology import write_idc_folder
 from tests.audit.conftest import COPIES, overlaid, save, scan
@@ -204,7 +205,7 @@ def test_a_full_disk_is_not_blamed_on_the_files(tmp_path, monkeypatch):
 
     save(scan(1), tmp_path / "1.png")
     monkeypatch.setattr(Store, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         audit(tmp_path, workers=1, network=False)
 
 

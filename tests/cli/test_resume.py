@@ -77,7 +77,7 @@ def test_stopped_it_keeps_what_was_answered_and_goes_on(run, ward, tiny_checkpoi
     done = run(*command, "r.csv", *form)
     assert done.status == 130
     assert "bcx: stopped." in done.err
-    assert "What was answered is kept (4): the same command goes on from there." in done.err
+    assert "What was done is kept (4 files): the same command goes on from there." in done.err
     assert "Traceback" not in done.err
     assert not Path("r.csv").exists()
     assert journal().is_file()
@@ -180,7 +180,7 @@ def test_a_table_that_cannot_be_replaced_is_written_by_the_next_run(run, ward, t
         done = run(*command)
     assert done.status == 1
     assert "close the file where another program has it open" in done.err
-    assert f"What was answered is kept ({COUNT + 1})" in done.err
+    assert f"What was done is kept ({COUNT + 1} files)" in done.err
     del asked[:]
     run(*command)
     assert asked == ["x.png"]  # what failed is tried again
@@ -268,7 +268,7 @@ def test_without_room_it_ends_in_words_and_goes_on(large_ward, tiny_checkpoint):
     _, said = full.communicate()
     assert full.returncode == 1
     assert "'r.csv' cannot be written (File too large). Expected: room on the disk." in said
-    assert "What was answered is kept" in said
+    assert "What was done is kept" in said
     assert "Traceback" not in said
     last = process(large_ward, tiny_checkpoint)
     _, said = last.communicate()
