@@ -21,11 +21,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bcx.telemetry import switch_off_telemetry
+
 if TYPE_CHECKING:
     from bcx.errors import BcxError
     from bcx.imaging.scan import Scan
     from bcx.inference.classifier import Classifier, load
     from bcx.inference.prediction import Failure, Prediction
+
+switch_off_telemetry()
 
 __version__ = "0.1.0"
 DEFAULT_MODEL = "mobilenetv2-lesion"

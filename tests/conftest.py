@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import bcx  # switches off what libraries would report, before any test imports one
+
 # Before anything imports torch: several test processes run side by side, and more threads than cores slow all of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +100,5 @@ def patch_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def patches(patch_checkpoint):
     """The classifier of that checkpoint."""
-    import bcx
 
     return bcx.load(patch_checkpoint)

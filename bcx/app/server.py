@@ -47,13 +47,11 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def keep_private() -> None:
-    """Set what must be set before Gradio is imported: no analytics, and uploads in a folder of our own.
+    """Set what must be set before Gradio is imported, so that uploads, and all that it writes, lie in our own folder.
 
     The folder can be read by this user only, is deleted when the program ends, and what a killed program left
     behind is deleted at the next start.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # A page that was closed is noticed after at most this many seconds.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "3")
     place = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
@@ -61,6 +59,11 @@ def keep_private() -> None:
     sweep_left_behind(place)
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place)
     os.environ["GRADIO_TEMP_DIR"] = folder
+    # Torch makes its cache's folder when it is imported. Where Matplotlib is installed, Gradio loads it for every call,
+    # and it would list this machine's fonts in a cache.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
+    os.environ.setdefault("MPLCONFIGDIR", folder)
+    os.environ.setdefault("MPLBACKEND", "agg")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 

@@ -179,7 +179,7 @@ def stamp(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def import_onnx_runtime() -> Any:
-    """Return the module onnxruntime, silenced: its Windows builds report their use to Microsoft otherwise.
+    """Return the module onnxruntime, silenced also where `bcx.telemetry` cannot: in Windows builds before 1.29.
 
     Raises:
         MissingExtra: it is not installed.

@@ -64,7 +64,8 @@ def current_commit() -> str | None:
             ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
         )
         changed = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--", str(here)],
+            # Without that option, git would write to the checkout's index.
+            ["git", "--no-optional-locks", "-C", str(here), "status", "--porcelain", "--", str(here)],
             capture_output=True,
             text=True,
             check=True,

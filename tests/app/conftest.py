@@ -53,7 +53,6 @@ def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
     """Serve the page around `classifier`, as `demo.py` does, on a free port of this machine."""
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(temp))
-    patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.5")
     patch.delenv("GRADIO_SERVER_NAME", raising=False)
     from bcx.app.page import build_app

@@ -73,10 +73,3 @@ def test_unknown_options_are_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         server.options(["--no-such-option"])
     assert stopped.value.code == 2
-
-
-def test_analytics_are_off_before_gradio_is_there(monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    server.keep_private()
-    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
