@@ -121,19 +121,19 @@ def build_classify(
     def classify_upload(file: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         if file is None:
             return [gr.skip()] * (len(results) + 1)
-        session = sessions.get(request.session_hash)
-        path = session.take(file)
-        try:
-            return [*tab.answer(session, model, path, file_name(file, path.name), opacity), None]
-        finally:
-            session.drop(path)  # it is in memory now
+        with sessions.at_work(request.session_hash) as session:
+            path = session.take(file)
+            try:
+                return [*tab.answer(session, model, path, file_name(file, path.name), opacity), None]
+            finally:
+                session.drop(path)  # it is in memory now
 
     @handler
     def classify_example(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
         shown = examples(models.get(model).task)
         example = shown[index(event_value(event, "pick"), len(shown), "The example")]
-        session = sessions.get(request.session_hash)
-        return tab.answer(session, model, example.path, example.path.name, opacity, example.label)
+        with sessions.at_work(request.session_hash) as session:
+            return tab.answer(session, model, example.path, example.path.name, opacity, example.label)
 
     @handler
     def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:

@@ -1,14 +1,23 @@
 """Whatever a client sent becomes something checked, or a `RequestError` in words.
 
-Handlers run with `preprocess=False`, so they get what stands in the request: any JSON. Each one is wrapped in
-`handler`, which turns typed errors into words on the page, and reads its values with the functions below; files become
-paths through `Session.take` alone.
+What a client can send, and what looks at it:
+
+- a request's form, the session that it names, the call, how many values: `bcx.app.middleware.Guard`, by `checked_call`;
+- a file: `Session.take`, the only way from a sent file to a path; its name: `file_name`;
+- a web or data address in a file's place: `web_address` (then `bcx.app.download`) and `data_address`;
+- a number, a place in a list, a choice of a few, what a click carries: `number`, `index`, `choice`, `event_value`.
+
+A handler gets what stands in the request, which is any JSON, so it is wrapped in `handler` and reads each value
+through one of these; its components for files are `Upload`, `Folder` and `Paste`, its event is wired with `**PRIVATE`.
+It has its session from `sessions.at_work`, which ends it after the call where no page is open, or from `sessions.find`,
+which makes none.
 
     @handler
-    def repaint(layer, opacity, model, request: gr.Request):
-        session = sessions.get(request)
+    def read(file, layer, opacity, request: gr.Request):
         layer = choice(layer, task.classes, "The layer")
         share = number(opacity, "The opacity", 0, 100) / 100
+        with sessions.at_work(request.session_hash) as session:
+            path, name = session.take(file), file_name(file, "scan")
 
 >>> number("5", "The scale", 0, 8)
 Traceback (most recent call last):
@@ -23,9 +32,11 @@ import base64
 import binascii
 import functools
 import inspect
+import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -38,6 +49,9 @@ from bcx.errors import BcxError, RequestError
 MOST_FILES = 20_000
 #: Characters of a file's name at most, folders included.
 LONGEST_NAME = 400
+#: Levels of lists and objects within a call's data at most.
+_DEEPEST = 8
+_LOG = logging.getLogger(__name__)
 _AGAIN = "Load the page again."
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -81,26 +95,115 @@ class Paste(_AsSent, gr.Image):
 
 
 def handler(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a handler of the page, so that a typed error reaches the person in words."""
+    """Wrap a handler of the page, so that whatever goes wrong reaches the person in words."""
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
         def steps(*arguments: Any, **named: Any) -> Any:
-            try:
+            with _in_words(function.__name__):
                 yield from function(*arguments, **named)
-            except BcxError as error:
-                raise gr.Error(str(error), print_exception=False) from None
 
         return steps
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        try:
+        with _in_words(function.__name__):
             return function(*arguments, **named)
-        except BcxError as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
     return call
+
+
+@contextmanager
+def _in_words(name: str) -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except BcxError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    except Exception as error:
+        _LOG.exception("%s failed", name)
+        said = "This went wrong on the server, and is none of your doing. Try again, or with another file."
+        raise gr.Error(said, print_exception=False) from error
+
+
+def session_name(value: Any) -> str | None:
+    """Return the name that a page gave its session, None where it gave none."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
+        raise _wrong("The session's name", value, "up to 128 letters, digits, - and _")
+    return value
+
+
+def checked_name(name: str, calls: Mapping[int, Any]) -> int:
+    """Return the number of the call of that public name."""
+    for number_, call in calls.items():
+        if call.api_name == name and call.api_visibility != "private":
+            return number_
+    known = [f"/{call.api_name}" for call in calls.values() if call.api_visibility == "public" and call.api_name]
+    raise _wrong("The call", name, f"one of {', '.join(known)}")
+
+
+def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | None) -> dict[str, Any]:
+    """Return the body of a call with what a page of bcx sends and nothing else, files as plain values.
+
+    Without what marks a file for Gradio, Gradio does not look it up, move or fetch it before the handler sees it.
+
+    Args:
+        sent: the body.
+        calls: the page's calls by number (`Blocks.fns`).
+        name: where the route names the call; else its number stands in the body.
+
+    Raises:
+        RequestError: an unknown call, or values that are no list or not as many as the call takes.
+    """
+    if name is None or "fn_index" in sent:
+        call = sent.get("fn_index")
+        if isinstance(call, bool) or not isinstance(call, int) or call not in calls or calls[call].fn is None:
+            raise _wrong("The call's number", call, "one of this page's")
+    else:
+        call = checked_name(name, calls)
+    values, inputs = sent.get("data"), calls[call].inputs
+    if not isinstance(values, list) or len(values) not in (len(inputs), sum(not part.skip_api for part in inputs)):
+        raise _wrong("The call's data", values, f"a list of {len(inputs)}")
+    event, trigger = sent.get("event_data"), sent.get("trigger_id")
+    if not (event is None or isinstance(event, Mapping)):
+        raise _wrong("The event's data", event, "an object")
+    checked = {
+        "data": _plain(values),
+        "event_data": _plain(event),
+        "session_hash": session_name(sent.get("session_hash")),
+    }
+    if isinstance(trigger, int) and not isinstance(trigger, bool):
+        checked["trigger_id"] = trigger
+    return checked if name is not None and "fn_index" not in sent else {**checked, "fn_index": call}
+
+
+def checked_arguments(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str) -> dict[str, Any]:
+    """Return the body of a call whose values stand under their names, as `checked_call` does."""
+    call = calls[checked_name(name, calls)]
+    known = list(inspect.signature(call.fn).parameters)[: len(call.inputs)]
+    if set(sent) != set(known):
+        raise _wrong("The call's data", dict(sent), f"an object with {', '.join(known)}")
+    return _plain(dict(sent))
+
+
+def checked_stop(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body with which a page takes back a call of its own."""
+    session, event, call = session_name(sent.get("session_hash")), sent.get("event_id"), sent.get("fn_index")
+    if session is None or not isinstance(event, str) or isinstance(call, bool) or not isinstance(call, int):
+        raise _wrong("The request", dict(sent), "session_hash, event_id and fn_index of a call of this page")
+    return {"session_hash": session, "event_id": event, "fn_index": call}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return JSON without the key by which Gradio knows files, and not nested deeper than any component's value."""
+    if depth > _DEEPEST:
+        raise _wrong("The call's data", value, f"at most {_DEEPEST} levels of lists and objects")
+    if isinstance(value, dict):
+        return {key: _plain(part, depth + 1) for key, part in value.items() if key != "meta"}
+    return [_plain(part, depth + 1) for part in value] if isinstance(value, list) else value
 
 
 def number(
@@ -203,4 +306,5 @@ def data_address(sent: Any, most: int) -> bytes | None:
 
 
 def _wrong(what: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{what} is {repr(value)[:80]}.", expected=expected, remedy=_AGAIN)
+    said = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+    return RequestError(f"{what} is {said[:80]}.", expected=expected, remedy=_AGAIN)

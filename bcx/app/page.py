@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
-#: Seconds between sweeps of uploads, and the age at which one is swept: for callers that never say goodbye.
-SWEEP = (600, 3600)
 QUEUE = 64
 #: The browser's own title follows the header.
 TITLE = "() => { document.title = document.querySelector('.bcx-header').dataset.title; }"
@@ -61,7 +59,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         yield from stream_slide(models.get(model), *source, **options)
 
     predict, stream, slide = on_gpu(predict_by), on_gpu(stream_by), on_gpu(slide_by)
-    with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False, delete_cache=SWEEP) as app:
+    with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:
         header = gr.HTML(_header(task))
         picker = build_picker(models)
         refusal = gr.HTML(visible=False, elem_id="model-refusal")
@@ -83,14 +81,14 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
 
         @handler
         def switch(name: Any, request: gr.Request) -> list[Any]:
-            session = sessions.get(request.session_hash)
             name = choice(name, models.names(), "The model")
-            try:
-                chosen = models.get(name)
-            except BcxError as error:
-                said = gr.update(value=_refusal(name, error), visible=True)
-                return [session.model or classifier.name, said, *[gr.skip()] * (len(outputs) - 2)]
-            session.start_over(name)
+            with sessions.at_work(request.session_hash) as session:
+                try:
+                    chosen = models.get(name)
+                except BcxError as error:
+                    said = gr.update(value=_refusal(name, error), visible=True)
+                    return [session.model or classifier.name, said, *[gr.skip()] * (len(outputs) - 2)]
+                session.start_over(name)
             values = [value for part in parts for value in part.values(chosen)]
             return [name, gr.update(value="", visible=False), *values]
 
@@ -100,12 +98,14 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         ).then(None, js=TITLE)
 
         def end_session(request: gr.Request) -> None:
-            sessions.close(request.session_hash)
+            # A browser holds its connection open only where something waits for its end. `Guard` has noticed by now.
+            if not sessions.is_open(request.session_hash):
+                sessions.close(request.session_hash)
 
         app.unload(end_session)
     app.queue(max_size=QUEUE)
     app.bcx_slides = models.any_tiles()  # `launch` then lets larger files in
-    app.bcx_sessions, app.bcx_uploads = sessions, sessions.uploads
+    app.bcx_sessions = sessions
     return app
 
 

@@ -21,13 +21,13 @@ import secrets
 import shutil
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx.app.incoming import file_path
+from bcx.app.incoming import file_path, session_name
 from bcx.app.uploads import Uploads
 from bcx.errors import RequestError
 
@@ -42,8 +42,6 @@ SESSIONS = "sessions"
 IDLE_SECONDS = 6 * 3600
 #: More sessions than this at once, and those without an open page go, the one that was silent longest first.
 MOST_SESSIONS = 500
-#: Characters of the key that a page gives itself, at most.
-_LONGEST_KEY = 128
 
 
 @dataclass
@@ -119,17 +117,25 @@ class Session:
         return self.pictures[role]
 
 
+@dataclass
+class _Page:
+    cookie: str
+    connections: int = 0
+
+
 class Sessions:
     """All open pages, by session hash. Safe to use from several threads.
 
-    A page gives itself its hash, so a request can name any: pages that do not exist cannot push out one that does.
+    A page gives itself its hash, so a request can name any. Pages that do not exist cannot push out one that does, and
+    the hash of an open page is worth nothing without the cookie of its browser. Callers without cookies, such as
+    gradio_client and pages within another site's frame, are known by their hash alone: 52 bits and more.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self.uploads = Uploads()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._pages: Counter[str] = Counter()
+        self._pages: dict[str, _Page] = {}
         self._lock = threading.Lock()
 
     def get(self, key: str | None) -> Session:
@@ -138,7 +144,7 @@ class Sessions:
         Raises:
             RequestError: the key is none, or every place is taken by an open page.
         """
-        key = _checked(key) or f"call-{secrets.token_hex(16)}"
+        key = session_name(key) or f"call-{secrets.token_hex(16)}"
         with self._lock:
             session = self._sessions.pop(key, None)
             stale = self._stale(room=session is None)
@@ -160,12 +166,12 @@ class Sessions:
 
     def find(self, key: str | None) -> Session | None:
         """Return the session `key` if there is one."""
-        return self._sessions.get(_checked(key))
+        return self._sessions.get(session_name(key) or "")
 
     @contextlib.contextmanager
     def at_work(self, key: str | None) -> Iterator[Session]:
         """The session `key` while a call works for it: it is not pushed out, and without an open page it ends after."""
-        key = _checked(key) or f"call-{secrets.token_hex(16)}"
+        key = session_name(key) or f"call-{secrets.token_hex(16)}"
         session = self.get(key)
         with self._lock:
             session.running += 1
@@ -174,24 +180,36 @@ class Sessions:
         finally:
             with self._lock:
                 session.running -= 1
-                over = not self._pages[key] and session.running == 0
+                over = key not in self._pages and session.running == 0
             if over:
                 self.close(key)
 
-    def opened(self, key: str) -> None:
-        """Note that a page of that hash holds a connection open."""
+    def opened(self, key: str, cookie: str = "") -> None:
+        """Note that a page of that hash holds a connection open; `cookie` is its browser's, "" where it has none."""
         with self._lock:
-            self._pages[key] += 1
+            page = self._pages.setdefault(key, _Page(cookie))
+            page.connections += 1
 
     def closed(self, key: str) -> None:
         """Note that such a connection ended; with the last one the session does."""
         with self._lock:
-            self._pages[key] -= 1
-            last = self._pages[key] <= 0
+            page = self._pages[key]
+            page.connections -= 1
+            last = page.connections <= 0
             if last:
                 del self._pages[key]
         if last:
             self.close(key)
+
+    def is_open(self, key: str | None) -> bool:
+        """Whether a page of that hash holds a connection open, or a call is at work for it."""
+        session = self._sessions.get(key or "")
+        return key in self._pages or (session is not None and session.running > 0)
+
+    def may_speak_for(self, key: str, cookie: str) -> bool:
+        """Whether a request with that cookie may name the session: always where its page's browser takes none."""
+        page = self._pages.get(key)
+        return page is None or not page.cookie or secrets.compare_digest(page.cookie, cookie)
 
     def close(self, key: str | None) -> None:
         """Delete everything that the session holds, in memory and on disk; nothing to do if it is unknown."""
@@ -209,18 +227,8 @@ class Sessions:
         spare = [key for key, session in self._sessions.items() if not session.running]
         gone = [key for key in spare if self._sessions[key].last_used < limit]
         surplus = len(self._sessions) + room - MOST_SESSIONS - len(gone)
-        gone += [key for key in spare if key not in gone and not self._pages[key]][: max(surplus, 0)]
+        gone += [key for key in spare if key not in gone and key not in self._pages][: max(surplus, 0)]
         return [self._sessions.pop(key) for key in gone]
-
-
-def _checked(key: str | None) -> str:
-    if key is not None and (not isinstance(key, str) or len(key) > _LONGEST_KEY):
-        raise RequestError(
-            "The session's name is too long.",
-            expected=f"at most {_LONGEST_KEY} characters",
-            remedy="Load the page again.",
-        )
-    return key or ""
 
 
 def _forget(session: Session) -> None:
@@ -229,18 +237,3 @@ def _forget(session: Session) -> None:
     session.taken.clear()
     session.pictures.clear()
     shutil.rmtree(session.folder, ignore_errors=True)
-
-
-def sweep_uploads(root: Path, seconds: float) -> None:
-    """Delete what Gradio left in `root` more than `seconds` ago; sessions are left alone.
-
-    Gradio's own timer (`delete_cache`) does not know every file that an MCP call leaves.
-    """
-    limit = time.time() - seconds
-    for folder in root.iterdir():
-        if folder.name == SESSIONS:
-            continue
-        for path in sorted([folder, *folder.rglob("*")], reverse=True):
-            with contextlib.suppress(OSError):  # gone meanwhile, or a folder with younger files
-                if path.lstat().st_ctime < limit:
-                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

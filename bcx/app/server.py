@@ -14,16 +14,13 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gradio as gr
-
-    from bcx.app.uploads import Uploads
 
 MAX_FILE_SIZE = "100mb"
 #: Where slides are read; they go to disk piece by piece, never into memory whole.
@@ -54,6 +51,8 @@ def keep_private() -> None:
     """
     # A page that was closed is noticed after at most this many seconds.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "3")
+    # Gradio times every call for a dashboard that is off here: 10,000 of them are summed up again at each answer.
+    os.environ.update(GRADIO_ANALYTICS_MAX_EVENTS="1", GRADIO_ANALYTICS_CACHE_FREQUENCY=str(10**9))
     place = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     place.mkdir(parents=True, exist_ok=True)
     sweep_left_behind(place)
@@ -102,27 +101,6 @@ def create(checkpoint: str) -> gr.Blocks:
     return build_app(bcx.load(checkpoint), examples_folder())
 
 
-@asynccontextmanager
-async def _sweeping(uploads: Uploads, _: Any) -> AsyncIterator[None]:
-    """While the server runs, delete uploads that nobody claimed: those of callers that never say goodbye."""
-    import asyncio
-
-    from bcx.app.page import SWEEP
-    from bcx.app.privacy import sweep_uploads
-
-    async def forever() -> None:
-        while True:
-            await asyncio.sleep(SWEEP[0])
-            await asyncio.to_thread(uploads.sweep, SWEEP[1])
-            await asyncio.to_thread(sweep_uploads, Path(os.environ["GRADIO_TEMP_DIR"]), SWEEP[1])
-
-    task = asyncio.create_task(forever())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
 def launch(page: gr.Blocks, **more: Any) -> Any:
     """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`."""
     app: Any = page  # with what `build_app` added
@@ -130,6 +108,7 @@ def launch(page: gr.Blocks, **more: Any) -> Any:
 
     from bcx.app.middleware import Guard
     from bcx.app.theme import CSS, theme
+    from bcx.app.upkeep import upkeep
 
     settings: dict[str, Any] = {
         "theme": theme(),
@@ -141,8 +120,8 @@ def launch(page: gr.Blocks, **more: Any) -> Any:
         "footer_links": ["api", "settings"],
         "allowed_paths": [],
         "app_kwargs": {
-            "lifespan": partial(_sweeping, app.bcx_sessions.uploads),
-            "middleware": [Middleware(Guard, sessions=app.bcx_sessions)],
+            "lifespan": partial(upkeep, app),
+            "middleware": [Middleware(Guard, page=app, sessions=app.bcx_sessions)],
         },
         "ssr_mode": False,
         "pwa": False,

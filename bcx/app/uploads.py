@@ -3,14 +3,10 @@
 Gradio puts an upload into a folder named after its content, which whoever has the same file can name. Here each request
 gets a random folder of its own, and every path that it returned is noted. A path that is not in that list is no upload,
 whatever lies there; the first session that names one takes the file over, and no other session can.
-
-Gradio would also fetch web addresses that a request names as a file, before any handler sees them, asking a public name
-server about names that it cannot look up. They are fetched by `bcx.app.download` instead.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -22,19 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-import gradio.processing_utils
+import gradio.mcp
 import gradio.routes
-from gradio.context import LocalContext
 
-from bcx.app.download import download
 from bcx.errors import RequestError
-from bcx.imaging.scan import MAX_BYTES
 
 #: Bytes of randomness in a folder's name.
 _SECRET = 24
 _routes: Any = gradio.routes
-_processing: Any = gradio.processing_utils
+_mcp_server: Any = gradio.mcp.GradioMCPServer
 _receive = _routes.upload_fn
 
 
@@ -122,45 +114,35 @@ def _own_folder(place: Any) -> Path:
 
 async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) -> Any:
     """Gradio's `upload_fn` with a random folder per request, for pages that keep `Uploads`."""
-    uploads = getattr(request.app.get_blocks(), "bcx_uploads", None)
-    if uploads is None:
+    sessions = getattr(request.app.get_blocks(), "bcx_sessions", None)
+    if sessions is None:
         return await _receive(request, upload_dir, *arguments, **named)
     folder = _own_folder(upload_dir)
     try:
         written, copies, targets = await _receive(request, folder, *arguments, **named)
         for path in written:
-            uploads.note(str(path), folder)
+            sessions.uploads.note(str(path), folder)
     except BaseException:  # broken off or refused: what came so far is nobody's
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return written, copies, targets
 
 
-async def fetch(url: str, cache_dir: str) -> str:
-    """Gradio's `async_ssrf_protected_download`: write what a web address holds as an upload, and return its path.
+def as_sent(self: Any, value: Any, positions: Any) -> Any:
+    """Gradio's `convert_strings_to_filedata` for MCP: leave addresses to the handler, and refuse paths.
 
-    Raises:
-        gradio.Error: it was not fetched; the text says why.
+    Gradio would write what a data address holds into a folder named after its content, and upload whatever file of this
+    machine an object names.
     """
-    try:
-        content = await asyncio.to_thread(download, url, MAX_BYTES)
-    except RequestError as error:
-        raise gr.Error(str(error), print_exception=False) from None
-    folder = _own_folder(cache_dir)
-    path = folder / "download"
-    path.write_bytes(content)
-    uploads = getattr(LocalContext.blocks.get(None), "bcx_uploads", None)
-    if uploads is not None:
-        uploads.note(str(path), folder)
-    return str(path)
-
-
-async def refuse(url: str) -> Any:
-    """Gradio's `async_ssrf_protected_get`, which nothing here may use."""
-    raise gr.Error("This server fetches nothing for others.", print_exception=False)
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict) and "path" in node:
+            raise ValueError("Send a file as an http, https or data address, not as a path.")
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    return value
 
 
 # Gradio offers no settings for these; it looks the names up at each request.
 _routes.upload_fn = receive
-_processing.async_ssrf_protected_download = fetch
-_processing.async_ssrf_protected_get = refuse
+_mcp_server.convert_strings_to_filedata = as_sent

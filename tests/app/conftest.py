@@ -38,15 +38,16 @@ class Counting:
 
 @dataclass(frozen=True)
 class Server:
-    """A running page: where it is, what answers, and the folder in which uploads live."""
+    """A running page: where it is, what answers, the folder in which uploads live, and the ASGI application."""
 
     url: str
     classifier: Counting
     temp: Path
+    app: object
 
     def files(self) -> list[Path]:
-        """Every file under the upload folder."""
-        return [path for path in self.temp.rglob("*") if path.is_file()]
+        """Every file under the upload folder; some may vanish meanwhile."""
+        return [Path(folder) / name for folder, _, names in os.walk(self.temp) for name in names]
 
 
 def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
@@ -60,8 +61,8 @@ def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
 
     counting = Counting(classifier)
     app = build_app(counting, examples)
-    _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
-    yield Server(url, counting, temp)
+    served, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+    yield Server(url, counting, temp, served)
     app.close(verbose=False)
     patch.undo()
 

@@ -1,0 +1,50 @@
+"""What runs beside the page's calls: what Gradio keeps of pages that are gone, and unclaimed uploads, are dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+#: Seconds between two rounds, and for which a caller without an open page may still fetch its answer.
+ROUND, UNFETCHED = 5.0, 60.0
+#: Seconds after which an upload that no call has named is deleted.
+UNCLAIMED = 3600.0
+
+
+@asynccontextmanager
+async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
+    """Do both every few seconds while the server runs."""
+
+    async def forever() -> None:
+        while True:
+            await asyncio.sleep(ROUND)
+            forget(page, UNFETCHED)
+            await asyncio.to_thread(page.bcx_sessions.uploads.sweep, UNCLAIMED)
+
+    task = asyncio.create_task(forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def forget(page: Any, seconds: float) -> None:
+    """Drop what Gradio keeps of sessions that have no open page and were last heard of `seconds` ago.
+
+    It keeps the values of every component for each of the last 10,000 sessions, the answers that 2,000 of them did not
+    fetch, and the path of every file that it ever received or showed. To be called in the server's own thread.
+    """
+    states, queue = page.state_holder, page._queue
+    busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    since = datetime.datetime.now() - datetime.timedelta(seconds=seconds)
+    held = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
+    for name in {name for kept in held for name in kept}:
+        last = states.time_last_used.get(name)
+        if name not in busy and not page.bcx_sessions.is_open(name) and (last is None or last < since):
+            for kept in (*held, states.time_last_used):
+                kept.pop(name, None)
+    for paths in page.temp_file_sets:
+        paths.clear()

@@ -1,0 +1,106 @@
+"""What is checked before Gradio sees a request, against a running server."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from bcx.app import middleware
+from tests.app.conftest import start
+from tests.app.test_hostile import ask, body_of, calls_of, page_of
+
+
+@pytest.fixture
+def api(server):
+    return f"{server.url}gradio_api"
+
+
+@pytest.fixture
+def calls(server):
+    return calls_of(httpx.get(f"{server.url}config").json())
+
+
+def test_the_hash_of_an_open_page_is_worth_nothing_without_its_cookie(server, api, calls, scans):
+    client, stranger = httpx.Client(timeout=30), httpx.Client(timeout=30)
+    client.get(server.url)
+    stranger.get(server.url)
+    upload, repaint = calls[1], next(call for call in calls if [part["type"] for part in call[1]][:1] == ["radio"])
+    with page_of(client, api, "mine"):
+        assert ask(client, api, body_of(upload, client, api, scans["grey.png"], "mine")) == ""
+        files = set(server.files())
+        for other in (stranger, httpx.Client(timeout=30)):
+            body = body_of(repaint, other, api, scans["grey.png"], "mine")
+            assert "no such page" in ask(other, api, body)
+            assert other.post(f"{api}/queue/join", json=body).status_code == 404
+            assert other.post(f"{api}/cancel", json={**body, "event_id": "x"}).status_code == 404
+            assert other.get(f"{api}/queue/data", params={"session_hash": "mine"}).status_code == 404
+            assert other.get(f"{api}/heartbeat/mine").status_code == 404
+        assert files <= set(server.files())
+        assert "png" in client.post(f"{api}/run/x", json=body_of(repaint, client, api, scans["grey.png"], "mine")).text
+
+
+def test_the_cookie_is_the_browsers_alone(server):
+    cookie = httpx.get(server.url).headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert cookie != httpx.get(server.url).headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"nothing", b"[" * 100_000, b'{"data": 5}', b'{"data": [[[[[[[[[[1]]]]]]]]]]}']
+)
+@pytest.mark.parametrize("route", ["queue/join", "run/classify", "call/classify", "call/v2/classify", "cancel"])
+def test_a_body_that_is_no_call_is_refused_in_words(api, route, body, capfd):
+    answer = httpx.post(f"{api}/{route}", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422) or (answer.status_code == 200 and route.startswith("call/v2"))
+    assert answer.json().get("error") or answer.json().get("event_id")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_body_has_a_largest_size(api, monkeypatch):
+    monkeypatch.setattr(middleware, "MOST_BODY", 1000)
+    assert httpx.post(f"{api}/queue/join", json={"data": ["x" * 2000]}).status_code == 413
+
+
+class Endless:
+    """A classifier whose stream never ends by itself."""
+
+    def __init__(self, inner):
+        self.inner, self.closed, self.running = inner, threading.Event(), threading.Event()
+
+    def stream(self, sources):
+        answer = next(iter(self.inner.stream(sources[:1])))
+        try:
+            for _ in sources:
+                yield answer
+                self.running.set()
+                time.sleep(0.05)
+        finally:
+            self.closed.set()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_batch_stops_and_its_files_go_when_its_page_closes(tiny, examples, scans, tmp_path, until):
+    endless = Endless(tiny)
+    for served in start(endless, tmp_path / "temp", examples):
+        api, client = f"{served.url}gradio_api", httpx.Client(timeout=30)
+        call, inputs = next(call for call in calls_of(client.get(f"{served.url}config").json()) if many(call))
+        with page_of(client, api, "closing"):
+            content = [("files", (f"{place}.png", scans["grey.png"].read_bytes())) for place in range(400)]
+            paths = client.post(f"{api}/upload", files=content).json()
+            data = [[{"path": path} for path in paths], *(part["props"].get("value") for part in inputs[1:])]
+            body = {"data": data, "fn_index": call["id"], "session_hash": "closing"}
+            assert client.post(f"{api}/queue/join", json=body).status_code == 200
+            assert endless.running.wait(20)
+            assert len(served.files()) >= 400
+        assert endless.closed.wait(10)
+        assert until(lambda served=served: not served.files(), 10)
+
+
+def many(call: tuple[dict, list[dict]]) -> bool:
+    return call[1][:1] != [] and call[1][0]["type"] == "file" and call[1][0]["props"].get("file_count") == "multiple"
