@@ -120,6 +120,7 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
         "weights": classifier.weights_sha256,
         "checkpoint": sha256_of(*(file for file in beside if file.is_file())),
         "backend": classifier.backend,
+        "current folder": None if all(map(os.path.isabs, context.params["paths"])) else os.getcwd(),
         "overlays": None if overlays is None else os.fspath(overlays.resolve()),
         **{name: value for name, value in context.params.items() if name not in aside},
     }
@@ -296,8 +297,11 @@ def _write_overlays(answer: Prediction | Failure, target: Path | None) -> None:
 
 def _save(picture: Image.Image, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.replace(target)
+    try:
+        picture.save(partial, format="PNG")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _stdout() -> TextIO:

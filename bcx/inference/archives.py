@@ -26,12 +26,14 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
 from bcx.imaging.headers import HEAD_BYTES, sniff
 
-MOST_MEMBERS = 100_000
+MOST_MEMBERS = 50_000
 """More members than this are not listed."""
 MOST_TIMES = 100
 """A member, or a whole archive, may grow to this many times its packed size; scans shrink to a tenth at best."""
@@ -40,7 +42,7 @@ FREE_BYTES = 1 << 24
 FREE_TOTAL = 1 << 30
 """An archive up to this unpacked size may grow as it likes."""
 _LONGEST_NAME = 1000
-_MOST_DIRECTORY = 1 << 26  # bytes of the list of members, which zipfile reads in one piece
+_MOST_DIRECTORY = 1 << 23  # bytes of the list of members, which zipfile reads in one piece
 _STEP = 1 << 20
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
@@ -57,9 +59,13 @@ class Member:
 
     name: str
     stamp: list[int] = field(default_factory=list)
+    _path: Path | None = None
     _archive: zipfile.ZipFile | None = None
     _info: zipfile.ZipInfo | None = None
     _problem: BcxError | None = None
+
+    def __reduce__(self) -> Any:  # an open archive does not travel to another process, where it is opened again
+        return (refused, (self.name, self._problem)) if self._path is None else (_again, (self._path, self.name))
 
     @property
     def is_link(self) -> bool:
@@ -130,41 +136,55 @@ def refused(name: str, problem: BcxError) -> Member:
     return Member(name, _problem=problem)
 
 
+@lru_cache(maxsize=2)
+def _members(path: Path) -> dict[str, Member]:
+    return {member.name: member for member in open_archive(path)}
+
+
+def _again(path: Path, name: str) -> Member:
+    return _members(path)[name]
+
+
 def is_archive(name: str) -> bool:
     """Tell whether a file is called a ZIP archive."""
     return name.lower().endswith(".zip")
 
 
-def open_archive(path: Path) -> list[Member]:
+def open_archive(path: Path, name: str = "") -> list[Member]:
     """List the files of an archive, in its own order; folders are none. They can be read as long as they are kept.
+
+    Args:
+        path: where it is.
+        name: what to call it in errors; default the file's own name.
 
     Raises:
         ScanError: it cannot be opened, is damaged, or looks like a bomb: members that overlap, too many of them, or a
             total far beyond its size.
     """
+    called = name or path.name
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise zipfile.BadZipFile("it is no ordinary file")
         archive = zipfile.ZipFile(_Bounded(path))
     except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, ValueError, NotImplementedError) as error:
-        raise _unusable(path, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+        raise _unusable(called, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     infos = archive.infolist()
     total = sum(info.file_size for info in infos)
     if len(infos) > MOST_MEMBERS:
-        raise _unusable(path, f"holds {len(infos):,} files; at most {MOST_MEMBERS:,} are read")
+        raise _unusable(called, f"holds {len(infos):,} files; at most {MOST_MEMBERS:,} are read")
     if _overlap(infos, archive.start_dir):
-        raise _unusable(path, "holds files that overlap, as no program packs them")
+        raise _unusable(called, "holds files that overlap, as no program packs them")
     if total > max(FREE_TOTAL, MOST_TIMES * found.st_size):
-        raise _unusable(path, f"would unpack to {total / 1e9:,.1f} GB, {total / found.st_size:,.0f} times its size")
+        raise _unusable(called, f"would unpack to {total / 1e9:,.1f} GB, {total / found.st_size:,.0f} times its size")
     members: list[Member] = []
     taken: set[str] = set()
     for info in infos:
         if info.is_dir():
             continue
-        name = _free(_name(info), taken)
+        inner = _free(_name(info), taken)
         stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
-        members.append(Member(name, stamp, archive, info, _problem(info, name, path)))
+        members.append(Member(inner, stamp, path, archive, info, _problem(info, inner, called)))
     return members
 
 
@@ -180,9 +200,9 @@ class _Bounded(io.FileIO):
         self.close()
 
 
-def _unusable(path: Path, what: str) -> ScanError:
+def _unusable(name: str, what: str) -> ScanError:
     return DamagedScan(
-        f"The archive '{path.name}' {what}.",
+        f"The archive '{name}' {what}.",
         expected="a ZIP archive of scans",
         remedy="Download it again, or unpack it yourself if you trust it, and name the folder.",
     )
@@ -223,31 +243,31 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _problem(info: zipfile.ZipInfo, name: str, path: Path) -> BcxError | None:
+def _problem(info: zipfile.ZipInfo, name: str, archive: str) -> BcxError | None:
     """What forbids reading a member, told from its entry alone."""
     parts = name.split("/")
     if name.startswith("/") or PureWindowsPath(name).drive or ".." in parts or "\0" in info.orig_filename:
         return ScanError(
-            f"The name '{name}' leads out of the archive '{path.name}'.",
+            f"The name '{name}' leads out of the archive '{archive}'.",
             expected="names of files inside it",
             remedy="Do not trust the archive; have the scans sent again.",
         )
     if len(info.orig_filename) > _LONGEST_NAME:
         return ScanError(
-            f"A name in the archive '{path.name}' has {len(info.orig_filename):,} characters.",
+            f"A name in the archive '{archive}' has {len(info.orig_filename):,} characters.",
             expected=f"at most {_LONGEST_NAME:,}",
             remedy="Pack the scan again under a shorter name.",
         )
     if info.flag_bits & _ENCRYPTED:
         return ScanError(
-            f"'{name}' is encrypted in the archive '{path.name}'.",
+            f"'{name}' is encrypted in the archive '{archive}'.",
             expected="an archive without a password",
             remedy="Unpack it with its password, and name the folder.",
         )
     if info.compress_type not in _METHODS:
         how = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
         return ScanError(
-            f"'{name}' is packed by the method '{how}' in the archive '{path.name}'.",
+            f"'{name}' is packed by the method '{how}' in the archive '{archive}'.",
             expected="the methods 'store' or 'deflate', as in ordinary ZIP files",
             remedy="Unpack it, and name the folder.",
         )

@@ -102,7 +102,7 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
         for found in _reached(argument, roots, leave_out):
             if found.outright or found.file not in met:
                 met[found.file] = found
-    pictures, left_out = _pictures(list(met.values()))
+    pictures, left_out = choose(list(met.values()))
     listing = Listing(pictures, roots, left_out)
     if not pictures:
         raise ConfigError(
@@ -120,10 +120,7 @@ def _reached(argument: str, roots: list[Path], leave_out: Path | None) -> Iterat
         roots.append(path)
         yield from _below(path, leave_out)
     elif os.path.exists(argument):
-        if _is_archive(path):
-            yield from _packed(path)
-        else:
-            yield Found(path, path.as_posix(), Path(path.name), outright=True)
+        yield from reached(path, path.as_posix(), outright=True)
     else:
         yield from _matching(argument, roots, leave_out)
 
@@ -150,29 +147,32 @@ def _matching(pattern: str, roots: list[Path], leave_out: Path | None) -> Iterat
         )
     for match in map(Path, matches):
         if not match.is_dir():
-            if _is_archive(match):
-                yield from _packed(match)
-            else:
-                yield Found(match, match.as_posix(), Path(match.name))
+            yield from reached(match, match.as_posix(), outright=False)
         elif "**" not in pattern:  # `**` lists what lies in a folder by itself
             roots.append(match)
             yield from _below(match, leave_out)
 
 
-def _is_archive(path: Path) -> bool:
-    return is_archive(path.name) and (not path.is_file() or not is_picture(path))
+def reached(path: Path, file: str, *, outright: bool) -> Iterator[Found]:
+    """Yield a file, or the files of an archive; one that cannot be opened becomes a row that says so.
 
-
-def _packed(path: Path) -> Iterator[Found]:
-    """Yield the files of an archive; one that cannot be opened becomes a row that says so."""
+    Args:
+        path: where it is.
+        file: what it is called; its ending tells an archive.
+        outright: it was named by itself.
+    """
+    name = PurePosixPath(file).name
+    if not is_archive(name) or (path.is_file() and _is_picture(path, name)):
+        yield Found(path, file, Path(name), outright)
+        return
     try:
-        members = open_archive(path)
+        members = open_archive(path, name)
     except ScanError as error:
-        yield Found(path, path.as_posix(), Path(path.name), outright=True, member=refused(path.name, error))
+        yield Found(path, file, Path(name), outright=True, member=refused(name, error))
         return
     for member in members:
-        inside = Path(path.name, *(_plain(part) for part in member.name.split("/") if part.strip(". ")))
-        yield Found(path, f"{path.as_posix()}/{member.name}", inside, member=member)
+        inside = Path(name, *(_plain(part) for part in member.name.split("/") if part.strip(". ")))
+        yield Found(path, f"{file}/{member.name}", inside, member=member)
 
 
 def _plain(part: str) -> str:
@@ -185,8 +185,8 @@ def _same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _pictures(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
-    """Return the files to classify, and those that are left out with the reason."""
+def choose(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Return the files to classify, and those that are left out with the reason, as `find` and the page do."""
     why_not = {found.file: why for found in met if not found.outright and (why := _why_not(found))}
     candidates = [found for found in met if found.file not in why_not]
     stems: defaultdict[PurePosixPath, set[str]] = defaultdict(set)
@@ -212,26 +212,22 @@ def _why_not(found: Found) -> str:
     member = found.member
     if member is not None and member.is_link:
         return LINK
-    if member.kind() or called_a_picture(member.name) if member is not None else is_picture(found.path):
+    if member.kind() or called_a_picture(member.name) if member is not None else _is_picture(found.path, found.file):
         return ""
     return ARCHIVE if is_archive(found.file) else NO_PICTURE
 
 
-def is_picture(path: Path, name: str | None = None) -> bool:
+def _is_picture(path: Path, name: str) -> bool:
     """Tell whether a file in a folder gets a row: a picture by its first bytes, or called one.
 
     A file that is called a picture and is none (empty, text, a lost signature) was a scan before it was damaged on its
     way: its row says so.
-
-    Args:
-        path: the file.
-        name: what it was called, where that is not the path's name.
     """
     from bcx.imaging.scan import sniff_file
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False  # a pipe or a device
-        return sniff_file(path) is not None or called_a_picture(name or path.name)
+        return sniff_file(path) is not None or called_a_picture(name)
     except (OSError, ScanError):
         return True  # it is there but may not be read: a row will say why
