@@ -40,9 +40,7 @@ _INTERNET = re.compile(
     r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?(?:inet_addr|inet_pton)\(.*?\"([0-9a-f.:]+)\""
 )
 _SYSTEMS_RESOLVER = re.compile(r"sun_path=\"/run/systemd/resolve")
-_WRITTEN = re.compile(
-    r"^\d+ (?:creat|mkdir|rename|link|open)\w*\((?:\S+<(?P<at>[^>]*)>, )?\"(?P<path>[^\"]*)\""
-)
+_WRITTEN = re.compile(r"^\d+ (?:creat|mkdir|rename|link|open)\w*\((?:\S+<(?P<at>[^>]*)>, )?\"(?P<path>[^\"]*)\"")
 _DNS = "53"
 
 

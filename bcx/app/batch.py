@@ -16,10 +16,9 @@ from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
 from bcx.app.incoming import Folder, Upload, file_name, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
-from bcx.errors import BcxError
-from bcx.imaging.scan import sniff_file
+from bcx.errors import BcxError, RequestError
 from bcx.inference import table
-from bcx.inference.input_files import is_mask_of
+from bcx.inference.input_files import Found, choose, reached
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
@@ -38,24 +37,25 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
         session: its folder keeps the files as long as the page is open.
         uploads: what the client sent in each file's place.
         folder: True where a whole folder was chosen: then masks beside their scan and files that are no pictures
-            are left out and counted. A file that was chosen by itself always gets a row.
+            are left out and named. A file that was chosen by itself always gets a row; in a ZIP archive, files are
+            chosen as in a folder.
     """
     paths = [session.take(upload) for upload in uploads]
-    chosen = [(path, file_name(upload, path.name)) for path, upload in zip(paths, uploads, strict=True)]
-    kept = chosen
+    names = rows.unique_names([file_name(upload, path.name) for path, upload in zip(paths, uploads, strict=True)])
     if folder:
-        pictures = [(path, name) for path, name in chosen if sniff_file(path) is not None]
-        stems = {PurePosixPath(name).stem for _, name in pictures}
-        kept = [(path, name) for path, name in pictures if not is_mask_of(PurePosixPath(name).stem, stems)]
-        counts = [(len(pictures) - len(kept), "masks"), (len(chosen) - len(pictures), "files that are no pictures")]
-        skipped = " and ".join(f"{count} {what}" for count, what in counts if count)
+        met = [Found(path, name, Path(name)) for path, name in zip(paths, names, strict=True)]
     else:
-        skipped = ""
-    names = rows.unique_names([name for _, name in kept])
-    for path in set(paths) - {path for path, _ in kept}:
+        met = [found for path, name in zip(paths, names, strict=True) for found in reached(path, name, outright=True)]
+    kept, left_out = choose(met)
+    if len(kept) > incoming.MOST_FILES:
+        raise RequestError(
+            f"There are {len(kept):,} scans in it.",
+            expected=f"at most {incoming.MOST_FILES:,}",
+            remedy="Choose fewer at a time.",
+        )
+    for path in set(paths) - {found.path for found in kept}:
         session.drop(path)
-    files = [(path, name) for (path, _), name in zip(kept, names, strict=True)]
-    return rows.Batch(files, f"left out: {skipped}" if skipped else "")
+    return rows.Batch([(found.source, found.file) for found in kept], left_out)
 
 
 def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Callable[..., Any]) -> Iterator[None]:
@@ -65,9 +65,9 @@ def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Cal
     """
     told = 0.0
     yield
-    answered = stream([path for path, _ in batch.files])
-    for (path, name), answer in zip(batch.files, answered, strict=True):
-        batch.rows.append(rows.make_row(answer, path, name, classifier.task))
+    answered = stream([source for source, _ in batch.files])
+    for (source, name), answer in zip(batch.files, answered, strict=True):
+        batch.rows.append(rows.make_row(answer, source, name, classifier.task))
         if batch.stop.is_set() or session.ended.is_set() or session.batch is not batch:
             break
         if time.monotonic() - told >= TELL_SECONDS:
@@ -276,7 +276,7 @@ def _hint() -> str:
     return (
         '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">One row at a time</p>'
         '<h2 class="bcx-headline">Open a row to see where the network looked</h2>'
-        "<ol><li>Choose files or a folder. Every file gets a row; one that cannot be read gets its reason.</li>"
+        "<ol><li>Choose files, a ZIP archive or a folder. Every file gets a row; if it cannot be read, its reason.</li>"
         "<li>Open any row, also while the others are still running.</li>"
         "<li>Take away the table and the overlays. They are deleted here when you close the page.</li></ol></section>"
     )

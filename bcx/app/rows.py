@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from bcx.app.answers import NEUTRAL, leaning, percent
 from bcx.app.pictures import row_picture
+from bcx.imaging.names import count_left_out
 from bcx.imaging.scan import Scan
 from bcx.inference import table
+from bcx.inference.archives import Member, content
 from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 #: Rows shown at once; the pager reaches the others, so that a browser never holds thousands of rows.
 PAGE_ROWS = 50
 THUMBNAIL = 72
+#: Files left out that are named.
+NAMED = 1000
 
 _NO_PIXELS: list[Scan] = []
 
@@ -38,13 +42,13 @@ class Row:
     """One file of a batch.
 
     Attributes:
-        path: the file in the session's folder.
+        source: the file in the session's folder, or a member of an archive there.
         cells: its row of the results table (`bcx.inference.table.columns`).
         thumbnail: a small JPEG as a data address; empty for a file that could not be read.
         slim: the prediction without its pixels; None for a file that could not be read.
     """
 
-    path: Path
+    source: Path | Member
     cells: dict[str, Any]
     thumbnail: str = ""
     slim: Prediction | None = None
@@ -53,7 +57,7 @@ class Row:
         """Return the prediction with its pixels, read again from the file; the network does not run."""
         if self.slim is None:
             return None
-        return dataclasses.replace(self.slim, scan=Scan.open(self.path, name=self.slim.name))
+        return dataclasses.replace(self.slim, scan=Scan.open(content(self.source), name=self.slim.name))
 
 
 @dataclass
@@ -62,15 +66,15 @@ class Batch:
 
     Attributes:
         files: where each file is and what it is called; the names are unique.
-        skipped: what was left out of a folder, in words.
+        left_out: what was left out of a folder or an archive, as (file, why).
         rows: one per finished file, in the order of `files`.
         page: the page of rows on show, from 0.
         opened: the row on show beside the table, with its pixels.
         stop: set when the person asked to stop.
     """
 
-    files: list[tuple[Path, str]]
-    skipped: str = ""
+    files: list[tuple[Path | Member, str]]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     page: int = 0
     opened: Prediction | None = None
@@ -89,12 +93,12 @@ class Batch:
         return max(1, -(-len(self.rows) // PAGE_ROWS))
 
 
-def make_row(answer: Prediction | Failure, path: Path, name: str, task: Task) -> Row:
+def make_row(answer: Prediction | Failure, source: Path | Member, name: str, task: Task) -> Row:
     """Return what is kept of one answer."""
     cells = table.row(answer, name, task)
     if isinstance(answer, Failure):
-        return Row(path, cells)
-    return Row(path, cells, row_picture(answer, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
+        return Row(source, cells)
+    return Row(source, cells, row_picture(answer, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
 
 
 def _blank() -> Scan:
@@ -146,14 +150,26 @@ def progress_html(batch: Batch) -> str:
         stopped = "" if done == total else f" of {total}: stopped"
         text = f"{done}{stopped} file{'' if total == 1 else 's'} in {clock(spent)}"
     extras = [f"{batch.failed} could not be read"] if batch.failed else []
-    extras += [batch.skipped] if batch.skipped else []
+    left_out = f"left out: {count_left_out(why for _, why in batch.left_out)}" if batch.left_out else ""
+    if left_out and batch.ended is None:  # named at the end; until then the list would close each time it is told
+        extras.append(left_out)
+        left_out = ""
     note = f"<span>{escape('; '.join(extras))}</span>" if extras else ""
     return (
         f'<div class="bcx-progress" data-done="{done}" data-finished="{str(batch.ended is not None).lower()}">'
         f'<p role="status"><strong>{escape(text)}</strong>{note}</p><div class="bcx-bar-track" role="progressbar" '
         f'aria-label="Files done" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}">'
-        f'<span class="bcx-bar-fill" style="width: {share:.1f}%; background: var(--bcx-ink)"></span></div></div>'
+        f'<span class="bcx-bar-fill" style="width: {share:.1f}%; background: var(--bcx-ink)"></span></div>'
+        f"{_left_out_html(left_out, batch.left_out)}</div>"
     )
+
+
+def _left_out_html(words: str, files: list[tuple[str, str]]) -> str:
+    if not words:
+        return ""
+    names = "".join(f"<li>{escape(file)}: {escape(why)}</li>" for file, why in files[:NAMED])
+    more = f"<li>and {len(files) - NAMED:,} more</li>" if len(files) > NAMED else ""
+    return f'<details class="bcx-left-out"><summary>{escape(words)}</summary><ul>{names}{more}</ul></details>'
 
 
 def rows_html(batch: Batch, task: Task) -> str:

@@ -20,14 +20,14 @@ PICTURE_SUFFIXES = frozenset(
 
 MASK = "a mask beside its scan"
 NO_PICTURE = "no picture"
-ARCHIVE = "an archive, which is read where it is named outright"
+ARCHIVE = "an archive, read only where it is named by itself"
 LINK = "a link inside an archive"
 """Why a file of a folder or an archive is left out."""
 _COUNTED = {
     MASK: ("mask", "masks"),
     NO_PICTURE: ("file that is no picture", "files that are no pictures"),
     LINK: ("link", "links"),
-    ARCHIVE: ("archive (name it outright to have it read)", "archives (name them outright to have them read)"),
+    ARCHIVE: ("archive (read only if named by itself)", "archives (read only if named by themselves)"),
 }
 
 _UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".opdownload"))

@@ -19,6 +19,7 @@ bcx.errors.ScanError: The name '../b.png' leads out of the archive 'scans.zip'. 
 from __future__ import annotations
 
 import io
+import posixpath
 import stat
 import unicodedata
 import zipfile
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
@@ -131,6 +132,11 @@ class Member:
         )
 
 
+def content(source: Path | Member) -> Path | bytes:
+    """Return what `Scan.open` takes: a path as it is, of a member its bytes."""
+    return source.read() if isinstance(source, Member) else source
+
+
 def refused(name: str, problem: BcxError) -> Member:
     """Return what stands for an archive that could not be opened: reading it says why."""
     return Member(name, _problem=problem)
@@ -180,9 +186,10 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
     members: list[Member] = []
     taken: set[str] = set()
     for info in infos:
-        if info.is_dir():
+        inner = _name(info)
+        if inner.endswith("/"):
             continue
-        inner = _free(_name(info), taken)
+        inner = _free(inner or "unnamed", taken)
         stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
         members.append(Member(inner, stamp, path, archive, info, _problem(info, inner, called)))
     return members
@@ -214,7 +221,7 @@ def _overlap(infos: Sequence[zipfile.ZipInfo], end: int) -> bool:
     begins = [*(info.header_offset for info in ordered[1:]), end]
     return any(
         info.header_offset + zipfile.sizeFileHeader + info.compress_size > begin  # type: ignore[attr-defined]
-        for info, begin in zip(ordered, begins, strict=True)
+        for info, begin in zip(ordered, begins, strict=False)  # without members, there is only the end
     )
 
 
@@ -235,10 +242,10 @@ def _hidden(letter: str) -> bool:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    path, free, number = PurePosixPath(name), name, 1
+    (stem, suffix), free, number = posixpath.splitext(name), name, 1
     while free in taken:
         number += 1
-        free = f"{path.with_suffix('')} ({number}){path.suffix}"
+        free = f"{stem} ({number}){suffix}"
     taken.add(free)
     return free
 

@@ -14,6 +14,7 @@ from PIL import Image
 from bcx.app import batch, rows
 from bcx.app.pictures import lesion_picture
 from bcx.app.privacy import Sessions
+from bcx.imaging.names import ARCHIVE, MASK, NO_PICTURE
 from bcx.inference import table
 
 
@@ -57,8 +58,42 @@ def test_a_folder_leaves_out_masks_and_files_that_are_no_pictures(session, scans
     ]
     taken = batch.take_in(session, uploads, folder=True)
     assert [name for _, name in taken.files] == ["grey.png"]
-    assert "1 mask" in taken.skipped
-    assert "no picture" in taken.skipped
+    assert taken.left_out == [("grey_mask.png", MASK), ("letter.txt", NO_PICTURE)]
+
+
+def test_what_was_left_out_is_named_when_the_batch_has_ended(session, scans, tiny):
+    letters = [sent(scans["broken.png"], session, f"<letter> {number}.txt") for number in range(11)]
+    taken = batch.take_in(session, [sent(scans["grey.png"], session), *letters], folder=True)
+    assert "left out: 11 files that are no pictures" in rows.progress_html(taken)
+    said = rows.progress_html(run(session, taken, tiny))
+    assert "<summary>left out: 11 files that are no pictures</summary>" in said
+    assert all(f"<li>&lt;letter&gt; {number}.txt: no picture</li>" in said for number in range(11))
+
+
+def test_a_scan_in_a_folder_that_was_broken_on_its_way_is_a_row(session, scans, tiny):
+    uploads = [sent(scans["broken.png"], session, "ward/a.png"), sent(scans["grey.png"], session, "ward/b.png")]
+    done = run(session, batch.take_in(session, uploads, folder=True), tiny)
+    assert [(row.cells["file"], row.slim is None) for row in done.rows] == [("ward/a.png", True), ("ward/b.png", False)]
+
+
+def test_an_archive_is_answered_file_by_file(session, scans, tiny, tmp_path):
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
+        archive.write(scans["grey.png"], "ward/grey.png")
+        archive.write(scans["grey.png"], "ward/grey_mask.png")
+        archive.writestr("../out.png", scans["grey.png"].read_bytes())
+        archive.writestr("ward/notes.txt", "text")
+    done = run(session, batch.take_in(session, [sent(tmp_path / "scans.zip", session)], folder=False), tiny)
+    assert [row.cells["file"] for row in done.rows] == ["scans.zip/ward/grey.png", "scans.zip/../out.png"]
+    assert done.rows[0].cells["p_benign"] == round(tiny.predict(scans["grey.png"]).probabilities["benign"], 6)
+    assert "leads out of the archive 'scans.zip'" in done.rows[1].cells["reason"]
+    assert dict(done.left_out) == {"scans.zip/ward/grey_mask.png": MASK, "scans.zip/ward/notes.txt": NO_PICTURE}
+    assert done.rows[0].prediction().overlay().size == Image.open(scans["grey.png"]).size
+    *_, (_, written) = batch.write_overlays(session, done)
+    names = zipfile.ZipFile(written).namelist()
+    assert len(names) == 1
+    assert names[0].startswith("scans.zip/ward/grey_")
+    folder = batch.take_in(session, [sent(tmp_path / "scans.zip", session, "ward/scans.zip")], folder=True)
+    assert (folder.files, folder.left_out) == ([], [("ward/scans.zip", ARCHIVE)])
 
 
 def test_a_row_keeps_no_pixels_and_gives_back_the_same_overlay(session, scans, tiny, tmp_path):

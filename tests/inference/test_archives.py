@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import zipfile
 from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -71,6 +72,8 @@ def test_an_archive_is_searched_like_a_folder(here):
         assert listing.pictures[0].source.read() == members["ward/a.png"]
         assert listing.pictures[0].inside == Path("scans.zip/ward/a.png")
     assert sorted(os.listdir(here)) == ["scans.zip"]
+    again = pickle.loads(pickle.dumps(listing.pictures[0].source))
+    assert (again.name, again.read()) == ("ward/a.png", members["ward/a.png"])
 
 
 def test_an_archive_in_a_folder_is_named_with_the_way_to_have_it_read(here):
@@ -79,7 +82,7 @@ def test_an_archive_in_a_folder_is_named_with_the_way_to_have_it_read(here):
     pack(here / "ward" / "scans.zip", {"b.png": png()})
     listing = find(["ward"])
     assert [found.file for found in listing.pictures] == ["ward/a.png"]
-    assert listing.skipped == "skipped 1 archive (name it outright to have it read)"
+    assert listing.skipped == "skipped 1 archive (read only if named by itself)"
     assert len(find(["ward/*"]).pictures) == 2
 
 
@@ -98,6 +101,9 @@ def test_a_picture_that_is_called_an_archive_is_a_picture(here):
 
 
 def test_an_archive_without_pictures_says_so(here):
+    pack(here / "empty.zip", {})
+    with pytest.raises(ConfigError, match=r"No picture was found in 'empty.zip'\."):
+        find(["empty.zip"])
     pack(here / "scans.zip", {"a.txt": b"text"})
     with pytest.raises(ConfigError, match="skipped 1 file that is no picture"):
         find(["scans.zip"])
@@ -246,6 +252,7 @@ def test_a_cut_archive_is_damaged_and_a_damaged_member_is_one_row(here):
         broken.source.read()
 
 
+@example(names=["\0", "..", "..", "/", "a/", "a"])
 @given(names=st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40), min_size=1, max_size=4))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
