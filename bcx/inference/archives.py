@@ -29,7 +29,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
 from bcx.imaging.headers import HEAD_BYTES, sniff
@@ -61,12 +60,8 @@ class Member:
     name: str
     stamp: list[int] = field(default_factory=list)
     _path: Path | None = None
-    _archive: zipfile.ZipFile | None = None
     _info: zipfile.ZipInfo | None = None
     _problem: BcxError | None = None
-
-    def __reduce__(self) -> Any:  # an open archive does not travel to another process, where it is opened again
-        return (refused, (self.name, self._problem)) if self._path is None else (_again, (self._path, self.name))
 
     @property
     def is_link(self) -> bool:
@@ -110,11 +105,11 @@ class Member:
         return data
 
     def _read(self, count: int) -> bytes:
-        assert self._archive is not None
+        assert self._path is not None
         assert self._info is not None
         parts: list[bytes] = []
         try:
-            with self._archive.open(self._info) as stream:
+            with _opened(self._path, *self.stamp[:2]).open(self._info) as stream:
                 while count > 0 and (part := stream.read(min(count, _STEP))):
                     parts.append(part)
                     count -= len(part)
@@ -142,22 +137,13 @@ def refused(name: str, problem: BcxError) -> Member:
     return Member(name, _problem=problem)
 
 
-@lru_cache(maxsize=2)
-def _members(path: Path) -> dict[str, Member]:
-    return {member.name: member for member in open_archive(path)}
-
-
-def _again(path: Path, name: str) -> Member:
-    return _members(path)[name]
-
-
 def is_archive(name: str) -> bool:
     """Tell whether a file is called a ZIP archive."""
     return name.lower().endswith(".zip")
 
 
 def open_archive(path: Path, name: str = "") -> list[Member]:
-    """List the files of an archive, in its own order; folders are none. They can be read as long as they are kept.
+    """List the files of an archive, in its own order; folders are none.
 
     Args:
         path: where it is.
@@ -172,7 +158,7 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise zipfile.BadZipFile("it is no ordinary file")
-        archive = zipfile.ZipFile(_Bounded(path))
+        archive = _opened(path, found.st_size, found.st_mtime_ns)
     except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, ValueError, NotImplementedError) as error:
         raise _unusable(called, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     infos = archive.infolist()
@@ -191,8 +177,14 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
             continue
         inner = _free(inner or "unnamed", taken)
         stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
-        members.append(Member(inner, stamp, path, archive, info, _problem(info, inner, called)))
+        members.append(Member(inner, stamp, path, info, _problem(info, inner, called)))
     return members
+
+
+@lru_cache(maxsize=8)  # a glob may name more archives than a process may have files open
+def _opened(path: Path, size: int, time: int) -> zipfile.ZipFile:
+    """An archive of this size and time; it closes when it has left the cache and nobody reads from it."""
+    return zipfile.ZipFile(_Bounded(path))
 
 
 class _Bounded(io.FileIO):

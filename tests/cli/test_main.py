@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -229,6 +230,45 @@ def test_help_and_version_answer_without_loading_torch():
         done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
         assert "bcx" in done.stdout
         assert not {"torch", "gradio", "timm", "cv2", "pandas", "numpy"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inside", "said"),
+    [
+        (["data", "check", "ward"], "bcx.data.check.check_folder", "bcx: stopped."),
+        (["audit", "ward"], "bcx.audit.run.audit", "bcx: stopped."),
+        (
+            ["crossval", "--out", "o"],
+            "bcx.cli.train.read_recipe",
+            "bcx: stopped.\nThe same command goes on where it was.",
+        ),
+        (["synth", "sample", "g", "--out", "o"], "bcx.studies.synthesis.sample.load_generator", "bcx: stopped."),
+    ],
+)
+def test_every_command_that_is_stopped_ends_in_words(run, ward, monkeypatch, arguments, inside, said):
+    def stop(number):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        monkeypatch.setattr(inside, lambda *_, number=number, **__: stop(number))
+        done = run(*arguments)
+        assert done.status == status
+        assert said in done.err
+        assert "Traceback" not in done.err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_standard_output_without_room_ends_in_words(ward, tiny_checkpoint):
+    command = [sys.executable, "-m", "bcx", "predict", "ward/benign", "--model", os.fspath(tiny_checkpoint)]
+    environment = os.environ | {"PYTHONPATH": os.fspath(Path(bcx.__file__).parents[1])}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["predict", "serve", "info", "data", "examples", "train", "crossval"])

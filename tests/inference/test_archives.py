@@ -288,3 +288,18 @@ def test_changed_archives_are_read_or_refused_by_type(tmp_path, data):
             assert len(found.source.read()) <= MAX_BYTES
     except BcxError:
         pass
+
+
+def test_more_archives_than_files_may_be_open(here):
+    resource = pytest.importorskip("resource")
+    for number in range(80):
+        pack(here / f"{number}.zip", {"a.png": png(number)})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)  # the lowest number that is free
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, before[1]))
+    try:
+        found = find(["*.zip"]).pictures
+        assert sorted(each.source.read() for each in found) == sorted(png(number) for number in range(80))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
