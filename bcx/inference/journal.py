@@ -57,12 +57,16 @@ class Journal:
         asked: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read back
         with writing(result):
             self._file = os.fdopen(os.open(self.path, _OPEN, 0o666), "r+b", buffering=0)
-            _lock(self._file.fileno(), result)
-            if resume:
-                self._load(asked)
-            if not self._entries:
-                self._file.truncate(0)
-                self._append({"settings": asked})
+            try:
+                _lock(self._file.fileno(), result)
+                if resume:
+                    self._load(asked)
+                if not self._entries:
+                    self._file.truncate(0)
+                    self._append({"settings": asked})
+            except BaseException:
+                self._file.close()
+                raise
 
     def _load(self, asked: dict[str, Any]) -> None:
         end = 0

@@ -165,12 +165,21 @@ def test_a_model_that_sees_lesions_writes_them_beside_the_overlays(run, ward, ti
         assert (row["lesion_box"] == "") == (float(row["lesion_share"]) == 0)
 
 
-@pytest.mark.parametrize("names", [["a.png", "a.jpg", "a.bmp"], ["a.png", "A.png"], ["x/a.png", "x/a.png", "x/a.png"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.png", "a.jpg", "a.bmp"],
+        ["a.png", "A.png"],
+        ["x/a.png", "x/a.png", "x/a.png"],
+        ["é" * 120 + ".png", "é" * 120 + ".jpg"],
+    ],
+)
 def test_no_overlay_is_written_over_another(names):
     taken: set[str] = set()
     made = [overlay_name(Path(name), taken).as_posix() for name in names]
     assert len({name.casefold() for name in made}) == len(names)
     assert all(name.endswith("_overlay.png") for name in made)
+    assert all(len(os.fsencode(f".{name}.partial")) <= 255 for name in made)
 
 
 def test_an_existing_table_is_replaced_only_at_the_end(run, ward, tiny_checkpoint, monkeypatch):
