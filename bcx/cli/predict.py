@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -86,25 +87,36 @@ def predict(
     classifier = bcx.load(model, views=views)
     slides, listing = part_slides(listing, classifier.task.tile, out)
     _check_folder(slides, out)
-    failed_slides = 0
-    if slides:
-        failed_slides = read_slides(classifier, slides, SlideOptions(stride, scale, every_tile), out, as_json)
-        if not listing.pictures:
-            raise typer.Exit(1 if failed_slides else 0)
-        out = None if out is None else out / ("predictions.jsonl" if as_json else "predictions.csv")
+    table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
     begun = time.perf_counter()
-    todo = _with_targets(listing.pictures, overlays)
-    if out is None:
-        tally = _print_answers(classifier, todo, as_json)
-        kept = 0
-    else:
-        settings = _settings(context, classifier, overlays)
-        with Journal(out, settings, resume=resume) as journal:
-            _tell_started_over(journal)
-            kept, tally = _keep_answers(classifier, todo, journal, out, as_json)
-    typer.echo(_summary(listing, tally, kept, time.perf_counter() - begun, out), err=True)
+    kept, tally = 0, collections.Counter[str]()
+    with _journal(table, _settings(context, classifier, overlays), resume) as journal:
+        options = SlideOptions(stride, scale, every_tile)
+        failed_slides = read_slides(classifier, slides, options, out, as_json, journal)
+        if listing.pictures:
+            todo = _with_targets(listing.pictures, overlays)
+            if table is None or journal is None:
+                tally = _print_answers(classifier, todo, as_json)
+            else:
+                kept, tally = _keep_answers(classifier, todo, journal, table, as_json)
+        if journal is not None:
+            journal.finish()
+    if listing.pictures:
+        typer.echo(_summary(listing, tally, kept, time.perf_counter() - begun, table), err=True)
     if tally["failed"] or failed_slides:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _journal(result: Path | None, settings: dict[str, Any], resume: bool) -> Iterator[Journal | None]:
+    """Open the journal of a result; what goes to standard output has none."""
+    if result is None:
+        yield None
+        return
+    with Journal(result, settings, resume=resume) as journal:
+        if journal.started_over:
+            typer.echo(f"bcx: started over: an unfinished run differs in {', '.join(journal.started_over)}.", err=True)
+        yield journal
 
 
 def _settings(context: typer.Context, classifier: Classifier, overlays: Path | None) -> dict[str, Any]:
@@ -124,11 +136,6 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
         "overlays": None if overlays is None else os.fspath(overlays.resolve()),
         **{name: value for name, value in context.params.items() if name not in aside},
     }
-
-
-def _tell_started_over(journal: Journal) -> None:
-    if journal.started_over:
-        typer.echo(f"bcx: started over: an unfinished run differs in {', '.join(journal.started_over)}.", err=True)
 
 
 def _check_folder(slides: list[Found], out: Path | None) -> None:
@@ -240,7 +247,6 @@ def _keep_answers(
 
     with writing(out):
         _write(rows(), out, classifier.task, as_json)
-    journal.finish()
     return kept, tally
 
 

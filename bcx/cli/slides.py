@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bcx.errors import BcxError, ConfigError
+from bcx.errors import BcxError, ConfigError, writing
 from bcx.inference.input_files import Found, Listing
+from bcx.inference.journal import Journal
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -73,11 +74,23 @@ def stems(files: Sequence[str]) -> list[str]:
 
 
 def read_slides(
-    classifier: Classifier, slides: Sequence[Found], options: SlideOptions, out: Path | None, as_json: bool
+    classifier: Classifier,
+    slides: Sequence[Found],
+    options: SlideOptions,
+    out: Path | None,
+    as_json: bool,
+    journal: Journal | None,
 ) -> int:
-    """Read slides one after the other and print each one's summary; how many could not be read."""
+    """Read slides one after the other and print each one's summary; how many could not be read.
+
+    A slide that the journal holds, and whose files are there, is not read again.
+    """
     failed = 0
     for found, stem in zip(slides, stems([found.file for found in slides]), strict=True):
+        seen = [found.stamp, stem]
+        if journal and out and journal.holds(found.file, seen) and (out / f"{stem}_slide.json").is_file():
+            typer.echo(journal.read(found.file))
+            continue
         try:
             reading = _read(classifier, found, options)
         except ConfigError:  # an option that does not fit is a wrong request, and would not fit the next slide either
@@ -86,15 +99,17 @@ def read_slides(
             failed += 1
             typer.echo(f"bcx: {error}", err=True)
             continue
-        if as_json:
-            typer.echo(json.dumps({"file": found.file, **reading.to_dict()}))
-        else:
-            typer.echo(f"{found.file}: {in_words(reading)}")
+        said = {"file": found.file, **reading.to_dict()}
+        line = json.dumps(said) if as_json else f"{found.file}: {in_words(reading)}"
+        typer.echo(line)
         if out is not None:
             from bcx.slides import write_reading
 
-            files = write_reading(reading, out, stem)
+            with writing(out):
+                files = write_reading(reading, out, stem)
             typer.echo(f"Written: {', '.join(map(str, files.values()))}", err=True)
+        if journal is not None:
+            journal.add(found.file, seen, line)
     return failed
 
 

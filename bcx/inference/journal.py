@@ -141,7 +141,8 @@ class Journal:
         if self._finished or not self._entries:
             self.path.unlink(missing_ok=True)
         elif error is not None:
-            error.add_note(f"What was done is kept ({len(self):,} files): the same command goes on from there.")
+            count = f"{len(self):,} file{'' if len(self) == 1 else 's'}"
+            error.add_note(f"What was done is kept ({count}): the same command goes on from there.")
 
 
 def stamp(path: Path) -> list[int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +16,7 @@ def run(capfd):
     def run(*arguments: object) -> SimpleNamespace:
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main([os.fspath(argument) for argument in arguments])
+            cli.main([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
 

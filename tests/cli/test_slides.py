@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from bcx.cli import main as cli
 from bcx.simulate.slide import SlideScene, write_slide
 from bcx.slides import read_slide
-
-
-@pytest.fixture
-def run(capfd):
-    """Run `bcx` with arguments; returns status, out, err."""
-
-    def run(*arguments: object) -> SimpleNamespace:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
-
-    return run
 
 
 @pytest.fixture
@@ -57,6 +41,31 @@ def test_slides_and_patches_of_a_folder_each_get_what_fits_them(run, folder, pat
             )
         assert f"cases/{place}/slide.tif: " in done.out
     assert "tiles show tissue" in done.out
+
+
+def test_stopped_it_does_not_read_a_slide_again(run, folder, patch_checkpoint, monkeypatch):
+    from bcx.cli import slides
+
+    read, begun, stop = slides._read, [], 1
+
+    def watched(classifier, found, options):
+        if len(begun) == stop:
+            raise KeyboardInterrupt
+        begun.append(found.file)
+        return read(classifier, found, options)
+
+    monkeypatch.setattr(slides, "_read", watched)
+    command = ("predict", "cases", "--model", patch_checkpoint, "--out", "out")
+    done = run(*command)
+    assert done.status == 130
+    assert "What was done is kept (1 file):" in done.err
+    stop = 9
+    again = run(*command)
+    assert again.status == 0
+    assert begun == ["cases/a/slide.tif", "cases/b/slide.tif"]
+    assert again.out.splitlines()[0] == done.out.splitlines()[0]
+    assert again.out.count("tiles show tissue") == 2
+    assert len(list((folder / "out").iterdir())) == 7
 
 
 def test_without_a_folder_a_slide_is_one_line(run, folder, patch_checkpoint):
