@@ -71,6 +71,8 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
             lesion_box: left, top, right and bottom of what looks like a lesion, in pixels; null where nothing does
             second_look: left, top and side of the square that was read again, enlarged; null where none was
             model, weights_sha256, backend and seconds: what answered, and how long it took
+            frame: of a clip the number, from 1, of the frame that the answer rests on; null for a single picture
+            frames: of a clip the count, the numbers read, blank and failed, and each class's probabilities over them
         """
         with sessions.at_work(request.session_hash) as session:
             source = _source(session, scan)

@@ -19,6 +19,7 @@ from bcx.imaging.crop import merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
+from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
 
 #: `decision` of a picture that the gate stopped.
@@ -48,6 +49,7 @@ class Prediction:
         scan: the decoded picture.
         reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
         preprocess: how the scan became the network's input.
+        clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Prediction:
     scan: Scan = field(repr=False, compare=False)
     reading: Reading = field(repr=False, compare=False)
     preprocess: Preprocess = field(repr=False, compare=False)
+    clip: Clip | None = None
 
     @property
     def grid_maps(self) -> np.ndarray:
@@ -161,6 +164,8 @@ class Prediction:
             "weights_sha256": self.weights_sha256,
             "backend": self.backend,
             "seconds": round(self.seconds, 4),
+            "frame": None if self.clip is None else self.clip.frame + 1,
+            "frames": None if self.clip is None else self.clip.to_dict(list(self.probabilities)),
         }
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
 
+#: Columns that came later, at the end, so that those before keep their places.
+ADDED = ("flags", "notes", "frame")
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -28,7 +30,7 @@ def columns(task: Task) -> list[str]:
     """Return the column names, in order; `p_<class>` follows the task's order of classes."""
     probabilities = [f"p_{name}" for name in task.classes]
     said = ["file", "label", "confidence", "decision", *probabilities, "reason"]
-    return [*said, "seconds", "model", "weights_sha256", "lesion_share", "lesion_box"]
+    return [*said, "seconds", "model", "weights_sha256", "lesion_share", "lesion_box", *ADDED]
 
 
 def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     Returns:
         Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four. `lesion_share` is the
         share of the scan's pixels that the model outlines, 0..1 with six decimals; `lesion_box` is "left top right
-        bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty.
+        bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty. `flags` and
+        `notes` are sentences joined by "; "; `frame` is the decisive frame of a clip, from 1, empty for one picture.
     """
     from bcx.inference.prediction import (  # here, since it loads torch, and reading a header should not
         LESION_LEVEL,
@@ -62,6 +65,9 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         seconds=round(float(answer.seconds), 4),
         model=answer.model,
         weights_sha256=answer.weights_sha256,
+        flags="; ".join(answer.flags),
+        notes="; ".join(answer.scan.notes),
+        frame="" if answer.clip is None else answer.clip.frame + 1,
     )
     if answer.lesion is not None:
         cells["lesion_share"] = round(float((answer.lesion >= LESION_LEVEL).mean()), 6)

@@ -22,7 +22,7 @@ from bcx.cli.predict import overlay_name
 
 HEADER = (
     "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256,"
-    "lesion_share,lesion_box"
+    "lesion_share,lesion_box,flags,notes,frame"
 )
 CLASSES = ("normal", "benign", "malignant")
 

@@ -11,6 +11,7 @@ import pytest
 
 from bcx.errors import UnknownFormat
 from bcx.inference import table
+from bcx.inference.clip import Clip
 from bcx.inference.prediction import Failure
 from bcx.tasks import get_task
 
@@ -29,6 +30,9 @@ def answer(**changes):
         "weights_sha256": "ab" * 32,
         "lesion": None,
         "lesion_box": None,
+        "flags": ["Colour marks.", "Small."],
+        "scan": SimpleNamespace(notes=("first page of 2",)),
+        "clip": None,
     }
     return SimpleNamespace(**(fields | changes))
 
@@ -40,7 +44,7 @@ def failure():
 
 def test_columns_are_in_the_documented_order():
     documented = "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256"
-    assert ",".join(table.columns(TASK)) == f"{documented},lesion_share,lesion_box"
+    assert ",".join(table.columns(TASK)) == f"{documented},lesion_share,lesion_box,flags,notes,frame"
 
 
 def test_the_lesion_has_its_share_and_box_where_the_model_has_such_a_map():
@@ -52,6 +56,14 @@ def test_the_lesion_has_its_share_and_box_where_the_model_has_such_a_map():
     for other in (answer(), failure()):
         cells = table.row(other, "a.png", TASK)
         assert (cells["lesion_share"], cells["lesion_box"]) == ("", "")
+
+
+def test_flags_notes_and_the_frame_stand_at_the_end():
+    cells = table.row(answer(), "a.png", TASK)
+    assert list(cells.items())[-3:] == [("flags", "Colour marks.; Small."), ("notes", "first page of 2"), ("frame", "")]
+    clip = Clip(5, (1, 3), (0,), (), 3, np.zeros((2, 3), np.float32))
+    assert table.row(answer(clip=clip), "a.gif", TASK)["frame"] == 4
+    assert list(table.row(failure(), "x.svg", TASK).values())[-3:] == ["", "", ""]
 
 
 def test_written_table_reads_back_the_same(tmp_path):

@@ -1,0 +1,132 @@
+"""Clips: which frames of a file are read, and which of their answers is the clip's.
+
+The rule, in one sentence: of the frames that are scans and undamaged, ordered by the probability of the positive class,
+the clip's answer is that of the highest of up to ten frames, the second highest of up to twenty and so on, and it is
+"refer" where a confident frame, or one still more suspicious, says another class.
+
+So a cancer that shows in three of sixteen frames is not outvoted by the thirteen others, and what a single frame claims
+against the others is read by a person.
+
+>>> choose([0, 1, 2], np.array([[0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.8, 0.1, 0.1]]), [True, True, False], positive=2)
+1
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: Frames of a clip that are read unless told otherwise.
+CLIP_FRAMES = 16
+#: The answer's frame is the most suspicious one of so many, the second of twice as many, and so on.
+FRAMES_PER_RANK = 10
+#: Of the frames of a clip, at most so many times the limit are decoded in search of frames that are not blank.
+_LOOKED_AT = 4
+#: A blank frame's pixels lie within so many grey levels of its median, but for a share: a text overlay covers some 2 %.
+_BLANK_LEVELS, _BLANK_SHARE = 12, 0.03
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What was read of a clip; frames are numbered from 0.
+
+    Attributes:
+        count: how many frames the file holds.
+        read: the frames that were answered, ascending.
+        blank: the frames that were left out since they show nothing, ascending.
+        failed: the frames that could not be read, ascending.
+        frame: the decisive frame, whose answer the clip's is.
+        probabilities: float32 `[len(read), C]`, 0..1, in the task's order.
+    """
+
+    count: int
+    read: tuple[int, ...]
+    blank: tuple[int, ...]
+    failed: tuple[int, ...]
+    frame: int
+    probabilities: np.ndarray = field(repr=False, compare=False)
+
+    def note(self) -> str:
+        """Say how many frames were read."""
+        said = f"clip: {len(self.read):,} of {self.count:,} frames read"
+        if self.blank:
+            said += f", {len(self.blank):,} blank {'one' if len(self.blank) == 1 else 'ones'} left out"
+        return said + (f", {len(self.failed):,} could not be read" if self.failed else "")
+
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the documented JSON; frames are numbered from 1, as people do."""
+        return {
+            "count": self.count,
+            "read": [frame + 1 for frame in self.read],
+            "blank": [frame + 1 for frame in self.blank],
+            "failed": [frame + 1 for frame in self.failed],
+            "probabilities": {
+                name: [round(float(p), 6) for p in self.probabilities[:, place]] for place, name in enumerate(classes)
+            },
+        }
+
+
+def is_blank(pixels: np.ndarray) -> bool:
+    """Tell whether a picture, uint8 `[H, W]` or `[H, W, 3]`, shows nothing, or no more than some text on one tone."""
+    grey = pixels if pixels.ndim == 2 else pixels.max(2)
+    away = np.abs(grey.astype(np.int16) - int(np.median(grey))) > _BLANK_LEVELS
+    return bool(away.mean() < _BLANK_SHARE)
+
+
+def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool | None]) -> Iterator[int]:
+    """Yield frames to read, evenly spread over those that are not blank; where some are, others are tried instead.
+
+    Args:
+        frames: the frames there are.
+        limit: how many are wanted; 1 takes the first that is not blank.
+        blank: called once for each frame that is looked at; True where it shows nothing, None where it is unreadable.
+    """
+    left, wanted, looks = list(frames), limit, _LOOKED_AT * max(limit, CLIP_FRAMES)
+    while left and wanted > 0 and looks > 0:
+        many = min(wanted, len(left), looks)
+        places = {int(place) for place in np.linspace(0, len(left) - 1, many).round()} if limit > 1 else {0}
+        looks -= len(places)
+        for place in sorted(places):
+            if blank(left[place]) is False:
+                wanted -= 1
+                yield left[place]
+        left = [frame for place, frame in enumerate(left) if place not in places]
+
+
+def choose(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> int:
+    """Return the place in `frames` of the decisive one.
+
+    Args:
+        frames: their numbers.
+        probabilities: float `[N, C]`, 0..1.
+        usable: which are scans and undamaged; where none is, all count.
+        positive: the class whose probability is the suspicion.
+    """
+    places = order(frames, probabilities, usable, positive)
+    return places[(len(places) - 1) // FRAMES_PER_RANK]
+
+
+def order(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> list[int]:
+    """Return the places of the usable frames, the most suspicious first; arguments as `choose`."""
+    places = [place for place, fits in enumerate(usable) if fits] or list(range(len(frames)))
+    return sorted(places, key=lambda place: (-probabilities[place, positive], *probabilities[place], frames[place]))
+
+
+def disagreement(labels: Sequence[str], confident: Sequence[bool], places: Sequence[int]) -> str:
+    """Say that frames disagree, "" where they do not.
+
+    Args:
+        labels: each frame's class.
+        confident: which frames are answered with their class.
+        places: the usable frames, the most suspicious first, as `order` has them.
+    """
+    rank = (len(places) - 1) // FRAMES_PER_RANK
+    speak = [place for at, place in enumerate(places) if at <= rank or confident[place]]
+    counts = Counter(labels[place] for place in speak)
+    if len(counts) < 2:
+        return ""
+    return f"The frames disagree: {', '.join(f'{label} in {count}' for label, count in counts.items())}."
