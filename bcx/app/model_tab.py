@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 #: What a class means to somebody who has never heard the word; others keep their name.
 _GLOSS = {"malignant": "malignant (a cancer)", "benign": "benign (a harmless lump)", "normal": "normal (no lump)"}
 _MANY = {"malignant": "malignant ones (cancers)"}
-_SOURCES = {"busi": "BUSI, a hospital in Cairo", "busbra": "BUS-BRA, a cancer institute in Brazil"}
+_SOURCES = {
+    "busi": "BUSI, a hospital in Cairo",
+    "busbra": "BUS-BRA, a cancer institute in Brazil",
+    "breast": "BrEaST, five centres in Poland",
+}
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling"}
 
 

@@ -28,6 +28,7 @@ class Kind(StrEnum):
 
     busi = "busi"
     busbra = "busbra"
+    breast = "breast"
     idc = "idc"
     breakhis = "breakhis"
     folder = "folder"
@@ -94,6 +95,7 @@ _SUITS = {"idc": "histology-idc", "breakhis": "histology-breakhis"}
 LAYOUTS = {
     "busi": "BUSI, by its published manifest",
     "busbra": "BUS-BRA, by its bus_data.csv",
+    "breast": "BrEaST, by its manifest.csv",
     "idc": "IDC patches, a folder per patient",
     "breakhis": "BreakHis, by its published names",
     "folder": "a folder with one subfolder per class",

@@ -30,8 +30,9 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="NAME=DIR",
-        help="A source of scans; may be given several times. busi, busbra, idc, breakhis and breakhis-40x (-100x, "
-        "-200x, -400x) are known layouts; with any other name the layout is told from what is there.",
+        help="A source of scans; may be given several times. busi, busbra, breast, idc, breakhis and "
+        "breakhis-40x (-100x, -200x, -400x) are known layouts; with any other name the layout is told from what is "
+        "there.",
     ),
 ]
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bcx.data import breakhis, busbra, busi, folders, idc, manifest
+from bcx.data import breakhis, breast, busbra, busi, folders, idc, manifest
 from bcx.data.reading import Reading
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError, ScanError
@@ -23,7 +23,7 @@ from bcx.tasks import Task
 
 __all__ = ["KINDS", "detect_kind", "load_mask", "read_source", "survey"]
 
-KINDS = ("busi", "busbra", "idc", *breakhis.KINDS, "folder", "manifest")
+KINDS = ("busi", "busbra", "breast", "idc", *breakhis.KINDS, "folder", "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
@@ -73,6 +73,8 @@ def _survey(kind_or_name: str, root: Path, task: Task, split: str) -> Reading:
         )
     if kind == "busbra":
         return busbra.read_busbra(root, task=task, source=kind_or_name)
+    if kind == "breast":
+        return breast.read_breast(root, task=task, source=kind_or_name)
     if kind == "idc":
         return idc.read_idc(root, task=task, source=kind_or_name)
     if kind in breakhis.KINDS:

@@ -11,6 +11,9 @@ DATA = {
     "busbra": "**BUS-BRA** (Gómez-Flores et al., Medical Physics 2024, "
     "[doi:10.1002/mp.16812](https://doi.org/10.1002/mp.16812)): biopsy-proven, four machines, National Cancer "
     "Institute of Brazil. Free use with citation.",
+    "breast": "**BrEaST** (Pawłowska et al., Scientific Data 2024, "
+    "[doi:10.1038/s41597-024-02984-z](https://doi.org/10.1038/s41597-024-02984-z)): 256 patients of five centres in "
+    "Poland, several machines. CC BY 4.0.",
     "idc": "**IDC patches** (Cruz-Roa et al. 2014, Janowczyk and Madabhushi 2016; Kaggle "
     "breast-histopathology-images): a subset of what was published, chosen by whoever collected it, no licence stated "
     "with it: cite, research use.",

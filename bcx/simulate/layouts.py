@@ -118,6 +118,30 @@ def write_busbra_folder(
     return root
 
 
+def write_breast_folder(
+    root: str | os.PathLike[str], cases: int = 6, seed: int = 0, size: tuple[int, int] = (96, 80)
+) -> Path:
+    """Write simulated scans in the layout of BrEaST: `manifest.csv`, `Images/`, `Masks/`; a patient per scan.
+
+    The classes come in turn; normals have no mask.
+
+    Returns:
+        `root` as a Path.
+    """
+    root = Path(root)
+    rows: list[dict[str, object]] = []
+    for number in range(1, cases + 1):
+        label, case = LABELS[(number - 1) % len(LABELS)], f"case{number:03d}"
+        scan = simulate(label, seed * 100_003 + number, *size)
+        mask = f"Masks/{case}.png" if scan.mask.any() else ""
+        _save(scan.pixels, root / "Images" / f"{case}.png")
+        if mask:
+            _save(_ink(scan.mask), root / mask)
+        rows.append({"file": f"Images/{case}.png", "label": label, "group": case, "mask": mask})
+    _write_table(root / "manifest.csv", ["file", "label", "group", "mask"], rows)
+    return root
+
+
 def _write_table(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

@@ -78,7 +78,9 @@ class Recipe(BaseModel):
     task: str | dict[str, Any] = Field(
         "breast-ultrasound", description="a name from bcx/tasks.py, or a task of your own: name, classes and more"
     )
-    data: dict[str, str] = Field(default_factory=dict, description="folders by source name: busi, busbra, or yours")
+    data: dict[str, str] = Field(
+        default_factory=dict, description="folders by source name: busi, busbra, breast or yours"
+    )
     arch: str = Field("mobilenetv2_100", description="timm's name of the network")
     init: str = Field("timm", description="'scratch', 'timm', or a .safetensors file in timm's names")
     size: int = Field(224, ge=32, le=1024, description="side of the network's input, pixels")
