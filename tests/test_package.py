@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Nothing imports these, and something needs them: timm, pydicom (its decoders), and tools that are run.
 NOT_IMPORTED = {
-    "torchvision", "pylibjpeg", "python-gdcm", "pylibjpeg-openjpeg",
+    "torchvision", "pylibjpeg", "pylibjpeg-openjpeg",
     "mypy", "pre-commit", "ruff", "pytest-timeout", "pytest-xdist",
 }  # fmt: skip
 # Part of Hugging Face's ZeroGPU machines, and of nothing else.

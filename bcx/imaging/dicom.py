@@ -1,24 +1,29 @@
-"""The first frame of a DICOM file, as a screen would show it.
+"""Frames of a DICOM file, as a screen would show them.
 
-pydicom reads the file and its decoding plugins undo the compression; this module keeps limits
-before either allocates, and applies what the header asks for: modality and VOI look-up tables or
-windows, palettes, and the inverted grey scale of MONOCHROME1. Nothing that names a patient is read.
+pydicom reads the file, and its decoding plugins undo the compression in a process of their own; this module keeps
+limits before either allocates, and applies what the header asks for: modality and VOI look-up tables or windows,
+palettes, and the inverted grey scale of MONOCHROME1. Nothing that names a patient is read.
 
-    pixels, notes = decode(Path("cine.dcm").read_bytes(), "cine.dcm")
-    notes                       # ("first frame of 40",)
+    decoded = decode(Path("cine.dcm").read_bytes(), "cine.dcm")
+    decoded.notes               # ["first frame of 40"]
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
-from bcx.imaging.headers import MAX_FRAMES, codestream_size
-from bcx.imaging.pixels import stretch
+from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
+from bcx.imaging.jpeg import DAMAGED, is_damaged
+from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
+from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
+from bcx.imaging.pixels import Decoded, stretch
+from bcx.imaging.worker import run_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,46 +31,64 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
+Result = TypeVar("Result")
+
 MAX_ELEMENTS = 20_000
 """Top-level header entries; real files have some hundred."""
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PLAIN = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\x00")  # explicit little endian: what is left after inflating
+_RLE = "1.2.840.10008.1.2.5"  # pydicom undoes it in Python and NumPy, which cannot crash
+_COLOURS = ("Red", "Green", "Blue")
 
 _WANTED = (
-    *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *(
-        f"{colour}PaletteColorLookupTable{part}"
-        for colour in ("Red", "Green", "Blue")
-        for part in ("Descriptor", "Data")
-    ),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *("SOPClassUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "PlanarConfiguration", "RescaleSlope", "RescaleIntercept"),
+    *("ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
 )
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
 
-def decode(
-    data: bytes, name: str, *, max_bytes: int, check_size: Callable[[int, int], None]
-) -> tuple[np.ndarray, list[str]]:
-    """Decode the first frame of a DICOM file.
+@dataclass(frozen=True)
+class _File:
+    """A file whose header was read and held against the limits: `pixels` is where its pixel element begins."""
+
+    data: bytes
+    header: Dataset
+    pixels: int
+    keyword: str
+    frames: int
+
+    @property
+    def syntax(self) -> str:
+        return str(self.header.file_meta.TransferSyntaxUID)
+
+
+def frame_count(data: bytes, name: str) -> int:
+    """Count the frames that a DICOM file says it holds; errors as `decode`."""
+    return _guarded(name, lambda: _open(data, name).frames)
+
+
+def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
+    """Decode one frame of a DICOM file.
 
     Args:
         data: the whole file.
         name: what error messages call it.
-        max_bytes: limit for the content once inflated.
-        check_size: called with (width, height) before decoding; raises where they are out of bounds.
-
-    Returns:
-        uint8 [H, W] or [H, W, 3] (RGB), and what was done to it in words.
+        frame: from 0.
 
     Raises:
         MissingExtra: pydicom, or the plugin for this compression, is not installed.
         UnknownFormat: no pixel data, or a compression that no plugin reads (video).
-        DamagedScan: truncated or inconsistent.
-        ScanTooLarge: beyond a limit, told before decoding.
+        DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
+        ScanTooLarge: beyond a limit, mostly told before decoding.
     """
+    return _guarded(name, lambda: _decode(_open(data, name), name, frame))
+
+
+def _guarded(name: str, work: Callable[[], Result]) -> Result:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
@@ -75,23 +98,13 @@ def decode(
             remedy='Run: pip install "bcx[dicom]"',
         ) from error
     try:
-        data = _inflated(data, name, max_bytes)
-        header = _header(data, name)
-        frames = _check_header(header, name, check_size)
-        pixels, notes = _displayed(_first_frame(data, header, name), header)
+        return work()
     except BcxError:
         raise
     except MemoryError as error:
-        raise ScanTooLarge(
-            f"'{name}' needs more memory than there is.",
-            expected="a picture that fits into memory",
-            remedy="Export a single frame, or a smaller one.",
-        ) from error
-    except Exception as error:  # four decoders behind pydicom, each with exceptions of its own
+        raise out_of_memory(name) from error
+    except Exception as error:  # pydicom and its decoders raise whatever the damage leads them to
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
-    if frames > 1:
-        notes.insert(0, f"first frame of {frames:,}")
-    return pixels, notes
 
 
 def _damaged(name: str, why: str) -> DamagedScan:
@@ -102,20 +115,21 @@ def _damaged(name: str, why: str) -> DamagedScan:
     )
 
 
-def _inflated(data: bytes, name: str, max_bytes: int) -> bytes:
+def _inflated(data: bytes, name: str) -> bytes:
     """Undo the deflated transfer syntax, counting before keeping: 200 kB of it can hold 200 MB of zeros."""
-    meta = data[132:4096]
+    begin = 0 if begins_without_preamble(data[:512]) else 132
+    meta = data[begin : begin + 4096]
     if _DEFLATED not in meta or not meta.startswith(b"\x02\x00\x00\x00UL\x04\x00"):
         return data
-    start = 144 + int.from_bytes(data[140:144], "little")
+    start = begin + 12 + int.from_bytes(meta[8:12], "little")
     counter, body, size = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
     while body and not counter.eof:
         size += len(counter.decompress(body, 1 << 20))
         body = counter.unconsumed_tail
-        if size > max_bytes:
+        if size > MAX_BYTES:
             raise ScanTooLarge(
-                f"'{name}' unpacks to more than {max_bytes // 10**6} MB.",
-                expected=f"at most {max_bytes // 10**6} MB",
+                f"'{name}' unpacks to more than {MAX_BYTES // 10**6} MB.",
+                expected=f"at most {MAX_BYTES // 10**6} MB",
                 remedy="Export a single frame from it.",
             )
     if not counter.eof:
@@ -123,35 +137,29 @@ def _inflated(data: bytes, name: str, max_bytes: int) -> bytes:
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
 
 
-def _header(data: bytes, name: str) -> Dataset:
-    """Read what describes the pixels, up to the pixels, and no more than that."""
+def _open(data: bytes, name: str) -> _File:
+    """Read what describes the pixels, up to the pixels, and hold it against the limits."""
+    from pydicom import uid
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
+    data = _inflated(data, name)
     met = 0
+    pixels = None
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal met
+        nonlocal met, pixels
         met += 1
         if met > MAX_ELEMENTS:
             raise _damaged(name, f"more than {MAX_ELEMENTS:,} header entries")
-        return tag in _PIXELS
+        pixels = _PIXELS.get(tag)
+        return pixels is not None
 
-    return read_partial(io.BytesIO(data), stop_when=stop, specific_tags=[Tag(keyword) for keyword in _WANTED])
-
-
-def _check_header(header: Dataset, name: str, check_size: Callable[[int, int], None]) -> int:
-    """Hold size, frames and compression against what can be read; the number of frames."""
-    from pydicom.pixels.decoders.base import get_decoder
-
-    rows, columns = header.get("Rows"), header.get("Columns")
-    if not rows or not columns:
-        raise UnknownFormat(
-            f"The DICOM file '{name}' holds no picture.",
-            expected="an image with rows and columns (a report or a directory has none)",
-            remedy="Choose the image file of the same study.",
-        )
-    check_size(int(columns), int(rows))
+    buffer = io.BytesIO(data)
+    header = read_partial(buffer, stop_when=stop, specific_tags=[Tag(keyword) for keyword in _WANTED], force=True)
+    if pixels is None or not header.get("Rows") or not header.get("Columns"):
+        raise _no_image(header, name)
+    check_size(name, int(header.Columns), int(header.Rows))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > MAX_FRAMES:
         raise ScanTooLarge(
@@ -159,9 +167,34 @@ def _check_header(header: Dataset, name: str, check_size: Callable[[int, int], N
             expected=f"at most {MAX_FRAMES:,} frames",
             remedy="Export a single frame from it.",
         )
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise _damaged(name, "its transfer syntax is missing")
+    if "TransferSyntaxUID" not in header.file_meta:
+        if data[128:132] == b"DICM":
+            raise _damaged(name, "its transfer syntax is missing")
+        implicit = header.original_encoding[0]
+        header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
+    syntax = header.file_meta.TransferSyntaxUID
+    _check_syntax(syntax, name)
+    bits = header.get("BitsAllocated", 8)
+    if bits not in ((8, 16, 32) if syntax.is_encapsulated else (1, 8, 16, 32, 64)):
+        raise _damaged(name, f"its header claims {bits} bits per value")
+    return _File(data, header, buffer.tell(), pixels, max(1, frames))
+
+
+def _no_image(header: Dataset, name: str) -> UnknownFormat:
+    kind, modality = header.get("SOPClassUID"), str(header.get("Modality") or "")[:16]
+    what = f": it is of the kind '{getattr(kind, 'name', kind)}'" if kind else ""
+    return UnknownFormat(
+        f"The DICOM file '{name}' holds no image{what}{f', modality {modality}' if modality else ''}.",
+        expected="an image with rows, columns and pixels (a report or a directory has none)",
+        remedy="Choose the image file of the same study.",
+    )
+
+
+def _check_syntax(syntax: Any, name: str) -> None:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    from bcx.imaging import dicom_codecs
+
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -170,62 +203,156 @@ def _check_header(header: Dataset, name: str, check_size: Callable[[int, int], N
             expected="an uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000 picture",
             remedy="Export the frame as PNG, or as uncompressed DICOM.",
         ) from error
-    if not decoder.is_available:
+    if not (decoder.is_available or dicom_codecs.is_available(syntax)):
         raise MissingExtra(
             f"The DICOM file '{name}' is compressed as '{syntax.name}', and no decoder for it is installed.",
             expected="pydicom's decoders",
             remedy='Run: pip install "bcx[dicom]"',
         )
-    return frames
 
 
-def _first_frame(data: bytes, header: Dataset, name: str) -> np.ndarray:
-    from pydicom.encaps import get_frame
-    from pydicom.filereader import read_partial
-    from pydicom.pixels.utils import pixel_array
-
-    buffer = io.BytesIO(data)
-    read_partial(buffer, stop_when=lambda tag, vr, length: tag in _PIXELS, specific_tags=[])
-    if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        buffer.seek(12, io.SEEK_CUR)  # tag, VR, reserved, length: encapsulated pixels are always explicit
-        frames = int(header.get("NumberOfFrames") or 1)
-        stream = get_frame(buffer, 0, number_of_frames=frames)
-        found = codestream_size(stream)
-        if found is not None and found != (header.Columns, header.Rows):
-            said = f"{header.Columns} x {header.Rows}"
-            raise _damaged(name, f"its header says {said}, its picture {found[0]} x {found[1]}")
-        if stream.startswith(b"\xff\xd8") and b"\xff\xd9" not in stream[-16:]:
-            raise _damaged(name, "its compressed picture ends early")
+def _decode(file: _File, name: str, frame: int) -> Decoded:
+    notes, damage = [], ""
+    if file.header.file_meta.TransferSyntaxUID.is_encapsulated:
+        values, damage = _compressed(file, name, frame)
     else:
-        samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.get("SamplesPerPixel", 1)
-        if 8 * (len(data) - buffer.tell()) < header.Rows * header.Columns * samples * header.get("BitsAllocated", 8):
-            raise _damaged(name, "it ends before its first frame is complete")
-    return pixel_array(buffer, index=0)
+        values, said = _native(file, name, frame)
+        notes += said
+    pixels, shown = _displayed(values, file.header, name)
+    if file.frames > 1:
+        notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
+    return Decoded(pixels, [*notes, *shown], damage=damage)
 
 
-def _displayed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
+def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
+    from pydicom.encaps import encapsulate, get_frame
+    from pydicom.pixels.utils import as_pixel_options
+
+    from bcx.imaging.dicom_codecs import decode_pixels
+
+    header = file.header
+    buffer = io.BytesIO(file.data)
+    buffer.seek(file.pixels + 12)  # tag, VR, reserved, length: encapsulated pixels are always explicit
+    if not _is_whole(file.data, file.pixels + 12, frame, file.frames):
+        raise _damaged(name, "it ends before its compressed picture does")
+    stream = get_frame(buffer, frame, number_of_frames=file.frames)
+    found = codestream_size(stream)
+    if found is not None and found != (header.Columns, header.Rows):
+        said = f"{header.Columns} x {header.Rows}"
+        raise _damaged(name, f"its header says {said}, its picture {found[0]} x {found[1]}")
+    jpeg = stream.startswith(b"\xff\xd8")
+    if jpeg and b"\xff\xd9" not in stream[-16:]:
+        raise _damaged(name, "its compressed picture ends early")
+    options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": file.keyword}
+    if options.get("samples_per_pixel", 1) > 1:
+        options.setdefault("planar_configuration", 0)
+    single = encapsulate([stream])
+    if file.syntax == _RLE:
+        values, _ = decode_pixels(single, file.syntax, options)
+    else:
+        arguments = {"syntax": file.syntax, "options": {key: _plain(value) for key, value in options.items()}}
+        values, _ = run_isolated(decode_pixels, single, name=name, options=arguments)
+    return values, DAMAGED if jpeg and is_damaged(stream) else ""
+
+
+def _is_whole(data: bytes, at: int, frame: int, frames: int) -> bool:
+    """Tell whether the items that hold a frame's compressed pixels end before the file does."""
+    items = -1  # the first one is the table of offsets
+    while data[at : at + 4] == b"\xfe\xff\x00\xe0":
+        at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+        if at > len(data):
+            return frames > 1 and items > frame
+        items += 1
+    return True
+
+
+def _plain(value: Any) -> int | float | str:
+    return str(value) if isinstance(value, str) else int(value)
+
+
+def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
+    """Cut one frame out of uncompressed pixels; what its length says goes before what its header says."""
+    from pydicom.pixels.utils import as_pixel_options
+
+    from bcx.imaging.dicom_codecs import decode_pixels
+
+    header = file.header
+    start = file.pixels + _element_header(file)
+    options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": file.keyword}
+    options.setdefault("samples_per_pixel", 1)
+    there = len(file.data) - start
+    points = int(header.Rows) * int(header.Columns)
+    bits = int(header.get("BitsAllocated", 8))
+    samples = int(options["samples_per_pixel"])
+    if samples > 1:
+        options.setdefault("planar_configuration", 0)
+    notes = []
+    if options.get("photometric_interpretation") == "YBR_FULL_422":
+        if there >= 3 * points * file.frames:
+            options |= {"photometric_interpretation": "RGB"}
+            notes.append("read as RGB, since its length is not that of the YBR_FULL_422 that its header says")
+        else:
+            samples = 2
+    length = points * samples * bits  # in bits
+    if 8 * there < (frame + 1) * length:
+        raise _damaged(
+            name, "it ends before its " + ("first frame is" if not frame else f"frame {frame + 1:,} is") + " complete"
+        )
+    begin = start + frame * length // 8
+    if frame * length % 8:  # frames of single bits follow each other without a gap
+        begin, options["number_of_frames"] = start, file.frames
+        raw = file.data[start:]
+        values = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[frame * length : (frame + 1) * length]
+        return values.reshape(int(header.Rows), int(header.Columns)), notes
+    raw = file.data[begin : begin + -(-length // 8)]
+    options["pixel_vr"] = "OW" if bits > 8 else "OB"
+    return decode_pixels(raw + bytes(len(raw) % 2), file.syntax, options)[0], notes
+
+
+def _element_header(file: _File) -> int:
+    """Length of what stands before the pixels in their element: tag, VR, reserved, length; or tag, length."""
+    return 8 if file.header.file_meta.TransferSyntaxUID.is_implicit_VR else 12
+
+
+def _displayed(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
     """From stored values to what a screen shows: modality, VOI, palette, MONOCHROME1, 8 bits."""
-    from pydicom.pixels.processing import apply_color_lut
-
     kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if kind == "PALETTE COLOR":
-        colour = apply_color_lut(values, header)
-        if colour.dtype == np.uint16:  # a palette's 16 bits are the range of its type, not of the picture
-            colour = (colour >> 8).astype(np.uint8)
-        return np.ascontiguousarray(colour[..., :3]), ["palette applied"]
+        return _palette(values, header, name), ["palette applied"]
     if values.ndim == 3:
         if values.dtype == np.uint8:
             return values[..., :3], []
         pixels, span = stretch(values[..., :3])
         return pixels, [f"{header.BitsStored} bit scaled from {span}"]
-    pixels, notes = _grey_levels(values, header)
+    pixels, notes = _grey_levels(values, header, name)
     if kind == "MONOCHROME1":
         return np.uint8(255) - pixels, [*notes, "MONOCHROME1 inverted"]
     return pixels, notes
 
 
-def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:
+    planes = []
+    for colour in _COLOURS:
+        what = f"{colour.lower()} palette"
+        descriptor = header.get(f"{colour}PaletteColorLookupTableDescriptor")
+        segments = header.get(f"Segmented{colour}PaletteColorLookupTableData")
+        data = header.get(f"{colour}PaletteColorLookupTableData")
+        read = read_table if data is not None or segments is None else read_segments
+        if descriptor is None or (data is None and segments is None):
+            raise wrong(name, what, "is missing")
+        table = read(descriptor, segments if read is read_segments else data, what, name, little=_little(header))
+        plane = table(values)
+        # a palette's 16 bits are the range of its type, not of the picture
+        planes.append((plane >> 8).astype(np.uint8) if plane.dtype == np.uint16 else plane)
+    return np.stack(planes, axis=-1)
+
+
+def _little(header: Dataset) -> bool:
+    return header.file_meta.TransferSyntaxUID.is_little_endian
+
+
+def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
+    from pydicom.pixels.processing import apply_rescale, apply_windowing
 
     if not np.isfinite(values).all():
         raise ScanError(
@@ -235,17 +362,19 @@ def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[
         )
     if header.get("BitsAllocated") == 1:
         return values.astype(np.uint8) * np.uint8(255), ["1 bit scaled to 0..255"]
-    rescaled = header.get("ModalityLUTSequence") or (
-        header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0
-    )
     notes = []
-    if rescaled:
-        values = apply_modality_lut(values, header)
+    if header.get("ModalityLUTSequence"):
+        values = _sequence_table(header.ModalityLUTSequence, "modality look-up table", header, name)(values)
+        notes.append("rescaled as its header asks")
+    elif header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0:
+        values = apply_rescale(values, header)
         notes.append("rescaled as its header asks")
     if header.get("VOILUTSequence"):
-        values = apply_voi(values, header)
-        top = 2.0 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        return _between(values, 0.0, top), [*notes, "look-up table of its header applied"]
+        table = _sequence_table(header.VOILUTSequence, "VOI look-up table", header, name)
+        return _between(table(np.rint(values)), 0.0, 2.0**table.bits - 1), [
+            *notes,
+            "look-up table of its header applied",
+        ]
     if "WindowCenter" in header and "WindowWidth" in header:
         with np.errstate(over="ignore"):
             values = apply_windowing(values, header)
@@ -257,6 +386,11 @@ def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[
         return values, notes
     pixels, span = stretch(values)
     return pixels, [*notes, f"{header.get('BitsStored', 8 * values.dtype.itemsize)} bit scaled from {span}"]
+
+
+def _sequence_table(sequence: Any, what: str, header: Dataset, name: str) -> LookupTable:
+    item = sequence[0]
+    return read_table(item.get("LUTDescriptor"), item.get("LUTData"), what, name, little=_little(header))
 
 
 def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:

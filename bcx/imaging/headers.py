@@ -24,7 +24,9 @@ _MAX_BLOCKS = 1_000_000
 _MAX_COMMENT_BYTES = 1 << 18  # PIL joins a GIF's comments, and a JPEG's EXIF, piece by piece: quadratic
 _MAX_EXIF_BYTES = 1 << 22
 _MAX_SEGMENTS = 10_000
-_MAX_PASSES = 500  # progressive JPEG draws in some ten passes, each as dear as a whole picture
+_MAX_PASSES = 500  # a progressive JPEG is drawn in some ten passes, each as costly as a whole picture
+_MAX_PASS_PIXELS = 1_600_000_000  # 40 passes over the largest picture; 3 s
+_IDENTIFYING_TYPES = (b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"UL", b"DT", b"PN", b"ST")
 
 _MAX_TIFF_VALUES = 1_000_000
 _TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
@@ -38,8 +40,6 @@ _OTHERS = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"Rar!", "a RAR archive"),
     (b"7z\xbc\xaf", "a 7z archive"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"\x1aE\xdf\xa3", "a video"),
     (b"8BPS", "a Photoshop document"),
     (b"\x93NUMPY", "a NumPy array file"),
@@ -54,7 +54,7 @@ def sniff(head: bytes) -> str | None:
         head: the first bytes (at least 132 to recognise DICOM, `HEAD_BYTES` for everything).
 
     Returns:
-        "png", "jpeg", "gif", "bmp", "tiff", "webp", "dicom", "svg", or None.
+        "png", "jpeg", "gif", "bmp", "tiff", "webp", "avif", "jpeg2000", "jpegxl", "dicom", "svg", or None.
     """
     if head[128:132] == b"DICM":
         return "dicom"
@@ -68,6 +68,14 @@ def sniff(head: bytes) -> str | None:
         return "tiff"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
+    if head.startswith((b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return "jpeg2000"
+    if head.startswith((b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")):
+        return "jpegxl"
+    if head[4:8] == b"ftyp" and {head[8:12], *_brands(head)} & {b"avif", b"avis"}:
+        return "avif"
+    if begins_without_preamble(head):
+        return "dicom"
     # two letters alone would take text for a bitmap: the size of the second header must be a known one
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124):
         return "bmp"
@@ -75,6 +83,31 @@ def sniff(head: bytes) -> str | None:
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
         return "svg"
     return None
+
+
+def _brands(head: bytes) -> list[bytes]:
+    """Return the brands that an ISO media file says it is compatible with."""
+    return [head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), len(head) - 3), 4)]
+
+
+def begins_without_preamble(head: bytes) -> bool:
+    """Tell whether a file begins as a DICOM data set without the 128 bytes and the "DICM" before it.
+
+    Older exports do. What must hold: a first element of the meta or identifying group, and one of DICOM's types or,
+    where types are left out, a length that such an element can have.
+    """
+    if len(head) < 16:
+        return False
+    group, element, vr, length = struct.unpack_from("<HH2sH", head)
+    if group == 0x0002:
+        return element in (0x0000, 0x0001, 0x0002, 0x0010) and vr in (b"UL", b"OB", b"UI")
+    if group != 0x0008 or element > 0x0070:
+        return False
+    if vr in _IDENTIFYING_TYPES:
+        return length <= 256
+    (implicit,) = struct.unpack_from("<I", head, 4)
+    (following,) = struct.unpack_from("<H", head.ljust(10 + 256, b"\0"), 8 + implicit) if implicit <= 256 else (0,)
+    return implicit <= 256 and not implicit % 2 and following in (0x0008, 0x0010)
 
 
 def guess(head: bytes) -> str:
@@ -87,7 +120,7 @@ def guess(head: bytes) -> str:
         if head.startswith(magic):
             return words
     if head[4:8] == b"ftyp":
-        return "a HEIC photograph" if head[8:11] in (b"hei", b"hev", b"mif", b"msf") else "a video or an AVIF picture"
+        return "a HEIC photograph" if head[8:11] in (b"hei", b"hev", b"mif", b"msf") else "a video"
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page"
@@ -119,8 +152,11 @@ def check_jpeg(data: bytes) -> None:
     Raises:
         ValueError: the file ends before, or more segments, EXIF bytes or passes than any camera writes.
     """
-    if data.count(b"\xff\xda") > _MAX_PASSES:
+    passes = data.count(b"\xff\xda")  # this marker cannot stand within compressed data
+    if passes > _MAX_PASSES:
         raise ValueError("it is drawn in too many passes")
+    if passes > 40 and (size := codestream_size(data)) and passes * size[0] * size[1] > _MAX_PASS_PIXELS:
+        raise ValueError(f"it draws {size[0]} x {size[1]} pixels in {passes} passes")
     position, exif = 2, 0
     for _ in range(_MAX_SEGMENTS):
         marker = data[position : position + 2]

@@ -7,8 +7,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
+#: Rows that are worked on at once where intermediate numbers are larger than pixels.
+_ROWS = 256
 _TURNS = {
     2: "mirrored",
     3: "turned by 180 degrees",
@@ -18,6 +22,23 @@ _TURNS = {
     7: "transposed along the other diagonal",
     8: "turned by 270 degrees",
 }
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a decoder made of one frame.
+
+    Attributes:
+        values: bool, integer or float, [H, W] or [H, W, 1 to 4].
+        notes: what was done to it, in words.
+        orientation: EXIF's, 1 to 8.
+        damage: a sentence where part of the picture is made up by the decoder; "" where it is whole.
+    """
+
+    values: np.ndarray
+    notes: list[str] = field(default_factory=list)
+    orientation: int = 1
+    damage: str = ""
 
 
 def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
@@ -35,7 +56,10 @@ def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
         return np.zeros(values.shape, np.uint8), span
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # a table is exact, and saves a float copy
         table = np.rint((np.arange(low, high + 1) - low) * (255 / (high - low))).astype(np.uint8)
-        return table[values - values.dtype.type(low)], span
+        pixels = np.empty(values.shape, np.uint8)
+        for start in range(0, len(values), _ROWS):  # in strips, since looking up makes 8 bytes of each value
+            np.take(table, values[start : start + _ROWS] - values.dtype.type(low), out=pixels[start : start + _ROWS])
+        return pixels, span
     # halves first: the span of float64's own range would overflow
     share = (values / 2 - low / 2) / (high / 2 - low / 2)
     return np.rint(share * 255).astype(np.uint8), span
@@ -77,15 +101,23 @@ def alpha_share(alpha: np.ndarray) -> np.ndarray:
     if alpha.dtype == np.bool_:
         return alpha.astype(np.uint8) * np.uint8(255)
     if alpha.dtype == np.uint16:
-        return ((alpha.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
+        shares = np.empty(alpha.shape, np.uint8)
+        for start in range(0, len(alpha), _ROWS):
+            strip = alpha[start : start + _ROWS].astype(np.uint32)
+            shares[start : start + _ROWS] = (strip * 255 + 32_767) // 65_535
+        return shares
     share = alpha.astype(np.float64) * (255.0 if alpha.max() <= 1 else 1.0)
     return np.rint(np.clip(share, 0, 255)).astype(np.uint8)
 
 
 def on_black(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Compose uint8 [H, W, 3] with uint8 opacity [H, W] on black: colour * alpha / 255, rounded to the nearest."""
-    product = colour.astype(np.uint16) * alpha[..., None]
-    return ((product + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+    composed = np.empty(colour.shape, np.uint8)
+    for start in range(0, len(colour), _ROWS):
+        rows = slice(start, start + _ROWS)
+        product = colour[rows].astype(np.uint16) * alpha[rows, :, None]
+        composed[rows] = (product + np.uint16(127)) // np.uint16(255)
+    return composed
 
 
 def grey_if_grey(pixels: np.ndarray) -> np.ndarray:

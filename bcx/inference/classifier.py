@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -26,7 +27,8 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from bcx.errors import BcxError, CheckpointError, ConfigError, DamagedScan
+from bcx.errors import BcxError, CheckpointError, ConfigError
+from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan
 from bcx.inference.archives import Member
 from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
@@ -36,6 +38,7 @@ from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import Gate
+from bcx.trust.plain import LONGEST, shape_reason
 from bcx.trust.referral import ReferRule
 
 Item = TypeVar("Item")
@@ -57,11 +60,12 @@ MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class _Ready:
-    """A decoded scan on its way to the network."""
+    """A decoded scan on its way to the network; `no_scan` says why its shape cannot be one's."""
 
     name: str
     scan: Scan
     seconds: float
+    no_scan: str = ""
 
 
 class Classifier:
@@ -219,7 +223,10 @@ class Classifier:
             name = name or _name_of(source)
             source = source.read()
         scan = Scan.open(source, name)
-        return _Ready(scan.name, scan, time.perf_counter() - started)
+        no_scan = shape_reason(scan.width, scan.height)
+        if no_scan:
+            scan = _shortened(scan)
+        return _Ready(scan.name, scan, time.perf_counter() - started, no_scan)
 
     def _try_prepare(self, source: Source) -> _Ready | Failure:
         try:
@@ -227,12 +234,7 @@ class Classifier:
         except BcxError as error:
             return Failure(_name_of(source), error)
         except MemoryError:
-            too_big = DamagedScan(
-                "The picture needs more memory than is free.",
-                expected="a picture of ordinary size",
-                remedy="Save it smaller, or run this on a machine with more memory.",
-            )
-            return Failure(_name_of(source), too_big)
+            return Failure(_name_of(source), out_of_memory(_name_of(source)))
 
     def _answer_some(self, items: list[_Ready | Failure]) -> list[Prediction | Failure]:
         ready = [item for item in items if isinstance(item, _Ready)]
@@ -263,11 +265,15 @@ class Classifier:
         decision, reason, flags = label, "", []
         if self._refer is not None and self._refer.refers(probabilities[None])[0]:
             decision, reason = REFER, _UNSURE
+        if item.scan.damage:
+            decision, reason = REFER, item.scan.damage
         if self._gate is not None:
             verdict = self._gate.judge(item.scan, reading.stages, self.task)
             flags = list(verdict.flags)
             if not verdict.is_scan:
                 decision, reason = NOT_A_SCAN, verdict.reason
+        if item.no_scan:
+            decision, reason = NOT_A_SCAN, item.no_scan
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
             flags.append(_MANY_PATCHES)
         return Prediction(
@@ -286,6 +292,13 @@ class Classifier:
             reading=reading,
             preprocess=self._checkpoint.preprocess,
         )
+
+
+def _shortened(scan: Scan) -> Scan:
+    """Squash the longer side of a picture that is no scan, so that no square as large as that is made of it."""
+    height, width = (min(side, int(LONGEST * min(scan.height, scan.width))) for side in (scan.height, scan.width))
+    pixels = cv2.resize(scan.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return replace(scan, pixels=pixels, notes=(*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels"))
 
 
 def _stored_rules(checkpoint: Checkpoint) -> tuple[OperatingPoint | None, ReferRule | None]:

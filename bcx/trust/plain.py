@@ -27,6 +27,8 @@ _POINTS = 20_000
 
 TINY = 96
 """Shorter side in pixels. Smallest true scan: 190."""
+LONGEST = 6.0
+"""Longer side over shorter side. Largest of a true scan: 3.22."""
 BLANK_RANGE = 24
 """Grey levels between the 1st and 99th percentile. Smallest range of a true scan: 72."""
 PAGE_SHARE = 0.25
@@ -40,6 +42,17 @@ COLOUR_FLAG = 0.001
 TINT = 0.25
 """Colour that goes with brightness alone (sepia, blue) is a tint: what is left without it, as a share of all colour."""
 _CHROMA = 40
+
+
+def shape_reason(width: int, height: int) -> str:
+    """Say why a picture of this size, in pixels, is no scan; "" where its shape may be one's.
+
+    Asked before a network is: what it reads a second time is a square, and of a picture of 16 x 20,000 pixels that
+    would be a square of 20,000.
+    """
+    if max(width, height) <= LONGEST * min(width, height):
+        return ""
+    return f"This picture is far too long and narrow ({width:,} x {height:,} pixels) to be a scan."
 
 
 def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str], list[str]]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge, ScanTooSmall, UnknownFormat
 from bcx.imaging import scan as images
-from bcx.imaging.scan import MIN_SIDE, Scan, sniff, sniff_file
+from bcx.imaging.scan import MIN_SIDE, Scan, frame_count, sniff, sniff_file
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (40, 52), np.uint8)
@@ -477,3 +477,58 @@ def test_a_file_cut_anywhere_is_an_error_or_the_same_picture(kind, options):
         except BcxError:
             refused += 1
     assert refused > 5
+
+
+# ---- formats of phones and of archives
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "exact"),
+    [("AVIF", {"quality": 95}, False), ("JPEG2000", {"irreversible": False}, True)],
+)
+def test_avif_and_jpeg_2000_are_read(kind, options, exact):
+    for pixels in (GREY, cv2.GaussianBlur(COLOUR, (0, 0), 3)):
+        scan = Scan.open(encode(pixels, kind, **options))
+        away = np.abs(scan.pixels.astype(int) - pixels) if scan.pixels.shape == pixels.shape else None
+        assert away is not None
+        assert away.max() == 0 if exact else away.mean() < 4
+
+
+def test_jpeg_xl_is_read_and_heic_is_named(monkeypatch):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    np.testing.assert_array_equal(Scan.open(imagecodecs.jpegxl_encode(GREY, lossless=True)).pixels, GREY)
+    with pytest.raises(DamagedScan, match="JPEG XL"):
+        Scan.open(imagecodecs.jpegxl_encode(GREY, lossless=True)[:-200])
+    with pytest.raises(UnknownFormat, match="a HEIC photograph"):
+        Scan.open(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(40))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_every_frame_of_a_clip_can_be_asked_for(kind):
+    frames = [np.roll(GREY, 3 * number, 1) for number in range(6)]
+    buffer = io.BytesIO()
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(buffer, kind, save_all=True, append_images=rest)
+    data = buffer.getvalue()
+    assert frame_count(data) == 6
+    for number in (5, 0, 3):
+        scan = Scan.open(data, frame=number)
+        np.testing.assert_array_equal(scan.pixels, frames[number])
+        word = "page" if kind == "TIFF" else "frame"
+        assert scan.notes == ((f"{word} {number + 1} of 6",) if number else (f"first {word} of 6",))
+    with pytest.raises(DamagedScan):
+        Scan.open(data, frame=6)
+    assert frame_count(encode(GREY, "PNG")) == frame_count(encode(GREY, "JPEG")) == 1
+    with pytest.raises(UnknownFormat):
+        frame_count(b"no picture, but text")
+
+
+def test_a_jpeg_drawn_too_often_is_refused_before_it_is_decoded():
+    large = np.zeros((6000, 6000), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(large).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(DamagedScan, match="6000 x 6000 pixels in"):
+        Scan.open(data[:-2] + 60 * scan + data[-2:])
+    assert Scan.open(data).height == 6000

@@ -60,14 +60,14 @@ def logit_scale(answers) -> float:
 
 
 def assert_same(found, expected):
-    """To 1e-5 of the logit scale: probabilities, the grid's maps, and the maps at the scan's size."""
+    """To 1e-5 of their own scale: probabilities, the grid's maps, and the maps at the scan's size."""
     tolerance = 1e-5 * logit_scale(expected)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.label == other.label
         assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
-        np.testing.assert_allclose(one.grid_maps, other.grid_maps, atol=tolerance)
-        np.testing.assert_allclose(one.maps, other.maps, atol=tolerance)
+        for found_maps, right in ((one.grid_maps, other.grid_maps), (one.maps, other.maps)):
+            np.testing.assert_allclose(found_maps, right, rtol=0, atol=max(tolerance, 1e-5 * float(np.abs(right).max())))
 
 
 def test_the_answers_differ_from_each_other(alone):
@@ -458,3 +458,24 @@ def test_a_checkpoint_whose_gate_is_lost_is_refused(gated):
     (gated / "gate.safetensors").unlink()
     with pytest.raises(CheckpointError, match="gate"):
         bcx.load(gated)
+
+
+def test_a_damaged_picture_is_never_a_confident_answer(classifier):
+    buffer = io.BytesIO()
+    Image.fromarray(simulate("malignant", seed=3).pixels).save(buffer, "JPEG")
+    data = buffer.getvalue()
+    whole = classifier.predict(data)
+    assert whole.decision == whole.label
+    answer = classifier.predict(data[: 4 * len(data) // 5] + b"\xff\xd9")
+    assert answer.decision == REFER
+    assert "ends early" in answer.reason
+    assert any("damaged" in note for note in answer.scan.notes)
+
+
+@pytest.mark.parametrize("shape", [(16, 20_000), (20_000, 16), (16, 2_500_000), (100, 700)])
+def test_a_long_and_narrow_picture_is_judged_by_its_shape(twice, shape):
+    answer = twice.predict(np.zeros(shape, np.uint8))
+    assert answer.decision == NOT_A_SCAN
+    assert f"({shape[1]:,} x {shape[0]:,} pixels)" in answer.reason
+    assert max(answer.scan.pixels.shape) <= 6 * min(shape)
+    assert answer.maps.shape[1:] == answer.scan.pixels.shape

@@ -1,0 +1,77 @@
+"""imagecodecs as a decoder of pydicom: lossless and 12-bit JPEG, and JPEG-LS, which Pillow does not read.
+
+It takes the place of GDCM, which ends the whole process on some damaged files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom import uid
+from pydicom.pixels.decoders.base import get_decoder
+
+if TYPE_CHECKING:
+    from pydicom.pixels.decoders.base import DecodeRunner
+
+_JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+#: In this order; GDCM is left out, wherever it is installed.
+_PLUGINS = ("pillow", "pylibjpeg", "pydicom", "imagecodecs")
+#: What pydicom asks a plugin for: what each transfer syntax needs.
+DECODER_DEPENDENCIES = dict.fromkeys((*_JPEG, *_JPEG_LS), ("imagecodecs>=2025.3.30",))
+
+
+def is_available(syntax: str) -> bool:
+    """Tell pydicom whether this plugin decodes a transfer syntax here."""
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError:
+        return False
+    return syntax in DECODER_DEPENDENCIES
+
+
+def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
+    """Decode one frame, as pydicom asks a plugin to."""
+    from imagecodecs import jpeg_decode, jpegls_decode
+
+    if runner.transfer_syntax in _JPEG_LS:
+        values = jpegls_decode(stream)
+    elif runner.samples_per_pixel == 1:
+        values = jpeg_decode(stream)
+    else:
+        values = jpeg_decode(stream, outcolorspace="RGB")
+        runner.set_option("photometric_interpretation", "RGB")
+    values = np.asarray(values)
+    runner.set_option("bits_allocated", 8 * values.dtype.itemsize)
+    if runner.samples_per_pixel > 1:
+        runner.set_option("planar_configuration", 0)
+    return np.ascontiguousarray(values).tobytes()
+
+
+def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode one frame with whichever of pydicom's plugins reads it.
+
+    Args:
+        data: the frame: its values as they stand, or encapsulated.
+        syntax: transfer syntax.
+        options: of `pydicom.pixels.decoders.base.Decoder.as_array`, for one frame.
+
+    Returns:
+        Values [H, W] or [H, W, 3]; YCbCr has become RGB. And no facts.
+
+    Raises:
+        Exception: whatever the last plugin raised.
+    """
+    decoder = get_decoder(uid.UID(syntax))
+    if not decoder.is_encapsulated:
+        return decoder.as_array(data, index=0, **options)[0], {}
+    if is_available(syntax) and "imagecodecs" not in decoder.available_plugins:
+        decoder.add_plugin("imagecodecs", (__name__, "decode_frame"))
+    last: Exception = ValueError("no decoder for it is installed")
+    for plugin in sorted(set(decoder.available_plugins) & set(_PLUGINS), key=_PLUGINS.index):
+        try:
+            return decoder.as_array(data, index=0, decoding_plugin=plugin, **options)[0], {}
+        except Exception as error:  # each plugin has exceptions of its own
+            last = error
+    raise last

@@ -1,0 +1,239 @@
+"""Picture files but DICOM, decoded by Pillow and, JPEG XL, by imagecodecs.
+
+Ordinary files (PNG, JPEG, GIF, BMP) are decoded here and now; the formats whose decoders are large and less tried
+(TIFF, WebP, AVIF, JPEG 2000, JPEG XL) in a process of their own, see `bcx.imaging.worker`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from bcx.errors import BcxError, DamagedScan, MissingExtra
+from bcx.imaging import headers
+from bcx.imaging.headers import MAX_FRAMES
+from bcx.imaging.jpeg import DAMAGED, is_damaged
+from bcx.imaging.limits import check_size, out_of_memory
+from bcx.imaging.pixels import Decoded
+from bcx.imaging.worker import run_isolated
+
+NAMES = {"jpeg2000": "JPEG 2000", "jpegxl": "JPEG XL", "webp": "WebP"}
+"""What formats are called where that is not their name in capitals."""
+
+_ISOLATED = frozenset({"tiff", "webp", "avif", "jpeg2000", "jpegxl"})
+_ORIENTATION_TAG = 274
+_PHOTOMETRIC_TAG = 262
+_TILE_WIDTH_TAG = 322
+_TILE_LENGTH_TAG = 323
+_LAYERED = frozenset({"1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa"})  # modes that may carry transparency
+_NUMBERS = frozenset({"L", "RGB", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that are arrays as they stand
+_MAX_SEEK_PIXELS = 100_000_000  # a GIF's frames are drawn upon each other, from the first one on: some 0.5 s
+
+
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Skip it: nothing here needs the resolution, and reading all of a crafted EXIF block can fill the memory."""
+
+
+# Opened directly: PIL's `Image.open` would warn about large sizes before they can be looked at, through
+# `warnings`, which threads share.
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "png": PngImageFile,
+    "jpeg": _Jpeg,
+    "gif": GifImageFile,
+    "bmp": BmpImageFile,
+    "tiff": TiffImageFile,
+    "webp": WebPImageFile,
+    "avif": AvifImageFile,
+    "jpeg2000": Jpeg2KImageFile,
+}
+
+
+def frame_count(data: bytes, kind: str, name: str) -> int:
+    """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read.
+
+    Raises:
+        DamagedScan: its headers are damaged.
+    """
+    try:
+        if kind == "tiff":
+            return headers.tiff_pages(data)
+        if kind == "gif":
+            frames, width, height = headers.gif_frames(data)
+            return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
+    except ValueError as error:
+        raise _damaged(kind, name, error) from error
+    return 1
+
+
+def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
+    """Decode one frame of a file.
+
+    Args:
+        data: the whole file.
+        kind: as `bcx.imaging.headers.sniff` names it.
+        name: what error messages call it.
+        frame: from 0.
+
+    Raises:
+        DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
+        ScanTooLarge, ScanTooSmall: beyond a limit, mostly told before decoding.
+        MissingExtra: nothing that decodes it is installed.
+    """
+    try:
+        frames = _check_headers(data, kind, name)
+        if kind in _ISOLATED:
+            options = {"kind": kind, "name": name, "frame": frame}
+            values, facts = run_isolated(decode_here, data, name=name, options=options)
+        else:
+            values, facts = decode_here(data, kind, name, frame)
+    except BcxError:
+        raise
+    except MemoryError as error:
+        raise out_of_memory(name) from error
+    except Exception as error:  # headers and decoders raise whatever the damage leads them to
+        raise _damaged(kind, name, error) from error
+    notes, frames = facts["notes"], frames or facts["frames"]
+    if frames > 1:
+        count = f"{frames:,}" if frames <= MAX_FRAMES else f"more than {MAX_FRAMES:,}"
+        what = "page" if kind == "tiff" else "frame"
+        notes.insert(0, f"{what} {frame + 1:,} of {count}" if frame else f"first {what} of {count}")
+    damage = DAMAGED if kind == "jpeg" and is_damaged(data) else ""
+    return Decoded(values, notes, facts["orientation"], damage)
+
+
+def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode in this process; the values, and orientation, notes and the number of frames where PIL counts them."""
+    try:
+        if kind == "jpegxl":
+            return _decode_jpegxl(data, name), {"orientation": 1, "notes": [], "frames": 1}
+        image = _PLUGINS[kind](io.BytesIO(data))
+        if frame:
+            image.seek(frame)
+        check_size(name, *image.size)
+        if isinstance(image, TiffImageFile):
+            _check_tiles(image)
+        deep = _deep_colour(image)
+        values, orientation, notes = pil_values(image)
+        if deep is not None:
+            low = _PLUGINS[kind](io.BytesIO(data))
+            if frame:
+                low.seek(frame)
+            low.tile = deep
+            values = values.astype(np.uint16)
+            values <<= 8
+            values |= pil_values(low)[0]
+        elif kind == "png" and data[24] == 16 and values.dtype == np.uint8:
+            notes.append("16 bit reduced to 8")
+        return values, {"orientation": orientation, "notes": notes, "frames": getattr(image, "n_frames", 1)}
+    except (BcxError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever the damage leads them to
+        raise _damaged(kind, name, error) from error
+
+
+def _damaged(kind: str, name: str, error: Exception) -> DamagedScan:
+    return DamagedScan(
+        f"'{name}' is a {NAMES.get(kind, kind.upper())} picture that cannot be decoded "
+        f"({str(error).rstrip('.')[:200]}).",
+        expected="a complete, undamaged file",
+        remedy="Copy, download or export it again.",
+    )
+
+
+def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
+    try:
+        from imagecodecs import jpegxl_decode
+    except ImportError as error:
+        raise MissingExtra(
+            f"'{name}' is a JPEG XL picture, and imagecodecs is not installed.",
+            expected="imagecodecs",
+            remedy='Run: pip install "bcx[dicom]"',
+        ) from error
+    values = jpegxl_decode(data)
+    values = values if values.ndim < 4 else values[0]
+    check_size(name, values.shape[1], values.shape[0])
+    return values
+
+
+def _check_headers(data: bytes, kind: str, name: str) -> int:
+    """Refuse what a decoder would choke on before it can say its size; the number of frames, 0 where PIL knows."""
+    if kind == "webp":
+        check_size(name, *headers.webp_size(data))
+    elif kind == "gif":
+        frames, width, height = headers.gif_frames(data)
+        check_size(name, width, height)
+        return frames
+    elif kind == "tiff":
+        return headers.tiff_pages(data)
+    elif kind == "jpeg":
+        headers.check_jpeg(data)
+    elif kind == "png":
+        headers.check_png(data)
+    return 0
+
+
+def _check_tiles(image: TiffImageFile) -> None:
+    """A tile is unpacked whole, however little of the picture it covers."""
+    tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
+    if tile > max(1 << 22, 4 * image.width * image.height):
+        raise ValueError("its tiles are far larger than the picture")
+
+
+def _deep_colour(image: ImageFile) -> list[Any] | None:
+    """The tiles that decode the low bytes of a picture of 16 bits per colour; None for any other.
+
+    PIL keeps the high byte of each. Told that the byte order is the other one, it keeps the low byte.
+    """
+    if len(image.tile) != 1:
+        return None
+    codec, extents, offset, given = image.tile[0]
+    arguments = (given,) if isinstance(given, str) else given or ("",)
+    colour, _, order = str(arguments[0]).partition(";16")
+    if colour not in ("RGB", "RGBA") or order not in ("B", "L", "N"):
+        return None
+    swapped = f"{colour};16{'L' if order == 'B' else 'B'}"
+    return [type(image.tile[0])(codec, extents, offset, (swapped, *arguments[1:]))]
+
+
+def pil_values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
+    """Load a PIL image: [H, W], [H, W, 3] or [H, W, 4] as uint8, uint16, int32 or float32, EXIF orientation, notes."""
+    notes = []
+    inverted = False
+    if isinstance(image, TiffImageFile):  # PIL turns these itself, while loading
+        asked = image.tag_v2.get(_ORIENTATION_TAG, 1)
+        inverted = image.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and image.mode.startswith("I;16")
+        image.load()
+        orientation = 1
+        if asked in range(2, 9):
+            notes.append("turned as its orientation tag asks")
+    else:
+        image.load()
+        orientation = headers.exif_orientation(image.info.get("exif") or b"")
+    mode = image.mode
+    if mode in _LAYERED and image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode not in _NUMBERS:
+        image = image.convert("RGB")
+        if mode not in ("P", "RGBX"):
+            notes.append(f"{mode} converted to RGB")
+    values = np.asarray(image)
+    if inverted:  # white is zero; PIL minds that up to 8 bits only
+        values = ~values
+        notes.append("inverted, since 0 stands for white")
+    return values, orientation, notes

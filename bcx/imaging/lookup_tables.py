@@ -1,0 +1,139 @@
+"""Look-up tables of a DICOM header: modality and VOI tables, palettes, and palettes written in segments.
+
+Each is held against its own descriptor before it is used, and named where it does not fit: pydicom's functions end in
+a TypeError or run out of memory there. Rules: DICOM PS3.3, C.11.1, C.11.2 and C.7.9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bcx.errors import DamagedScan
+
+_MOST = 1 << 16  # entries, since a descriptor counts in 16 bits
+_DISCRETE, _LINEAR, _INDIRECT = range(3)
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """A table of uint8 or uint16 `entries`; the value `first` is the first to get one of its own."""
+
+    first: int
+    entries: np.ndarray
+    bits: int
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return the entry of each value, integers of any shape; values beyond either end get the last one there."""
+        top = len(self.entries) - 1
+        return self.entries[np.clip(values.astype(np.int64) - self.first, 0, top).astype(np.uint16)]
+
+
+def read_table(descriptor: Any, data: Any, what: str, name: str, *, little: bool = True) -> LookupTable:
+    """Check a look-up table.
+
+    Args:
+        descriptor: number of entries (0: 65,536), the first value mapped, bits per entry.
+        data: bytes, or one or several integers, as pydicom reads the element.
+        what: what the table is called.
+        name: what error messages call the file.
+        little: whether bytes are in little-endian order.
+
+    Raises:
+        DamagedScan: the table is empty, shorter than its descriptor says, or maps everything to one value.
+    """
+    count, first, bits = _described(descriptor, what, name)
+    if isinstance(data, (bytes, bytearray)):
+        narrow = len(data) < 2 * count
+        entries = np.frombuffer(
+            data[: len(data) // 2 * 2 if not narrow else None], np.uint8 if narrow else _wide(little)
+        )
+    else:
+        try:
+            entries = np.atleast_1d(np.asarray([] if data is None else data, np.uint16))
+        except (ValueError, TypeError, OverflowError):
+            raise wrong(name, what, "holds something else than numbers") from None
+    return _checked(entries, count, first, bits, what, name)
+
+
+def read_segments(descriptor: Any, data: Any, what: str, name: str, *, little: bool = True) -> LookupTable:
+    """Check and expand a palette's table that is written in discrete, linear and indirect segments.
+
+    Arguments and errors as `read_table`; never more than 65,536 entries are made, whatever the segments ask for.
+    """
+    count, first, bits = _described(descriptor, what, name)
+    if not isinstance(data, (bytes, bytearray)):
+        raise wrong(name, what, "is empty")
+    narrow = bits <= 8
+    words = np.frombuffer(data[: len(data) // 2 * 2], np.uint8 if narrow else _wide(little)).tolist()
+    try:
+        entries = _expand(words, 0, None, [], narrow, little)
+    except (IndexError, ValueError) as error:
+        raise wrong(name, what, f"has segments that do not fit together ({error})") from None
+    return _checked(np.asarray(entries, np.uint8 if narrow else np.uint16), count, first, bits, what, name)
+
+
+def _expand(words: list[int], at: int, segments: int | None, made: list[int], narrow: bool, little: bool) -> list[int]:
+    """Append what `segments` segments from `at` on stand for (None: all) to what was made before."""
+    nested = segments is not None
+    while at + 1 < len(words) and segments != 0:
+        kind, length = words[at : at + 2]
+        at += 2
+        if kind == _DISCRETE:
+            made += words[at : at + length]
+            at += length
+        elif kind == _LINEAR:
+            last, end = made[-1], words[at]
+            made += np.rint(np.linspace(last, end, length + 1)[1:]).astype(int).tolist()
+            at += 1
+        elif kind == _INDIRECT and not nested:
+            size = 4 if narrow else 2
+            raw = (
+                bytes(words[at : at + size])
+                if narrow
+                else b"".join(w.to_bytes(2, "little") for w in words[at : at + size])
+            )
+            offset = int.from_bytes(raw, "little" if little or not narrow else "big")
+            _expand(words, offset if narrow else offset // 2, length, made, narrow, little)
+            at += size
+        else:
+            raise ValueError(f"a segment of kind {kind}" + (" within another" if nested else ""))
+        if len(made) > _MOST:
+            raise ValueError(f"more than {_MOST:,} entries")
+        segments = None if segments is None else segments - 1
+    return made
+
+
+def _described(descriptor: Any, what: str, name: str) -> tuple[int, int, int]:
+    try:
+        count, first, bits = (int(value) for value in descriptor)
+    except (TypeError, ValueError):
+        raise wrong(name, what, "is not described by three numbers") from None
+    if not (0 <= count <= _MOST and 1 <= bits <= 16):
+        raise wrong(name, what, f"claims {count:,} entries of {bits} bits")
+    return count or _MOST, first, bits
+
+
+def _checked(entries: np.ndarray, count: int, first: int, bits: int, what: str, name: str) -> LookupTable:
+    if not entries.size:
+        raise wrong(name, what, "is empty")
+    if len(entries) < count:
+        raise wrong(name, what, f"has {len(entries):,} of the {count:,} entries that it claims")
+    if count == 1:
+        raise wrong(name, what, "has one entry, and would make the picture one even tone")
+    return LookupTable(first, entries[:count], bits)
+
+
+def _wide(little: bool) -> str:
+    return "<u2" if little else ">u2"
+
+
+def wrong(name: str, what: str, why: str) -> DamagedScan:
+    """Return the error for a table that does not fit."""
+    return DamagedScan(
+        f"The {what} of the DICOM file '{name}' {why}.",
+        expected="a table with as many entries as its descriptor says",
+        remedy="Export the picture again, or as PNG.",
+    )

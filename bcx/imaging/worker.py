@@ -1,0 +1,261 @@
+"""Decode in another process, so that a decoder that crashes, hangs or fills the memory costs one file and no more.
+
+A few processes are started when they are first needed, and kept. What they send back is read as numbers and JSON,
+never unpickled: a decoder that a file has taken over cannot reach further through it.
+
+    from bcx.imaging.worker import run_isolated
+    values, facts = run_isolated(decode_frame, data, name="cine.dcm", options={"frame": 3})
+
+The function is named by its module, takes the bytes and the options, and returns an array and a dictionary of JSON.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import bcx.errors
+from bcx.errors import BcxError, DamagedScan
+from bcx.imaging.limits import out_of_memory
+
+SECONDS = 10.0
+"""Longest time that one file may be decoded."""
+
+MEMORY = 1 << 30
+"""Address space of a decoding process, in bytes, where the system can limit it (not on Windows)."""
+
+_MOST = max(2, min(8, os.cpu_count() or 1))
+_LENGTHS = struct.Struct("<QQ")
+_KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LD_LIBRARY_PATH")
+
+Function = Callable[..., tuple[np.ndarray, dict[str, Any]]]
+
+
+class _Died(Exception):
+    """The process ended before it answered."""
+
+
+class _Worker:
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+        self.used = False
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bcx.imaging.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=environment, cwd=Path(__file__).anchor, close_fds=True,
+        )  # fmt: skip
+
+    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            _send(self.process.stdin, request, data)
+            answer = _receive(self.process.stdout)
+        except (OSError, ValueError, struct.error) as error:
+            raise _Died from error
+        if answer is None:
+            raise _Died
+        self.used = True
+        return answer
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+
+_idle: list[_Worker] = []
+_lock = threading.Lock()
+_places = threading.BoundedSemaphore(_MOST)
+
+
+def run_isolated(function: Function, data: bytes, *, name: str, options: dict[str, Any]) -> tuple[np.ndarray, dict]:
+    """Run a module's function on bytes in a process of its own.
+
+    Args:
+        function: `function(data, **options)` returns an array and a dictionary of JSON values.
+        data: the file, or the part of it that is decoded.
+        name: what error messages call it.
+        options: JSON values.
+
+    Raises:
+        DamagedScan: the process crashed, or took longer than `SECONDS`.
+        ScanTooLarge: it needed more memory than it may take.
+        BcxError: what the function itself raised.
+    """
+    request = {"function": [function.__module__, function.__qualname__], "options": options, "name": name}
+    with _places:
+        with _lock:
+            worker = _idle.pop() if _idle else None
+        try:
+            answer, raw = _ask(worker or _Worker(), request, data, name)
+        except _Died:
+            if worker is None or not worker.used:
+                raise _crashed(name) from None
+            try:  # whatever was decoded before may have left that process damaged
+                answer, raw = _ask(_Worker(), request, data, name)
+            except _Died:
+                raise _crashed(name) from None
+    if "error" in answer:
+        raise _error(answer["error"])
+    values = np.frombuffer(raw, np.dtype(answer["dtype"])).reshape(answer["shape"])
+    return values, answer["facts"]
+
+
+def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
+    too_long = threading.Event()
+
+    def stop() -> None:
+        too_long.set()
+        worker.process.kill()
+
+    timer = threading.Timer(SECONDS, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        answer = worker.ask(request, data)
+    except _Died:
+        if too_long.is_set():
+            raise DamagedScan(
+                f"'{name}' takes longer than {SECONDS:g} s to decode.",
+                expected="a picture that is decoded in an instant",
+                remedy="Export it again, as PNG or as uncompressed DICOM.",
+            ) from None
+        raise
+    except BaseException:
+        worker.end()
+        raise
+    finally:
+        timer.cancel()
+        if worker.process.poll() is not None:
+            worker.end()
+    with _lock:
+        _idle.append(worker)
+    return answer
+
+
+def _crashed(name: str) -> DamagedScan:
+    return DamagedScan(
+        f"'{name}' makes its decoder crash.",
+        expected="a complete, undamaged file",
+        remedy="Copy, download or export it again, as PNG or as uncompressed DICOM.",
+    )
+
+
+def _error(stated: list[str]) -> BcxError:
+    kind, found, expected, remedy = stated
+    known = getattr(bcx.errors, kind, None)
+    if not (isinstance(known, type) and issubclass(known, BcxError)):
+        known = DamagedScan
+    return known(found, expected=expected, remedy=remedy)
+
+
+def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> None:
+    text = json.dumps(header).encode()
+    pipe.write(_LENGTHS.pack(len(text), len(data)))
+    pipe.write(text)
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
+    """Read a header and what follows it; None where the other side has closed."""
+    lengths = pipe.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
+        return None
+    length, size = _LENGTHS.unpack(lengths)
+    if length > MEMORY or size > MEMORY:
+        raise ValueError("an impossible length")
+    text = pipe.read(length)
+    data = bytearray(size)
+    if pipe.readinto(data) < size:  # type: ignore[attr-defined]
+        return None
+    return json.loads(text), data
+
+
+def _end_idle() -> None:
+    with _lock:
+        workers, _idle[:] = list(_idle), []
+    for worker in workers:
+        worker.end()
+
+
+def _forget() -> None:
+    """In a forked process: the workers belong to the process before."""
+    global _lock, _places
+    _lock, _places = threading.Lock(), threading.BoundedSemaphore(_MOST)
+    _idle.clear()
+
+
+atexit.register(_end_idle)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+# ---- the other process
+
+
+def _limit() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing is written, not even after a crash
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _serve() -> None:
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not reach the answers
+    _limit()
+    if hasattr(signal, "SIGINT"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
+    while (received := _receive(requests)) is not None:
+        request, data = received
+        if hasattr(signal, "setitimer"):  # ends this process even where the one that asked is gone
+            signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
+        _send(answers, *_answer(request, bytes(data)))
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
+    module, function = request["function"]
+    try:
+        values, facts = getattr(importlib.import_module(module), function)(data, **request["options"])
+        values = np.ascontiguousarray(values)
+        return {"dtype": values.dtype.str, "shape": values.shape, "facts": facts}, values.reshape(-1).data.cast("B")
+    except MemoryError:
+        error: BcxError = out_of_memory(request["name"])
+    except BcxError as stated:
+        error = stated
+    except Exception as unknown:  # decoders raise whatever the damage leads them to
+        error = DamagedScan(
+            f"'{request['name']}' cannot be decoded ({str(unknown).rstrip('.')[:200]}).",
+            expected="a complete, undamaged file",
+            remedy="Copy, download or export it again.",
+        )
+    return {"error": [type(error).__name__, error.found, error.expected, error.remedy]}, b""
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        _serve()
