@@ -44,9 +44,7 @@ _INTERNET = re.compile(
 )
 _SYSTEMS_RESOLVER = re.compile(r"sun_path=\"/run/systemd/resolve")
 #: The number of the process is filled up with spaces to five places.
-_WRITTEN = re.compile(
-    r"^\d+ +(?P<name>creat|mkdir|rename|link|open)\w*\((?:\S+<(?P<at>[^>]*)>, )?\"(?P<path>[^\"]*)\""
-)
+_WRITTEN = re.compile(r"^\d+ +(?P<name>creat|mkdir|rename|link|open)\w*\((?:\S+<(?P<at>[^>]*)>, )?\"(?P<path>[^\"]*)\"")
 _DNS = "53"
 
 

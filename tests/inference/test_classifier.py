@@ -67,7 +67,9 @@ def assert_same(found, expected):
         assert one.label == other.label
         assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
         for found_maps, right in ((one.grid_maps, other.grid_maps), (one.maps, other.maps)):
-            np.testing.assert_allclose(found_maps, right, rtol=0, atol=max(tolerance, 1e-5 * float(np.abs(right).max())))
+            np.testing.assert_allclose(
+                found_maps, right, rtol=0, atol=max(tolerance, 1e-5 * float(np.abs(right).max()))
+            )
 
 
 def test_the_answers_differ_from_each_other(alone):

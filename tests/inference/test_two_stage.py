@@ -13,8 +13,9 @@ import torch
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.imaging.crop import find_box
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.two_stage import Outputs, read_scans, run_network
+from bcx.inference.two_stage import read_scans
 from bcx.networks.build import forward_maps
+from bcx.networks.run import Outputs, run_network
 from bcx.simulate import simulate
 
 SCANS = [simulate(label, seed, 100 + 9 * seed, 150).pixels for seed, label in enumerate(["malignant", "benign"] * 3)]
