@@ -46,13 +46,13 @@ def assert_same(found, expected):
     for one, other in zip(found, expected, strict=True):
         scale = max(1, float(np.abs(other.maps).max()))
         for name in ("logits", "maps", "stages"):
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5 * scale)
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=3e-5 * scale)
         assert (one.second is None) == (other.second is None)
         if one.second is not None:
             assert one.second.box == other.second.box
-            np.testing.assert_allclose(one.lesion, other.lesion, atol=1e-5)
-            np.testing.assert_allclose(one.second.maps, other.second.maps, atol=1e-5 * scale)
-            np.testing.assert_allclose(one.second.lesion, other.second.lesion, atol=1e-5)
+            np.testing.assert_allclose(one.lesion, other.lesion, atol=3e-5)
+            np.testing.assert_allclose(one.second.maps, other.second.maps, atol=3e-5 * scale)
+            np.testing.assert_allclose(one.second.lesion, other.second.lesion, atol=3e-5)
 
 
 def test_two_looks_are_the_mean_of_the_scan_and_of_its_part_enlarged(lesion):
@@ -66,12 +66,12 @@ def test_two_looks_are_the_mean_of_the_scan_and_of_its_part_enlarged(lesion):
         margin = box.side  # what stands outside the scan is black
         part = np.pad(pixels, margin)[margin + box.y :, margin + box.x :][: box.side, : box.side]
         again = run_alone(lesion, part)
-        np.testing.assert_allclose(reading.logits, (logits + again[0]) / 2, atol=1e-5 * scale)
-        np.testing.assert_allclose(reading.maps, maps, atol=1e-5 * scale)
-        np.testing.assert_allclose(reading.stages, stages, atol=1e-5 * scale)
-        np.testing.assert_allclose(reading.lesion, seen, atol=1e-5)
-        np.testing.assert_allclose(reading.second.maps, again[1], atol=1e-5 * scale)
-        np.testing.assert_allclose(reading.second.lesion, again[3], atol=1e-5)
+        np.testing.assert_allclose(reading.logits, (logits + again[0]) / 2, atol=3e-5 * scale)
+        np.testing.assert_allclose(reading.maps, maps, atol=3e-5 * scale)
+        np.testing.assert_allclose(reading.stages, stages, atol=3e-5 * scale)
+        np.testing.assert_allclose(reading.lesion, seen, atol=3e-5)
+        np.testing.assert_allclose(reading.second.maps, again[1], atol=3e-5 * scale)
+        np.testing.assert_allclose(reading.second.lesion, again[3], atol=3e-5)
 
 
 def test_the_linear_head_looks_once(linear, tiny_checkpoint):
@@ -79,7 +79,7 @@ def test_the_linear_head_looks_once(linear, tiny_checkpoint):
     with torch.inference_mode():
         logits = plain(torch.stack([linear.preprocess.tensor(pixels) for pixels in SCANS])).numpy()
     readings = read(linear, SCANS)
-    np.testing.assert_allclose([reading.logits for reading in readings], logits, atol=1e-5)
+    np.testing.assert_allclose([reading.logits for reading in readings], logits, atol=3e-5 * max(1, np.abs(logits).max()))
     assert all(reading.second is None and reading.lesion is None for reading in readings)
 
 
