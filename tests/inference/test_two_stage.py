@@ -79,7 +79,8 @@ def test_the_linear_head_looks_once(linear, tiny_checkpoint):
     with torch.inference_mode():
         logits = plain(torch.stack([linear.preprocess.tensor(pixels) for pixels in SCANS])).numpy()
     readings = read(linear, SCANS)
-    np.testing.assert_allclose([reading.logits for reading in readings], logits, atol=3e-5 * max(1, np.abs(logits).max()))
+    scale = max(1, float(np.abs(logits).max()))
+    np.testing.assert_allclose([reading.logits for reading in readings], logits, atol=3e-5 * scale)
     assert all(reading.second is None and reading.lesion is None for reading in readings)
 
 
