@@ -55,6 +55,21 @@ def predict(
     views: Annotated[
         int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
     ] = 1,
+    prevalence: Annotated[
+        str,
+        typer.Option(
+            metavar="CLASS=SHARE,...",
+            help="How often classes occur among these scans, such as malignant=0.01; the others share the rest. "
+            "Probabilities follow by Bayes' rule; default: as in training.",
+        ),
+    ] = "",
+    operating_point: Annotated[
+        str,
+        typer.Option(
+            metavar="default|screening|rule-in",
+            help="screening: 95 % of cancers are called, with more false alarms; rule-in: 95 % of the others are not.",
+        ),
+    ] = "default",
     stride: Annotated[
         int | None, typer.Option("--stride", min=1, help="Slides: pixels from tile to tile; by default tiles touch.")
     ] = None,
@@ -84,7 +99,7 @@ def predict(
 
     import bcx
 
-    classifier = bcx.load(model, views=views)
+    classifier = bcx.load(model, views=views, prevalence=_shares(prevalence), operating_point=operating_point)
     slides, listing = part_slides(listing, classifier.task.tile, out)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
@@ -105,6 +120,23 @@ def predict(
         typer.echo(_summary(listing, tally, kept, time.perf_counter() - begun, table), err=True)
     if tally["failed"] or failed_slides:
         raise typer.Exit(1)
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Read "malignant=0.01,normal=0.9".
+
+    Raises:
+        ConfigError: it is written in another way.
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",") if part.strip()]
+        return {name.strip(): float(share) for name, share in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"The prevalence is '{text}'.",
+            expected="classes with their shares, such as malignant=0.01,normal=0.9",
+            remedy="Write it like this.",
+        ) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from bcx.errors import BcxError, CheckpointError, ConfigError
+from bcx.errors import BcxError, ConfigError
 from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan
 from bcx.inference.archives import Member
@@ -36,10 +36,9 @@ from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decisions import OperatingPoint
+from bcx.trust.decider import Decider
 from bcx.trust.gate import Gate
 from bcx.trust.plain import LONGEST, shape_reason
-from bcx.trust.referral import ReferRule
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +48,6 @@ Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Memb
 BATCH_SIZE = 4
 #: Pictures per forward pass of `stream_probabilities` on a CPU: as fast as more, and each core needs less memory.
 TILES_AT_ONCE = 8
-_UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
 _MANY_PATCHES = (
     "This picture is much larger than the patches that the network learned from, and was squashed to one. "
     "Read it tile by tile, as a large image."
@@ -71,16 +69,26 @@ class _Ready:
 class Classifier:
     """A loaded checkpoint that answers. Safe to use from several threads at once."""
 
-    def __init__(self, checkpoint: Checkpoint, *, views: int = 1, backend: Wanted = "auto") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        views: int = 1,
+        backend: Wanted = "auto",
+        prevalence: Mapping[str, float] | None = None,
+        operating_point: str = "default",
+    ) -> None:
         """Wrap a checkpoint.
 
         Args:
             checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
             views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
             backend: as in `bcx.checkpoints.backends.choose_backend`.
+            prevalence, operating_point: as in `load`.
 
         Raises:
-            ConfigError: another number of views, or no such backend.
+            ConfigError: another number of views, no such backend, or an operating point or prevalence that the
+                checkpoint does not offer.
             CheckpointError: the checkpoint's gate is missing or damaged, or its rules of decision are, or ONNX Runtime
                 was asked for without a graph that fits the weights.
             MissingExtra: ONNX Runtime was asked for and is not installed.
@@ -90,7 +98,13 @@ class Classifier:
         self._checkpoint = checkpoint
         self._backend = choose_backend(checkpoint, backend)
         self._views = views
-        self._point, self._refer = _stored_rules(checkpoint)
+        self._decider = Decider(
+            checkpoint.decisions,
+            checkpoint.task,
+            name=checkpoint.name,
+            point=operating_point,
+            prevalence=prevalence,
+        )
         self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
 
     @property
@@ -187,8 +201,8 @@ class Classifier:
         return self._ahead(iter(groups), self._score)
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return int64 `[N]`: the class of each row of `[N, C]`, at the stored operating point where there is one."""
-        return probabilities.argmax(axis=1) if self._point is None else self._point.choose(probabilities)
+        """Return int64 `[N]`: the class of each row of `[N, C]`, by the stored rule where there is one."""
+        return self._decider.choose(probabilities)
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""
@@ -256,22 +270,19 @@ class Classifier:
             for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped)):
                 probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
                 readings[i] = _both_views(readings[i], mirrored)
-        return probabilities, readings
+        return [self._decider.adjust(each) for each in probabilities], readings
 
     def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
-        winner = int(self.choose(probabilities[None])[0])
+        verdict = None if self._gate is None else self._gate.judge(item.scan, reading.stages, self.task)
+        flags = [] if verdict is None else list(verdict.flags)
+        winner, reason = self._decider.decide(probabilities, None if verdict is None else verdict.distance)
         label = self.classes[winner]
-        decision, reason, flags = label, "", []
-        if self._refer is not None and self._refer.refers(probabilities[None])[0]:
-            decision, reason = REFER, _UNSURE
+        decision = REFER if reason else label
         if item.scan.damage:
             decision, reason = REFER, item.scan.damage
-        if self._gate is not None:
-            verdict = self._gate.judge(item.scan, reading.stages, self.task)
-            flags = list(verdict.flags)
-            if not verdict.is_scan:
-                decision, reason = NOT_A_SCAN, verdict.reason
+        if verdict is not None and not verdict.is_scan:
+            decision, reason = NOT_A_SCAN, verdict.reason
         if item.no_scan:
             decision, reason = NOT_A_SCAN, item.no_scan
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
@@ -301,22 +312,6 @@ def _shortened(scan: Scan) -> Scan:
     return replace(scan, pixels=pixels, notes=(*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels"))
 
 
-def _stored_rules(checkpoint: Checkpoint) -> tuple[OperatingPoint | None, ReferRule | None]:
-    decisions = checkpoint.decisions or {}
-    try:
-        point, refer = decisions.get("operating_point"), decisions.get("refer")
-        return (
-            None if point is None else OperatingPoint.from_dict(point),
-            None if refer is None else ReferRule.from_dict(refer),
-        )
-    except (ConfigError, AttributeError) as error:
-        raise CheckpointError(
-            f"The checkpoint '{checkpoint.name}' stores rules of decision that are damaged ({error}).",
-            expected="'operating_point' and 'refer' as `bcx train` writes them",
-            remedy="Fetch or train the checkpoint again.",
-        ) from error
-
-
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:
     """Average the whole-scan maps of both views; the second look stays the straight view's, whose box is its own."""
     lesion = None
@@ -343,7 +338,14 @@ def _name_of(source: Any) -> str:
     return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
 
 
-def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1, backend: Wanted = "auto") -> Classifier:
+def load(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    views: int = 1,
+    backend: Wanted = "auto",
+    prevalence: Mapping[str, float] | None = None,
+    operating_point: str = "default",
+) -> Classifier:
     """Load a model by name, folder or Hub id.
 
     Args:
@@ -351,8 +353,15 @@ def load(name: str | os.PathLike[str] = DEFAULT_MODEL, *, views: int = 1, backen
         views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
         backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
             and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
+        prevalence: how often classes occur among the scans to come, such as {"malignant": 0.01}; classes left out share
+            the rest. Probabilities follow by Bayes' rule. None: as in training, where one scan in three is malignant.
+        operating_point: "default", "screening" (95 % of cancers are called, at the price of false alarms) or "rule-in"
+            (95 % of the others are not called, more is referred).
 
     Raises:
         CheckpointError: not found, incomplete or damaged.
+        ConfigError: a prevalence or operating point that the checkpoint does not offer.
     """
-    return Classifier(load_checkpoint(name), views=views, backend=backend)
+    return Classifier(
+        load_checkpoint(name), views=views, backend=backend, prevalence=prevalence, operating_point=operating_point
+    )

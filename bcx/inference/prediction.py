@@ -36,7 +36,7 @@ class Prediction:
 
     Attributes:
         name: of the source (a file's name, or as given).
-        label: the class at the stored operating point; the most probable one while none is stored.
+        label: the class that is answered; where the decision is "refer", the most probable one.
         confidence: probability of `label`, 0..1.
         probabilities: class -> probability, in the task's order, summing to 1.
         decision: the label, "refer", or "not a scan".

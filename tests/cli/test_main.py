@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 import bcx
+from bcx.checkpoints.checkpoint import update_config
 from bcx.cli.predict import overlay_name
+from bcx.trust.rule import HarmRule
 
 HEADER = (
     "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256,"
@@ -92,6 +94,23 @@ def test_two_views_answer_differently_from_one(run, ward, tiny_checkpoint):
     two = table(run("predict", "ward/benign", "--model", tiny_checkpoint, "--views", "2").out)
     assert [row["file"] for row in one] == [row["file"] for row in two]
     assert [row["p_benign"] for row in one] != [row["p_benign"] for row in two]
+
+
+def test_prevalence_and_operating_point_change_probabilities_and_answers(run, ward, tiny_checkpoint, tmp_path):
+    stored = shutil.copytree(tiny_checkpoint, tmp_path / "ruled")
+    rule = HarmRule(0.9, 0.05, screening_above=0.0, rule_in_above=1.0, prevalence=(0.2, 0.5, 0.3))
+    update_config(stored, decisions={"rule": rule.to_dict()})
+    ask = ("predict", "ward/benign", "--model", stored, "--json")
+    plain, rare = (
+        [json.loads(line) for line in run(*ask, *more).out.splitlines()]
+        for more in ((), ("--prevalence", "malignant=0.01, normal=.5"))
+    )
+    for before, now in zip(plain, rare, strict=True):
+        odds = [each["probabilities"]["malignant"] / each["probabilities"]["normal"] for each in (before, now)]
+        assert odds[1] / (0.01 / 0.5) == pytest.approx(odds[0] / (0.3 / 0.2), rel=1e-3)
+    assert "refer" in {row["decision"] for row in plain}
+    screened = table(run("predict", "ward/benign", "--model", stored, "--operating-point", "screening").out)
+    assert {row["decision"] for row in screened} == {"malignant"}
 
 
 def test_a_bad_file_is_a_row_with_its_reason_and_the_rest_go_on(run, ward, tiny_checkpoint):
@@ -200,6 +219,9 @@ def test_an_existing_table_is_replaced_only_at_the_end(run, ward, tiny_checkpoin
         ["predict"],
         ["predict", "absent.png"],
         ["predict", "ward", "--views", "3"],
+        ["predict", "ward", "--prevalence", "malignant"],
+        ["predict", "ward", "--prevalence", "malign=0.1"],
+        ["predict", "ward", "--operating-point", "safe"],
         ["predict", "ward", "--model", "no-such-model"],
         ["predict", "ward", "--out", "ward"],
         ["predict", "ward", "--overlays", "ward"],

@@ -28,6 +28,7 @@ from bcx.simulate import simulate
 from bcx.trust.decisions import OperatingPoint
 from bcx.trust.gate import fit_gate
 from bcx.trust.referral import ReferRule
+from bcx.trust.rule import HarmRule
 
 SCANS = [simulate(("normal", "benign", "malignant")[seed % 3], seed, 110 + 3 * seed, 140).pixels for seed in range(32)]
 
@@ -334,6 +335,37 @@ def test_a_scan_that_the_network_is_unsure_about_is_referred_with_its_label(chec
         assert answer.decision == (REFER if plain.confidence < below else plain.label)
         assert (answer.reason == "") == (plain.confidence >= below)
     assert {answer.decision == REFER for answer in answers} == {False, True}
+
+
+RULE = HarmRule(0.6, 0.3, 0.2, 0.5, prevalence=(0.1, 0.6, 0.3))
+
+
+def test_a_class_is_said_only_where_the_stored_rule_calls_it_safe(checkpoint, alone):
+    answers = list(Classifier(dataclasses.replace(checkpoint, decisions={"rule": RULE.to_dict()})).stream(SCANS))
+    for answer, plain in zip(answers, alone, strict=True):
+        normal, _, malignant = answer.probabilities.values()
+        assert answer.label == plain.label
+        safe = {"normal": normal >= 0.6, "benign": malignant <= 0.3, "malignant": True}[answer.label]
+        assert answer.decision == (answer.label if safe else REFER)
+        said = {"normal": "No lesion seen for certain", "benign": "Benign or malignant not told apart"}
+        assert answer.reason.startswith("" if safe else said[answer.label])
+        assert bool(answer.reason) != safe
+    assert {answer.decision == REFER for answer in answers} == {False, True}
+
+
+def test_prevalence_and_operating_point_are_those_that_were_asked_for(checkpoint, alone):
+    stored = dataclasses.replace(checkpoint, decisions={"rule": RULE.to_dict()})
+    rare = Classifier(stored, prevalence={"malignant": 0.01}, operating_point="screening")
+    for answer, plain in zip(rare.stream(SCANS), alone, strict=True):
+        before, now = (np.array(list(each.probabilities.values())) for each in (plain, answer))
+        odds = before * [0.99 / 0.7, 0.99 / 0.7, 0.01 / 0.3]
+        assert now == pytest.approx(odds / odds.sum(), abs=1e-5 * logit_scale(alone))
+        if abs(before[2] - 0.2) > 1e-4:
+            assert (answer.decision == "malignant") == (before[2] >= 0.2)  # at the prevalence of the rule
+    with pytest.raises(ConfigError, match="prevalence"):
+        Classifier(checkpoint, prevalence={"malignant": 0.01})
+    with pytest.raises(ConfigError, match="operating point called 'screening'"):
+        Classifier(checkpoint, operating_point="screening")
 
 
 # The lesion head.

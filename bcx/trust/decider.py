@@ -1,0 +1,129 @@
+"""From a network's probabilities to an answer: prevalence, class, and whether a person should look.
+
+>>> import numpy as np
+>>> from bcx.tasks import get_task
+>>> block = {"rule": HarmRule(0.8, 0.1, 0.05, 0.7, prevalence=(0.1, 0.6, 0.3)).to_dict()}
+>>> decider = Decider(block, get_task("breast-ultrasound"), prevalence={"malignant": 0.01})
+>>> decider.adjust(np.array([0.1, 0.3, 0.6])).round(3).tolist()
+[0.241, 0.724, 0.034]
+>>> decider.decide(decider.adjust(np.array([0.1, 0.3, 0.6])))
+(1, 'Benign or malignant not told apart: neither is clear enough to say so.')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bcx.errors import CheckpointError, ConfigError
+from bcx.tasks import Task
+from bcx.trust.decisions import OperatingPoint
+from bcx.trust.referral import ReferRule
+from bcx.trust.rule import POINTS, REASONS, HarmRule, full_prevalence, with_prevalence
+
+_UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
+
+
+class Decider:
+    """The stored rules of one checkpoint, at an operating point and a prevalence. Changes nothing, so threads share it.
+
+    Checkpoints store a `rule` (`HarmRule`); older ones, and those of two classes, an `operating_point` and `refer`; or
+    nothing: the answer is then the most probable class.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, Any] | None,
+        task: Task,
+        *,
+        name: str = "",
+        point: str = "default",
+        prevalence: Mapping[str, float] | None = None,
+    ) -> None:
+        """Read what a checkpoint stores as `decisions`.
+
+        Args:
+            stored: that block, or None.
+            task: of the checkpoint.
+            name: of the checkpoint, for errors.
+            point: one of `bcx.trust.rule.POINTS`.
+            prevalence: share of each class among the scans to come, 0..1; those left out share the rest. None: as
+                stored.
+
+        Raises:
+            CheckpointError: the block is damaged.
+            ConfigError: an operating point or a prevalence that cannot be had.
+        """
+        self.rule, self._old, self._refer = _read(stored or {}, name)
+        self.point, self._task = point, task
+        offered = POINTS if self.rule is not None else POINTS[:1]
+        if point not in offered:
+            raise ConfigError(
+                f"The model has no operating point called '{point}'.",
+                expected=" or ".join(offered),
+                remedy="Use one of these, or leave it out.",
+            )
+        self._stated = () if self.rule is None else self.rule.prevalence
+        self._wanted = full_prevalence(prevalence, task.classes, self._stated) if prevalence else None
+
+    @property
+    def prevalence(self) -> dict[str, float]:
+        """The share of each class that the probabilities stand for; empty where the checkpoint does not say."""
+        return dict(zip(self._task.classes, self._wanted or self._stated, strict=False))
+
+    def adjust(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the network's probabilities, float64 [..., C], at the prevalence that was asked for."""
+        if self._wanted is None:
+            return probabilities
+        return with_prevalence(probabilities, self._stated, self._wanted)
+
+    def choose(self, adjusted: np.ndarray) -> np.ndarray:
+        """Return int64 [N], the class of each row of `adjust`ed probabilities, float [N, C]."""
+        return self._decide(np.asarray(adjusted), None)[0]
+
+    def decide(self, adjusted: np.ndarray, distance: float | None = None) -> tuple[int, str]:
+        """Return the class of one scan and, where it is referred, the reason in words ("" where it is not).
+
+        Args:
+            adjusted: float [C], from `adjust`.
+            distance: from the scans learned from (`bcx.trust.gate.Verdict.distance`); None: not known.
+        """
+        distances = None if distance is None else np.array([distance])
+        labels, reasons = self._decide(np.asarray(adjusted)[None], distances)
+        return int(labels[0]), reasons[0]
+
+    def _decide(self, rows: np.ndarray, distances: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+        if self.rule is not None:
+            stored = rows if self._wanted is None else with_prevalence(rows, self._wanted, self._stated)
+            labels, codes = self.rule.decide(stored, distances, point=self.point, shown=rows)
+            return labels, [self._words(REASONS[code]) for code in codes]
+        labels = rows.argmax(axis=1) if self._old is None else self._old.choose(rows)
+        unsure = np.zeros(len(rows), bool) if self._refer is None else self._refer.refers(rows)
+        return labels, [_UNSURE if each else "" for each in unsure]
+
+    def _words(self, reason: str) -> str:
+        if reason == "kind":
+            names = [name for name in self._task.classes if name != self._task.absent]
+            said = " or ".join(names).capitalize()
+            return f"{said} not told apart: neither is clear enough to say so."
+        if reason == "absent":
+            return f"No lesion seen for certain: {self._task.absent} is the likeliest, but not clear enough to say so."
+        return "Unlike the scans learned from, so that its answer would be worth less." if reason else ""
+
+
+def _read(stored: Mapping[str, Any], name: str) -> tuple[HarmRule | None, OperatingPoint | None, ReferRule | None]:
+    try:
+        rule, point, refer = (stored.get(key) for key in ("rule", "operating_point", "refer"))
+        return (
+            None if rule is None else HarmRule.from_dict(rule),
+            None if point is None else OperatingPoint.from_dict(point),
+            None if refer is None else ReferRule.from_dict(refer),
+        )
+    except (ConfigError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{name}' stores rules of decision that are damaged ({error}).",
+            expected="'rule', or 'operating_point' and 'refer', as `bcx train` writes them",
+            remedy="Fetch or train the checkpoint again.",
+        ) from error

@@ -1,0 +1,239 @@
+"""Harm first: which probabilities are safe to answer with a class, and which are referred to a person.
+
+>>> import numpy as np
+>>> rule = HarmRule(absent_above=0.8, negative_below=0.1, screening_above=0.05, rule_in_above=0.7)
+>>> rows = np.array([[0.9, 0.06, 0.04], [0.5, 0.3, 0.2], [0.1, 0.85, 0.05], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6]])
+>>> labels, reasons = rule.decide(rows)  # normal, benign, malignant
+>>> labels.tolist(), [REASONS[reason] for reason in reasons]
+([0, 0, 1, 1, 2], ['', 'absent', '', 'kind', ''])
+
+What counts is the harm: of the positive scans (cancers), the share that is answered with "nothing there" or with
+another lesion. Thresholds are the ones that refer least among those that keep this below a stated target. Where scans
+are that no network was trained on, "a class is the most probable one" is not enough to answer with it.
+
+C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Trans. Information Theory 1970 (reject option);
+M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",
+Neural Computation 2002 (prevalence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bcx.errors import ConfigError, DataError
+from bcx.tasks import Task
+from bcx.trust.decisions import Stored, at_least, check_answers, check_rows, check_share
+
+ABSENT_HARM = 0.01
+"""Of the positive scans, at most this share may be answered with the absent class."""
+NEGATIVE_HARM = 0.03
+"""Of the positive scans, at most this share may be answered with another lesion."""
+SENSITIVITY = SPECIFICITY = 0.95
+"""What the operating points "screening" and "rule-in" hold."""
+USUAL = 0.97
+"""Share of scans of other hospitals that are not "unlike the scans learned from"."""
+LEAST = 0.5
+"""No class is answered below this probability, however clean the scans of the fit were."""
+
+POINTS = ("default", "screening", "rule-in")
+REASONS = ("", "absent", "kind", "unlike")
+
+
+@dataclass(frozen=True)
+class HarmRule(Stored):
+    """When a class is safe to say. Class 0 means that nothing is there; thresholds hold at the stated prevalence.
+
+    Attributes:
+        absent_above: class 0 is answered where it is the most probable and has at least this probability, 0..1.
+        negative_below: another lesion is answered where it is the most probable and the positive class has at most this
+            probability, 0..1.
+        screening_above: the operating point "screening" answers with the positive class from this probability on.
+        rule_in_above: likewise, "rule-in"; without an operating point it is answered where it is the most probable.
+        unlike_above: scans further than this from those learned from (see `bcx.trust.gate`) are referred; None: never.
+        positive: position of the positive class.
+        prevalence: shares of the classes that the probabilities stand for, in the task's order; empty: not known.
+        fitted_on: on which answers, in words.
+        what: what the rule does, in a sentence.
+    """
+
+    absent_above: float
+    negative_below: float
+    screening_above: float
+    rule_in_above: float
+    unlike_above: float | None = None
+    positive: int = 2
+    prevalence: tuple[float, ...] = ()
+    fitted_on: str = ""
+    what: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("absent_above", "negative_below", "screening_above", "rule_in_above"):
+            check_share(getattr(self, name), f"The rule's {name}")
+        object.__setattr__(self, "prevalence", tuple(self.prevalence))  # JSON knows lists only
+        for share in self.prevalence:
+            check_share(share, "A class's prevalence")
+
+    def decide(
+        self,
+        probabilities: np.ndarray,
+        distances: np.ndarray | None = None,
+        *,
+        point: str = "default",
+        shown: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return int64 [N], each row's class, and int64 [N], why it is referred (position in `REASONS`; 0: it is not).
+
+        Where a row is referred, its class is the most probable one.
+
+        Args:
+            probabilities: float [N, C], 0..1, rows summing to 1, at the prevalence of the rule.
+            distances: float [N], from the scans learned from; None: not known.
+            point: one of `POINTS`.
+            shown: the same probabilities at another prevalence; no answer contradicts them in the dangerous direction.
+
+        Raises:
+            DataError: a shape that does not fit.
+            ConfigError: an unknown operating point.
+        """
+        if point not in POINTS:
+            raise ConfigError(
+                f"There is no operating point called '{point}'.",
+                expected=" or ".join(POINTS),
+                remedy="Use one of them.",
+            )
+        probabilities = check_rows(probabilities, self.positive)
+        labels = (probabilities if shown is None else check_rows(shown, self.positive)).argmax(axis=1)
+        suspicion = probabilities[:, self.positive]
+        if point == "default":
+            called = labels == self.positive
+        else:
+            called = suspicion >= (self.screening_above if point == "screening" else self.rule_in_above)
+            labels[called] = self.positive
+        kind, absent = REASONS.index("kind"), REASONS.index("absent")
+        reasons = np.where(suspicion > self.negative_below, kind, 0)
+        reasons[labels == 0] = np.where(probabilities[labels == 0, 0] < self.absent_above, absent, 0)
+        reasons[labels == self.positive] = kind
+        reasons[called] = 0
+        if distances is not None and self.unlike_above is not None:
+            reasons[np.asarray(distances) > self.unlike_above] = REASONS.index("unlike")
+        return labels, reasons
+
+
+def fit_rule(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    task: Task,
+    *,
+    prevalence: Sequence[float] = (),
+    fitted_on: str = "",
+    distances: np.ndarray | None = None,
+    absent_harm: float = ABSENT_HARM,
+    negative_harm: float = NEGATIVE_HARM,
+    weights: np.ndarray | None = None,
+) -> HarmRule:
+    """Return the rule that refers least among those whose harm stays at or below both targets.
+
+    Args:
+        probabilities: float [N, C], 0..1, rows summing to 1; after temperature, of scans that the network was not
+            trained on, and best from hospitals that it was not trained on.
+        labels: int [N].
+        task: has an absent class.
+        prevalence: of the classes, as the probabilities take it.
+        fitted_on: for the record.
+        distances: float [M], of scans from hospitals that the gate was not fitted on; None: nothing is "unlike".
+        absent_harm: of the positive scans, at most this share is answered with the absent class.
+        negative_harm: likewise, with another lesion.
+        weights: float [N], not negative; None counts every scan once.
+
+    Raises:
+        DataError: shapes that do not fit, or no positive scan, or none of the others.
+    """
+    positive = task.classes.index(task.positive)
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, positive)
+    ill = labels == positive
+    if not weights[ill].sum() > 0 or not weights[~ill].sum() > 0:
+        raise DataError(
+            f"Of {len(labels)} scans, {int(ill.sum())} are {task.positive}.",
+            expected=f"scans that are {task.positive} and scans that are not",
+            remedy="Fit the rule on a source that has both.",
+        )
+    likeliest, suspicion = probabilities.argmax(axis=1), probabilities[:, positive]
+    as_absent = np.where(likeliest == 0, probabilities[:, 0], 0.0)[ill]
+    as_negative = np.where((likeliest != 0) & (likeliest != positive), 1 - suspicion, 0.0)[ill]
+    absent_above = max(LEAST, _least(as_absent, weights[ill], absent_harm))
+    negative_below = min(LEAST, 1 - _least(as_negative, weights[ill], negative_harm))
+    # The highest threshold that calls 95 % of the positive: of 1 - p, the least that leaves out no more than 5 %.
+    screening = 1 - _least(1 - suspicion[ill], weights[ill], 1 - SENSITIVITY)
+    rule_in = _least(suspicion[~ill], weights[~ill], 1 - SPECIFICITY)
+    absent, others = task.classes[0], " or ".join(task.classes[c] for c in range(1, len(task.classes)) if c != positive)
+    what = (
+        f"{task.positive} where it is the most probable class; {others} only where it is the most probable and "
+        f"P({task.positive}) is at most {negative_below:.3f}; {absent} only where it is the most probable and "
+        f"P({absent}) is at least {absent_above:.3f}; all else is referred: of the {task.positive} scans that this was "
+        f"fitted on, {100 * absent_harm:g} % at most are answered {absent} and {100 * negative_harm:g} % {others}."
+    )
+    return HarmRule(
+        absent_above=absent_above,
+        negative_below=negative_below,
+        screening_above=screening,
+        rule_in_above=rule_in,
+        unlike_above=None if distances is None else float(np.quantile(distances, USUAL)),
+        positive=positive,
+        prevalence=tuple(prevalence),
+        fitted_on=fitted_on,
+        what=what[0].upper() + what[1:],
+    )
+
+
+def _least(scores: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """The lowest threshold, halfway between two scores 0..1, at or above which at most `share` of the weight lies."""
+    values, position = np.unique(scores, return_inverse=True)
+    above = np.bincount(position, weights)[::-1].cumsum()[::-1] / weights.sum()
+    fits = at_least(share, np.append(above, 0.0))  # from each value on, and from beyond the highest
+    first = int(np.flatnonzero(fits)[0])
+    ends = np.concatenate([[0.0], values, [1.0]])
+    return float((ends[first] + ends[first + 1]) / 2) if first else 0.0
+
+
+def with_prevalence(probabilities: np.ndarray, stated: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
+    """Return probabilities for another prevalence, by Bayes' rule: p * wanted / stated, rows summing to 1.
+
+    Args:
+        probabilities: float [..., C].
+        stated: what they stand for, C shares above 0.
+        wanted: C shares above 0.
+    """
+    odds = np.asarray(probabilities, np.float64) * (np.asarray(wanted, np.float64) / np.asarray(stated, np.float64))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def full_prevalence(wanted: Mapping[str, float], classes: Sequence[str], stated: Sequence[float]) -> tuple[float, ...]:
+    """Return the shares of all classes, summing to 1; those not named share the rest as they are stated.
+
+    >>> full_prevalence({"malignant": 0.01}, ("normal", "benign", "malignant"), (0.1, 0.6, 0.3))[1]
+    0.8485714285714286
+
+    Raises:
+        ConfigError: an unknown class, a share outside 0..1, shares above 1 in all, or (all named) another sum.
+    """
+    if len(stated) != len(classes) or min(stated, default=0) <= 0:
+        raise ConfigError(
+            "The model does not say for which prevalence its probabilities stand.",
+            expected="a checkpoint whose rule of decision states the share of every class",
+            remedy="Store one with bcx decisions, or leave the prevalence out.",
+        )
+    rest = sum(share for name, share in zip(classes, stated, strict=True) if name not in wanted)
+    total = sum(wanted.values()) if wanted else 0.0
+    known = set(wanted) <= set(classes) and all(0 < share < 1 for share in wanted.values())
+    if not known or (total >= 1 if rest else abs(total - 1) > 1e-6):
+        raise ConfigError(
+            f"The prevalence is {', '.join(f'{name}={share}' for name, share in wanted.items())}.",
+            expected=f"shares between 0 and 1 of {', '.join(classes)}, 1 in all; those left out share the rest",
+            remedy="Write for example malignant=0.01.",
+        )
+    scale = (1 - total) / rest if rest else 0.0
+    shares = [wanted.get(name, share * scale) for name, share in zip(classes, stated, strict=True)]
+    return tuple(share / sum(shares) for share in shares)
