@@ -182,7 +182,7 @@ def facts_html(prediction: Prediction) -> str:
     facts = [
         ("File", prediction.name),
         ("Size", f"{scan.width} x {scan.height} pixels"),
-        ("Read as", "; ".join(scan.notes) or "as it is"),
+        ("Read as", "; ".join(prediction.notes) or "as it is"),
         ("Decision", prediction.decision),
         ("Reason", prediction.reason or "none needed"),
         ("Flags", "; ".join(prediction.flags) or "none"),

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from bcx.app.answers import NEUTRAL, leaning, percent
 from bcx.app.pictures import row_picture
 from bcx.imaging.names import count_left_out
-from bcx.imaging.scan import Scan
 from bcx.inference import table
 from bcx.inference.archives import Member, content
 from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
@@ -33,8 +32,6 @@ PAGE_ROWS = 50
 THUMBNAIL = 72
 #: Files left out that are named.
 NAMED = 1000
-
-_NO_PIXELS: list[Scan] = []
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Row:
         """Return the prediction with its pixels, read again from the file; the network does not run."""
         if self.slim is None:
             return None
-        return dataclasses.replace(self.slim, scan=Scan.open(content(self.source), name=self.slim.name))
+        return self.slim.with_pixels(content(self.source))
 
 
 @dataclass
@@ -98,15 +95,9 @@ def make_row(answer: Prediction | Failure, source: Path | Member, name: str, tas
     cells = table.row(answer, name, task)
     if isinstance(answer, Failure):
         return Row(source, cells)
-    return Row(source, cells, row_picture(answer, THUMBNAIL), dataclasses.replace(answer, name=name, scan=_blank()))
-
-
-def _blank() -> Scan:
-    import numpy as np
-
-    if not _NO_PIXELS:
-        _NO_PIXELS.append(Scan.open(np.zeros((64, 64), np.uint8), name="released"))
-    return _NO_PIXELS[0]
+    clip = None if answer.clip is None else dataclasses.replace(answer.clip, answers=())
+    slim = dataclasses.replace(answer.without_pixels(), name=name, clip=clip)
+    return Row(source, cells, row_picture(answer, THUMBNAIL), slim)
 
 
 def unique_names(names: list[str]) -> list[str]:

@@ -70,6 +70,10 @@ def predict(
             help="screening: 95 % of cancers are called, with more false alarms; rule-in: 95 % of the others are not.",
         ),
     ] = "default",
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", min=1, help="Clips: frames read at most, evenly spread (16); blank ones are left out."),
+    ] = None,
     stride: Annotated[
         int | None, typer.Option("--stride", min=1, help="Slides: pixels from tile to tile; by default tiles touch.")
     ] = None,
@@ -99,7 +103,9 @@ def predict(
 
     import bcx
 
-    classifier = bcx.load(model, views=views, prevalence=_shares(prevalence), operating_point=operating_point)
+    classifier = bcx.load(
+        model, views=views, prevalence=_shares(prevalence), operating_point=operating_point, frames=frames
+    )
     slides, listing = part_slides(listing, classifier.task.tile, out)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"

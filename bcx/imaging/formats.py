@@ -70,7 +70,8 @@ def frame_count(data: bytes, kind: str, name: str) -> int:
     """
     try:
         if kind == "tiff":
-            return headers.tiff_pages(data)
+            pages = headers.tiff_pages(data)
+            return pages if pages == 1 or len(headers.tiff_page_sizes(data)) == 1 else 1
         if kind == "gif":
             frames, width, height = headers.gif_frames(data)
             return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))

@@ -33,6 +33,7 @@ _TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0,
 _TIFF_BYTE_TYPES = (1, 2, 6, 7)  # kept as one bytes object by readers; the others become one Python number each
 _TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
 _ORIENTATION_TAG = 0x0112
+_WIDTH_TAG, _HEIGHT_TAG = 0x0100, 0x0101
 
 _OTHERS = (
     (b"%PDF", "a PDF document"),
@@ -268,6 +269,36 @@ def tiff_pages(data: bytes) -> int:
         if not pages:
             raise ValueError("the file ends before its first directory is complete") from error
     return len(pages)
+
+
+def tiff_page_sizes(data: bytes) -> set[tuple[int, int]]:
+    """Return the (width, height) of all of a TIFF's pages; (0, 0) stands for a page that does not say.
+
+    Pages of several sizes are a picture and its smaller copies, not a clip.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\x00", b"\x00+")
+    entry, step, head = (order + "HHQQ", 20, 8) if big else (order + "HHII", 12, 2)
+    sizes: set[tuple[int, int]] = set()
+    seen: set[int] = set()
+    try:
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        while offset and offset not in seen and len(seen) <= MAX_FRAMES:
+            seen.add(offset)
+            (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+            sides = {_WIDTH_TAG: 0, _HEIGHT_TAG: 0}
+            for index in range(min(entries, 64)):
+                at = offset + head + index * step
+                tag, kind, _, value = struct.unpack_from(entry, data, at)
+                if tag in sides:  # a short stands at the front of its field, whatever the byte order
+                    sides[tag] = (
+                        struct.unpack_from(order + "H", data, at + step - (8 if big else 4))[0] if kind == 3 else value
+                    )
+            sizes.add((sides[_WIDTH_TAG], sides[_HEIGHT_TAG]))
+            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, offset + head + step * entries)
+    except (struct.error, OverflowError):
+        pass  # the pages before it count
+    return sizes
 
 
 def _check_directory(data: bytes, offset: int, order: str, big: bool, depth: int = 0) -> None:

@@ -25,7 +25,17 @@ from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, sniff
 from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, too_many_bytes
 from bcx.imaging.pixels import Decoded, alpha_share, grey_if_grey, on_black, to_bytes, turn
 
-__all__ = ["MAX_BYTES", "MAX_FRAMES", "MAX_PIXELS", "MIN_SIDE", "Scan", "frame_count", "sniff", "sniff_file"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_FRAMES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "Scan",
+    "frame_count",
+    "read_file",
+    "sniff",
+    "sniff_file",
+]
 
 _FORMATS = "a PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, JPEG XL or DICOM picture"
 
@@ -114,6 +124,15 @@ def sniff_file(path: str | os.PathLike[str]) -> str | None:
         ScanError: no such file, a directory, or not allowed.
     """
     return sniff(_read(os.fsdecode(path), HEAD_BYTES))
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a picture file, at most `MAX_BYTES`.
+
+    Raises:
+        ScanError: no such file, a directory, not an ordinary file, too large, or not allowed.
+    """
+    return _read(os.fsdecode(path))
 
 
 def _read(path: str, head: int | None = None) -> bytes:

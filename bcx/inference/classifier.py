@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -29,16 +28,18 @@ from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, ConfigError
 from bcx.imaging.limits import out_of_memory
-from bcx.imaging.scan import Scan
+from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
-from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
+from bcx.inference.clip import CLIP_FRAMES
+from bcx.inference.frames import answer_clip
+from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction, shortened
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
 from bcx.trust.gate import Gate
-from bcx.trust.plain import LONGEST, shape_reason
+from bcx.trust.plain import shape_reason
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,6 +66,20 @@ class _Ready:
     seconds: float
     no_scan: str = ""
 
+    @classmethod
+    def of(cls, scan: Scan, started: float) -> _Ready:
+        no_scan = shape_reason(scan.width, scan.height)
+        return cls(scan.name, shortened(scan), time.perf_counter() - started, no_scan)
+
+
+@dataclass(frozen=True)
+class _ClipFile:
+    """A file of several frames, not yet decoded."""
+
+    name: str
+    data: bytes
+    count: int
+
 
 class Classifier:
     """A loaded checkpoint that answers. Safe to use from several threads at once."""
@@ -77,6 +92,7 @@ class Classifier:
         backend: Wanted = "auto",
         prevalence: Mapping[str, float] | None = None,
         operating_point: str = "default",
+        frames: int | None = None,
     ) -> None:
         """Wrap a checkpoint.
 
@@ -84,10 +100,10 @@ class Classifier:
             checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
             views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
             backend: as in `bcx.checkpoints.backends.choose_backend`.
-            prevalence, operating_point: as in `load`.
+            prevalence, operating_point, frames: as in `load`.
 
         Raises:
-            ConfigError: another number of views, no such backend, or an operating point or prevalence that the
+            ConfigError: another number of views or frames, no such backend, or a point or prevalence that the
                 checkpoint does not offer.
             CheckpointError: the checkpoint's gate is missing or damaged, or its rules of decision are, or ONNX Runtime
                 was asked for without a graph that fits the weights.
@@ -95,6 +111,9 @@ class Classifier:
         """
         if views not in (1, 2):
             raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
+        self._frames = CLIP_FRAMES if frames is None else frames
+        if self._frames < 1:
+            raise ConfigError(f"frames is {frames}.", expected="at least 1", remedy=f"Use {CLIP_FRAMES}.")
         self._checkpoint = checkpoint
         self._backend = choose_backend(checkpoint, backend)
         self._views = views
@@ -151,13 +170,17 @@ class Classifier:
         """Answer one source.
 
         Args:
-            source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes.
+            source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes. Of a file with several frames
+                that are no slide's, several are read; `Prediction.clip` says which.
             name: instead of the source's own.
 
         Raises:
             BcxError: the source cannot be read; a subclass says why.
         """
-        return self._answer([self._prepare(source, name)], self._backend.forward)[0]
+        item = self._prepare(source, name)
+        if isinstance(item, _ClipFile):
+            return self._answer_clip(item, self._backend.forward)
+        return self._answer([item], self._backend.forward)[0]
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
@@ -231,18 +254,22 @@ class Classifier:
     def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
         return deque(self._answer_some([self._try_prepare(source) for source in sources]))
 
-    def _prepare(self, source: Source, name: str | None = None) -> _Ready:
+    def _prepare(self, source: Source, name: str | None = None) -> _Ready | _ClipFile:
         started = time.perf_counter()
         if isinstance(source, Member):
             name = name or _name_of(source)
             source = source.read()
-        scan = Scan.open(source, name)
-        no_scan = shape_reason(scan.width, scan.height)
-        if no_scan:
-            scan = _shortened(scan)
-        return _Ready(scan.name, scan, time.perf_counter() - started, no_scan)
+        if isinstance(source, (str, os.PathLike)):
+            name = name or _name_of(source)
+            source = read_file(source)
+        if isinstance(source, (bytes, bytearray, memoryview)) and self.task.tile is None:
+            data, name = bytes(source), name or "bytes"
+            count = frame_count(data, name)
+            if count > 1:
+                return _ClipFile(name, data, count)
+        return _Ready.of(Scan.open(source, name), started)
 
-    def _try_prepare(self, source: Source) -> _Ready | Failure:
+    def _try_prepare(self, source: Source) -> _Ready | _ClipFile | Failure:
         try:
             return self._prepare(source)
         except BcxError as error:
@@ -250,10 +277,27 @@ class Classifier:
         except MemoryError:
             return Failure(_name_of(source), out_of_memory(_name_of(source)))
 
-    def _answer_some(self, items: list[_Ready | Failure]) -> list[Prediction | Failure]:
+    def _answer_some(self, items: list[_Ready | _ClipFile | Failure]) -> list[Prediction | Failure]:
         ready = [item for item in items if isinstance(item, _Ready)]
         answers = iter(self._answer(ready, self._backend.alone) if ready else [])
-        return [item if isinstance(item, Failure) else next(answers) for item in items]
+        return [next(answers) if isinstance(item, _Ready) else self._try_clip(item) for item in items]
+
+    def _try_clip(self, item: _ClipFile | Failure) -> Prediction | Failure:
+        if isinstance(item, Failure):
+            return item
+        try:
+            return self._answer_clip(item, self._backend.alone)
+        except BcxError as error:
+            return Failure(item.name, error)
+
+    def _answer_clip(self, file: _ClipFile, forward: Forward) -> Prediction:
+        started = time.perf_counter()
+
+        def answer(scans: list[Scan]) -> list[Prediction]:
+            return self._answer([_Ready.of(scan, time.perf_counter()) for scan in scans], forward)
+
+        found = answer_clip(file.data, file.name, file.count, self._frames, self.task, answer)
+        return replace(found, seconds=time.perf_counter() - started)
 
     def _answer(self, ready: list[_Ready], forward: Forward) -> list[Prediction]:
         started = time.perf_counter()
@@ -305,13 +349,6 @@ class Classifier:
         )
 
 
-def _shortened(scan: Scan) -> Scan:
-    """Squash the longer side of a picture that is no scan, so that no square as large as that is made of it."""
-    height, width = (min(side, int(LONGEST * min(scan.height, scan.width))) for side in (scan.height, scan.width))
-    pixels = cv2.resize(scan.pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return replace(scan, pixels=pixels, notes=(*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels"))
-
-
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:
     """Average the whole-scan maps of both views; the second look stays the straight view's, whose box is its own."""
     lesion = None
@@ -345,6 +382,7 @@ def load(
     backend: Wanted = "auto",
     prevalence: Mapping[str, float] | None = None,
     operating_point: str = "default",
+    frames: int | None = None,
 ) -> Classifier:
     """Load a model by name, folder or Hub id.
 
@@ -357,11 +395,18 @@ def load(
             the rest. Probabilities follow by Bayes' rule. None: as in training, where one scan in three is malignant.
         operating_point: "default", "screening" (95 % of cancers are called, at the price of false alarms) or "rule-in"
             (95 % of the others are not called, more is referred).
+        frames: how many frames of a clip (DICOM, GIF or TIFF of several) are read at most, evenly spread, blank ones
+            left out; None: 16.
 
     Raises:
         CheckpointError: not found, incomplete or damaged.
         ConfigError: a prevalence or operating point that the checkpoint does not offer.
     """
     return Classifier(
-        load_checkpoint(name), views=views, backend=backend, prevalence=prevalence, operating_point=operating_point
+        load_checkpoint(name),
+        views=views,
+        backend=backend,
+        prevalence=prevalence,
+        operating_point=operating_point,
+        frames=frames,
     )

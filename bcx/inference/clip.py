@@ -2,10 +2,10 @@
 
 The rule, in one sentence: of the frames that are scans and undamaged, ordered by the probability of the positive class,
 the clip's answer is that of the highest of up to ten frames, the second highest of up to twenty and so on, and it is
-"refer" where a confident frame, or one still more suspicious, says another class.
+"refer" where a frame still more suspicious, or any that confidently shows a lesion, says another class.
 
-So a cancer that shows in three of sixteen frames is not outvoted by the thirteen others, and what a single frame claims
-against the others is read by a person.
+So a cancer that shows in three of sixteen frames is not outvoted by the thirteen that pass beside it, one odd frame
+among many is read by a person, and so is a lesion that looks benign here and malignant there.
 
 >>> choose([0, 1, 2], np.array([[0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.8, 0.1, 0.1]]), [True, True, False], positive=2)
 1
@@ -41,6 +41,7 @@ class Clip:
         failed: the frames that could not be read, ascending.
         frame: the decisive frame, whose answer the clip's is.
         probabilities: float32 `[len(read), C]`, 0..1, in the task's order.
+        answers: the answer of each frame in `read`, without its pixels; empty where they were let go.
     """
 
     count: int
@@ -49,6 +50,7 @@ class Clip:
     failed: tuple[int, ...]
     frame: int
     probabilities: np.ndarray = field(repr=False, compare=False)
+    answers: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     def note(self) -> str:
         """Say how many frames were read."""
@@ -116,16 +118,16 @@ def order(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[boo
     return sorted(places, key=lambda place: (-probabilities[place, positive], *probabilities[place], frames[place]))
 
 
-def disagreement(labels: Sequence[str], confident: Sequence[bool], places: Sequence[int]) -> str:
+def disagreement(labels: Sequence[str], found: Sequence[bool], places: Sequence[int]) -> str:
     """Say that frames disagree, "" where they do not.
 
     Args:
         labels: each frame's class.
-        confident: which frames are answered with their class.
+        found: which frames are confidently answered with another class than the one that shows nothing.
         places: the usable frames, the most suspicious first, as `order` has them.
     """
     rank = (len(places) - 1) // FRAMES_PER_RANK
-    speak = [place for at, place in enumerate(places) if at <= rank or confident[place]]
+    speak = [place for at, place in enumerate(places) if at <= rank or found[place]]
     counts = Counter(labels[place] for place in speak)
     if len(counts) < 2:
         return ""

@@ -7,10 +7,12 @@ prediction.overlay("malignant", opacity=0.6).save("where.png")
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -18,9 +20,10 @@ from bcx.errors import BcxError, ConfigError
 from bcx.imaging.crop import merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess
-from bcx.imaging.scan import Scan
+from bcx.imaging.scan import MIN_SIDE, Scan
 from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
+from bcx.trust.plain import LONGEST, shape_reason
 
 #: `decision` of a picture that the gate stopped.
 NOT_A_SCAN = "not a scan"
@@ -28,6 +31,9 @@ NOT_A_SCAN = "not a scan"
 REFER = "refer"
 #: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
 LESION_LEVEL = 0.3
+
+
+_NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,24 @@ class Prediction:
     reading: Reading = field(repr=False, compare=False)
     preprocess: Preprocess = field(repr=False, compare=False)
     clip: Clip | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the source was read, in words: the clip's note, then the scan's."""
+        return (*(() if self.clip is None else (self.clip.note(),)), *self.scan.notes)
+
+    def without_pixels(self) -> Prediction:
+        """Return a copy of a few kilobytes; `with_pixels` makes it whole again."""
+        return replace(self, scan=_NO_PIXELS)
+
+    def with_pixels(self, source: str | os.PathLike[str] | bytes) -> Prediction:
+        """Return the answer with its pixels, read again from its source; the network does not run.
+
+        Raises:
+            BcxError: as `Scan.open`.
+        """
+        frame = 0 if self.clip is None else self.clip.frame
+        return replace(self, scan=shortened(Scan.open(source, self.name, frame=frame)))
 
     @property
     def grid_maps(self) -> np.ndarray:
@@ -159,7 +183,7 @@ class Prediction:
             "height": self.scan.height,
             "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
             "second_look": None if self.second_look is None else list(self.second_look),
-            "notes": list(self.scan.notes),
+            "notes": list(self.notes),
             "model": self.model,
             "weights_sha256": self.weights_sha256,
             "backend": self.backend,
@@ -167,6 +191,18 @@ class Prediction:
             "frame": None if self.clip is None else self.clip.frame + 1,
             "frames": None if self.clip is None else self.clip.to_dict(list(self.probabilities)),
         }
+
+
+def shortened(scan: Scan) -> Scan:
+    """Squash the longer side of a picture that is no scan by its shape; any other stays as it is.
+
+    A network reads a square a second time: of a picture of 16 x 20,000 pixels that would be one of 20,000.
+    """
+    if not shape_reason(scan.width, scan.height):
+        return scan
+    height, width = (min(side, int(LONGEST * min(scan.height, scan.width))) for side in (scan.height, scan.width))
+    pixels = cv2.resize(scan.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return replace(scan, pixels=pixels, notes=(*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels"))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         model=answer.model,
         weights_sha256=answer.weights_sha256,
         flags="; ".join(answer.flags),
-        notes="; ".join(answer.scan.notes),
+        notes="; ".join(answer.notes),
         frame="" if answer.clip is None else answer.clip.frame + 1,
     )
     if answer.lesion is not None:

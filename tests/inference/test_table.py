@@ -31,7 +31,7 @@ def answer(**changes):
         "lesion": None,
         "lesion_box": None,
         "flags": ["Colour marks.", "Small."],
-        "scan": SimpleNamespace(notes=("first page of 2",)),
+        "notes": ("first page of 2",),
         "clip": None,
     }
     return SimpleNamespace(**(fields | changes))
