@@ -114,6 +114,8 @@ def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = N
         else ""
     )
     kicker = "What the network makes of " + ("this example" if simulated_as else escape(prediction.name))
+    if prediction.clip is not None:
+        kicker += f", frame {prediction.clip.frame + 1:,} of {prediction.clip.count:,}"
     return (
         f'<section class="bcx-answer" data-label="{escape(prediction.label)}" '
         f'data-decision="{escape(prediction.decision)}" style="--tone: {said.colour}">'

@@ -11,7 +11,8 @@ import gradio as gr
 
 from bcx.app import answers, viewer
 from bcx.app.examples import Example, strip_html
-from bcx.app.incoming import Paste, Upload, event_value, file_name, handler, index
+from bcx.app.frames import frame_answer
+from bcx.app.incoming import Paste, Upload, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
 from bcx.errors import BcxError
 
@@ -54,9 +55,9 @@ class ClassifyTab:
             task = self.models.get(model).task
             prediction = self.predict(model, source, name)
         except BcxError as error:
-            session.answer = None
+            session.answer = session.on_show = None
             return [answers.failure_html(error, name), *viewer.hide(), gr.update(visible=False), "", {}]
-        session.answer = prediction
+        session.answer = session.on_show = prediction
         details = (
             f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
             f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
@@ -97,7 +98,10 @@ def build_classify(
                 height=165,
                 elem_id="classify-upload",
             )
-            gr.HTML('<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM, 8 or 16 bit, up to 100 MB.</p>')
+            gr.HTML(
+                '<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000 or DICOM, 8 or 16 bit, '
+                "up to 100 MB. A DICOM, GIF or TIFF of several frames is read as a clip.</p>"
+            )
             with gr.Accordion("Paste from the clipboard", open=False, elem_id="classify-paste-box"):
                 paste = Paste(
                     sources=["clipboard"],
@@ -126,21 +130,35 @@ def build_classify(
             try:
                 return [*tab.answer(session, model, path, file_name(file, path.name), opacity), None]
             finally:
-                session.drop(path)  # it is in memory now
+                session.settle(path)  # a picture is in memory now; of a clip the other frames are still needed
 
     @handler
     def classify_example(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
         shown = examples(models.get(model).task)
         example = shown[index(event_value(event, "pick"), len(shown), "The example")]
         with sessions.at_work(request.session_hash) as session:
-            return tab.answer(session, model, example.path, example.path.name, opacity, example.label)
+            shown = tab.answer(session, model, example.path, example.path.name, opacity, example.label)
+            session.settle(None)
+            return shown
 
     @handler
     def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         session = sessions.find(request.session_hash)
-        if session is None or session.answer is None:
+        if session is None or session.on_show is None:
             return [gr.skip(), gr.skip(), answers.gone_html()]
-        return [*viewer.repaint(session, VIEW, session.answer, models.get(model).task, layer, opacity), gr.skip()]
+        return [*viewer.repaint(session, VIEW, session.on_show, models.get(model).task, layer, opacity), gr.skip()]
+
+    @handler
+    def show_frame(frame: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        with sessions.at_work(request.session_hash) as session:
+            answer, file = session.answer, session.clip_file
+            if answer is None or answer.clip is None or file is None:
+                return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), answers.gone_html()]
+            place = int(number(frame, "The frame", 1, len(answer.clip.read), whole=True)) - 1
+            found = frame_answer(answer, place, file)
+            shown = viewer.show_frame(session, VIEW, found, models.get(model).task, layer, opacity)
+            session.on_show = found
+            return [*shown, gr.skip()]
 
     def values(classifier: Classifier) -> list[Any]:
         chosen = classifier.task
@@ -172,6 +190,15 @@ def build_classify(
         repaint,
         [view.picker, view.opacity, picker],
         [view.slider, view.legend, answer],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **PRIVATE,
+    )
+    view.frame.input(
+        show_frame,
+        [view.frame, view.picker, view.opacity, picker],
+        [view.slider, view.legend, view.looks, view.clip, answer],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=None,

@@ -51,6 +51,8 @@ class Session:
     Attributes:
         folder: private to this session, with a name that nobody can guess; gone after it.
         answer: the last single answer, kept so that opacity and class need no second run of the network.
+        on_show: what the viewer shows of it: itself, or the answer of another frame of its clip.
+        clip_file: the file behind an answer that is a clip's, so that its other frames can be shown.
         batch: the last batch.
         slide: the last slide.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
@@ -61,6 +63,8 @@ class Session:
     folder: Path
     uploads: Uploads = field(default_factory=Uploads)
     answer: Prediction | None = None
+    on_show: Prediction | None = None
+    clip_file: Path | None = None
     batch: Batch | None = None
     slide: SlideRun | None = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -73,7 +77,8 @@ class Session:
 
     def start_over(self, model: str) -> None:
         """Forget what another model answered; a batch or slide that is still running stops."""
-        self.model, self.answer = model, None
+        self.model, self.answer, self.on_show = model, None, None
+        self.settle(None)
         if self.batch is not None:
             self.batch.stop.set()
             self.batch = None
@@ -102,6 +107,14 @@ class Session:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
+
+    def settle(self, path: Path | None) -> None:
+        """Keep a file that was just answered if its answer is a clip's, delete it if not, and the one before anyway."""
+        clip = path if self.answer is not None and self.answer.clip is not None else None
+        for old in (self.clip_file, path):
+            if old is not None and old != clip:
+                self.drop(old)
+        self.clip_file = clip
 
     def picture(self, role: str, suffix: str = ".png") -> Path:
         """Return a fresh path for a picture on show and delete the one before the last in the same role.
@@ -233,7 +246,7 @@ class Sessions:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.batch = session.slide = None
+    session.answer = session.on_show = session.clip_file = session.batch = session.slide = None
     session.taken.clear()
     session.pictures.clear()
     shutil.rmtree(session.folder, ignore_errors=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app.answers import legend_html
+from bcx.app.frames import clip_html
 from bcx.app.incoming import choice, number
 from bcx.app.looks import evidence_words, lesion_key_html, looks_html
 from bcx.app.pictures import as_image, lesion_picture, save_png
+from bcx.errors import RequestError
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session
@@ -46,11 +48,13 @@ class Viewer:
     opacity: gr.Slider
     legend: gr.HTML
     looks: gr.HTML
+    frame: gr.Slider
+    clip: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """What `show` and `hide` return values for."""
-        return [self.box, self.slider, self.picker, self.legend, self.looks]
+        return [self.box, self.slider, self.picker, self.legend, self.looks, self.frame, self.clip]
 
 
 def build_viewer(task: Task, name: str) -> Viewer:
@@ -66,6 +70,8 @@ def build_viewer(task: Task, name: str) -> Viewer:
             max_height=560,
             elem_id=f"{name}-slider",
         )
+        frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
+        clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
         legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
         with gr.Row(elem_classes="bcx-controls"):
             picker = gr.Radio(
@@ -85,13 +91,12 @@ def build_viewer(task: Task, name: str) -> Viewer:
                 min_width=200,
             )
         looks = gr.HTML(visible=False, elem_id=f"{name}-looks")
-    return Viewer(box, slider, picker, opacity, legend, looks)
+    return Viewer(box, slider, picker, opacity, legend, looks, frame, clip)
 
 
 def show(session: Session, name: str, prediction: Prediction, task: Task, opacity: float) -> list[Any]:
     """Return the values of `Viewer.outputs` for a new prediction: the lesion layer first, where the model has one."""
-    scan = save_png(as_image(prediction.scan.pixels).convert("RGB"), session.picture(f"{name}-scan"))
-    session.shown[name] = scan
+    _save_scan(session, name, prediction)
     classes = [(label.capitalize(), label) for label in task.classes]
     if prediction.lesion is None:
         layer, picker = prediction.label, gr.update(choices=classes, value=prediction.label, label="Evidence for")
@@ -101,7 +106,41 @@ def show(session: Session, name: str, prediction: Prediction, task: Task, opacit
     pair, legend = repaint(session, name, prediction, task, layer, opacity)
     looks = looks_html(prediction, task)
     slider = gr.update(value=pair, slider_position=_line(prediction))
-    return [gr.update(visible=True), slider, picker, legend, gr.update(value=looks, visible=bool(looks))]
+    looks_update = gr.update(value=looks, visible=bool(looks))
+    return [gr.update(visible=True), slider, picker, legend, looks_update, *_clip(prediction, task)]
+
+
+def _save_scan(session: Session, name: str, prediction: Prediction) -> None:
+    picture = as_image(prediction.scan.pixels).convert("RGB")
+    session.shown[name] = save_png(picture, session.picture(f"{name}-scan"))
+
+
+def _clip(prediction: Prediction, task: Task) -> list[Any]:
+    """Return the values of the frame slider, on the decisive frame, and of the chart; hidden for a single picture."""
+    clip = prediction.clip
+    if clip is None or len(clip.read) < 2:
+        return [gr.update(visible=False), gr.update(value="", visible=False)]
+    place = clip.read.index(clip.frame)
+    label = f"Frame: one of the {len(clip.read)} that were read"
+    slider = gr.update(visible=bool(clip.answers), minimum=1, maximum=len(clip.read), value=place + 1, label=label)
+    return [slider, gr.update(value=clip_html(clip, task, place), visible=True)]
+
+
+def show_frame(session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> list[Any]:
+    """Return the values of slider, legend, looks and chart for another frame of a clip; the network does not run.
+
+    Raises:
+        RequestError: as `repaint`.
+    """
+    before = session.shown[name]
+    _save_scan(session, name, prediction)
+    try:
+        pair, legend = repaint(session, name, prediction, task, layer, opacity)
+    except RequestError:
+        session.shown[name] = before
+        raise
+    looks = looks_html(prediction, task)
+    return [pair, legend, gr.update(value=looks, visible=bool(looks)), _clip(prediction, task)[1]]
 
 
 def _line(prediction: Prediction) -> float:
@@ -116,7 +155,8 @@ def _line(prediction: Prediction) -> float:
 
 def hide() -> list[Any]:
     """Return the values of `Viewer.outputs` when there is nothing to see."""
-    return [gr.update(visible=False), None, gr.skip(), "", gr.update(value="", visible=False)]
+    hidden = gr.update(value="", visible=False)
+    return [gr.update(visible=False), None, gr.skip(), "", hidden, gr.update(visible=False), hidden]
 
 
 def repaint(

@@ -72,7 +72,7 @@ def predict(
     ] = "default",
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Clips: frames read at most, evenly spread (16); blank ones are left out."),
+        typer.Option("--frames", min=1, help="Clips: frames read at most, evenly spread (16), but for blank ones."),
     ] = None,
     stride: Annotated[
         int | None, typer.Option("--stride", min=1, help="Slides: pixels from tile to tile; by default tiles touch.")
