@@ -12,6 +12,7 @@ bcx tune CONFIG --fold K --out DIR        search for settings without ever seein
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
 bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
+bcx decisions NAME --data NAME=DIR        fit the rule of decision on hospitals never seen
 bcx reproduce NAME                        derive a card's figures again, and say which agree
 bcx figures NAME                          draw a model's figures
 bcx card [NAME ...]                       write model cards from results
@@ -40,6 +41,7 @@ import bcx
 from bcx.cli.audit import audit
 from bcx.cli.compare import compare
 from bcx.cli.data import app as data
+from bcx.cli.decisions import decisions
 from bcx.cli.evaluate import evaluate
 from bcx.cli.examples import examples
 from bcx.cli.export import export
@@ -108,6 +110,7 @@ app.command()(compare)
 app.command()(tune)
 app.command()(leak)
 app.command()(evaluate)
+app.command()(decisions)
 app.command()(card)
 app.command()(figures)
 app.command()(reproduce)

@@ -211,7 +211,13 @@ def _complete(
             for mirror in (False, True)
         )
         write_oof(folder / "oof.csv", oof_frame(run.held, run.number, straight, mirrored, task), task)
-        note = {"n_train": len(run.train), "n_inner": len(run.inner), "n_held": len(run.held), "commit": commit}
+        note: dict[str, Any] = {
+            "n_train": len(run.train),
+            "n_inner": len(run.inner),
+            "n_held": len(run.held),
+            "commit": commit,
+        }
+        note["classes"] = sorted({record.label for record in run.train})  # no network knows a class that it never saw
         seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)  # members may be older
         write_json(folder / "run.json", {"fingerprint": fingerprint, **note, "command": command, "seconds": seconds})
     if run.corrupted and not _is_corrupted(folder, fingerprint, run.corrupted, task):

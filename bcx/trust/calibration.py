@@ -55,7 +55,7 @@ def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarra
     return np.exp(_log_probabilities(_finite(logits), temperature))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the temperature that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
 
     Fit it on logits of scans that the network was not trained on. The likelihood is convex in 1/T, so it has
@@ -65,6 +65,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Args:
         logits: any real dtype, [N, C].
         labels: int [N], 0..C-1.
+        weights: float [N], not negative; None counts every scan once.
 
     Raises:
         DataError: shapes that do not fit, no rows, labels out of range, or logits that are not finite.
@@ -75,7 +76,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -float(_log_probabilities(logits, float(np.exp(log_temperature)))[rows, labels].mean())
+        right = _log_probabilities(logits, float(np.exp(log_temperature)))[rows, labels]
+        return -float(np.average(right, weights=weights))
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-7})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

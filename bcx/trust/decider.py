@@ -81,7 +81,7 @@ class Decider:
 
     def choose(self, adjusted: np.ndarray) -> np.ndarray:
         """Return int64 [N], the class of each row of `adjust`ed probabilities, float [N, C]."""
-        return self._decide(np.asarray(adjusted), None)[0]
+        return self.decide_rows(adjusted)[0]
 
     def decide(self, adjusted: np.ndarray, distance: float | None = None) -> tuple[int, str]:
         """Return the class of one scan and, where it is referred, the reason in words ("" where it is not).
@@ -91,10 +91,11 @@ class Decider:
             distance: from the scans learned from (`bcx.trust.gate.Verdict.distance`); None: not known.
         """
         distances = None if distance is None else np.array([distance])
-        labels, reasons = self._decide(np.asarray(adjusted)[None], distances)
+        labels, reasons = self.decide_rows(np.asarray(adjusted)[None], distances)
         return int(labels[0]), reasons[0]
 
-    def _decide(self, rows: np.ndarray, distances: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+    def decide_rows(self, rows: np.ndarray, distances: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
+        """Return int64 [N] and N reasons, as `decide`, for `adjust`ed probabilities, float [N, C]."""
         if self.rule is not None:
             stored = rows if self._wanted is None else with_prevalence(rows, self._wanted, self._stated)
             labels, codes = self.rule.decide(stored, distances, point=self.point, shown=rows)

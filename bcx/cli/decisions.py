@@ -1,0 +1,142 @@
+"""`bcx decisions`: fit the rule of decision on hospitals that no network saw, and say what it does there.
+
+```
+bcx decisions mobilenetv2-lesion --data breast=DIR --store
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcx.cli.train import DataOption, needs_train_extra
+from bcx.errors import DataError
+
+if TYPE_CHECKING:
+    from bcx.checkpoints.checkpoint import Checkpoint
+    from bcx.studies.decisions import Elsewhere
+
+ANSWERS = "answers-{}.csv"
+
+
+def decisions(
+    model: Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")],
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the study; default results/studies/decisions/NAME.")
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write the temperature and the rule into the checkpoint's config.json.")
+    ] = False,
+) -> None:
+    """Fit the rule of decision on hospitals that no network saw, from a stated target of harm.
+
+    The hospitals are those of --data, which the model answers now, those that it answered in an earlier run of this
+    study, and those of `bcx evaluate --transfer` on the same recipe. Each is judged by a rule fitted on the others.
+    """
+    with needs_train_extra():
+        from bcx.evaluate.oof import read_oof
+        from bcx.studies.decisions import decisions_study, flat, transfer_answers
+        from bcx.studies.decisions_figure import write_decisions_figure
+    from bcx.checkpoints.checkpoint import load_checkpoint, update_config
+    from bcx.report.facts import results_folder
+    from bcx.train.provenance import describe_command, write_json
+
+    checkpoint = load_checkpoint(model)
+    measured = results_folder(checkpoint.folder)
+    out = out or Path("results", "studies", "decisions", checkpoint.name)
+    out.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier(out, checkpoint)
+    described = _answer(checkpoint, data or [], out)
+    elsewhere = {} if measured is None else transfer_answers(measured / "transfer", checkpoint.task)
+    elsewhere |= _answered(out, checkpoint)
+    oof = checkpoint.folder / "oof.csv"
+    at_home = read_oof(oof, checkpoint.task) if oof.is_file() else None
+    stored = checkpoint.decisions
+    before = earlier.get("before")
+    if stored and "rule" not in stored:
+        before = {"temperature": checkpoint.temperature, "decisions": stored}
+    results = decisions_study(checkpoint, elsewhere, at_home, before)
+    command = " ".join(["bcx decisions", checkpoint.name, *(f"--data {name}=DIR" for name in described)])
+    about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
+    fresh = {"data": {**earlier.get("data", {}), **described}}
+    write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
+    flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
+    write_decisions_figure(results, out / "decisions.png")
+    typer.echo(results["rule"]["what"])
+    for row in results["table"]:
+        if row["where"] == "elsewhere" and row["point"] == "default":
+            typer.echo(
+                f"{row['hospital']}, {row['rule']}: {_share(row['as_absent'])} of the {checkpoint.task.positive} scans "
+                f"answered {checkpoint.task.absent}, {_share(row['as_other'])} another lesion; "
+                f"{_share(row['referred'])} of all referred"
+            )
+    if store:
+        update_config(checkpoint.folder, temperature=results["temperature"], decisions={"rule": results["rule"]})
+        typer.echo(f"Stored in {checkpoint.folder / 'config.json'}")
+    typer.echo(f"Written: {out / 'decisions.json'}, decisions.csv and decisions.png")
+
+
+def _earlier(out: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what an earlier run of the study wrote.
+
+    Raises:
+        DataError: it was another network's.
+    """
+    from bcx.train.provenance import read_json
+
+    if not (out / "decisions.json").is_file():
+        return {}
+    earlier = read_json(out / "decisions.json")
+    if earlier["weights_sha256"] != checkpoint.weights_sha256:
+        raise DataError(
+            f"'{out}' holds the study of other weights.",
+            expected=f"that of {checkpoint.weights_sha256[:12]}",
+            remedy="Remove the folder, or name another one with --out.",
+        )
+    return earlier
+
+
+def _answer(checkpoint: Checkpoint, data: list[str], out: Path) -> dict[str, Any]:
+    """Answer the scans of the sources named, write the answers, and describe the scans."""
+    from bcx.data.pairs import parse_pair
+    from bcx.data.readers import read_source
+    from bcx.studies.decisions import fresh_answers
+    from bcx.train.provenance import describe_data
+
+    records = [
+        record for name, root in map(parse_pair, data) for record in read_source(name, root, task=checkpoint.task)
+    ]
+    if not records:
+        return {}
+    for name, frame in fresh_answers(checkpoint, records).items():
+        frame.to_csv(out / ANSWERS.format(name), index=False, float_format="%.9g", lineterminator="\n")
+    return describe_data(records)
+
+
+def _answered(out: Path, checkpoint: Checkpoint) -> dict[str, Elsewhere]:
+    """Return the answers of this network that lie in the study's folder."""
+    import pandas as pd
+
+    from bcx.evaluate.oof import read_oof
+    from bcx.studies.decisions import DISTANCE, Elsewhere
+
+    found = {}
+    for file in sorted(out.glob(ANSWERS.format("*"))):
+        frame = read_oof(file, checkpoint.task)
+        table = pd.read_csv(file)
+        if DISTANCE in table:
+            frame[DISTANCE] = table[DISTANCE]
+        scans = checkpoint.training.get("scans", "all")
+        words = f"the checkpoint itself, trained on {scans} scans from elsewhere"
+        found[str(frame["source"].iloc[0])] = Elsewhere(frame, words)
+    return found
+
+
+def _share(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    return f"{100 * figure['value']:.1f} % ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"

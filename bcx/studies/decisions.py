@@ -1,0 +1,310 @@
+"""Decisions in hospitals that no network saw: a rule fitted where it is judged least kindly, beside the one before.
+
+answers = transfer_answers(Path("results/mobilenetv2-lesion/transfer"), task)
+answers["breast"] = fresh_answers(checkpoint, records)
+results = decisions_study(checkpoint, answers, at_home=read_oof("oof.csv", task))
+results["table"][0]      # {"hospital": "busi", "rule": "before", "missed": {"value": ..., "low": ...}, ...}
+
+Each hospital's figures come from thresholds and a temperature that were fitted on the other hospitals. What is stored
+is fitted on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcx.checkpoints.checkpoint import Checkpoint
+from bcx.data.records import Record
+from bcx.errors import DataError
+from bcx.evaluate.harm import REFERRED, harm_figures
+from bcx.evaluate.intervals import bootstrap_intervals
+from bcx.evaluate.metrics import calibration_error
+from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_logits
+from bcx.tasks import Task
+from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.provenance import read_json
+from bcx.trust.calibration import apply_temperature, fit_temperature
+from bcx.trust.decider import Decider
+from bcx.trust.gate import Gate
+from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, HarmRule, fit_rule
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DISTANCE = "distance"
+#: Levels of harm that the curve goes through, in the proportion of the two targets.
+LEVELS = np.geomspace(0.002, 0.4, 60)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The answers to one hospital by networks that never saw it.
+
+    Attributes:
+        frame: see `bcx.evaluate.oof`; with the gate's `distance` where it is known.
+        networks: what answered, in words.
+        left_out: scans of classes that those networks never learned, which are not in the frame.
+    """
+
+    frame: pd.DataFrame
+    networks: str
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A temperature and the rule that goes with it."""
+
+    temperature: float
+    rule: HarmRule
+
+
+def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
+    """Read the answers of `bcx evaluate --transfer`, part "hospital"; of several runs, those that learned from most.
+
+    Args:
+        folder: of that study; empty where there is none.
+        task: of the answers.
+    """
+    found: dict[str, tuple[int, Elsewhere]] = {}
+    for run in sorted(folder.glob("hospital-*")):
+        note = read_json(run / "run.json")
+        frame = read_oof(run / "oof.csv", task)
+        for hospital, part in frame.groupby("source", sort=True):
+            known = part[part["label"].isin(note["classes"])].reset_index(drop=True)
+            words = f"networks of the same recipe trained on {note['n_train']} scans from elsewhere"
+            if note["n_train"] > found.get(str(hospital), (0, None))[0]:
+                found[str(hospital)] = note["n_train"], Elsewhere(known, words, len(part) - len(known))
+    return {hospital: answers for hospital, (_, answers) in found.items()}
+
+
+def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """Answer scans of hospitals that a checkpoint was not trained on; a frame per source, with the gate's `distance`.
+
+    Raises:
+        DataError: it was trained on a source of that name, or a scan that cannot be read.
+    """
+    seen = set(checkpoint.training.get("data", {})) & {record.source for record in records}
+    if seen:
+        raise DataError(
+            f"'{checkpoint.name}' was trained on {', '.join(sorted(seen))}.",
+            expected="hospitals that it never saw",
+            remedy="Leave these out.",
+        )
+    straight, mirrored = (
+        answer_records(checkpoint.network, checkpoint.preprocess, records, mirror=mirror) for mirror in (False, True)
+    )
+    count = len(checkpoint.task.classes)
+    frame = oof_frame(records, 0, stacked_logits(straight, count), stacked_logits(mirrored, count), checkpoint.task)
+    if checkpoint.gate is not None:
+        gate = Gate.load(checkpoint.folder, checkpoint.gate)
+        frame[DISTANCE] = gate.distances(np.stack([reading.stages for reading in straight]))
+    return {str(source): part.reset_index(drop=True) for source, part in frame.groupby("source", sort=True)}
+
+
+def fit_elsewhere(
+    answers: Iterable[Elsewhere],
+    task: Task,
+    prevalence: Sequence[float],
+    fitted_on: str = "",
+    *,
+    absent_harm: float = ABSENT_HARM,
+    negative_harm: float = NEGATIVE_HARM,
+) -> Fitted:
+    """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
+    import pandas as pd
+
+    frame = pd.concat([each.frame for each in answers], ignore_index=True)
+    logits, labels = view_logits(frame, task)[0], label_positions(frame, task)
+    temperature = fit_temperature(logits, labels, _equal_mass(frame["source"]))
+    ill = (frame["label"] == task.positive).astype(str)
+    distances = frame[DISTANCE].dropna().to_numpy() if DISTANCE in frame else np.empty(0)
+    rule = fit_rule(
+        apply_temperature(logits, temperature),
+        labels,
+        task,
+        prevalence=prevalence,
+        fitted_on=fitted_on,
+        distances=distances if len(distances) else None,
+        absent_harm=absent_harm,
+        negative_harm=negative_harm,
+        weights=_equal_mass(frame["source"] + "\t" + ill),
+    )
+    return Fitted(temperature, rule)
+
+
+def _equal_mass(kinds: pd.Series) -> np.ndarray:
+    """Weights [N] with which every kind has the same mass."""
+    return 1 / kinds.map(kinds.value_counts()).to_numpy(float)
+
+
+def decisions_study(
+    checkpoint: Checkpoint,
+    elsewhere: Mapping[str, Elsewhere],
+    at_home: pd.DataFrame | None,
+    before: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Fit the rule of decision, and hold it against the one before in every hospital.
+
+    Args:
+        checkpoint: whose rule it will be.
+        elsewhere: hospital -> answers by networks that never saw it; two or more.
+        at_home: the out-of-fold table of its own hospitals, or None.
+        before: `temperature` and `decisions` as they were stored before, or None.
+
+    Returns:
+        `temperature` and `rule` as fitted on all hospitals, `before`, `hospitals` ({name: {n, groups, counts, networks,
+        left_out}}), `table` (a row per hospital, rule and operating point: `hospital`, `where` ("elsewhere" or "home"),
+        `rule` ("before", "by the other hospitals", "as stored"), `point`, `temperature` and the figures of
+        `bcx.evaluate.harm`), `calibration` (a row per hospital and temperature: ece, log_loss, mean probability and
+        share of each class) and `curves` (hospital -> rule -> referred, missed).
+
+    Raises:
+        DataError: fewer than two hospitals.
+    """
+    task = checkpoint.task
+    if len(elsewhere) < 2:
+        raise DataError(
+            f"There are answers to {len(elsewhere)} hospital{'s' if len(elsewhere) != 1 else ''} that no network saw.",
+            expected="two or more, so that a rule can be judged where it was not fitted",
+            remedy="Name hospitals with --data, or run bcx evaluate --transfer first.",
+        )
+    prevalence = stated_prevalence(checkpoint)
+    names = sorted(elsewhere)
+    said = f"answers to {', '.join(names)} by networks that never saw them"
+    stored = fit_elsewhere(elsewhere.values(), task, prevalence, said)
+    others = {
+        name: fit_elsewhere([elsewhere[other] for other in names if other != name], task, prevalence) for name in names
+    }
+    sets = [("elsewhere", name, elsewhere[name].frame) for name in names]
+    if at_home is not None:
+        sets += [("home", str(name), part.reset_index(drop=True)) for name, part in at_home.groupby("source")]
+    rows, calibration = [], []
+    for where, name, frame in sets:
+        ways: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        if before is not None:
+            ways["before"] = before["temperature"], before["decisions"]
+        if where == "elsewhere":
+            ways["by the other hospitals"] = others[name].temperature, {"rule": others[name].rule.to_dict()}
+        ways["as stored"] = stored.temperature, {"rule": stored.rule.to_dict()}
+        for rule, (temperature, block) in ways.items():
+            words = {"hospital": name, "where": where, "rule": rule}
+            for point in POINTS if "rule" in block else POINTS[:1]:
+                decider = Decider(block, task, point=point)
+                figures = _figures(frame, temperature, decider, task)
+                rows.append({**words, "point": point, "temperature": temperature, **figures})
+            calibration.append({**words, "temperature": temperature, **_calibration(frame, temperature, task)})
+    return {
+        "temperature": stored.temperature,
+        "rule": stored.rule.to_dict(),
+        "before": before,
+        "targets": {"as_absent": ABSENT_HARM, "as_other": NEGATIVE_HARM},
+        "hospitals": {name: _about(elsewhere[name]) for name in names},
+        "table": rows,
+        "calibration": calibration,
+        "curves": {name: _curves(name, elsewhere, task, before) for name in names},
+    }
+
+
+def stated_prevalence(checkpoint: Checkpoint) -> list[float]:
+    """Return the share of each class among the scans that a checkpoint was trained on; empty where it does not say."""
+    data = checkpoint.training.get("data", {}).values()
+    counts = [sum(about["classes"].get(name, 0) for about in data) for name in checkpoint.task.classes]
+    return [count / sum(counts) for count in counts] if sum(counts) else []
+
+
+def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row per figure of the study's table: hospital, where, rule, point, figure, value, low, high, n."""
+    import pandas as pd
+
+    keys = ("hospital", "where", "rule", "point")
+    return pd.DataFrame(
+        [
+            {**{key: row[key] for key in keys}, "figure": name, **figure}
+            for row in table
+            for name, figure in row.items()
+            if isinstance(figure, Mapping)
+        ]
+    )
+
+
+def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> np.ndarray:
+    """The answers, int [N], `REFERRED` where there is none."""
+    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    labels, reasons = decider.decide_rows(probabilities, frame[DISTANCE].to_numpy() if DISTANCE in frame else None)
+    return np.where([bool(reason) for reason in reasons], REFERRED, labels)
+
+
+def _figures(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> dict[str, Any]:
+    answers = _decided(frame, temperature, decider, task)
+    return harm_figures(label_positions(frame, task), answers, frame["group"].to_numpy(str), task)
+
+
+def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
+    labels, probabilities = label_positions(frame, task), apply_temperature(view_logits(frame, task)[0], temperature)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    surprise = -np.log(probabilities[np.arange(len(labels)), labels])
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        ece = calibration_error(confidence, right, weights=weights)
+        return np.array([ece, np.average(surprise, weights=weights)])
+
+    values = figures(np.ones(len(labels)))
+    low, high = bootstrap_intervals(figures, frame["group"].to_numpy(str))
+    shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
+    return {
+        **{
+            name: {"value": float(values[k]), "low": float(low[k]), "high": float(high[k]), "n": len(labels)}
+            for k, name in enumerate(("ece", "log_loss"))
+        },
+        "mean_probability": dict(zip(task.classes, probabilities.mean(axis=0).round(4).tolist(), strict=True)),
+        "share": dict(zip(task.classes, shares.round(4).tolist(), strict=True)),
+    }
+
+
+def _about(answers: Elsewhere) -> dict[str, Any]:
+    frame = answers.frame
+    return {
+        "n": len(frame),
+        "groups": int(frame["group"].nunique()),
+        "counts": frame["label"].value_counts().sort_index().to_dict(),
+        "networks": answers.networks,
+        "left_out": answers.left_out,
+    }
+
+
+def _curves(
+    name: str, elsewhere: Mapping[str, Elsewhere], task: Task, before: Mapping[str, Any] | None
+) -> dict[str, dict[str, list[float]]]:
+    """Share referred and share of the positive scans missed, from the mildest rule to the strictest."""
+    frame, others = elsewhere[name].frame, [each for other, each in elsewhere.items() if other != name]
+    labels = label_positions(frame, task)
+    ill = labels == task.classes.index(task.positive)
+    total = ABSENT_HARM + NEGATIVE_HARM
+
+    def point(temperature: float, block: Mapping[str, Any]) -> tuple[float, float]:
+        answers = _decided(frame, temperature, Decider(block, task), task)
+        called = answers == task.classes.index(task.positive)
+        return float((answers == REFERRED).mean()), float((~called & (answers != REFERRED))[ill].mean())
+
+    strict = []
+    for level in LEVELS:
+        harms = {"absent_harm": level * ABSENT_HARM / total, "negative_harm": level * NEGATIVE_HARM / total}
+        fitted = fit_elsewhere(others, task, (), **harms)
+        strict.append(point(fitted.temperature, {"rule": fitted.rule.to_dict()}))
+    curves = {"harm first": strict}
+    if before is not None and before["decisions"].get("refer"):
+        refer = before["decisions"]["refer"]
+        curves["before"] = [
+            point(before["temperature"], before["decisions"] | {"refer": refer | {"below": float(below)}})
+            for below in np.linspace(0, 1, 101)
+        ]
+    return {
+        rule: {"referred": [round(x, 5) for x, _ in points], "missed": [round(y, 5) for _, y in points]}
+        for rule, points in curves.items()
+    }
