@@ -14,6 +14,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -92,6 +96,18 @@ class OutputError(BcxError):
 
 class TrainingError(BcxError):
     """A training run that cannot go on (or be resumed) as asked."""
+
+
+def problems_of(error: ValidationError, whole: str = "it") -> str:
+    """Name what pydantic found wrong, key by key: the first problems, shortened, since keys and values may be long.
+
+    Args:
+        error: from a model's validation.
+        whole: what a problem of all keys together is said of.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    told = [f"{'.'.join(map(str, e['loc']))[:100] or whole}: {e['msg'][:300]}" for e in found[:8]]
+    return "; ".join(told) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
 
 
 @contextmanager

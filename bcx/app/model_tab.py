@@ -18,7 +18,7 @@ import gradio as gr
 from bcx.app.charts import confusion_picture, dots, reliability_chart, risk_chart
 from bcx.errors import CheckpointError
 from bcx.report import tables, wording
-from bcx.report.facts import Facts, gather
+from bcx.report.facts import Facts, gather, telling_of
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -44,11 +44,12 @@ def model_html(classifier: Classifier) -> str:
     """Return the card of the classifier's model as HTML."""
     try:
         facts = gather(classifier.folder)
+        with telling_of(facts.folder):
+            if facts.was_measured:
+                return f'<article class="bcx-model">{_plain(facts)}{_expert(facts)}</article>'
     except CheckpointError:
-        return _untold(classifier.name, classifier.task)
-    if not facts.was_measured:
-        return _untold(classifier.name, classifier.task)
-    return f'<article class="bcx-model">{_plain(facts)}{_expert(facts)}</article>'
+        pass
+    return _untold(classifier.name, classifier.task)
 
 
 def _untold(name: str, task: Task) -> str:

@@ -7,7 +7,6 @@ models.get("mobilenetv2-busi")          # the same Classifier each time, from an
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import gradio as gr
 
 from bcx.app.incoming import choice
 from bcx.checkpoints.checkpoint import list_checkpoints
-from bcx.errors import ConfigError
-from bcx.tasks import Task, get_task
+from bcx.checkpoints.config import read_config
+from bcx.errors import CheckpointError
+from bcx.tasks import Task
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -110,6 +110,6 @@ def build_picker(models: Models) -> gr.Dropdown:
 def _task_of(folder: Path) -> Task | None:
     """Return what a checkpoint answers, from its settings alone; None where they cannot be read."""
     try:
-        return get_task(json.loads((folder / "config.json").read_text(encoding="utf-8"))["bcx"]["task"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return read_config(folder).task
+    except CheckpointError:
         return None

@@ -34,6 +34,8 @@ Wanted = Literal["auto", "torch", "onnxruntime"]
 ONNX_FILE = "model.onnx"
 #: Before the name of an output that differs at the second look.
 SECOND = "second_"
+#: The key under which ONNX notes that a tensor's numbers lie in another file, which those of our graphs never do.
+_ELSEWHERE = b"location"
 #: Raise this when `bcx.networks.build.forward_maps` or the graph's input or outputs change: older files are refused.
 _GRAPH_FORMAT = 2
 
@@ -122,9 +124,16 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
-        CheckpointError: the file is damaged, or was made from other weights.
+        CheckpointError: the file is damaged, names other files, was made from other weights, or has other inputs and
+            outputs than it should.
     """
     runtime = import_onnx_runtime()
+    if _ELSEWHERE in file.read_bytes():
+        raise CheckpointError(
+            f"The {ONNX_FILE} of '{checkpoint.name}' keeps numbers in files outside itself.",
+            expected="a graph written by bcx export, which holds all of them",
+            remedy=_export_again(checkpoint),
+        )
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only
@@ -143,6 +152,15 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
             expected="a graph of the weights beside it",
             remedy=_export_again(checkpoint),
         )
+    side, colours = checkpoint.preprocess.size, [] if checkpoint.preprocess.grey else [3]
+    ends = {end.name: (end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())}
+    planes, logits = ("tensor(uint8)", [side, side, *colours]), ("tensor(float)", [len(checkpoint.task.classes)])
+    if (ends.get("planes"), ends.get("logits")) != (planes, logits) or len(session.get_inputs()) != 1:
+        raise CheckpointError(
+            f"The {ONNX_FILE} of '{checkpoint.name}' has other inputs or outputs than its network.",
+            expected=f"pictures of {side} pixels, and a logit for each of {', '.join(checkpoint.task.classes)}",
+            remedy=_export_again(checkpoint),
+        )
     return session
 
 
@@ -153,16 +171,36 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
         session: from `open_session`.
         planes: the pictures.
         enlarged: whether this is the second look, for which some graphs have outputs of their own.
+
+    Raises:
+        CheckpointError: the graph cannot be computed, or yields other shapes than it says.
     """
-    names = {output.name for output in session.get_outputs()}
-    asked = [name for name in Outputs._fields if name in names]
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    asked = {name: name for name in Outputs._fields if name in shapes}
     if enlarged:
-        asked = [SECOND + name if SECOND + name in names else name for name in asked]
-    options = import_onnx_runtime().RunOptions()
+        asked = {name: SECOND + name if SECOND + name in shapes else name for name in asked}
+    runtime = import_onnx_runtime()
+    options = runtime.RunOptions()
     # Else the runtime would also compute what only the other look asks for.
     options.only_execute_path_to_fetches = True
-    found = session.run(asked, {session.get_inputs()[0].name: planes}, options)
-    return Outputs(*found, *([None] * (len(Outputs._fields) - len(found))))
+    refused: tuple[type[Exception], ...] = (ValueError, TypeError, *_runtime_errors(runtime))
+    try:
+        found = dict(zip(asked, session.run(list(asked.values()), {"planes": planes}, options), strict=True))
+        for name, array in found.items():
+            said = [len(planes), *shapes[asked[name]][1:]]
+            if (
+                array.dtype != np.float32
+                or array.ndim != len(said)
+                or any(isinstance(side, int) and side != length for side, length in zip(said, array.shape, strict=True))
+            ):
+                raise ValueError(f"{asked[name]} is {array.dtype} {list(array.shape)}, said to be {said}")
+        return Outputs(**({"lesion": None} | found))
+    except refused as error:
+        raise CheckpointError(
+            f"The {ONNX_FILE} cannot be computed ({type(error).__name__}: {error}).",
+            expected="a graph written by bcx export",
+            remedy="Write it again with bcx export, or answer through torch.",
+        ) from error
 
 
 def stamp(checkpoint: Checkpoint) -> dict[str, str]:
@@ -199,8 +237,7 @@ def import_onnx_runtime() -> Any:
 def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: classes of its own, which have no base in common."""
     state = runtime.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return tuple(getattr(state, name) for name in (*names, "RuntimeException"))
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _export_again(checkpoint: Checkpoint) -> str:

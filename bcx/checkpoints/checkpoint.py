@@ -23,30 +23,25 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from bcx.errors import CheckpointError, ConfigError
+from bcx.checkpoints.config import DENSE, FORMAT, LESION, LINEAR, PLAIN, TINY, check_config, read_config
+from bcx.checkpoints.weights import HEAD_FILE, MEMBERS, WEIGHTS_FILE, load_network, weight_files
+from bcx.errors import CheckpointError
 from bcx.imaging.preprocess import Preprocess
-from bcx.networks.build import gets_plain_head, put_plain_head
+from bcx.networks.build import gets_plain_head
 from bcx.networks.dense import DenseNetwork
-from bcx.networks.ensemble import LesionEnsemble, PictureShare
+from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork
 from bcx.networks.tiny_cnn import TinyCnn
-from bcx.tasks import Task, get_task
+from bcx.tasks import Task
 
-FORMAT = 1
-HEAD_FILE = "head.safetensors"
-_LINEAR, _LESION, _DENSE = "average pooling, linear", "lesion", "dense"  # as named in config.json
-_PLAIN, _TINY = "average pooling, linear, in place of the network's own", "dense layers of its own"
 _PACKAGE = Path(__file__).resolve().parents[1]
-_MEMBERS = "members."  # before the number of a member and its tensor's name, in HEAD_FILE
 _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
 
@@ -104,7 +99,7 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
         CheckpointError: nothing found, or the Hub could not be reached.
     """
     folder = Path(name)
-    if (folder / "config.json").is_file():
+    if os.path.isfile(folder / "config.json"):  # False also for what can be no path, where pathlib would raise
         return folder
     at_hand = list_checkpoints()
     text = os.fspath(name)
@@ -120,7 +115,7 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
 
 
 def _is_hub_id(text: str) -> bool:
-    return text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~"))
+    return text.count("/") == 1 and not os.path.exists(text) and not text.startswith((".", "/", "~"))
 
 
 def _from_hub(repo_id: str) -> Path:
@@ -154,111 +149,27 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: missing, incomplete, or made by an incompatible version.
     """
     folder = find_checkpoint(name).resolve()
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        block = config["bcx"]
-        if block["format"] != FORMAT:
-            raise CheckpointError(
-                f"The checkpoint '{folder.name}' has format {block['format']}.",
-                expected=f"format {FORMAT}",
-                remedy="Use the version of bcx that made it, or train it again.",
-            )
-        weights = folder / "model.safetensors"
-        task = get_task(block["task"])
-        network = _rebuild(config)
-        network.load_state_dict(_read_weights(weights))
-        files = [weights]
-        if block["head"] == _LESION:
-            network = _with_lesion_head(network, task, folder / HEAD_FILE, config)
-            files.append(folder / HEAD_FILE)
-        elif block["head"] == _DENSE:
-            size = Preprocess.from_dict(block["preprocess"]).size
-            network = DenseNetwork(network, len(task.classes), size=size, **block["dense"])
-            own = {f"backbone.{key}": value for key, value in network.backbone.state_dict().items()}
-            network.load_state_dict(own | _read_weights(folder / HEAD_FILE))
-            files.append(folder / HEAD_FILE)
-        elif block["head"] not in (_LINEAR, _PLAIN, _TINY) or network.num_classes != len(task.classes):
-            raise ConfigError(
-                f"The head is '{block['head']}' with {network.num_classes} outputs.",
-                expected=f"'{_LINEAR}' with {len(task.classes)} outputs, '{_DENSE}' or '{_LESION}'",
-                remedy="Use the version of bcx that made it, or train it again.",
-            )
-        return Checkpoint(
-            # The Hub's cache names its folders by commit, which tells a reader nothing.
-            name=os.fspath(name) if _is_hub_id(os.fspath(name)) else folder.name,
-            folder=folder,
-            network=network.float().eval().requires_grad_(False),
-            task=task,
-            preprocess=Preprocess.from_dict(block["preprocess"]),
-            temperature=float(block["temperature"]),
-            gate=block.get("gate"),
-            decisions=block.get("decisions"),
-            training=block.get("training", {}),
-            weights_sha256=sha256_of(*files),
-        )
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, TypeError, ConfigError) as error:
-        raise CheckpointError(
-            f"The checkpoint '{folder.name}' is incomplete or damaged ({type(error).__name__}: {error}).",
-            expected="config.json with a 'bcx' block, and model.safetensors that fits it",
-            remedy="Fetch or train the checkpoint again.",
-        ) from error
-
-
-def _rebuild(config: dict[str, Any]) -> nn.Module:
-    """Build the timm network of a checkpoint, with random weights."""
-    network = timm.create_model(config["architecture"], **config["model_args"])
-    return put_plain_head(network) if gets_plain_head(config["architecture"]) else network
-
-
-def _read_weights(file: Path) -> dict[str, torch.Tensor]:
-    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
-
-
-def _with_lesion_head(
-    backbone: nn.Module, task: Task, file: Path, config: dict[str, Any]
-) -> LesionNetwork | LesionEnsemble:
-    """Put the head on the backbone; in an ensemble, the further members stand whole in the head's file."""
-    members, picture = config["bcx"].get("members", 1), config["bcx"].get("picture")
-    if task.absent is None:
-        raise ConfigError(
-            f"The task '{task.name}' has no absent class.", expected="one that has", remedy="Train again."
-        )
-    absent, positive = task.classes.index(task.absent), task.classes.index(task.positive)
-    parts = {0: {f"backbone.{key}": value for key, value in backbone.state_dict().items()}}
-    for key, value in _read_weights(file).items():
-        number, own = _member_of(key)
-        parts.setdefault(number, {})[own] = value
-    if sorted(parts) != list(range(members)):
-        raise ConfigError(
-            f"{HEAD_FILE} holds {len(parts)} members.", expected=f"the {members} of config.json", remedy="Train again."
-        )
-    networks: list[nn.Module] = []
-    for number, part in sorted(parts.items()):
-        if picture and number in picture["members"]:
-            whole = _rebuild(config)
-            whole.reset_classifier(len(task.classes))
-            networks.append(whole)
-        else:
-            body = backbone if number == 0 else _rebuild(config)
-            networks.append(LesionNetwork(body, absent=absent, positive=positive))
-        networks[-1].load_state_dict(part)
-    if members == 1:
-        return cast(LesionNetwork, networks[0])
-    return LesionEnsemble(networks, PictureShare(**picture["share"]) if picture else None)
-
-
-def _member_of(key: str) -> tuple[int, str]:
-    """Return whose tensor it is, and its name there: "members.1.fine.bias" is the second's, "fine.bias" the first's."""
-    if not key.startswith(_MEMBERS):
-        return 0, key
-    number, _, own = key.removeprefix(_MEMBERS).partition(".")
-    return int(number), own
+    config = read_config(folder)
+    block, network = config.bcx, load_network(folder, config)
+    return Checkpoint(
+        # The Hub's cache names its folders by commit, which tells a reader nothing.
+        name=os.fspath(name) if _is_hub_id(os.fspath(name)) else folder.name,
+        folder=folder,
+        network=network.float().eval().requires_grad_(False),
+        task=config.task,
+        preprocess=Preprocess(**block.preprocess.model_dump(exclude={"fit"})),
+        temperature=block.temperature,
+        gate=None if block.gate is None else block.gate.model_dump(),
+        decisions=None if block.decisions is None else block.decisions.model_dump(exclude_unset=True),
+        training=block.training,
+        weights_sha256=sha256_of(*weight_files(folder, config)),
+    )
 
 
 def _head_of(network: nn.Module) -> str:
     if isinstance(network, TinyCnn):
-        return _TINY
-    return _PLAIN if gets_plain_head(network.pretrained_cfg["architecture"]) else _LINEAR
+        return TINY
+    return PLAIN if gets_plain_head(network.pretrained_cfg["architecture"]) else LINEAR
 
 
 def _members_block(network: LesionEnsemble) -> dict[str, Any]:
@@ -313,7 +224,7 @@ def save_checkpoint(
         "format": FORMAT,
         "task": task.stored(),
         "classes": list(task.classes),
-        "head": _LESION if lesion else _DENSE if dense else _head_of(network),
+        "head": LESION if lesion else DENSE if dense else _head_of(network),
         **({"dense": first.settings()} if dense else {}),
         **(_members_block(network) if isinstance(network, LesionEnsemble) else {}),
         "preprocess": preprocess.to_dict(),
@@ -337,11 +248,11 @@ def save_checkpoint(
     provenance = dict.fromkeys(("url", "hf_hub_id", "tag", "origin_url", "paper_ids"))
     model_config = {"label_names": list(task.classes), "bcx": block, "pretrained_cfg": provenance}
     save_for_hf(backbone, str(scratch), model_config, safe_serialization=True, data_config=data_config)
-    save_file(_half(backbone), scratch / "model.safetensors", metadata={"format": "pt"})  # smaller than timm's copy
-    parts = ["model.safetensors", "config.json"]
+    save_file(_half(backbone), scratch / WEIGHTS_FILE, metadata={"format": "pt"})  # smaller than timm's copy
+    parts = [WEIGHTS_FILE, "config.json"]
     if lesion or dense:
         # Keys without a prefix are the first member's, so that a single network's file reads the same.
-        everything = {key.removeprefix(f"{_MEMBERS}0."): value for key, value in _half(network).items()}
+        everything = {key.removeprefix(f"{MEMBERS}0."): value for key, value in _half(network).items()}
         own = {key: value for key, value in everything.items() if not key.startswith("backbone.")}
         save_file(own, scratch / HEAD_FILE, metadata={"format": "pt"})
         parts.insert(0, HEAD_FILE)
@@ -355,10 +266,17 @@ def save_checkpoint(
 
 
 def update_config(folder: Path, **entries: Any) -> None:
-    """Change entries of a stored checkpoint's `bcx` block (temperature, gate ...), leaving the weights alone."""
+    """Change entries of a stored checkpoint's `bcx` block (temperature, gate ...), leaving the weights alone.
+
+    Raises:
+        CheckpointError: config.json is damaged, or would be with these entries.
+    """
+    read_config(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["bcx"].update(entries)
+    text = json.dumps(config, indent=2) + "\n"
+    check_config(folder, text)
     scratch = file.with_suffix(".json.writing")
-    scratch.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, file)

@@ -141,19 +141,3 @@ class Preprocess:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON block that a checkpoint stores."""
         return {"size": self.size, "mean": list(self.mean), "std": list(self.std), "grey": self.grey, "fit": "squash"}
-
-    @classmethod
-    def from_dict(cls, block: dict[str, Any]) -> Preprocess:
-        """Rebuild from `to_dict`'s block.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or the fit is not "squash".
-        """
-        known = {"size", "mean", "std", "grey", "fit"}
-        if set(block) != known or block["fit"] != "squash":
-            raise ConfigError(
-                f"The preprocess block has the keys {sorted(block)} and fit {block.get('fit')!r}.",
-                expected=f"the keys {sorted(known)} and fit 'squash'",
-                remedy="Use a checkpoint made by this version of bcx, or a version of bcx that knows this block.",
-            )
-        return cls(int(block["size"]), tuple(block["mean"]), tuple(block["std"]), bool(block["grey"]))

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from bcx.errors import BcxError, ConfigError
+from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
 from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
@@ -105,8 +105,8 @@ class Classifier:
         Raises:
             ConfigError: another number of views or frames, no such backend, or a point or prevalence that the
                 checkpoint does not offer.
-            CheckpointError: the checkpoint's gate is missing or damaged, or its rules of decision are, or ONNX Runtime
-                was asked for without a graph that fits the weights.
+            CheckpointError: the checkpoint's gate or rules of decision are missing or damaged, the network cannot
+                answer, or ONNX Runtime was asked for without a graph that fits the weights.
             MissingExtra: ONNX Runtime was asked for and is not installed.
         """
         if views not in (1, 2):
@@ -115,16 +115,29 @@ class Classifier:
         if self._frames < 1:
             raise ConfigError(f"frames is {frames}.", expected="at least 1", remedy=f"Use {CLIP_FRAMES}.")
         self._checkpoint = checkpoint
-        self._backend = choose_backend(checkpoint, backend)
         self._views = views
-        self._decider = Decider(
-            checkpoint.decisions,
-            checkpoint.task,
-            name=checkpoint.name,
-            point=operating_point,
-            prevalence=prevalence,
-        )
-        self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
+        side = checkpoint.preprocess.size
+        try:
+            self._backend = choose_backend(checkpoint, backend)
+            self._decider = Decider(
+                checkpoint.decisions,
+                checkpoint.task,
+                name=checkpoint.name,
+                point=operating_point,
+                prevalence=prevalence,
+            )
+            self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
+            # Settings that fit one by one may still not fit together, so a black picture is answered first.
+            self.predict(np.zeros((side, side), np.uint8))
+        except (CheckpointError, ConfigError, MissingExtra):
+            raise
+        except Exception as error:  # torch and timm raise whatever they like
+            reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"The checkpoint '{self.name}' loads, but cannot answer ({reason}).",
+                expected="a network, an input size, a gate and rules of decision that fit each other",
+                remedy="Fetch or train the checkpoint again.",
+            ) from error
 
     @property
     def name(self) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bcx.errors import CheckpointError
 from bcx.imaging.crop import Box, cut, find_box
 from bcx.imaging.preprocess import Preprocess
-from bcx.networks.run import Forward
+from bcx.networks.run import Forward, Outputs
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
         forward: runs the network on pictures of the size that it was trained at.
         preprocess: squashes scans to that size.
         scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
+
+    Raises:
+        CheckpointError: the network yields numbers that are not finite.
     """
-    first = forward(np.stack([preprocess.plane(pixels) for pixels in scans]))
+    first = _finite(forward(np.stack([preprocess.plane(pixels) for pixels in scans])))
     if first.lesion is None:
         rows = zip(first.logits, first.maps, first.stages, strict=True)
         return [
@@ -68,7 +72,7 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
     shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in scans]
     boxes = [find_box(lesion, shape) for lesion, shape in zip(first.lesion, shapes, strict=True)]
     enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
-    second = forward(np.stack(enlarged), enlarged=True)
+    second = _finite(forward(np.stack(enlarged), enlarged=True))
     assert second.lesion is not None  # the same network
     return [
         # Copies, so that one kept answer does not keep its whole batch in memory.
@@ -81,3 +85,14 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
         )
         for i in range(len(scans))
     ]
+
+
+def _finite(outputs: Outputs) -> Outputs:
+    """Return what a network yielded, if it is worth reading."""
+    if any(part is not None and not np.isfinite(part).all() for part in outputs):
+        raise CheckpointError(
+            "The network yields numbers that are infinite or not a number.",
+            expected="finite numbers, as from any picture",
+            remedy="Fetch or train the checkpoint again.",
+        )
+    return outputs

@@ -89,7 +89,7 @@ def build_network(
     """
     network = _timm_network(arch, classes, drop, init, size)
     if not isinstance(network, TinyCnn):
-        _require_linear_head(network, arch)
+        require_linear_head(network, arch)
     if init != "scratch":
         head = network.get_classifier()
         nn.init.zeros_(head.weight)
@@ -189,7 +189,12 @@ def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | N
     return put_plain_head(network) if gets_plain_head(arch) else network
 
 
-def _require_linear_head(network: nn.Module, arch: str) -> None:
+def require_linear_head(network: nn.Module, arch: str) -> None:
+    """Refuse a network whose class maps would not be exact.
+
+    Raises:
+        ConfigError: its head is not average pooling followed by one linear layer.
+    """
     head = network.get_classifier()
     # Elsewhere a pool inside "head" may be followed by a norm; here `put_plain_head` has just put it there.
     pool = getattr(network.head if arch.startswith("vgg") else network, "global_pool", None)

@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bcx.report import tables, wording
-from bcx.report.facts import Facts, gather
+from bcx.report.facts import Facts, gather, telling_of
 
 CODE_LICENCE = "apache-2.0"
 _TAGS = ("medical-imaging", "explainability", "calibration", "grad-cam", "bcx")
@@ -46,8 +46,13 @@ def write_card(folder: Path) -> Path:
 
 
 def card_text(facts: Facts) -> str:
-    """Return the card as Markdown with the Hub's metadata in front; the same files give the same text."""
-    card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n" + "\n".join(_body(facts)))
+    """Return the card as Markdown with the Hub's metadata in front; the same files give the same text.
+
+    Raises:
+        CheckpointError: the results lack what the card tells, or have it of another kind.
+    """
+    with telling_of(facts.folder):
+        card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n" + "\n".join(_body(facts)))
     return str(card).rstrip("\n") + "\n"
 
 

@@ -6,19 +6,24 @@ facts.results["one_view"]["accuracy"]["value"]
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue, TypeAdapter
+
+from bcx.checkpoints.config import read_config
 from bcx.errors import CheckpointError
-from bcx.tasks import Task, get_task
+from bcx.tasks import Task
 
 RESULTS = "results"
 FIGURES = "figures"
 _ELSEWHERE = "a checkpoint's answers to labelled scans"
 _PLACES = "localisation.json"
 _TRANSFER = Path("transfer", "results.json")
+_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,21 @@ class Facts:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object."""
-    return json.loads(file.read_text("utf-8"))
+    """Read a JSON object; a file that holds none raises `ValueError`."""
+    return _OBJECT.validate_json(file.read_bytes())
+
+
+@contextmanager
+def telling_of(folder: Path) -> Iterator[None]:
+    """Turn what damaged results do to a text that is written from them into a `CheckpointError`."""
+    try:
+        yield
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{folder.name}' has no figures to report ({type(error).__name__}: {str(error)[:300]}).",
+            expected="a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them",
+            remedy="Train it with bcx train, or fetch it again.",
+        ) from error
 
 
 def results_folder(checkpoint: Path) -> Path | None:
@@ -83,25 +101,19 @@ def gather(folder: Path) -> Facts:
         CheckpointError: config.json or results.json is missing or damaged.
     """
     folder = folder.resolve()
-    try:
+    task = read_config(folder).task
+    with telling_of(folder):
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
-        task = get_task(config["bcx"]["task"])
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"'{folder.name}' has no figures to report ({type(error).__name__}: {error}).",
-            expected="a checkpoint with config.json and results.json",
-            remedy="Train it with bcx train, or fetch it again.",
-        ) from error
-    measured = results_folder(folder)
-    external: dict[str, dict[str, Any]] = {}
-    places = transfer = None
-    if measured is not None:
-        for file in sorted(measured.glob("*.json")):
-            found = read_json(file)
-            if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name:
-                external[file.name] = found
-        if (measured / _PLACES).is_file():
-            places = read_json(measured / _PLACES)
-        if (measured / _TRANSFER).is_file():
-            transfer = read_json(measured / _TRANSFER)
+        measured = results_folder(folder)
+        external: dict[str, dict[str, Any]] = {}
+        places = transfer = None
+        if measured is not None:
+            for file in sorted(measured.glob("*.json")):
+                found = read_json(file)
+                if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name:
+                    external[file.name] = found
+            if (measured / _PLACES).is_file():
+                places = read_json(measured / _PLACES)
+            if (measured / _TRANSFER).is_file():
+                transfer = read_json(measured / _TRANSFER)
     return Facts(folder, measured, config, results, task, external, places, transfer)

@@ -18,7 +18,8 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 
-from bcx.checkpoints.checkpoint import HEAD_FILE, load_checkpoint
+from bcx.checkpoints.checkpoint import load_checkpoint
+from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
 from bcx.errors import ConfigError
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn

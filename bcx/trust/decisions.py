@@ -17,13 +17,15 @@ W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bcx.errors import ConfigError, DataError
+from bcx.errors import ConfigError, DataError, problems_of
 
 PLATEAU = 0.01
 """Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
@@ -34,6 +36,8 @@ LOST_AS_NORMAL = 0.5
 
 class Stored:
     """What plain dataclasses of decisions have in common: a dict for config.json, and back with nothing overlooked."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON."""
@@ -47,14 +51,17 @@ class Stored:
             ConfigError: a key that is missing or unknown, or a value out of range.
         """
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        if not isinstance(values, Mapping) or set(values) != set(known):
-            found = ", ".join(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+        try:
+            if absent := set(known) - set(values):
+                raise ValueError(f"keys without a value: {', '.join(sorted(absent))}")
+            return TypeAdapter(cls).validate_json(json.dumps(values))
+        except (TypeError, ValueError) as error:
+            found = problems_of(error) if isinstance(error, ValidationError) else str(error)
             raise ConfigError(
-                f"A stored {cls.__name__} has the keys {found or 'of an empty block'}.",
+                f"A stored {cls.__name__} does not fit: {found}.",
                 expected=f"exactly the keys {', '.join(known)}",
                 remedy="Fetch or write the checkpoint again.",
-            )
-        return cls(**values)
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class OperatingPoint(Stored):
     def __post_init__(self) -> None:
         for name in ("normal_above", "positive_above"):
             check_share(getattr(self, name), f"The operating point's {name}")
-        _check_positive(self.positive)
+        check_positive(self.positive)
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
         """Return int64 [N], the class of each row.
@@ -356,7 +363,7 @@ def check_share(value: Any, what: str) -> None:
         raise ConfigError(f"{what} is {value!r}.", expected="a number from 0 to 1", remedy="Give a share, such as 0.9.")
 
 
-def _check_positive(value: Any) -> None:
+def check_positive(value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(
             f"The positive class's position is {value!r}.",

@@ -27,12 +27,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from bcx.checkpoints.config import GATE_FILE, GateBlock
 from bcx.errors import CheckpointError, DataError
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
 from bcx.trust.plain import plain_checks
 
-GATE_FILE = "gate.safetensors"
 KIND = "mahalanobis of stage means"
 KEEP = 0.97
 """Share of unseen scans of the training hospitals whose distance is at most 1."""
@@ -118,7 +118,7 @@ class Gate:
         reasons, flags = plain_checks(scan, task)
         noun = "scan" if task.grey else task.image_noun
         distance = float(self.distances(np.asarray(stages)[None])[0])
-        if distance > self.allowance:
+        if not distance <= self.allowance:  # also where it is not a number
             reasons.append(_UNLIKE.format(noun=task.image_noun))
         elif distance > 1:
             flags.append(_UNUSUAL.format(noun=noun))
@@ -140,13 +140,14 @@ class Gate:
             CheckpointError: the file is missing or damaged, or the block is not one of `save`'s.
         """
         try:
-            if block["kind"] != KIND:
-                raise KeyError(block["kind"])
-            arrays = load_file(folder / str(block["file"]))
-            mean, spread, precision = (arrays[name] for name in ("mean", "spread", "precision"))
-            if precision.shape != (len(mean), len(mean)) or spread.shape != mean.shape:
+            checked = GateBlock.model_validate(block)
+            arrays = load_file(folder / GATE_FILE)
+            mean, spread, precision = parts = [arrays[name] for name in ("mean", "spread", "precision")]
+            if mean.ndim != 1 or spread.shape != mean.shape or precision.shape != 2 * mean.shape:
                 raise ValueError(f"shapes {mean.shape}, {spread.shape}, {precision.shape}")
-            return cls(mean, spread, precision, float(block["unit"]), float(block["allowance"]))
+            if any(part.dtype != np.float32 or not np.isfinite(part).all() for part in parts) or (spread <= 0).any():
+                raise ValueError("numbers that are not finite float32, or a spread that is not above 0")
+            return cls(mean, spread, precision, checked.unit, checked.allowance)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
                 f"The gate of the checkpoint '{folder.name}' is missing or damaged ({type(error).__name__}: {error}).",

@@ -25,7 +25,7 @@ import numpy as np
 
 from bcx.errors import ConfigError, DataError
 from bcx.tasks import Task
-from bcx.trust.decisions import Stored, at_least, check_answers, check_rows, check_share
+from bcx.trust.decisions import Stored, at_least, check_answers, check_positive, check_rows, check_share
 
 ABSENT_HARM = 0.01
 """Of the positive scans, at most this share may be answered with the absent class."""
@@ -72,6 +72,7 @@ class HarmRule(Stored):
     def __post_init__(self) -> None:
         for name in ("absent_above", "negative_below", "screening_above", "rule_in_above"):
             check_share(getattr(self, name), f"The rule's {name}")
+        check_positive(self.positive)
         object.__setattr__(self, "prevalence", tuple(self.prevalence))  # JSON knows lists only
         for share in self.prevalence:
             check_share(share, "A class's prevalence")

@@ -293,10 +293,20 @@ def rewrite(name, make):
     return edit
 
 
+def model_args(**entries):
+    def edit(data):
+        config = json.loads(data)
+        config["model_args"].update(entries)
+        return json.dumps(config).encode()
+
+    return rewrite("config.json", edit)
+
+
 def without(key):
     return lambda data: json.dumps({k: v for k, v in json.loads(data).items() if k != key}).encode()
 
 
+GATE = {"kind": "mahalanobis of stage means", "file": "gate.safetensors", "unit": 1.0, "allowance": 2.5}
 DAMAGE = {
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "weights cut short": rewrite("model.safetensors", lambda data: data[: len(data) // 2]),
@@ -323,6 +333,17 @@ DAMAGE = {
     "decisions in a list": change(decisions=["refer"]),
     "an unknown head": change(head="forest"),
     "the other head": change(head="lesion"),
+    "a temperature of no use": change(temperature=1e9),
+    "a path where a yes or no belongs": change(preprocess={**Preprocess().to_dict(), "grey": "/etc/passwd"}),
+    "classes of another task": change(classes=["negative", "positive"]),
+    "a gate elsewhere": change(gate={**GATE, "file": "../other/gate.safetensors"}),
+    "a network from elsewhere": rewrite("config.json", lambda data: data.replace(b"mobilenetv2_035", b"hf-hub:a/b")),
+    "weights from elsewhere": model_args(checkpoint_path="/tmp/weights.pth"),
+    "a download": model_args(pretrained=True),
+    "a network too large for its weights": rewrite(
+        "config.json", lambda data: data.replace(b"mobilenetv2_035", b"resnetv2_152x4_bit")
+    ),
+    "an input that the head cannot read": model_args(img_size=48),
     "a gate without its file": change(gate={"kind": "nearest neighbours", "file": "gate.safetensors"}),
 }
 
@@ -334,6 +355,29 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_that_names_it(copy, damage):
         bcx.load(copy)
     assert caught.value.expected
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_told_by_name(copy, number):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["conv_head.weight"].view(-1)[7] = number
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"'conv_head.weight' .* not finite"):
+        bcx.load(copy)
+
+
+def test_every_unknown_key_is_named(copy):
+    change(preprocess={**Preprocess().to_dict(), "crop": 0.9}, themperature=2.0)(copy)
+    with pytest.raises(CheckpointError, match=r"bcx\.preprocess\.crop: .*bcx\.themperature: "):
+        bcx.load(copy)
+
+
+def test_a_network_whose_numbers_overflow_does_not_load(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["conv_head.weight"] = torch.full_like(tensors["conv_head.weight"], 1e38, dtype=torch.float32)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="cannot answer"):
+        bcx.load(copy, backend="torch")
 
 
 def test_names_are_found_in_the_folders_of_bcx_checkpoints_first(tiny_checkpoint, tmp_path, monkeypatch):
@@ -360,7 +404,7 @@ def test_the_default_model_is_found_from_any_folder(tmp_path, monkeypatch):
     assert bcx.load().name == bcx.DEFAULT_MODEL
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "./no/folder", "/no/such/folder", "", "a/b/c"])
+@pytest.mark.parametrize("name", ["no-such-model", "./no/folder", "/no/such/folder", "", "a/b/c", "x" * 5000, "a\0b"])
 def test_an_unknown_name_is_told_with_those_at_hand(name, tiny_checkpoint, monkeypatch):
     monkeypatch.setenv("BCX_CHECKPOINTS", str(tiny_checkpoint.parent))
     with pytest.raises(CheckpointError, match=tiny_checkpoint.name):

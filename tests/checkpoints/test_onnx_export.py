@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 import torch
@@ -227,13 +228,50 @@ def empty(folder: Path) -> None:
     (folder / ONNX_FILE).write_bytes(b"")
 
 
-@pytest.mark.parametrize("change", [other_weights, other_preprocessing, cut_short, no_graph_at_all, empty])
+def external_data(folder: Path) -> None:
+    """A tensor whose numbers lie in a file outside the checkpoint."""
+    (folder.parent / "outside.bin").write_bytes(bytes(1 << 20))
+    model = onnx.load(folder / ONNX_FILE)
+    tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    onnx.external_data_helper.set_external_data(tensor, "../outside.bin", offset=0, length=len(tensor.raw_data))
+    tensor.ClearField("raw_data")
+    (folder / ONNX_FILE).write_bytes(model.SerializeToString())
+
+
+def keep_two(folder: Path, name: str, says: int) -> None:
+    """Give an output two of its three classes, by a node whose outcome no checker of graphs foresees."""
+    model = onnx.load(folder / ONNX_FILE)
+    for node in model.graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = ["all_of_them" if end == name else end for end in ends]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([True, True, False]), "two"))
+    model.graph.node.append(onnx.helper.make_node("Compress", ["all_of_them", "two"], [name], axis=1))
+    for put in model.graph.output:
+        if put.name == name:
+            put.type.tensor_type.shape.dim[1].dim_value = says
+    (folder / ONNX_FILE).write_bytes(model.SerializeToString())
+
+
+def fewer_classes(folder: Path) -> None:
+    keep_two(folder, "logits", says=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_weights, other_preprocessing, cut_short, no_graph_at_all, empty, external_data, fewer_classes],
+)
 def test_a_graph_that_does_not_fit_is_refused_and_torch_answers(copied, change):
     change(copied)
     with pytest.warns(UserWarning, match=r"Torch answers instead\. Write it with: bcx export copied"):
         classifier = bcx.load(copied)
     assert classifier.backend == "torch"
     with pytest.raises(CheckpointError, match=ONNX_FILE):
+        bcx.load(copied, backend="onnxruntime")
+
+
+def test_a_graph_that_yields_other_shapes_than_it_says_is_an_error(copied):
+    keep_two(copied, "maps", says=3)
+    with pytest.raises(CheckpointError, match="maps is float32"):
         bcx.load(copied, backend="onnxruntime")
 
 

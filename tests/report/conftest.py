@@ -12,6 +12,7 @@ import pytest
 from bcx.evaluate import intervals
 from bcx.evaluate.derived import derive
 from bcx.evaluate.oof import oof_columns, write_oof
+from bcx.imaging.preprocess import Preprocess
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")
@@ -56,14 +57,17 @@ def model(tmp_path, derived) -> Path:
     recipe = {"init": "scratch", "epochs": 2, "batch_size": 8, "lr": 0.001, "head_lr": 0.002, "seed": 4, "size": 96}
     training = {"data": data, "seconds": 12.4, "machine": {"cores": 2}, "command": "bcx train"}
     training["recipe"] = recipe | {"precision": "fp32", "augment": 1.0}
-    block = {"task": TASK.name, "head": "average pooling, linear", "temperature": derived["temperature"]}
-    block |= {"training": training, "decisions": derived["decisions"]["rules"], "preprocess": {"size": 96}}
+    block = {"format": 1, "task": TASK.name, "classes": TASK.classes, "head": "average pooling, linear"}
+    block |= {"temperature": derived["temperature"], "decisions": derived["decisions"]["rules"]}
+    block |= {"preprocess": Preprocess(size=96).to_dict(), "training": training}
+    config = {"architecture": "mobilenetv2_035", "num_classes": 3, "num_features": 1280, "label_names": TASK.classes}
+    config |= {"model_args": {"num_classes": 3}, "pretrained_cfg": {}, "bcx": block}
     stored = {"what": "made up", "command": "bcx crossval", "recipe": recipe, "data": data} | derived
     for place in (folder, results):
         place.mkdir(parents=True)
         (place / "results.json").write_text(json.dumps(stored))
         write_oof(place / "oof.csv", table(), TASK)
-    (folder / "config.json").write_text(json.dumps({"architecture": "mobilenetv2_035", "bcx": block}))
+    (folder / "config.json").write_text(json.dumps(config))
     figures = {"accuracy": 0.4, "sensitivity_malignant": 0.3, "lesions_called_normal": 0.25, "ece": 0.2}
     external = {
         "what": "a checkpoint's answers to labelled scans",

@@ -8,11 +8,12 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 import bcx
+from bcx.checkpoints.config import GATE_FILE
 from bcx.errors import CheckpointError, DataError
 from bcx.evaluate import drawn
 from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
-from bcx.trust.gate import ALLOWANCE, GATE_FILE, KEEP, Gate, fit_gate, left_out_distances
+from bcx.trust.gate import ALLOWANCE, KEEP, Gate, fit_gate, left_out_distances
 
 
 @pytest.fixture(scope="module")
