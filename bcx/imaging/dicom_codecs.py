@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
@@ -18,6 +19,7 @@ _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEG
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 #: In this order; GDCM is left out, wherever it is installed.
 _PLUGINS = ("pillow", "pylibjpeg", "pydicom", "imagecodecs")
+_ROWS = 256
 #: What pydicom asks a plugin for: what each transfer syntax needs.
 DECODER_DEPENDENCIES = dict.fromkeys((*_JPEG, *_JPEG_LS), ("imagecodecs>=2025.3.30",))
 
@@ -65,13 +67,23 @@ def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np
     """
     decoder = get_decoder(uid.UID(syntax))
     if not decoder.is_encapsulated:
-        return decoder.as_array(data, index=0, **options)[0], {}
+        return _in_rgb(*decoder.as_array(data, index=0, raw=True, **options)), {}
     if is_available(syntax) and "imagecodecs" not in decoder.available_plugins:
         decoder.add_plugin("imagecodecs", (__name__, "decode_frame"))
     last: Exception = ValueError("no decoder for it is installed")
     for plugin in sorted(set(decoder.available_plugins) & set(_PLUGINS), key=_PLUGINS.index):
         try:
-            return decoder.as_array(data, index=0, decoding_plugin=plugin, **options)[0], {}
+            return _in_rgb(*decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)), {}
         except Exception as error:  # each plugin has exceptions of its own
             last = error
     raise last
+
+
+def _in_rgb(values: np.ndarray, described: dict[str, Any]) -> np.ndarray:
+    """Turn YCbCr into RGB in strips, since pydicom computes with four bytes for each."""
+    kind = str(described["photometric_interpretation"])
+    if kind not in ("YBR_FULL", "YBR_FULL_422"):
+        return values
+    for start in range(0, len(values), _ROWS):
+        values[start : start + _ROWS] = convert_color_space(values[start : start + _ROWS], kind, "RGB")
+    return values

@@ -129,7 +129,9 @@ def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarr
             _check_tiles(image)
         deep = _deep_colour(image)
         values, orientation, notes = pil_values(image)
+        frames = getattr(image, "n_frames", 1)
         if deep is not None:
+            del image  # or its pixels would be in memory beside three further copies
             low = _PLUGINS[kind](io.BytesIO(data))
             if frame:
                 low.seek(frame)
@@ -139,7 +141,7 @@ def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarr
             values |= pil_values(low)[0]
         elif kind == "png" and data[24] == 16 and values.dtype == np.uint8:
             notes.append("16 bit reduced to 8")
-        return values, {"orientation": orientation, "notes": notes, "frames": getattr(image, "n_frames", 1)}
+        return values, {"orientation": orientation, "notes": notes, "frames": frames}
     except (BcxError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever the damage leads them to
@@ -226,7 +228,7 @@ def pil_values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
         orientation = headers.exif_orientation(image.info.get("exif") or b"")
     mode = image.mode
     if mode in _LAYERED and image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if mode == "RGBA" else image.convert("RGBA")
     elif mode == "1":
         image = image.convert("L")
     elif mode not in _NUMBERS:
