@@ -129,7 +129,8 @@ class Guard:
         try:
             await asyncio.wait((serving, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._sessions.closed(name)
+            # In a thread: the files of a large batch take a moment, and other pages should not wait for it.
+            await asyncio.to_thread(self._sessions.closed, name)
             gone.cancel()
             await serving  # Gradio notices by itself, a heartbeat later
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import datetime
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,7 +23,8 @@ async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
     async def forever() -> None:
         while True:
             await asyncio.sleep(ROUND)
-            forget(page, UNFETCHED)
+            if forget(page, UNFETCHED):
+                await asyncio.to_thread(give_back_memory)
             await asyncio.to_thread(page.bcx_sessions.uploads.sweep, UNCLAIMED)
 
     task = asyncio.create_task(forever())
@@ -31,8 +34,8 @@ async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
         task.cancel()
 
 
-def forget(page: Any, seconds: float) -> None:
-    """Drop what Gradio keeps of sessions that have no open page and were last heard of `seconds` ago.
+def forget(page: Any, seconds: float) -> int:
+    """Drop what Gradio keeps of sessions that have no open page and were last heard of `seconds` ago; how many.
 
     It keeps the values of every component for each of the last 10,000 sessions, the answers that 2,000 of them did not
     fetch, and the path of every file that it ever received or showed. To be called in the server's own thread.
@@ -40,11 +43,20 @@ def forget(page: Any, seconds: float) -> None:
     states, queue = page.state_holder, page._queue
     busy = {event.session_hash for event in queue.event_ids_to_events.values()}
     since = datetime.datetime.now() - datetime.timedelta(seconds=seconds)
+    forgotten = 0
     held = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
     for name in {name for kept in held for name in kept}:
         last = states.time_last_used.get(name)
         if name not in busy and not page.bcx_sessions.is_open(name) and (last is None or last < since):
             for kept in (*held, states.time_last_used):
                 kept.pop(name, None)
+            forgotten += 1
     for paths in page.temp_file_sets:
         paths.clear()
+    return forgotten
+
+
+def give_back_memory() -> None:
+    """Return to the system what glibc's allocator keeps of visitors that are gone; it has an arena for each thread."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)

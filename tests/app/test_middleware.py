@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from bcx.app import middleware
+from bcx.app import middleware, privacy
 from tests.app.conftest import start
 from tests.app.test_hostile import ask, body_of, calls_of, page_of
 
@@ -85,7 +85,10 @@ class Endless:
         return getattr(self.inner, name)
 
 
-def test_a_batch_stops_and_its_files_go_when_its_page_closes(tiny, examples, scans, tmp_path, until):
+def test_a_batch_outlasts_made_up_sessions_and_ends_within_two_seconds_of_its_page(
+    tiny, examples, scans, tmp_path, until, monkeypatch
+):
+    monkeypatch.setattr(privacy, "MOST_SESSIONS", 10)
     endless = Endless(tiny)
     for served in start(endless, tmp_path / "temp", examples):
         api, client = f"{served.url}gradio_api", httpx.Client(timeout=30)
@@ -98,8 +101,15 @@ def test_a_batch_stops_and_its_files_go_when_its_page_closes(tiny, examples, sca
             assert client.post(f"{api}/queue/join", json=body).status_code == 200
             assert endless.running.wait(20)
             assert len(served.files()) >= 400
-        assert endless.closed.wait(10)
-        assert until(lambda served=served: not served.files(), 10)
+            stranger = httpx.Client(timeout=30)
+            for number in range(3 * privacy.MOST_SESSIONS):
+                unknown = {**body, "data": [[{"path": "none.png"}], *data[1:]], "session_hash": f"made-up-{number}"}
+                assert "no uploaded file" in ask(stranger, api, unknown)
+            assert not endless.closed.is_set()
+            assert len(served.files()) >= 400
+        begun = time.monotonic()
+        assert until(lambda served=served: endless.closed.is_set() and not served.files(), 10)
+        assert time.monotonic() - begun < 2
 
 
 def many(call: tuple[dict, list[dict]]) -> bool:
