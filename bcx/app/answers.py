@@ -14,7 +14,7 @@ import numpy as np
 
 from bcx.app.pictures import data_url, lesion_picture
 from bcx.imaging.overlay import colourise
-from bcx.inference.prediction import NOT_A_SCAN, REFER
+from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.errors import BcxError
@@ -60,43 +60,43 @@ def words(prediction: Prediction, task: Task) -> Words:
             colour=NEUTRAL,
         )
     if prediction.decision == REFER:
-        lean = leaning(prediction)
         return Words(
-            headline="The network is not sure",
-            number=f"{lean}, {number}" if lean.startswith("leans") else lean,
+            headline=f"Refer: {in_question(prediction)}",
+            number=", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction)),
             means=prediction.reason,
-            means_not="It does not mean that something is wrong with the picture or the person: "
-            "it means that this picture needs a human reader.",
+            means_not="A person should read this scan. That does not mean that something is wrong with it or with "
+            "anybody: the network cannot tell.",
             colour=NEUTRAL,
         )
     return Words(
         headline=label.capitalize(),
         number=number,
-        means=task.meaning[place] + _by_threshold(prediction),
+        means=task.meaning[place],
         means_not="It does not mean that anybody has, or does not have, cancer: the network sees one picture, "
         "makes mistakes, and only a doctor who examines the person can tell.",
         colour=task.colours[place],
     )
 
 
-def leaning(prediction: Prediction) -> str:
-    """Say where an unsure answer leans, or between which two it stands.
+def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
+    """Return the two most probable classes, the likelier first."""
+    return sorted(prediction.probabilities.items(), key=lambda each: -each[1])[:2]
 
-    The label at the stored operating point need not be the most probable class.
+
+def in_question(prediction: Prediction) -> str:
+    """Say between which classes a scan that is referred stands.
+
+    Args:
+        prediction: with the decision "refer".
     """
-    likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
-    return f"leans to {likeliest}" if likeliest == prediction.label else f"{likeliest} or {prediction.label}"
+    return " or ".join(name for name, _ in likeliest(prediction))
 
 
-def _by_threshold(prediction: Prediction) -> str:
-    """Say so where the class at the stored operating point is not the most probable one."""
-    likeliest = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
-    if likeliest == prediction.label:
-        return ""
-    return (
-        f" By probability alone it would be {likeliest}; the answer follows thresholds that were set on other scans, "
-        "to balance what is missed against false alarms."
-    )
+def doubts_html(prediction: Prediction) -> str:
+    """Return what was noticed about the scan, and how it was read, for the card; "" where nothing was."""
+    said = [f"<li>{escape(flag)}</li>" for flag in prediction.flags]
+    said += [f'<li class="bcx-note">{escape(note[:1].upper() + note[1:])}.</li>' for note in prediction.notes]
+    return f'<ul class="bcx-doubts" aria-label="Doubts and notes">{"".join(said)}</ul>' if said else ""
 
 
 def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = None) -> str:
@@ -120,7 +120,7 @@ def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = N
         f'<section class="bcx-answer" data-label="{escape(prediction.label)}" '
         f'data-decision="{escape(prediction.decision)}" style="--tone: {said.colour}">'
         f'<p class="bcx-kicker">{kicker}</p>'
-        f'<h2 class="bcx-headline">{escape(said.headline)} {number}</h2>{bars}'
+        f'<h2 class="bcx-headline">{escape(said.headline)} {number}</h2>{bars}{doubts_html(prediction)}'
         f'<p class="bcx-means">{escape(said.means)}</p>'
         f'<p class="bcx-means-not">{escape(said.means_not)}</p>{source}</section>'
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bcx.app.pictures import ONE_LOOK, data_url, enlarged_picture
 from bcx.imaging.outline import COLOUR, regions
-from bcx.inference.prediction import LESION_LEVEL, NOT_A_SCAN
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from bcx.inference.prediction import Prediction
@@ -47,7 +47,7 @@ def lesion_words(prediction: Prediction, task: Task) -> str:
     if prediction.decision == NOT_A_SCAN:
         return f"An outline in a picture that is probably no {task.image_noun} means nothing."
     assert prediction.lesion is not None
-    found = regions(prediction.lesion, LESION_LEVEL)
+    found = regions(prediction.lesion, prediction.outline_level)
     nothing_there = prediction.label == task.absent
     if not found:
         none = (
@@ -70,7 +70,7 @@ def lesion_words(prediction: Prediction, task: Task) -> str:
             f"It sees {many} places that look like a lump, close together. The largest: {where} of the picture, {size}."
         )
     if nothing_there:
-        return f"{said} Taken as a whole, it still answers {prediction.label}: look at that place yourself."
+        return f"{said} The scan as a whole is read as {prediction.label}: look at that place yourself."
     return said
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from pathlib import Path
 
 import cv2
@@ -50,7 +51,9 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
     """Return the scan with the lesion map over it and a frame around what was read again; None without such a map."""
     if prediction.lesion is None:
         return None
-    return lay_outline(prediction.scan.pixels, prediction.lesion, LESION_LEVEL, opacity, prediction.second_look)
+    return lay_outline(
+        prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_look
+    )
 
 
 def enlarged_picture(prediction: Prediction) -> Image.Image | None:
@@ -65,7 +68,8 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
     size = (_ENLARGED, _ENLARGED)
     read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
     lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
-    return lay_outline(read, lesion, ONE_LOOK, thick=4)  # it is shown small
+    level = ONE_LOOK if prediction.outlines else math.inf
+    return lay_outline(read, lesion, level, thick=4)  # it is shown small
 
 
 def row_picture(prediction: Prediction, side: int) -> str:
@@ -74,5 +78,5 @@ def row_picture(prediction: Prediction, side: int) -> str:
     small.thumbnail((side, side))
     if prediction.lesion is not None:
         lesion = cv2.resize(prediction.lesion, small.size, interpolation=cv2.INTER_AREA)
-        small = lay_outline(np.asarray(small), lesion, LESION_LEVEL)
+        small = lay_outline(np.asarray(small), lesion, prediction.outline_level)
     return data_url(small, side)

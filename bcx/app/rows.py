@@ -17,12 +17,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx.app.answers import NEUTRAL, leaning, percent
+from bcx.app.answers import NEUTRAL, in_question, percent
 from bcx.app.pictures import row_picture
 from bcx.imaging.names import count_left_out
 from bcx.inference import table
 from bcx.inference.archives import Member, content
-from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction
+from bcx.inference.prediction import Failure, Prediction
+from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.tasks import Task
@@ -190,10 +191,8 @@ def _row_html(place: int, row: Row, task: Task) -> str:
     decision = row.slim.decision
     plain = decision not in (NOT_A_SCAN, REFER)
     colour = task.colours[task.classes.index(row.slim.label)] if plain else NEUTRAL
-    lean = leaning(row.slim)
-    verdict = f"not sure, {lean}" if decision == REFER else decision
-    between = decision == REFER and not lean.startswith("leans")  # one number would not say of which of the two
-    number = "" if decision == NOT_A_SCAN or between else percent(row.slim.confidence)
+    verdict = f"refer: {in_question(row.slim)}" if decision == REFER else decision
+    number = percent(row.slim.confidence) if plain else ""
     return (
         f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}" '
         f'aria-label="{name}: {escape(verdict)} {number}. Show where the network looked.">'

@@ -344,7 +344,7 @@ def _compare(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> 
 
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[tuple[str, Odd]], list[str]]:
     """Ask the gate of the default model about the most unusual pictures; findings, and a note where it cannot be."""
-    from bcx.inference.prediction import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
+    from bcx.trust.claims import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
 
     try:
         classifier = bcx.load()

@@ -29,8 +29,9 @@ from bcx.data.records import Record
 from bcx.evaluate.intervals import bootstrap_intervals, ranked_auc
 from bcx.evaluate.means import means_with_intervals, or_none
 from bcx.evaluate.metrics import calibration_error, check_answers, pair_score
-from bcx.inference.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     import pandas as pd

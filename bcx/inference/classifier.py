@@ -27,16 +27,18 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
+from bcx.imaging.crop import merge_lesion
 from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
 from bcx.inference.clip import CLIP_FRAMES
 from bcx.inference.frames import answer_clip
-from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure, Prediction, shortened
+from bcx.inference.prediction import Failure, Prediction, shortened
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.claims import claim, may_outline
 from bcx.trust.decider import Decider
 from bcx.trust.gate import Gate
 from bcx.trust.plain import shape_reason
@@ -333,15 +335,17 @@ class Classifier:
         started = time.perf_counter()
         verdict = None if self._gate is None else self._gate.judge(item.scan, reading.stages, self.task)
         flags = [] if verdict is None else list(verdict.flags)
-        winner, reason = self._decider.decide(probabilities, None if verdict is None else verdict.distance)
+        winner, unsure = self._decider.decide(probabilities, None if verdict is None else verdict.distance)
         label = self.classes[winner]
-        decision = REFER if reason else label
-        if item.scan.damage:
-            decision, reason = REFER, item.scan.damage
-        if verdict is not None and not verdict.is_scan:
-            decision, reason = NOT_A_SCAN, verdict.reason
-        if item.no_scan:
-            decision, reason = NOT_A_SCAN, item.no_scan
+        decision, reason = claim(
+            label,
+            task=self.task,
+            likeliest=self.classes[int(probabilities.argmax())] if self._decider.point == "default" else None,
+            lesion=_lesion_peak(reading, item.scan) if label == self.task.absent else 0.0,
+            no_scan=item.no_scan or ("" if verdict is None else verdict.reason),
+            damage=item.scan.damage,
+            unsure=unsure,
+        )
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
             flags.append(_MANY_PATCHES)
         return Prediction(
@@ -359,7 +363,16 @@ class Classifier:
             scan=item.scan,
             reading=reading,
             preprocess=self._checkpoint.preprocess,
+            outlines=may_outline(decision, self.task),
         )
+
+
+def _lesion_peak(reading: Reading, scan: Scan) -> float:
+    """Return the largest value of the lesion map, both looks together; 0 without one."""
+    if reading.lesion is None or reading.second is None:
+        return 0.0
+    second = reading.second
+    return float(merge_lesion(reading.lesion, second.lesion, second.box, (scan.height, scan.width)).max())
 
 
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:

@@ -13,8 +13,9 @@ import numpy as np
 from bcx.errors import BcxError
 from bcx.imaging.scan import Scan
 from bcx.inference import clip
-from bcx.inference.prediction import NOT_A_SCAN, REFER, Prediction
+from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
+from bcx.trust.claims import NOT_A_SCAN, REFER
 
 #: Frames in memory at once.
 _AT_ONCE = 4
@@ -100,7 +101,7 @@ def answer_clip(
     place, disagreement = _decide(found, [frames.usable[frame] for frame in read], task)
     decisive = replace(answers[place], clip=replace(found, frame=read[place])).with_pixels(data)
     if disagreement and decisive.decision in task.classes:
-        return replace(decisive, decision=REFER, reason=disagreement)
+        return replace(decisive, decision=REFER, reason=disagreement, outlines=True)
     return decisive
 
 

@@ -7,6 +7,7 @@ prediction.overlay("malignant", opacity=0.6).save("where.png")
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,10 +26,6 @@ from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
 from bcx.trust.plain import LONGEST, shape_reason
 
-#: `decision` of a picture that the gate stopped.
-NOT_A_SCAN = "not a scan"
-#: `decision` of a scan that the network is not sure enough about.
-REFER = "refer"
 #: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
 LESION_LEVEL = 0.3
 
@@ -55,6 +52,7 @@ class Prediction:
         scan: the decoded picture.
         reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
         preprocess: how the scan became the network's input.
+        outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
     """
 
@@ -73,6 +71,7 @@ class Prediction:
     reading: Reading = field(repr=False, compare=False)
     preprocess: Preprocess = field(repr=False, compare=False)
     clip: Clip | None = None
+    outlines: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -129,9 +128,14 @@ class Prediction:
         return merge_lesion(self.reading.lesion, second.lesion, second.box, (self.scan.height, self.scan.width))
 
     @property
+    def outline_level(self) -> float:
+        """Where `lesion` is outlined: `LESION_LEVEL`, or infinity where nothing may be."""
+        return LESION_LEVEL if self.outlines else math.inf
+
+    @property
     def lesion_box(self) -> tuple[int, int, int, int] | None:
-        """(left, top, right, bottom) in scan pixels around `lesion` >= `LESION_LEVEL`; None where it never is."""
-        if self.lesion is None or not (inside := self.lesion >= LESION_LEVEL).any():
+        """(left, top, right, bottom) in scan pixels around what is outlined; None where nothing is."""
+        if self.lesion is None or not (inside := self.lesion >= self.outline_level).any():
             return None
         rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -47,10 +47,7 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty. `flags` and
         `notes` are sentences joined by "; "; `frame` is the decisive frame of a clip, from 1, empty for one picture.
     """
-    from bcx.inference.prediction import (  # here, since it loads torch, and reading a header should not
-        LESION_LEVEL,
-        Failure,
-    )
+    from bcx.inference.prediction import Failure  # here, since it loads torch, and reading a header should not
 
     cells: dict[str, Any] = dict.fromkeys(columns(task), "")
     cells["file"] = file
@@ -70,7 +67,7 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         frame="" if answer.clip is None else answer.clip.frame + 1,
     )
     if answer.lesion is not None:
-        cells["lesion_share"] = round(float((answer.lesion >= LESION_LEVEL).mean()), 6)
+        cells["lesion_share"] = round(float((answer.lesion >= answer.outline_level).mean()), 6)
         cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
     cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
     return cells

@@ -46,15 +46,6 @@ def test_a_label_is_the_headline_with_its_meaning_and_its_limits(prediction, tin
         assert "does not mean" in text
 
 
-def test_an_answer_that_is_not_the_most_probable_says_by_what_it_was_chosen(prediction, tiny):
-    likely = {"normal": 0.2, "benign": 0.5, "malignant": 0.3}
-    chosen = {"probabilities": likely, "label": "malignant", "decision": "malignant", "confidence": 0.3}
-    text = Text(answers.answer_html(dataclasses.replace(prediction, **chosen), tiny.task)).text
-    assert "By probability alone it would be benign" in text
-    plain = {"probabilities": likely, "label": "benign", "decision": "benign", "confidence": 0.5}
-    assert "alone" not in Text(answers.answer_html(dataclasses.replace(prediction, **plain), tiny.task)).text
-
-
 def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, tiny):
     html = answers.answer_html(decided(prediction, "not a scan"), tiny.task)
     text = Text(html).text
@@ -65,23 +56,26 @@ def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, ti
     assert prediction.label.capitalize() not in text
 
 
-def test_an_unsure_answer_whose_label_is_not_the_likeliest_names_both(prediction, tiny):
-    likeliest = max(prediction.probabilities, key=prediction.probabilities.get)
-    other = next(name for name in tiny.classes if name != likeliest)
-    assert answers.leaning(dataclasses.replace(prediction, label=likeliest)) == f"leans to {likeliest}"
-    unsure = dataclasses.replace(decided(prediction, "refer"), label=other)
-    assert answers.leaning(unsure) == f"{likeliest} or {other}"
+def test_refer_names_the_two_classes_in_question_on_card_and_row(prediction, tiny):
+    (first, p), (second, q) = answers.likeliest(prediction)
+    assert p >= q >= min(prediction.probabilities.values())
+    unsure = decided(prediction, "refer")
+    card = Text(answers.answer_html(unsure, tiny.task)).text
+    assert f"Refer: {first} or {second}" in card
+    assert f"{first} {answers.percent(p)}, {second} {answers.percent(q)}" in card
     row = rows.make_row(unsure, Path("scan.png"), "scan.png", tiny.task)
     shown = Text(rows.rows_html(rows.Batch([], rows=[row]), tiny.task)).text
-    assert f"not sure, {likeliest} or {other}" in shown
-    assert "leans" not in shown
+    assert f"refer: {first} or {second}" in shown
     assert "%" not in shown
 
 
-def test_refer_says_so_first(prediction, tiny):
-    text = Text(answers.answer_html(decided(prediction, "refer"), tiny.task)).text
-    assert "not sure" in text
-    assert f"leans to {prediction.label}" in text
+def test_flags_and_notes_stand_on_the_card(prediction, tiny):
+    scan = dataclasses.replace(prediction.scan, notes=("first page of 2",))
+    noted = dataclasses.replace(prediction, flags=["Unlike <the> others."], scan=scan)
+    html = answers.answer_html(noted, tiny.task)
+    assert "Unlike &lt;the&gt; others." in html
+    assert "First page of 2." in Text(html).text
+    assert "bcx-doubts" not in answers.answer_html(dataclasses.replace(prediction, flags=[]), tiny.task)
 
 
 def test_an_example_says_that_it_is_simulated(prediction, tiny):

@@ -82,8 +82,11 @@ def test_no_lesion_is_said_with_what_became_of_the_likeliest_place(prediction, t
 def test_words_that_do_not_fit_the_answer_say_so(prediction, tiny_lesion):
     none = seen(prediction, NOWHERE, NOWHERE, label="malignant", decision="malignant")
     assert "still leans to malignant: trust it less" in looks.lesion_words(none, tiny_lesion.task)
-    one = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="normal", decision="normal")
-    assert "still answers normal: look at that place" in looks.lesion_words(one, tiny_lesion.task)
+    one = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="normal", decision="refer")
+    assert "is read as normal: look at that place" in looks.lesion_words(one, tiny_lesion.task)
+    claimed = dataclasses.replace(one, decision="normal", outlines=False)
+    assert "sees no place" in looks.lesion_words(claimed, tiny_lesion.task)
+    assert claimed.lesion_box is None
 
 
 def test_an_outline_in_something_else_than_a_scan_means_nothing(prediction, tiny_lesion):
@@ -129,7 +132,7 @@ def session(tmp_path):
 
 def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session):
     task = tiny_lesion.task
-    _, slider, picker, legend, card = viewer.show(session, "classify", prediction, task, 50)
+    _, slider, picker, legend, card, *_ = viewer.show(session, "classify", prediction, task, 50)
     assert [value for _, value in picker["choices"]] == [viewer.LESION, *task.classes]
     assert picker["value"] == viewer.LESION
     assert "bcx-key" in legend
@@ -147,7 +150,7 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
 
 def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session):
     plain = tiny.predict(scans["grey.png"])
-    _, slider, picker, legend, card = viewer.show(session, "classify", plain, tiny.task, 50)
+    _, slider, picker, legend, card, *_ = viewer.show(session, "classify", plain, tiny.task, 50)
     assert [value for _, value in picker["choices"]] == list(tiny.classes)
     assert picker["value"] == plain.label
     assert "logit units" in legend

@@ -12,8 +12,9 @@ from bcx.data.records import Record
 from bcx.errors import DamagedScan
 from bcx.evaluate.intervals import report_with_intervals, resample_weights
 from bcx.evaluate.score import Scored, answers, score_table, scored, summarise_scores
-from bcx.inference.prediction import NOT_A_SCAN, Failure, Prediction
+from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import BREAST_ULTRASOUND as TASK
+from bcx.trust.claims import NOT_A_SCAN
 
 
 def rows_of(

@@ -11,8 +11,9 @@ from PIL import Image
 import bcx
 from bcx.errors import BcxError, ConfigError, DamagedScan
 from bcx.inference.clip import FRAMES_PER_RANK
-from bcx.inference.prediction import NOT_A_SCAN, REFER, Failure
+from bcx.inference.prediction import Failure
 from bcx.simulate import simulate
+from bcx.trust.claims import NOT_A_SCAN, REFER
 
 SCANS = [simulate(("normal", "benign", "malignant")[seed % 3], seed, 120, 150).pixels for seed in range(24)]
 BLACK = np.zeros_like(SCANS[0])

@@ -30,6 +30,7 @@ def answer(**changes):
         "weights_sha256": "ab" * 32,
         "lesion": None,
         "lesion_box": None,
+        "outline_level": 0.3,
         "flags": ["Colour marks.", "Small."],
         "notes": ("first page of 2",),
         "clip": None,

@@ -11,7 +11,6 @@ import bcx
 from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
-from bcx.inference.prediction import NOT_A_SCAN
 from bcx.report.card import write_card
 from bcx.simulate.histology import simulate_patch, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC
@@ -19,6 +18,7 @@ from bcx.train.config import Recipe
 from bcx.train.crossval import crossval
 from bcx.train.fit import fit
 from bcx.train.ship import train_checkpoint
+from bcx.trust.claims import NOT_A_SCAN
 from bcx.trust.decisions import OperatingPoint
 
 RECIPE = Recipe(

@@ -1,0 +1,67 @@
+"""What is claimed about a scan: a class, "refer" or "not a scan". Every card, row, caption and report speaks from it.
+
+>>> from bcx.tasks import BREAST_ULTRASOUND
+>>> claim("normal", task=BREAST_ULTRASOUND, lesion=0.2)
+('normal', '')
+>>> claim("normal", task=BREAST_ULTRASOUND, lesion=0.8)[0]
+'refer'
+>>> claim("malignant", task=BREAST_ULTRASOUND, no_scan="This picture is blank.", unsure="Not clear enough.")
+('not a scan', 'This picture is blank.')
+"""
+
+from __future__ import annotations
+
+from bcx.tasks import Task
+
+#: `decision` of a picture that is no scan.
+NOT_A_SCAN = "not a scan"
+#: `decision` of a scan that a person should read.
+REFER = "refer"
+#: From this value of the lesion map on, both looks together, nobody may say that nothing is there. Of the default
+#: model's answers "normal" to BrEaST, a hospital that it never saw, all four cancers and 12 of 17 benign lesions reach
+#: it; of BUSI's normals, on which it was trained, four in ten do.
+PRESENT = 0.5
+
+_AGAINST = "{likeliest} is likelier, yet {label} is likelier than usual: it cannot be told which."
+_SEEN = "Read as {label} as a whole, yet one place looks like a lesion."
+
+
+def claim(
+    label: str,
+    *,
+    task: Task,
+    likeliest: str | None = None,
+    lesion: float = 0.0,
+    no_scan: str = "",
+    damage: str = "",
+    unsure: str = "",
+) -> tuple[str, str]:
+    """Decide what is claimed, the gravest doubt first.
+
+    Args:
+        label: the class by the stored rule.
+        task: says which class means that nothing is there.
+        likeliest: the most probable class, where no other may be said; None: the label may be another one, since the
+            person chose an operating point.
+        lesion: largest value of the lesion map, 0..1; 0 for models without one.
+        no_scan: why the picture is no scan, in a sentence; "" where it may be one.
+        damage: what is wrong with the file, in a sentence; "" where it is whole.
+        unsure: why the stored rule refers it, in a sentence; "" where it does not.
+
+    Returns:
+        The decision (`NOT_A_SCAN`, `REFER` or the label) and its reason, a sentence, "" where it is the label.
+    """
+    if no_scan:
+        return NOT_A_SCAN, no_scan
+    if damage or unsure:
+        return REFER, damage or unsure
+    if likeliest not in (None, label):
+        return REFER, _AGAINST.format(label=label, likeliest=likeliest).capitalize()
+    if label == task.absent and lesion >= PRESENT:
+        return REFER, _SEEN.format(label=label)
+    return label, ""
+
+
+def may_outline(decision: str, task: Task) -> bool:
+    """Tell whether a lesion may be outlined: not on what is no scan, and not beside the claim that nothing is there."""
+    return decision != NOT_A_SCAN and decision != task.absent
