@@ -209,6 +209,7 @@ def _lesion_facts(prediction: Prediction) -> list[tuple[str, str]]:
 def maps_html(prediction: Prediction, task: Task) -> str:
     """Return the lesion layer, where there is one, and one overlay per class, all on the same signed scale."""
     figures = []
+    prediction = prediction.screen
     lesion = lesion_picture(prediction)
     if lesion is not None:
         figures.append(

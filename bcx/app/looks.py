@@ -103,7 +103,7 @@ def looks_html(prediction: Prediction, task: Task) -> str:
         f'<section class="bcx-looks"><figure><img src="{data_url(enlarged, side=448)}" alt="The dashed square as the '
         'network read it, with an outline around what this look alone takes for a lesion">'
         "<figcaption>The second look, as read</figcaption></figure>"
-        f'<div><p class="bcx-means">{escape(lesion_words(prediction, task))}</p>'
+        f'<div><p class="bcx-means">{escape(lesion_words(prediction.screen, task))}</p>'
         f'<p class="bcx-means-not">{escape(second_look_words(prediction))}</p></div></section>'
     )
 

@@ -24,11 +24,30 @@ from bcx.inference.prediction import LESION_LEVEL, Prediction
 ONE_LOOK = LESION_LEVEL**0.5
 #: Side of the enlarged part, as drawn: twice what the network reads, so that the outline is smooth.
 _ENLARGED = 448
+#: Of a picture on the page, at most.
+_MOST_BYTES = 1_000_000
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
     """Return uint8 `[H, W]` or `[H, W, 3]` pixels as a PIL image."""
     return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def encoded(picture: Image.Image) -> tuple[bytes, str]:
+    """Return a picture of at most `Prediction.screen`'s size as a file of at most 1 MB, and its suffix.
+
+    PNG where even noise stays below that, else JPEG.
+    """
+    buffer = io.BytesIO()
+    if picture.width * picture.height * len(picture.getbands()) < _MOST_BYTES:
+        picture.save(buffer, format="PNG", compress_level=1)
+        return buffer.getvalue(), ".png"
+    for quality in (90, 75, 50):
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=quality, subsampling=0)  # thin coloured lines stay sharp
+        if buffer.tell() < _MOST_BYTES:
+            break
+    return buffer.getvalue(), ".jpg"
 
 
 def save_png(picture: Image.Image, path: Path) -> str:
@@ -74,6 +93,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
 
 def row_picture(prediction: Prediction, side: int) -> str:
     """Return the small picture of a row as a data address: the scan, with an outline where a lesion is seen."""
+    prediction = prediction.screen
     small = as_image(prediction.scan.pixels).convert("RGB")
     small.thumbnail((side, side))
     if prediction.lesion is not None:

@@ -12,10 +12,12 @@ from bcx.app.answers import legend_html
 from bcx.app.frames import clip_html
 from bcx.app.incoming import choice, number
 from bcx.app.looks import evidence_words, lesion_key_html, looks_html
-from bcx.app.pictures import as_image, lesion_picture, save_png
+from bcx.app.pictures import as_image, encoded, lesion_picture
 from bcx.errors import RequestError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bcx.app.privacy import Session
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
@@ -98,7 +100,7 @@ def show(session: Session, name: str, prediction: Prediction, task: Task, opacit
     """Return the values of `Viewer.outputs` for a new prediction: the lesion layer first, where the model has one."""
     _save_scan(session, name, prediction)
     classes = [(label.capitalize(), label) for label in task.classes]
-    if prediction.lesion is None:
+    if prediction.reading.lesion is None:
         layer, picker = prediction.label, gr.update(choices=classes, value=prediction.label, label="Evidence for")
     else:
         choices = [("Where it sees a lesion", LESION), *((f"For {label}", label) for label in task.classes)]
@@ -111,8 +113,15 @@ def show(session: Session, name: str, prediction: Prediction, task: Task, opacit
 
 
 def _save_scan(session: Session, name: str, prediction: Prediction) -> None:
-    picture = as_image(prediction.scan.pixels).convert("RGB")
-    session.shown[name] = save_png(picture, session.picture(f"{name}-scan"))
+    picture = as_image(prediction.screen.scan.pixels).convert("RGB")
+    session.shown[name] = _save(session, f"{name}-scan", picture)
+
+
+def _save(session: Session, role: str, picture: Image.Image) -> str:
+    content, suffix = encoded(picture)
+    path = session.picture(role, suffix)
+    path.write_bytes(content)
+    return str(path)
 
 
 def _clip(prediction: Prediction, task: Task) -> list[Any]:
@@ -169,10 +178,11 @@ def repaint(
     """
     opacity = number(opacity, "The strength of the overlay", 0, 100)
     layer = choice(layer, [LESION, *task.classes], "The layer")
-    picture = lesion_picture(prediction, opacity / 100) if layer == LESION else None
+    screen = prediction.screen
+    picture = lesion_picture(screen, opacity / 100) if layer == LESION else None
     if picture is None:
-        picture = prediction.overlay(layer, opacity / 100)
-    overlay = save_png(picture, session.picture(f"{name}-overlay"))
+        picture = screen.overlay(layer, opacity / 100)
+    overlay = _save(session, f"{name}-overlay", picture)
     return (session.shown[name], overlay), _legend(prediction, task, layer)
 
 
@@ -182,7 +192,11 @@ def _legend(prediction: Prediction, task: Task, layer: str) -> str:
         laid, key, means = "where the network sees a lesion", lesion_key_html(), ""
     else:
         laid, key = f"the evidence for and against {layer}", legend_html(prediction)
-        means = "" if prediction.lesion is None else f'<p class="bcx-caption">{escape(evidence_words(task, layer))}</p>'
+        means = (
+            ""
+            if prediction.reading.lesion is None
+            else f'<p class="bcx-caption">{escape(evidence_words(task, layer))}</p>'
+        )
     return (
         f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left: the picture. Right: {escape(laid)}. '
         f"Drag the line between them.</p>{key}{means}"

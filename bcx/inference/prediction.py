@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, ConfigError
-from bcx.imaging.crop import merge_lesion, paste
+from bcx.imaging.crop import Box, merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
-from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
 from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
@@ -28,6 +28,8 @@ from bcx.trust.plain import LONGEST, shape_reason
 
 #: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
 LESION_LEVEL = 0.3
+#: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
+SCREEN = 1400
 
 
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
@@ -91,6 +93,23 @@ class Prediction:
         frame = 0 if self.clip is None else self.clip.frame
         return replace(self, scan=shortened(Scan.open(source, self.name, frame=frame)))
 
+    @cached_property
+    def screen(self) -> Prediction:
+        """This answer with its picture at most `SCREEN` pixels a side, for drawing; itself where it is no larger.
+
+        Maps and outlines then cost what a screen needs. Sizes and boxes in pixels are those of the smaller picture.
+        """
+        scale = SCREEN / max(self.scan.width, self.scan.height)
+        if scale >= 1:
+            return self
+        width, height = (max(1, round(side * scale)) for side in (self.scan.width, self.scan.height))
+        reading = self.reading
+        if reading.second is not None:
+            x, y, side = (round(value * scale) for value in (self.second_look or ()))
+            reading = replace(reading, second=replace(reading.second, box=Box(x, y, max(1, side))))
+        scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height))
+        return replace(self, scan=scan, reading=reading)
+
     @property
     def grid_maps(self) -> np.ndarray:
         """float32 `[C, h, w]`: the first look's maps on the network's own grid, logit units."""
@@ -134,11 +153,18 @@ class Prediction:
 
     @property
     def lesion_box(self) -> tuple[int, int, int, int] | None:
-        """(left, top, right, bottom) in scan pixels around what is outlined; None where nothing is."""
-        if self.lesion is None or not (inside := self.lesion >= self.outline_level).any():
+        """(left, top, right, bottom) in scan pixels around what is outlined; None where nothing is.
+
+        Of a picture larger than `SCREEN` to one pixel of `screen`, which is finer than the network's grid by far.
+        """
+        lesion, small = self.screen.lesion, self.screen.scan
+        if lesion is None or not (inside := lesion >= self.outline_level).any():
             return None
         rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        wider, higher = self.scan.width / small.width, self.scan.height / small.height
+        ends = (columns[0] * wider, rows[0] * higher, (columns[-1] + 1) * wider, (rows[-1] + 1) * higher)
+        left, top, right, bottom = (round(float(end)) for end in ends)
+        return left, top, right, bottom
 
     @property
     def second_look(self) -> tuple[int, int, int] | None:
@@ -149,7 +175,9 @@ class Prediction:
     @cached_property
     def map_limit(self) -> float:
         """End of the signed colour scale shared by all of this answer's maps, in logit units."""
-        return scale_limit(self.reading.maps if self.reading.second is None else self._at_size(slice(None)))
+        if self.reading.second is None:
+            return scale_limit(self.reading.maps)
+        return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
         """Return the scan with one class's evidence laid over it, RGB, at the scan's own size.

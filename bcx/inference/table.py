@@ -66,8 +66,8 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         notes="; ".join(answer.notes),
         frame="" if answer.clip is None else answer.clip.frame + 1,
     )
-    if answer.lesion is not None:
-        cells["lesion_share"] = round(float((answer.lesion >= answer.outline_level).mean()), 6)
+    if (lesion := answer.screen.lesion) is not None:
+        cells["lesion_share"] = round(float((lesion >= answer.outline_level).mean()), 6)
         cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
     cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
     return cells

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bcx.app import answers, looks, pictures, rows, viewer
 from bcx.app.privacy import Sessions
@@ -176,3 +177,16 @@ def test_a_row_shows_the_outline(prediction, tiny_lesion, scans):
     assert (rows_made[1].cells["lesion_share"], rows_made[1].cells["lesion_box"]) == (0.0, "")
     again = rows_made[0].prediction()
     assert np.array_equal(pictures.lesion_picture(again), pictures.lesion_picture(found))
+
+
+def test_a_large_picture_is_painted_at_the_size_of_a_screen(tiny_lesion, session):
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    large = tiny_lesion.predict(noise)
+    viewer.show(session, "classify", large, tiny_lesion.task, 50)
+    for layer in (viewer.LESION, *tiny_lesion.classes):
+        pair, _ = viewer.repaint(session, "classify", large, tiny_lesion.task, layer, 50)
+        for path in map(Path, pair):
+            assert Image.open(path).size == (1400, 1050)
+            assert path.stat().st_size < 1_000_000
+    assert "lesion" not in vars(large)
+    assert len(list(session.folder.iterdir())) <= 4

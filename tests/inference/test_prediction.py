@@ -237,3 +237,32 @@ def test_a_failure_tells_what_to_do_in_json():
             "remedy": "Copy it again.",
         },
     }
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A picture larger than a screen, read twice, with a lesion in the middle of the second look."""
+    rng = np.random.default_rng(3)
+    lesion = np.zeros((28, 28), np.float32)
+    lesion[10:18, 8:20] = 1.0
+    maps = rng.normal(0, 3, (2, 3, 7, 7)).astype(np.float32)
+    second = Enlarged(Box(900, 700, 1500), maps[1], lesion)
+    reading = Reading(maps[0].mean((1, 2)), maps[0], np.zeros(4, np.float32), np.ones((28, 28), np.float32), second)
+    return make(rng.integers(0, 256, (2400, 3600), np.uint8), maps[0], reading=reading)
+
+
+def test_a_screen_is_given_no_more_than_it_can_show(large, prediction):
+    assert prediction.screen is prediction
+    assert large.screen.scan.pixels.shape == (933, 1400)
+    small = skimage_resize(np.asarray(large.overlay()) / 255, (933, 1400, 3), order=1, anti_aliasing=True)
+    shown = np.asarray(large.screen.overlay()) / 255
+    assert np.abs(small.mean((0, 1)) - shown.mean((0, 1))).max() < 0.003
+    assert np.corrcoef(small.ravel(), shown.ravel())[0, 1] > 0.9
+    assert large.screen.map_limit == large.map_limit
+
+
+def test_the_lesion_s_box_of_a_large_picture_is_right_to_a_pixel_of_the_screen(large):
+    inside = (large.lesion >= LESION_LEVEL).astype(int)
+    rows, columns = find_objects(inside)[0]
+    exact = (columns.start, rows.start, columns.stop, rows.stop)
+    assert np.abs(np.subtract(large.lesion_box, exact)).max() <= np.ceil(3600 / 1400)

@@ -35,7 +35,9 @@ def answer(**changes):
         "notes": ("first page of 2",),
         "clip": None,
     }
-    return SimpleNamespace(**(fields | changes))
+    made = SimpleNamespace(**(fields | changes))
+    made.screen = made  # it is small
+    return made
 
 
 def failure():
