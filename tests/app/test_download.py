@@ -12,8 +12,8 @@ import pytest
 from bcx.app import download
 from bcx.errors import RequestError
 
-#: Stands in for the internet; 127.0.0.2 is the network within.
-OUTSIDE, WITHIN = "127.0.0.1", "127.0.0.2"
+#: The first stands in for the internet; the second is the network within.
+OUTSIDE, WITHIN = "127.0.0.3", "127.0.0.1"
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -43,11 +43,10 @@ def serve(address: str):
     return server
 
 
-@pytest.fixture
-def network(monkeypatch):
-    """A server outside, one within, and names that resolve to them."""
-    outside, within = serve(OUTSIDE), serve(WITHIN)
-    monkeypatch.setattr(download, "_is_public", lambda ip: ip == OUTSIDE)
+def connect(patch: pytest.MonkeyPatch) -> tuple[ThreadingHTTPServer, ThreadingHTTPServer]:
+    """Start a server outside and one within, and give both names."""
+    public = download._is_public
+    patch.setattr(download, "_is_public", lambda ip: ip == OUTSIDE or public(ip))
     names = {"outside.test": [OUTSIDE], "within.test": [WITHIN], "both.test": [OUTSIDE, WITHIN]}
     look_up = socket.getaddrinfo
 
@@ -56,9 +55,14 @@ def network(monkeypatch):
         found = [look_up(ip, port, *arguments, **named) for ip in names.get(host, [host])]
         return [info for infos in found for info in infos]
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    yield outside, within
-    for server in (outside, within):
+    patch.setattr(socket, "getaddrinfo", resolve)
+    return serve(OUTSIDE), serve(WITHIN)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    yield (servers := connect(monkeypatch))
+    for server in servers:
         server.shutdown()
         server.server_close()
 
@@ -70,7 +74,7 @@ def test_a_public_address_is_read_under_its_own_name(network):
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.2:{within}/x", "http://within.test:{within}/x", "http://both.test:{within}/x"]
+    "address", ["http://127.0.0.1:{within}/x", "http://within.test:{within}/x", "http://both.test:{within}/x"]
 )
 @pytest.mark.parametrize("redirected", [False, True])
 def test_the_network_within_is_never_reached(network, address, redirected):

@@ -7,17 +7,17 @@ import json
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 
 from bcx.app.models import Models
 from tests.app.conftest import start
+from tests.app.test_download import OUTSIDE, connect
 
 #: What Python tells an audit hook when a file or folder is opened, listed, moved or deleted.
 FILE_EVENTS = {
@@ -85,6 +85,12 @@ def canary(tmp_path_factory, scans) -> Path:
     return folder
 
 
+def strangers(watch: Watch, url: str) -> set[object]:
+    """Where connections went, but to the page itself, to whoever is outside, and to this process's own sockets."""
+    page = ("127.0.0.1", httpx.URL(url).port)
+    return {to for to in watch.connected if isinstance(to, tuple) and to[:2] != page and to[0] != OUTSIDE}
+
+
 def state_of(folder: Path) -> dict[str, tuple]:
     return {
         str(path): (path.lstat().st_ino, path.lstat().st_size, path.lstat().st_atime_ns, path.lstat().st_mtime_ns)
@@ -93,29 +99,27 @@ def state_of(folder: Path) -> dict[str, tuple]:
     }
 
 
+class Network(NamedTuple):
+    """Two servers: one within the page's own network, and what it was asked; one outside, which leads on anywhere."""
+
+    inside: str
+    asked: list[object]
+    outside: str
+
+
 @pytest.fixture(scope="module")
-def inside() -> Iterator[tuple[str, list[str]]]:
-    """A server within the network that only the page's machine can reach, and what it was asked."""
-    asked: list[str] = []
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"secret")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+def network() -> Iterator[Network]:
+    patch = pytest.MonkeyPatch()
+    outside, within = connect(patch)
+    yield Network(f"http://127.0.0.1:{within.server_port}", within.asked, f"http://outside.test:{outside.server_port}")
+    patch.undo()
+    for server in (outside, within):
+        server.shutdown()
+        server.server_close()
+    assert outside.asked, "nobody followed a redirect"
 
 
-def hostile(canary: Path, inside: str, others: Path) -> list[object]:
+def hostile(canary: Path, network: Network, others: Path) -> list[object]:
     """What stands in a value's place; paths alone, as files, in lists, and with Gradio's own mark."""
     relative = os.path.relpath(canary / "scan.png")
     up = others.parent / ".." / os.path.relpath(canary / "scan.png", others.parent.parent)
@@ -123,14 +127,22 @@ def hostile(canary: Path, inside: str, others: Path) -> list[object]:
         *(canary / name for name in ("scan.png", "link.png", "inner", "folder-link/scan.png", "pipe", "none.png")),
         *(relative, up, f"file://{canary}/scan.png", others, others.parent, "/proc/self/environ", "/dev/zero", "/", ""),
     ]
+    inside, outside, port = network.inside, network.outside, network.inside.rpartition(":")[2]
     addresses = [
-        *(f"{inside}/a.png", f"{inside.replace('127.0.0.1', 'localhost')}/b.png", "http://[::ffff:127.0.0.1]/c.png"),
-        *("http://169.254.169.254/latest", "http://0x7f000001/", "ftp://127.0.0.1/x", "data:image/png;base64,!!!"),
+        *(f"{inside}/a.png", f"http://localhost:{port}/b.png", f"http://[::ffff:127.0.0.1]:{port}/c.png"),
+        *(f"http://within.test:{port}/d.png", f"http://both.test:{port}/e.png", f"http://x@127.0.0.1:{port}/f.png"),
+        *(f"{outside}/to/{inside}/g.png", f"{outside}/to/http://within.test:{port}/h.png", f"{outside}/to/file:///etc"),
+        *(
+            "http://169.254.169.254/latest",
+            f"http://0x7f000001:{port}/",
+            "ftp://127.0.0.1/x",
+            "data:image/png;base64,!!!",
+        ),
     ]
     named = [*map(str, paths), *addresses]
     mark = {"_type": "gradio.FileData"}
     files = [{"path": name} for name in named] + [{"path": name, "meta": mark} for name in named]
-    files += [{"url": addresses[0], "meta": mark}, {"path": None, "url": str(canary / "scan.png")}, {"orig_name": "x"}]
+    files += [{"url": inside, "meta": mark}, {"path": None, "url": str(canary / "scan.png")}, {"orig_name": "x"}]
     odd = [None, True, -1, 10**30, 1e308, float("nan"), float("inf"), "", "0", "-1", "9" * 40, "\0", "\ud800", [], {}]
     odd += [[[]], [None], {"a": {"b": []}}, "x" * 100_000, "../" * 50, "malignant", [{}] * 3, deep(200)]
     return [*odd, *named, *files, *([file] for file in files[:6]), [str(canary / "scan.png")]]
@@ -179,7 +191,7 @@ def usual(client: httpx.Client, api: str, part: dict, scan: Path) -> object:
     return [file] if part["props"].get("file_count", "single") != "single" else file
 
 
-def test_every_call_with_hostile_values_in_every_place(served, canary, inside, watch, scans, capfd, caplog):
+def test_every_call_with_hostile_values_in_every_place(served, canary, network, watch, scans, capfd, caplog):
     api = f"{served.url}gradio_api"
     client = httpx.Client(timeout=60)
     calls = calls_of(client.get(f"{served.url}config").json())
@@ -191,7 +203,7 @@ def test_every_call_with_hostile_values_in_every_place(served, canary, inside, w
         with watch.over(canary), page_of(client, api, "attacker"):
             for call, inputs in calls:
                 for place in range(len(inputs)):
-                    for value in hostile(canary, inside[0], others):
+                    for value in hostile(canary, network, others):
                         data = [usual(client, api, part, scans["grey.png"]) for part in inputs]
                         data[place] = value
                         words = ask(client, api, {"data": data, "fn_index": call["id"], "session_hash": "attacker"})
@@ -201,12 +213,65 @@ def test_every_call_with_hostile_values_in_every_place(served, canary, inside, w
                     body = {"data": data, "fn_index": call["id"], "session_hash": "attacker", "event_data": event}
                     ask(client, api, {**body, "trigger_id": 10**9})
         assert watch.touched == []
-        assert inside[1] == []
+        assert strangers(watch, served.url) == set()
+        assert network.asked == []
         assert state_of(canary) == before
         assert kept <= set(served.files()), "a file of another session is gone"
     assert refused > 500
     assert "Traceback" not in (shown := "".join(capfd.readouterr())), shown[-3000:]
     assert [record.message for record in caplog.records if record.name.startswith("bcx")] == []
+
+
+#: What a client may call its upload.
+NAMES = [
+    *(
+        "../../scan.png",
+        "/scan.png",
+        "..\\..\\scan.png",
+        "a/../../../scan.png",
+        "..",
+        ".",
+        "/",
+        "C:\\scan.png",
+        "~/scan.png",
+    ),
+    *(
+        "CANARY/scan.png",
+        "CANARY/link.png",
+        "file://CANARY/scan.png",
+        "a\0b.png",
+        "x" * 5000,
+        "\u202egnp.nacs",
+        "%2e%2e%2fx",
+    ),
+]
+
+
+def test_uploads_with_hostile_names_stay_where_uploads_lie(served, canary, watch, scans, capfd):
+    client, before = httpx.Client(timeout=60), state_of(canary)
+    content, taken = scans["grey.png"].read_bytes(), 0
+    with watch.over(canary):
+        for name in (name.replace("CANARY", str(canary)) for name in NAMES):
+            sent = client.post(
+                f"{served.url}gradio_api/upload", params={"upload_id": name}, files={"files": (name, content)}
+            )
+            if sent.status_code != 200:
+                assert sent.status_code in (400, 413, 422), (name, sent.text)
+                continue
+            (path,) = sent.json()
+            assert Path(path).read_bytes() == content
+            assert Path(path).resolve().is_relative_to(served.temp.resolve()), name
+            said = client.post(
+                f"{served.url}gradio_api/run/classify", json={"data": [{"path": path, "orig_name": name}]}
+            )
+            assert said.status_code == 200, said.text
+            assert not {"..", "\0", str(canary)} & set(said.json()["data"][0]["name"].split("/"))
+            assert not os.path.lexists(path)
+            taken += 1
+    assert taken >= 5
+    assert watch.touched == []
+    assert state_of(canary) == before
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def body_of(call: tuple[dict, list[dict]], client: httpx.Client, api: str, scan: Path, session: str) -> dict:
@@ -229,13 +294,13 @@ def routes_of(part: object, prefix: str = "") -> Iterator[tuple[str, list[str]]]
             yield prefix + route.path, sorted(getattr(route, "methods", None) or ["GET"])
 
 
-def test_every_route_of_the_server_keeps_to_itself(served, canary, inside, watch, scans, capfd):
+def test_every_route_of_the_server_keeps_to_itself(served, canary, network, watch, scans, capfd):
     """Routes that Gradio adds are in this list by themselves; the page of the victim has a browser's cookie."""
     api = f"{served.url}gradio_api"
     client, stranger = httpx.Client(timeout=30), httpx.Client(timeout=30)
     client.get(served.url)
     before, secret = state_of(canary), scans["grey.png"].read_bytes()[:60]
-    names = [str(canary / "scan.png"), f"{inside[0]}/x.png", "victim"]
+    names = [str(canary / "scan.png"), f"{network.inside}/x.png", "victim"]
     call = calls_of(client.get(f"{served.url}config").json())[0]
     with page_of(client, api, "victim"), watch.over(canary):
         assert ask(client, api, body_of(call, client, api, scans["grey.png"], "victim")) == ""
@@ -256,16 +321,17 @@ def test_every_route_of_the_server_keeps_to_itself(served, canary, inside, watch
                         assert b"victim" not in first or answer.status_code >= 400, (method, address, first[:300])
         assert shown <= set(served.files())
     assert watch.touched == []
-    assert inside[1] == []
+    assert strangers(watch, served.url) == set()
+    assert network.asked == []
     assert state_of(canary) == before
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_the_mcp_tools_with_hostile_values(served, canary, inside, watch, scans):
+def test_the_mcp_tools_with_hostile_values(served, canary, network, watch, scans):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    values = hostile(canary, inside[0], canary / "none.png")
+    values = hostile(canary, network, canary / "none.png")
     values = [value for value in values if "\ud800" not in repr(value) and "\\ud800" not in repr(value)]
     before, kept = state_of(canary), set(served.files())
 
@@ -291,6 +357,7 @@ def test_the_mcp_tools_with_hostile_values(served, canary, inside, watch, scans)
     assert sum(wrong for wrong, _ in heard) > 100
     assert [words for wrong, words in heard if not wrong and "probabilities" in words] == []
     assert watch.touched == []
-    assert inside[1] == []
+    assert strangers(watch, served.url) == set()
+    assert network.asked == []
     assert state_of(canary) == before
     assert set(served.files()) <= kept
