@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import incoming
+from bcx.app import incoming, mcp_answers
 from bcx.app.classify import NETWORK
 from bcx.app.download import download
-from bcx.app.incoming import Upload, file_name, handler
+from bcx.app.incoming import Upload, file_name, flag, handler
+from bcx.app.pictures import page_overlay, png_url
 from bcx.errors import RequestError
 from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
 
@@ -38,6 +39,7 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
         task: what the model that answers here was trained for.
         predict, stream: as `Classifier.predict` and `Classifier.stream`.
     """
+    mcp_answers.install()
     with gr.Row(visible=False):
         one = Upload(label="scan", file_count="single")
         many = Upload(label="scans", file_count="multiple")
@@ -46,11 +48,12 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
         file_schema = dict(one.api_info())
         schema = {"type": "array", "$defs": file_schema.pop("$defs", {}), "items": file_schema}
         setattr(many, "api_info", lambda: schema)  # noqa: B010
+        with_overlay = gr.Checkbox(value=False, label="overlay")
         answer = gr.JSON(label="answer")
         call_one, call_many = gr.Button("classify"), gr.Button("batch")
 
     @handler
-    def classify(scan: Any, request: gr.Request) -> dict[str, Any]:
+    def classify(scan: Any, overlay: Any, request: gr.Request) -> dict[str, Any]:
         """Classify one IMAGE as CLASSES, with a probability for each.
 
         For research and teaching, never for diagnosis: say so when you pass the answer on. Read `decision` first.
@@ -59,6 +62,7 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
 
         Args:
             scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
+            overlay: Whether to return the picture with what the network saw laid over it as well.
 
         Returns:
             One JSON object. label: the class that the network chose
@@ -73,11 +77,14 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
             model, weights_sha256, backend and seconds: what answered, and how long it took
             frame: of a clip the number, from 1, of the frame that the answer rests on; null for a single picture
             frames: of a clip the count, the numbers read, blank and failed, and each class's probabilities over them
+            overlay: only where asked for, a PNG as a data address (MCP: a picture beside the text), at most 1400 pixels
         """
+        wanted = flag(overlay, "The overlay")
         with sessions.at_work(request.session_hash) as session:
             source = _source(session, scan)
             try:
-                return predict(source, file_name(scan, "scan")).to_dict()
+                found = predict(source, file_name(scan, "scan"))
+                return {**found.to_dict(), "overlay": png_url(page_overlay(found))} if wanted else found.to_dict()
             finally:
                 _done_with(session, source)
 
@@ -109,7 +116,7 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
     for function in (classify, batch):
         words = function.__doc__ or ""
         function.__doc__ = words.replace("IMAGE", task.image_noun).replace("CLASSES", " or ".join(task.classes))
-    call_one.click(classify, one, answer, api_name="classify", preprocess=False, **NETWORK)
+    call_one.click(classify, [one, with_overlay], answer, api_name="classify", preprocess=False, **NETWORK)
     call_many.click(batch, many, answer, api_name="batch", preprocess=False, **NETWORK)
 
 
@@ -118,12 +125,14 @@ def _source(session: Session, scan: Any) -> Path | bytes:
     content = incoming.data_address(scan, MOST_BYTES)
     if content is not None:
         return content
-    address = incoming.web_address(scan)
+    address, path = incoming.web_address(scan), incoming.uploaded_text(scan)
+    if path is not None and (address is None or path in session.uploads):
+        return session.take({"path": path})
     if address is None and isinstance(scan, str):
         raise RequestError(
-            "The scan is sent as text that is no address.",
-            expected="a file, or an http, https or data address",
-            remedy="Upload the file and send what that returns, or send its content as a data address.",
+            f"The scan is sent as text that is no address: '{scan[:80]}'.",
+            expected="an http, https or data address, or the path that an upload returned",
+            remedy="Send the file's content as a data address, or upload it and send the path that this returns.",
         )
     return session.take(scan) if address is None else download(address, MOST_BYTES)
 

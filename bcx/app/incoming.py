@@ -34,10 +34,12 @@ import functools
 import inspect
 import logging
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
 import gradio.component_meta
@@ -53,6 +55,7 @@ LONGEST_NAME = 400
 _DEEPEST = 8
 _LOG = logging.getLogger(__name__)
 _AGAIN = "Load the page again."
+_SERVED = "/gradio_api/file="
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -165,6 +168,8 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
     else:
         call = checked_name(name, calls)
     values, inputs = sent.get("data"), calls[call].inputs
+    if name is not None and isinstance(values, list):  # a program may leave out what has a default
+        values = [*values, *(part.value for part in inputs[len(values) :] if _has_default(part))]
     if not isinstance(values, list) or len(values) not in (len(inputs), sum(not part.skip_api for part in inputs)):
         raise _wrong("The call's data", values, f"a list of {len(inputs)}")
     event, trigger = sent.get("event_data"), sent.get("trigger_id")
@@ -184,9 +189,14 @@ def checked_arguments(sent: Mapping[str, Any], calls: Mapping[int, Any], name: s
     """Return the body of a call whose values stand under their names, as `checked_call` does."""
     call = calls[checked_name(name, calls)]
     known = list(inspect.signature(call.fn).parameters)[: len(call.inputs)]
-    if set(sent) != set(known):
+    needed = {key for key, part in zip(known, call.inputs, strict=True) if not _has_default(part)}
+    if not needed <= set(sent) <= set(known):
         raise _wrong("The call's data", dict(sent), f"an object with {', '.join(known)}")
     return _plain(dict(sent))
+
+
+def _has_default(part: Any) -> bool:
+    return getattr(part, "value", None) is not None
 
 
 def checked_stop(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,6 +245,13 @@ def choice(value: Any, allowed: Iterable[str], what: str) -> str:
     return value
 
 
+def flag(value: Any, what: str) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise _wrong(what, value, "true or false")
+    return value
+
+
 def event_value(event: gr.EventData, key: str) -> Any:
     """Return what a click carries under `key`, unchecked; None where it carries nothing."""
     data = event._data
@@ -267,7 +284,7 @@ def file_name(sent: Any, otherwise: str) -> str:
 
     Folders above it stay, with forward slashes. Control characters, and those that turn the writing direction, do not.
     """
-    name = sent.get("orig_name") if isinstance(sent, Mapping) else None
+    name = sent.get("orig_name") if isinstance(sent, Mapping) else os.path.basename(uploaded_text(sent) or "")
     text = _NOT_IN_NAMES.sub("_", name if isinstance(name, str) else "").encode("utf-8", "replace").decode("utf-8")
     parts = [
         part for part in text.replace("\\", "/").split("/") if part.strip(". ") and not re.fullmatch("[A-Za-z]:", part)
@@ -279,6 +296,18 @@ def web_address(sent: Any) -> str | None:
     """Return the http or https address that stands in a file's place, None where none does."""
     text = sent.get("path") if isinstance(sent, Mapping) else sent
     return text if isinstance(text, str) and text.startswith(("http://", "https://")) else None
+
+
+def uploaded_text(sent: Any) -> str | None:
+    """Return the path of an upload that a text names, None where it is none: the path alone, or this page's address.
+
+    Such a text is what the upload returned, or `http://HOST/gradio_api/file=PATH`; the path may still be anything.
+    """
+    if not isinstance(sent, str):
+        return None
+    address = web_address(sent)
+    path = sent if address is None else unquote(address.partition(_SERVED)[2])
+    return path if os.path.isabs(path) else None
 
 
 def data_address(sent: Any, most: int) -> bytes | None:

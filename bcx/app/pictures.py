@@ -66,6 +66,13 @@ def data_url(picture: Image.Image | np.ndarray, side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def png_url(picture: Image.Image) -> str:
+    """Return a PNG inside its own address."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image | None:
     """Return the scan with the lesion map over it and a frame around what was read again; None without such a map."""
     if prediction.lesion is None:
@@ -73,6 +80,12 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
     return lay_outline(
         prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_look
     )
+
+
+def page_overlay(prediction: Prediction) -> Image.Image:
+    """Return what the page shows first, at the size of a screen: the lesion map, else its label's evidence."""
+    screen = prediction.screen
+    return lesion_picture(screen) or screen.overlay()
 
 
 def enlarged_picture(prediction: Prediction) -> Image.Image | None:

@@ -47,6 +47,9 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._waiting
+
     def note(self, path: str, folder: Path) -> None:
         """Note a file that the upload route has just written, somewhere below `folder`, which is its request's own."""
         status = os.lstat(path)

@@ -35,6 +35,10 @@ class Box:
     y: int
     side: int
 
+    def scaled(self, scale: float) -> Box:
+        """Return where the box lies in the scan made larger or smaller by a factor."""
+        return Box(round(self.x * scale), round(self.y * scale), max(1, round(self.side * scale)))
+
 
 def find_box(lesion: np.ndarray, shape: tuple[int, int]) -> Box:
     """Return the square around the heaviest connected region of a lesion map.

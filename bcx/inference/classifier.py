@@ -33,7 +33,7 @@ from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
 from bcx.inference.clip import CLIP_FRAMES
 from bcx.inference.frames import answer_clip
-from bcx.inference.prediction import Failure, Prediction, shortened
+from bcx.inference.prediction import SCREEN, Failure, Prediction, shortened
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
@@ -368,11 +368,13 @@ class Classifier:
 
 
 def _lesion_peak(reading: Reading, scan: Scan) -> float:
-    """Return the largest value of the lesion map, both looks together; 0 without one."""
+    """Return the largest value of the lesion map, both looks together, at a screen's size at most; 0 without one."""
     if reading.lesion is None or reading.second is None:
         return 0.0
     second = reading.second
-    return float(merge_lesion(reading.lesion, second.lesion, second.box, (scan.height, scan.width)).max())
+    scale = min(1.0, SCREEN / max(scan.width, scan.height))
+    shape = (max(1, round(scan.height * scale)), max(1, round(scan.width * scale)))
+    return float(merge_lesion(reading.lesion, second.lesion, second.box.scaled(scale), shape).max())
 
 
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:

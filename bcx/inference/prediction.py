@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, ConfigError
-from bcx.imaging.crop import Box, merge_lesion, paste
+from bcx.imaging.crop import merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
@@ -105,8 +105,7 @@ class Prediction:
         width, height = (max(1, round(side * scale)) for side in (self.scan.width, self.scan.height))
         reading = self.reading
         if reading.second is not None:
-            x, y, side = (round(value * scale) for value in (self.second_look or ()))
-            reading = replace(reading, second=replace(reading.second, box=Box(x, y, max(1, side))))
+            reading = replace(reading, second=replace(reading.second, box=reading.second.box.scaled(scale)))
         scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height))
         return replace(self, scan=scan, reading=reading)
 

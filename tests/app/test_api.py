@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 
 @pytest.fixture
@@ -89,19 +94,18 @@ def test_mcp_offers_both_as_tools_with_words_for_a_model(server):
     assert len(tools) == 2
     for tool in tools:
         assert "never for diagnosis" in tool["description"]
-    assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {"scan", "scans"}
+        assert f"{server.url}gradio_api/upload" in tool["description"]
+        assert "Gradio" not in json.dumps(tool["inputSchema"]["properties"]).replace("gradio.FileData", "")
+    assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {"scan", "scans", "overlay"}
+    assert tools[0]["inputSchema"]["required"] == ["scan"]
 
 
-def test_mcp_tools_answer_with_the_same_numbers(server, scans, tiny):
-    """With the official client, which also checks what it sends against the tool's schema."""
-    import ast
+def by_mcp(server, *calls):
+    """Call tools with the official client, which also checks what it sends against the tool's schema."""
     import asyncio
-    import base64
 
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
-
-    scan = "data:image/png;base64," + base64.b64encode(scans["grey.png"].read_bytes()).decode()
 
     async def ask():
         async with (
@@ -109,13 +113,70 @@ def test_mcp_tools_answer_with_the_same_numbers(server, scans, tiny):
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
-            one = await session.call_tool("classify", {"scan": scan})
-            many = await session.call_tool("batch", {"scans": [scan, scan]})
-            return [ast.literal_eval(result.content[0].text) for result in (one, many)]
+            return [await session.call_tool(name, arguments) for name, arguments in calls]
 
-    one, many = asyncio.run(ask())
+    return asyncio.run(ask())
+
+
+def as_address(path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def uploaded(server, path) -> str:
+    with path.open("rb") as file:
+        return httpx.post(f"{server.url}gradio_api/upload", files={"files": file}, timeout=60).json()[0]
+
+
+def test_mcp_tools_answer_in_json_with_the_same_numbers(server, scans, tiny):
+    scan = as_address(scans["grey.png"])
+    one, many = by_mcp(server, ("classify", {"scan": scan}), ("batch", {"scans": [scan, scan]}))
+    assert json.loads(one.content[0].text) == one.structuredContent
+    assert {"answers": json.loads(many.content[0].text)} == many.structuredContent
     expected = pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-5)
-    assert [answer["probabilities"] for answer in (one, *many)] == [expected] * 3
+    answers = [one.structuredContent, *many.structuredContent["answers"]]
+    assert [answer["probabilities"] for answer in answers] == [expected] * 3
+
+
+def test_mcp_takes_an_upload_of_a_page_on_this_machine_once(server, scans):
+    path, other = (uploaded(server, scans["grey.png"]) for _ in range(2))
+    address = f"{server.url.replace('127.0.0.1', 'localhost')}gradio_api/file={other}"
+    first, by_address, again = by_mcp(server, *(("classify", {"scan": sent}) for sent in (path, address, path)))
+    assert first.structuredContent["name"] == by_address.structuredContent["name"] == "grey.png"
+    assert again.isError
+    assert "used already" in again.content[0].text
+
+
+def test_mcp_says_why_a_file_was_not_read(server, scans):
+    broken = as_address(scans["broken.png"])
+    calls = {"holds text": broken, "private network": "http://localhost:1/x.png", "no address: 'x.png'": "x.png"}
+    answers = by_mcp(server, *(("classify", {"scan": sent}) for sent in calls.values()))
+    for words, answer in zip(calls, answers, strict=True):
+        assert answer.isError
+        assert words in answer.content[0].text
+        assert "Expected" in answer.content[0].text
+
+
+def test_mcp_shows_the_overlay_as_a_picture_beside_the_text(server, scans):
+    (answer,) = by_mcp(server, ("classify", {"scan": as_address(scans["grey.png"]), "overlay": True}))
+    text, picture = answer.content
+    assert "overlay" not in json.loads(text.text)
+    assert (picture.type, picture.mimeType) == ("image", "image/png")
+    assert Image.open(io.BytesIO(base64.b64decode(picture.data))).size == (140, 110)
+
+
+def test_the_overlay_comes_where_it_is_asked_for(client, server, scans, tiny):
+    file = handle_file(str(scans["grey.png"]))
+    assert "overlay" not in client.predict(file, api_name="/classify")
+    address = client.predict(file, True, api_name="/classify")["overlay"]
+    picture = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
+    assert np.array_equal(picture, tiny.predict(scans["grey.png"]).overlay())
+    for data, words in (([True], "complete"), ([], "complete"), (["yes"], "error")):
+        call = f"{server.url}gradio_api/call/classify"
+        sent = {"data": [as_address(scans["grey.png"]), *data]}
+        event = httpx.post(call, json=sent, timeout=60).json()["event_id"]
+        assert f"event: {words}" in httpx.get(f"{call}/{event}", timeout=60).text
+    named = f"{server.url}gradio_api/call/v2/classify"
+    assert httpx.post(named, json={"scan": as_address(scans["grey.png"])}, timeout=60).status_code == 200
 
 
 def test_an_upload_is_deleted_with_its_answer_while_the_caller_is_still_there(client, server, scans, until):
