@@ -13,7 +13,8 @@ A new task is one more entry of `TASKS`, or a few lines in a recipe; no other fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -175,7 +176,8 @@ TASKS = MappingProxyType(
 SLIDE_TILES = 16
 _PALETTE = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _LAST = "#D55E00"
-_NUMBERS = {"tile": (int,), "microns": (int, float)}
+_NUMBERS = {"tile": ((int,), 1, 4096), "microns": ((int, float), 1e-3, 1e3)}
+_MOST_CLASSES, _LONGEST = 100, 300
 
 
 def is_slide(width: int, height: int, tile: int) -> bool:
@@ -209,14 +211,17 @@ def get_task(task: str | Mapping[str, Any]) -> Task:
             expected=f"name and classes, and any of {', '.join(sorted(known - {'name', 'classes'}))}",
             remedy="Correct the 'task' block of the recipe.",
         )
+    # A checkpoint may come from a stranger: these words stand in paths, tables, HTML and style sheets.
     texts, lists = ("name", "title", "image_noun", "positive", "augmentation"), ("classes", "colours", "meaning")
-    fit = all(isinstance(task[key], str) and task[key] for key in texts if key in task)
-    fit &= all(_are_words(task[key]) for key in lists if key in task)
+    fit = all(_is_word(task[key]) for key in texts if key in task)
+    fit &= all(_is_list_of(_is_word, task[key]) for key in ("classes", "meaning") if key in task)
+    fit &= _is_list_of(_is_colour, task.get("colours", ("#000000",))) and not {"/", "\\"} & set(str(task["name"]))
     fit &= isinstance(task.get("absent", ""), str | None) and isinstance(task.get("grey", True), bool)
-    if not fit or not all(task.get(key) is None or type(task[key]) in kinds for key, kinds in _NUMBERS.items()):
+    if not fit or not all(task.get(key) is None or _fits(task[key], *of) for key, of in _NUMBERS.items()):
         raise ConfigError(
-            f"The task '{task['name']}' has a value of the wrong kind.",
-            expected="words, in lists for classes, colours and meaning; grey true or false; tile, microns numbers",
+            f"The task '{str(task['name'])[:80]}' has a value of the wrong kind.",
+            expected="words that begin with a letter or digit, in lists for classes and meaning; colours such as "
+            "#009E73; grey true or false; tile up to 4096 pixels; microns above 0",
             remedy="Correct the 'task' block of the recipe (put quotes around words such as 'no').",
         )
     classes = tuple(task["classes"])
@@ -234,5 +239,17 @@ def get_task(task: str | Mapping[str, Any]) -> Task:
     return Task(**(values | given))
 
 
-def _are_words(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(word, str) and word for word in value)
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST and value.isprintable() and value[:1].isalnum()
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("#[0-9A-Fa-f]{6}", value) is not None
+
+
+def _is_list_of(kind: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, list | tuple) and 0 < len(value) <= _MOST_CLASSES and all(map(kind, value))
+
+
+def _fits(value: Any, kinds: tuple[type, ...], least: float, most: float) -> bool:
+    return type(value) in kinds and least <= value <= most

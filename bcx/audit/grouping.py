@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bcx.data.groups import join
-from bcx.data.tables import read_table
+from bcx.data.tables import as_meant, read_table
 from bcx.errors import ConfigError
 from bcx.tasks import TASKS
 
@@ -136,7 +136,7 @@ def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
         by_name[PurePosixPath(file).name].append(file)
     parts: dict[str, str] = {}
     for _, row in read.rows:
-        asked = row["file"].replace("\\", "/").removeprefix("./")
+        asked = as_meant(row["file"]).replace("\\", "/").removeprefix("./")
         part = ", ".join(row[name] for name in columns if row[name])
         same = [asked] if asked in known else by_name.get(PurePosixPath(asked).name, []) if "/" not in asked else []
         if part and len(same) == 1:

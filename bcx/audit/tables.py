@@ -25,6 +25,7 @@ import bcx
 from bcx.audit.findings import Audit
 from bcx.audit.matching import SAME_LESION
 from bcx.data.groups import TABLE as GROUPS
+from bcx.data.tables import harmless
 from bcx.imaging.names import MASK, NO_PICTURE
 
 LARGE = 30
@@ -49,7 +50,7 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
         with whole(folder / name) as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(header)
-            writer.writerows(rows)
+            writer.writerows([harmless(cell) for cell in row] for row in rows)
         written.append(folder / name)
     summary = {
         "folder": found.root.resolve().name,

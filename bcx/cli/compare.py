@@ -109,7 +109,7 @@ def _pair(text: str, form: str) -> tuple[str, str]:
 
 
 def _changes(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    import yaml
+    from bcx.data.settings import parse_value
 
     changes: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -117,7 +117,7 @@ def _changes(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         arch, colon, key = where.partition(":")
         if not (colon and key):
             raise ConfigError(f"'{text}' names no setting.", expected="--set-for ARCH:KEY=VALUE", remedy="Add the key.")
-        changes.setdefault(arch, {})[key] = yaml.safe_load(value)
+        changes.setdefault(arch, {})[key] = parse_value(value)
     return changes
 
 

@@ -74,7 +74,7 @@ def figures(
         from bcx.evaluate.oof import read_oof
         from bcx.report.reproduce import oof_file
         from bcx.report.scans import draw_intensity, draw_pictures, refuse_repository
-    from bcx.report.facts import FIGURES
+    from bcx.report.facts import FIGURES, telling_of
 
     facts = _facts(name)
     if pictures is not None:
@@ -91,7 +91,8 @@ def figures(
         )
     folder = out or facts.measured / FIGURES  # type: ignore[operator]
     records = _records(data or [], facts)
-    written = draw_all(read_oof(oof_file(facts), facts.task), facts.task, facts.results, folder, _histories(facts))
+    with telling_of(facts.folder):
+        written = draw_all(read_oof(oof_file(facts), facts.task), facts.task, facts.results, folder, _histories(facts))
     if records:
         with _bar(len(records)) as on_scan:
             written.append(folder / "intensity.png")
@@ -159,15 +160,15 @@ def _records(data: list[str], facts: Facts, split: str = "dev") -> list[Record]:
 
 def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
     """Return the rows of each fold's history.csv, or of the shipped network's where there are none."""
-    import csv
+    from bcx.data.tables import read_table
 
     files = {} if facts.measured is None else {f.parent.name: f for f in facts.measured.glob("fold-*/history.csv")}
     if not files and (facts.folder / "history.csv").is_file():
         files = {"the shipped model": facts.folder / "history.csv"}
     runs = {}
     for run, file in sorted(files.items()):
-        with file.open(newline="", encoding="utf-8") as stream:
-            runs[run.replace("-", " ")] = list(csv.DictReader(stream))
+        rows = read_table(file, ("epoch",), layout="a row for each epoch of a training").rows
+        runs[run.replace("-", " ")] = [row for _, row in rows]
     return runs
 
 

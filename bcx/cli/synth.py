@@ -183,7 +183,7 @@ def study(
 
 def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
     """Read KEY=VALUE; a key with a dot is one of a block, such as classifier.epochs."""
-    import yaml
+    from bcx.data.settings import parse_value
 
     values: dict[str, Any] = {}
     for text in settings or []:
@@ -192,9 +192,10 @@ def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
             raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
         block, dot, inner = key.partition(".")
         if dot:
-            values.setdefault(block, {})[inner] = yaml.safe_load(value)
+            values[block] = values[block] if isinstance(values.get(block), dict) else {}
+            values[block][inner] = parse_value(value)
         else:
-            values[key] = yaml.safe_load(value)
+            values[key] = parse_value(value)
     return values
 
 

@@ -133,9 +133,8 @@ def read_recipe(
     settings: list[str] | None,
 ) -> Recipe:
     """Lay the command line over a recipe's file; errors as `bcx.train.config.load_recipe`."""
-    import yaml
-
     from bcx.data.pairs import parse_pair
+    from bcx.data.settings import parse_value
 
     with needs_train_extra():
         from bcx.train.config import load_recipe
@@ -146,7 +145,7 @@ def read_recipe(
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
-        values[key] = yaml.safe_load(value)
+        values[key] = parse_value(value)
     if data:
         values["data"] = {name: str(folder) for name, folder in map(parse_pair, data)}
     recipe = load_recipe(config, values)

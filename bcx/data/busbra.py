@@ -124,7 +124,7 @@ def parse_fold(text: str, where: str) -> int | None:
     """
     if not text.strip():
         return None
-    number = re.fullmatch(r"([0-9]+)(?:[.,]0+)?", text.strip())  # spreadsheets and pandas write 1 as 1,0 or 1.0
+    number = re.fullmatch(r"([0-9]{1,9})(?:[.,]0{1,9})?", text.strip())  # spreadsheets and pandas write 1 as 1,0 or 1.0
     if number is None:
         raise DataError(
             f"{where} has the fold '{text}'.",

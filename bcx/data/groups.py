@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bcx.data.records import Record
-from bcx.data.tables import read_table
+from bcx.data.tables import as_meant, read_table
 from bcx.errors import DataError
 
 TABLE = "groups.csv"
@@ -89,4 +89,4 @@ def add_groups(records: Sequence[Record], folder: Path, source: str) -> tuple[li
 def _rows(table: Path) -> dict[str, str]:
     """Return the group of each file."""
     rows = read_table(table, ("file", "group"), layout=LAYOUT).rows
-    return {row["file"].replace("\\", "/"): row["group"] for _, row in rows if row["file"] and row["group"]}
+    return {as_meant(row["file"]).replace("\\", "/"): row["group"] for _, row in rows if row["file"] and row["group"]}

@@ -21,6 +21,7 @@ images/b1.png,malignant,berta,masks/b1-left.png|masks/b1-right.png
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bcx.data.busbra import parse_fold
@@ -74,7 +75,7 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
             masks = tuple(
                 table.parent / _inside(mask, where) for mask in row.get("mask", "").split("|") if mask.strip()
             )
-            absent = [name for name in (table.parent / path, *masks) if not name.is_file()]
+            absent = [name for name in (table.parent / path, *masks) if not os.path.isfile(name)]
             if absent:
                 raise DataError(
                     f"{where} names '{absent[0].relative_to(table.parent).as_posix()}', which is not there.",

@@ -16,15 +16,20 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bcx.errors import BcxError, DataError
 
 MOST_BYTES = 100_000_000
+MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
+MOST_IN_A_ROW = 1_000_000
+"""Characters."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection")."""
 _DELIMITERS = (",", ";", "\t")
 _MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -83,20 +88,22 @@ def read_table(
         reason = (isinstance(problem, OSError) and problem.strerror) or str(problem)
         raise wrong(f"'{name}' cannot be read as a table ({reason}).", "Save it as CSV in UTF-8.") from problem
     known = {column.lower(): column for column in (*required, *others)}
-    said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
+    said = re.match(r"sep=([^\w\s\"]|\t)\r?\n", text, re.IGNORECASE)
     skipped = 0 if said is None else 1
     body = text if said is None else text[said.end() :]
     delimiter = said[1] if said is not None else _delimiter(body, known)
     records: list[tuple[int, list[str]]] = []
     try:
         for line, cells in _records(body, delimiter):
+            if len(cells) > MOST_COLUMNS:
+                raise csv.Error(f"it has more than {MOST_COLUMNS:,} cells")
             if not records or any(cell.strip() for cell in cells):
                 records.append((line + skipped, [cell.strip() for cell in cells]))
     except csv.Error as problem:
         line = (records[-1][0] if records else skipped) + 1
         raise wrong(
             f"'{name}' cannot be read as a table from line {line} on ({problem}).",
-            "Look for a double quote that is not closed.",
+            "Look for a double quote that is not closed, or give a smaller table.",
         ) from problem
     header = [known.get(column.lower(), column) for column in (records[0][1] if records else [])]
     while header and not header[-1]:
@@ -114,7 +121,7 @@ def read_table(
         beyond = [cell for cell in cells[len(header) :] if cell]
         missing = [column for column in header[len(cells) :] if column in required]
         if beyond or missing:
-            what = f"'{beyond[0]}' stands beyond" if beyond else f"there is none for '{missing[0]}'"
+            what = f"'{beyond[0][:80]}' stands beyond" if beyond else f"there is none for '{missing[0]}'"
             raise wrong(
                 f"Line {line} of '{name}' does not have {len(header)} cells as the first line has: {what}.",
                 "Put names that hold the separator in double quotes.",
@@ -122,6 +129,31 @@ def read_table(
         cells += [""] * (len(header) - len(cells))  # spreadsheets leave out empty cells at the end
         rows.append((line, dict(zip(header, cells, strict=False))))
     return Table(header, rows)
+
+
+def read_columns(path: Path, kinds: Mapping[str, Callable[[str], Any]], *, layout: str) -> dict[str, list[Any]]:
+    """Read the columns of a table that bcx wrote.
+
+    Args:
+        path: the file.
+        kinds: for each column what makes a value of a cell: `str`, `np.int64`, `decimal`.
+        layout: what was expected, in words, for errors.
+
+    Raises:
+        DataError: as `read_table`, or a cell that holds no such value.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in kinds}
+    for line, row in read_table(path, list(kinds), layout=layout).rows:
+        for name, kind in kinds.items():
+            try:
+                columns[name].append(kind(row[name]))
+            except (ValueError, OverflowError) as error:
+                raise DataError(
+                    f"Line {line} of '{path.name}' has '{row[name][:80]}' in the column '{name}'.",
+                    expected="a number",
+                    remedy="Correct the cell, or make the table again with the command that wrote it.",
+                ) from error
+    return columns
 
 
 def decimal(text: str) -> float:
@@ -134,6 +166,22 @@ def decimal(text: str) -> float:
         ValueError: it is none.
     """
     return float(text.replace(",", ".") if "." not in text else text)
+
+
+def harmless(cell: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers pass unchanged.
+
+    >>> harmless("=SUM(A1:A9).png"), as_meant("'=SUM(A1:A9).png"), harmless(-1)
+    ("'=SUM(A1:A9).png", '=SUM(A1:A9).png', -1)
+    """
+    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
+        return "'" + cell
+    return cell
+
+
+def as_meant(cell: str) -> str:
+    """Take the apostrophe of `harmless` away again."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def _text(path: Path) -> str:
@@ -177,9 +225,21 @@ def _delimiter(text: str, known: dict[str, str]) -> str:
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Records with the number of their first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    """Records with the number of their first line; `csv.Error` where one, or their number, is too large."""
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in re.finditer(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text):
+            taken += len(line[0])
+            if taken > MOST_IN_A_ROW:
+                raise csv.Error(f"a row has more than {MOST_IN_A_ROW:,} characters")
+            yield line[0]
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     begun = 1
-    for cells in reader:
+    for number, cells in enumerate(reader):
+        if number > MOST_ROWS:
+            raise csv.Error(f"there are more than {MOST_ROWS:,} rows")
         yield begun, cells
-        begun = reader.line_num + 1
+        begun, taken = reader.line_num + 1, 0

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcx.data.tables import decimal, read_table
+from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import classification_report
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from bcx.data.records import Record
 
 TEXT_COLUMNS = ("file", "source", "group", "label")
-_READ: dict[str, Callable[[str], Any]] = {**dict.fromkeys(TEXT_COLUMNS, str), "fold": int}  # the others are numbers
+_KINDS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(TEXT_COLUMNS, str),
+    "fold": np.int64,
+}
 
 
 def oof_columns(task: Task) -> list[str]:
@@ -103,22 +106,9 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = oof_columns(task)
-    layout = f"a CSV file with the columns {', '.join(columns)}"
-    rows = read_table(Path(path), columns, layout=layout).rows
-    cells: dict[str, list[Any]] = {name: [] for name in columns}
-    for line, row in rows:
-        for name in columns:
-            try:
-                cells[name].append(_READ.get(name, decimal)(row[name]))
-            except ValueError as error:
-                raise DataError(
-                    f"Line {line} of '{path}' has '{row[name]}' in the column '{name}'.",
-                    expected="a number",
-                    remedy="Run the cross-validation again, or pass the oof.csv that it wrote.",
-                ) from error
-    frame = pd.DataFrame(cells)
-    return _checked(frame, task, str(path))
+    kinds = {name: _KINDS.get(name, decimal) for name in oof_columns(task)}
+    columns = read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
+    return _checked(pd.DataFrame(columns), task, str(path))
 
 
 def summarise_oof(

@@ -3,8 +3,6 @@
 >>> from bcx.tasks import get_task
 >>> columns(get_task("breast-ultrasound"))[:5]
 ['file', 'label', 'confidence', 'decision', 'p_normal']
->>> harmless("=SUM(A1:A9).png")
-"'=SUM(A1:A9).png"
 """
 
 from __future__ import annotations
@@ -16,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from bcx.data.tables import harmless
+
 if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
 
 #: Columns that came later, at the end, so that those before keep their places.
 ADDED = ("flags", "notes", "frame")
-# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def columns(task: Task) -> list[str]:
@@ -71,13 +69,6 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
         cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
     cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
     return cells
-
-
-def harmless(cell: Any) -> Any:
-    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers pass unchanged."""
-    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
-        return "'" + cell
-    return cell
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task) -> None:

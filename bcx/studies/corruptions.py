@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bcx.data.records import Record, load_mask
+from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.corruptions import CORRUPTIONS, Corruption, suite_fingerprint
 from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals, ranked_auc
@@ -143,16 +144,10 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = {"kind": str, "file": str, "source": str, "group": str, "fold": np.int64, "label": str}
-    columns |= {f"p_{name}": np.float64 for name in task.classes}
-    try:
-        return pd.read_csv(path, dtype=columns, keep_default_na=False)[list(columns)]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"'{Path(path).name}' cannot be read as a table of corrupted scans ({error}).",
-            expected=f"a CSV file with the columns {', '.join(columns)}",
-            remedy="Delete it and run the study again.",
-        ) from error
+    text = ("kind", "file", "source", "group", "label")
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
+    kinds |= {f"p_{name}": decimal for name in task.classes}
+    return pd.DataFrame(read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}"))
 
 
 def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RESAMPLES) -> dict[str, Any]:

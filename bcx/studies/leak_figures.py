@@ -8,12 +8,13 @@ drawing the same ones for both protocols; three seeds say little about how much 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.intervals import LEVEL, RESAMPLES, figure_names, weighted_figures
 from bcx.evaluate.means import means_with_intervals, or_none
@@ -90,16 +91,10 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
     """
     import pandas as pd
 
-    kinds: dict[str, type] = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(COUNTS, np.int64)
-    try:
-        frame = pd.read_csv(path, dtype=kinds, keep_default_na=False)  # a group may well be called "NA"
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"'{path.name}' cannot be read as a table of answers ({error}).",
-            expected=f"a CSV file with the columns {', '.join(leak_columns(task))}",
-            remedy="Run bcx leak again.",
-        ) from error
-    return _checked(frame, task, path.name)
+    known: dict[str, Callable[[str], Any]] = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(COUNTS, np.int64)
+    kinds = {name: known.get(name, decimal) for name in leak_columns(task)}
+    columns = read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
+    return _checked(pd.DataFrame(columns), task, path.name)
 
 
 def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:

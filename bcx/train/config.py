@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from bcx.data.settings import checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 from bcx.train.published import Published
+
+_Std = Annotated[float, Field(ge=1e-3, le=10)]
 
 
 class LesionRecipe(BaseModel):
@@ -85,7 +87,7 @@ class Recipe(BaseModel):
     init: str = Field("timm", description="'scratch', 'timm', or a .safetensors file in timm's names")
     size: int = Field(224, ge=32, le=1024, description="side of the network's input, pixels")
     mean: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
-    std: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
+    std: tuple[_Std, _Std, _Std] | None = Field(None, description="normalisation; default: what suits `init`")
 
     lesion: LesionRecipe | None = Field(None, description="settings of the lesion head; none: the plain linear head")
     dense: DenseRecipe | None = Field(None, description="settings of the dense head; none: the plain linear head")
@@ -118,7 +120,9 @@ class Recipe(BaseModel):
     augment: float = Field(1.0, ge=0, le=2, description="strength of augmentation; 0 turns it off")
     augmentation: str | None = Field(None, description="a name from bcx/train/augment.py; none: what suits the task")
     averaged: tuple[str, ...] = Field(
-        (), description="augmentations: a training with each, from the same start, and the mean of their weights"
+        (),
+        max_length=16,
+        description="augmentations: a training with each, from the same start, and the mean of their weights",
     )
 
     inner_fraction: float = Field(
@@ -135,6 +139,7 @@ class Recipe(BaseModel):
 
     members: tuple[dict[str, Any], ...] = Field(
         (),
+        max_length=16,
         description="networks that answer together, each by what differs from this recipe ('lesion: null': one that "
         "reads the whole picture); none: one network",
     )
@@ -167,7 +172,7 @@ class Recipe(BaseModel):
     def _member(self, settings: dict[str, Any]) -> Recipe:
         own = self.model_dump(exclude={"members", "picture"})
         block = settings.get("lesion", {})
-        lesion = None if block is None else {**own["lesion"], **block}
+        lesion = {**own["lesion"], **block} if isinstance(block, dict) else block
         return Recipe(**{**own, **settings, "lesion": lesion})
 
     def member_recipes(self) -> list[Recipe]:
@@ -303,35 +308,9 @@ def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> R
     if file is not None:
         file = find_recipe(file)
         where = f"'{file.name}'"
-        try:
-            loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(
-                f"The recipe {where} cannot be read ({error}).",
-                expected="a YAML file, such as configs/mobilenetv2-busi.yaml",
-                remedy="Check the path and the file's syntax.",
-            ) from error
-        if not isinstance(loaded, dict):
-            raise ConfigError(
-                f"The recipe {where} holds no settings.", expected="lines of 'key: value'", remedy="See configs/."
-            )
-        values = loaded
+        values = read_settings(file, "configs/mobilenetv2-busi.yaml")
     for key, value in (overrides or {}).items():
         if key == "data" and isinstance(values.get("data"), dict):
             value = {**values["data"], **value}
         values[key] = value
-    try:
-        return Recipe(**values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(
-            f"The recipe from {where} has settings that do not fit: {problems}.",
-            expected=f"only these keys: {', '.join(Recipe.model_fields)}",
-            remedy="Correct or remove the settings named.",
-        ) from error
-    except TypeError as error:
-        raise ConfigError(
-            f"The recipe from {where} has a key that is no word ({error}).",
-            expected="keys such as 'epochs'",
-            remedy="Correct the file.",
-        ) from error
+    return checked(Recipe, values, where)

@@ -12,6 +12,8 @@ from bcx.audit import audit
 from bcx.audit.report import write_report
 from bcx.audit.run import SAME_PICTURE
 from bcx.audit.tables import write_tables
+from bcx.data.groups import add_groups
+from bcx.data.records import Record
 from bcx.errors import OutputError
 from bcx.imaging.names import MASK, NO_PICTURE
 from bcx.simulate.histology import write_idc_folder
@@ -158,6 +160,23 @@ def test_names_are_text_in_the_report(tmp_path):
     assert "<b>&" not in page
     assert "<img src=x" not in page
     assert "&lt;b&gt;&amp;amp;.png" in page
+
+
+def test_names_that_would_run_as_formulas_are_harmless_in_the_tables_and_read_back(tmp_path):
+    save(scan(1), tmp_path / "benign" / "a.png")
+    save(scan(1)[5:, 5:], tmp_path / "benign" / "b.png")
+    for name in ("a", "b"):
+        (tmp_path / "benign" / f"{name}.png").rename(tmp_path / f"={name}.png")
+    (tmp_path / "benign").rmdir()
+    write_tables(audit(tmp_path, workers=1, network=False), tmp_path)
+    for name in ("groups.csv", "pairs.csv"):
+        lines = (tmp_path / name).read_text("utf-8").splitlines()[1:]
+        assert lines
+        assert all(line.startswith("'=") for line in lines)
+    records = [Record(tmp_path / f"={name}.png", f"mine/={name}.png", "benign", name, "mine") for name in ("a", "b")]
+    tied, problems, _ = add_groups(records, tmp_path, "mine")
+    assert not problems
+    assert len({record.group for record in tied}) == 1
 
 
 def test_pairs_through_the_group_are_listed(found, tmp_path):

@@ -7,12 +7,23 @@ import csv
 import io
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bcx.data.busbra import parse_fold
-from bcx.data.tables import MOST_BYTES, decimal, read_table
+from bcx.data.tables import (
+    MOST_BYTES,
+    MOST_COLUMNS,
+    MOST_IN_A_ROW,
+    MOST_ROWS,
+    as_meant,
+    decimal,
+    harmless,
+    read_columns,
+    read_table,
+)
 from bcx.errors import ConfigError, DataError
 
 LAYOUT = "a table with the columns file and label"
@@ -112,6 +123,41 @@ def test_a_file_that_is_no_table_by_its_size_is_not_read(tmp_path):
         handle.truncate(MOST_BYTES + 1)
     with pytest.raises(DataError, match="more than 100 MB"):
         read(tmp_path / "scans.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label" + "," * (MOST_COLUMNS + 1), "more than 1,000 cells"),
+        ("file,label\n" + "x" * (MOST_IN_A_ROW + 1), "more than 1,000,000 characters"),
+        ('"file\n",' * (MOST_IN_A_ROW // 8), "more than 1,000,000 characters|more than 1,000 cells"),
+        ("file,label\n" + "\n" * (MOST_ROWS + 1), "more than 1,000,000 rows"),
+        ('sep="\nfile"label\n', "has no column|cannot be read"),
+        ("sep=\r\nfile,label\n", "has no column|cannot be read"),
+    ],
+    ids=["columns", "a long row", "a row over many lines", "rows", "a quote parts cells", "a line end parts cells"],
+)
+def test_what_is_too_large_or_too_odd_for_a_table_is_refused(tmp_path, text, said):
+    (tmp_path / "scans.csv").write_text(text, newline="")
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path / "scans.csv")
+    assert len(str(caught.value)) < 1000
+
+
+def test_columns_have_values_of_their_kind(tmp_path):
+    (tmp_path / "t.csv").write_text("n,x,w\n1,0.5,a\n-2,1e3,b\n")
+    kinds = {"w": str, "n": np.int64, "x": decimal}
+    assert read_columns(tmp_path / "t.csv", kinds, layout="") == {"w": ["a", "b"], "n": [1, -2], "x": [0.5, 1000.0]}
+    for wrong in ("x", "1.5", "9" * 30, "9" * 5000, ""):
+        (tmp_path / "t.csv").write_text(f"n,x,w\n{wrong},0,a\n")
+        with pytest.raises(DataError, match=r"Line 2 .* in the column 'n'"):
+            read_columns(tmp_path / "t.csv", kinds, layout="")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+a", "-b.png", "@c", "\tx", "plain", "'quoted", "", "a=b"])
+def test_a_formula_is_made_harmless_and_meant_again(cell):
+    assert as_meant(harmless(cell)) == cell
+    assert not harmless(cell).startswith(("=", "+", "-", "@", "\t"))
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\x85\u2028\u2029\ufeff"), max_size=12).map(

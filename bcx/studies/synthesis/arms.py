@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bcx.data.records import Record
+from bcx.data.settings import checked, read_settings
 from bcx.errors import ConfigError
-from bcx.studies.synthesis.config import SynthRecipe, check_recipe, load_synth_recipe, read_yaml
+from bcx.studies.synthesis.config import SynthRecipe, load_synth_recipe
 from bcx.train.config import Recipe
 from bcx.train.crossval import split_fold
 
@@ -78,8 +79,12 @@ class StudyRecipe(BaseModel):
     generator: SynthRecipe
     classifier: Recipe
     arms: tuple[str, ...] = ("plain", "oversampled", "augmented", "synthetic", "synthetic-leaking")
-    folds: tuple[int, ...] = Field((), description="outer folds that are scored; none named: all")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="of the classifiers, and of the pictures that are drawn")
+    folds: tuple[Annotated[int, Field(ge=0, lt=20)], ...] = Field(
+        (), description="outer folds that are scored; none named: all"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
+        (0, 1, 2), max_length=100, description="of the classifiers, and of the pictures that are drawn"
+    )
     judge_by: str | None = Field("mobilenetv2-busi", description="checkpoint that describes pictures for their quality")
 
     @model_validator(mode="after")
@@ -105,14 +110,15 @@ def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyReci
         overrides: values that win; those of `generator` and `classifier` are merged key by key.
 
     Raises:
-        ConfigError: as `bcx.studies.synthesis.config.check_recipe`.
+        ConfigError: as `bcx.data.settings.read_settings` and `checked`.
     """
-    values = read_yaml(file)
+    values = read_settings(file, "configs/synth-study.yaml")
     if isinstance(values.get("generator"), str):
         values["generator"] = load_synth_recipe(file.parent / values["generator"]).model_dump(exclude={"data"})
     for key, value in (overrides or {}).items():
-        values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
-    return check_recipe(StudyRecipe, values, f"'{file.name}'")
+        blocks = isinstance(value, dict) and isinstance(values.get(key), dict)
+        values[key] = {**values[key], **value} if blocks else value
+    return checked(StudyRecipe, values, f"'{file.name}'")
 
 
 @dataclass(frozen=True)

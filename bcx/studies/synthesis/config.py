@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bcx.data.settings import checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 
@@ -92,44 +92,6 @@ class SynthRecipe(BaseModel):
         return self.model_dump(mode="json", exclude={"data", "name"})
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a mapping from YAML.
-
-    Raises:
-        ConfigError: no such file, or no mapping in it.
-    """
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"The recipe '{file.name}' cannot be read ({error}).",
-            expected="a YAML file, such as configs/synth-modern.yaml",
-            remedy="Check the path and the file's syntax.",
-        ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ConfigError(
-            f"The recipe '{file.name}' holds no settings.", expected="lines of 'key: value'", remedy="See configs/."
-        )
-    return loaded
-
-
-def check_recipe(model: type[BaseModel], values: dict[str, Any], where: str) -> Any:
-    """Return `model(**values)`.
-
-    Raises:
-        ConfigError: unknown keys or values out of range; every problem is named.
-    """
-    try:
-        return model(**values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(
-            f"The recipe from {where} has settings that do not fit: {problems}.",
-            expected=f"only these keys: {', '.join(model.model_fields)}",
-            remedy="Correct or remove the settings named.",
-        ) from error
-
-
 def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> SynthRecipe:
     """Read a generator's recipe from YAML, and lay other values over it.
 
@@ -138,10 +100,10 @@ def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> Sy
         overrides: values that win over the file's. `epochs` and `batch_size` win over those of single classes too.
 
     Raises:
-        ConfigError: as `read_yaml` and `check_recipe`.
+        ConfigError: as `bcx.data.settings.read_settings` and `checked`.
     """
-    values = {**read_yaml(file), **(overrides or {})}
-    recipe = check_recipe(SynthRecipe, values, f"'{file.name}'")
+    values = {**read_settings(file, "configs/synth-modern.yaml"), **(overrides or {})}
+    recipe = checked(SynthRecipe, values, f"'{file.name}'")
     won = {key for key in ("epochs", "batch_size") if key in (overrides or {})}
     own = {label: s.model_copy(update=dict.fromkeys(won)) for label, s in recipe.per_class.items()}
     return recipe.model_copy(update={"per_class": own})

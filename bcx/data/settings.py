@@ -1,0 +1,115 @@
+"""Settings that people hand in as YAML: recipes, and single values of the command line.
+
+Only what settings need is read: no aliases (a few lines of which can stand for gigabytes), no tags, no deep nesting, no
+key twice.
+
+>>> parse_value("[0.5, true, adam]")
+[0.5, True, 'adam']
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bcx.errors import ConfigError, problems_of
+
+MOST_BYTES = 100_000
+"""Of a file; the longest recipe that ships has 2,000."""
+_DEEPEST = 12
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(None, None, "aliases and tags are not read", event.start_mark)
+        if self.depth == _DEEPEST:
+            raise yaml.MarkedYAMLError(None, None, "blocks within blocks within blocks", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        values = super().construct_mapping(node, deep)
+        if len(values) < len(node.value):
+            raise yaml.MarkedYAMLError(None, None, "a key comes twice", node.start_mark)
+        return values
+
+
+def parse_value(text: str) -> Any:
+    """Read one value of the command line, such as `KEY=VALUE` has it.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    try:
+        return _parse(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The value '{text[:80]}' cannot be read ({str(error)[:300]}).",
+            expected="a number, a word, true, false, null, or a list such as [1, 2]",
+            remedy="Correct it, or put quotes around text.",
+        ) from error
+
+
+def read_settings(file: Path, example: str) -> dict[str, Any]:
+    """Read a mapping from YAML, in UTF-8 or UTF-16.
+
+    Args:
+        file: what is read.
+        example: a file that shows how such settings look.
+
+    Raises:
+        ConfigError: no such file, or no mapping in it.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        loaded = _parse(data)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The recipe '{file.name}' cannot be read ({str(error)[:500]}).",
+            expected=f"a YAML file, such as {example}",
+            remedy="Check the path and the file's syntax.",
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise ConfigError(
+            f"The recipe '{file.name}' holds no settings.", expected="lines of 'key: value'", remedy="See configs/."
+        )
+    return loaded
+
+
+def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Return the settings as `model` has them.
+
+    Args:
+        model: their types and ranges.
+        values: as they were given.
+        where: they come from, for errors.
+
+    Raises:
+        ConfigError: unknown keys or values out of range; every problem is named.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"The recipe from {where} has settings that do not fit: {problems_of(error, 'recipe')}.",
+            expected=f"only these keys: {', '.join(model.model_fields)}",
+            remedy="Correct or remove the settings named.",
+        ) from error
+
+
+def _parse(text: str | bytes) -> Any:
+    return yaml.load(text, _Loader)  # a safe one, as its base is
