@@ -26,6 +26,8 @@ from bcx.slides.grid import Block, Grid
 from bcx.slides.reader import Slide
 from bcx.slides.reading import SlideReading
 from bcx.slides.tissue import tiles_with_tissue, tissue_of
+from bcx.tasks import Task
+from bcx.trust.plain import is_stained
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -83,6 +85,14 @@ class SlideProgress:
                 remedy="Ask again once `prepared` is 1.",
             )
         return self._made.snapshot(self.seconds)
+
+
+def _tiles(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
+    """Return bool `[rows, columns]`: the tiles with tissue; none where what is not glass has not the colours of one."""
+    tissue = tissue_of(overview)
+    if task.augmentation == "histology" and tissue.any() and not is_stained(overview[tissue][None]):
+        tissue[:] = False
+    return tiles_with_tissue(tissue, grid)
 
 
 class _Tiles:
@@ -159,7 +169,7 @@ def stream_slide(
         scale = scale_for(slide, task) if scale is None else scale
         grid = Grid.over(slide, task.tile, stride, scale)
         overview = yield from _overview(slide, progress)
-        wanted = np.ones(grid.shape, bool) if every_tile else tiles_with_tissue(tissue_of(overview), grid)
+        wanted = np.ones(grid.shape, bool) if every_tile else _tiles(overview, grid, classifier.task)
         made = SlideReading.begin(classifier, slide, grid, overview, wanted)
         progress._made, progress.total = made, int(wanted.sum())
         progress._tiles_from = progress.seconds

@@ -8,7 +8,8 @@
 ([], [])
 
 Pictures of tasks in which colour counts (tissue under the microscope, say) may be small, coloured, bright and even: of
-them only blank ones are stopped, and those without any colour get a word.
+them only blank ones are stopped, and those without any colour get a word; of patches of tissue, those in other colours
+than those of the stain.
 
 The limits were set on true scans alone: 672 of BUSI (one hospital, one machine) and 1,501 of BUS-BRA (another
 hospital, four machines), so that they stop next to none. What true scans measure stands beside each.
@@ -42,6 +43,15 @@ COLOUR_FLAG = 0.001
 TINT = 0.25
 """Colour that goes with brightness alone (sepia, blue) is a tint: what is left without it, as a share of all colour."""
 _CHROMA = 40
+STAIN_SHARE = 0.005
+"""Least share of coloured points of a patch of stained tissue."""
+PINK_SHARE = 0.75
+"""Least share of its coloured points in which green is the weakest colour."""
+_STAIN_CHROMA = 20
+_UNSTAINED = (
+    "This picture does not have the colours of tissue stained with haematoxylin and eosin (pink and purple). "
+    "It may be bare glass, another stain, or no microscope picture."
+)
 
 
 def shape_reason(width: int, height: int) -> str:
@@ -74,6 +84,8 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
     if np.searchsorted(below, 0.99) - np.searchsorted(below, 0.01) < BLANK_RANGE:
         return ["This picture is blank: it shows one even tone."], []
     if not task.grey:
+        if task.augmentation == "histology":
+            return ([] if is_stained(points) else [_UNSTAINED]), []
         colourless = points.ndim == 2 or _colours(points, grey)[0] <= COLOUR_FLAG
         return [], [f"The picture has no colour, which a {task.image_noun} has."] if colourless else []
     reasons: list[str] = []
@@ -92,6 +104,22 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
     elif tones[12:].max() > TONE_SHARE:
         reasons.append("Most of this picture has one single tone, like a drawing or a screenshot.")
     return reasons, flags
+
+
+def is_stained(points: np.ndarray) -> bool:
+    """Tell whether points, uint8 `[h, w]` or `[h, w, 3]`, may show tissue stained with haematoxylin and eosin.
+
+    Both dyes, blue-purple and pink, take up green most: of tissue's coloured points nearly all have less green than red
+    and blue. Of 1,500 patches of 223 patients 1.7 % fail (nearly bare glass, brown folds), of 590 photographs,
+    documents, drawings, scans and other stains 99.3 %.
+    """
+    if points.ndim == 2:
+        return False
+    red, green, blue = (points[..., channel].astype(np.int16) for channel in range(3))
+    lower, higher = np.minimum(red, blue), np.maximum(red, blue)
+    coloured = np.maximum(higher, green) - np.minimum(lower, green) > _STAIN_CHROMA
+    share = float(coloured.mean())
+    return share >= STAIN_SHARE and float((coloured & (green <= lower)).mean()) >= PINK_SHARE * share
 
 
 def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:

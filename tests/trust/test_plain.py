@@ -9,6 +9,8 @@ import pytest
 from bcx.evaluate import drawn
 from bcx.imaging.scan import Scan
 from bcx.simulate import LABELS, simulate
+from bcx.simulate.histology import simulate_patch
+from bcx.tasks import get_task
 from bcx.trust.plain import BLANK_RANGE, COLOUR_SHARE, TINY, plain_checks
 
 
@@ -126,3 +128,28 @@ def test_it_takes_milliseconds(scan, colour):
         plain_checks(opened)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.01  # 1 ms on an idle core; the rest is for busy machines
+
+
+# ---- stained tissue
+
+CELLS = get_task("histology-idc")
+
+
+@pytest.mark.parametrize("kind", ["negative", "positive"])
+def test_stained_tissue_passes_and_loses_it_with_its_colours(kind):
+    for seed in range(6):
+        pixels = simulate_patch(kind, seed, 100)
+        assert plain_checks(Scan.open(pixels), CELLS)[0] == []
+        green_for_red = np.ascontiguousarray(pixels[..., [1, 0, 2]])
+        for other in (green_for_red, pixels.mean(2).astype(np.uint8)):
+            assert "haematoxylin" in plain_checks(Scan.open(other), CELLS)[0][0]
+
+
+def test_scans_photographs_and_documents_are_no_tissue(scan):
+    from bcx.evaluate.drawn import documents
+    from bcx.evaluate.stand_ins import packaged
+
+    wrong = [picture.pixels for part in (packaged(), documents()) for picture in part] + [scan]
+    stopped = [bool(plain_checks(Scan.open(pixels), CELLS)[0]) for pixels in wrong]
+    assert len(stopped) > 100
+    assert np.mean(stopped) >= 0.95
