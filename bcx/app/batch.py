@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, incoming, rows, viewer
-from bcx.app.classify import NETWORK, PICK, PRIVATE, SCROLL
+from bcx.app import answers, incoming, rows, viewer, worklist
+from bcx.app.classify import NETWORK, PRIVATE, SCROLL
 from bcx.app.incoming import Folder, Upload, file_name, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 #: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
 TELL_SECONDS = 0.4
 VIEW = "batch"
+#: Within the list of rows.
+LIST = Path(__file__).with_name("worklist.js").read_text("utf-8")
+#: Within the counts: a click on one shows the rows that it counts.
+SHOW = """
+element.addEventListener('click', (event) => {
+  const target = event.target.closest('[data-show]');
+  if (target) trigger('click', {show: target.dataset.show});
+});
+"""
+#: To the row before or after the open one.
+STEP = "() => { document.dispatchEvent(new CustomEvent('bcx-step', {detail: BY})); }"
 
 
 def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
@@ -47,6 +58,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
     else:
         met = [found for path, name in zip(paths, names, strict=True) for found in reached(path, name, outright=True)]
     kept, left_out = choose(met)
+    kept.sort(key=lambda found: worklist.natural_key(found.file))
     if len(kept) > incoming.MOST_FILES:
         raise RequestError(
             f"There are {len(kept):,} scans in it.",
@@ -124,7 +136,19 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
                 )
                 stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
             progress = gr.HTML(elem_id="batch-progress")
-            listing = gr.HTML(js_on_load=PICK, elem_id="batch-rows")
+            with gr.Column(elem_id="batch-tools"):
+                counts = gr.HTML(js_on_load=SHOW, elem_id="batch-counts")
+                with gr.Row(elem_classes="bcx-controls"):
+                    order = gr.Radio(
+                        [(words, name) for name, words in worklist.ORDERS.items()],
+                        value="name",
+                        label="Sort by",
+                        elem_id="batch-order",
+                        min_width=260,
+                    )
+                    search = gr.Textbox(label="Show only rows with", max_lines=1, elem_id="batch-search", min_width=160)
+                score = gr.HTML(elem_id="batch-score")
+            listing = gr.HTML(js_on_load=LIST, elem_id="batch-rows")
         with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
             with gr.Row():
                 csv = gr.DownloadButton(
@@ -134,49 +158,72 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
                 download_zip = gr.DownloadButton(
                     "Overlays (ZIP)", visible=False, size="sm", elem_id="batch-zip", variant="primary"
                 )
+            with gr.Row(elem_id="batch-step"):
+                back = gr.Button("Previous row", size="sm", min_width=80, elem_id="batch-back")
+                place = gr.HTML(elem_id="batch-place", min_width=60)
+                on = gr.Button("Next row", size="sm", min_width=80, elem_id="batch-on")
             answer = gr.HTML(_hint(), elem_id="batch-answer")
             view = viewer.build_viewer(models.default.task, VIEW)
 
-    def classify_files(sent: Any, folder_chosen: bool, model: Any, session: Session) -> Iterator[list[Any]]:
+    off = gr.update(interactive=False)
+
+    def listed(batch: rows.Batch, task: Task) -> dict[Any, Any]:
+        return {
+            progress: rows.progress_html(batch),
+            counts: worklist.counts_html(batch, task),
+            listing: rows.rows_html(batch, task),
+        }
+
+    def written(session: Session, batch: rows.Batch, task: Task) -> dict[Any, Any]:
+        """The table, and what the person's own labels make of it."""
+        path = session.picture("bcx-results", ".csv")
+        table.write_csv(batch.table(), path, task, more=[worklist.OWN_LABEL])
+        return {csv: gr.update(value=str(path), interactive=True), score: worklist.score_html(batch, task)}
+
+    def shut() -> dict[Any, Any]:
+        """No row is open."""
+        return {place: "", answer: _hint(), **dict(zip(view.outputs, viewer.hide(), strict=True))}
+
+    def classify_files(
+        sent: Any, folder_chosen: bool, seen: worklist.View, model: Any, session: Session
+    ) -> Iterator[dict[Any, Any]]:
         uploads = incoming.files(sent)
         if not uploads:
-            yield [gr.skip()] * len(results)
+            yield {files: gr.skip()}
             return
         classifier = models.get(model)
         task = classifier.task
         batch = take_in(session, uploads, folder_chosen)
+        batch.view = seen
+        batch.own = worklist.own_labels([name for _, name in batch.files], task)
         session.batch = batch
-        off = gr.update(interactive=False)
-        cleared = [off, off, gr.update(visible=False, value=None), _hint(), *viewer.hide()]
-        stop_on = gr.update(interactive=True)
+        running = {
+            **{files: None, stop: gr.update(interactive=True), score: "", csv: off, make_zip: off},
+            download_zip: gr.update(visible=False, value=None),
+        }
+        cleared = shut()
         for _ in run(session, batch, classifier, partial(stream, model)):
             if session.batch is not batch:  # the page shows another batch, or another model
                 return
-            yield [None, stop_on, rows.progress_html(batch), rows.rows_html(batch, task), *cleared]
-            cleared = [gr.skip()] * len(cleared)
+            yield {**listed(batch, task), **running, **cleared}
+            cleared = {}
         if session.ended.is_set() or session.batch is not batch:
             return
-        path = session.picture("bcx-results", ".csv")
-        table.write_csv((row.cells for row in batch.rows), path, task)
-        on = gr.update(interactive=True)
-        done = [
-            gr.update(value=str(path), interactive=True),
-            on,
-            gr.skip(),
-            gr.skip(),
-            *[gr.skip()] * len(view.outputs),
-        ]
-        yield [None, off, rows.progress_html(batch), rows.rows_html(batch, task), *done]
+        yield {
+            **{stop: off, make_zip: gr.update(interactive=True)},
+            **listed(batch, task),
+            **written(session, batch, task),
+        }
 
     @handler
-    def from_files(uploads: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def from_files(uploads: Any, order: Any, search: Any, model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with sessions.at_work(request.session_hash) as session:
-            yield from classify_files(uploads, False, model, session)
+            yield from classify_files(uploads, False, _view(order, search), model, session)
 
     @handler
-    def from_folder(uploads: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def from_folder(uploads: Any, order: Any, search: Any, model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with sessions.at_work(request.session_hash) as session:
-            yield from classify_files(uploads, True, model, session)
+            yield from classify_files(uploads, True, _view(order, search), model, session)
 
     @handler
     def ask_to_stop(request: gr.Request) -> Any:
@@ -186,24 +233,70 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         return gr.update(interactive=False)
 
     @handler
-    def open_row(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def arrange(order: Any, search: Any, model: Any, request: gr.Request) -> dict[Any, Any]:
+        session = sessions.find(request.session_hash)
+        if session is None or session.batch is None:
+            return {listing: gr.skip()}
+        batch = session.batch
+        batch.view, batch.page = _view(order, search, batch.view.decision), 0
+        return {listing: rows.rows_html(batch, models.get(model).task)}
+
+    @handler
+    def show_only(model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
         session, task = sessions.find(request.session_hash), models.get(model).task
         if session is None or session.batch is None:
-            return [gr.skip(), answers.gone_html(), *viewer.hide()]
-        batch, page = session.batch, incoming.event_value(event, "page")
-        if page is not None:
-            batch.page = incoming.index(page, batch.pages, "The page")
-            return [rows.rows_html(batch, task), gr.skip(), *[gr.skip()] * len(view.outputs)]
-        row = batch.rows[incoming.index(incoming.event_value(event, "pick"), len(batch.rows), "The row")]
+            return {listing: gr.skip()}
+        batch, wanted = session.batch, incoming.event_value(event, "show")
+        batch.view.decision = incoming.choice(wanted, ["", *worklist.filters(task)], "The decision")
+        batch.page = 0
+        return {listing: rows.rows_html(batch, task), counts: worklist.counts_html(batch, task)}
+
+    @handler
+    def turn_page(model: Any, event: gr.EventData, request: gr.Request) -> Any:
+        session, task = sessions.find(request.session_hash), models.get(model).task
+        if session is None or session.batch is None:
+            return gr.skip()
+        batch = session.batch
+        count = rows.pages(len(batch.view.places(batch.rows, task)))
+        batch.page = incoming.index(incoming.event_value(event, "page"), count, "The page")
+        return rows.rows_html(batch, task)
+
+    @handler
+    def label_row(model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+        session, task = sessions.find(request.session_hash), models.get(model).task
+        if session is None or session.batch is None:
+            return {answer: answers.gone_html()}
+        batch = session.batch
+        row = incoming.index(incoming.event_value(event, "row"), len(batch.rows), "The row")
+        label = incoming.choice(incoming.event_value(event, "label"), ["", *task.classes], "The label")
+        batch.own[row] = label
+        if not label:
+            del batch.own[row]
+        return {score: gr.skip()} if batch.ended is None else written(session, batch, task)
+
+    @handler
+    def open_row(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+        session, task = sessions.find(request.session_hash), models.get(model).task
+        if session is None or session.batch is None:
+            return {**shut(), answer: answers.gone_html()}
+        batch = session.batch
+        chosen = incoming.index(incoming.event_value(event, "pick"), len(batch.rows), "The row")
+        row = batch.rows[chosen]
         try:
             prediction = row.prediction()
         except BcxError as error:
-            return [gr.skip(), answers.failure_html(error, str(row.cells["file"])), *viewer.hide()]
+            return {**shut(), answer: answers.failure_html(error, str(row.cells["file"]))}
         if prediction is None:
-            return [gr.skip()] * (2 + len(view.outputs))
-        batch.opened = prediction
-        said = answers.answer_html(prediction, task)
-        return [gr.skip(), said, *viewer.show(session, VIEW, prediction, task, opacity)]
+            return {answer: gr.skip()}
+        batch.opened, batch.current = prediction, chosen
+        shown = batch.view.places(batch.rows, task)
+        where = f"{shown.index(chosen) + 1:,} of {len(shown):,}" if chosen in shown else ""
+        painted = viewer.show(session, VIEW, prediction, task, opacity)
+        return {
+            place: f'<p class="bcx-caption">{where}</p>',
+            answer: answers.answer_html(prediction, task),
+            **dict(zip(view.outputs, painted, strict=True)),
+        }
 
     @handler
     def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
@@ -228,44 +321,61 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         yield [gr.update(value="Make overlays (ZIP)", interactive=True), ready]
 
     def values(classifier: Classifier) -> list[Any]:
-        off = gr.update(interactive=False)
-        zipped = [gr.update(value="Make overlays (ZIP)", interactive=False), gr.update(visible=False, value=None)]
-        cleared = [off, "", "", off, *zipped, _hint(), *viewer.hide()]
-        return [gr.update(value=None, label=_upload_label(classifier.task)), *cleared]
+        cleared = {
+            files: gr.update(value=None, label=_upload_label(classifier.task)),
+            **{stop: off, progress: "", counts: "", score: "", listing: "", csv: off},
+            make_zip: gr.update(value="Make overlays (ZIP)", interactive=False),
+            download_zip: gr.update(visible=False, value=None),
+            **shut(),
+        }
+        return [cleared[output] for output in results]
 
-    results = [files, stop, progress, listing, csv, make_zip, download_zip, answer, *view.outputs]
+    results = [files, stop, progress, counts, score, listing, csv, make_zip, download_zip]
+    results += [place, answer, *view.outputs]
     for source, classify in ((files, from_files), (folder, from_folder)):
         source.upload(
             classify,
-            [source, picker],
+            [source, order, search, picker],
             results,
             show_progress="hidden",
             trigger_mode="once",
             **NETWORK,
             **PRIVATE,
         )
-    stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
+    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, **PRIVATE}
+    gr.on([order.input, search.change], arrange, [order, search, picker], listing, trigger_mode="always_last", **quick)
+    counts.click(show_only, picker, [listing, counts], trigger_mode="always_last", **quick)
+    listing.select(turn_page, picker, listing, trigger_mode="always_last", **quick)
+    listing.input(label_row, picker, [score, csv, answer], trigger_mode="multiple", **quick)
+    for button, by in ((back, "-1"), (on, "1")):
+        button.click(None, js=STEP.replace("BY", by))
+    stop.click(ask_to_stop, None, stop, **quick)
     listing.click(
         open_row,
         [view.opacity, picker],
-        [listing, answer, *view.outputs],
-        show_progress="hidden",
-        trigger_mode="multiple",
-        concurrency_limit=None,
-        **PRIVATE,
-    ).then(None, js=SCROLL.replace("ANCHOR", "batch-result"))
+        [place, answer, *view.outputs],
+        trigger_mode="always_last",
+        **quick,
+    ).then(None, js=SCROLL.replace("ANCHOR", "batch-step"))
     gr.on(
         [view.picker.input, view.opacity.input],
         repaint,
         [view.picker, view.opacity, picker],
         [view.slider, view.legend, answer],
-        show_progress="hidden",
         trigger_mode="always_last",
-        concurrency_limit=None,
-        **PRIVATE,
+        **quick,
     )
     make_zip.click(zip_overlays, None, [make_zip, download_zip], show_progress="hidden", concurrency_limit=2, **PRIVATE)
     return Part(results, values)
+
+
+def _view(order: Any, search: Any, decision: str = "") -> worklist.View:
+    """Return what a person chose to see, checked."""
+    return worklist.View(
+        incoming.choice(order, worklist.ORDERS, "The order"),
+        decision,
+        incoming.text(search or "", "The search", worklist.LONGEST_SEARCH),
+    )
 
 
 def _upload_label(task: Task) -> str:

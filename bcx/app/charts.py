@@ -79,14 +79,14 @@ def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, f
 
 
 def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) -> str:
-    """Return a matrix of true against given classes, each cell as dark as its share of the row."""
-    classes = list(confusion)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
+    """Return a matrix of true classes against what was given, each cell as dark as its share of the row."""
+    across = list(next(iter(confusion.values())))
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in across)
     body = []
     for true, row in confusion.items():
         total = sum(row.values())
         cells = []
-        for given in classes:
+        for given in across:
             share = row[given] / total if total else 0.0
             told = f"<small>{100 * share:.0f} %</small>" if total else ""
             cells.append(f'<td style="--share: {60 * share:.0f}%">{row[given]}{told}</td>')

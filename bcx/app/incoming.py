@@ -5,7 +5,8 @@ What a client can send, and what looks at it:
 - a request's form, the session that it names, the call, how many values: `bcx.app.middleware.Guard`, by `checked_call`;
 - a file: `Session.take`, the only way from a sent file to a path; its name: `file_name`;
 - a web or data address in a file's place: `web_address` (then `bcx.app.download`) and `data_address`;
-- a number, a place in a list, a choice of a few, what a click carries: `number`, `index`, `choice`, `event_value`.
+- a number, a place in a list, a choice of a few, words, what a click carries: `number`, `index`, `choice`, `text`,
+  `event_value`.
 
 A handler gets what stands in the request, which is any JSON, so it is wrapped in `handler` and reads each value
 through one of these; its components for files are `Upload`, `Folder` and `Paste`, its event is wired with `**PRIVATE`.
@@ -249,6 +250,13 @@ def flag(value: Any, what: str) -> bool:
     """Return true or false."""
     if not isinstance(value, bool):
         raise _wrong(what, value, "true or false")
+    return value
+
+
+def text(value: Any, what: str, most: int) -> str:
+    """Return text of at most `most` characters."""
+    if not isinstance(value, str) or len(value) > most:
+        raise _wrong(what, value, f"text of at most {most} characters")
     return value
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcx.app.answers import NEUTRAL, in_question, percent
 from bcx.app.pictures import row_picture
+from bcx.app.worklist import OWN_LABEL, View
 from bcx.imaging.names import count_left_out
 from bcx.inference import table
 from bcx.inference.archives import Member, content
@@ -66,16 +68,22 @@ class Batch:
         files: where each file is and what it is called; the names are unique.
         left_out: what was left out of a folder or an archive, as (file, why).
         rows: one per finished file, in the order of `files`.
+        own: the person's own labels, by the row's place: what its folder is called, or what was chosen.
+        view: which rows are on show, and in which order.
         page: the page of rows on show, from 0.
         opened: the row on show beside the table, with its pixels.
+        current: that row's place.
         stop: set when the person asked to stop.
     """
 
     files: list[tuple[Path | Member, str]]
     left_out: list[tuple[str, str]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    own: dict[int, str] = field(default_factory=dict)
+    view: View = field(default_factory=View)
     page: int = 0
     opened: Prediction | None = None
+    current: int | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -85,10 +93,10 @@ class Batch:
         """How many files could not be read."""
         return sum(row.slim is None for row in self.rows)
 
-    @property
-    def pages(self) -> int:
-        """How many pages the rows fill, at least one."""
-        return max(1, -(-len(self.rows) // PAGE_ROWS))
+    def table(self) -> Iterator[dict[str, Any]]:
+        """Yield the cells of each row, with the person's own label."""
+        for place, row in enumerate(self.rows):
+            yield {**row.cells, OWN_LABEL: self.own.get(place, "")}
 
 
 def make_row(answer: Prediction | Failure, source: Path | Member, name: str, task: Task) -> Row:
@@ -164,40 +172,74 @@ def _left_out_html(words: str, files: list[tuple[str, str]]) -> str:
     return f'<details class="bcx-left-out"><summary>{escape(words)}</summary><ul>{names}{more}</ul></details>'
 
 
+def pages(shown: int) -> int:
+    """Return how many pages that many rows fill, at least one."""
+    return max(1, -(-shown // PAGE_ROWS))
+
+
 def rows_html(batch: Batch, task: Task) -> str:
-    """Return the page of rows on show, each a button that opens it, and the pager."""
+    """Return the page of rows on show, each a button that opens it beside the person's own label, and the pager."""
+    places = batch.view.places(batch.rows, task)
+    count = pages(len(places))
+    batch.page = min(batch.page, count - 1)
+    if not places:
+        return '<p class="bcx-none">No row fits.</p>' if batch.rows else ""
     first = batch.page * PAGE_ROWS
-    items = [_row_html(place, row, task) for place, row in list(enumerate(batch.rows))[first : first + PAGE_ROWS]]
+    items = [_row_html(batch, place, task) for place in places[first : first + PAGE_ROWS]]
     pager = ""
-    if batch.pages > 1:
-        back = f'<button type="button" data-page="{batch.page - 1}"{"" if batch.page else " disabled"}>Earlier</button>'
-        last = batch.page + 1 >= batch.pages
-        on = f'<button type="button" data-page="{batch.page + 1}"{" disabled" if last else ""}>Later</button>'
-        pager = (
-            f'<nav class="bcx-pager" aria-label="Pages">{back}<span>{batch.page + 1} / {batch.pages}</span>{on}</nav>'
-        )
-    return f'<ol class="bcx-rows" start="{first + 1}">{"".join(items)}</ol>{pager}'
+    if count > 1:
+        turns = [
+            f'<button type="button" data-page="{batch.page + by}" data-turn="{by}"'
+            f"{'' if 0 <= batch.page + by < count else ' disabled'}>{words}</button>"
+            for by, words in ((-1, "Previous page"), (1, "Next page"))
+        ]
+        middle = f"<span>Page {batch.page + 1} of {count}</span>"
+        pager = f'<nav class="bcx-pager" aria-label="Pages">{turns[0]}{middle}{turns[1]}</nav>'
+    return f'<ol class="bcx-rows" start="{first + 1}" data-on="{batch.page}">{"".join(items)}</ol>{pager}'
 
 
-def _row_html(place: int, row: Row, task: Task) -> str:
+def _row_html(batch: Batch, place: int, task: Task) -> str:
+    row = batch.rows[place]
     name = escape(str(row.cells["file"]))
     if row.slim is None:
         return (
             f'<li><div class="bcx-row bcx-row-failed" data-row="{place}">'
             f'<span class="bcx-thumb" aria-hidden="true">!</span>'
             f'<span class="bcx-row-name">{name}</span><span class="bcx-row-verdict">could not be read</span>'
-            f'<span class="bcx-row-reason">{escape(str(row.cells["reason"]))}</span></div></li>'
+            f'<span class="bcx-row-more">{escape(str(row.cells["reason"]))}</span></div></li>'
         )
     decision = row.slim.decision
     plain = decision not in (NOT_A_SCAN, REFER)
     colour = task.colours[task.classes.index(row.slim.label)] if plain else NEUTRAL
     verdict = f"refer: {in_question(row.slim)}" if decision == REFER else decision
     number = percent(row.slim.confidence) if plain else ""
+    current = ' aria-current="true"' if place == batch.current else ""
+    flags = "".join(f'<span class="bcx-row-flag">{escape(flag)}</span>' for flag in row.slim.flags)
+    more = "; ".join([*([row.slim.reason] if row.slim.reason else []), *row.slim.notes])
     return (
-        f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}" '
-        f'aria-label="{name}: {escape(verdict)} {number}. Show where the network looked.">'
-        f'<img class="bcx-thumb" src="{row.thumbnail}" alt=""><span class="bcx-row-name">{name}</span>'
+        f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}"{current} '
+        f'aria-label="{name}: {escape(" ".join([verdict, number, *row.slim.flags]))}. Show where the network looked.">'
+        f'<img class="bcx-thumb" src="{row.thumbnail}" alt=""><span class="bcx-row-name" title="{name}">{name}</span>'
         f'<span class="bcx-row-verdict"><span class="bcx-dot" style="background: {colour}"></span>'
-        f'{escape(verdict)} <b>{number}</b></span><span class="bcx-row-reason">{escape(row.slim.reason)}</span>'
-        f"</button></li>"
+        f"{escape(verdict)} <b>{number}</b></span>"
+        f'<span class="bcx-row-more">{_sorted_by(row, batch.view.order, task)}{escape(more)}{flags}</span></button>'
+        f"{_own_html(place, name, batch.own.get(place, ''), task)}</li>"
     )
+
+
+def _sorted_by(row: Row, order: str, task: Task) -> str:
+    """Return the number that a row is sorted by; nothing for names, and for what is no scan."""
+    if order == "name" or row.slim is None or row.slim.decision == NOT_A_SCAN:
+        return ""
+    likeliest = max(row.slim.probabilities, key=row.slim.probabilities.__getitem__)
+    name = task.positive if order == "suspicion" else likeliest
+    words = f"{name} {percent(row.slim.probabilities[name])}"
+    return f'<span class="bcx-row-sorted">{escape(words)}</span>'
+
+
+def _own_html(place: int, name: str, label: str, task: Task) -> str:
+    options = "".join(
+        f'<option value="{escape(each)}"{" selected" if each == label else ""}>{escape(each or "own label")}</option>'
+        for each in ("", *task.classes)
+    )
+    return f'<select class="bcx-own" data-own="{place}" aria-label="Your own label of {name}">{options}</select>'

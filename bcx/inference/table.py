@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -71,13 +71,18 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     return cells
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task) -> None:
-    """Write rows as CSV (UTF-8, one header line).
+def write_csv(
+    rows: Iterable[Mapping[str, Any]],
+    target: str | os.PathLike[str] | TextIO,
+    task: Task,
+    more: Sequence[str] = (),
+) -> None:
+    """Write rows as CSV (UTF-8, one header line): the columns of the task, then `more`.
 
     Rows are taken one at a time, so a generator of any length needs no memory. A path is written beside
     itself and renamed at the end, so that nobody meets half a table; a stream is written as it comes.
     """
-    write_text(_lines(rows, task), target)
+    write_text(_lines(rows, [*columns(task), *more]), target)
 
 
 def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
@@ -96,9 +101,9 @@ def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) ->
         partial.unlink(missing_ok=True)
 
 
-def _lines(rows: Iterable[Mapping[str, Any]], task: Task) -> Iterator[str]:
+def _lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns(task), lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     yield text.getvalue()
     for cells in rows:

@@ -40,9 +40,11 @@ def run(session, taken, classifier):
     return taken
 
 
-def test_every_chosen_file_gets_a_row_in_order(session, scans, tiny, tmp_path):
-    names = ["photo.jpg", "broken.png", "grey.png"]
-    done = run(session, batch.take_in(session, [sent(scans[n], session) for n in names], folder=False), tiny)
+def test_every_chosen_file_gets_a_row_in_natural_order(session, scans, tiny, tmp_path):
+    names = ["scan2.png", "scan10.png"]
+    sources = {"scan2.png": "photo.jpg", "scan10.png": "broken.png"}
+    uploads = [sent(scans[sources[name]], session, name) for name in reversed(names)]
+    done = run(session, batch.take_in(session, uploads, folder=False), tiny)
     assert [row.cells["file"] for row in done.rows] == names
     assert done.failed == 1
     assert "Expected" in done.rows[1].cells["reason"]
@@ -83,11 +85,11 @@ def test_an_archive_is_answered_file_by_file(session, scans, tiny, tmp_path):
         archive.writestr("../out.png", scans["grey.png"].read_bytes())
         archive.writestr("ward/notes.txt", "text")
     done = run(session, batch.take_in(session, [sent(tmp_path / "scans.zip", session)], folder=False), tiny)
-    assert [row.cells["file"] for row in done.rows] == ["scans.zip/ward/grey.png", "scans.zip/../out.png"]
-    assert done.rows[0].cells["p_benign"] == round(tiny.predict(scans["grey.png"]).probabilities["benign"], 6)
-    assert "leads out of the archive 'scans.zip'" in done.rows[1].cells["reason"]
+    assert [row.cells["file"] for row in done.rows] == ["scans.zip/../out.png", "scans.zip/ward/grey.png"]
+    assert done.rows[1].cells["p_benign"] == round(tiny.predict(scans["grey.png"]).probabilities["benign"], 6)
+    assert "leads out of the archive 'scans.zip'" in done.rows[0].cells["reason"]
     assert dict(done.left_out) == {"scans.zip/ward/grey_mask.png": MASK, "scans.zip/ward/notes.txt": NO_PICTURE}
-    assert done.rows[0].prediction().overlay().size == Image.open(scans["grey.png"]).size
+    assert done.rows[1].prediction().overlay().size == Image.open(scans["grey.png"]).size
     *_, (_, written) = batch.write_overlays(session, done)
     names = zipfile.ZipFile(written).namelist()
     assert len(names) == 1
@@ -133,7 +135,7 @@ def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_p
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         assert len(archive.namelist()) == 2
-        with archive.open(archive.namelist()[0]) as member:
+        with archive.open(archive.namelist()[1]) as member:
             overlay = np.asarray(Image.open(member))
     direct = tiny.predict(scans["photo.jpg"])
     np.testing.assert_array_equal(overlay, np.asarray(direct.overlay(direct.label)))
@@ -162,9 +164,11 @@ def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):
 def test_the_table_is_the_one_that_every_door_writes(session, scans, tiny, tmp_path):
     done = run(session, batch.take_in(session, [sent(scans["grey.png"], session, "=1+1.png")], folder=False), tiny)
     path = tmp_path / "r.csv"
-    table.write_csv((row.cells for row in done.rows), path, tiny.task)
+    done.own[0] = "malignant"
+    table.write_csv(done.table(), path, tiny.task, more=["own_label"])
     read = pandas.read_csv(path)
-    assert list(read.columns) == table.columns(tiny.task)
+    assert list(read.columns) == [*table.columns(tiny.task), "own_label"]
+    assert read.loc[0, "own_label"] == "malignant"
     assert read.loc[0, "file"] == "'=1+1.png"
     expected = tiny.predict(scans["grey.png"]).probabilities
     for name, value in expected.items():

@@ -108,16 +108,16 @@ def test_a_picture_from_the_clipboard_is_classified(page, browser):
 
 
 def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
-    files = [upload, scans["broken.png"], scans["grey.png"]]
+    files = [scans["broken.png"], scans["grey.png"], upload]  # in natural order
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", files)
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='3']")
     assert page.locator("#batch-rows [data-row]").count() == 3
-    assert "could not be read" in page.inner_text("#batch-rows [data-row='1']")
-    assert "Expected" in page.inner_text("#batch-rows [data-row='1']")
+    assert "could not be read" in page.inner_text("#batch-rows [data-row='0']")
+    assert "Expected" in page.inner_text("#batch-rows [data-row='0']")
 
     calls = shipped.classifier.calls
-    page.click("#batch-rows [data-row='0']")
+    page.click("#batch-rows [data-row='1']")
     page.wait_for_selector("#batch-answer [data-label]")
     page.wait_for_selector("#batch-slider img")
     address = overlay_address(page, "batch")
@@ -131,10 +131,10 @@ def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     assert started.value.suggested_filename.endswith(".csv")
     started.value.save_as(tmp_path / "r.csv")
     read = pandas.read_csv(tmp_path / "r.csv", keep_default_na=False)
-    assert list(read.columns) == table.columns(shipped.classifier.task)
+    assert list(read.columns) == [*table.columns(shipped.classifier.task), "own_label"]
     assert read["file"].tolist() == [path.name for path in files]
-    assert read.loc[1, "label"] == ""
-    for row, path in ((0, files[0]), (2, files[2])):
+    assert read.loc[0, "label"] == ""
+    for row, path in ((1, files[1]), (2, files[2])):
         for name, value in shipped.classifier.inner.predict(path).probabilities.items():
             assert float(read.loc[row, f"p_{name}"]) == pytest.approx(value, abs=1e-5)
 
@@ -143,7 +143,7 @@ def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     with page.expect_download() as started:
         page.click("#batch-zip")
     started.value.save_as(tmp_path / "o.zip")
-    layers = 1 if shipped.classifier.inner.predict(files[0]).lesion is None else 2
+    layers = 1 if shipped.classifier.inner.predict(files[1]).lesion is None else 2
     assert len(zipfile.ZipFile(tmp_path / "o.zip").namelist()) == 2 * layers
 
 
