@@ -22,7 +22,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Nothing imports these, and something needs them: timm, pydicom (its decoders), and tools that are run.
 NOT_IMPORTED = {
     "torchvision", "pylibjpeg", "pylibjpeg-openjpeg",
-    "mypy", "pre-commit", "ruff", "pytest-timeout", "pytest-xdist",
+    "mkdocs-material", "mkdocstrings", "mypy", "pre-commit", "ruff", "pytest-timeout", "pytest-xdist",
 }  # fmt: skip
 # Part of Hugging Face's ZeroGPU machines, and of nothing else.
 OPTIONAL = {"spaces"}
@@ -108,7 +108,7 @@ def test_every_dependency_is_described():
     page = (ROOT / "docs" / "reference" / "dependencies.md").read_text("utf-8")
     cells = re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE)
     described = {canonicalize_name(name.strip()) for cell in cells for name in cell.split(",")} - {"package", "-"}
-    assert described == set(requirements("train", "dicom", "fast", "slides", "test"))
+    assert described == set(requirements("train", "dicom", "fast", "slides", "docs", "test"))
 
 
 def test_the_version_is_the_same_everywhere():

@@ -102,7 +102,9 @@ class Classifier:
             checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
             views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
             backend: as in `bcx.checkpoints.backends.choose_backend`.
-            prevalence, operating_point, frames: as in `load`.
+            prevalence: as in `load`.
+            operating_point: as in `load`.
+            frames: as in `load`.
 
         Raises:
             ConfigError: another number of views or frames, no such backend, or a point or prevalence that the
