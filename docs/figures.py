@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bcx.report import tables
 from bcx.report.search_table import search_lines
 from bcx.studies.compare_table import leaderboard_markdown
 from bcx.studies.leak_table import leak_lines, number, shown
 from bcx.studies.synthesis.tables import answer_lines, page_block
+from bcx.tasks import BREAST_ULTRASOUND
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -28,8 +30,10 @@ HISTOLOGY = ROOT / "docs" / "explanation" / "histology.md"
 AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
 MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
 SLIDES = ROOT / "docs" / "how-to" / "read-a-slide.md"
+DECIDING = ROOT / "docs" / "explanation" / "decisions.md"
 COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
 RESULTS = ROOT / "results"
+DECISIONS = RESULTS / "studies" / "decisions"
 GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
 PLAIN_GATE = RESULTS / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
@@ -64,6 +68,8 @@ DECIDED = (
     ("specificity", "Other scans not called malignant (specificity)"),
     ("absent_recall", "Normal scans called normal"),
     ("lost_lesions", "Lesions called normal"),
+    ("missed", "Cancers answered normal or benign, not referred"),
+    ("referred", "Scans referred"),
 )
 RANKED = (
     ("macro_auc", "Macro one-vs-rest ROC-AUC"),
@@ -164,6 +170,7 @@ def answers_table(source: str, lesion: dict[str, Any], other: dict[str, Any], ot
         other_view: the plain model's ranked figures by the names of `RANKED`.
     """
     mine, view = lesion["decisions"]["sources"][source], lesion["sources"][source]["one_view"]
+    mine, other = mine | harm_of(LESION, source), other | harm_of(PLAIN, source)
     rows = [(words, [figure(mine.get(key), True), figure(other.get(key), True)]) for key, words in DECIDED]
     rows += [(words, [figure(view.get(key), False), figure(other_view.get(key), False)]) for key, words in RANKED]
     return columns(["`mobilenetv2-lesion` (default)", "`mobilenetv2-busi` (plain)"], rows)
@@ -186,6 +193,64 @@ def places_table(lesion: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     blobs = [None if part is None else part["centred_blob"]["heat_inside"] for part in parts]
     rows.append(("to judge by: heat of a blob in the picture's centre", [figure(blob, True) for blob in blobs]))
     return columns(["`mobilenetv2-lesion`, BUSI", "`mobilenetv2-lesion`, BUS-BRA", "plain, BUS-BRA"], rows)
+
+
+def harm_of(folder: Path, hospital: str) -> dict[str, Any]:
+    """Return what a model's stored rule does at home; in a hospital never seen, what one fitted on the others does."""
+    for row in read(DECISIONS / folder.name / "decisions.json")["table"]:
+        wanted = "as stored" if row["where"] == "home" else "by the other hospitals"
+        if (row["hospital"], row["rule"], row["point"]) == (hospital, wanted, "default"):
+            found = row
+    return {key: found[key] for key in ("missed", "referred")}
+
+
+def harm_lines() -> list[str]:
+    """Return what the rule of decision does in hospitals that no network saw, beside the rule before."""
+    study = read(DECISIONS / LESION.name / "decisions.json")
+    found = {
+        (row["hospital"], row["rule"]): row
+        for row in study["table"]
+        if (row["where"], row["point"]) == ("elsewhere", "default")
+    }
+    lines = [
+        "**Decisions in a hospital that no network saw.** A class is answered only where it is safe to say; all else "
+        "is referred. Each hospital is read by networks that never saw it, and decided by a rule fitted on the others "
+        "([the study](docs/explanation/decisions.md)):",
+        "",
+        "| hospital | rule | cancers answered normal | cancers answered benign | scans referred |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, words in (("busi", "BUSI"), ("busbra", "BUS-BRA"), ("breast", "BrEaST")):
+        for rule, told in (("before", "before"), ("by the other hospitals", "harm first")):
+            cells = (figure(found[name, rule][key], True) for key in ("as_absent", "as_other", "referred"))
+            lines.append(f"| {words} | {told} | {' | '.join(cells)} |")
+    return lines
+
+
+def decisions_block() -> str:
+    """Return the study of decisions, model by model, as Markdown."""
+    lines: list[str] = []
+    for folder in (LESION, PLAIN):
+        study = read(DECISIONS / folder.name / "decisions.json")
+        lines += [f"### `{folder.name}`", "", f"> {study['rule']['what']}", ""]
+        lines += [f"Temperature {study['temperature']:.3f}. Of the hospitals:", ""]
+        for name, about in study["hospitals"].items():
+            left = f"; {about['left_out']} scans of classes that these never learned are left out" * (
+                about["left_out"] > 0
+            )
+            counts = ", ".join(f"{count} {label}" for label, count in about["counts"].items())
+            lines.append(f"- `{name}`: {about['n']} scans ({counts}), answered by {about['networks']}{left}.")
+        picture = (DECISIONS / folder.name / "decisions.png").relative_to(ROOT).as_posix()
+        words = f"Cancers missed against scans referred, a panel per hospital, {folder.name}"
+        lines += ["", f"![{words}](../../{picture})", ""]
+        for table in (
+            tables.harm_table(study, BREAST_ULTRASOUND),
+            tables.stored_points_table(study, BREAST_ULTRASOUND),
+            tables.calibration_table(study),
+        ):
+            lines += [f"**{table.title}.** {table.note}".rstrip(), "", f"| {' | '.join(table.head)} |"]
+            lines += ["| --- " * len(table.head) + "|", *(f"| {' | '.join(row)} |" for row in table.rows), ""]
+    return "\n".join(lines).rstrip()
 
 
 def places_part(plain: dict[str, Any]) -> list[str]:
@@ -227,6 +292,8 @@ def readme_block() -> str:
         "in the next:",
         "",
         *answers_table("busbra", lesion, plain_decided(abroad["figures"]), abroad["figures"]),
+        "",
+        *harm_lines(),
         "",
         *places_part(abroad),
         "[Seeing lesions](docs/explanation/seeing-lesions.md) is the study behind this: what was tried, and what did "
@@ -558,6 +625,7 @@ PAGES = {
     AUDITING: audit_block,
     MEASURING: audit_block,
     COMPARING: comparing_block,
+    DECIDING: decisions_block,
     SLIDES: slide_block,
 }
 

@@ -67,7 +67,9 @@ def strangers(text: str, known: set[float]) -> list[str]:
 
 def sources_of(card: Path) -> list[Path]:
     name = card.parent.name
-    return [card.parent / "results.json", card.parent / "config.json", *(ROOT / "results" / name).rglob("*.json")]
+    studies = (ROOT / "results" / "studies").glob(f"*/{name}/*.json")
+    own = [card.parent / "results.json", card.parent / "config.json", *(ROOT / "results" / name).rglob("*.json")]
+    return [*own, *studies]
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)

@@ -90,7 +90,7 @@ def _plain(facts: Facts) -> str:
 
 
 def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
-    """Per source: accuracy, sensitivity, specificity, lost_lesions of the label as the checkpoint gives it."""
+    """Per source: accuracy, sensitivity and specificity of the label as the checkpoint gives it."""
     results, task = facts.results, facts.task
     if facts.config["bcx"].get("decisions") and "decisions" in results:
         return results["decisions"]["sources"]
@@ -182,7 +182,7 @@ def _pictures(facts: Facts) -> str:
     for source in results.get("risk_coverage", {}):
         part = decided.get("sources", {}).get(source, {})
         if "confusion" in part:
-            matrix, title = part["confusion"], "The label, at the operating point"
+            matrix, title = part["confusion"], "The answers"
         else:
             matrix, title = results["report"]["confusion"], "The most probable class"
         cells = [confusion_picture(matrix, title)] if matrix and ("confusion" in part or _single(results)) else []
@@ -194,7 +194,7 @@ def _pictures(facts: Facts) -> str:
         curve, mark = results["risk_coverage"][source], None
         told = f"Risk and coverage: area {curve['area']['value']:.3f}"
         share = decided.get("referral", {}).get(source)
-        if share and share["accuracy"] is not None and decided["rules"]["refer"]:
+        if share and share["answered"] < 1 and share["accuracy"] is not None:
             mark = share["answered"], 1 - share["accuracy"]
             told += f"; the dot: refers {100 * (1 - mark[0]):.0f} %, of the rest {100 * share['accuracy']:.1f} % right"
         cells.append(_figure(risk_chart(curve, mark, told), told))

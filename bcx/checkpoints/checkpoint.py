@@ -56,7 +56,7 @@ class Checkpoint:
         task, preprocess: what the network answers, and how a scan becomes its input.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         gate: the gate's settings, or None where the checkpoint has none.
-        decisions: `operating_point` and `refer` (see bcx.trust.decisions and referral), or None: the label is then the
+        decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.decider), or None: the label is then the
             most probable class, and nothing is referred.
         training: provenance: data, split, recipe, versions.
         weights_sha256: of model.safetensors as stored; with the lesion head, of both weight files in a row.

@@ -65,7 +65,7 @@ def decisions(
     fresh = {"data": {**earlier.get("data", {}), **described}}
     write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
     flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
-    write_decisions_figure(results, out / "decisions.png")
+    write_decisions_figure(results, out / "decisions.png", checkpoint.task)
     typer.echo(results["rule"]["what"])
     for row in results["table"]:
         if row["where"] == "elsewhere" and row["point"] == "default":

@@ -155,27 +155,28 @@ def confusion_figure(
     """Draw counts, and the share of each row, of true against given classes.
 
     Args:
-        confusion: {true class: {given class: n}}, as `classification_report` has it.
+        confusion: {true class: {answer: n}}, as `classification_report` has it; answers may end with "refer".
         path: of the PNG.
         title: above the matrix.
     """
-    classes = list(confusion)
-    counts = np.array([[confusion[true][given] for given in classes] for true in classes])
+    classes, given = list(confusion), list(next(iter(confusion.values())))
+    counts = np.array([[confusion[true][answer] for answer in given] for true in classes])
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.where(totals > 0, totals, 1)
-    figure, (axes,) = paper(1.6 + 1.15 * len(classes), 1.4 + 0.85 * len(classes))
+    figure, (axes,) = paper(1.6 + 1.15 * len(given), 1.4 + 0.85 * len(classes))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for r, c in np.ndindex(counts.shape):
         colour = "white" if shares[r, c] > 0.7 else INK
         axes.text(c, r - 0.1, f"{counts[r, c]:,}", ha="center", va="center", color=colour, fontsize=13)
         axes.text(c, r + 0.24, percent(float(shares[r, c])), ha="center", va="center", color=colour, fontsize=8.5)
-    axes.set_xticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(given)), given)
     axes.set_yticks(
         range(len(classes)), [f"{name}\n(n = {n:,})" for name, n in zip(classes, totals[:, 0], strict=True)]
     )
-    axes.set(
-        xlabel="answer", ylabel="true class", title=f"{title}: {percent(float(np.trace(counts) / counts.sum()))} right"
-    )
+    answered = counts[:, : len(classes)]
+    right = percent(float(np.trace(answered) / max(1, answered.sum())))
+    of = " of those answered" if len(given) > len(classes) else ""
+    axes.set(xlabel="answer", ylabel="true class", title=f"{title}: {right}{of} right")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -361,8 +362,8 @@ def draw_all(
         rule = None
         if "decisions" in results:
             decided, share = results["decisions"]["sources"][source], results["decisions"]["referral"][source]
-            confusion_figure(decided["confusion"], place("confusion-operating-point"), "At the operating point")
-            if results["decisions"]["rules"]["refer"] and share["accuracy"] is not None:
+            confusion_figure(decided["confusion"], place("confusion-answers"), "Answers")
+            if share["answered"] < 1 and share["accuracy"] is not None:
                 rule = share["answered"], 1 - share["accuracy"]
         scalings = {_SCALINGS[name]: report for name, report in results["reliability"][source].items()}
         reliability_figure(scalings, place("reliability"))

@@ -2,31 +2,34 @@
 
 rules = fit_rules(frame, task, temperature)          # stored in the checkpoint, used by the engine
 figures = summarise_decisions(frame, task, temperature)
-figures["sources"]["busi"]["sensitivity"]            # {"value": ..., "low": ..., "high": ..., "n": ...}
+figures["sources"]["busi"]["missed"]                 # {"value": ..., "low": ..., "high": ..., "n": ...}
+
+Tasks with an absent class get a rule that puts harm first (`bcx.trust.rule`); of two classes, a threshold on the
+positive one and a rule for referral.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcx.errors import DataError
+from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decisions import OperatingPoint, fit_operating_point, sensitivity_points
-from bcx.trust.referral import ReferRule, fit_refer_threshold
+from bcx.trust.decider import Decider
+from bcx.trust.decisions import fit_operating_point, sensitivity_points
+from bcx.trust.referral import fit_refer_threshold
+from bcx.trust.rule import POINTS, fit_rule
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of the lesions, at most this share may be called normal out of fold.
-LOST_LESIONS = 0.05
-#: Of what is not referred, at least this share must be right out of fold.
+#: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90
 
 _FIGURES = ("accuracy", "sensitivity", "specificity")
@@ -34,26 +37,10 @@ _WITH_ABSENT = ("absent_recall", "lost_lesions")
 _OF_TWO = ("balanced_accuracy", "f1")
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What turns probabilities into decisions."""
+def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
+    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view).
 
-    point: OperatingPoint
-    refer: ReferRule | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the blocks `operating_point` and `refer` of a checkpoint's config.json."""
-        return {
-            "operating_point": self.point.to_dict(),
-            "refer": None if self.refer is None else self.refer.to_dict(),
-        }
-
-
-def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> Rules:
-    """Fit the operating point and the rule for referral on out-of-fold answers (one view).
-
-    Every hospital weighs the same within each class, whatever its number of scans: balanced accuracy decides, for
-    normal against lesion and then for the positive class against the rest.
+    Every hospital weighs the same within each class, whatever its number of scans.
 
     Args:
         frame: see `bcx.evaluate.oof`; `has_decisions` must hold.
@@ -61,19 +48,25 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> Rules:
         temperature: divides the logits.
 
     Returns:
-        The rules; no referral where not even the surest answers reach `REFER_ACCURACY`.
+        `rule`; or, of two classes, `operating_point` and `refer`, which is None where not even the surest answers reach
+        `REFER_ACCURACY`.
 
     Raises:
         DataError: a class is missing.
     """
-    probabilities, labels, weights = _weighed(frame, task, temperature)
-    positive = task.classes.index(task.positive)
-    point = fit_operating_point(probabilities, labels, lost_lesions=LOST_LESIONS, weights=weights, positive=positive)
+    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    labels, weights = label_positions(frame, task), _equal_mass(frame)
+    if task.absent is not None:
+        shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
+        said = f"out-of-fold answers to {', '.join(sorted(frame['source'].unique()))}"
+        rule = fit_rule(probabilities, labels, task, prevalence=shares.tolist(), fitted_on=said, weights=weights)
+        return {"rule": rule.to_dict()}
+    point = fit_operating_point(probabilities, labels, weights=weights)
     try:
         refer = fit_refer_threshold(probabilities, labels, accuracy=REFER_ACCURACY, point=point)
     except DataError:
-        refer = None
-    return Rules(point, refer)
+        return {"operating_point": point.to_dict(), "refer": None}
+    return {"operating_point": point.to_dict(), "refer": refer.to_dict()}
 
 
 def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
@@ -81,34 +74,47 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
 
     Returns:
         `rules` (fitted on all folds, as stored), `sources`: per source `accuracy`, `sensitivity` and `specificity` of
-        the positive class, `absent_recall` (normals called normal) and `lost_lesions` (lesions called normal), each
-        with its interval over groups and its n, and `confusion`, {true class: {answer: n}}; of a task without an absent
-        class `balanced_accuracy` and `f1` (of the positive class) in place of the last two; `referral`: per source the
-        share answered and the accuracy among them; `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same
-        scans that they were fitted on.
+        the positive class by label, each with its interval over groups and its n, and `confusion`, {true class:
+        {answer: n}}; with an absent class `absent_recall` (normals called normal), `lost_lesions` (lesions called
+        normal) and the figures of `bcx.evaluate.harm`, and `confusion` counts what is referred apart; of two classes
+        `balanced_accuracy` and `f1` (of the positive class); `referral`: per source the share answered and the accuracy
+        among them; with an absent class `points`: operating point -> source -> figures of `bcx.evaluate.harm`; of two
+        classes `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same scans that they were fitted on.
     """
-    probabilities, labels, weights = _weighed(frame, task, temperature)
-    positive = task.classes.index(task.positive)
+    labels, positive = label_positions(frame, task), task.classes.index(task.positive)
     chosen, referred = decide_folds(frame, task, temperature)
+    answers = chosen if task.absent is None else np.where(referred, REFERRED, chosen)
+    places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
+    groups = frame["group"].to_numpy(str)
     sources, referral = {}, {}
-    for source in sorted(frame["source"].unique()):
-        rows = (frame["source"] == source).to_numpy()
-        groups = frame["group"].to_numpy()[rows]
-        confusion = {"confusion": named_confusion(labels[rows], chosen[rows], task.classes)}
-        sources[source] = _figures(chosen[rows], labels[rows], groups, positive, task.absent is not None) | confusion
+    for source, rows in places.items():
+        sources[source] = _figures(chosen[rows], labels[rows], groups[rows], positive, task.absent is not None)
+        if task.absent is not None:
+            sources[source] |= harm_figures(labels[rows], answers[rows], groups[rows], task)
+        sources[source]["confusion"] = named_confusion(labels[rows], answers[rows], task.classes)
         answered = rows & ~referred
         referral[source] = {
             "answered": round(float(answered.sum() / rows.sum()), 4),
             "accuracy": round(float((chosen == labels)[answered].mean()), 4) if answered.any() else None,
         }
-    points = sensitivity_points(probabilities, labels, lost_lesions=LOST_LESIONS, weights=weights, positive=positive)
-    return {
-        "what": "label at the operating point; each fold decided by rules fitted on the others",
-        "rules": fit_rules(frame, task, temperature).to_dict(),
+    found: dict[str, Any] = {
+        "what": "label and decision; each fold decided by rules fitted on the others",
+        "rules": fit_rules(frame, task, temperature),
         "sources": sources,
         "referral": referral,
-        "sensitivity_points": [point.to_dict() for point in points],
     }
+    if task.absent is None:
+        probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+        points = sensitivity_points(probabilities, labels, weights=_equal_mass(frame))
+        return found | {"sensitivity_points": [point.to_dict() for point in points]}
+    found["points"] = {}
+    for name in POINTS[1:]:
+        chosen, referred = decide_folds(frame, task, temperature, name)
+        answers = np.where(referred, REFERRED, chosen)
+        found["points"][name] = {
+            source: harm_figures(labels[rows], answers[rows], groups[rows], task) for source, rows in places.items()
+        }
+    return found
 
 
 def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
@@ -117,33 +123,33 @@ def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
     return asked and {task.classes[0], task.positive} <= set(frame["label"])
 
 
-def decide_folds(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def decide_folds(
+    frame: pd.DataFrame, task: Task, temperature: float, point: str = "default"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
     probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
     folds = frame["fold"].to_numpy()
     chosen, referred = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
     for fold in np.unique(folds):
         inside = folds == fold
-        rules = fit_rules(frame[~inside], task, temperature)
-        chosen[inside] = rules.point.choose(probabilities[inside])
-        if rules.refer is not None:
-            referred[inside] = rules.refer.refers(probabilities[inside])
+        decider = Decider(fit_rules(frame[~inside], task, temperature), task, point=point)
+        chosen[inside], reasons = decider.decide_rows(probabilities[inside])
+        referred[inside] = [bool(reason) for reason in reasons]
     return chosen, referred
 
 
 def named_confusion(labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return {true class: {answer: n}} of labels and answers, both int [N]."""
-    count = len(classes)
-    cells = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
-    return {true: dict(zip(classes, row, strict=True)) for true, row in zip(classes, cells.tolist(), strict=True)}
+    """Return {true class: {answer: n}} of labels and answers, both int [N]; `REFERRED` ones are counted as "refer"."""
+    names = [*classes, "refer"] if (chosen == REFERRED).any() else list(classes)
+    given = np.where(chosen == REFERRED, len(classes), chosen)
+    cells = np.bincount(labels * len(names) + given, minlength=len(classes) * len(names)).reshape(-1, len(names))
+    return {true: dict(zip(names, row, strict=True)) for true, row in zip(classes, cells.tolist(), strict=True)}
 
 
-def _weighed(frame: pd.DataFrame, task: Task, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities, labels, and weights that give every source the same mass within each class that it has."""
-    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
-    labels = label_positions(frame, task)
+def _equal_mass(frame: pd.DataFrame) -> np.ndarray:
+    """Weights [N] that give every source the same mass within each class that it has."""
     kinds = frame["source"].astype(str) + "\t" + frame["label"].astype(str)
-    return probabilities, labels, 1 / kinds.map(kinds.value_counts()).to_numpy(float)
+    return 1 / kinds.map(kinds.value_counts()).to_numpy(float)
 
 
 def _figures(

@@ -1,4 +1,4 @@
-"""A classifier's answers to labelled scans, as people get them: by `label`, at the stored operating point.
+"""A classifier's answers to labelled scans, as people get them: by `label`, and by `decision`.
 
 >>> from bcx.tasks import get_task
 >>> rows = [Scored(f"a/{i}", "a", f"a:{i}", truth, said, said, p) for i, (truth, said, p) in enumerate([

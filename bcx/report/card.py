@@ -6,7 +6,7 @@ write_card(Path("checkpoints/mobilenetv2-lesion"))
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bcx.report import tables, wording
 from bcx.report.facts import Facts, gather, telling_of
+from bcx.tasks import Task
 
 CODE_LICENCE = "apache-2.0"
 _TAGS = ("medical-imaging", "explainability", "calibration", "grad-cam", "bcx")
@@ -229,42 +230,61 @@ def _without(facts: Facts) -> list[str]:
 
 def _label(facts: Facts) -> list[str]:
     """What the checkpoint does with its probabilities."""
-    found, task, stored = facts.results.get("decisions"), facts.task, facts.config["bcx"].get("decisions")
+    found, stored = facts.results.get("decisions"), facts.config["bcx"].get("decisions")
     if found is None:
         return []
-    point, refer = found["rules"]["operating_point"], found["rules"]["refer"]
-    where = (
-        f"{task.classes[0]} where P({task.classes[0]}) is at least {point['normal_above']:.3f}, else {task.positive}"
+    lines = ["", "### The decision", ""]
+    rule = (stored or {}).get("rule")
+    if rule is not None:
+        lines += [
+            f"{rule['what']} The rule and the temperature ({facts.config['bcx']['temperature']:.3f}) are fitted on "
+            f"{rule['fitted_on']}, every hospital weighing the same. A scan unlike those learned from is referred too.",
+            "",
+            f"Operating points: `screening` answers {facts.task.positive} from {rule['screening_above']:.3f} on, "
+            f"`rule-in` from {rule['rule_in_above']:.3f} on. Probabilities stand for the shares of the training scans "
+            f"({_shares(rule['prevalence'], facts.task)}); `prevalence` changes that by Bayes' rule.",
+            "",
+            "The tables above decide each fold by what was fitted on the other folds of the same hospitals.",
+        ]
+    elif "rule" in found["rules"]:
+        lines += [f"Fitted on the out-of-fold answers: {found['rules']['rule']['what']}"]
+    else:
+        lines += _threshold(facts, found)
+    if facts.decisions is not None:
+        study = facts.decisions
+        for table in (
+            tables.harm_table(study, facts.task),
+            tables.stored_points_table(study, facts.task),
+            tables.calibration_table(study),
+        ):
+            lines += ["", *_markdown(table)]
+    if stored:
+        return [*lines, "", 'This checkpoint stores the rule: from it come its `label`, and `decision` says "refer".']
+    lost = "This checkpoint stores no rule: its `label` is the most probable class, and it refers nothing."
+    return [*lines, "", f"{lost} The tables say what the rule would give."]
+
+
+def _threshold(facts: Facts, found: dict[str, Any]) -> list[str]:
+    """The operating point and the referral of two classes."""
+    point, refer, task = found["rules"]["operating_point"], found["rules"]["refer"], facts.task
+    said = (
+        f"The label is {task.classes[0]} where P({task.classes[0]}) is at least {point['normal_above']:.3f}, else "
+        f"{task.positive}. The threshold was fitted on the out-of-fold answers; the tables decide each fold by "
+        "thresholds fitted on the others."
     )
-    if len(task.classes) > 2:
-        where += f" where {task.positive} holds at least {point['positive_above']:.3f} of the rest"
-    lines = [
-        "",
-        "### The label",
-        "",
-        f"At the operating point the label is {where}. "
-        f"{'Both thresholds were' if len(task.classes) > 2 else 'The threshold was'} fitted on the out-of-fold "
-        "answers; the tables decide each fold by thresholds fitted on the others.",
-    ]
     if refer is not None:
         shares = [
             f"{source}: {100 * part['answered']:.0f} % answered, of which {100 * part['accuracy']:.1f} % right"
             for source, part in found["referral"].items()
             if part["accuracy"] is not None
         ]
-        lines[-1] += f" A scan is referred to a person where no class reaches {100 * refer['below']:.1f} %: "
-        lines[-1] += f"{'; '.join(shares)}."
-    lines += ["", _used(stored)]
-    return lines
+        said += f" A scan is referred to a person where no class reaches {100 * refer['below']:.1f} %: "
+        said += f"{'; '.join(shares)}."
+    return [said]
 
 
-def _used(stored: dict[str, Any] | None) -> str:
-    if stored:
-        return 'This checkpoint stores them: they are its `label`, and `decision` says "refer".'
-    return (
-        "This checkpoint stores neither: its `label` is the most probable class, and it refers nothing. The tables say "
-        "what the thresholds would give."
-    )
+def _shares(prevalence: Sequence[float], task: Task) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(task.classes, prevalence, strict=True))
 
 
 def _elsewhere(facts: Facts) -> list[str]:

@@ -23,6 +23,7 @@ FIGURES = "figures"
 _ELSEWHERE = "a checkpoint's answers to labelled scans"
 _PLACES = "localisation.json"
 _TRANSFER = Path("transfer", "results.json")
+_DECISIONS = Path("studies", "decisions")
 _OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
@@ -39,6 +40,7 @@ class Facts:
         external: name of the file -> results of `bcx evaluate` on scans from elsewhere, in the order of their names.
         places: out-of-fold localisation of `bcx evaluate --crossval`, or None.
         transfer: results of leaving hospitals and machines out, or None.
+        decisions: results of `bcx decisions`, the rule of decision in hospitals never seen, or None.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Facts:
     external: dict[str, dict[str, Any]]
     places: dict[str, Any] | None
     transfer: dict[str, Any] | None
+    decisions: dict[str, Any] | None
 
     @property
     def name(self) -> str:
@@ -106,7 +109,7 @@ def gather(folder: Path) -> Facts:
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
         measured = results_folder(folder)
         external: dict[str, dict[str, Any]] = {}
-        places = transfer = None
+        places = transfer = decisions = None
         if measured is not None:
             for file in sorted(measured.glob("*.json")):
                 found = read_json(file)
@@ -116,4 +119,7 @@ def gather(folder: Path) -> Facts:
                 places = read_json(measured / _PLACES)
             if (measured / _TRANSFER).is_file():
                 transfer = read_json(measured / _TRANSFER)
-    return Facts(folder, measured, config, results, task, external, places, transfer)
+            study = measured.parent / _DECISIONS / folder.name / "decisions.json"
+            if study.is_file():
+                decisions = read_json(study)
+    return Facts(folder, measured, config, results, task, external, places, transfer, decisions)

@@ -99,9 +99,12 @@ def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[C
 def check_checkpoint(facts: Facts, again: Mapping[str, Any]) -> list[Check]:
     """Hold what the checkpoint stores and uses against what comes out again, and its table against the results'."""
     block = facts.config["bcx"]
-    checks = [_number("temperature in config.json", block["temperature"], again["temperature"])]
-    if block.get("decisions") and "decisions" in again:
-        checks += _rules(block["decisions"], again["decisions"]["rules"], "config.json")
+    temperature, rules = again["temperature"], again.get("decisions", {}).get("rules", {})
+    if facts.decisions is not None:  # fitted on other hospitals, by a study of its own
+        temperature, rules = facts.decisions["temperature"], {"rule": facts.decisions["rule"]}
+    checks = [_number("temperature in config.json", block["temperature"], temperature)]
+    if block.get("decisions"):
+        checks += _rules(block["decisions"], rules, "config.json")
     own = facts.folder / OOF
     if facts.measured is not None and own.is_file():
         hashes = [sha256_of(file)[:12] for file in (own, oof_file(facts))]
@@ -168,14 +171,13 @@ def _at(block: Mapping[str, Any], *path: str) -> Any:
 
 
 def _rules(stored: Mapping[str, Any], again: Mapping[str, Any], where: str) -> list[Check]:
-    checks = [
-        _number(f"{name} in {where}", _at(stored, "operating_point").get(name), again["operating_point"][name])
-        for name in ("normal_above", "positive_above")
+    """Hold every number of stored rules against those that came out again."""
+    return [
+        _number(f"{kind} {name} in {where}", (stored.get(kind) or {}).get(name), value)
+        for kind, block in again.items()
+        for name, value in (block or {}).items()
+        if isinstance(value, float)
     ]
-    if again["refer"] is not None:
-        old = stored.get("refer") or {}
-        checks.append(_number(f"refer below in {where}", old.get("below"), again["refer"]["below"]))
-    return checks
 
 
 def _number(what: str, stored: float | None, again: float | None, within: float = VALUE) -> Check:

@@ -32,7 +32,7 @@ from bcx.report.facts import Facts
 from bcx.report.reproduce import oof_file
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decisions import OperatingPoint
+from bcx.trust.decider import Decider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def draw_pictures(
 ) -> list[Path]:
     """Draw augmentation samples, the most confident mistakes with their maps, and a grid of right and wrong answers.
 
-    The answers are those that were given out of fold: at the stored operating point, or the most probable class.
+    The answers are those that were given out of fold: by the stored rule of decision.
 
     Args:
         facts: of the model.
@@ -161,11 +161,7 @@ def _augmented(facts: Facts, records: Sequence[Record], folder: Path) -> list[Pa
 def _answered(facts: Facts, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Answers int [N], labels int [N] and probabilities float64 [N, C] of the table's rows."""
     probabilities = apply_temperature(view_logits(frame, facts.task)[0], facts.results["temperature"])
-    stored = facts.config["bcx"].get("decisions")
-    if stored and stored.get("operating_point"):
-        answers = OperatingPoint.from_dict(stored["operating_point"]).choose(probabilities)
-    else:
-        answers = probabilities.argmax(axis=1)
+    answers = Decider(facts.config["bcx"].get("decisions"), facts.task).choose(probabilities)
     return answers, label_positions(frame, facts.task), probabilities
 
 

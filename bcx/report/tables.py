@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bcx.evaluate.harm import FIGURES
 from bcx.report.facts import Facts
 from bcx.tasks import Task
 
@@ -84,6 +85,7 @@ _DECIDED = (
     ("lost_lesions", "lesions called {absent}"),
     ("balanced_accuracy", "balanced accuracy"),
     ("f1", "F1 of {positive}"),
+    *FIGURES.items(),
 )
 _PLACED = (
     ("heat_inside", "share of the heat inside the lesion", in_percent),
@@ -91,6 +93,13 @@ _PLACED = (
     ("iou", "overlap with the lesion (IoU)", in_units),
 )
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}
+_FIGURES = ("sensitivity", "specificity", "accuracy")
+_RULES = {
+    "before": "before",
+    "by the other hospitals": "fitted on the other hospitals",
+    "as stored": "as stored",
+}
+_NONE_SEEN = "Where none was seen, the upper end is 3 over the number of patients (rule of three)."
 _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 
@@ -130,11 +139,12 @@ def class_table(view: Mapping[str, Figure], task: Task, counts: Mapping[str, int
 def confusion_table(confusion: Mapping[str, Mapping[str, int]], title: str) -> Table:
     """Return counts of true (rows) against given (columns) classes."""
     rows = [(true, *(str(count) for count in row.values())) for true, row in confusion.items()]
-    return Table(title, ("true class", *(f"answer {name}" for name in confusion)), tuple(rows))
+    answers = next(iter(confusion.values()))
+    return Table(title, ("true class", *(f"answer {name}" for name in answers)), tuple(rows))
 
 
 def decided_table(decisions: Mapping[str, Any], task: Task) -> Table:
-    """Return what the label at the operating point is worth, a column per source."""
+    """Return what label and decision are worth, a column per source."""
     sources = decisions["sources"]
     rows = []
     for key, words in _DECIDED:
@@ -142,24 +152,29 @@ def decided_table(decisions: Mapping[str, Any], task: Task) -> Table:
             continue
         cells = [(in_units if key == "f1" else in_percent)(part.get(key)) for part in sources.values()]
         rows.append((words.format(positive=task.positive, absent=task.absent), *cells))
-    return Table("The label, at the operating point", ("figure", *sources), tuple(rows))
+    return Table("Label and decision", ("figure", *sources), tuple(rows))
 
 
 def points_table(decisions: Mapping[str, Any], task: Task) -> Table:
-    """Return what a stated sensitivity for the positive class costs."""
-    shares = ["sensitivity", "specificity", "accuracy"]
-    head = [f"sensitivity, {task.positive}", "specificity", "accuracy"]
-    if task.absent is not None:
-        shares[2:2] = ["absent_recall", "lost_lesions"]
-        head[2:2] = [f"{task.absent} called {task.absent}", f"lesions called {task.absent}"]
-    rows = tuple(
-        tuple("-" if point[name] is None else f"{100 * point[name]:.1f} %" for name in shares)
+    """Return what the other operating points cost: a column per source, or of two classes a row per sensitivity."""
+    if "points" in decisions:
+        wanted = ("called", "false_alarms", "missed", "referred")
+        rows = [
+            (f"{point}: {FIGURES[key].format(positive=task.positive, absent=task.absent)}", *cells)
+            for point, sources in decisions["points"].items()
+            for key in wanted
+            for cells in [[in_percent(figures[key]) for figures in sources.values()]]
+        ]
+        return Table("The other operating points", ("figure", *decisions["sources"]), tuple(rows))
+    head = (f"sensitivity, {task.positive}", "specificity", "accuracy")
+    costs = tuple(
+        tuple("-" if point[name] is None else f"{100 * point[name]:.1f} %" for name in _FIGURES)
         for point in decisions["sensitivity_points"]
     )
     return Table(
         f"What 90 and 95 % sensitivity for {task.positive} would cost",
-        tuple(head),
-        rows,
+        head,
+        costs,
         "On the same scans that these thresholds were fitted on, every hospital weighing the same.",
     )
 
@@ -253,6 +268,48 @@ def transfer_table(transfer: Mapping[str, Any], task: Task) -> Table:
     return Table("Another hospital, another machine", (*head, f"lesions called {task.absent}"), tuple(rows))
 
 
+def harm_table(study: Mapping[str, Any], task: Task) -> Table:
+    """Return what each rule of decision does in hospitals that no network saw, and at home."""
+    wanted = ("as_absent", "as_other", "referred", "false_alarms", "absent_cleared")
+    rows = [
+        (
+            row["hospital"] + (" (at home)" if row["where"] == "home" else ""),
+            _RULES[row["rule"]],
+            *(_cell(row, key, in_percent) for key in wanted),
+        )
+        for row in study["table"]
+        if row["point"] == "default"
+    ]
+    words = (FIGURES[key].format(positive=task.positive, absent=task.absent) for key in wanted)
+    return Table("Decisions in hospitals never seen", ("hospital", "rule", *words), tuple(rows), _NONE_SEEN)
+
+
+def stored_points_table(study: Mapping[str, Any], task: Task) -> Table:
+    """Return what the operating points hold in hospitals that no network saw, by what was fitted on the others."""
+    wanted = ("called", "false_alarms", "missed", "referred")
+    rows = [
+        (row["hospital"], row["point"], *(_cell(row, key, in_percent) for key in wanted))
+        for row in study["table"]
+        if row["rule"] == "by the other hospitals" and row["point"] != "default"
+    ]
+    words = (FIGURES[key].format(positive=task.positive, absent=task.absent) for key in wanted)
+    return Table("Operating points in hospitals never seen", ("hospital", "operating point", *words), tuple(rows))
+
+
+def calibration_table(study: Mapping[str, Any]) -> Table:
+    """Return how well probabilities are calibrated in hospitals that no network saw, and at home."""
+    rows = [
+        (
+            row["hospital"] + (" (at home)" if row["where"] == "home" else ""),
+            f"{_RULES[row['rule']]}: {row['temperature']:.3f}",
+            in_units(row["ece"]),
+            in_units(row["log_loss"]),
+        )
+        for row in study["calibration"]
+    ]
+    return Table("Calibration in hospitals never seen", ("hospital", "temperature", "ECE", "log-loss"), tuple(rows))
+
+
 def data_table(data: Mapping[str, Any]) -> Table:
     """Return what the network was trained on."""
     rows = [
@@ -289,7 +346,7 @@ def measured_tables(facts: Facts) -> list[Table]:
         tables.append(decided_table(results["decisions"], task))
         for source, part in results["decisions"]["sources"].items():
             if "confusion" in part:
-                tables.append(confusion_table(part["confusion"], f"{source}: at the operating point"))
+                tables.append(confusion_table(part["confusion"], f"{source}: the answers"))
         tables.append(points_table(results["decisions"], task))
     if "reliability" in results:
         tables.append(reliability_table(results["reliability"]))

@@ -60,7 +60,7 @@ FIGURES = {
     "roc": "ROC curves with 95 % bands",
     "pr": "Precision-recall curves with 95 % bands",
     "confusion": "Confusion matrix, the most probable class",
-    "confusion-operating-point": "Confusion matrix, the label at the operating point",
+    "confusion-answers": "Confusion matrix, the answers as they are given",
     "reliability": "Reliability before and after scaling",
     "risk-coverage": "Risk and coverage",
     "decision-curve": "Decision curve",

@@ -48,7 +48,7 @@ class SlideReading:
         notes: what was done to the slide, in words.
         grid: where the tiles lie.
         probabilities: float32 `[rows, columns, classes]` in the task's order; not a number where nothing was read.
-        called: int16 `[rows, columns]`: each tile's class at the stored operating point, -1 where nothing was read.
+        called: int16 `[rows, columns]`: each tile's class by the stored rule, -1 where nothing was read.
         tissue: bool `[rows, columns]`: the tiles that are read; the others show bare glass.
         overview: uint8 `[h, w]` or `[h, w, 3]`: the slide, small.
         model, weights_sha256, backend: what answered.

@@ -1,6 +1,6 @@
 """Harm against referral, a panel per hospital: the curve of each rule, and where it stands.
 
-write_decisions_figure(results, Path("decisions.png"))      # from `bcx.studies.decisions.decisions_study`
+write_decisions_figure(results, Path("decisions.png"), task)      # from `bcx.studies.decisions.decisions_study`
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
+from bcx.tasks import Task
 
 _RULES = {"before": ("rule before", CYCLE[1], "s"), "harm first": ("harm first", CYCLE[0], "o")}
 _MARKED = {
@@ -20,12 +21,13 @@ _MARKED = {
 
 
 @styled
-def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Draw, for each hospital, the cancers missed against the scans referred, with 95 % intervals where a rule stands.
+def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, task: Task) -> None:
+    """Draw, for each hospital, the positive scans missed against the scans referred, with 95 % intervals of each rule.
 
     Args:
         results: as `bcx.studies.decisions.decisions_study`.
         path: of the PNG.
+        task: of the results.
     """
     names, table = list(results["curves"]), results["table"]
     sheet, axes = paper(3.1 * len(names), 3.9, 1, len(names), sharex=True, sharey=True)
@@ -53,10 +55,10 @@ def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike) 
                     elinewidth=1,
                     label=words,
                 )
-        panel.set_title(f"{name}: {about['counts'].get('malignant', 0)} cancers of {about['n']} scans")
+        panel.set_title(f"{name}: {about['counts'].get(task.positive, 0)} {task.positive} of {about['n']} scans")
         panel.set_xlabel("scans referred")
         in_percent(panel.xaxis)
-    axes[0].set_ylabel("cancers answered normal or benign")
+    axes[0].set_ylabel(f"{task.positive} scans answered with another class")
     highest = max(row["missed"]["high"] for row in table if (row["where"], row["point"]) == ("elsewhere", "default"))
     axes[0].set_ylim(-0.01, highest + 0.02)
     axes[0].set_xlim(0, 0.95)

@@ -57,6 +57,15 @@ class Decider:
             ConfigError: an operating point or a prevalence that cannot be had.
         """
         self.rule, self._old, self._refer = _read(stored or {}, name)
+        if self.rule is not None and (
+            self.rule.positive != task.classes.index(task.positive)
+            or len(self.rule.prevalence) not in (0, len(task.classes))
+        ):
+            raise CheckpointError(
+                f"The checkpoint '{name}' stores a rule of decision for other classes.",
+                expected=f"one for {', '.join(task.classes)}",
+                remedy="Fetch or train the checkpoint again.",
+            )
         self.point, self._task = point, task
         offered = POINTS if self.rule is not None else POINTS[:1]
         if point not in offered:

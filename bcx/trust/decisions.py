@@ -1,16 +1,14 @@
-"""Operating points: from probabilities to one class.
+"""Operating points of two classes, and those that older checkpoints of three store: from probabilities to one class.
 
 >>> import numpy as np
->>> probabilities = np.array([[0.40, 0.45, 0.15], [0.10, 0.55, 0.35]])  # normal, benign, malignant
+>>> probabilities = np.array([[0.70, 0.30], [0.55, 0.45]])  # negative, positive
 >>> probabilities.argmax(axis=1).tolist()
-[1, 1]
->>> OperatingPoint(normal_above=0.35, positive_above=0.38).choose(probabilities).tolist()
-[0, 2]
+[0, 0]
+>>> OperatingPoint(normal_above=0.6, positive_above=0.0, positive=1).choose(probabilities).tolist()
+[0, 1]
 
-Two questions are asked of a scan, one after the other: is there a lesion at all, and if so, is it malignant? Each
-has one threshold, fitted on out-of-fold probabilities after temperature. With two classes, of which the second is the
-positive one, there is one question only. Where a checkpoint stores no operating point, the most probable class is the
-answer.
+A threshold is fitted on out-of-fold probabilities after temperature, for tasks of two classes of which the second is
+the positive one. Tasks with an absent class have a rule of their own (`bcx.trust.rule`).
 
 W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
 """
@@ -30,8 +28,6 @@ from bcx.errors import ConfigError, DataError, problems_of
 PLATEAU = 0.01
 """Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
 less does not move it far."""
-LOST_AS_NORMAL = 0.5
-"""Of the positive scans that a stated sensitivity lets go, at most this share may be lost by calling them normal."""
 
 
 class Stored:
@@ -111,35 +107,21 @@ class PointFigures:
     """What an operating point gives on a set of scans. Shares 0..1; nan where no scan is of that kind.
 
     Attributes:
-        point: the thresholds.
+        point: the threshold.
         sensitivity: of all positive scans, the share called positive.
         specificity: of all others, the share not called positive.
-        absent_recall: of the scans of class 0, the share called so.
-        lost_lesions: of all others, the share called class 0.
         accuracy: the share right.
     """
 
     point: OperatingPoint
     sensitivity: float
     specificity: float
-    absent_recall: float
-    lost_lesions: float
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON: the point as its own dict, None for what has no value."""
         values = asdict(self)
         return {name: None if value != value else value for name, value in values.items()}
-
-
-def default_point(positive: int = 2) -> OperatingPoint:
-    """Return the operating point that is nearest to the most probable class.
-
-    Normal where it is at least as probable as all lesions together, else malignant where it is at least as probable
-    as the other lesions. It differs from the most probable class only where "normal" leads with less than half of the
-    probability: this point then answers with a lesion.
-    """
-    return OperatingPoint(normal_above=0.5, positive_above=0.5, positive=positive)
 
 
 def positive_share(probabilities: np.ndarray, positive: int = 2) -> np.ndarray:
@@ -152,14 +134,9 @@ def positive_share(probabilities: np.ndarray, positive: int = 2) -> np.ndarray:
 def point_figures(
     point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
 ) -> PointFigures:
-    """Return what `point` gives on labelled scans; arguments as `fit_operating_point`.
-
-    Raises:
-        DataError: as `fit_operating_point`, but any class may be missing.
-    """
+    """Return what `point` gives on labelled scans; arguments as `fit_operating_point`."""
     probabilities, labels, weights = check_answers(probabilities, labels, weights, point.positive)
-    chosen = point.choose(probabilities)
-    positive, absent = labels == point.positive, labels == 0
+    chosen, positive = point.choose(probabilities), labels == point.positive
 
     def share(of: np.ndarray, among: np.ndarray) -> float:
         mass = weights[among].sum()
@@ -169,8 +146,6 @@ def point_figures(
         point=point,
         sensitivity=share(chosen == point.positive, positive),
         specificity=share(chosen != point.positive, ~positive),
-        absent_recall=share(chosen == 0, absent),
-        lost_lesions=share(chosen == 0, ~absent),
         accuracy=share(chosen == labels, np.ones_like(positive)),
     )
 
@@ -180,63 +155,37 @@ def fit_operating_point(
     labels: np.ndarray,
     *,
     positive_sensitivity: float | None = None,
-    absent_recall: float | None = None,
-    lost_lesions: float = 0.05,
     weights: np.ndarray | None = None,
-    positive: int = 2,
 ) -> OperatingPoint:
-    """Fit both thresholds on out-of-fold probabilities, first "normal or lesion", then "malignant or not".
+    """Fit the threshold of two classes on out-of-fold probabilities of the second one, the positive.
 
-    1. `normal_above`. Only thresholds are looked at that call at most `lost_lesions` of the lesions normal and, with
-       `positive_sensitivity`, at most half (`LOST_AS_NORMAL`) of the positive scans that it lets go. Among them: with
-       `absent_recall`, the highest that calls at least this share of the normal scans normal (so it loses the
-       fewest lesions); without, the one with the best balanced accuracy of normal against lesion (Youden's J).
-    2. `positive_above`, given the first. With `positive_sensitivity`, the highest that calls at least this share of
-       **all** positive scans positive, those called normal in step 1 counting as missed (so it costs the least
-       specificity); without, the one with the best balanced accuracy of positive against the rest.
-
-    Of two classes only the second step is left, on the positive class's own probability: `positive_sensitivity`, or
-    balanced accuracy; the other arguments ask nothing.
-
-    Where a balanced accuracy decides, the middle of the thresholds within `PLATEAU` of the best is taken. A threshold
-    lies halfway between the scores of two scans, so that rounding changes no answer.
+    With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
+    it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the
+    best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer.
 
     Args:
-        probabilities: float [N, C], 0..1, rows summing to 1; after temperature, of scans that the network was not
+        probabilities: float [N, 2], 0..1, rows summing to 1; after temperature, of scans that the network was not
             trained on.
-        labels: int [N], 0..C-1; class 0 and the positive class must both be there.
+        labels: int [N], 0 or 1; both must be there.
         positive_sensitivity: 0..1, or None.
-        absent_recall: 0..1, or None.
-        lost_lesions: 0..1.
         weights: float [N], not negative; None counts every scan once.
-        positive: position of the positive class.
 
     Raises:
-        DataError: shapes that do not fit, a class that is missing, or an `absent_recall` that cannot be had at the
-            allowed loss of lesions.
+        DataError: shapes that do not fit, or a class that is missing.
         ConfigError: a share that is none.
     """
-    probabilities, labels, weights = check_answers(probabilities, labels, weights, positive)
-    for value, name in ((positive_sensitivity, "sensitivity"), (absent_recall, "recall"), (lost_lesions, "loss")):
-        if value is not None:
-            check_share(value, f"The {name} asked for")
-    absent, ill = labels == 0, labels == positive
-    for there, which in ((absent, 0), (ill, positive), (~absent, "above 0")):
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
+    if positive_sensitivity is not None:
+        check_share(positive_sensitivity, "The sensitivity asked for")
+    for there, which in ((labels == 0, 0), (labels == 1, 1)):
         if not weights[there].sum() > 0:
             raise DataError(
                 f"No scan of class {which} is among the {len(labels)} that the operating point is fitted on.",
-                expected="scans of class 0 and of the positive class",
+                expected="scans of both classes",
                 remedy="Fit it on a source that has both.",
             )
-    if probabilities.shape[1] == 2:
-        above = _positive_threshold(probabilities[:, 1], ill, weights, positive_sensitivity)
-        return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=positive)
-    score = probabilities[:, 0]
-    normal_above = _normal_threshold(score, absent, ill, weights, positive_sensitivity, absent_recall, lost_lesions)
-    # A scan that is called normal can no longer be called positive, whatever the second threshold: it gets no score.
-    share = np.where(score >= normal_above, -1.0, positive_share(probabilities, positive))
-    positive_above = _positive_threshold(share, ill, weights, positive_sensitivity)
-    return OperatingPoint(normal_above, positive_above, positive)
+    above = _positive_threshold(probabilities[:, 1], labels == 1, weights, positive_sensitivity)
+    return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=1)
 
 
 def sensitivity_points(
@@ -244,59 +193,27 @@ def sensitivity_points(
     labels: np.ndarray,
     sensitivities: Sequence[float] = (0.90, 0.95),
     *,
-    absent_recall: float | None = None,
-    lost_lesions: float = 0.05,
     weights: np.ndarray | None = None,
-    positive: int = 2,
 ) -> list[PointFigures]:
     """Return an operating point for each stated sensitivity of the positive class, with the specificity it costs.
 
     Arguments and errors as `fit_operating_point`; the figures are those of the same scans.
     """
-    rules: dict[str, Any] = {"lost_lesions": lost_lesions, "weights": weights, "positive": positive}
     return [
         point_figures(
-            fit_operating_point(probabilities, labels, positive_sensitivity=s, absent_recall=absent_recall, **rules),
+            fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights),
             probabilities,
             labels,
             weights,
         )
-        for s in sensitivities
+        for asked in sensitivities
     ]
-
-
-def _normal_threshold(
-    score: np.ndarray,
-    absent: np.ndarray,
-    ill: np.ndarray,
-    weights: np.ndarray,
-    positive_sensitivity: float | None,
-    absent_recall: float | None,
-    lost_lesions: float,
-) -> float:
-    thresholds = _between(score)
-    kept, lost, lost_ill = (_called(score[of], weights[of], thresholds) for of in (absent, ~absent, ill))
-    allowed = at_least(lost_lesions, lost)
-    if positive_sensitivity is not None:
-        allowed &= at_least(LOST_AS_NORMAL * (1 - positive_sensitivity), lost_ill)
-    enough = allowed if absent_recall is None else allowed & at_least(kept, absent_recall)
-    if not enough.any():
-        raise DataError(
-            f"A recall of normal of {absent_recall or 0:g} costs more lesions than allowed; what is allowed reaches at "
-            f"most {kept[allowed].max(initial=0):.3f}.",
-            expected="a recall of normal that goes with the allowed loss of lesions",
-            remedy="Ask for a lower recall of normal, or allow more lesions to be called normal.",
-        )
-    if absent_recall is None:
-        return _middle(thresholds[enough], (kept - lost)[enough] / 2)
-    return float(thresholds[enough].max())
 
 
 def _positive_threshold(
     share: np.ndarray, ill: np.ndarray, weights: np.ndarray, positive_sensitivity: float | None
 ) -> float:
-    """The second question's threshold; a share below 0 is never called."""
-    thresholds = _between(share[share >= 0])
+    thresholds = _between(share)
     found = _called(share[ill], weights[ill], thresholds)
     if positive_sensitivity is not None:
         return float(thresholds[at_least(found, positive_sensitivity)].max())

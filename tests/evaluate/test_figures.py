@@ -205,7 +205,7 @@ def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatc
     results = derive(table, TASK)
     runs = {"fold 0": [{"epoch": 1, "train_loss": 0.9}, {"epoch": 2, "train_loss": 0.5}]}
     written = figures.draw_all(table, TASK, results, tmp_path / "new", runs)
-    kinds = ("roc", "pr", "confusion", "confusion-operating-point", "reliability", "risk-coverage", "decision-curve")
+    kinds = ("roc", "pr", "confusion", "confusion-answers", "reliability", "risk-coverage", "decision-curve")
     expected = {f"{kind}-{source}.png" for kind in kinds for source in ("busi", "busbra")} | {"classes.png"}
     assert {path.name for path in written} == expected | {"training.png"}
     assert {path.name for path in (tmp_path / "new").iterdir()} == expected | {"training.png"}

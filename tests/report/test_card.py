@@ -30,7 +30,14 @@ def test_every_table_is_there_with_its_n_and_intervals(model):
     results = gather(model).results
     figure = results["one_view"]["kappa"]
     assert f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" in text
-    for heading in ("All scans", "clinic: 60 scans", "By fold", "Reliability before", "Risk and coverage", "The label"):
+    for heading in (
+        "All scans",
+        "clinic: 60 scans",
+        "By fold",
+        "Reliability before",
+        "Risk and coverage",
+        "The decision",
+    ):
         assert f"### {heading}" in text
     assert "{" not in text.split("```")[2]  # no word was left to fill in
     assert " None" not in text

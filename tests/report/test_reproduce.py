@@ -40,10 +40,14 @@ def test_a_changed_figure_a_missing_one_and_a_changed_table_are_found(model, der
         "label, other: sensitivity",
     ]
     facts.config["bcx"]["temperature"] *= 1.01
-    facts.config["bcx"]["decisions"]["operating_point"]["positive_above"] += 0.01
+    facts.config["bcx"]["decisions"]["rule"]["negative_below"] += 0.01
     (model / "oof.csv").write_text((model / "oof.csv").read_text().replace("g1,", "g1b,", 1))
     found = wrong(check_checkpoint(facts, derived))
-    assert found == ["temperature in config.json", "positive_above in config.json", "oof.csv of checkpoint and results"]
+    assert found == [
+        "temperature in config.json",
+        "rule negative_below in config.json",
+        "oof.csv of checkpoint and results",
+    ]
 
 
 def test_the_command_says_so_and_mends_what_is_older(model):

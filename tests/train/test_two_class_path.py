@@ -75,7 +75,7 @@ def test_out_of_fold_figures_and_a_threshold(shipped):
 def test_the_card_speaks_of_two_classes(shipped):
     text = write_card(shipped[0]).read_text("utf-8")
     assert "None" not in text.replace("None were measured", "")
-    assert "the label is negative where P(negative) is at least" in text
+    assert "The label is negative where P(negative) is at least" in text
     assert "| balanced accuracy |" in text
     assert "IDC patches" in text
 

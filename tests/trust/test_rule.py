@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcx.errors import ConfigError, DataError
+from bcx.errors import CheckpointError, ConfigError, DataError
 from bcx.tasks import get_task
+from bcx.trust.decider import Decider
 from bcx.trust.rule import POINTS, REASONS, HarmRule, fit_rule, full_prevalence, with_prevalence
 
 TASK = get_task("breast-ultrasound")
@@ -139,6 +140,20 @@ def test_shares_of_all_classes_must_sum_to_one():
     assert full_prevalence(whole, TASK.classes, (0.1, 0.6, 0.3)) == pytest.approx(tuple(whole.values()))
     with pytest.raises(ConfigError, match="1 in all"):
         full_prevalence(whole | {"normal": 0.7}, TASK.classes, (0.1, 0.6, 0.3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"positive": 0}, {"positive": "2"}, {"prevalence": 0.3}, {"prevalence": [0.5, "x", 0.5]}),
+        *({"prevalence": [0.5, 0.5]}, {"positive": 1}, {"unlike_above": "far"}, {"what": None}, {"more": 1}),
+    ],
+    ids=str,
+)
+def test_a_stored_rule_that_is_damaged_is_an_error_of_the_checkpoint(change):
+    stored = HarmRule(0.7, 0.1, 0.05, 0.8).to_dict() | change
+    with pytest.raises(CheckpointError, match="'mine'"):
+        Decider({"rule": stored}, TASK, name="mine")
 
 
 def test_what_cannot_be_fitted_or_asked_is_named():

@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from bcx.evaluate.operating import decide_folds, fit_rules, has_decisions, summarise_decisions
 from bcx.tasks import BREAST_ULTRASOUND, HISTOLOGY_IDC, get_task
+from bcx.trust.decider import Decider
 from bcx.trust.decisions import fit_operating_point, point_figures, sensitivity_points
 
 RNG = np.random.default_rng(0)
@@ -18,7 +19,7 @@ PROBABILITIES = np.stack([1 - SCORE, SCORE], axis=1)
 
 
 def test_balanced_accuracy_decides():
-    point = fit_operating_point(PROBABILITIES, LABELS, positive=1, weights=None)
+    point = fit_operating_point(PROBABILITIES, LABELS)
     found = balanced_accuracy_score(LABELS, point.choose(PROBABILITIES))
     best = max(balanced_accuracy_score(LABELS, (t <= SCORE)) for t in SCORE)
     assert found >= best - 0.0101  # the middle of the thresholds within .01 of the best
@@ -27,18 +28,17 @@ def test_balanced_accuracy_decides():
 
 @pytest.mark.parametrize("asked", [0.8, 0.9, 0.95, 1.0])
 def test_a_stated_sensitivity_costs_the_least_specificity(asked):
-    point = fit_operating_point(PROBABILITIES, LABELS, positive=1, positive_sensitivity=asked)
+    point = fit_operating_point(PROBABILITIES, LABELS, positive_sensitivity=asked)
     chosen = point.choose(PROBABILITIES)
     assert recall_score(LABELS, chosen) >= asked
     higher = SCORE[(chosen == 1) & (LABELS == 1)].min() < SCORE
     assert recall_score(LABELS, higher) < asked
     figures = point_figures(point, PROBABILITIES, LABELS)
-    assert figures.absent_recall == pytest.approx(figures.specificity)
-    assert figures.lost_lesions == pytest.approx(1 - figures.sensitivity)
+    assert figures.specificity == pytest.approx(recall_score(LABELS, chosen, pos_label=0))
 
 
 def test_points_for_two_sensitivities():
-    ninety, ninety_five = sensitivity_points(PROBABILITIES, LABELS, positive=1)
+    ninety, ninety_five = sensitivity_points(PROBABILITIES, LABELS)
     assert 0.90 <= ninety.sensitivity < 0.95 <= ninety_five.sensitivity
     assert ninety.specificity > ninety_five.specificity
 
@@ -74,7 +74,7 @@ def test_what_a_task_of_two_classes_reports(frame):
     # each fold was decided without its own scans
     rules = fit_rules(frame[frame["fold"] != 2], HISTOLOGY_IDC, 1.0)
     inside = (frame["fold"] == 2).to_numpy()
-    assert np.array_equal(chosen[inside], rules.point.choose(PROBABILITIES[inside]))
+    assert np.array_equal(chosen[inside], Decider(rules, HISTOLOGY_IDC).choose(PROBABILITIES[inside]))
 
 
 def test_where_there_is_nothing_to_decide(frame):
