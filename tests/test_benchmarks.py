@@ -50,3 +50,13 @@ def test_it_says_what_was_measured_and_nothing_about_where(speed, root, tiny_che
     text = json.dumps(content)
     assert str(root) not in text
     assert str(tiny_checkpoint.parent) not in text
+
+
+def test_hostile_inputs_are_counted(root, tmp_path):
+    command = [sys.executable, "benchmarks/fuzz.py", "yaml", "--cases", "12", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "yaml.json").read_text())
+    assert found["answered"] + sum(found["refused"].values()) == found["cases"] == 12
+    assert (found["untyped exceptions"], found["processes that died"], found["files left"]) == ({}, 0, 0)
+    assert str(root) not in json.dumps(found)

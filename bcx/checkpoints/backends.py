@@ -138,14 +138,14 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only
     try:
-        session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        noted = session.get_modelmeta().custom_metadata_map
     except _runtime_errors(runtime) as error:
         raise CheckpointError(
             f"The {ONNX_FILE} of '{checkpoint.name}' could not be loaded ({type(error).__name__}).",
             expected="a graph written by bcx export",
             remedy=_export_again(checkpoint),
         ) from error
-    noted = session.get_modelmeta().custom_metadata_map
     if any(noted.get(key) != value for key, value in stamp(checkpoint).items()):
         raise CheckpointError(
             f"The {ONNX_FILE} of '{checkpoint.name}' was made from other weights or by another version of bcx.",
@@ -183,7 +183,6 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
     options = runtime.RunOptions()
     # Else the runtime would also compute what only the other look asks for.
     options.only_execute_path_to_fetches = True
-    refused: tuple[type[Exception], ...] = (ValueError, TypeError, *_runtime_errors(runtime))
     try:
         found = dict(zip(asked, session.run(list(asked.values()), {"planes": planes}, options), strict=True))
         for name, array in found.items():
@@ -195,7 +194,7 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
             ):
                 raise ValueError(f"{asked[name]} is {array.dtype} {list(array.shape)}, said to be {said}")
         return Outputs(**({"lesion": None} | found))
-    except refused as error:
+    except _runtime_errors(runtime) as error:
         raise CheckpointError(
             f"The {ONNX_FILE} cannot be computed ({type(error).__name__}: {error}).",
             expected="a graph written by bcx export",
@@ -235,9 +234,10 @@ def import_onnx_runtime() -> Any:
 
 
 def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: classes of its own, which have no base in common."""
+    """What ONNX Runtime raises: classes of its own, which have no base in common, and what its Python part does."""
     state = runtime.capi.onnxruntime_pybind11_state
-    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (ValueError, TypeError, RuntimeError, *own)
 
 
 def _export_again(checkpoint: Checkpoint) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bcx.errors import BcxError
 from bcx.imaging.scan import Scan, frame_count
+from tests.fuzz.attacks import CASES
 from tests.fuzz.scans import mutate, seeds
 
 SEEDS = seeds()
@@ -35,7 +36,7 @@ def test_unharmed_each_is_read(kind):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures the peak of memory in /proc")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(SEEDS)), number=st.integers(0, 2**32 - 1))
 def test_mutated_each_is_answered_or_refused(kind, number, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
