@@ -1,4 +1,4 @@
-"""What is checked before Gradio sees a request: its route, the page that it speaks for, and the form of its body.
+"""What is checked before Gradio sees a request: its login, route, the page that it speaks for, and its body's form.
 
 Gradio's server answers on many more routes than a page of bcx asks for, among them some that hand out another page's
 content to whoever knows its name, fetch addresses, or write files. Those that are not listed here do not exist.
@@ -22,6 +22,7 @@ from bcx.imaging.scan import MAX_BYTES
 if TYPE_CHECKING:
     import gradio as gr
 
+    from bcx.app.login import Login
     from bcx.app.privacy import Sessions
 
 Message = MutableMapping[str, Any]
@@ -34,6 +35,19 @@ MOST_BODY = MAX_BYTES * 4 // 3 + (1 << 20)
 #: What a browser is given to show that it is the one that opened the page.
 COOKIE = "bcx-page"
 _API = "/gradio_api"
+#: Gradio asks itself for this once when it starts, without any login; it says "true".
+_START = f"{_API}/startup-events"
+#: What browsers are told with every answer. Gradio's page writes scripts and styles of its own into itself; a page of
+#: the Hub shows a Space in a frame.
+HEADERS = {
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), display-capture=()",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
 _PAGE = re.compile(
     r"/(config/?|(static|assets|svelte)/.+|favicon\.ico|theme\.css|robots\.txt|manifest\.json|pwa_icon(/\d+)?|login/?|logout)?"
 )
@@ -43,22 +57,25 @@ _READ = re.compile(
 )
 _CALL = re.compile(r"/(queue/join|(?P<plain>run|api|call)/(?P<name>[^/]+)/?|call/v2/(?P<named>[^/]+)/?)")
 _SENT = re.compile(r"/(cancel|reset/?|upload/?|mcp(/.*)?)")
+_ASK_LOGIN = (b"www-authenticate", b'Basic realm="bcx", charset="UTF-8"')
 _HEARTBEAT = re.compile(r"/heartbeat/([^/]+)")
 
 
 class Guard:
     """ASGI middleware around the page.
 
+    - Where there is a login, nothing is answered without it.
     - A page's heartbeat, which lasts as long as the page is open, opens and closes its session. While it is open, no
       request without that page's cookie can name the session, where the browser takes cookies.
     - Routes that no page of bcx asks for answer 404.
     - Bodies have a largest size, and calls are rewritten to what `incoming.checked_call` lets through.
     """
 
-    def __init__(self, app: App, page: gr.Blocks, sessions: Sessions) -> None:
+    def __init__(self, app: App, page: gr.Blocks, sessions: Sessions, login: Login | None = None) -> None:
         self._app = app
         self._page = page
         self._sessions = sessions
+        self._login = login
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,6 +83,12 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing here speaks through a websocket
             await send({"type": "websocket.close", "code": 1000})
+            return
+        path = scope.get("path", "")
+        send = _with_headers(send, private=path.startswith(f"{_API}/"))
+        starting = path == _START and not scope["app"].startup_events_triggered
+        if self._login is not None and not starting and not self._login.lets_in(dict(scope["headers"])):
+            await _say(send, 401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
             return
         try:
             await self._answer(scope, receive, send)
@@ -165,6 +188,20 @@ def _with_cookie(send: Send, scope: Message) -> Send:
     return answer
 
 
+def _with_headers(send: Send, private: bool) -> Send:
+    # What was computed for one person is kept by no browser and no proxy.
+    more = {**HEADERS, "cache-control": "no-store"} if private else HEADERS
+    added = [(name.encode(), value.encode()) for name, value in more.items()]
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", []) if pair[0].decode("latin-1").lower() not in more]
+            message["headers"] = [*kept, *added]
+        await send(message)
+
+    return answer
+
+
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
         sent = json.loads(body)
@@ -200,8 +237,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-async def _say(send: Send, status: int, text: str) -> None:
+async def _say(send: Send, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
     body = json.dumps({"error": text, "detail": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import gradio as gr
 
+    from bcx.app.login import Login
+
 MAX_FILE_SIZE = "100mb"
 #: Where slides are read; they go to disk piece by piece, never into memory whole.
 MAX_SLIDE_SIZE = "2gb"
@@ -32,6 +34,8 @@ EXAMPLES = "examples"
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the options of `python demo.py` and `bcx serve`."""
     from bcx import DEFAULT_MODEL
+    from bcx.app.login import VARIABLE, read_login
+    from bcx.errors import ConfigError
 
     parser = argparse.ArgumentParser(
         prog="bcx serve", description="Open the page. For research and teaching, never for diagnosis."
@@ -40,7 +44,17 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--login",
+        metavar="FILE",
+        help=f"who may use the page: a file with a line name:password each (default: {VARIABLE}, or everybody)",
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.login = read_login(chosen.login)
+    except ConfigError as error:
+        parser.error(str(error))
+    return chosen
 
 
 def keep_private() -> None:
@@ -101,8 +115,11 @@ def create(checkpoint: str) -> gr.Blocks:
     return build_app(bcx.load(checkpoint), examples_folder())
 
 
-def launch(page: gr.Blocks, **more: Any) -> Any:
-    """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`."""
+def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
+    """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`.
+
+    With a login, nobody else gets an answer from any address.
+    """
     app: Any = page  # with what `build_app` added
     from starlette.middleware import Middleware
 
@@ -121,7 +138,7 @@ def launch(page: gr.Blocks, **more: Any) -> Any:
         "allowed_paths": [],
         "app_kwargs": {
             "lifespan": partial(upkeep, app),
-            "middleware": [Middleware(Guard, page=app, sessions=app.bcx_sessions)],
+            "middleware": [Middleware(Guard, page=app, sessions=app.bcx_sessions, login=login)],
         },
         "ssr_mode": False,
         "pwa": False,
@@ -135,4 +152,4 @@ def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -
     # Containers stop programs with this signal; the end must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     page = app or create(chosen.checkpoint)
-    launch(page, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)
+    launch(page, chosen.login, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)

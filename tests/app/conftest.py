@@ -50,7 +50,7 @@ class Server:
         return [Path(folder) / name for folder, _, names in os.walk(self.temp) for name in names]
 
 
-def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
+def start(classifier, temp: Path, examples: Path, login=None) -> Iterator[Server]:
     """Serve the page around `classifier`, as `demo.py` does, on a free port of this machine."""
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(temp))
@@ -61,7 +61,7 @@ def start(classifier, temp: Path, examples: Path) -> Iterator[Server]:
 
     counting = Counting(classifier)
     app = build_app(counting, examples)
-    served, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+    served, url, _ = launch(app, login, prevent_thread_lock=True, quiet=True)
     yield Server(url, counting, temp, served)
     app.close(verbose=False)
     patch.undo()
@@ -170,17 +170,18 @@ def browser() -> Iterator:
         browser.close()
 
 
-def opened(browser, url: str) -> Iterator:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+def opened(browser, url: str, **more) -> Iterator:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **more)
     page = context.new_page()
     page.set_default_timeout(WAIT)
     page.strangers = []
     page.on("request", lambda request: note_stranger(page, request.url))
+    page.on("console", lambda said: "Content Security Policy" in said.text and page.strangers.append(said.text))
     page.goto(url)
     page.wait_for_selector("#classify-examples button")
     yield page
     context.close()
-    assert page.strangers == [], "the page fetched from elsewhere"
+    assert page.strangers == [], "the page fetched from elsewhere, or was kept from something of its own"
 
 
 def note_stranger(page, url: str) -> None:

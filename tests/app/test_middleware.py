@@ -47,6 +47,8 @@ def test_the_cookie_is_the_browsers_alone(server):
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert cookie != httpx.get(server.url).headers["set-cookie"]
+    assert "Secure" not in cookie
+    assert "Secure" in httpx.get(server.url, headers={"x-forwarded-proto": "https"}).headers["set-cookie"]
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,14 @@ def test_a_batch_outlasts_made_up_sessions_and_ends_within_two_seconds_of_its_pa
 
 def many(call: tuple[dict, list[dict]]) -> bool:
     return call[1][:1] != [] and call[1][0]["type"] == "file" and call[1][0]["props"].get("file_count") == "multiple"
+
+
+@pytest.mark.parametrize("path", ["", "config", "none", "gradio_api/none", "gradio_api/info", "assets/none.js"])
+def test_browsers_are_told_what_the_page_may_do(server, path):
+    told = httpx.get(f"{server.url}{path}").headers
+    for name, value in middleware.HEADERS.items():
+        assert told.get_list(name) == [value]
+    assert (told.get("cache-control") == "no-store") == path.startswith("gradio_api/")
+    # A Space is shown in a frame of the Hub's page.
+    assert "x-frame-options" not in told
+    assert "frame-ancestors 'self' https://huggingface.co" in told["content-security-policy"]
