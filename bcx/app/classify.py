@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, viewer
+from bcx.app import answers, takeaway, viewer
 from bcx.app.examples import Example, strip_html
 from bcx.app.frames import frame_answer
-from bcx.app.incoming import Paste, Upload, event_value, file_name, handler, index, number
+from bcx.app.incoming import Paste, Upload, choice, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
-from bcx.errors import BcxError
+from bcx.errors import BcxError, RequestError
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
+    from bcx.app.takeaway import Past
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
@@ -56,19 +57,29 @@ class ClassifyTab:
             prediction = self.predict(model, source, name)
         except BcxError as error:
             session.answer = session.on_show = None
-            return [answers.failure_html(error, name), *viewer.hide(), gr.update(visible=False), "", {}]
+            hidden = gr.update(visible=False)
+            return [answers.failure_html(error, name), *viewer.hide(), hidden, "", {}, "", gr.skip()]
         session.answer = session.on_show = prediction
         details = (
             f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
             f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
             f"<h3>How this answer came about</h3>{answers.facts_html(prediction)}"
         )
+        card = answers.answer_html(prediction, task, made)
+        session.opened = takeaway.make_past(prediction, card, details)
+        session.past.appendleft(session.opened)
+        return self.shown(session, session.opened, prediction, task, opacity)
+
+    def shown(self, session: Session, past: Past, prediction: Prediction, task: Task, opacity: Any) -> list[Any]:
+        """Return everything on the tab for an answer; `prediction` is `past`'s own, or what that was made from."""
         return [
-            answers.answer_html(prediction, task, made),
+            past.card,
             *viewer.show(session, VIEW, prediction, task, opacity),
             gr.update(visible=True),
-            details,
-            prediction.to_dict(),
+            past.details,
+            past.json,
+            takeaway.buttons_html(past, prediction, task),
+            takeaway.past_html(session.past, task),
         ]
 
 
@@ -113,8 +124,11 @@ def build_classify(
                     elem_id="classify-paste",
                 )
             strip = gr.HTML(strip_html(examples(task)), js_on_load=PICK, elem_id="classify-examples")
+            past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
         with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
             answer = gr.HTML(answers.empty_html(task), elem_id="classify-answer")
+            take = gr.HTML(js_on_load=PICK + takeaway.COPY, elem_id="classify-take")
+            file = gr.DownloadButton(visible="hidden", elem_id="classify-file")
             view = viewer.build_viewer(task, VIEW)
             with gr.Accordion("Details", open=False, visible=False, elem_id="classify-details-box") as details_box:
                 details = gr.HTML(elem_id="classify-details")
@@ -142,6 +156,31 @@ def build_classify(
             return shown
 
     @handler
+    def open_past(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
+        with sessions.at_work(request.session_hash) as session:
+            kept, task = session.past, models.get(model).task
+            again = kept[index(event_value(event, "pick"), len(kept), "The answer")]
+            if tuple(again.prediction.probabilities) != tuple(task.classes):
+                raise RequestError(
+                    "This answer is another task's.",
+                    expected=f"a model such as {again.prediction.model}",
+                    remedy="Choose that model first.",
+                )
+            session.opened, session.answer, session.on_show = again, again.prediction, again.prediction
+            session.settle(None)
+            return tab.shown(session, again, again.prediction, task, opacity)
+
+    @handler
+    def take_away(model: Any, event: gr.EventData, request: gr.Request) -> Any:
+        kind = choice(event_value(event, "pick"), takeaway.FILES, "The file")
+        with sessions.at_work(request.session_hash) as session:
+            if session.on_show is None or session.opened is None:
+                raise RequestError("There is no answer.", expected="a picture that was read", remedy="Open one first.")
+            path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
+            takeaway.write_file(kind, session.opened, session.on_show, models.get(model).task, path)
+            return str(path)
+
+    @handler
     def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         session = sessions.find(request.session_hash)
         if session is None or session.on_show is None:
@@ -162,10 +201,10 @@ def build_classify(
 
     def values(classifier: Classifier) -> list[Any]:
         chosen = classifier.task
-        cleared = [answers.empty_html(chosen), *viewer.hide(), gr.update(visible=False), "", {}]
+        cleared = [answers.empty_html(chosen), *viewer.hide(), gr.update(visible=False), "", {}, "", gr.skip()]
         return [gr.update(label=_upload_label(chosen)), strip_html(examples(chosen)), *cleared]
 
-    results = [answer, *view.outputs, details_box, details, as_json]
+    results = [answer, *view.outputs, details_box, details, as_json, take, past]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
     for source in (upload, paste):
         source.upload(
@@ -185,6 +224,18 @@ def build_classify(
         **NETWORK,
         **PRIVATE,
     ).then(None, js=scroll)
+    past.click(
+        open_past,
+        [view.opacity, picker],
+        results,
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_limit=None,
+        **PRIVATE,
+    ).then(None, js=scroll)
+    take.click(
+        take_away, picker, file, show_progress="hidden", trigger_mode="multiple", concurrency_limit=2, **PRIVATE
+    ).success(None, file, js=takeaway.SAVE)
     gr.on(
         [view.picker.input, view.opacity.input],
         repaint,

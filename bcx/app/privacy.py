@@ -21,7 +21,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from bcx.errors import RequestError
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
     from bcx.app.slide_tab import SlideRun
+    from bcx.app.takeaway import Past
     from bcx.inference.prediction import Prediction
 
 #: The folder of sessions, beside Gradio's uploads.
@@ -42,6 +43,8 @@ SESSIONS = "sessions"
 IDLE_SECONDS = 6 * 3600
 #: More sessions than this at once, and those without an open page go, the one that was silent longest first.
 MOST_SESSIONS = 500
+#: Answers of a session that can be opened again.
+MOST_PAST = 8
 
 
 @dataclass
@@ -52,6 +55,8 @@ class Session:
         folder: private to this session, with a name that nobody can guess; gone after it.
         answer: the last single answer, kept so that opacity and class need no second run of the network.
         on_show: what the viewer shows of it: itself, or the answer of another frame of its clip.
+        past: the last answers, newest first; they outlast a change of the model.
+        opened: the one of them that `answer` is.
         clip_file: the file behind an answer that is a clip's, so that its other frames can be shown.
         batch: the last batch.
         slide: the last slide.
@@ -64,6 +69,8 @@ class Session:
     uploads: Uploads = field(default_factory=Uploads)
     answer: Prediction | None = None
     on_show: Prediction | None = None
+    past: deque[Past] = field(default_factory=lambda: deque(maxlen=MOST_PAST))
+    opened: Past | None = None
     clip_file: Path | None = None
     batch: Batch | None = None
     slide: SlideRun | None = None
@@ -246,7 +253,8 @@ class Sessions:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.on_show = session.clip_file = session.batch = session.slide = None
+    session.answer = session.on_show = session.opened = session.clip_file = session.batch = session.slide = None
+    session.past.clear()
     session.taken.clear()
     session.pictures.clear()
     shutil.rmtree(session.folder, ignore_errors=True)

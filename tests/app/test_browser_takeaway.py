@@ -1,0 +1,64 @@
+"""In a real browser: the files that are taken away, the copied text, and the last answers, opened again."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from tests.app.conftest import opened, start
+
+
+@pytest.fixture(scope="module")
+def shipped(tiny_lesion, examples, tmp_path_factory):
+    yield from start(tiny_lesion, tmp_path_factory.mktemp("takeaway"), examples)
+
+
+@pytest.fixture
+def page(browser, shipped):
+    yield from opened(browser, shipped.url)
+
+
+def answer(page, place: int, count: int, made: str) -> str:
+    page.click(f"#classify-examples [data-pick='{place}']")
+    page.wait_for_function(f"() => document.querySelectorAll('#classify-past button').length === {count}")
+    page.wait_for_selector(f"#classify-answer:has-text('made to look {made}')")
+    return page.text_content("#classify-answer .bcx-answer")
+
+
+def wait_for(page, said: str) -> None:
+    page.wait_for_function(
+        "(said) => document.querySelector('#classify-answer .bcx-answer')?.textContent === said", arg=said
+    )
+
+
+def test_an_answer_is_taken_away(page, shipped, until):
+    answer(page, 0, 1, "normal")
+    for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
+        with page.expect_download() as started:
+            page.click(f"#classify-take [data-pick={kind}]")
+        content = started.value.path().read_bytes()
+        assert content.startswith(starts)
+    assert Image.open(io.BytesIO(content)).size == (150, 120)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#classify-take [data-copy]")
+    page.wait_for_selector("#classify-take [role=status]:has-text('Copied')")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert shipped.classifier.weights_sha256 in copied
+    mine = [path for path in shipped.files() if path.name.startswith("bcx-answer")]
+    assert mine
+    page.close()
+    assert until(lambda: not any(path.exists() for path in mine))
+
+
+def test_the_last_answers_open_again_without_the_network(page, shipped):
+    first = answer(page, 0, 1, "normal")
+    second = answer(page, 2, 2, "malignant")
+    assert first != second
+    calls = shipped.classifier.calls
+    page.click("#classify-past [data-pick='1']")
+    wait_for(page, first)
+    page.click("#classify-past [data-pick='0']")
+    wait_for(page, second)
+    assert shipped.classifier.calls == calls
