@@ -1,4 +1,4 @@
-"""Write the figures in README.md and in the studies from the results files, so that none is typed by hand.
+"""Write the figures in README.md and in the documentation from the results files, so that none is typed by hand.
 
 ```bash
 python docs/figures.py
@@ -10,6 +10,7 @@ A test compares the pages with what this writes.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bcx.tasks import BREAST_ULTRASOUND
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "explanation" / "figures.md"
 STUDY = ROOT / "docs" / "explanation" / "seeing-lesions.md"
 PUBLISHED = ROOT / "docs" / "explanation" / "published-systems.md"
 SYNTH = ROOT / "docs" / "explanation" / "synthetic-images.md"
@@ -274,7 +276,42 @@ def transfer_table(transfer: dict[str, Any]) -> list[str]:
 
 
 def readme_block() -> str:
-    """Return the README's figures as Markdown."""
+    """Return the README's table: the default model where it learned, and in hospitals that its networks never saw."""
+    home, abroad = read(LESION / "results.json"), read(LESION / "transfer" / "results.json")
+    decided = {
+        (row["hospital"], row["where"]): row
+        for row in read(DECISIONS / LESION.name / "decisions.json")["table"]
+        if row["point"] == "default"
+        and row["rule"] == ("as stored" if row["where"] == "home" else "by the other hospitals")
+    }
+    breast = read(LESION / "external-breast.json")
+    aucs = {(name, "home"): part["one_view"]["auc_malignant_vs_benign"] for name, part in home["sources"].items()}
+    for row in abroad["table"]:
+        if row["train_on"] in ("busi", "busbra"):
+            aucs[row["score_on"], "elsewhere"] = row["auc"]
+    aucs["breast", "elsewhere"] = breast["figures"]["auc_malignant_vs_benign"]
+    heat = read(LESION / "localisation.json")["localisation"]["by_source"]
+    heats = {(name, "home"): heat[name]["heat_inside"] for name in ("busi", "busbra")}
+    heats["breast", "elsewhere"] = breast["localisation"]["by_source"]["breast"]["heat_inside"]
+    shown = {"busi": "BUSI", "busbra": "BUS-BRA", "breast": "BrEaST"}
+    rows = []
+    for name, where in (("busi", "home"), ("busbra", "home"), *((name, "elsewhere") for name in shown)):
+        row = decided[name, where]
+        told = [figure(aucs[name, where], False)]
+        told += [figure(row[key], True) for key in ("as_absent", "as_other", "referred")]
+        told.append(figure(heats.get((name, where)), True))
+        rows.append((f"{shown[name]}, {'learned from' if where == 'home' else 'never seen'}", told))
+    heads = ["ROC-AUC, malignant / benign", "cancers answered normal", "cancers answered benign", "scans referred"]
+    return "\n".join(columns([*heads, "heat inside the lesion"], rows))
+
+
+def all_block() -> str:
+    """Return every figure of the shipped models as Markdown, with links as the documentation needs them."""
+    text = _all_figures().replace("](docs/explanation/", "](")
+    return re.sub(r"\]\((results|benchmarks)/", r"](../../\1/", text)
+
+
+def _all_figures() -> str:
     lesion, plain = read(LESION / "results.json"), read(PLAIN / "results.json")
     abroad = read(PLAIN / "external-busbra.json")
     busi, busbra = lesion["sources"]["busi"], lesion["sources"]["busbra"]
@@ -337,7 +374,7 @@ def study_block() -> str:
         lines.append(f"| {fold['fold']} | {fold['n']} | {100 * fold['accuracy']:.1f} % | {fold['macro_auc']:.3f} |")
     lines += [
         "",
-        "Both hospitals together, the most probable class; by hospital, the README has the figures.",
+        "Both hospitals together, the most probable class; by hospital, [all figures](figures.md) has them.",
         "",
         "### What each step adds",
         "",
@@ -618,6 +655,7 @@ def with_figures(page: str, block: str) -> str:
 #: What each page shows.
 PAGES = {
     README: readme_block,
+    FIGURES: all_block,
     STUDY: study_block,
     PUBLISHED: leak_block,
     HISTOLOGY: histology_block,

@@ -22,7 +22,7 @@ from tests.test_docs import figures_module
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = sorted(ROOT.glob("checkpoints/*/README.md"))
-PAGES = [ROOT / "README.md", ROOT / "docs" / "explanation" / "seeing-lesions.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / "explanation" / name for name in ("figures.md", "seeing-lesions.md"))]
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+")
 # Numbers that are no figures: names, citations, conventions.
 WORDS = (
@@ -206,7 +206,7 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
             best = part[[f"logit_{name}" for name in task.classes]].to_numpy().argmax(axis=1)
             said.append((np.array(task.classes)[best] == part["label"]).mean())
     before, right, other, _, after, later, beyond, _ = (f"{value:.3f}".lstrip("0") for value in said)
-    text = " ".join(PAGES[1].read_text("utf-8").split())
+    text = " ".join(PAGES[-1].read_text("utf-8").split())
     assert f"malignant against benign comes to {before} and {after}, its accuracy to {right} and {later}" in text
     assert f"BUS-BRA's ROC-AUC to {other} and {beyond}." in text
 
