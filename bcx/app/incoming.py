@@ -174,6 +174,8 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
     if not isinstance(values, list) or len(values) not in (len(inputs), sum(not part.skip_api for part in inputs)):
         raise _wrong("The call's data", values, f"a list of {len(inputs)}")
     event, trigger = sent.get("event_data"), sent.get("trigger_id")
+    if isinstance(event, str):  # a changed textbox says again what stands in it
+        event = None
     if not (event is None or isinstance(event, Mapping)):
         raise _wrong("The event's data", event, "an object")
     checked = {
