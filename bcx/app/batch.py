@@ -191,12 +191,17 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         if not uploads:
             yield {files: gr.skip()}
             return
-        classifier = models.get(model)
-        task = classifier.task
+        task = models.get(model).task
         batch = take_in(session, uploads, folder_chosen)
-        batch.view = seen
+        batch.task, batch.view = task.name, seen
         batch.own = worklist.own_labels([name for _, name in batch.files], task)
         session.batch = batch
+        yield from read(session, batch, model)
+
+    def read(session: Session, batch: rows.Batch, model: Any) -> Iterator[dict[Any, Any]]:
+        session.again.discard("batch")
+        classifier = models.get(model)
+        task = classifier.task
         running = {
             **{files: None, stop: gr.update(interactive=True), score: "", csv: off, make_zip: off},
             download_zip: gr.update(visible=False, value=None),
@@ -224,6 +229,16 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
     def from_folder(uploads: Any, order: Any, search: Any, model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with sessions.at_work(request.session_hash) as session:
             yield from classify_files(uploads, True, _view(order, search), model, session)
+
+    @handler
+    def read_again(model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        with sessions.at_work(request.session_hash) as session:
+            batch = session.batch
+            if batch is None or "batch" not in session.again or batch.task != models.get(model).task.name:
+                yield {files: gr.skip()}
+                return
+            batch.started = time.monotonic()
+            yield from read(session, batch, model)
 
     @handler
     def ask_to_stop(request: gr.Request) -> Any:
@@ -366,7 +381,11 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         **quick,
     )
     make_zip.click(zip_overlays, None, [make_zip, download_zip], show_progress="hidden", concurrency_limit=2, **PRIVATE)
-    return Part(results, values)
+
+    def again(event: Any) -> Any:
+        return event.then(read_again, picker, results, show_progress="hidden", **NETWORK, **PRIVATE)
+
+    return Part(results, values, again)
 
 
 def _view(order: Any, search: Any, decision: str = "") -> worklist.View:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -14,6 +13,7 @@ from bcx.app.examples import Example, strip_html
 from bcx.app.frames import frame_answer
 from bcx.app.incoming import Paste, Upload, choice, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
+from bcx.app.privacy import Chosen
 from bcx.errors import BcxError, RequestError
 
 if TYPE_CHECKING:
@@ -48,24 +48,25 @@ class ClassifyTab:
     models: Models
     predict: Callable[..., Prediction]
 
-    def answer(
-        self, session: Session, model: str, source: Path, name: str, opacity: float, made: str | None = None
-    ) -> list[Any]:
-        """Run the network once and return everything on the tab that follows from it."""
+    def answer(self, session: Session, model: str, chosen: Chosen, opacity: float) -> list[Any]:
+        """Run the network once and return everything on the tab that follows from it; the scan is kept."""
+        session.again.discard("scan")
         try:
             task = self.models.get(model).task
-            prediction = self.predict(model, source, name)
+            prediction = self.predict(model, chosen.path, chosen.name)
         except BcxError as error:
             session.answer = session.on_show = None
             hidden = gr.update(visible=False)
-            return [answers.failure_html(error, name), *viewer.hide(), hidden, "", {}, "", gr.skip()]
+            return [answers.failure_html(error, chosen.name), *viewer.hide(), hidden, "", {}, "", gr.skip()]
+        finally:
+            session.settle(chosen)
         session.answer = session.on_show = prediction
         details = (
             f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
             f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
             f"<h3>How this answer came about</h3>{answers.facts_html(prediction)}"
         )
-        card = answers.answer_html(prediction, task, made)
+        card = answers.answer_html(prediction, task, chosen.made)
         session.opened = takeaway.make_past(prediction, card, details)
         session.past.appendleft(session.opened)
         return self.shown(session, session.opened, prediction, task, opacity)
@@ -141,19 +142,26 @@ def build_classify(
             return [gr.skip()] * (len(results) + 1)
         with sessions.at_work(request.session_hash) as session:
             path = session.take(file)
-            try:
-                return [*tab.answer(session, model, path, file_name(file, path.name), opacity), None]
-            finally:
-                session.settle(path)  # a picture is in memory now; of a clip the other frames are still needed
+            chosen = Chosen(path, file_name(file, path.name), models.get(model).task.name)
+            return [*tab.answer(session, model, chosen, opacity), None]
 
     @handler
     def classify_example(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
-        shown = examples(models.get(model).task)
+        task = models.get(model).task
+        shown = examples(task)
         example = shown[index(event_value(event, "pick"), len(shown), "The example")]
         with sessions.at_work(request.session_hash) as session:
-            shown = tab.answer(session, model, example.path, example.path.name, opacity, example.label)
-            session.settle(None)
-            return shown
+            chosen = Chosen(example.path, example.path.name, task.name, example.label)
+            return tab.answer(session, model, chosen, opacity)
+
+    @handler
+    def read_again(opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        session = sessions.find(request.session_hash)
+        if session is None or session.chosen is None or "scan" not in session.again:
+            return [gr.skip()] * len(results)
+        if session.chosen.task != models.get(model).task.name:
+            return [gr.skip()] * len(results)
+        return tab.answer(session, model, session.chosen, opacity)
 
     @handler
     def open_past(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
@@ -190,11 +198,11 @@ def build_classify(
     @handler
     def show_frame(frame: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         with sessions.at_work(request.session_hash) as session:
-            answer, file = session.answer, session.clip_file
-            if answer is None or answer.clip is None or file is None:
+            answer, chosen = session.answer, session.chosen
+            if answer is None or answer.clip is None or chosen is None:
                 return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), answers.gone_html()]
             place = int(number(frame, "The frame", 1, len(answer.clip.read), whole=True)) - 1
-            found = frame_answer(answer, place, file)
+            found = frame_answer(answer, place, chosen.path)
             shown = viewer.show_frame(session, VIEW, found, models.get(model).task, layer, opacity)
             session.on_show = found
             return [*shown, gr.skip()]
@@ -255,7 +263,11 @@ def build_classify(
         concurrency_limit=None,
         **PRIVATE,
     )
-    return Part([upload, strip, *results], values)
+
+    def again(event: Any) -> Any:
+        return event.then(read_again, [view.opacity, picker], results, show_progress_on=answer, **NETWORK, **PRIVATE)
+
+    return Part([upload, strip, *results], values, again)
 
 
 def _upload_label(task: Task) -> str:

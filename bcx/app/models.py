@@ -32,10 +32,12 @@ class Part:
     Attributes:
         outputs: its components, laid out for the default model.
         values: from a model to new values for `outputs`, in their order; what an earlier model said is cleared.
+        again: wires, after an event, that the chosen model reads what an earlier one has read.
     """
 
     outputs: list[Any]
     values: Callable[[Classifier], list[Any]]
+    again: Callable[[Any], Any] | None = None
 
 
 class Models:

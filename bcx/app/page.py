@@ -27,6 +27,7 @@ from bcx.errors import BcxError
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
+    from bcx.app.privacy import Session
     from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
 
@@ -83,6 +84,8 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         def switch(name: Any, request: gr.Request) -> list[Any]:
             name = choice(name, models.names(), "The model")
             with sessions.at_work(request.session_hash) as session:
+                if name == (session.model or classifier.name):  # Gradio tells of the same model when focus leaves
+                    return [gr.skip()] * len(outputs)
                 try:
                     chosen = models.get(name)
                 except BcxError as error:
@@ -90,12 +93,15 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                     return [session.model or classifier.name, said, *[gr.skip()] * (len(outputs) - 2)]
                 session.start_over(name)
             values = [value for part in parts for value in part.values(chosen)]
-            return [name, gr.update(value="", visible=False), *values]
+            words = _changed(chosen, session)
+            return [name, gr.update(value=words, visible=bool(words)), *values]
 
         outputs = [picker, refusal, *(output for part in parts for output in part.outputs)]
-        picker.input(
+        switched = picker.input(
             switch, picker, outputs, show_progress_on=picker, trigger_mode="always_last", **NETWORK, **PRIVATE
         ).then(None, js=TITLE)
+        for part in parts:
+            switched = part.again(switched) if part.again else switched
 
         def end_session(request: gr.Request) -> None:
             # A browser holds its connection open only where something waits for its end. `Guard` has noticed by now.
@@ -117,6 +123,17 @@ def _header(task: Task) -> str:
         f'<p class="bcx-notice" role="note"><strong>{escape(NOTICE)}</strong> Pictures stay on this server only while '
         "this page is open.</p></header>"
     )
+
+
+def _changed(chosen: Classifier, session: Session) -> str:
+    """Say what happens to what was read before; "" where nothing was."""
+    tasks = [("the scan", session.chosen.task)] if session.chosen is not None else []
+    tasks += [("the batch", session.batch.task)] if session.batch is not None else []
+    same = [what for what, task in tasks if task == chosen.task.name]
+    kept = [what for what, task in tasks if task != chosen.task.name]
+    said = [f"{chosen.name} reads {' and '.join(same)} again."] if same else []
+    said += [f"Kept for the model before: {' and '.join(kept)}."] if kept else []
+    return f'<p class="bcx-changed" role="status">{escape(" ".join(said))}</p>' if said else ""
 
 
 def _refusal(name: str, error: BcxError) -> str:

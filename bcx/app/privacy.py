@@ -47,6 +47,23 @@ MOST_SESSIONS = 500
 MOST_PAST = 8
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The single scan that a person chose.
+
+    Attributes:
+        path: in the session's folder, or a shipped example's.
+        name: what the person calls it.
+        task: the name of the task of the model that it was chosen for.
+        made: what a shipped example was made to show; None for a file of the person's own.
+    """
+
+    path: Path
+    name: str
+    task: str
+    made: str | None = None
+
+
 @dataclass
 class Session:
     """One open page.
@@ -57,8 +74,9 @@ class Session:
         on_show: what the viewer shows of it: itself, or the answer of another frame of its clip.
         past: the last answers, newest first; they outlast a change of the model.
         opened: the one of them that `answer` is.
-        clip_file: the file behind an answer that is a clip's, so that its other frames can be shown.
+        chosen: the scan behind it, kept for another model, and for the other frames of a clip.
         batch: the last batch.
+        again: what another model has not read yet: "scan", "batch".
         slide: the last slide.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
         model: the name of the model that the person chose; None while it is the default one.
@@ -71,8 +89,9 @@ class Session:
     on_show: Prediction | None = None
     past: deque[Past] = field(default_factory=lambda: deque(maxlen=MOST_PAST))
     opened: Past | None = None
-    clip_file: Path | None = None
+    chosen: Chosen | None = None
     batch: Batch | None = None
+    again: set[str] = field(default_factory=set)
     slide: SlideRun | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     last_used: float = field(default_factory=time.monotonic)
@@ -83,12 +102,12 @@ class Session:
     taken: dict[str, Path] = field(default_factory=dict)
 
     def start_over(self, model: str) -> None:
-        """Forget what another model answered; a batch or slide that is still running stops."""
+        """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
         self.model, self.answer, self.on_show = model, None, None
-        self.settle(None)
+        self.again = {"scan", "batch"}
         if self.batch is not None:
             self.batch.stop.set()
-            self.batch = None
+            self.batch = self.batch.unread()
         if self.slide is not None:
             self.slide.stop.set()
             self.slide = None
@@ -115,13 +134,11 @@ class Session:
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
-    def settle(self, path: Path | None) -> None:
-        """Keep a file that was just answered if its answer is a clip's, delete it if not, and the one before anyway."""
-        clip = path if self.answer is not None and self.answer.clip is not None else None
-        for old in (self.clip_file, path):
-            if old is not None and old != clip:
-                self.drop(old)
-        self.clip_file = clip
+    def settle(self, chosen: Chosen | None) -> None:
+        """Keep the scan that was just answered, if its file is there, and delete the one before."""
+        before, self.chosen = self.chosen, chosen
+        if before is not None and before.made is None and (chosen is None or before.path != chosen.path):
+            self.drop(before.path)
 
     def picture(self, role: str, suffix: str = ".png") -> Path:
         """Return a fresh path for a picture on show and delete the one before the last in the same role.
@@ -253,7 +270,7 @@ class Sessions:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.on_show = session.opened = session.clip_file = session.batch = session.slide = None
+    session.answer = session.on_show = session.opened = session.chosen = session.batch = session.slide = None
     session.past.clear()
     session.taken.clear()
     session.pictures.clear()

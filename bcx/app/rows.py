@@ -68,6 +68,7 @@ class Batch:
         files: where each file is and what it is called; the names are unique.
         left_out: what was left out of a folder or an archive, as (file, why).
         rows: one per finished file, in the order of `files`.
+        task: the name of the task of the model that it was chosen for.
         own: the person's own labels, by the row's place: what its folder is called, or what was chosen.
         view: which rows are on show, and in which order.
         page: the page of rows on show, from 0.
@@ -79,6 +80,7 @@ class Batch:
     files: list[tuple[Path | Member, str]]
     left_out: list[tuple[str, str]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    task: str = ""
     own: dict[int, str] = field(default_factory=dict)
     view: View = field(default_factory=View)
     page: int = 0
@@ -92,6 +94,10 @@ class Batch:
     def failed(self) -> int:
         """How many files could not be read."""
         return sum(row.slim is None for row in self.rows)
+
+    def unread(self) -> Batch:
+        """Return a batch of the same files and labels that has not run."""
+        return Batch(self.files, self.left_out, task=self.task, own=self.own, view=self.view)
 
     def table(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of each row, with the person's own label."""

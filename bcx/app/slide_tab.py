@@ -112,17 +112,17 @@ def build_slides(
             caption = gr.HTML(slide_words.caption_html(task))
             with gr.Accordion("Scale and distance of the tiles", open=False, elem_id="slide-options"):
                 scale = gr.Number(
-                    label="Scale (empty: by the file's own size of pixels)",
-                    value=None,
-                    minimum=SCALES[0],
+                    label="Scale (0: by the file's own size of pixels)",
+                    value=0,
+                    minimum=0,
                     maximum=SCALES[1],
                     elem_id="slide-scale",
                 )
                 stride = gr.Number(
-                    label="Distance from tile to tile, in pixels (empty: tiles touch)",
-                    value=None,
+                    label="Distance from tile to tile, in pixels (0: tiles touch)",
+                    value=0,
                     precision=0,
-                    minimum=1,
+                    minimum=0,
                     elem_id="slide-stride",
                 )
             stop = gr.Button("Stop", size="sm", interactive=False, elem_id="slide-stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import httpx
 import pytest
@@ -14,10 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_models(tiny, cells_checkpoint, examples, tmp_path_factory):
-    """The page with an ultrasound model as default, one for tissue, and one that is damaged."""
+def two_models(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_factory):
+    """The page with an ultrasound model as default, another, one for tissue, and one that is damaged."""
     at_hand = tmp_path_factory.mktemp("at-hand")
     (at_hand / "cells").symlink_to(cells_checkpoint)
+    shutil.copytree(tiny_checkpoint, at_hand / "other")
     (at_hand / "broken").mkdir()
     (at_hand / "broken" / "config.json").write_text("{}")
     patch = pytest.MonkeyPatch()
@@ -84,6 +86,43 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     page.click("role=tab[name=Batch]")
     assert page.locator("#batch-rows [data-row]").count() == 0
     assert not page.locator("role=tab[name='Large image']").is_visible()
+
+
+def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, two_models, upload, scans):
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", [upload, scans["grey.png"]])
+    page.wait_for_selector("#batch-csv:not([disabled])")
+    page.select_option("#batch-rows [data-own='0']", "malignant")
+    page.wait_for_selector("#batch-score .bcx-score")
+    calls = two_models.classifier.calls
+    choose(page, "tiny")  # the one that it is
+    page.focus("#model-picker input")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    page.click("h1")
+    page.click("role=tab[name=Classify]")
+    page.wait_for_timeout(1500)
+    assert page.locator("#classify-answer [data-label]").count() == 1
+    assert two_models.classifier.calls == calls
+    page.click("role=tab[name=Batch]")
+    assert page.locator("#batch-rows [data-row]").count() == 2
+    choose(page, "other")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    assert "other reads the scan and the batch again" in page.inner_text("#model-refusal")
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
+    assert page.input_value("#batch-rows [data-own='0']") == "malignant"
+    page.click("role=tab[name=Classify]")
+    page.wait_for_selector("#classify-answer [data-label]")
+    assert upload.name in page.inner_text("#classify-answer")
+    choose(page, "cells")
+    page.wait_for_selector("h1:has-text('microscope')")
+    assert "Kept for the model before: the scan and the batch" in page.inner_text("#model-refusal")
+    choose(page, "tiny")
+    page.wait_for_selector("#classify-answer [data-label]")
+    page.click("role=tab[name=Batch]")
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
 
 
 def test_a_damaged_model_says_so_and_the_old_one_stays(page, two_models):

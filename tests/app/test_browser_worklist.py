@@ -129,6 +129,25 @@ def test_a_large_batch_is_sorted_and_filtered_at_once(page, study, tmp_path):
         page.screenshot(path=f"{folder}/worklist.png")
 
 
+#: Whether the browser would ask before the page is left.
+ASKS = """() => {
+  const leaving = new Event('beforeunload', {cancelable: true});
+  window.dispatchEvent(leaving);
+  return leaving.defaultPrevented;
+}"""
+
+
+def test_leaving_is_asked_about_only_while_a_batch_runs(page, study):
+    assert not page.evaluate(ASKS)
+    with page.expect_file_chooser() as chosen:
+        page.click("#batch-folder")
+    chosen.value.set_files(str(study))
+    page.wait_for_selector(".bcx-progress[data-finished=false]")
+    assert page.evaluate(ASKS)
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='60']", timeout=300_000)
+    assert not page.evaluate(ASKS)
+
+
 @pytest.mark.parametrize("width", [1440, 390])
 def test_nothing_scrolls_sideways(page, study, width):
     page.set_viewport_size({"width": width, "height": 900})

@@ -9,7 +9,7 @@ import pytest
 
 from bcx.app.examples import list_examples
 from bcx.app.models import Models
-from bcx.app.privacy import Sessions
+from bcx.app.privacy import Chosen, Sessions
 from bcx.app.rows import Batch
 from bcx.errors import CheckpointError, RequestError
 from bcx.tasks import get_task
@@ -80,11 +80,24 @@ def test_examples_are_those_of_the_task(examples_of_both):
     assert list_examples(examples_of_both, get_task("histology-idc")) == []
 
 
-def test_another_model_starts_with_nothing_of_the_one_before(tiny, scans, tmp_path):
+def test_another_model_forgets_answers_and_keeps_files(tiny, scans, tmp_path):
     session = Sessions(tmp_path).get("page")
-    session.answer, session.batch = tiny.predict(scans["grey.png"]), Batch([])
-    batch = session.batch
+    first, second = tmp_path / "1.png", tmp_path / "2.png"
+    for path in (first, second):
+        shutil.copy(scans["grey.png"], path)
+    session.settle(Chosen(first, "1.png", tiny.task.name))
+    before = Batch([(second, "b.png")], own={0: "benign"}, task=tiny.task.name)
+    session.answer, session.batch = tiny.predict(first), before
     session.start_over("other")
-    assert (session.model, session.answer, session.batch) == ("other", None, None)
-    assert batch.stop.is_set()
+    assert (session.model, session.answer, session.again) == ("other", None, {"scan", "batch"})
+    assert before.stop.is_set()
+    assert (session.batch.files, session.batch.own, session.batch.rows) == (before.files, {0: "benign"}, [])
+    assert session.batch is not before
     assert not session.ended.is_set()
+    assert first.exists()
+    session.settle(Chosen(second, "2.png", tiny.task.name))
+    assert not first.exists()
+    session.settle(Chosen(scans["grey.png"], "an example", tiny.task.name, "benign"))
+    session.settle(Chosen(scans["photo.jpg"], "another", tiny.task.name, "benign"))
+    assert not second.exists()
+    assert scans["grey.png"].exists(), "examples are not the session's"
