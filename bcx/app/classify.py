@@ -34,6 +34,8 @@ element.addEventListener('click', (event) => {
   if (target && !target.disabled) trigger('click', {pick: target.dataset.pick, page: target.dataset.page});
 });
 """
+#: Inside a component: what changes in it is read out.
+LIVE = "element.setAttribute('aria-live', 'polite');"
 #: On a narrow page the answer stands below the fold, so bring it into view.
 SCROLL = (
     "() => { if (window.innerWidth < 800) document.getElementById('ANCHOR')?.scrollIntoView({behavior: 'smooth'}); }"
@@ -127,7 +129,7 @@ def build_classify(
             strip = gr.HTML(strip_html(examples(task)), js_on_load=PICK, elem_id="classify-examples")
             past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
         with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
-            answer = gr.HTML(answers.empty_html(task), elem_id="classify-answer")
+            answer = gr.HTML(answers.empty_html(task), js_on_load=LIVE, elem_id="classify-answer")
             take = gr.HTML(js_on_load=PICK + takeaway.COPY, elem_id="classify-take")
             file = gr.DownloadButton(visible="hidden", elem_id="classify-file")
             view = viewer.build_viewer(task, VIEW)

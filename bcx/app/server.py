@@ -124,12 +124,13 @@ def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
     from starlette.middleware import Middleware
 
     from bcx.app.middleware import Guard
-    from bcx.app.theme import CSS, theme
+    from bcx.app.theme import CSS, HEAD, theme
     from bcx.app.upkeep import upkeep
 
     settings: dict[str, Any] = {
         "theme": theme(),
         "css_paths": CSS,
+        "head": HEAD,
         "max_file_size": MAX_SLIDE_SIZE if getattr(app, "bcx_slides", False) else MAX_FILE_SIZE,
         "mcp_server": True,
         "run_history": False,

@@ -7,6 +7,14 @@ from pathlib import Path
 import gradio as gr
 
 CSS = Path(__file__).with_name("style.css")
+# Gradio loads the style sheet late, and part by part; what is not visible yet cannot jump.
+_HIDDEN = """
+html:not(.bcx-ready) gradio-app, html:not(.bcx-ready) .gradio-container {
+  visibility: hidden; animation: bcx-show 0s 6s forwards;
+}
+@keyframes bcx-show { to { visibility: visible; } }
+"""
+HEAD = f"<style>{_HIDDEN}</style><script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
 _SANS = ("system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "'Noto Sans'", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace")
 

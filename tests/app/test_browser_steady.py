@@ -1,0 +1,82 @@
+"""In a real browser: nothing jumps, the line between the pictures has keys, a picture is pasted anywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.app.conftest import opened, start
+
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+  if (!entry.hadRecentInput) window.shifted += entry.value;
+})).observe({type: 'layout-shift', buffered: true});
+"""
+PICTURE = """
+async () => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 160, height: 120});
+  canvas.getContext('2d').fillRect(0, 0, 80, 120);
+  const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'));
+  await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shipped(tiny_lesion, examples, tmp_path_factory):
+    yield from start(tiny_lesion, tmp_path_factory.mktemp("steady"), examples)
+
+
+@pytest.fixture
+def page(browser, shipped):
+    yield from opened(browser, shipped.url)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_nothing_jumps(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.add_init_script(SHIFTS)
+    page.reload()
+    for place in (0, 2):
+        page.click(f"#classify-examples [data-pick='{place}']")
+        page.wait_for_selector("#classify-slider img")
+        page.wait_for_timeout(500)
+    for name in ("Batch", "Model", "Classify"):
+        page.click(f"role=tab[name={name}]")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.shifted") < 0.1
+
+
+def test_the_line_between_the_pictures_moves_by_keys(page):
+    page.click("#classify-examples [data-pick='0']")
+    line = page.locator("#classify-slider [data-testid=slider]")
+    line.wait_for()
+    page.wait_for_selector("#classify-slider [role=slider][aria-valuenow]")
+    line.focus()
+    for keys, rises in ((["End"], True), (["Home"], False), (["ArrowRight", "PageUp"], True), (["ArrowLeft"], False)):
+        before = int(line.get_attribute("aria-valuenow"))
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_function(
+            "(old) => document.querySelector('#classify-slider [role=slider]').ariaValueNow !== old", arg=str(before)
+        )
+        page.wait_for_timeout(100)
+        assert (int(line.get_attribute("aria-valuenow")) > before) == rises
+
+
+@pytest.mark.parametrize("tab", ["Model", "Batch"])
+def test_a_picture_is_pasted_anywhere(page, tab):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(PICTURE)
+    page.click(f"role=tab[name={tab}]")
+    page.keyboard.press("Control+V")
+    if tab == "Batch":
+        page.wait_for_selector(".bcx-progress[data-finished=true][data-done='1']")
+    else:
+        page.wait_for_selector("#classify-answer [data-label]")
+        assert page.locator("#classify-answer").is_visible()
+
+
+def test_the_answer_is_read_out_and_parts_are_called_what_they_say(page):
+    assert page.locator("#classify-answer[aria-live=polite], #classify-answer [aria-live=polite]").count() == 1
+    assert page.locator(".upload-container[aria-label]").count() == 0
