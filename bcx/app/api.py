@@ -130,7 +130,7 @@ def _source(session: Session, scan: Any) -> Path | bytes:
         return session.take({"path": path})
     if address is None and isinstance(scan, str):
         raise RequestError(
-            f"The scan is sent as text that is no address: '{scan[:80]}'.",
+            f"The scan is sent as text that is no address: {scan[:80]!r}.",
             expected="an http, https or data address, or the path that an upload returned",
             remedy="Send the file's content as a data address, or upload it and send the path that this returns.",
         )
