@@ -124,7 +124,9 @@ def _in_words(name: str) -> Iterator[None]:
     except gr.Error:
         raise
     except BcxError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        # It may repeat what was sent, half a character included, which no answer can hold.
+        said = str(error).encode("utf-8", "replace").decode("utf-8")
+        raise gr.Error(said, print_exception=False) from None
     except Exception as error:
         _LOG.exception("%s failed", name)
         said = "This went wrong on the server, and is none of your doing. Try again, or with another file."
