@@ -223,8 +223,7 @@ def _row_html(batch: Batch, place: int, task: Task) -> str:
     flags = "".join(f'<span class="bcx-row-flag">{escape(flag)}</span>' for flag in row.slim.flags)
     more = "; ".join([*([row.slim.reason] if row.slim.reason else []), *row.slim.notes])
     return (
-        f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}"{current} '
-        f'aria-label="{name}: {escape(" ".join([verdict, number, *row.slim.flags]))}. Show where the network looked.">'
+        f'<li><button type="button" class="bcx-row" data-row="{place}" data-pick="{place}"{current}>'
         f'<img class="bcx-thumb" src="{row.thumbnail}" alt=""><span class="bcx-row-name" title="{name}">{name}</span>'
         f'<span class="bcx-row-verdict"><span class="bcx-dot" style="background: {colour}"></span>'
         f"{escape(verdict)} <b>{number}</b></span>"
