@@ -327,13 +327,14 @@ def _pictures(facts: Facts) -> list[str]:
 def _limits(facts: Facts) -> list[str]:
     data = facts.config["bcx"]["training"].get("data", {})
     where = {0: "no scans", 1: "one source"}.get(len(data), f"{len(data)} sources")
+    calibrated = "scans of these sources" if facts.decisions is None else "answers to hospitals that no network saw"
     return [
         "## Limits",
         "",
         f"- It learned from {where} ({', '.join(data)}). Scans from elsewhere are read worse, and by how much nobody "
         "knows who has not measured it there: `bcx evaluate`.",
-        "- Probabilities were calibrated on scans of these sources; where the classes occur in other shares, they are "
-        "wrong.",
+        f"- Probabilities were calibrated on {calibrated}; where the classes occur in other shares, they are wrong, "
+        "unless the prevalence is stated.",
         "- It always has an answer. The gate that stops other pictures lets some of them through.",
         "- Its maps are accounts of a sum, and no reasons. What it misses does not light up.",
         "- The figures are those of this recipe over groups; near-duplicates that nobody has found yet would raise "
