@@ -211,7 +211,8 @@ def load_backbone(network: nn.Module, file: Path) -> None:
     """Load everything but the classifier from a `.safetensors` file in timm's names, strictly.
 
     Raises:
-        CheckpointError: the file is missing, no safetensors, or names other layers.
+        CheckpointError: the file is missing, no safetensors, names other layers, or has other shapes, or numbers that
+            are not finite.
     """
     try:
         tensors = load_file(file)
@@ -223,16 +224,21 @@ def load_backbone(network: nn.Module, file: Path) -> None:
         ) from error
     head = network.pretrained_cfg["classifier"]
     tensors = {name: value.float() for name, value in tensors.items() if not name.startswith(f"{head}.")}
-    own = {name for name in network.state_dict() if not name.startswith(f"{head}.")}
-    missing, extra = own - set(tensors), set(tensors) - own
-    if missing or extra:
+    own = {name: value.shape for name, value in network.state_dict().items() if not name.startswith(f"{head}.")}
+    missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    odd = [name for name in own.keys() & tensors.keys() if not _fits(tensors[name], own[name])]
+    if missing or extra or odd:
         raise CheckpointError(
-            f"'{file.name}' lacks {len(missing)} tensors of the network and holds {len(extra)} others "
-            f"(first: {sorted(missing | extra)[0]}).",
+            f"'{file.name}' lacks {len(missing)} tensors of the network and holds {len(extra)} others; {len(odd)} have "
+            f"another shape or are not finite (first: {sorted(missing | extra | set(odd))[0]}).",
             expected="weights of the same architecture",
             remedy="Name the architecture that belongs to the file with --arch.",
         )
     network.load_state_dict(tensors, strict=False)
+
+
+def _fits(value: torch.Tensor, shape: torch.Size) -> bool:
+    return value.shape == shape and bool(torch.isfinite(value).all())
 
 
 def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut:

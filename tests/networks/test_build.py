@@ -8,7 +8,7 @@ import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bcx.errors import CheckpointError, ConfigError
@@ -155,6 +155,15 @@ def test_starting_weights_are_taken_without_their_classifier(weights):
 def test_weights_of_another_architecture_are_refused(weights):
     with pytest.raises(CheckpointError, match="Name the architecture"):
         build_network("resnet18", 3, init=str(weights[0]))
+
+
+@pytest.mark.parametrize("change", [lambda value: value[:1], lambda value: value * float("nan")], ids=["shape", "nan"])
+def test_weights_that_do_not_fit_are_refused_by_name(weights, tmp_path, change):
+    tensors = load_file(weights[0])
+    tensors["conv_head.weight"] = change(tensors["conv_head.weight"]).contiguous()
+    save_file(tensors, tmp_path / "bad.safetensors")
+    with pytest.raises(CheckpointError, match=r"1 have another shape or are not finite \(first: conv_head\.weight\)"):
+        build_network("mobilenetv2_035", 3, init=str(tmp_path / "bad.safetensors"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors here, but long enough to look at"])

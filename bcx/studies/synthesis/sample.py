@@ -11,12 +11,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -83,6 +84,21 @@ def save_generator(file: Path, generator: Generator) -> None:
     os.replace(scratch, file)
 
 
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["bcx generator 1"]
+    label: str
+    recipe: SynthRecipe
+    about: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _label_is_a_class(self) -> _Header:  # it names files
+        if self.label not in self.recipe.labels():
+            raise ValueError(f"the label is none of {', '.join(self.recipe.labels())}")
+        return self
+
+
 def load_generator(file: Path) -> Generator:
     """Read what `save_generator` wrote.
 
@@ -91,12 +107,11 @@ def load_generator(file: Path) -> Generator:
     """
     try:
         with safe_open(file, framework="pt") as stream:
-            header = json.loads(stream.metadata()["bcx"])
+            header = _Header.model_validate_json(stream.metadata()["bcx"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - safe_open is no dict
-        if header["format"] != FORMAT:
-            raise KeyError(header["format"])
-        recipe = SynthRecipe(**header["recipe"])
-        network = build_generator(recipe)
+        if odd := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+            raise ValueError(f"'{odd[0]}' holds numbers that are not finite")
+        network = build_generator(header.recipe)
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
@@ -104,7 +119,7 @@ def load_generator(file: Path) -> Generator:
             expected="a generator.safetensors that `bcx synth train` wrote",
             remedy="Check the path, or train the generator again.",
         ) from error
-    return Generator(network.eval().requires_grad_(False), recipe, header["label"], header["about"])
+    return Generator(network.eval().requires_grad_(False), header.recipe, header.label, header.about)
 
 
 def write_png(plane: np.ndarray, file: Path, title: str) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.metrics import log_loss
 
 import bcx.studies.synthesis.fit as module
@@ -166,6 +168,27 @@ def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
     assert all(is_generated(file) for file in files)
     assert np.array_equal(np.asarray(Image.open(files[1])), few[1])
     assert generator.label in Image.open(files[0]).info["Title"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "../../elsewhere"},
+        {"label": 3},
+        {"recipe": {"size": 10**9}},
+        {"surplus": 1},
+        {"format": "another"},
+    ],
+    ids=str,
+)
+def test_a_generator_with_a_header_that_does_not_fit_is_refused(trained, tmp_path, change):
+    with safe_open(trained[1] / "generator.safetensors", framework="pt") as stored:
+        header = json.loads(stored.metadata()["bcx"])
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is no dict
+    file = tmp_path / "generator.safetensors"
+    save_file(tensors, file, metadata={"bcx": json.dumps(header | change)})
+    with pytest.raises(CheckpointError, match="cannot be read as a generator"):
+        load_generator(file)
 
 
 def test_a_file_that_is_no_generator_says_so(tmp_path, root):
