@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import gradio.routes
 
 CSS = Path(__file__).with_name("style.css")
 # Gradio loads the style sheet late, and part by part; what is not visible yet cannot jump.
@@ -15,6 +17,25 @@ html:not(.bcx-ready) gradio-app, html:not(.bcx-ready) .gradio-container {
 @keyframes bcx-show { to { visibility: visible; } }
 """
 HEAD = f"<style>{_HIDDEN}</style><script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
+# The browser asks before the page is left while a batch runs. Gradio ends its connection at this event, also where the
+# person then stays; so it must not hear of it, and whoever listens first decides. Gradio adds `HEAD` only later.
+_FIRST = """<script>
+window.addEventListener('beforeunload', (event) => {
+  if (!document.querySelector('.bcx-progress[data-finished=false]')) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+});
+</script>"""
+_pages: Any = gradio.routes.templates.env.loader
+_read_page = _pages.get_source
+
+
+def _with_first(environment: Any, name: str) -> tuple[str, Any, Any]:
+    source, *rest = _read_page(environment, name)
+    return source.replace("<head>", f"<head>{_FIRST}", 1), *rest
+
+
+_pages.get_source = _with_first
 _SANS = ("system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "'Noto Sans'", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace")
 

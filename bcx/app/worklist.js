@@ -69,6 +69,3 @@ document.addEventListener('change', (event) => {
     if (path) Object.defineProperty(file, 'name', {value: path, configurable: true});
   }
 }, true);
-window.addEventListener('beforeunload', (event) => {
-  if (document.querySelector('.bcx-progress[data-finished=false]')) event.preventDefault();
-});

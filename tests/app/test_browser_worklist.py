@@ -138,12 +138,11 @@ ASKS = """() => {
 
 
 def test_leaving_is_asked_about_only_while_a_batch_runs(page, study):
-    assert not page.evaluate(ASKS)
     with page.expect_file_chooser() as chosen:
         page.click("#batch-folder")
     chosen.value.set_files(str(study))
-    page.wait_for_selector(".bcx-progress[data-finished=false]")
-    assert page.evaluate(ASKS)
+    page.wait_for_function(f"() => document.querySelector('.bcx-progress[data-finished=false]') && ({ASKS})()")
+    # the person stays, and the batch goes on
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='60']", timeout=300_000)
     assert not page.evaluate(ASKS)
 
