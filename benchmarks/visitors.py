@@ -43,6 +43,7 @@ from PIL import Image
 
 import bcx
 from bcx.app.privacy import MOST_SESSIONS
+from bcx.app.upkeep import ROUND
 from bcx.simulate import LABELS, simulate
 from bcx.train.provenance import current_commit, write_json
 
@@ -114,10 +115,11 @@ class Visitor:
         self.client.close()
 
     def upload(self, paths: Sequence[Path]) -> list[dict[str, str]]:
-        # The server keeps what has the same name and content once.
-        sent = [("files", (f"{place}-{path.name}", path.read_bytes())) for place, path in enumerate(paths)]
+        # The server keeps what has the same name and content once, and sorts a batch by its names.
+        names = [f"{place:04d}-{path.name}" for place, path in enumerate(paths)]
+        sent = [("files", (name, path.read_bytes())) for name, path in zip(names, paths, strict=True)]
         answer = self.client.post(f"{self.api}/upload", files=sent).raise_for_status()
-        return [{"path": at, "orig_name": path.name} for at, path in zip(answer.json(), paths, strict=True)]
+        return [{"path": at, "orig_name": name} for at, name in zip(answer.json(), names, strict=True)]
 
     def join(self, call: str, value: object) -> None:
         """Queue the call whose first component is `call`; the others have the values that a fresh page shows."""
@@ -159,9 +161,12 @@ class Visitor:
 
     def many(self, paths: Sequence[Path]) -> list[dict[str, Any]]:
         """Read scans on the Batch tab and take the table away."""
-        _, heard = self.ask("batch-upload", self.upload(paths))
+        uploads = self.upload(paths)
+        _, heard = self.ask("batch-upload", uploads)
         (table,) = self.fetch(heard, r"\.csv")
         rows = list(csv.DictReader(io.StringIO(table.decode("utf-8-sig"))))
+        if [row["file"] for row in rows] != [upload["orig_name"] for upload in uploads]:
+            raise RuntimeError("the table does not hold each file once and in order")
         return [
             {
                 "label": row["label"],
@@ -292,8 +297,9 @@ def one_round(page: Page, scans: Sequence[list[Path]], alone: dict[Path, dict[st
         "seconds": round(seconds, 1),
         "most_files": most,
         "seconds_until_no_file_was_left": round(page.wait_until_empty(30), 2),
-        "memory_mb": page.megabytes(),
     }
+    time.sleep(ROUND + 1)  # then the page has forgotten them
+    result["memory_mb"] = page.megabytes()
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
 

@@ -173,6 +173,7 @@ class Sessions:
         self.uploads = Uploads()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._pages: dict[str, _Page] = {}
+        self._closed: set[str] = set()
         self._lock = threading.Lock()
 
     def get(self, key: str | None) -> Session:
@@ -235,8 +236,15 @@ class Sessions:
             last = page.connections <= 0
             if last:
                 del self._pages[key]
+                self._closed.add(key)
         if last:
             self.close(key)
+
+    def take_closed(self) -> set[str]:
+        """Return the hashes of the pages that were closed since the last time."""
+        with self._lock:
+            taken, self._closed = self._closed, set()
+        return taken
 
     def is_open(self, key: str | None) -> bool:
         """Whether a page of that hash holds a connection open, or a call is at work for it."""

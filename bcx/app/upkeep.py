@@ -35,19 +35,21 @@ async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
 
 
 def forget(page: Any, seconds: float) -> int:
-    """Drop what Gradio keeps of sessions that have no open page and were last heard of `seconds` ago; how many.
+    """Drop what Gradio keeps of pages that were closed, and of sessions without one after so many seconds; how many.
 
     It keeps the values of every component for each of the last 10,000 sessions, the answers that 2,000 of them did not
     fetch, and the path of every file that it ever received or showed. To be called in the server's own thread.
     """
     states, queue = page.state_holder, page._queue
     busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    closed = page.bcx_sessions.take_closed()
     since = datetime.datetime.now() - datetime.timedelta(seconds=seconds)
     forgotten = 0
     held = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
     for name in {name for kept in held for name in kept}:
         last = states.time_last_used.get(name)
-        if name not in busy and not page.bcx_sessions.is_open(name) and (last is None or last < since):
+        over = name in closed or last is None or last < since
+        if over and name not in busy and not page.bcx_sessions.is_open(name):
             for kept in (*held, states.time_last_used):
                 kept.pop(name, None)
             forgotten += 1
