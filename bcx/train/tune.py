@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bcx.data.records import Record
 from bcx.data.splits import assign_folds
-from bcx.errors import ConfigError, SplitError, TrainingError
+from bcx.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from bcx.evaluate.leaderboard_figures import importance_figure
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, require_one_training
@@ -196,9 +196,9 @@ def _run_trial(
             place = folder / f"inner-{number}"
             fitted = fit(drawn, train, parts[number], out=place, on_epoch=report, on_batch=on_batch)
             scores.append(_score(fitted.history[-1]))
-    except (optuna.TrialPruned, TrainingError) as end:
+    except (optuna.TrialPruned, TrainingError, CheckpointError) as end:
         state, value = TrialState.PRUNED, None
-        if isinstance(end, TrainingError):  # a learning rate at which the loss is no longer finite
+        if not isinstance(end, optuna.TrialPruned):  # a learning rate at which the loss, or the network, is not finite
             trial.set_user_attr("error", end.found)
     else:
         state, value = TrialState.COMPLETE, sum(scores) / len(scores)

@@ -116,11 +116,8 @@ def test_a_row_offers_the_persons_own_label(make, tiny):
     assert [row["own_label"] for row in batch.table()] == ["malignant"]
 
 
-def test_thousands_of_rows_stay_quick(make, tiny):
+def test_of_thousands_of_rows_a_page_is_drawn(make, tiny):
     batch = make(*((f"case{place}.png", (place % 97) / 97, "benign") for place in range(1200)))
     for order in worklist.ORDERS:
         batch.view = worklist.View(order, "benign", "case1")
-        began = time.perf_counter()
-        rows.rows_html(batch, tiny.task)
-        worklist.counts_html(batch, tiny.task)
-        assert time.perf_counter() - began < 0.5
+        assert rows.rows_html(batch, tiny.task).count("<li") == rows.PAGE_ROWS

@@ -416,7 +416,7 @@ def test_a_reader_that_nothing_disturbs_drops_nowhere(records):
 def test_the_table_survives_its_file(frame, tmp_path):
     write_corruption_frame(tmp_path / "corrupted.csv", frame)
     again = read_corruption_frame(tmp_path / "corrupted.csv", TASK)
-    pd.testing.assert_frame_equal(again, frame, rtol=1e-6)
+    pd.testing.assert_frame_equal(again, frame, rtol=1e-6, check_like=True)
     (tmp_path / "other.csv").write_text("kind,file\n")
     for wrong in ("other.csv", "none.csv"):
         with pytest.raises(DataError, match=wrong):

@@ -131,7 +131,7 @@ def test_a_head_of_other_weights_is_told(network, tmp_path):
     assert config["bcx"]["head"] == "dense"
     config["bcx"]["dense"]["widths"][0] += 1
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="size mismatch"):
+    with pytest.raises(CheckpointError, match="in the network"):
         load_checkpoint(folder)
 
 

@@ -50,7 +50,7 @@ def test_it_passes_for_tissue_and_not_for_a_scan():
         assert plain_checks(scan)[0]
     assert plain_checks(Scan.open(np.full((50, 50, 3), 240, np.uint8)), HISTOLOGY_IDC)[0]
     grey = simulate_patch("positive", 1)[..., :1].repeat(3, axis=2)
-    assert "no colour" in plain_checks(Scan.open(grey), HISTOLOGY_IDC)[1][0]
+    assert "does not have the colours" in plain_checks(Scan.open(grey), HISTOLOGY_IDC)[0][0]
 
 
 def test_shipped_examples_are_the_ones_that_the_code_draws(tmp_path):
