@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcx.app.upkeep import share_arenas
+
 if TYPE_CHECKING:
     import gradio as gr
 
@@ -109,6 +111,7 @@ def examples_folder() -> Path | None:
 def create(checkpoint: str) -> gr.Blocks:
     """Load a model and build the page around it."""
     keep_private()
+    share_arenas()
     import bcx
     from bcx.app.page import build_app
 
