@@ -93,16 +93,14 @@ def run(name: str, cases: int) -> list[dict[str, Any]]:
     return [done[case] for case in sorted(done)]
 
 
-def figures(name: str, cases: Sequence[dict[str, Any]], minutes: float) -> dict[str, Any]:
+def figures(name: str, cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the counts."""
     bad = [each for each in cases if each["found"] == "died" or each["found"].startswith("untyped")]
     slow = [each for each in cases if each.get("seconds", 0) > SLOW]
     large = [each for each in cases if each.get("megabytes", 0) > LARGE]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     untyped = Counter(each["found"].split(":")[1].strip() for each in bad if each["found"] != "died")
     return {
         "command": f"python benchmarks/fuzz.py {name} --cases {len(cases)}",
-        "commit": commit,
         "versions": {package: version(package) for package in _PACKAGES},
         "cases": len(cases),
         "answered": sum(each["found"] == "answered" for each in cases),
@@ -115,7 +113,6 @@ def figures(name: str, cases: Sequence[dict[str, Any]], minutes: float) -> dict[
         "slowest, s": max(each.get("seconds", 0) for each in cases),
         "largest, MB": max(each.get("megabytes", 0) for each in cases),
         "to look at": (bad + slow + large)[:50],
-        "minutes": round(minutes, 1),
     }
 
 
@@ -133,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in given.kinds:
         started = time.monotonic()
-        found = figures(name, run(name, given.cases), (time.monotonic() - started) / 60)
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        found = {"commit": head.stdout.strip(), **figures(name, run(name, given.cases))}
+        found["minutes"] = round((time.monotonic() - started) / 60, 1)
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
         print(name, json.dumps(found, indent=2))

@@ -25,7 +25,7 @@ from typing import Any
 from bcx.errors import BcxError, DataError
 
 MOST_BYTES = 100_000_000
-MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
+MOST_ROWS, MOST_COLUMNS = 500_000, 1000
 MOST_IN_A_ROW = 1_000_000
 """Characters."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

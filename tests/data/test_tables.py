@@ -131,7 +131,7 @@ def test_a_file_that_is_no_table_by_its_size_is_not_read(tmp_path):
         ("file,label" + "," * (MOST_COLUMNS + 1), "more than 1,000 cells"),
         ("file,label\n" + "x" * (MOST_IN_A_ROW + 1), "more than 1,000,000 characters"),
         ('"file\n",' * (MOST_IN_A_ROW // 8), "more than 1,000,000 characters|more than 1,000 cells"),
-        ("file,label\n" + "\n" * (MOST_ROWS + 1), "more than 1,000,000 rows"),
+        ("file,label\n" + "\n" * (MOST_ROWS + 1), "more than 500,000 rows"),
         ('sep="\nfile"label\n', "has no column|cannot be read"),
         ("sep=\r\nfile,label\n", "has no column|cannot be read"),
     ],
