@@ -90,6 +90,7 @@ class Models:
 def field(task: Task) -> str:
     """Return what a task is about in a word or two.
 
+    >>> from bcx.tasks import get_task
     >>> field(get_task("breast-ultrasound"))
     'Breast ultrasound'
     """
