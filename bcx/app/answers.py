@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bcx.app.pictures import data_url, lesion_picture
-from bcx.imaging.overlay import colourise
+from bcx.imaging.overlay import lay_over
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def words(prediction: Prediction, task: Task) -> Words:
             headline=f"Probably not a {task.image_noun}",
             number="",
             means=prediction.reason,
-            means_not="The network has an answer to every picture, even to a holiday photo. Here it is worth nothing, "
-            "so it is not shown; it is kept under Details.",
+            means_not="A network gives probabilities for any picture, a photograph too. Here they mean nothing; they "
+            "stand under Details.",
             colour=NEUTRAL,
         )
     if prediction.decision == REFER:
@@ -64,16 +64,15 @@ def words(prediction: Prediction, task: Task) -> Words:
             headline=f"Refer: {in_question(prediction)}",
             number=", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction)),
             means=prediction.reason,
-            means_not="A person should read this scan. That does not mean that something is wrong with it or with "
-            "anybody: the network cannot tell.",
+            means_not="A person should read this picture. It does not mean that anything is wrong: the network cannot "
+            "tell.",
             colour=NEUTRAL,
         )
     return Words(
         headline=label.capitalize(),
         number=number,
         means=task.meaning[place],
-        means_not="It does not mean that anybody has, or does not have, cancer: the network sees one picture, "
-        "makes mistakes, and only a doctor who examines the person can tell.",
+        means_not="The network sees one picture and can be wrong. This is not a diagnosis.",
         colour=task.colours[place],
     )
 
@@ -113,7 +112,7 @@ def answer_html(prediction: Prediction, task: Task, simulated_as: str | None = N
         if simulated_as
         else ""
     )
-    kicker = "What the network makes of " + ("this example" if simulated_as else escape(prediction.name))
+    kicker = "Result for " + ("this example" if simulated_as else escape(prediction.name))
     if prediction.clip is not None:
         kicker += f", frame {prediction.clip.frame + 1:,} of {prediction.clip.count:,}"
     return (
@@ -144,7 +143,7 @@ def failure_html(error: BcxError, name: str = "") -> str:
     """Return the card for a file that could not be read: what was found, what was expected, what to do."""
     return (
         f'<section class="bcx-answer bcx-failure" style="--tone: {NEUTRAL}" data-decision="failed">'
-        f'<p class="bcx-kicker">No answer{": " + escape(name) if name else ""}</p>'
+        f'<p class="bcx-kicker">No result{": " + escape(name) if name else ""}</p>'
         f'<h2 class="bcx-headline">This file could not be read</h2>'
         f'<p class="bcx-means">{escape(error.found)}</p>'
         f'<p class="bcx-means">Expected: {escape(error.expected)}.</p>'
@@ -155,9 +154,10 @@ def failure_html(error: BcxError, name: str = "") -> str:
 def gone_html() -> str:
     """Return the card for a page whose session has ended on the server."""
     return (
-        f'<section class="bcx-answer" style="--tone: {NEUTRAL}" data-decision="gone"><p class="bcx-kicker">Deleted</p>'
-        '<h2 class="bcx-headline">This picture is no longer here</h2>'
-        '<p class="bcx-means">The connection to this page was lost, and so the picture was deleted from the server.</p>'
+        f'<section class="bcx-answer" style="--tone: {NEUTRAL}" data-decision="gone">'
+        '<p class="bcx-kicker">Connection lost</p>'
+        '<h2 class="bcx-headline">This picture was deleted</h2>'
+        '<p class="bcx-means">The server lost the connection to this page, and deletes pictures when that happens.</p>'
         '<p class="bcx-means-not">Choose the picture again.</p></section>'
     )
 
@@ -168,13 +168,13 @@ def empty_html(task: Task) -> str:
         f"<li>{step}</li>"
         for step in (
             f"Choose one {escape(task.image_noun)}, or try an example.",
-            f"Read what the network makes of it: {escape(_either(task.classes))}, and how sure it is.",
-            "See where it looked, and when not to believe it.",
+            f"Get a probability for {escape(_either(task.classes))}, or the advice that a person should read it.",
+            "See on the picture what speaks for and against each class.",
         )
     )
     return (
         '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">No picture yet</p>'
-        f'<h2 class="bcx-headline">The answer will stand here</h2><ol>{steps}</ol></section>'
+        f'<h2 class="bcx-headline">The result appears here</h2><ol>{steps}</ol></section>'
     )
 
 
@@ -187,7 +187,7 @@ def facts_html(prediction: Prediction) -> str:
         ("Read as", "; ".join(prediction.notes) or "as it is"),
         ("Decision", prediction.decision),
         ("Reason", prediction.reason or "none needed"),
-        ("Flags", "; ".join(prediction.flags) or "none"),
+        ("Doubts", "; ".join(prediction.flags) or "none"),
         *_lesion_facts(prediction),
         ("Model", prediction.model),
         ("Weights (SHA-256)", prediction.weights_sha256),
@@ -203,41 +203,39 @@ def _lesion_facts(prediction: Prediction) -> list[tuple[str, str]]:
     x, y, side = prediction.second_look
     box = prediction.lesion_box
     where = "none outlined" if box is None else f"x {box[0]} to {box[2]}, y {box[1]} to {box[3]} (pixels)"
-    return [("Lesion", where), ("Second look", f"{side} x {side} pixels from x {x}, y {y}")]
+    return [("Lesion", where), ("Second stage", f"{side} x {side} pixels from x {x}, y {y}")]
 
 
 def maps_html(prediction: Prediction, task: Task) -> str:
-    """Return the lesion layer, where there is one, and one overlay per class, all on the same signed scale."""
+    """Return the lesion map, where there is one, and one map per class on one scale; "" for what is no scan."""
+    if prediction.decision == NOT_A_SCAN:
+        return ""
     figures = []
     prediction = prediction.screen
     lesion = lesion_picture(prediction)
     if lesion is not None:
         figures.append(
-            f'<figure><img src="{data_url(lesion, side=420)}" alt="Where the network sees a lesion">'
-            "<figcaption>Where it sees a lesion</figcaption></figure>"
+            f'<figure><img src="{data_url(lesion, side=420)}" alt="Lesion map"><figcaption>Lesion</figcaption></figure>'
         )
     for name, colour in zip(task.classes, task.colours, strict=True):
         picture = data_url(prediction.overlay(name, opacity=0.6), side=420)
         figures.append(
-            f'<figure><img src="{picture}" alt="Where the network found evidence for and against {escape(name)}">'
+            f'<figure><img src="{picture}" alt="What speaks for and against {escape(name)}">'
             f'<figcaption><span class="bcx-dot" style="background: {colour}"></span>{escape(name)} '
             f"{percent(prediction.probabilities[name])}</figcaption></figure>"
         )
-    return f'<div class="bcx-maps">{"".join(figures)}</div>{legend_html(prediction)}'
+    return f'<h3>Maps, on one scale</h3><div class="bcx-maps">{"".join(figures)}</div>{legend_html("it")}'
 
 
-def legend_html(prediction: Prediction) -> str:
-    """Return the colour scale with its limits in logit units, painted by the same code as the overlays."""
-    limit = float(prediction.map_limit)
-    ramp = np.linspace(-limit, limit, 256, dtype=np.float32)[None].repeat(2, axis=0)
-    bar = data_url(colourise(ramp, limit), side=256)
+def legend_html(label: str) -> str:
+    """Return the colour scale of a class's map, painted over grey by the same code as the overlays."""
+    ramp = np.linspace(-1, 1, 256, dtype=np.float32)[None].repeat(2, axis=0)
+    bar = data_url(lay_over(np.full(ramp.shape, 128, np.uint8), ramp, 1.0, 1.0), side=256)
+    name = escape(label)
     return (
-        '<div class="bcx-legend" role="img" '
-        f'aria-label="Colour scale from minus {limit:g} (against the class) to plus {limit:g} (for the class), '
-        'in logit units">'
-        f'<span>against</span><span class="bcx-legend-bar" style="background-image: url({bar})"></span><span>for</span>'
-        f'<span class="bcx-legend-ticks"><span>&minus;{limit:g}</span><span>0</span><span>+{limit:g}</span></span>'
-        "<span>logit units</span></div>"
+        f'<div class="bcx-legend" role="img" aria-label="Green speaks against {name}, grey says nothing, purple speaks '
+        f'for {name}"><span>against {name}</span>'
+        f'<span class="bcx-legend-bar" style="background-image: url({bar})"></span><span>for {name}</span></div>'
     )
 
 

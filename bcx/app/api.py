@@ -58,11 +58,11 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
 
         For research and teaching, never for diagnosis: say so when you pass the answer on. Read `decision` first.
         If it is "not a scan", the picture is probably no IMAGE and the label means nothing; if it is "refer",
-        the network is not sure and a person should read the picture; otherwise it is the label.
+        a person should read the picture; otherwise it is the label.
 
         Args:
             scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
-            overlay: Whether to return the picture with what the network saw laid over it as well.
+            overlay: Whether to return the picture with its map as well.
 
         Returns:
             One JSON object. label: the class that the network chose
@@ -72,8 +72,8 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
             reason: one sentence, empty where the decision is simply the label
             flags and notes: lists of sentences about the picture and about how it was read
             name, width and height: the file's name and the picture's size in pixels
-            lesion_box: left, top, right and bottom of what looks like a lesion, in pixels; null where nothing does
-            second_look: left, top and side of the square that was read again, enlarged; null where none was
+            lesion_box: left, top, right and bottom of the lesion, in pixels; null where none is found
+            second_look: left, top and side of the second stage's square, in pixels; null without one
             model, weights_sha256, backend and seconds: what answered, and how long it took
             frame: of a clip the number, from 1, of the frame that the answer rests on; null for a single picture
             frames: of a clip the count, the numbers read, blank and failed, and each class's probabilities over them

@@ -61,7 +61,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
     kept.sort(key=lambda found: worklist.natural_key(found.file))
     if len(kept) > incoming.MOST_FILES:
         raise RequestError(
-            f"There are {len(kept):,} scans in it.",
+            f"These are {len(kept):,} files.",
             expected=f"at most {incoming.MOST_FILES:,}",
             remedy="Choose fewer at a time.",
         )
@@ -132,7 +132,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
             )
             with gr.Row():
                 folder = Folder(
-                    "Choose a folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
+                    "Choose folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
                 )
                 stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
             progress = gr.HTML(elem_id="batch-progress")
@@ -146,7 +146,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
                         elem_id="batch-order",
                         min_width=260,
                     )
-                    search = gr.Textbox(label="Show only rows with", max_lines=1, elem_id="batch-search", min_width=160)
+                    search = gr.Textbox(label="Search", max_lines=1, elem_id="batch-search", min_width=160)
                 score = gr.HTML(elem_id="batch-score")
             listing = gr.HTML(js_on_load=LIST, elem_id="batch-rows")
         with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
@@ -159,9 +159,9 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
                     "Overlays (ZIP)", visible=False, size="sm", elem_id="batch-zip", variant="primary"
                 )
             with gr.Row(elem_id="batch-step"):
-                back = gr.Button("Previous row", size="sm", min_width=80, elem_id="batch-back")
+                back = gr.Button("Previous", size="sm", min_width=80, elem_id="batch-back")
                 place = gr.HTML(elem_id="batch-place", min_width=60)
-                on = gr.Button("Next row", size="sm", min_width=80, elem_id="batch-on")
+                on = gr.Button("Next", size="sm", min_width=80, elem_id="batch-on")
             answer = gr.HTML(_hint(), elem_id="batch-answer")
             view = viewer.build_viewer(models.default.task, VIEW)
 
@@ -403,9 +403,9 @@ def _upload_label(task: Task) -> str:
 
 def _hint() -> str:
     return (
-        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">One row at a time</p>'
-        '<h2 class="bcx-headline">Open a row to see where the network looked</h2>'
-        "<ol><li>Choose files, a ZIP archive or a folder. Every file gets a row; if it cannot be read, its reason.</li>"
-        "<li>Open any row, also while the others are still running.</li>"
-        "<li>Take away the table and the overlays. They are deleted here when you close the page.</li></ol></section>"
+        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">No row open</p>'
+        '<h2 class="bcx-headline">Open a row to see its result</h2>'
+        "<ol><li>Choose files, a ZIP archive or a folder. Every file gets a row.</li>"
+        "<li>Open rows while the others are still running.</li>"
+        "<li>Save the table and the overlays. They are deleted here when this page closes.</li></ol></section>"
     )

@@ -65,8 +65,8 @@ class ClassifyTab:
         session.answer = session.on_show = prediction
         details = (
             f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
-            f"<h3>Evidence for each class, on one scale</h3>{answers.maps_html(prediction, task)}"
-            f"<h3>How this answer came about</h3>{answers.facts_html(prediction)}"
+            f"{answers.maps_html(prediction, task)}"
+            f"<h3>Facts</h3>{answers.facts_html(prediction)}"
         )
         card = answers.answer_html(prediction, task, chosen.made)
         session.opened = takeaway.make_past(prediction, card, details)
@@ -114,9 +114,9 @@ def build_classify(
             )
             gr.HTML(
                 '<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000 or DICOM, 8 or 16 bit, '
-                "up to 100 MB. A DICOM, GIF or TIFF of several frames is read as a clip.</p>"
+                "up to 100 MB. Several frames are read as a clip.</p>"
             )
-            with gr.Accordion("Paste from the clipboard", open=False, elem_id="classify-paste-box"):
+            with gr.Accordion("Paste from clipboard", open=False, elem_id="classify-paste-box"):
                 paste = Paste(
                     sources=["clipboard"],
                     type="filepath",
@@ -135,7 +135,7 @@ def build_classify(
             view = viewer.build_viewer(task, VIEW)
             with gr.Accordion("Details", open=False, visible=False, elem_id="classify-details-box") as details_box:
                 details = gr.HTML(elem_id="classify-details")
-                with gr.Accordion("The same as JSON", open=False):
+                with gr.Accordion("JSON", open=False):
                     as_json = gr.JSON(show_label=False, elem_id="classify-json")
 
     @handler
@@ -172,7 +172,7 @@ def build_classify(
             again = kept[index(event_value(event, "pick"), len(kept), "The answer")]
             if tuple(again.prediction.probabilities) != tuple(task.classes):
                 raise RequestError(
-                    "This answer is another task's.",
+                    "This result is of another task.",
                     expected=f"a model such as {again.prediction.model}",
                     remedy="Choose that model first.",
                 )
@@ -185,7 +185,9 @@ def build_classify(
         kind = choice(event_value(event, "pick"), takeaway.FILES, "The file")
         with sessions.at_work(request.session_hash) as session:
             if session.on_show is None or session.opened is None:
-                raise RequestError("There is no answer.", expected="a picture that was read", remedy="Open one first.")
+                raise RequestError(
+                    "There is no result to save.", expected="an open result", remedy="Read a picture first."
+                )
             path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
             takeaway.write_file(kind, session.opened, session.on_show, models.get(model).task, path)
             return str(path)
@@ -259,7 +261,7 @@ def build_classify(
     view.frame.input(
         show_frame,
         [view.frame, view.picker, view.opacity, picker],
-        [view.slider, view.legend, view.looks, view.clip, answer],
+        [view.slider, view.legend, view.stages, view.clip, answer],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=None,

@@ -129,7 +129,7 @@ def _in_words(name: str) -> Iterator[None]:
         raise gr.Error(said, print_exception=False) from None
     except Exception as error:
         _LOG.exception("%s failed", name)
-        said = "This went wrong on the server, and is none of your doing. Try again, or with another file."
+        said = "Error on the server. Try again, or try another file."
         raise gr.Error(said, print_exception=False) from error
 
 
@@ -238,7 +238,7 @@ def index(value: Any, length: int, what: str) -> int:
     """Return a place in a list of `length`; clicks send it as text."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= length:
-        raise _wrong(what, value, f"one of the {length} on the page" if length else "a page that shows some")
+        raise _wrong(what, value, f"one of the {length} on the page" if length else "a page that shows any")
     return int(text)
 
 

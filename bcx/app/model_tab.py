@@ -19,6 +19,7 @@ from bcx.app.charts import confusion_picture, dots, reliability_chart, risk_char
 from bcx.errors import CheckpointError
 from bcx.report import tables, wording
 from bcx.report.facts import Facts, gather, telling_of
+from bcx.tasks import BREAST_ULTRASOUND
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 #: What a class means to somebody who has never heard the word; others keep their name.
 _GLOSS = {"malignant": "malignant (a cancer)", "benign": "benign (a harmless lump)", "normal": "normal (no lump)"}
-_MANY = {"malignant": "malignant ones (cancers)"}
 _SOURCES = {
     "busi": "BUSI, a hospital in Cairo",
     "busbra": "BUS-BRA, a cancer institute in Brazil",
@@ -66,25 +66,25 @@ def _plain(facts: Facts) -> str:
     data = training.get("data", {})
     seen = sum(part["scans"] for part in data.values())
     places = " and ".join(_SOURCES.get(name, name) for name in data)
-    kinds = ", ".join(_GLOSS.get(name, name) for name in task.classes)
+    gloss = _GLOSS if task == BREAST_ULTRASOUND else {}
+    kinds = ", ".join(gloss.get(name, name) for name in task.classes)
     parts = [
         f'<section class="bcx-plain"><h2>What is it?</h2><p>A computer program called <b>{escape(facts.name)}</b>. It '
         f"has looked at {seen:,} {escape(task.image_noun)}s whose answer was known ({escape(places)}) and learnt to "
-        f"sort new ones into {len(task.classes)} kinds: {escape(kinds)}. It sees one picture and nothing else: it does "
-        "not know the person, her age or her history.</p>",
-        "<h2>How often is it right?</h2><p>It was asked about pictures that it had not seen while it learnt, nor any "
-        "copy of them. Each dot is one picture out of a hundred.</p>",
+        f"sort new ones into {len(task.classes)} kinds: {escape(kinds)}. It sees one picture, and knows "
+        "nothing about the person.</p>",
+        "<h2>How often is it right?</h2><p>Tested on pictures that were not in its training data. Each dot is one "
+        "picture out of a hundred.</p>",
     ]
     for source, figures in _decided(facts).items():
         parts.append(_tiles(facts, source, figures))
     parts += [_abroad(facts, file) for file in facts.external]
     parts.append(
         "<h2>What it is not</h2><ul><li>It is <b>no doctor and no medical device</b>. Nobody has tested it on "
-        "patients. If you are worried about a breast, see a doctor, whatever it says.</li>"
-        "<li>It is no reassurance: among its wrong answers are cancers that it took for harmless.</li>"
-        "<li>It has not seen pictures from other hospitals and machines than those named here, and is worse on "
-        f"them.</li><li>It always has an answer, also to pictures that are no {escape(task.image_noun)}. It tries to "
-        "notice those, and sometimes does not.</li></ul></section>"
+        "patients. If you are worried about your health, see a doctor, whatever it says.</li>"
+        f"<li>It is no all-clear: it misses some that are {escape(task.positive)}.</li>"
+        "<li>It is worse on pictures from other hospitals and machines than those named here.</li>"
+        f"<li>Its input check lets some pictures pass that are no {escape(task.image_noun)}.</li></ul></section>"
     )
     return "".join(parts)
 
@@ -105,9 +105,9 @@ def _tiles(facts: Facts, source: str, figures: Mapping[str, Any]) -> str:
     positive = facts.task.positive
     cells = []
     for key, bad, words in (
-        ("sensitivity", False, f"of 100 {_MANY.get(positive, f'{positive} ones')} it found {{}} and missed {{rest}}"),
+        ("sensitivity", False, f"of 100 {positive} ones it found {{}} and missed {{rest}}"),
         ("specificity", True, f"of 100 others it called {{}} {positive} by mistake"),
-        ("accuracy", False, "of 100 pictures of all kinds it sorted {} rightly"),
+        ("accuracy", False, "of 100 pictures it was right on {}"),
     ):
         figure = figures.get(key)
         if figure is None or figure["value"] is None:
@@ -132,15 +132,15 @@ def _abroad(facts: Facts, file: str) -> str:
     found, task = facts.external[file], facts.task
     figures = found["figures"]
     place = escape(" and ".join(_SOURCES.get(name, name) for name in found["data"]))
-    told = [f"it sorted {round(100 * figures['accuracy']['value'])} of 100 pictures rightly"]
+    told = [f"it was right on {round(100 * figures['accuracy']['value'])} of 100 pictures"]
     finds, loses = figures.get(f"sensitivity_{task.positive}"), figures.get(f"lesions_called_{task.absent}")
     if finds and finds["value"] is not None:
         told.append(f"called {round(100 * finds['value'])} of 100 {task.positive} ones {task.positive}")
     if loses and loses["value"] is not None:
         told.append(f"and said of {round(100 * loses['value'])} of 100 lumps that there was none")
     return (
-        f'<p class="bcx-abroad"><b>Elsewhere it does worse.</b> On {found["n"]:,} pictures of {place}, where it had '
-        f"never learnt, {escape(', '.join(told))}.</p>"
+        f'<p class="bcx-abroad"><b>It is worse elsewhere.</b> On {found["n"]:,} pictures of {place}, not in its '
+        f"training data, {escape(', '.join(told))}.</p>"
     )
 
 
@@ -149,7 +149,7 @@ def _expert(facts: Facts) -> str:
     results, training = facts.results, facts.config["bcx"]["training"]
     parts = [
         '<section class="bcx-expert"><h2>For experts</h2>',
-        f"<p>Grouped cross-validation, {len(results['folds'])} folds, {results['n']:,} out-of-fold answers in "
+        f"<p>Grouped cross-validation, {len(results['folds'])} folds, {results['n']:,} out-of-fold results in "
         f"{results['groups']:,} groups; near-duplicates, scans of one lesion and of one patient never straddle a "
         "split. In brackets: 95 % bootstrap intervals over groups. The shipped network is trained on all folds. "
         f"Temperature {results['temperature']:.3f}: ECE {results['uncalibrated']['ece']:.3f} before, "

@@ -118,10 +118,11 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
 def _header(task: Task) -> str:
     return (
         f'<header class="bcx-header" data-title="bcx: {escape(task.title)}">'
-        f"<h1>{escape(field(task))}, read by a network</h1>"
-        "<p>It says what it sees, where it looked, how sure it is, and when not to believe it.</p>"
-        f'<p class="bcx-notice" role="note"><strong>{escape(NOTICE)}</strong> Pictures stay on this server only while '
-        "this page is open.</p></header>"
+        f"<h1>{escape(field(task))}</h1>"
+        "<p>A neural network classifies a picture, shows what its result rests on, and says when a person should read "
+        "it.</p>"
+        f'<p class="bcx-notice" role="note"><strong>{escape(NOTICE)}</strong> Pictures are deleted when this '
+        "page closes.</p></header>"
     )
 
 
@@ -132,14 +133,14 @@ def _changed(chosen: Classifier, session: Session) -> str:
     same = [what for what, task in tasks if task == chosen.task.name]
     kept = [what for what, task in tasks if task != chosen.task.name]
     said = [f"{chosen.name} reads {' and '.join(same)} again."] if same else []
-    said += [f"Kept for the model before: {' and '.join(kept)}."] if kept else []
+    said += [f"Kept for the previous model: {' and '.join(kept)}."] if kept else []
     return f'<p class="bcx-changed" role="status">{escape(" ".join(said))}</p>' if said else ""
 
 
 def _refusal(name: str, error: BcxError) -> str:
     return (
         f'<p class="bcx-refusal" role="alert"><strong>{escape(name)} could not be loaded.</strong> '
-        f"{escape(error.found)} {escape(error.remedy)} The page goes on with the model before.</p>"
+        f"{escape(error.found)} {escape(error.remedy)} The previous model stays.</p>"
     )
 
 

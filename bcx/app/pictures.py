@@ -19,9 +19,10 @@ from PIL import Image
 from bcx.imaging.crop import cut
 from bcx.imaging.outline import lay_outline
 from bcx.inference.prediction import LESION_LEVEL, Prediction
+from bcx.trust.claims import NOT_A_SCAN
 
-#: From here on one look alone takes a place for lesion: `LESION_LEVEL` is what two such looks give together.
-ONE_LOOK = LESION_LEVEL**0.5
+#: From here on one stage alone takes a place for lesion: `LESION_LEVEL` is what two such stages give together.
+_ONE_STAGE = LESION_LEVEL**0.5
 #: Side of the enlarged part, as drawn: twice what the network reads, so that the outline is smooth.
 _ENLARGED = 448
 #: Of a picture on the page, at most.
@@ -74,8 +75,8 @@ def png_url(picture: Image.Image) -> str:
 
 
 def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image | None:
-    """Return the scan with the lesion map over it and a frame around what was read again; None without such a map."""
-    if prediction.lesion is None:
+    """Return the scan with the lesion map over it and a frame around the second stage; None without such a map."""
+    if prediction.lesion is None or prediction.decision == NOT_A_SCAN:
         return None
     return lay_outline(
         prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_look
@@ -83,13 +84,19 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
 
 
 def page_overlay(prediction: Prediction) -> Image.Image:
-    """Return what the page shows first, at the size of a screen: the lesion map, else its label's evidence."""
-    screen = prediction.screen
-    return lesion_picture(screen) or screen.overlay()
+    """Return what the page shows first, at the size of a screen: the lesion map, else its label's; bare if no scan."""
+    return layer_picture(prediction.screen)
+
+
+def layer_picture(prediction: Prediction, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
+    """Return the scan with one map over it, RGB: a class's, or (None) as `page_overlay`."""
+    if prediction.decision == NOT_A_SCAN:
+        return as_image(prediction.scan.pixels).convert("RGB")
+    return (class_ is None and lesion_picture(prediction, opacity)) or prediction.overlay(class_, opacity)
 
 
 def enlarged_picture(prediction: Prediction) -> Image.Image | None:
-    """Return what the network read at its second look, with what that look alone takes for a lesion; None without one.
+    """Return what the second stage read, with what that stage alone takes for a lesion; None without one.
 
     A square of the network's own pixels, made larger without new ones.
     """
@@ -100,7 +107,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
     size = (_ENLARGED, _ENLARGED)
     read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
     lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
-    level = ONE_LOOK if prediction.outlines else math.inf
+    level = _ONE_STAGE if prediction.outlines else math.inf
     return lay_outline(read, lesion, level, thick=4)  # it is shown small
 
 
@@ -109,7 +116,7 @@ def row_picture(prediction: Prediction, side: int) -> str:
     prediction = prediction.screen
     small = as_image(prediction.scan.pixels).convert("RGB")
     small.thumbnail((side, side))
-    if prediction.lesion is not None:
+    if prediction.lesion is not None and prediction.decision != NOT_A_SCAN:
         lesion = cv2.resize(prediction.lesion, small.size, interpolation=cv2.INTER_AREA)
         small = lay_outline(np.asarray(small), lesion, prediction.outline_level)
     return data_url(small, side)

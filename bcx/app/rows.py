@@ -189,7 +189,7 @@ def rows_html(batch: Batch, task: Task) -> str:
     count = pages(len(places))
     batch.page = min(batch.page, count - 1)
     if not places:
-        return '<p class="bcx-none">No row fits.</p>' if batch.rows else ""
+        return '<p class="bcx-none">No rows match.</p>' if batch.rows else ""
     first = batch.page * PAGE_ROWS
     items = [_row_html(batch, place, task) for place in places[first : first + PAGE_ROWS]]
     pager = ""
@@ -244,7 +244,7 @@ def _sorted_by(row: Row, order: str, task: Task) -> str:
 
 def _own_html(place: int, name: str, label: str, task: Task) -> str:
     options = "".join(
-        f'<option value="{escape(each)}"{" selected" if each == label else ""}>{escape(each or "own label")}</option>'
+        f'<option value="{escape(each)}"{" selected" if each == label else ""}>{escape(each or "your label")}</option>'
         for each in ("", *task.classes)
     )
-    return f'<select class="bcx-own" data-own="{place}" aria-label="Your own label of {name}">{options}</select>'
+    return f'<select class="bcx-own" data-own="{place}" aria-label="Your label for {name}">{options}</select>'

@@ -108,9 +108,9 @@ def build_slides(
     task = models.default.task
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300):
-            upload = Upload(label="A large picture of tissue", file_count="single", height=140, elem_id="slide-upload")
+            upload = Upload(label="A slide", file_count="single", height=140, elem_id="slide-upload")
             caption = gr.HTML(slide_words.caption_html(task))
-            with gr.Accordion("Scale and distance of the tiles", open=False, elem_id="slide-options"):
+            with gr.Accordion("Scale and spacing of tiles", open=False, elem_id="slide-options"):
                 scale = gr.Number(
                     label="Scale (0: by the file's own size of pixels)",
                     value=0,

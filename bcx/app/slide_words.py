@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def caption_html(task: Task) -> str:
     """Say what may be chosen, and that its pixels must have the size that the network knows."""
     size = (
-        f"Its pixels must be as large as those that the network learned from: {task.microns:g} micrometres each. "
-        "A file that states the size of its pixels is scaled to that."
+        f"The network expects pixels of {task.microns:g} micrometres; a file that states its pixel size is scaled to "
+        "that."
         if task.microns is not None
-        else "Its pixels must be as large as those that the network learned from."
+        else "Its pixels must be as large as in the training data."
     )
     return (
         '<p class="bcx-caption">TIFF in tiles or strips, SVS or OME-TIFF of any size, also PNG and JPEG. '
@@ -43,11 +43,11 @@ def caption_html(task: Task) -> str:
 def hint_html(task: Task) -> str:
     """Return the card shown before the first slide."""
     return (
-        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">A slide, not a patch</p>'
-        '<h2 class="bcx-headline">Choose a large picture</h2>'
+        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">No slide yet</p>'
+        '<h2 class="bcx-headline">Choose a slide</h2>'
         "<ol><li>It is cut into tiles, and bare glass is left out.</li>"
         f"<li>Each tile gets a probability for {escape(_either(task.classes))}; the map grows while you watch.</li>"
-        "<li>Take away the table of tiles and the map. They are deleted here when you close the page.</li>"
+        "<li>Save the table of tiles and the map. They are deleted here when this page closes.</li>"
         "</ol></section>"
     )
 
@@ -83,24 +83,22 @@ def summary_html(slide: SlideRun) -> str:
     said, task = reading.summary, reading.task
     colour = task.colours[task.classes.index(task.positive)]
     if not said["tiles_with_tissue"]:
-        headline, number = "No tissue was found", ""
-        means = "All of the picture looks like bare glass: it has hardly any colour."
+        headline, number = "No tissue found", ""
+        means = "The whole picture looks like bare glass: it has hardly any colour."
     elif not said["tiles_read"]:
         headline, number = "Reading …", ""
         means = f"{said['tiles_with_tissue']:,} of {said['tiles']:,} tiles show tissue."
     else:
         whose = "the tissue" if said["tiles_read"] == said["tiles_with_tissue"] else "the tissue read so far"
-        headline, number = f"{_share(said['positive_share'])} of {whose}", f"called {task.positive}"
+        headline, number = f"{_share(said['positive_share'])} of {whose}", task.positive
         means = (
             f"{said['tiles_with_tissue']:,} of {said['tiles']:,} tiles show tissue; the rest is bare glass and was not "
-            f"read. {_share(said['positive_share'])} of those read are called {task.positive}, which says of a patch: "
-            f"\u201c{task.meaning[task.classes.index(task.positive)]}\u201d "
-            f"Mean probability: {said['mean_probability']:.2f}."
+            f"read. Mean probability of {task.positive}: {said['mean_probability']:.2f}."
         )
     places = "".join(
         f"<li>at ({place['x']:,}, {place['y']:,}): {_share(place['probability'])}</li>" for place in said["hottest"]
     )
-    where = "Where it is most probable, over 3 x 3 tiles, in pixels from the upper left:"
+    where = "Highest mean probabilities of 3 x 3 tiles, in pixels from the upper left:"
     hottest = f'<p class="bcx-means">{where}</p><ol>{places}</ol>' if places else ""
     return (
         f'<section class="bcx-answer bcx-slide-answer" style="--tone: {colour}" '
@@ -116,8 +114,8 @@ def _how(reading: SlideReading) -> str:
     scaled = "as it is" if grid.scale == 1 else f"scaled by {grid.scale:.3g}"
     size = f", {reading.microns:.2g} micrometres per pixel as the file says" if reading.microns else ""
     return (
-        f"{reading.width:,} x {reading.height:,} pixels{size}, read {scaled}. Each tile is read by itself, without "
-        f"what lies around it: a share of tiles is no measure of a tumour. {NOTICE}"
+        f"{reading.width:,} x {reading.height:,} pixels{size}, read {scaled}. Each tile is read by itself; the share "
+        f"of tiles does not measure a tumour. {NOTICE}"
     )
 
 
@@ -143,7 +141,7 @@ def _legend(class_: str) -> str:
     ramp = np.linspace(-1, 1, 256, dtype=np.float32)[None].repeat(2, axis=0)
     bar = data_url(colourise(ramp, 1.0), side=256)
     return (
-        f'<div class="bcx-legend" role="img" aria-label="Colours from blue, probability 0, to orange, probability 1">'
+        f'<div class="bcx-legend" role="img" aria-label="Colours from green, probability 0, to purple, probability 1">'
         f'<span>not {escape(class_)}</span><span class="bcx-legend-bar" style="background-image: url({bar})"></span>'
         f"<span>{escape(class_)}</span>"
         '<span class="bcx-legend-ticks"><span>0</span><span>0.5</span><span>1</span></span>'

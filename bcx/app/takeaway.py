@@ -21,16 +21,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 import bcx
 from bcx.app.answers import NOTICE, percent, words
-from bcx.app.looks import lesion_words
 from bcx.app.pictures import as_image, data_url, lesion_picture, page_overlay, save_png
+from bcx.app.stages import lesion_words
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
-#: What can be taken away as a file, and the words on its button.
-FILES = {"png": "Sheet (PNG)", "pdf": "Sheet (PDF)", "overlay": "Overlay, full size (PNG)"}
+#: What can be saved as a file, and the words on its button.
+FILES = {"png": "Report (PNG)", "pdf": "Report (PDF)", "overlay": "Overlay, full size (PNG)"}
 # A4 at 150 dots per inch; a sheet with more words is longer.
 _DPI, _WIDTH, _HEIGHT, _EDGE = 150, 1240, 1754, 70
 _PICTURE = 640  # pixels at most, upwards
@@ -52,7 +52,7 @@ element.addEventListener('click', async (event) => {
     }
     said.textContent = 'Copied.';
   } catch {
-    said.textContent = 'The browser did not allow it.';
+    said.textContent = 'The browser does not allow copying.';
   }
 });
 """
@@ -119,7 +119,7 @@ def _facts(past: Past, prediction: Prediction, task: Task) -> list[tuple[str, st
     facts = [
         ("Probabilities", ", ".join(f"{name} {percent(p)}" for name, p in prediction.probabilities.items()))
         if shown
-        else ("Probabilities", "not shown, since they mean nothing here"),
+        else ("Probabilities", "not shown: they mean nothing here"),
         ("Decision", prediction.decision),
         ("Reason", prediction.reason),
         *(("Doubt", flag) for flag in prediction.flags),
@@ -139,7 +139,7 @@ def sheet(past: Past, prediction: Prediction, task: Task) -> Image.Image:
     """Return the answer on one page, RGB, 1,240 pixels wide (A4 at 150 dots per inch); the arguments are `text`'s."""
     page = _Page()
     said = words(prediction, task)
-    page.write(f"{task.title[:1].upper()}{task.title[1:]}, read by a network", 24, _SOFT)
+    page.write(f"{task.title[:1].upper()}{task.title[1:]}", 24, _SOFT)
     page.write(said.headline + (f"  {said.number}" if said.number else ""), 46, _INK, after=4)
     page.write(NOTICE, 26, _AMBER, after=18)
     page.pictures(prediction)
@@ -180,10 +180,10 @@ class _Page:
     def pictures(self, prediction: Prediction) -> None:
         """Put the scan and its overlay side by side, each with a caption."""
         lesion = prediction.reading.lesion is not None
-        seen = "where the network sees a lesion" if lesion else f"evidence for {prediction.label}"
-        pair = {"The picture as it was read": as_image(prediction.screen.scan.pixels).convert("RGB")}
+        seen = "lesion map" if lesion else f"purple speaks for {prediction.label}, green against it"
+        pair = {"Picture as read": as_image(prediction.screen.scan.pixels).convert("RGB")}
         if prediction.decision != NOT_A_SCAN:
-            pair[f"With an overlay: {seen}"] = page_overlay(prediction)
+            pair[f"Overlay: {seen}"] = page_overlay(prediction)
         gap = 30
         wide = (_WIDTH - 2 * _EDGE - gap) // 2
         font, top, tallest = ImageFont.load_default(20), self._y, 0
@@ -262,7 +262,7 @@ def buttons_html(past: Past, prediction: Prediction, task: Task) -> str:
         if whole or kind != "overlay"
     )
     return (
-        f'<div class="bcx-take" role="group" aria-label="Take this answer away">{files}'
+        f'<div class="bcx-take" role="group" aria-label="Save this result">{files}'
         '<button type="button" data-copy>Copy as text</button><span role="status"></span>'
         f"<pre hidden data-text>{escape(text(past, prediction, task))}</pre></div>"
     )
@@ -285,6 +285,6 @@ def past_html(past: deque[Past], task: Task) -> str:
     if not tiles:
         return ""
     return (
-        '<section class="bcx-past" aria-label="The last answers"><h3>The last answers of this session</h3>'
+        '<section class="bcx-past" aria-label="Last results"><h3>Last results</h3>'
         f"<div>{''.join(tiles)}</div></section>"
     )

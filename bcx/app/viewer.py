@@ -11,9 +11,10 @@ import gradio as gr
 from bcx.app.answers import legend_html
 from bcx.app.frames import clip_html
 from bcx.app.incoming import choice, number
-from bcx.app.looks import evidence_words, lesion_key_html, looks_html
-from bcx.app.pictures import as_image, encoded, lesion_picture
+from bcx.app.pictures import as_image, encoded, layer_picture
+from bcx.app.stages import evidence_words, lesion_key_html, stages_html
 from bcx.errors import RequestError
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +28,8 @@ OPACITY = 50
 LINE, MARGIN = 50.0, 2.0
 #: The picker's value for the lesion layer; every other value is a class. With a space, as no class's name has.
 LESION = "lesion map"
+#: Shows or hides the overlay, in the browser alone.
+SWITCH = "(on) => { document.getElementById('VIEWER').classList.toggle('bcx-bare', !on); }"
 #: Gradio gives the slider's pictures an empty alternative text; people who cannot see them need a true one.
 NAME_PICTURES = """
 const viewer = element.closest('.bcx-viewer');
@@ -49,14 +52,15 @@ class Viewer:
     picker: gr.Radio
     opacity: gr.Slider
     legend: gr.HTML
-    looks: gr.HTML
+    controls: gr.Row
+    stages: gr.HTML
     frame: gr.Slider
     clip: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """What `show` and `hide` return values for."""
-        return [self.box, self.slider, self.picker, self.legend, self.looks, self.frame, self.clip]
+        return [self.box, self.slider, self.picker, self.legend, self.controls, self.stages, self.frame, self.clip]
 
 
 def build_viewer(task: Task, name: str) -> Viewer:
@@ -75,41 +79,52 @@ def build_viewer(task: Task, name: str) -> Viewer:
         frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
         clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
         legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
-        with gr.Row(elem_classes="bcx-controls"):
-            picker = gr.Radio(
-                [(label.capitalize(), label) for label in task.classes],
-                value=task.classes[0],
-                label="Evidence for",
-                elem_id=f"{name}-class",
-                min_width=240,
-            )
+        with gr.Row(elem_classes="bcx-controls") as controls:
+            picker = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=4)
             opacity = gr.Slider(
                 0,
                 100,
                 value=OPACITY,
                 step=5,
-                label="Strength of the overlay (%)",
+                label="Strength (%)",
                 elem_id=f"{name}-opacity",
-                min_width=200,
+                min_width=180,
+                scale=3,
             )
-        looks = gr.HTML(visible=False, elem_id=f"{name}-looks")
-    return Viewer(box, slider, picker, opacity, legend, looks, frame, clip)
+            on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on", min_width=100, scale=1)
+        stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
+    on.input(None, on, None, js=SWITCH.replace("VIEWER", f"{name}-viewer"), api_visibility="private")
+    return Viewer(box, slider, picker, opacity, legend, controls, stages, frame, clip)
+
+
+def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
+    """Return the choices of the picker: the lesion map, where there is one, then the classes."""
+    classes = [(label.capitalize(), label) for label in task.classes]
+    choices = [("Lesion", LESION), *classes] if lesion else classes
+    return {"choices": choices, "value": choices[0][1]}
 
 
 def show(session: Session, name: str, prediction: Prediction, task: Task, opacity: float) -> list[Any]:
     """Return the values of `Viewer.outputs` for a new prediction: the lesion layer first, where the model has one."""
     _save_scan(session, name, prediction)
-    classes = [(label.capitalize(), label) for label in task.classes]
-    if prediction.reading.lesion is None:
-        layer, picker = prediction.label, gr.update(choices=classes, value=prediction.label, label="Evidence for")
-    else:
-        choices = [("Where it sees a lesion", LESION), *((f"For {label}", label) for label in task.classes)]
-        layer, picker = LESION, gr.update(choices=choices, value=LESION, label="Show the lesion, or the evidence")
+    lesion = prediction.reading.lesion is not None
+    layer = LESION if lesion else prediction.label
     pair, legend = repaint(session, name, prediction, task, layer, opacity)
-    looks = looks_html(prediction, task)
     slider = gr.update(value=pair, slider_position=_line(prediction))
-    looks_update = gr.update(value=looks, visible=bool(looks))
-    return [gr.update(visible=True), slider, picker, legend, looks_update, *_clip(prediction, task)]
+    return [
+        gr.update(visible=True),
+        slider,
+        gr.update(**{**_layers(task, lesion), "value": layer}),
+        legend,
+        gr.update(visible=prediction.decision != NOT_A_SCAN),
+        _stages(prediction, task),
+        *_clip(prediction, task),
+    ]
+
+
+def _stages(prediction: Prediction, task: Task) -> Any:
+    html = stages_html(prediction, task)
+    return gr.update(value=html, visible=bool(html))
 
 
 def _save_scan(session: Session, name: str, prediction: Prediction) -> None:
@@ -136,7 +151,7 @@ def _clip(prediction: Prediction, task: Task) -> list[Any]:
 
 
 def show_frame(session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> list[Any]:
-    """Return the values of slider, legend, looks and chart for another frame of a clip; the network does not run.
+    """Return the values of slider, legend, stages and chart for another frame of a clip; the network does not run.
 
     Raises:
         RequestError: as `repaint`.
@@ -148,14 +163,13 @@ def show_frame(session: Session, name: str, prediction: Prediction, task: Task, 
     except RequestError:
         session.shown[name] = before
         raise
-    looks = looks_html(prediction, task)
-    return [pair, legend, gr.update(value=looks, visible=bool(looks)), _clip(prediction, task)[1]]
+    return [pair, legend, _stages(prediction, task), _clip(prediction, task)[1]]
 
 
 def _line(prediction: Prediction) -> float:
     """Return where the line between the pictures stands at first, in per cent of their width.
 
-    Not across the part that was read again: its outline should be seen whole.
+    Not across the second stage: its outline should be seen whole.
     """
     if prediction.second_look is None:
         return LINE
@@ -165,7 +179,7 @@ def _line(prediction: Prediction) -> float:
 def hide() -> list[Any]:
     """Return the values of `Viewer.outputs` when there is nothing to see."""
     hidden = gr.update(value="", visible=False)
-    return [gr.update(visible=False), None, gr.skip(), "", hidden, gr.update(visible=False), hidden]
+    return [gr.update(visible=False), None, gr.skip(), "", gr.skip(), hidden, gr.update(visible=False), hidden]
 
 
 def repaint(
@@ -178,26 +192,21 @@ def repaint(
     """
     opacity = number(opacity, "The strength of the overlay", 0, 100)
     layer = choice(layer, [LESION, *task.classes], "The layer")
-    screen = prediction.screen
-    picture = lesion_picture(screen, opacity / 100) if layer == LESION else None
-    if picture is None:
-        picture = screen.overlay(layer, opacity / 100)
+    picture = layer_picture(prediction.screen, None if layer == LESION else layer, opacity / 100)
     overlay = _save(session, f"{name}-overlay", picture)
     return (session.shown[name], overlay), _legend(prediction, task, layer)
 
 
 def _legend(prediction: Prediction, task: Task, layer: str) -> str:
     """Return the caption of the pictures, the key to the colours, and what they mean."""
+    if prediction.decision == NOT_A_SCAN:
+        return '<p class="bcx-caption" data-laid-over="no overlay">The picture as it was read.</p>'
     if layer == LESION:
-        laid, key, means = "where the network sees a lesion", lesion_key_html(), ""
+        laid, key, means = "the lesion map", lesion_key_html(), ""
     else:
-        laid, key = f"the evidence for and against {layer}", legend_html(prediction)
-        means = (
-            ""
-            if prediction.reading.lesion is None
-            else f'<p class="bcx-caption">{escape(evidence_words(task, layer))}</p>'
-        )
+        laid, key = f"what speaks for and against {layer}", legend_html(layer)
+        means = f'<p class="bcx-caption">{escape(evidence_words(prediction.screen, task, layer))}</p>'
     return (
-        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left: the picture. Right: {escape(laid)}. '
-        f"Drag the line between them.</p>{key}{means}"
+        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left of the line: the picture. Right: {escape(laid)}.'
+        f"</p>{key}{means}"
     )

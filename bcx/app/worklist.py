@@ -150,16 +150,16 @@ def score_html(batch: Batch, task: Task) -> str:
         return ""
     answered = [(slim.decision, own) for slim, own in read if slim.decision != REFER]
     right = sum(decision == own for decision, own in answered)
-    lines = [f"{len(rows):,} labelled; {len(answered):,} of them answered with a class"]
+    lines = [f"{len(rows):,} labelled, {len(answered):,} of them given a class"]
     if len(read) > len(answered):
         lines[0] += f", {len(read) - len(answered):,} referred"
     if len(rows) > len(read):
-        lines[0] += f", {len(rows) - len(read):,} no scan or not read"
+        lines[0] += f", {len(rows) - len(read):,} not a scan or not read"
     if answered:
         interval = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson")
         spread = _percent_span(interval.low, interval.high)
         lines.append(
-            f"Accuracy of those answered: {100 * right / len(answered):.0f} % ({spread}), "
+            f"Accuracy of those given a class: {100 * right / len(answered):.0f} % ({spread}), "
             f"{right:,} of {len(answered):,}"
         )
     lines.append(_auc_words([(slim.probabilities[task.positive], own) for slim, own in read], task.positive))
@@ -170,11 +170,11 @@ def score_html(batch: Batch, task: Task) -> str:
     }
     said = "".join(f"<li>{escape(line)}.</li>" for line in lines)
     return (
-        '<details class="bcx-score" open><summary>Held against your own labels</summary>'
-        f"<ul>{said}</ul>{confusion_picture(table, 'Your labels against the answers')}"
-        '<p class="bcx-caption">The labels are yours: the names of the folders, or what you chose in the list. Nobody '
-        "checked them here. In brackets: 95 % intervals, each picture counted by itself; several pictures of one "
-        "person make them wider.</p></details>"
+        '<details class="bcx-score" open><summary>Compared with your labels</summary>'
+        f"<ul>{said}</ul>{confusion_picture(table, 'Your labels and the results')}"
+        '<p class="bcx-caption">Your labels are the names of the folders, or what you chose in the list. In brackets: '
+        "95 % intervals, each picture counted by itself; with several pictures of one person they are too narrow.</p>"
+        "</details>"
     )
 
 

@@ -34,7 +34,7 @@ TILE, PICTURE_HEIGHT, LINE = 320, 250, 19
 TILE_HEIGHT = PICTURE_HEIGHT + 3 * LINE + 8
 _GAP, _HEAD = 14, 66
 _INK, _DIM, _PAPER = (24, 24, 27), (90, 90, 96), (255, 255, 255)
-# White with a dark edge for the mask, blue for the model's region, orange for heat (Okabe and Ito 2008): they differ in
+# White with a dark edge for the mask, blue for the model's region, purple for heat: they differ in
 # lightness as well as in hue, so that they stay apart in grey print and for all common kinds of colour blindness.
 _MASK, _EDGE, _REGION = (255, 255, 255), (0, 0, 0), (86, 180, 233)
 _OPACITY = 0.55

@@ -219,7 +219,7 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: s
             _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
         beside.set_title(f"answer: {answer.predicted}, {percent(answer.confidence)}", fontsize=8.5, color=WRONG)
     if any(answer.values is not None for answer in wrong):
-        told = "orange: evidence for the answer, blue: against it"
+        told = "purple: evidence for the answer, green: against it"
         figure.supxlabel(f"{told}; {whose}" if whose else told, fontsize=8.5)
     return publish(figure, path, colours=None)
 

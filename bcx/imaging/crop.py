@@ -93,21 +93,25 @@ def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
     return piece
 
 
-def paste(grid: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
+def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0) -> np.ndarray:
     """Enlarge maps of a box and put them where the box lies: float32 `[C, H, W]`, 0 elsewhere.
 
     Args:
         grid: float32 `[C, h, w]`, spanning the box.
         box: as the scan was cut.
         shape: the scan's (height, width).
+        fade: over this share of its side the box fades in from its edge, for drawing; 0 keeps every value.
     """
     height, width = shape
     whole = np.zeros((len(grid), height, width), np.float32)
     top, bottom = max(0, box.y), min(height, box.y + box.side)
     left, right = max(0, box.x), min(width, box.x + box.side)
     if top < bottom and left < right:
+        from_edge = np.minimum(np.arange(box.side), np.arange(box.side)[::-1]).astype(np.float32)
+        ramp = np.clip(from_edge / (fade * box.side), 0, 1) if fade else np.ones(box.side, np.float32)
         for number, plane in enumerate(grid):
             piece = cv2.resize(plane, (box.side, box.side), interpolation=cv2.INTER_LINEAR)
+            piece *= ramp[:, None] * ramp
             whole[number, top:bottom, left:right] = piece[top - box.y : bottom - box.y, left - box.x : right - box.x]
     return whole
 

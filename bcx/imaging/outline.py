@@ -1,6 +1,6 @@
 """The lesion map as a picture: an outline, a soft fill, and the frame of what was read again.
 
-The colour says *where*, and is none of the two that say *for* and *against* (`bcx.imaging.overlay`).
+The colour says *where*, and is neither of those that say *for* and *against* (`bcx.imaging.overlay`).
 
 >>> import numpy as np
 >>> lesion = np.zeros((80, 100), np.float32)
@@ -18,12 +18,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 #: Yellow (Okabe and Ito 2008) stays apart from blue, orange and every grey for all common kinds of colour blindness.
 COLOUR = (240, 228, 66)
-#: What is written beside the frame, and beside one that is no smaller than the picture.
-FRAME_LABELS = ("read again, enlarged", "read again")
 # Lines have a dark edge, so that they can be seen on light tissue as well.
 _EDGE = (16, 16, 16)
 _FRAME = (255, 255, 255)
@@ -103,7 +101,7 @@ def _with_frame(picture: np.ndarray, frame: tuple[int, int, int], thick: int) ->
     for colour, line in ((_EDGE, thick + 2), (_FRAME, thick)):
         for start, end in edges:
             _dashes(picture, start, end, colour, line, step=max(4, 8 * thick))
-    return _with_label(picture, FRAME_LABELS[side >= max(height, width)], left, top, bottom)
+    return picture
 
 
 def _dashes(
@@ -114,27 +112,3 @@ def _dashes(
     stops = np.rint(np.linspace(first, last, count + 1)).astype(int).tolist()
     for number in range(0, count, 2):
         cv2.line(picture, stops[number], stops[number + 1], colour, thick)
-
-
-def _with_label(picture: np.ndarray, label: str, left: int, top: int, bottom: int) -> np.ndarray:
-    """Write the frame's label above it, else below it, else inside it; not at all on a picture too small for it."""
-    height, width = picture.shape[:2]
-    size = max(11, round(max(height, width) / 30))
-    font, pad = ImageFont.load_default(size), max(2, size // 5)
-    text_left, text_top, text_right, text_bottom = font.getbbox(label)
-    wide, high = round(text_right - text_left) + 2 * pad, round(text_bottom - text_top) + 2 * pad
-    if wide > width or high > height // 4:
-        return picture
-    x = min(left, width - wide)
-    gap = pad  # from the frame
-    if top - gap - high >= 0:
-        y = top - gap - high
-    elif bottom + gap + high < height:
-        y = bottom + gap
-    else:
-        y = top + gap
-    image = Image.fromarray(picture)
-    pen = ImageDraw.Draw(image)
-    pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=_EDGE)
-    pen.text((x + pad - text_left, y + pad - text_top), label, fill=_FRAME, font=font)
-    return np.array(image)

@@ -1,11 +1,11 @@
 """Class maps as pictures: one signed colour scale, laid over the scan.
 
-Evidence against a class is blue, evidence for it orange, none is transparent: a map without evidence
-leaves the scan as it is, since nothing is stretched picture by picture.
+What speaks for a class is purple, what speaks against it green, nothing is transparent: a map without evidence
+leaves the scan as it is, since nothing is stretched picture by picture. Neither is a class's colour, or the lesion's.
 
 >>> import numpy as np
 >>> colourise(np.array([[-2.0, 0.0, 2.0]], np.float32), limit=2.0).tolist()
-[[[31, 119, 221], [255, 255, 255], [230, 97, 0]]]
+[[[92, 158, 0], [255, 255, 255], [182, 95, 230]]]
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LEAST_LIMIT = 4.0
 #: Share of all places whose evidence the scale can tell apart; the few beyond it share its full colour.
 REACH = 0.995
 
-# Blue and orange keep apart for all common kinds of colour blindness (Okabe and Ito 2008); both are far from grey.
-_AGAINST = np.array([31, 119, 221], np.float32)
+# Equally light, so that neither looks stronger; apart for all common kinds of colour blindness, and far from grey.
+_AGAINST = np.array([92, 158, 0], np.float32)
 _NONE = np.array([255, 255, 255], np.float32)
-_FOR = np.array([230, 97, 0], np.float32)
+_FOR = np.array([182, 95, 230], np.float32)
 
 
 def scale_limit(maps: np.ndarray) -> float:
@@ -74,6 +74,5 @@ def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: floa
     scan = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     share = np.clip(values / limit, -1, 1)[..., None]
     colour = np.where(share < 0, _AGAINST, _FOR)
-    # The square root lets half the evidence show at 70 % of the opacity; zero stays exactly transparent.
-    weight = float(np.clip(opacity, 0, 1)) * np.sqrt(np.abs(share))
+    weight = float(np.clip(opacity, 0, 1)) * np.abs(share)
     return Image.fromarray(np.rint(scan + weight * (colour - scan)).astype(np.uint8))

@@ -30,6 +30,8 @@ from bcx.trust.plain import LONGEST, shape_reason
 LESION_LEVEL = 0.3
 #: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
 SCREEN = 1400
+#: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
+_FADE = 0.2
 
 
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
@@ -124,14 +126,14 @@ class Prediction:
         """
         return self._at_size(slice(None))
 
-    def _at_size(self, classes: slice) -> np.ndarray:
+    def _at_size(self, classes: slice, fade: float = 0.0) -> np.ndarray:
         shape = (self.scan.height, self.scan.width)
         maps = self.preprocess.enlarge(self.reading.maps[classes], shape)
         second = self.reading.second
         if second is None:
             return maps
         denser = shape[0] * shape[1] / second.box.side**2
-        return (maps + denser * paste(second.maps[classes], second.box, shape)) / 2
+        return (maps + denser * paste(second.maps[classes], second.box, shape, fade)) / 2
 
     @cached_property
     def lesion(self) -> np.ndarray | None:
@@ -178,8 +180,29 @@ class Prediction:
             return scale_limit(self.reading.maps)
         return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
+    def class_map(self, class_: str, fade: float = 0.0) -> np.ndarray:
+        """Return one class's map as in `maps`, float32 `[H, W]`; the others are not kept in memory.
+
+        Args:
+            class_: the class.
+            fade: as in `bcx.imaging.crop.paste`.
+
+        Raises:
+            ConfigError: no such class.
+        """
+        if class_ not in self.probabilities:
+            raise ConfigError(
+                f"There is no class called '{class_}'.",
+                expected=f"one of {', '.join(self.probabilities)}",
+                remedy="Use one of these names.",
+            )
+        number = list(self.probabilities).index(class_)
+        return self._at_size(slice(number, number + 1), fade)[0]
+
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
-        """Return the scan with one class's evidence laid over it, RGB, at the scan's own size.
+        """Return the scan with one class's map laid over it, RGB, at the scan's own size.
+
+        The box of a second stage fades into the rest, so that its edge is not taken for a finding.
 
         Args:
             class_: which class's map; default: `label`'s.
@@ -188,16 +211,7 @@ class Prediction:
         Raises:
             ConfigError: no such class.
         """
-        wanted = self.label if class_ is None else class_
-        if wanted not in self.probabilities:
-            raise ConfigError(
-                f"There is no class called '{wanted}'.",
-                expected=f"one of {', '.join(self.probabilities)}",
-                remedy="Use one of these names.",
-            )
-        number = list(self.probabilities).index(wanted)
-        # Enlarging one map is enough here; `maps` would keep all of them in memory.
-        plane = self._at_size(slice(number, number + 1))[0]
+        plane = self.class_map(self.label if class_ is None else class_, _FADE)
         return lay_over(self.scan.pixels, plane, self.map_limit, opacity)
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,8 +22,8 @@ REFER = "refer"
 #: it; of BUSI's normals, on which it was trained, four in ten do.
 PRESENT = 0.5
 
-_AGAINST = "{likeliest} is likelier, yet {label} is likelier than usual: it cannot be told which."
-_SEEN = "Read as {label} as a whole, yet one place looks like a lesion."
+_AGAINST = "{label} is above its threshold, but {likeliest} is more probable."
+_SEEN = "The picture as a whole looks {label}, but one place looks like a lesion."
 
 
 def claim(

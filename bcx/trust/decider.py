@@ -7,7 +7,7 @@
 >>> decider.adjust(np.array([0.1, 0.3, 0.6])).round(3).tolist()
 [0.241, 0.724, 0.034]
 >>> decider.decide(decider.adjust(np.array([0.1, 0.3, 0.6])))
-(1, 'Benign or malignant not told apart: neither is clear enough to say so.')
+(1, 'Benign or malignant: neither is probable enough for an answer.')
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bcx.trust.decisions import OperatingPoint
 from bcx.trust.referral import ReferRule
 from bcx.trust.rule import POINTS, REASONS, HarmRule, full_prevalence, with_prevalence
 
-_UNSURE = "The network is not sure enough: of the scans that it was this unsure about, too many were answered wrongly."
+_UNSURE = "The highest probability is below the threshold for an answer."
 
 
 class Decider:
@@ -117,10 +117,10 @@ class Decider:
         if reason == "kind":
             names = [name for name in self._task.classes if name != self._task.absent]
             said = " or ".join(names).capitalize()
-            return f"{said} not told apart: neither is clear enough to say so."
+            return f"{said}: neither is probable enough for an answer."
         if reason == "absent":
-            return f"No lesion seen for certain: {self._task.absent} is the likeliest, but not clear enough to say so."
-        return "Unlike the scans learned from, so that its answer would be worth less." if reason else ""
+            return f"{self._task.classes[0].capitalize()} is the most probable, but not probable enough for an answer."
+        return "This picture differs too much from the training data for an answer." if reason else ""
 
 
 def _read(stored: Mapping[str, Any], name: str) -> tuple[HarmRule | None, OperatingPoint | None, ReferRule | None]:

@@ -42,10 +42,10 @@ fitted on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 p
 results/gate/ has the figures."""
 
 _UNLIKE = (
-    "This picture does not resemble the {noun}s that this model learned from. "
+    "This picture does not look like the {noun}s of the training data. "
     "It may be a photograph, a drawing or another kind of medical picture."
 )
-_UNUSUAL = "This {noun} looks unlike those that this model learned from, so its answer is worth less."
+_UNUSUAL = "This {noun} differs from the training data. Its result is less reliable."
 
 
 @dataclass(frozen=True)

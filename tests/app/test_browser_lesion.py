@@ -1,4 +1,4 @@
-"""The page of a model that looks twice, in a real browser without a window: its layers, its second look."""
+"""The page of a model with two stages, in a real browser without a window: its maps, its second stage."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def looking_twice(tiny_lesion, examples, tmp_path_factory):
+def two_stages(tiny_lesion, examples, tmp_path_factory):
     yield from start(tiny_lesion, tmp_path_factory.mktemp("twice"), examples)
 
 
 @pytest.fixture
-def page(browser, looking_twice):
-    yield from opened(browser, looking_twice.url)
+def page(browser, two_stages):
+    yield from opened(browser, two_stages.url)
 
 
-def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_network(page, looking_twice):
+def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_network(page, two_stages):
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-slider img")
-    page.wait_for_selector("#classify-looks img")
+    page.wait_for_selector("#classify-stages img")
     assert page.locator("#classify-class input:checked").get_attribute("value") == LESION
-    assert "looks twice" in page.inner_text("#classify-looks")
-    page.wait_for_function("() => document.querySelectorAll('#classify-slider img')[1]?.alt.includes('sees a lesion')")
-    calls = looking_twice.classifier.calls
+    assert "mean of both stages" in page.inner_text("#classify-stages")
+    page.wait_for_function("() => document.querySelectorAll('#classify-slider img')[1]?.alt.includes('the lesion map')")
+    calls = two_stages.classifier.calls
     address = overlay_address(page, "classify")
-    for label in (*looking_twice.classifier.classes, LESION):
+    for label in (*two_stages.classifier.classes, LESION):
         page.locator(f"#classify-class input[value='{label}']").check()
         address = changed(page, "classify", address)
-        words = "sees a lesion" if label == LESION else f"for and against {label}"
+        words = "the lesion map" if label == LESION else f"for and against {label}"
         page.wait_for_function(
             "(words) => document.querySelector('#classify-legend').innerText.includes(words)", arg=words
         )
     page.locator("#classify-opacity input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     changed(page, "classify", address)
-    assert looking_twice.classifier.calls == calls
+    assert two_stages.classifier.calls == calls
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_both_looks_fit_the_page(page, width):
+def test_both_stages_fit_the_page(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.click("#classify-examples [data-pick='0']")
-    page.wait_for_selector("#classify-looks img")
+    page.wait_for_selector("#classify-stages img")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -56,5 +56,21 @@ def test_a_row_of_a_batch_opens_with_the_lesion(page, upload):
     page.wait_for_selector(".bcx-progress[data-finished=true]")
     page.click("#batch-rows [data-row='0']")
     page.wait_for_selector("#batch-slider img")
-    page.wait_for_selector("#batch-looks img")
+    page.wait_for_selector("#batch-stages img")
     assert page.locator("#batch-class input:checked").get_attribute("value") == LESION
+
+
+def test_the_overlay_is_switched_off_and_on_by_keyboard_without_the_server(page, two_stages):
+    page.click("#classify-examples [data-pick='1']")
+    page.wait_for_selector("#classify-slider img")
+    page.locator("#classify-class input[value='benign']").check()
+    page.wait_for_selector("#classify-legend:has-text('against benign')")
+    overlay = page.locator("#classify-slider img").nth(1)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.focus("#classify-on input")
+    for visible in (False, True):
+        page.keyboard.press("Space")
+        overlay.wait_for(state="visible" if visible else "hidden")
+        assert page.locator("#classify-slider img").first.is_visible()
+    assert asked == []

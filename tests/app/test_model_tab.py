@@ -43,7 +43,7 @@ def test_a_shipped_model_is_told_plainly_and_whole(config):
     ]
     assert told == expected
     for found in facts.external.values():
-        assert f"sorted {round(100 * found['figures']['accuracy']['value'])} of 100" in plain
+        assert f"was right on {round(100 * found['figures']['accuracy']['value'])} of 100" in plain
     accuracy = facts.results["one_view"]["accuracy"]
     assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f} to" in expert
     assert expert.count("<svg") >= 2

@@ -76,7 +76,7 @@ def test_rows_are_filtered_by_decision_and_text_and_counted(make, tiny):
     batch.view = worklist.View(text="WARD")
     assert shown(batch, tiny.task) == ["0", "1"]
     batch.view = worklist.View(text="<nothing>")
-    assert "No row fits" in rows.rows_html(batch, tiny.task)
+    assert "No rows match" in rows.rows_html(batch, tiny.task)
 
 
 def test_folders_named_like_classes_give_labels(tiny):
@@ -97,7 +97,7 @@ def test_own_labels_are_scored_as_scikit_learn_does(make, tiny):
     assert f"rest: {area:.2f} (" in html
     assert f"{right} of {answered}" in html
     assert f"{said.count(REFER)} referred" in html
-    assert "The labels are yours" in html
+    assert "Your labels are" in html
     batch.own.clear()
     assert worklist.score_html(batch, tiny.task) == ""
 
@@ -112,7 +112,7 @@ def test_a_row_offers_the_persons_own_label(make, tiny):
     batch.own[0] = "malignant"
     html = rows.rows_html(batch, tiny.task)
     assert '<option value="malignant" selected>' in html
-    assert 'aria-label="Your own label of a.png"' in html
+    assert 'aria-label="Your label for a.png"' in html
     assert [row["own_label"] for row in batch.table()] == ["malignant"]
 
 

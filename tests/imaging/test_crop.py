@@ -196,3 +196,11 @@ def test_seeing_more_never_gives_less():
     merged = merge_lesion(first, second, box, SHAPE)
     for surer in ((np.sqrt(first), second), (first, np.sqrt(second))):
         assert np.all(merge_lesion(*surer, box, SHAPE) >= merged)
+
+
+def test_a_box_that_fades_has_no_edge_and_keeps_its_middle():
+    box = Box(20, 30, 50)
+    plain, faded = (paste(np.ones((1, 4, 4), np.float32), box, (100, 100), fade)[0] for fade in (0.0, 0.2))
+    assert np.abs(np.diff(plain, axis=1)).max() == 1
+    assert np.abs(np.diff(faded, axis=1)).max() < 0.11
+    assert np.array_equal(plain[40:70, 30:60], faded[40:70, 30:60])

@@ -67,7 +67,7 @@ def test_the_frame_is_drawn_dashed_as_far_as_it_lies_in_the_picture(frame):
         assert not white.all()
 
 
-def test_a_picture_too_small_for_the_label_has_the_frame_alone():
+def test_a_frame_is_all_that_is_drawn_outside_the_lesion():
     laid = np.asarray(
         lay_outline(np.full((40, 50), 90, np.uint8), np.zeros((40, 50), np.float32), 0.5, 0.5, (9, 9, 20))
     )

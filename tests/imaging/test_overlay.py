@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from bcx.imaging.overlay import LEAST_LIMIT, colourise, lay_over, scale_limit
+from bcx.tasks import TASKS
 
 RNG = np.random.default_rng(0)
 SCAN = RNG.integers(0, 256, (40, 50), np.uint8)
@@ -55,14 +57,45 @@ def test_the_scale_is_symmetric_about_white():
     np.testing.assert_allclose(shares[-1], shares[1], atol=1 / 128)
 
 
-def test_for_and_against_differ_for_colour_blind_readers():
-    """Simulated red-green blindness (Vienot et al. 1999) leaves the two ends far apart, and both from grey."""
-    for_, against = (colourise(np.full((1, 1), v, np.float32), 4.0)[0, 0] / 255 for v in (4, -4))
-    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in (for_, against)]
-    deuteranope = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
-    seen = [deuteranope @ c for c in linear]
-    assert np.abs(seen[0] - seen[1]).max() > 0.4
-    assert all(np.ptp(c) > 0.15 for c in seen)
+#: Simulated vision (Machado et al. 2009, severity 1), for linear light.
+VISIONS = {
+    "full": np.eye(3),
+    "protan": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "deutan": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "tritan": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def lab(colour, vision: str = "full") -> np.ndarray:
+    """Return CIE L*a*b* of an sRGB colour, 0..255, as somebody with that vision sees it."""
+    c = np.asarray(colour, float) / 255
+    linear = VISIONS[vision] @ np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear, 0, 1)
+    coded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    return cv2.cvtColor(coded.astype(np.float32).reshape(1, 1, 3), cv2.COLOR_RGB2LAB)[0, 0]
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_for_and_against_are_told_apart_by_everybody_and_from_grey(vision):
+    ends = [lab(colourise(np.full((1, 1), v, np.float32), 4.0)[0, 0], vision) for v in (4, -4)]
+    assert np.linalg.norm(ends[0] - ends[1]) > 40
+    assert all(np.hypot(*end[1:]) > 15 for end in ends)
+
+
+def test_for_and_against_are_equally_light_and_no_classs_colour():
+    ends = [lab(colourise(np.full((1, 1), v, np.float32), 4.0)[0, 0]) for v in (4, -4)]
+    assert abs(ends[0][0] - ends[1][0]) < 4
+    taken = {colour for task in TASKS.values() if len(task.classes) < 8 for colour in task.colours}
+    for colour in taken:
+        rgb = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        assert all(np.linalg.norm(lab(rgb) - end) > 40 for end in ends)
+
+
+def test_equal_steps_of_evidence_are_equal_steps_of_colour():
+    steps = np.linspace(0, 4, 9, dtype=np.float32)[None]
+    overlay = np.asarray(lay_over(np.full((1, 9), 128, np.uint8), steps, 4.0, 1.0))[0].astype(float)
+    moved = np.linalg.norm(np.diff(overlay, axis=0), axis=1)
+    np.testing.assert_allclose(moved, moved.mean(), atol=1.5)
 
 
 def test_beyond_the_limit_is_the_full_colour():

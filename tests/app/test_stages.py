@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.app import answers, looks, pictures, rows, viewer
+from bcx.app import answers, pictures, rows, stages, viewer
 from bcx.app.privacy import Sessions
 from bcx.imaging.crop import Box
 from bcx.inference.two_stage import Enlarged
@@ -22,6 +23,13 @@ def prediction(tiny_lesion, scans):
 
 
 WHOLE = Box(0, 0, 140)
+#: Of `viewer.show`.
+FIELDS = ("box", "slider", "picker", "legend", "controls", "stages", "frame", "clip")
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Sessions(tmp_path / "sessions").get("page")
 
 
 def seen(prediction, first: np.ndarray, second: np.ndarray, box: Box = WHOLE, **changes):
@@ -44,71 +52,98 @@ UPPER_RIGHT = (slice(3, 8), slice(20, 26))
 
 
 def test_one_lesion_is_said_with_its_place_and_size(prediction, tiny_lesion):
-    said = looks.lesion_words(
+    said = stages.lesion_words(
         seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task
     )
-    assert "one place that looks like a lump" in said
-    assert "in the upper right of the picture" in said
+    assert said.startswith("One lesion found: upper right, ")
     wide, high = (int(part.split()[-1]) for part in said.split("\u00a0%")[:2])
     assert wide == pytest.approx(100 * 6 / 28, abs=4)
     assert high == pytest.approx(100 * 5 / 28, abs=4)
-    assert "still" not in said
+    assert "Yet" not in said
 
 
 def test_several_places_are_counted(prediction, tiny_lesion):
     two = spot(UPPER_RIGHT, (slice(19, 25), slice(2, 9)))
-    said = looks.lesion_words(seen(prediction, two, EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task)
-    assert "two places that look like a lump" in said
-    assert "The largest: in the lower left" in said
+    said = stages.lesion_words(seen(prediction, two, EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task)
+    assert said.startswith("2 lesions found. Largest: lower left, ")
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "tail"),
+    ("first", "second"),
     [
-        (NOWHERE, NOWHERE, "found nothing there"),
-        (NOWHERE, EVERYWHERE, "only when it is enlarged"),
-        (EVERYWHERE, NOWHERE, "no longer looks like one"),
-        (spot((slice(0, 5), slice(0, 5))), spot((slice(20, 28), slice(20, 28))), "do not agree on where"),
+        (NOWHERE, NOWHERE),
+        (NOWHERE, EVERYWHERE),
+        (EVERYWHERE, NOWHERE),
+        (spot((slice(0, 5), slice(0, 5))), spot((slice(20, 28), slice(20, 28)))),
     ],
 )
-def test_no_lesion_is_said_with_what_became_of_the_likeliest_place(prediction, tiny_lesion, first, second, tail):
+def test_no_lesion_is_found_where_the_stages_disagree(prediction, tiny_lesion, first, second):
     answer = seen(prediction, first, second, label="normal", decision="normal")
-    said = looks.lesion_words(answer, tiny_lesion.task)
+    said = stages.lesion_words(answer, tiny_lesion.task)
     assert answer.lesion_box is None
-    assert said.startswith("It sees no place that stands out")
-    assert tail in said
-    assert "trust it less" not in said
+    assert said == "No lesion found in both stages."
 
 
 def test_words_that_do_not_fit_the_answer_say_so(prediction, tiny_lesion):
     none = seen(prediction, NOWHERE, NOWHERE, label="malignant", decision="malignant")
-    assert "still leans to malignant: trust it less" in looks.lesion_words(none, tiny_lesion.task)
+    assert "Yet malignant is more probable" in stages.lesion_words(none, tiny_lesion.task)
     one = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="normal", decision="refer")
-    assert "is read as normal: look at that place" in looks.lesion_words(one, tiny_lesion.task)
+    assert "looks normal: check this place" in stages.lesion_words(one, tiny_lesion.task)
     claimed = dataclasses.replace(one, decision="normal", outlines=False)
-    assert "sees no place" in looks.lesion_words(claimed, tiny_lesion.task)
+    assert "No lesion found" in stages.lesion_words(claimed, tiny_lesion.task)
     assert claimed.lesion_box is None
 
 
-def test_an_outline_in_something_else_than_a_scan_means_nothing(prediction, tiny_lesion):
-    said = looks.lesion_words(seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan"), tiny_lesion.task)
-    assert "means nothing" in said
-    assert "lump" not in said
+def test_nothing_is_laid_over_what_is_no_scan(prediction, tiny_lesion, session):
+    """Not by the viewer, a row, the report, or a program's overlay."""
+    task = tiny_lesion.task
+    other = seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan", outlines=False)
+    assert stages.stages_html(other, task) == ""
+    assert answers.maps_html(other, task) == ""
+    values = dict(zip(FIELDS, viewer.show(session, "classify", other, task, 50), strict=True))
+    assert not values["controls"]["visible"]
+    assert "no overlay" in values["legend"]
+    bare = pictures.as_image(other.scan.pixels).convert("RGB")
+    assert np.array_equal(pictures.page_overlay(other), bare)
+    for layer in (viewer.LESION, *task.classes):
+        pair, _ = viewer.repaint(session, "classify", other, task, layer, 100)
+        assert np.array_equal(Image.open(pair[1]), bare)
+    scan = dataclasses.replace(other, decision="refer")
+    assert pictures.row_picture(other, 72) != pictures.row_picture(scan, 72)
 
 
-def test_the_card_shows_the_second_look_with_words_for_those_who_cannot_see(prediction, tiny_lesion, tiny, scans):
-    html = looks.looks_html(prediction, tiny_lesion.task)
+def test_maps_say_what_they_mean_and_where_most_of_it_lies(prediction, tiny_lesion, tiny, scans):
+    """Both kinds of lesion are purple on one lesion where the network is sure that it is one: so the words say that."""
+    task = tiny_lesion.task
+    lesion = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE)
+    for label in task.classes:
+        said = stages.evidence_words(lesion, task, label)
+        assert said.startswith(f"Purple speaks for {label}, green against it.")
+        assert ("for benign and for malignant alike" in said) == (label != task.absent)
+        inside = lesion.lesion >= lesion.outline_level
+        speaks_for = np.maximum(lesion.class_map(label), 0)
+        if speaks_for.any():
+            share = int(re.search(r"(\d+)\u00a0% of what speaks for", said)[1])
+            assert share == pytest.approx(100 * speaks_for[inside].sum() / speaks_for.sum(), abs=4)
+    plain = tiny.predict(scans["grey.png"])
+    said = stages.evidence_words(plain, tiny.task, "benign")
+    assert "alike" not in said
+    assert "of the picture" in said or "Nothing in this picture" in said
+
+
+def test_the_card_shows_the_second_stage_with_words_for_those_who_cannot_see(prediction, tiny_lesion, tiny, scans):
+    html = stages.stages_html(prediction, tiny_lesion.task)
     assert Text(html).tags.count("img") == 1
     assert "alt=" in html
-    assert "looks twice" in Text(html).text
-    assert looks.looks_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
+    assert "mean of both stages" in Text(html).text
+    assert stages.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
 
 
-def test_how_much_the_second_look_enlarges_is_said_where_it_does(prediction):
+def test_how_much_the_second_stage_enlarges_is_said_where_it_does(prediction):
     small = seen(prediction, EVERYWHERE, EVERYWHERE, Box(10, 10, 31))
-    assert "4.0 times enlarged" in looks.second_look_words(small)
+    assert "enlarged 4.0 times" in stages.second_stage_words(small)
     whole = seen(prediction, EVERYWHERE, EVERYWHERE, Box(0, -15, 140))
-    assert "times" not in looks.second_look_words(whole)
+    assert "enlarged" not in stages.second_stage_words(whole)
 
 
 def test_the_enlarged_part_is_what_the_network_read(prediction):
@@ -122,22 +157,17 @@ def test_the_enlarged_part_is_what_the_network_read(prediction):
 def test_details_show_the_lesion_beside_every_class(prediction, tiny_lesion, tiny, scans):
     html = answers.maps_html(prediction, tiny_lesion.task)
     assert Text(html).tags.count("img") == 1 + len(tiny_lesion.classes)
-    assert "Second look" in Text(answers.facts_html(prediction)).text
-    assert "Second look" not in Text(answers.facts_html(tiny.predict(scans["grey.png"]))).text
-
-
-@pytest.fixture
-def session(tmp_path):
-    return Sessions(tmp_path / "sessions").get("page")
+    assert "Second stage" in Text(answers.facts_html(prediction)).text
+    assert "Second stage" not in Text(answers.facts_html(tiny.predict(scans["grey.png"]))).text
 
 
 def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session):
     task = tiny_lesion.task
-    _, slider, picker, legend, card, *_ = viewer.show(session, "classify", prediction, task, 50)
+    _, slider, picker, legend, _, card, *_ = viewer.show(session, "classify", prediction, task, 50)
     assert [value for _, value in picker["choices"]] == [viewer.LESION, *task.classes]
     assert picker["value"] == viewer.LESION
     assert "bcx-key" in legend
-    assert "logit units" not in legend
+    assert "against benign" not in legend
     assert card["visible"]
     assert 0 < slider["slider_position"] <= viewer.LINE
     shown = {}
@@ -145,21 +175,21 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
         pair, legend = viewer.repaint(session, "classify", prediction, task, layer, 50)
         shown[layer] = Path(pair[1]).read_bytes()
         if layer != viewer.LESION:
-            assert looks.evidence_words(task, layer) in Text(legend).text
+            assert stages.evidence_words(prediction, task, layer) in Text(legend).text
     assert len(set(shown.values())) == len(shown)
 
 
 def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session):
     plain = tiny.predict(scans["grey.png"])
-    _, slider, picker, legend, card, *_ = viewer.show(session, "classify", plain, tiny.task, 50)
+    _, slider, picker, legend, _, card, *_ = viewer.show(session, "classify", plain, tiny.task, 50)
     assert [value for _, value in picker["choices"]] == list(tiny.classes)
     assert picker["value"] == plain.label
-    assert "logit units" in legend
+    assert f"against {plain.label}" in legend
     assert not card["visible"]
     assert slider["slider_position"] == viewer.LINE
 
 
-def test_the_line_between_the_pictures_does_not_cut_the_second_look(prediction, tiny_lesion, session):
+def test_the_line_between_the_pictures_does_not_cut_the_second_stage(prediction, tiny_lesion, session):
     for x in (-20, 0, 30, 60, 110):
         moved = seen(prediction, EVERYWHERE, EVERYWHERE, Box(x, 10, 30))
         position = viewer.show(session, "classify", moved, tiny_lesion.task, 50)[1]["slider_position"]
