@@ -8,18 +8,16 @@ bcx audit scans --split split.csv --strict
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.cli.progress import ResumeOption, VerboseOption, name_left_out
+from bcx.cli.options import ResumeOption, VerboseOption
+from bcx.cli.progress import name_left_out, stages
 
 if TYPE_CHECKING:
     from bcx.audit.findings import Audit
-    from bcx.audit.run import Progress
 
 
 def audit(
@@ -68,31 +66,13 @@ def audit(
                 write_report(found, out / "report.html")
                 write_tables(found, out)
 
-    with _bars() as tell:
+    with stages() as tell:
         found = run(folder, split=split, work=out, resume=resume, write=write, on_progress=tell)
     _show(found, out)
     if verbose:
         name_left_out(found.left_out)
     if strict and not found.clean:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Show a bar with the time left for each stage on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("left"), console=Console(stderr=True), transient=True) as progress:
-        stages: dict[str, TaskID] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = progress.add_task(stage, total=total)
-            progress.update(stages[stage], completed=done, total=total)
-
-        yield tell
 
 
 def _show(found: Audit, out: Path | None) -> None:

@@ -8,29 +8,18 @@ bcx compare configs/mobilenetv2-busi.yaml --archs mobilenetv2_100,resnet50,tiny_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.train import (
-    ConfigArgument,
-    DataOption,
-    EpochsOption,
-    InitOption,
-    SeedOption,
-    SetOption,
-    needs_train_extra,
-    read_recipe,
-    read_records,
-    recipe_words,
-)
+from bcx.cli.options import ConfigArgument, DataOption, EpochsOption, InitOption, SeedOption, SetOption
+from bcx.cli.progress import bars, tell_epoch
+from bcx.cli.sources import command_line, needs_train_extra, read_recipe, read_records, recipe_words
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bcx.data.records import Record
     from bcx.studies.compare import Entrant
 
 
@@ -67,11 +56,12 @@ def compare(
 
     Killed at any moment, the same command goes on where it was; what is finished is not run again.
     """
-    recipe = read_recipe(config, data, None, init, epochs, seed, settings)
+    recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     with needs_train_extra():
         from bcx.studies.compare import compare as run
         from bcx.studies.compare import plan_comparison
         from bcx.studies.compare_table import leaderboard_markdown
+        from bcx.train.crossval import split_fold
     if init_others not in ("timm", "scratch"):
         raise ConfigError(
             f"--init-others is '{init_others}'.",
@@ -88,14 +78,34 @@ def compare(
     records = read_records(recipe)
     at_hand = sorted({record.fold for record in records if record.fold is not None})
     chosen = at_hand if folds is None else _numbers(folds, at_hand)
-    with _bars(entrants, records, chosen) as calls:
+    sizes = [len(split_fold(records, fold)[0]) for fold in chosen]
+
+    def whole(entrant: Entrant) -> float:
+        """Multiply-accumulates of all steps: what a network's part of the bar is as long as."""
+        recipe = entrant.recipe
+        steps = sum(-(-int(size * (1 - recipe.inner_fraction)) // recipe.batch_size) for size in sizes)
+        return entrant.macs * recipe.epochs * steps
+
+    with bars(lasting=True, counted=False) as progress:
+        bar = progress.add_task("comparing", total=sum(map(whole, entrants)))
+        done = 0.0
+
+        def on_done(entrant: Entrant) -> None:
+            nonlocal done
+            done += whole(entrant)  # also where it was finished before
+            progress.update(bar, completed=done)
+
         results = run(
             entrants,
             records,
             out=out,
             folds=chosen,
             command=_command(config, archs, list(recipe.data), entrants, chosen),
-            **calls,
+            on_epoch=lambda entrant, fold, row, count: tell_epoch(
+                progress, [entrant.recipe.arch, f"fold {fold}"], row, count
+            ),
+            on_batch=lambda entrant: progress.advance(bar, entrant.macs),
+            on_done=on_done,
         )
     typer.echo(leaderboard_markdown(results))
     typer.echo(f"Written: {out / 'results.json'}")
@@ -135,59 +145,16 @@ def _numbers(text: str, at_hand: Sequence[int]) -> list[int]:
 def _command(
     config: Path | None, archs: str, sources: Sequence[str], entrants: Sequence[Entrant], folds: Sequence[int]
 ) -> str:
-    """Return the command with folders left out: results are published, paths of a machine are not."""
-    parts = ["bcx compare", *recipe_words(config), f"--archs {archs}"]
-    parts += [f"--data {source}=DIR" for source in sources]
-    parts += [f"--init-for {entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants]
-    parts += [f"--folds {','.join(map(str, folds))}"]
     each = {entrant.recipe.epochs for entrant in entrants}
-    if len(each) == 1:
-        parts.append(f"--epochs {each.pop()}")
-    else:
-        parts += [f"--set-for {entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants]
-    return " ".join([*parts, f"--seed {entrants[0].recipe.seed}"])
-
-
-@contextmanager
-def _bars(entrants: Sequence[Entrant], records: Sequence[Record], folds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Show one progress bar with the time left, in which a network's step counts by its multiply-accumulates."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+    single = [f"{entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants] if len(each) > 1 else []
+    return command_line(
+        "compare",
+        *recipe_words(config),
+        f"--archs {archs}",
+        data=sources,
+        init_for=[f"{entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants],
+        folds=",".join(map(str, folds)),
+        epochs=None if single else each.pop(),
+        set_for=single,
+        seed=entrants[0].recipe.seed,
     )
-
-    from bcx.train.crossval import split_fold
-
-    def whole(entrant: Entrant) -> float:
-        recipe = entrant.recipe
-        sizes = [len(split_fold(records, fold)[0]) * (1 - recipe.inner_fraction) for fold in folds]
-        return entrant.macs * recipe.epochs * sum(-(-int(size) // recipe.batch_size) for size in sizes)
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    done = 0.0
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("comparing", total=sum(map(whole, entrants)))
-
-        def on_epoch(entrant: Entrant, fold: int, row: dict[str, Any], epochs: int) -> None:
-            console.print(
-                f"{entrant.recipe.arch}, fold {fold}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-                f"accuracy {row['train_accuracy']:.3f}, {row['seconds']:.0f} s",
-                highlight=False,
-            )
-
-        def on_done(entrant: Entrant) -> None:
-            nonlocal done
-            done += whole(entrant)  # also where it was finished before
-            progress.update(bar, completed=done)
-
-        yield {
-            "on_epoch": on_epoch,
-            "on_batch": lambda entrant: progress.advance(bar, entrant.macs),
-            "on_done": on_done,
-        }

@@ -8,12 +8,14 @@ bcx data check my-photos --task my-recipe.yaml
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bcx.cli.progress import VerboseOption, name_left_out
+from bcx.cli.options import VerboseOption
+from bcx.cli.progress import name_left_out, stages
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,9 +63,6 @@ def check(
 
     Exit status: 0 nothing is wrong, 1 something is, 2 wrong usage.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from bcx.data.check import check_folder
     from bcx.data.readers import detect_kind
     from bcx.tasks import get_task
@@ -74,16 +73,9 @@ def check(
         from bcx.train.config import load_recipe
 
         wanted = load_recipe(Path(task)).task
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task("Opening files", total=None)
-        report = check_folder(
-            source,
-            task=get_task(wanted),
-            kind=found,
-            split=split,
-            on_file=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    with stages() as tell:
+        on_file = partial(tell, "Opening files")
+        report = check_folder(source, task=get_task(wanted), kind=found, split=split, on_file=on_file)
     _show(report)
     if verbose:
         name_left_out(report.left_out)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.train import DataOption, needs_train_extra
+from bcx.cli.options import CheckpointArgument, DataOption
+from bcx.cli.sources import command_line, named_folders, needs_train_extra, read_sources
 from bcx.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ ANSWERS = "answers-{}.csv"
 
 
 def decisions(
-    model: Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")],
+    model: CheckpointArgument,
     data: DataOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the study; default results/studies/decisions/NAME.")
@@ -60,7 +61,7 @@ def decisions(
     if stored and "rule" not in stored:
         before = {"temperature": checkpoint.temperature, "decisions": stored}
     results = decisions_study(checkpoint, elsewhere, at_home, before)
-    command = " ".join(["bcx decisions", checkpoint.name, *(f"--data {name}=DIR" for name in described)])
+    command = command_line("decisions", checkpoint.name, data=described)
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
     fresh = {"data": {**earlier.get("data", {}), **described}}
     write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
@@ -102,14 +103,10 @@ def _earlier(out: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _answer(checkpoint: Checkpoint, data: list[str], out: Path) -> dict[str, Any]:
     """Answer the scans of the sources named, write the answers, and describe the scans."""
-    from bcx.data.pairs import parse_pair
-    from bcx.data.readers import read_source
     from bcx.studies.decisions import fresh_answers
     from bcx.train.provenance import describe_data
 
-    records = [
-        record for name, root in map(parse_pair, data) for record in read_source(name, root, task=checkpoint.task)
-    ]
+    records = read_sources(named_folders(data), checkpoint.task)
     if not records:
         return {}
     for name, frame in fresh_answers(checkpoint, records).items():

@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bcx.cli.options import CheckpointArgument
+from bcx.cli.sources import command_line, named_folders, read_sources
+
 if TYPE_CHECKING:
     from bcx.checkpoints.checkpoint import Checkpoint
     from bcx.data.records import Record
 
 app = typer.Typer(name="gate", no_args_is_help=True, help="What tells scans from other pictures.")
 
-ModelArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
 DataOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
 ]
 
 
 @app.command()
-def fit(model: ModelArgument, data: DataOption) -> None:
+def fit(model: CheckpointArgument, data: DataOption) -> None:
     """Fit the gate of a trained checkpoint again; its weights stay as they are."""
     import numpy as np
 
@@ -45,7 +47,7 @@ def fit(model: ModelArgument, data: DataOption) -> None:
 
 @app.command()
 def study(
-    model: ModelArgument,
+    model: CheckpointArgument,
     data: DataOption,
     scans: Annotated[
         list[str] | None, typer.Option(metavar="NAME=DIR", help="Other scans, which should pass; as --data.")
@@ -58,30 +60,32 @@ def study(
 ) -> None:
     """Count what the gate stops (photographs, documents, noise, microscope pictures) and which scans it passes."""
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.data.pairs import parse_pair
     from bcx.evaluate import drawn, stand_ins
     from bcx.studies.input_check import study as run
     from bcx.train.provenance import describe_command, describe_data, write_json
 
     checkpoint = load_checkpoint(model)
     records = _records(checkpoint, data)
-    others = {name: _read(checkpoint, [f"{name}={folder}"]) for name, folder in map(parse_pair, scans or [])}
+    others = {name: read_sources({name: folder}, checkpoint.task) for name, folder in named_folders(scans).items()}
     sets = {name: [record.file for record in part] for name, part in others.items()}
     sets["simulated examples"] = sorted(Path("examples").glob("*.png"))
-    slides = [parse_pair(text) for text in microscope or []]
+    slides = named_folders(microscope)
     parts = [stand_ins.packaged(), drawn.documents(), drawn.noise(), stand_ins.packaged_late(), drawn.fresh()]
-    parts += [stand_ins.histology(folder, limit, name=name) for name, folder in slides]
+    parts += [stand_ins.histology(folder, limit, name=name) for name, folder in slides.items()]
     report = run(
         checkpoint,
         pictures=[picture for part in parts for picture in part],
         scans={name: files for name, files in sets.items() if files},
         training=records,
     )
-    command = f"bcx gate study {checkpoint.name} --data " + " --data ".join(
-        f"{n}=DIR" for n, _ in map(parse_pair, data)
+    command = command_line(
+        "gate study",
+        checkpoint.name,
+        data=named_folders(data),
+        scans=[f"{name}=DIR" for name in others],
+        microscope=[f"{name}=DIR" for name in slides],
+        limit=limit,
     )
-    command += "".join(f" --scans {name}=DIR" for name in others)
-    command += "".join(f" --microscope {name}=DIR" for name, _ in slides) + f" --limit {limit}"
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
     everything = [record for part in (records, *others.values()) for record in part]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,11 +100,5 @@ def study(
 def _records(checkpoint: Checkpoint, data: list[str]) -> list[Record]:
     from bcx.data.splits import assign_folds
 
-    return [record for record in assign_folds(_read(checkpoint, data)) if record.fold is not None]
-
-
-def _read(checkpoint: Checkpoint, data: list[str]) -> list[Record]:
-    from bcx.data.pairs import parse_pair
-    from bcx.data.readers import read_source
-
-    return [r for name, root in map(parse_pair, data) for r in read_source(name, root, task=checkpoint.task)]
+    records = assign_folds(read_sources(named_folders(data), checkpoint.task))
+    return [record for record in records if record.fold is not None]

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.progress import ResumeOption, VerboseOption, name_left_out
-from bcx.cli.slides import SlideOptions, part_slides, read_slides
+from bcx.cli.options import ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.progress import counted, name_left_out
+from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
 from bcx.inference.input_files import Found, Listing, find
 from bcx.inference.journal import Journal
@@ -52,9 +53,7 @@ def predict(
         Path | None, typer.Option("--overlays", help="Write pictures per scan that show where the network looked.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
-    views: Annotated[
-        int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
-    ] = 1,
+    views: ViewsOption = 1,
     prevalence: Annotated[
         str,
         typer.Option(
@@ -112,7 +111,7 @@ def predict(
     begun = time.perf_counter()
     kept, tally = 0, collections.Counter[str]()
     with _journal(table, _settings(context, classifier, overlays), resume) as journal:
-        options = SlideOptions(stride, scale, every_tile)
+        options = {"stride": stride, "scale": scale, "every_tile": every_tile}
         failed_slides = read_slides(classifier, slides, options, out, as_json, journal)
         if listing.pictures:
             todo = _with_targets(listing.pictures, overlays)
@@ -233,16 +232,11 @@ def _short(name: str) -> str:
 
 def _answers(classifier: Classifier, todo: list[Todo], kept: int = 0) -> Iterator[tuple[Todo, Prediction | Failure]]:
     """Answer scans and write their overlays, with a bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=kept + len(todo), completed=kept)
+    with counted(kept + len(todo), kept) as on_scan:
         answers = classifier.stream(found.source for found, _, _ in todo)
         for each, answer in zip(todo, answers, strict=True):
             _write_overlays(answer, each[1])
-            progress.advance(task)
+            on_scan()
             yield each, answer
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-ResumeOption = Annotated[
-    bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
 
 
 def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
@@ -22,22 +18,51 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
 
-def part_of(row: Mapping[str, Any]) -> list[str]:
-    """Return whose epoch a row of a training's history is, in words: nothing where one network is trained once."""
-    return [f"{part} {row[part]}" for part in ("member", "training") if part in row]
+def bars(*, lasting: bool = False, counted: bool = True) -> Progress:
+    """Return bars on standard error with the time left; `progress.console` prints lines above them.
 
-
-def counted_progress() -> Progress:
-    """Return bars on standard error that count; `progress.console` prints lines above them."""
+    Args:
+        lasting: they stay when all is done, and say the time that it took.
+        counted: "3/7" stands beside them, or a percentage.
+    """
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True))
+    columns = [rich.TextColumn("{task.description}"), rich.BarColumn()]
+    columns += [rich.MofNCompleteColumn() if counted else rich.TaskProgressColumn()]
+    columns += [rich.TimeElapsedColumn()] if lasting else []
+    columns += [rich.TimeRemainingColumn(), rich.TextColumn("left")]
+    return rich.Progress(*columns, console=Console(stderr=True), transient=not lasting)
+
+
+@contextmanager
+def counted(total: int, done: int = 0, *, what: str = "scans", lasting: bool = False) -> Iterator[Callable[[], None]]:
+    """Show one bar, and give what moves it on by one."""
+    with bars(lasting=lasting) as progress:
+        bar = progress.add_task(what, total=total, completed=done)
+        yield lambda: progress.advance(bar)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage of a piece of work, as it is told: (stage, done, total)."""
+    with bars() as progress:
+        known: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in known:
+                known[stage] = progress.add_task(stage, total=total)
+            progress.update(known[stage], completed=done, total=total)
+
+        yield tell
+
+
+def tell_epoch(progress: Progress, where: Iterable[str], row: Mapping[str, Any], epochs: int) -> None:
+    """Print a line about an epoch: `where` says whose it is, `row` is that of a training's history."""
+    parts = [*where, *(f"{part} {row[part]}" for part in ("member", "training") if part in row), "epoch"]
+    watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""
+    progress.console.print(
+        f"{', '.join(parts)} {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+        f"accuracy {row['train_accuracy']:.3f}{watched}, {row['seconds']:.0f} s",
+        highlight=False,
+    )

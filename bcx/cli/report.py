@@ -9,25 +9,21 @@ bcx card
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.errors import ConfigError, DataError, MissingExtra
+from bcx.cli.options import LabelledOption
+from bcx.cli.progress import counted
+from bcx.cli.sources import named_folders, needs_train_extra, read_sources
+from bcx.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bcx.data.records import Record
     from bcx.report.facts import Facts
     from bcx.report.reproduce import Check
 
 ModelArgument = Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint: its name or folder.")]
-DataOption = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="NAME=DIR", help="Labelled scans, as in bcx train; may be given several times."),
-]
 
 
 def card(
@@ -56,7 +52,7 @@ def figures(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the PNGs; default results/NAME/figures.")
     ] = None,
-    data: DataOption = None,
+    data: LabelledOption = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +65,7 @@ def figures(
     """Draw a model's figures: curves, confusion, reliability, referral, net benefit, training; scans with --data."""
     if pictures is not None and not data:
         raise ConfigError("--pictures was given without --data.", expected="both", remedy="Add --data NAME=DIR.")
-    with _needs_pandas():
+    with needs_train_extra():
         from bcx.evaluate.figures import draw_all
         from bcx.evaluate.oof import read_oof
         from bcx.report.reproduce import oof_file
@@ -90,11 +86,11 @@ def figures(
             f"There is no folder results/{facts.name} to draw into.", expected="--out DIR", remedy="Name a folder."
         )
     folder = out or facts.measured / FIGURES  # type: ignore[operator]
-    records = _records(data or [], facts)
+    records = read_sources(named_folders(data), facts.task)
     with telling_of(facts.folder):
         written = draw_all(read_oof(oof_file(facts), facts.task), facts.task, facts.results, folder, _histories(facts))
     if records:
-        with _bar(len(records)) as on_scan:
+        with counted(len(records)) as on_scan:
             written.append(folder / "intensity.png")
             draw_intensity(records, facts.task, written[-1], on_scan)
     if pictures is not None:
@@ -105,18 +101,18 @@ def figures(
 
 def reproduce(
     name: ModelArgument,
-    data: DataOption = None,
+    data: LabelledOption = None,
     split: Annotated[str, typer.Option(metavar="dev|test|all", help="Which scans of --data.")] = "dev",
     write: Annotated[
         bool, typer.Option("--write", help="Write the figures that came out again into results.json.")
     ] = False,
 ) -> None:
     """Derive a card's figures again from the out-of-fold answers, and say which agree. Status 1 when one does not."""
-    with _needs_pandas():
+    with needs_train_extra():
         from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again, store
 
     facts = _facts(name)
-    records = _records(data or [], facts, split)
+    records = read_sources(named_folders(data), facts.task, split)
     again = derive_again(facts)
     checks = check_checkpoint(facts, again)
     if write:
@@ -130,7 +126,7 @@ def reproduce(
         from bcx.inference.classifier import Classifier
         from bcx.train.provenance import describe_data
 
-        with _bar(len(records)) as on_scan:
+        with counted(len(records)) as on_scan:
             evaluation = evaluate(Classifier(load_checkpoint(facts.folder)), records, on_scan=on_scan)
         checks += check_scans(facts, describe_data(records), evaluation)
     _tell(checks)
@@ -143,19 +139,6 @@ def _facts(name: str) -> Facts:
     from bcx.report.facts import gather
 
     return gather(find_checkpoint(name))
-
-
-def _records(data: list[str], facts: Facts, split: str = "dev") -> list[Record]:
-    from bcx.data.pairs import parse_pair
-    from bcx.data.readers import detect_kind, read_source
-
-    records: list[Record] = []
-    for name, folder in map(parse_pair, data):
-        # All of BUSI leaves out its "conflict" part, in which one lesion carries two labels.
-        splits = ("dev", "test") if split == "all" and detect_kind(name, folder) == "busi" else (split,)
-        for each in splits:
-            records += read_source(name, folder, task=facts.task, split=each)
-    return records
 
 
 def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
@@ -185,27 +168,3 @@ def _tell(checks: list[Check]) -> None:
     Console(soft_wrap=False).print(table)
     held = [check for check in checks if check.agrees is not None]
     typer.echo(f"{sum(bool(check.agrees) for check in held)} of {len(held)} figures agree.")
-
-
-@contextmanager
-def _needs_pandas() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"This needs the package '{error.name}', which is not installed.",
-            expected="the extra 'train'",
-            remedy='Install it with: pip install "bcx[train]"',
-        ) from error
-
-
-@contextmanager
-def _bar(count: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar with the time left on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=count)
-        yield lambda: progress.advance(bar)

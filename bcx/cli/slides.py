@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bcx.cli.progress import bars
 from bcx.errors import BcxError, ConfigError, writing
 from bcx.inference.input_files import Found, Listing
 from bcx.inference.journal import Journal
@@ -21,15 +22,6 @@ from bcx.inference.journal import Journal
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
     from bcx.slides import SlideReading
-
-
-@dataclass(frozen=True)
-class SlideOptions:
-    """How slides are read; see `bcx.slides.stream_slide`."""
-
-    stride: int | None = None
-    scale: float | None = None
-    every_tile: bool = False
 
 
 def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[list[Found], Listing]:
@@ -76,14 +68,15 @@ def stems(files: Sequence[str]) -> list[str]:
 def read_slides(
     classifier: Classifier,
     slides: Sequence[Found],
-    options: SlideOptions,
+    options: Mapping[str, Any],
     out: Path | None,
     as_json: bool,
     journal: Journal | None,
 ) -> int:
     """Read slides one after the other and print each one's summary; how many could not be read.
 
-    A slide that the journal holds, and whose files are there, is not read again.
+    A slide that the journal holds, and whose files are there, is not read again. `options` are those of
+    `bcx.slides.stream_slide`.
     """
     failed = 0
     for found, stem in zip(slides, stems([found.file for found in slides]), strict=True):
@@ -113,29 +106,17 @@ def read_slides(
     return failed
 
 
-def _read(classifier: Classifier, found: Found, options: SlideOptions) -> SlideReading:
+def _read(classifier: Classifier, found: Found, options: Mapping[str, Any]) -> SlideReading:
     from bcx.slides import stream_slide
 
-    steps = stream_slide(
-        classifier, found.path, stride=options.stride, scale=options.scale, every_tile=options.every_tile
-    )
-    *_, last = _with_progress(found.path.name, steps)
+    *_, last = _with_progress(found.path.name, stream_slide(classifier, found.path, **options))
     return last.reading()
 
 
 def _with_progress(name: str, steps: Iterator[Any]) -> Iterator[Any]:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with bars() as progress:
         looking = progress.add_task(f"{escape(name)}: overview, %", total=100)
         reading = None
         for step in steps:

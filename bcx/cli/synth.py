@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.progress import counted_progress
-from bcx.cli.train import DataOption, EpochsOption, InitOption, SetOption, needs_train_extra, read_records
+from bcx.cli.options import DataOption, EpochsOption, InitOption, RecipeArgument, SetOption
+from bcx.cli.progress import bars
+from bcx.cli.sources import command_line, named_folders, needs_train_extra, read_records, read_settings
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and whether they help.")
 
 WORK = Path("runs/synth")
-RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe's file, or its name in configs/.")]
 JudgeOption = Annotated[str, typer.Option(help="Checkpoint whose features tell how good pictures are.")]
 
 
@@ -66,7 +66,7 @@ def train(
     records = _with_folds(_classifier(recipe.task, recipe.data, data))
     part = records if fold is None else split_fold(records, fold)[0]
     jobs = [GeneratorJob(fold, name, part) for name in label or recipe.labels()]
-    with counted_progress() as progress:
+    with bars(lasting=True) as progress:
         for job in jobs:
             on_epoch = _epochs_bar(progress, job.folder)
             train_generator(recipe, job.label, part, out=out / job.folder, fold=fold, on_epoch=on_epoch)
@@ -108,8 +108,7 @@ def sample(
         loaded, _with_folds(start), build_describers(judge_by, start), seed=seed, count=count, sheet=sheet
     )
     copies = [files[position].name for position in report["flagged"]]
-    command = " ".join(["bcx synth sample", generator.name, *(f"--data {name}=DIR" for name in start.data)])
-    command += f" --count {count} --seed {seed}"
+    command = command_line("synth sample", generator.name, data=start.data, count=count, seed=seed)
     write_json(out / "quality.json", {**describe_command(command), "of": loaded.about, **report, "copied": copies})
     for name, by in report["by"].items():
         kid = by["distances"]["kid"]
@@ -151,7 +150,7 @@ def study(
         if not is_trained(chosen.generator, job.label, job.records, place)
     ]
     steps = sum(run.steps for run in runs if not answered(run, work))
-    with counted_progress() as progress:
+    with bars(lasting=True) as progress:
         by_folder = {job.folder: _epochs_bar(progress, job.folder) for job in left}
         bar = progress.add_task("classifiers", total=steps)
 
@@ -167,7 +166,13 @@ def study(
             records,
             out=out,
             work=work,
-            command=_command(file, recipe, chosen.classifier.init, settings),
+            command=command_line(
+                "synth study",
+                file.stem if file.parent.name == "configs" else file.name,
+                data=recipe.data,
+                init=chosen.classifier.init,
+                set=settings,
+            ),
             sheets=sheets,
             on_generator=on_generator,
             on_epoch=on_epoch,
@@ -183,19 +188,13 @@ def study(
 
 def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
     """Read KEY=VALUE; a key with a dot is one of a block, such as classifier.epochs."""
-    from bcx.data.settings import parse_value
-
     values: dict[str, Any] = {}
-    for text in settings or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
+    for key, value in read_settings(settings).items():
         block, dot, inner = key.partition(".")
         if dot:
-            values[block] = values[block] if isinstance(values.get(block), dict) else {}
-            values[block][inner] = parse_value(value)
+            values[block] = {**(values[block] if isinstance(values.get(block), dict) else {}), inner: value}
         else:
-            values[key] = parse_value(value)
+            values[key] = value
     return values
 
 
@@ -203,10 +202,9 @@ def _classifier(
     task: str | dict[str, Any], named: dict[str, str], data: list[str] | None, init: str = "timm"
 ) -> Recipe:
     """Return a recipe that names task, sources and starting weights; the command line's sources win."""
-    from bcx.data.pairs import parse_pair
     from bcx.train.config import load_recipe
 
-    sources = {**named, **{name: str(folder) for name, folder in map(parse_pair, data or [])}}
+    sources = {**named, **{name: str(folder) for name, folder in named_folders(data).items()}}
     if not sources:
         raise ConfigError(
             "No scans were named.",
@@ -218,14 +216,6 @@ def _classifier(
 
 def _with_folds(recipe: Recipe) -> list[Record]:
     return [record for record in read_records(recipe) if record.fold is not None]
-
-
-def _command(file: Path, recipe: Recipe, init: str, settings: Sequence[str] | None) -> str:
-    """Return the command with folders left out: results are published, paths of a machine are not."""
-    parts = ["bcx synth study", file.stem if file.parent.name == "configs" else file.name]
-    parts += [f"--data {source}=DIR" for source in recipe.data]
-    parts.append(f"--init {Path(init).name}")
-    return " ".join(parts + [f"--set {setting}" for setting in settings or []])
 
 
 def _epochs_bar(progress: Progress, words: str) -> Callable[[dict[str, Any], int], None]:

@@ -7,27 +7,14 @@ bcx tune configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --fold 0 --tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bcx.cli.progress import counted_progress
-from bcx.cli.train import (
-    ArchOption,
-    ConfigArgument,
-    DataOption,
-    EpochsOption,
-    InitOption,
-    SeedOption,
-    SetOption,
-    needs_train_extra,
-    read_recipe,
-    read_records,
-    recipe_words,
-)
+from bcx.cli.options import ArchOption, ConfigArgument, DataOption, EpochsOption, InitOption, SeedOption, SetOption
+from bcx.cli.progress import bars, tell_epoch
+from bcx.cli.sources import command_line, needs_train_extra, read_recipe, read_records, recipe_words
 
 
 def tune(
@@ -52,24 +39,35 @@ def tune(
 
     Killed at any moment, the same command goes on where it was.
     """
-    recipe = read_recipe(config, data, arch, init, epochs, seed, settings)
+    recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     with needs_train_extra():
         from bcx.train.tune import BEST_FILE, inner_folds_of
         from bcx.train.tune import tune as run
     run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
     sizes = [len(part) for part in inner_folds_of(records, fold, inner_folds, recipe.seed)]
-    command = " ".join(
-        [
-            "bcx tune",
-            *recipe_words(config),
-            *(f"--data {source}=DIR" for source in recipe.data),
-            f"--arch {recipe.arch} --init {Path(recipe.init).name} --epochs {recipe.epochs} --seed {recipe.seed}",
-            f"--fold {fold} --inner-folds {inner_folds} --run-folds {run_on} --trials {trials}",
-        ]
+    command = command_line(
+        "tune",
+        *recipe_words(config),
+        data=recipe.data,
+        arch=recipe.arch,
+        init=recipe.init,
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        fold=fold,
+        inner_folds=inner_folds,
+        run_folds=run_on,
+        trials=trials,
     )
     steps = sum(-(-(sum(sizes) - size) // recipe.batch_size) for size in sizes[:run_on]) * recipe.epochs
-    with _bars(steps, trials) as calls:
+    with bars(lasting=True) as progress:
+        bar = progress.add_task("tuning, steps", total=steps * trials)
+
+        def on_trial(trial: Any, ended: int) -> None:
+            progress.update(bar, completed=steps * ended)  # a trial that was stopped early counts as whole
+            value = "" if trial.value is None else f", {trial.value:.3f}"
+            progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
+
         results = run(
             recipe,
             records,
@@ -79,7 +77,11 @@ def tune(
             command=command,
             inner_folds=inner_folds,
             run_folds=run_on,
-            **calls,
+            on_epoch=lambda trial, inner, row, count: tell_epoch(
+                progress, [f"trial {trial}", f"inner fold {inner}"], row, count
+            ),
+            on_batch=lambda: progress.advance(bar),
+            on_trial=on_trial,
         )
     best, own = results["best"], results["recipe_as_it_stood"]
     beside = "" if own is None else f" (the recipe as it stood: {own['value']:.3f})"
@@ -87,24 +89,3 @@ def tune(
     for name, value in best["values"].items():
         typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
     typer.echo(f"Written: {out / BEST_FILE}")
-
-
-@contextmanager
-def _bars(steps: int, trials: int) -> Iterator[dict[str, Any]]:
-    """Show one progress bar with the time left; a trial that was stopped early counts as whole."""
-    with counted_progress() as progress:
-        bar = progress.add_task("tuning, steps", total=steps * trials)
-
-        def on_epoch(trial: int, inner: int, row: dict[str, Any], epochs: int) -> None:
-            progress.console.print(
-                f"trial {trial}, inner fold {inner}, epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-                f"inner AUC {row['inner_roc_auc']:.3f}, {row['seconds']:.0f} s",
-                highlight=False,
-            )
-
-        def on_trial(trial: Any, ended: int) -> None:
-            progress.update(bar, completed=steps * ended)
-            value = "" if trial.value is None else f", {trial.value:.3f}"
-            progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
-
-        yield {"on_epoch": on_epoch, "on_batch": lambda: progress.advance(bar), "on_trial": on_trial}

@@ -1,0 +1,43 @@
+"""Options that several commands share: each is said once, so that it means and reads the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CheckpointArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
+]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe's file, or its name in configs/.")]
+
+ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="NAME=DIR",
+        help="A source of scans; may be given several times. busi, busbra, breast, idc, breakhis and "
+        "breakhis-40x (-100x, -200x, -400x) are known layouts; with any other name the layout is told from what is "
+        "there.",
+    ),
+]
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
+InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]
+LabelledOption = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="NAME=DIR", help="Labelled scans, as in bcx train; may be given several times."),
+]
+ResumeOption = Annotated[
+    bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the run.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
+ViewsOption = Annotated[
+    int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
+]

@@ -1,0 +1,169 @@
+"""From what a command line names to recipes and records; and the command as results record it.
+
+>>> command_line("crossval", data=["busi"], init="/home/me/weights.safetensors", seed=0, views=None)
+'bcx crossval --data busi=DIR --init weights.safetensors --seed 0'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bcx.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from bcx.data.records import Record
+    from bcx.tasks import Task
+    from bcx.train.config import Recipe
+
+
+@contextmanager
+def needs_train_extra() -> Iterator[None]:
+    """Say which pip line brings a package that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"This needs the package '{error.name}', which is not installed.",
+            expected="the extra 'train'",
+            remedy='Install it with: pip install "bcx[train]"',
+        ) from error
+
+
+def command_line(*words: str, data: Iterable[str] = (), **options: Any) -> str:
+    """Return a command with folders left out: results are published, paths of a machine are not.
+
+    Args:
+        words: the command, and what stands before its options.
+        data: names of sources.
+        options: values by name; a list is given several times, True alone, and None or False not at all.
+    """
+    parts = ["bcx", *words, *(f"--data {name}=DIR" for name in data)]
+    for name, value in options.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if each is True:
+                parts.append(f"--{name.replace('_', '-')}")
+            elif each is not None and each is not False:
+                parts.append(f"--{name.replace('_', '-')} {Path(each).name if name == 'init' else each}")
+    return " ".join(parts)
+
+
+def recipe_words(config: Path | None) -> list[str]:
+    """Return how a command names its recipe in results: without this machine's folders; nothing for no recipe."""
+    if config is None:
+        return []
+    return [f"configs/{config.name}" if config.parent.name == "configs" else config.name]
+
+
+def named_folders(data: Iterable[str] | None) -> dict[str, Path]:
+    """Read several `NAME=DIR`.
+
+    Raises:
+        ConfigError: one that is written in another way, or a name that comes twice.
+    """
+    folders: dict[str, Path] = {}
+    for text in data or ():
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise ConfigError(
+                f"'{text}' does not name a source and its folder.",
+                expected="NAME=DIR, such as busi=Dataset_BUSI_with_GT",
+                remedy="Put a name and '=' before the folder.",
+            )
+        if name in folders:
+            raise ConfigError(
+                "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
+            )
+        folders[name] = Path(folder)
+    return folders
+
+
+def read_sources(
+    sources: Mapping[str, str | Path], task: Task, split: str = "dev", *, verify: bool = False
+) -> list[Record]:
+    """Read sources of labelled scans.
+
+    Args:
+        sources: folders by name.
+        task: its classes are the labels.
+        split: as `bcx.data.readers.read_source`; "all" of BUSI leaves out its "conflict" part, in which one lesion
+            carries two labels.
+        verify: hold BUSI's files against its manifest: a renamed one would carry another scan's label and group.
+    """
+    from bcx.data.busi import verify_manifest
+    from bcx.data.readers import detect_kind, read_source
+
+    records: list[Record] = []
+    for name, folder in sources.items():
+        is_busi = detect_kind(name, Path(folder)) == "busi"
+        splits = ("dev", "test") if split == "all" and is_busi else (split,)
+        part = [record for each in splits for record in read_source(name, Path(folder), task=task, split=each)]
+        if is_busi and verify:
+            verify_manifest(part, Path(folder))
+        records += part
+    return records
+
+
+def read_settings(settings: Iterable[str] | None) -> dict[str, Any]:
+    """Read several `KEY=VALUE`."""
+    from bcx.data.settings import parse_value
+
+    values = {}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
+        values[key] = parse_value(value)
+    return values
+
+
+def read_recipe(
+    config: Path | None, data: Sequence[str] | None, settings: Sequence[str] | None, **given: Any
+) -> Recipe:
+    """Lay the command line over a recipe's file; errors as `bcx.train.config.load_recipe`.
+
+    Args:
+        config: the recipe's file, or its name.
+        data: as `--data`; without it, the recipe's own sources.
+        settings: as `--set`.
+        given: settings with an option of their own; None where it was not given.
+    """
+    with needs_train_extra():
+        from bcx.train.config import load_recipe
+
+    values = {key: value for key, value in given.items() if value is not None} | read_settings(settings)
+    if data:
+        values["data"] = {name: str(folder) for name, folder in named_folders(data).items()}
+    recipe = load_recipe(config, values)
+    if not recipe.data:
+        raise ConfigError(
+            "No scans were named.",
+            expected="at least one source",
+            remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
+        )
+    return recipe
+
+
+def read_records(recipe: Recipe) -> list[Record]:
+    """Read every source that the recipe names, with folds; patches that teach nothing are left out."""
+    from bcx.data.cleaning import clean
+    from bcx.data.splits import assign_folds
+    from bcx.tasks import get_task
+
+    task = get_task(recipe.task)
+    records = read_sources(recipe.data, task, verify=True)
+    cleaned = clean(records, task)
+    if words := cleaned.in_words():
+        typer.echo(f"Left out of {len(records)} patches: {words} (bcx data check lists them).", err=True)
+    return assign_folds(cleaned.kept, recipe.folds, recipe.seed)
+
+
+def in_words(figure: Mapping[str, Any]) -> str:
+    """Write a figure with its interval, or a dash where it has no value."""
+    if figure["value"] is None or figure["low"] is None:
+        return "-" if figure["value"] is None else f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} (95 % interval {figure['low']:.3f} to {figure['high']:.3f})"
