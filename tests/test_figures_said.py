@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from bcx.evaluate.comparison import paired_bootstrap
-from bcx.evaluate.intervals import ranked_auc
+from bcx.evaluate.metrics import ranked_auc
 from bcx.evaluate.oof import read_oof
 from bcx.report.card import card_text
 from bcx.report.facts import gather

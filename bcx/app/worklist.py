@@ -21,7 +21,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from bcx.app.charts import confusion_picture
-from bcx.evaluate.intervals import bootstrap_interval, ranked_auc
+from bcx.evaluate.intervals import bootstrap_interval
+from bcx.evaluate.metrics import ranked_auc
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import LEVEL, RESAMPLES, figure_names, resample_weights, weighted_figures
+from bcx.evaluate.intervals import LEVEL, RESAMPLES, percentiles, resample_weights
+from bcx.evaluate.metrics import figure_names, weighted_figures
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def compare_answers(
         probabilities_a, probabilities_b: float [N, C], of the same scans in the same order.
         groups: [N].
         classes: C names.
-        names: of the figures wanted (see `bcx.evaluate.intervals.figure_names`); None: all of them.
+        names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
 
     Returns:
         name -> difference. log_loss, brier and ece are better when lower.
@@ -205,16 +206,18 @@ def _paired(
     """One difference per figure, from a function of weights [N] to float64 [2, K]."""
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))
-    drawn = np.empty((0, len(first)))
+    drawn = np.full((1, len(first)), np.nan)
     if count > 1:
         drawn = np.stack([np.subtract(*both(weights)) for weights in resample_weights(groups, n_resamples, seed)])
     found = []
-    for k, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        known = drawn[np.isfinite(drawn[:, k]), k]
-        low = high = p_value = float("nan")
-        if len(known) and 2 * len(known) >= len(drawn) and np.isfinite(a - b):
-            low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-            fewer = min((known <= 0).sum(), (known >= 0).sum())
-            p_value = min(1.0, 2 * (int(fewer) + 1) / (len(known) + 1))
-        found.append(Difference(a, b, a - b, low, high, p_value, n, count, "paired bootstrap over groups"))
+    for a, b, low, high, column in zip(first, second, *percentiles(drawn), drawn.T, strict=True):
+        known = column[np.isfinite(column)]
+        p_value = float("nan")
+        if np.isfinite(low) and np.isfinite(a - b):
+            p_value = min(1.0, 2 * (int(min((known <= 0).sum(), (known >= 0).sum())) + 1) / (len(known) + 1))
+        else:
+            low = high = p_value
+        value_a, value_b, low, high = float(a), float(b), float(low), float(high)
+        method = "paired bootstrap over groups"
+        found.append(Difference(value_a, value_b, value_a - value_b, low, high, p_value, n, count, method))
     return found

@@ -15,7 +15,8 @@ import numpy as np
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import bootstrap_intervals, ranked_auc, ranked_precision
+from bcx.evaluate.intervals import bootstrap_intervals
+from bcx.evaluate.metrics import ranked_auc, ranked_precision
 
 RESAMPLES = 500
 """Enough for a band as a picture shows it; figures in tables take more."""

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import bootstrap_intervals, figure_names, weighted_figures
-from bcx.evaluate.means import or_none
-from bcx.evaluate.metrics import ECE_BINS, equal_mass_bins, net_benefit
+from bcx.evaluate.intervals import bootstrap_intervals, figures_with_intervals
+from bcx.evaluate.metrics import ECE_BINS, equal_mass_bins, figure_names, net_benefit, or_none, weighted_figures
 from bcx.trust.calibration import apply_temperature, apply_vector, fit_temperature, fit_vector
 from bcx.trust.referral import confidence_of, risk_coverage
 
@@ -170,14 +169,9 @@ def _reliability(
 ) -> dict[str, Any]:
     figures = weighted_figures(labels, probabilities)
     names = figure_names([str(c) for c in range(probabilities.shape[1])])
-    wanted = ("log_loss", "brier", "ece")
+    wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
     chosen = [names.index(figure) for figure in wanted]
-    values = figures(np.ones(len(labels)))[chosen]
-    low, high = bootstrap_intervals(lambda weights: figures(weights)[chosen], groups)
-    report: dict[str, Any] = {
-        figure: {"value": float(values[i]), "low": or_none(low[i]), "high": or_none(high[i]), "n": len(labels)}
-        for i, figure in enumerate(wanted)
-    }
+    report: dict[str, Any] = figures_with_intervals(lambda weights: figures(weights)[chosen], wanted, groups)
     right = probabilities.argmax(axis=1) == labels
     return report | {"bins": reliability_table(probabilities.max(axis=1), right, groups, bins)}
 

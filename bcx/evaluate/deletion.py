@@ -28,8 +28,8 @@ import cv2
 import numpy as np
 
 from bcx.data.records import Record
+from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import heat_of
-from bcx.evaluate.means import means_with_intervals
 
 if TYPE_CHECKING:
     import pandas as pd

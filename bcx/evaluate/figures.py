@@ -22,9 +22,8 @@ from bcx.evaluate.curves import Band, pr_band, roc_band
 from bcx.evaluate.decisions import Curve
 from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
-from bcx.evaluate.metrics import check_answers, pair_score
+from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, view_logits
-from bcx.evaluate.operating import named_confusion
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 

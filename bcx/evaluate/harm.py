@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from bcx.evaluate.means import means_with_intervals
+from bcx.evaluate.intervals import means_with_intervals
+from bcx.evaluate.metrics import REFERRED as REFERRED
 from bcx.tasks import Task
-
-REFERRED = -1
-"""The answer to a scan that is referred."""
 
 FIGURES = {
     "as_absent": "{positive} scans answered {absent}",

@@ -36,7 +36,7 @@ import numpy as np
 
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
-from bcx.evaluate.means import means_with_intervals
+from bcx.evaluate.intervals import means_with_intervals
 from bcx.inference.prediction import LESION_LEVEL, Prediction
 
 if TYPE_CHECKING:

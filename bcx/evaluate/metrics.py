@@ -1,4 +1,7 @@
-"""Figures of a classifier, from labels and probabilities; scikit-learn does the arithmetic.
+"""Figures of a classifier, from labels, probabilities and a weight per scan; tests hold them to scikit-learn's.
+
+A weight of 2 equals that scan twice, so that one piece of arithmetic serves the figures and their bootstrap, and what
+does not depend on weights (sorting) is done once: a thousand resamples take a second.
 
 >>> import numpy as np
 >>> labels = np.array([0, 0, 1, 1])
@@ -16,18 +19,17 @@ without meaning; these are None rather than a number that looks like one:
 * MCC and Cohen's kappa are None when all labels are of one class.
 
 Macro figures are means over the classes that have a value. A class that is there but was never predicted has
-precision and F1 0 (scikit-learn's `zero_division=0`), and MCC is 0 when every prediction is the same.
+precision and F1 0, and MCC is 0 when every prediction is the same.
 
 A. J. Vickers and E. B. Elkin, "Decision curve analysis", Medical Decision Making 2006 (net benefit).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
-from sklearn import metrics as sk
 
 from bcx.errors import DataError
 
@@ -35,7 +37,16 @@ ECE_BINS = 15
 NET_BENEFIT_AT = 0.1
 """Probability at which the report's net benefit acts: whoever acts there takes nine false alarms for one find."""
 
+REFERRED = -1
+"""The answer to a scan that is referred."""
+
 Figure = float | None
+
+_OVERALL = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "mcc", "log_loss", "ece"),
+    *("brier", "kappa", "macro_precision", "macro_specificity", "macro_pr_auc"),
+)
+_PER_CLASS = ("sensitivity", "specificity", "auc", "precision", "f1", "pr_auc", "net_benefit")
 
 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
@@ -58,41 +69,27 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     Raises:
         DataError: shapes that do not fit, no scans, labels out of range, rows that are no probabilities.
     """
-    labels, probabilities = check_answers(labels, probabilities)
+    figures = weighted_figures(labels, probabilities)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if len(classes) != probabilities.shape[1]:
         raise DataError(
             f"There are {probabilities.shape[1]} probabilities per scan and {len(classes)} classes.",
             expected="one probability per class",
             remedy="Pass the classes of the task that the network was trained on.",
         )
-    predicted = probabilities.argmax(axis=1)
-    every = range(len(classes))
-    confusion = sk.confusion_matrix(labels, predicted, labels=list(every))
-    per_class = _per_class(labels, probabilities)
-    report: dict = {
-        "n": len(labels),
-        "counts": {name: int(confusion[c].sum()) for c, name in enumerate(classes)},
-        "accuracy": float(sk.accuracy_score(labels, predicted)),
-        "balanced_accuracy": mean_of_known(per_class["recall"]),
-        "mcc": _mcc(labels, predicted),
-        "kappa": _kappa(labels, predicted),
-        "log_loss": float(sk.log_loss(labels, probabilities, labels=list(every))),
-        "brier": float(sk.brier_score_loss(labels, probabilities, labels=list(every), scale_by_half=False)),
-        "ece": calibration_error(probabilities.max(axis=1), predicted == labels),
+    values = figures(np.ones(len(labels)))
+    found = dict(zip(figure_names(classes), map(or_none, values), strict=True))
+    report: dict = {"n": len(labels), "counts": dict(zip(classes, _held(labels, len(classes)), strict=True))}
+    report |= {
+        name: found[name] for name in ("accuracy", "balanced_accuracy", "mcc", "kappa", "log_loss", "brier", "ece")
     }
-    for name, values in per_class.items():
-        report[f"macro_{name}"] = mean_of_known(values)
-        report[name] = dict(zip(classes, values, strict=True))
-    report["net_benefit"] = {
-        name: net_benefit(probabilities[:, c], labels == c, NET_BENEFIT_AT) if (labels == c).any() else None
-        for c, name in enumerate(classes)
-    }
-    report["auc_pairs"] = {
-        f"{classes[b]}_vs_{classes[a]}": _pair_auc(labels, probabilities, a, b) for a, b in combinations(every, 2)
-    }
-    report["confusion"] = {
-        true: {name: int(confusion[r, c]) for c, name in enumerate(classes)} for r, true in enumerate(classes)
-    }
+    for name in ("precision", "recall", "specificity", "f1", "auc", "pr_auc"):
+        key = "sensitivity" if name == "recall" else name
+        report[f"macro_{name}"] = found["balanced_accuracy" if name == "recall" else f"macro_{name}"]
+        report[name] = {c: found[f"{key}_{c}"] for c in classes}
+    report["net_benefit"] = {c: found[f"net_benefit_{c}"] for c in classes}
+    report["auc_pairs"] = {f"{b}_vs_{a}": found[f"auc_{b}_vs_{a}"] for a, b in combinations(classes, 2)}
+    report["confusion"] = named_confusion(labels, probabilities.argmax(axis=1), classes)
     return report
 
 
@@ -111,19 +108,141 @@ def epoch_metrics(labels: np.ndarray, probabilities: np.ndarray, loss: float) ->
     Raises:
         DataError: as `classification_report`.
     """
+    report = classification_report(labels, probabilities, [str(c) for c in range(np.shape(probabilities)[-1])])
+    macro = {"precision": "precision", "recall": "recall", "f1": "f1", "roc_auc": "auc", "pr_auc": "pr_auc"}
+    figures = {name: report[f"macro_{key}"] for name, key in macro.items()}
+    return {"loss": float(loss), "accuracy": report["accuracy"], **figures, "mcc": report["mcc"]}
+
+
+def named_confusion(labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return {true class: {answer: n}} of labels and answers, both int [N]; `REFERRED` ones are counted as "refer"."""
+    names = [*classes, "refer"] if (chosen == REFERRED).any() else list(classes)
+    given = np.where(chosen == REFERRED, len(classes), chosen)
+    cells = np.bincount(labels * len(names) + given, minlength=len(classes) * len(names)).reshape(-1, len(names))
+    return {true: dict(zip(names, row, strict=True)) for true, row in zip(classes, cells.tolist(), strict=True)}
+
+
+def figure_names(classes: Sequence[str]) -> list[str]:
+    """Return the names of the figures, in the order of `weighted_figures`."""
+    pairs = [f"auc_{b}_vs_{a}" for a, b in combinations(classes, 2)]
+    return [*_OVERALL, *(f"{figure}_{c}" for figure in _PER_CLASS for c in classes), *pairs]
+
+
+def figure_counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    """Return how many scans each figure of `figure_names` rests on; `labels`: int [N], positions in `classes`."""
+    held = dict(zip(classes, _held(labels, len(classes)), strict=True))
+    counts = dict.fromkeys(figure_names(classes), len(labels))
+    counts |= {f"sensitivity_{c}": held[c] for c in classes}
+    counts |= {f"specificity_{c}": len(labels) - held[c] for c in classes}
+    return counts | {f"auc_{b}_vs_{a}": held[a] + held[b] for a, b in combinations(classes, 2)}
+
+
+def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from weights [N] to the figures named by `figure_names`, float64 [K].
+
+    Args:
+        labels: int [N].
+        probabilities: float [N, C], rows summing to 1.
+
+    Raises:
+        DataError: as `check_answers`.
+    """
     labels, probabilities = check_answers(labels, probabilities)
+    count = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    per_class = _per_class(labels, probabilities)
-    return {
-        "loss": float(loss),
-        "accuracy": float(sk.accuracy_score(labels, predicted)),
-        "precision": mean_of_known(per_class["precision"]),
-        "recall": mean_of_known(per_class["recall"]),
-        "f1": mean_of_known(per_class["f1"]),
-        "roc_auc": mean_of_known(per_class["auc"]),
-        "pr_auc": mean_of_known(per_class["pr_auc"]),
-        "mcc": _mcc(labels, predicted),
-    }
+    cell = labels * count + predicted
+    held = np.unique(labels)
+    surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
+    squared = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
+    confidence, correct = probabilities.max(axis=1), predicted == labels
+    # a net benefit is a sum over scans: of 1 for each one found, of the threshold's odds for each false alarm
+    odds = NET_BENEFIT_AT / (1 - NET_BENEFIT_AT)
+    gain = (probabilities >= NET_BENEFIT_AT) * np.where(np.eye(count)[labels] > 0, 1, -odds)
+    against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in range(count)]
+    average_precision = [ranked_precision(probabilities[:, c], labels == c) for c in range(count)]
+    pairs = []
+    for a, b in combinations(range(count), 2):
+        pairs.append((ranked_auc(pair_score(probabilities, a, b), labels == b), np.isin(labels, (a, b))))
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum()
+        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
+        hits, true, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sensitivity = hits / true
+            specificity = (total - true - called + hits) / (total - true)
+            f1 = np.where(true > 0, 2 * hits / (true + called), np.nan)
+        precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
+        auc = np.array([area(weights) for area in against_rest])
+        pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)
+        overall = [
+            hits.sum() / total,
+            sensitivity[held].mean(),
+            f1[held].mean(),
+            auc[held].mean(),
+            _mcc(hits.sum(), true, called, total),
+            (weights * surprise).sum() / total,
+            calibration_error(confidence, correct, weights=weights),
+            (weights * squared).sum() / total,
+            _kappa(hits.sum(), true, called, total),
+            precision[held].mean(),
+            np.nanmean(specificity) if (true < total).any() else np.nan,
+            pr_auc[held].mean(),
+        ]
+        between = [area(weights * chosen) for area, chosen in pairs]
+        benefit = np.where(true > 0, weights @ gain / total, np.nan)
+        return np.concatenate([overall, sensitivity, specificity, auc, precision, f1, pr_auc, benefit, between])
+
+    return figures
+
+
+def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return a function from weights [N] to the area under the ROC curve; the sorting is done once.
+
+    The area is the weighted share of (positive, negative) pairs in the right order, ties counting one half
+    (Mann-Whitney U; Hanley and McNeil 1982). It equals `sklearn.metrics.roc_auc_score` with `sample_weight`.
+
+    Args:
+        scores: float [N].
+        positive: bool [N].
+    """
+    values, position = np.unique(np.asarray(scores), return_inverse=True)
+    positive = np.asarray(positive, dtype=np.float64)
+
+    def auc(weights: np.ndarray) -> float:
+        above = np.bincount(position, weights * positive, len(values))
+        below = np.bincount(position, weights * (1 - positive), len(values))
+        pairs = above.sum() * below.sum()
+        if pairs == 0:
+            return float("nan")
+        return float((above * (np.cumsum(below) - below / 2)).sum() / pairs)
+
+    return auc
+
+
+def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return a function from weights [N] to the average precision (PR-AUC); the sorting is done once.
+
+    The mean of the precision at each threshold, weighted by the recall that it adds, without interpolation. It equals
+    `sklearn.metrics.average_precision_score` with `sample_weight`.
+
+    Args:
+        scores: float [N].
+        positive: bool [N].
+    """
+    values, position = np.unique(-np.asarray(scores), return_inverse=True)
+    positive = np.asarray(positive, dtype=np.float64)
+
+    def average_precision(weights: np.ndarray) -> float:
+        found = np.bincount(position, weights * positive, len(values))
+        called = np.bincount(position, weights, len(values)).cumsum()
+        total = found.sum()
+        if total == 0:
+            return float("nan")
+        # where nothing is called yet nothing is found either, whatever stands below the line
+        return float((found * found.cumsum() / np.where(called > 0, called, 1)).sum() / total)
+
+    return average_precision
 
 
 def calibration_error(
@@ -204,10 +323,9 @@ def pair_score(probabilities: np.ndarray, a: int, b: int) -> np.ndarray:
     return np.log(np.maximum(probabilities[:, b], tiny)) - np.log(np.maximum(probabilities[:, a], tiny))
 
 
-def mean_of_known(values: Sequence[Figure]) -> Figure:
-    """Return the mean of the values that are not None, or None when there is none."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def or_none(value: float) -> Figure:
+    """Return a plain float, or None for nan, which JSON does not know."""
+    return None if np.isnan(value) else float(value)
 
 
 def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -240,33 +358,20 @@ def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
     return labels.astype(np.int64), probabilities / total
 
 
-def _per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, list[Figure]]:
-    predicted = probabilities.argmax(axis=1)
-    found: dict[str, list[Figure]] = {
-        name: [] for name in ("precision", "recall", "specificity", "f1", "auc", "pr_auc")
-    }
-    for c in range(probabilities.shape[1]):
-        positive, called, score = labels == c, predicted == c, probabilities[:, c]
-        some, both = bool(positive.any()), bool(positive.any() and not positive.all())
-        found["precision"].append(float(sk.precision_score(positive, called, zero_division=0)) if some else None)
-        found["recall"].append(float(sk.recall_score(positive, called)) if some else None)
-        found["specificity"].append(None if positive.all() else float(sk.recall_score(~positive, ~called)))
-        found["f1"].append(float(sk.f1_score(positive, called, zero_division=0)) if some else None)
-        found["auc"].append(float(sk.roc_auc_score(positive, score)) if both else None)
-        found["pr_auc"].append(float(sk.average_precision_score(positive, score)) if both else None)
-    return found
+def _held(labels: np.ndarray, count: int) -> list[int]:
+    """How many scans of each class there are."""
+    return np.bincount(labels, minlength=count).tolist()
 
 
-def _pair_auc(labels: np.ndarray, probabilities: np.ndarray, a: int, b: int) -> Figure:
-    if not ((labels == a).any() and (labels == b).any()):
-        return None
-    chosen = (labels == a) | (labels == b)
-    return float(sk.roc_auc_score(labels[chosen] == b, pair_score(probabilities[chosen], a, b)))
+def _mcc(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:
+    """Matthews correlation for several classes (Gorodkin 2004), nan when all labels are of one class."""
+    spread = (total**2 - (true**2).sum()) * (total**2 - (called**2).sum())
+    if (true > 0).sum() < 2:
+        return float("nan")
+    return float((hits * total - (true * called).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
 
 
-def _mcc(labels: np.ndarray, predicted: np.ndarray) -> Figure:
-    return None if (labels == labels[0]).all() else float(sk.matthews_corrcoef(labels, predicted))
-
-
-def _kappa(labels: np.ndarray, predicted: np.ndarray) -> Figure:
-    return None if (labels == labels[0]).all() else float(sk.cohen_kappa_score(labels, predicted))
+def _kappa(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:
+    """Cohen's kappa (1960), nan when all labels are of one class."""
+    by_chance = (true * called).sum() / total**2
+    return float((hits / total - by_chance) / (1 - by_chance)) if (true > 0).sum() > 1 else float("nan")

@@ -10,14 +10,14 @@ positive one and a rule for referral.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcx.errors import DataError
-from bcx.evaluate.harm import REFERRED, harm_figures
-from bcx.evaluate.intervals import bootstrap_intervals
+from bcx.evaluate.harm import harm_figures
+from bcx.evaluate.intervals import figures_with_intervals
+from bcx.evaluate.metrics import REFERRED, named_confusion
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -138,14 +138,6 @@ def decide_folds(
     return chosen, referred
 
 
-def named_confusion(labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return {true class: {answer: n}} of labels and answers, both int [N]; `REFERRED` ones are counted as "refer"."""
-    names = [*classes, "refer"] if (chosen == REFERRED).any() else list(classes)
-    given = np.where(chosen == REFERRED, len(classes), chosen)
-    cells = np.bincount(labels * len(names) + given, minlength=len(classes) * len(names)).reshape(-1, len(names))
-    return {true: dict(zip(names, row, strict=True)) for true, row in zip(classes, cells.tolist(), strict=True)}
-
-
 def _equal_mass(frame: pd.DataFrame) -> np.ndarray:
     """Weights [N] that give every source the same mass within each class that it has."""
     kinds = frame["source"].astype(str) + "\t" + frame["label"].astype(str)
@@ -169,10 +161,5 @@ def _figures(
             found += [(found[1] + found[2]) / 2, 2 * (weights @ (ill & called)) / both if both > 0 else np.nan]
         return np.array(found)
 
-    values = shares(np.ones(len(labels)))
-    low, high = bootstrap_intervals(shares, groups)
-    return {
-        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i]), "n": counts[i]}
-        for i, name in enumerate(names)
-        if np.isfinite(values[i])
-    }
+    figures = figures_with_intervals(shares, dict(zip(names, counts, strict=True)), groups)
+    return {name: figure for name, figure in figures.items() if figure["value"] is not None}

@@ -20,15 +20,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcx.data.records import Record
-from bcx.evaluate.intervals import bootstrap_intervals, ranked_auc
-from bcx.evaluate.means import means_with_intervals, or_none
-from bcx.evaluate.metrics import calibration_error, check_answers, pair_score
+from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
+from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_figures
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
@@ -118,14 +116,10 @@ def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
     )
     probabilities = np.array([row.probabilities for row in known])
     stopped = means_with_intervals({"not_a_scan": [row.decision == NOT_A_SCAN for row in known]}, groups)
-    confusion = np.bincount(labels * len(task.classes) + said, minlength=len(task.classes) ** 2)
     return {
         **summary,
         "decisions": dict(sorted(Counter(str(row.decision) for row in known).items())),
-        "confusion": {
-            name: dict(zip(task.classes, row.tolist(), strict=True))
-            for name, row in zip(task.classes, confusion.reshape(len(task.classes), -1), strict=True)
-        },
+        "confusion": named_confusion(labels, said, task.classes),
         "figures": {**_figures(labels, said, probabilities, groups, task), **stopped},
     }
 
@@ -134,27 +128,20 @@ def _figures(
     labels: np.ndarray, said: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], task: Task
 ) -> dict[str, Any]:
     """All figures with their intervals, from the same resamples."""
-    labels, probabilities = check_answers(labels, probabilities)
-    classes, total = task.classes, len(labels)
-    held = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-    names = {"accuracy": total, "balanced_accuracy": total, "macro_f1": total}
-    names |= {f"sensitivity_{name}": held[name] for name in classes}
-    names[f"specificity_{task.positive}"] = total - held[task.positive]
+    known, names = figure_counts(labels, task.classes), figure_names(task.classes)
+    of_answers = ["accuracy", "balanced_accuracy", "macro_f1", *(f"sensitivity_{name}" for name in task.classes)]
+    counts = {name: known[name] for name in (*of_answers, f"specificity_{task.positive}")}
     if task.absent is not None:
-        names[f"lesions_called_{task.absent}"] = total - held[task.absent]
-    names |= {"macro_auc": total, **{f"auc_{name}": total for name in classes}}
-    names |= {f"auc_{b}_vs_{a}": held[a] + held[b] for a, b in combinations(classes, 2)}
-    names |= {"log_loss": total, "ece": total}
-    by_answer, by_probability = _weighted_answers(labels, said, task), _weighted_probabilities(labels, probabilities)
+        counts[f"lesions_called_{task.absent}"] = known[f"specificity_{task.absent}"]
+    of_probabilities = ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
+    counts |= {name: known[name] for name in of_probabilities}
+    by_answer, by_probability = _weighted_answers(labels, said, task), weighted_figures(labels, probabilities)
+    chosen = [names.index(name) for name in of_probabilities]
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        return np.concatenate([by_answer(weights), by_probability(weights)])
+        return np.concatenate([by_answer(weights), by_probability(weights)[chosen]])
 
-    low, high = bootstrap_intervals(figures, groups)
-    return {
-        name: {"value": or_none(value), "low": or_none(a), "high": or_none(b), "n": n}
-        for (name, n), value, a, b in zip(names.items(), figures(np.ones(total)), low, high, strict=True)
-    }
+    return figures_with_intervals(figures, counts, groups)
 
 
 def _weighted_answers(labels: np.ndarray, said: np.ndarray, task: Task) -> Callable[[np.ndarray], np.ndarray]:
@@ -174,25 +161,5 @@ def _weighted_answers(labels: np.ndarray, said: np.ndarray, task: Task) -> Calla
             if task.absent is not None:
                 found.append(1 - specificity[task.classes.index(task.absent)])
         return np.array(found)
-
-    return figures
-
-
-def _weighted_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [N] to the figures of the probabilities, whatever the answer, nan as above."""
-    count, held = probabilities.shape[1], np.unique(labels)
-    against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in range(count)]
-    pairs = [
-        (ranked_auc(pair_score(probabilities, a, b), labels == b), np.isin(labels, (a, b)))
-        for a, b in combinations(range(count), 2)
-    ]
-    surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        areas = np.array([area(weights) for area in against_rest])
-        between = [area(weights * chosen) for area, chosen in pairs]
-        rest = [(weights * surprise).sum() / weights.sum(), calibration_error(confidence, correct, weights=weights)]
-        return np.array([areas[held].mean(), *areas, *between, *rest])
 
     return figures

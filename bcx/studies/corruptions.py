@@ -22,8 +22,8 @@ from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.corruptions import CORRUPTIONS, Corruption, suite_fingerprint
-from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals, ranked_auc
-from bcx.evaluate.means import or_none
+from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals
+from bcx.evaluate.metrics import or_none, ranked_auc
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.inference.prediction import Failure

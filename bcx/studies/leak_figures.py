@@ -16,8 +16,8 @@ import numpy as np
 
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
-from bcx.evaluate.intervals import LEVEL, RESAMPLES, figure_names, weighted_figures
-from bcx.evaluate.means import means_with_intervals, or_none
+from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
+from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
@@ -105,7 +105,7 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
 
     Returns:
         `protocols`: for "random" and "grouped" `n` (answers), `scans`, `groups`, `figures` (by the names of
-        `bcx.evaluate.intervals.figure_names`, each {value, low, high}), `seeds` (accuracy and macro_auc of each) and
+        `bcx.evaluate.metrics.figure_names`, each {value, low, high}), `seeds` (accuracy and macro_auc of each) and
         `copies`: `in_training`, the share of answers about a scan of whose group another scan was trained on,
         `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and `accuracy_single`, that of scans
         which do and do not share a group at all, wherever the others are. `leak`: figures of random minus those of
@@ -170,18 +170,15 @@ def _statistics(part: pd.DataFrame, task: Task) -> Any:
 
 
 def _with_intervals(names: Sequence[str], values: np.ndarray, drawn: np.ndarray) -> list[dict[str, Any]]:
-    """One table per row of `values` [3, K]; a figure without a value in most of `drawn` [R, 3, K] has no interval."""
-    tables = []
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    for row in range(len(values)):
-        table = {}
-        for k, name in enumerate(names):
-            known = drawn[np.isfinite(drawn[:, row, k]), row, k]
-            enough = 2 * len(known) >= len(drawn) and np.isfinite(values[row, k])
-            low, high = np.quantile(known, tails).tolist() if enough else (np.nan, np.nan)
-            table[name] = {"value": or_none(values[row, k]), "low": or_none(low), "high": or_none(high)}
-        tables.append(table)
-    return tables
+    """One table per row of `values` [3, K], from `drawn` [R, 3, K]."""
+    low, high = (bound.reshape(values.shape) for bound in percentiles(drawn.reshape(len(drawn), -1)))
+    return [
+        {
+            name: {"value": or_none(value), "low": or_none(a), "high": or_none(b)}
+            for name, value, a, b in zip(names, *rows, strict=True)
+        }
+        for rows in zip(values, low, high, strict=True)
+    ]
 
 
 def _by_seed(part: pd.DataFrame, task: Task) -> dict[str, dict[str, float | None]]:

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from bcx.errors import DataError
 from bcx.evaluate.comparison import compare_answers, delong, delong_covariance, paired_bootstrap
-from bcx.evaluate.intervals import figure_names, ranked_auc, resample_weights
-from bcx.evaluate.metrics import classification_report
+from bcx.evaluate.intervals import resample_weights
+from bcx.evaluate.metrics import classification_report, figure_names, ranked_auc
 
 CLASSES = ("normal", "benign", "malignant")
 

@@ -12,12 +12,10 @@ from sklearn import metrics as sk
 from bcx.errors import DataError
 from bcx.evaluate.intervals import (
     bootstrap_interval,
-    ranked_auc,
-    ranked_precision,
     report_with_intervals,
     resample_weights,
 )
-from bcx.evaluate.metrics import classification_report
+from bcx.evaluate.metrics import classification_report, ranked_auc, ranked_precision
 
 CLASSES = ("normal", "benign", "malignant")
 OVERALL = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcx.evaluate.intervals import bootstrap_interval
-from bcx.evaluate.means import means_with_intervals
+from bcx.evaluate.intervals import bootstrap_interval, means_with_intervals
 
 
 def test_a_column_without_gaps_has_the_interval_of_its_mean():

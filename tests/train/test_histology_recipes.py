@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bcx.cli.main import app
 from bcx.data.readers import read_source
-from bcx.evaluate.intervals import figure_names
+from bcx.evaluate.metrics import figure_names
 from bcx.simulate.histology import write_breakhis_folder, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC, get_task
 from bcx.train.augment import RECIPES

@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError
-from bcx.evaluate.intervals import figure_names
+from bcx.evaluate.metrics import figure_names
 from bcx.imaging.preprocess import resize
 from bcx.networks.dense import DenseNetwork
 from bcx.simulate import simulate

@@ -23,7 +23,7 @@ import numpy as np
 from torch import nn
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import ranked_auc
+from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.run import run_network
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcx.data.records import Record
-from bcx.evaluate.intervals import bootstrap_intervals, figure_names, weighted_figures
-from bcx.evaluate.means import or_none
+from bcx.evaluate.intervals import figures_with_intervals
+from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
 from bcx.studies.synthesis.arms import (
     ARMS,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def shown_figures(task: Task) -> list[str]:
-    """Return the names of the figures that the study gives (see `bcx.evaluate.intervals.figure_names`)."""
+    """Return the names of the figures that the study gives (see `bcx.evaluate.metrics.figure_names`)."""
     per_class = [f"{figure}_{label}" for figure in ("sensitivity", "specificity") for label in task.classes]
     return ["accuracy", "balanced_accuracy", "macro_auc", *per_class]
 
@@ -230,7 +231,7 @@ def _summarise(
     labels, groups = label_positions(first, task), first["group"].to_numpy(str)
     names = shown_figures(task)
     chosen = [figure_names(task.classes).index(name) for name in names]
-    counts = dict(zip(names, _counts(labels, task), strict=True))
+    counts = {name: figure_counts(labels, task.classes)[name] for name in names}
     per_seed = {
         arm: [weighted_figures(labels, view_probabilities(frame, task)[0]) for frame in frames]
         for arm, frames in tables.items()
@@ -243,7 +244,7 @@ def _summarise(
     for arm in tables:
         runs = [job for job in jobs if job.arm == arm]
         notes = [read_json(work / "classifiers" / job.folder / NOTE) for job in runs]
-        low, high = bootstrap_intervals(lambda weights, arm=arm: mean(arm, weights), groups)  # type: ignore[misc]
+        figures = figures_with_intervals(partial(mean, arm), counts, groups)
         single = [figures(np.ones(len(labels)))[chosen] for figures in per_seed[arm]]
         arms[arm] = {
             "words": ARMS[arm].words,
@@ -251,19 +252,19 @@ def _summarise(
             "generated": round(float(np.mean([note["n_generated"] for note in notes])), 1),
             "seconds": round(sum(note["seconds"] for note in notes), 1),
             "figures": {
-                name: {**_figure(np.mean(values), a, b), "n": counts[name], "seeds": [or_none(v) for v in values]}
-                for name, values, a, b in zip(names, zip(*single, strict=True), low, high, strict=True)
+                name: {**figures[name], "seeds": [or_none(value) for value in values]}
+                for name, values in zip(names, zip(*single, strict=True), strict=True)
             },
         }
     differences = []
     for question, a, b in QUESTIONS:
         if a in tables and b in tables:
-            low, high = bootstrap_intervals(
-                lambda weights, a=a, b=b: mean(a, weights) - mean(b, weights),  # type: ignore[misc]
-                groups,
-            )
-            value = mean(a, np.ones(len(labels))) - mean(b, np.ones(len(labels)))
-            figures = {name: _figure(*three) for name, *three in zip(names, value, low, high, strict=True)}
+
+            def difference(weights: np.ndarray, a: str = a, b: str = b) -> np.ndarray:
+                return mean(a, weights) - mean(b, weights)
+
+            found = figures_with_intervals(difference, counts, groups)
+            figures = {name: {key: found[name][key] for key in ("value", "low", "high")} for name in names}
             differences.append({"question": question, "a": a, "b": b, "figures": figures})
     folds = study_folds(study, records)
     used = [record for record in records if record.fold is not None]
@@ -283,13 +284,3 @@ def _summarise(
         "arms": arms,
         "differences": differences,
     }
-
-
-def _counts(labels: np.ndarray, task: Task) -> list[int]:
-    """How many scans each of `shown_figures` rests on."""
-    held = [int((labels == position).sum()) for position in range(len(task.classes))]
-    return [len(labels)] * 3 + held + [len(labels) - count for count in held]
-
-
-def _figure(value: float, low: float, high: float) -> dict[str, float | None]:
-    return {"value": or_none(float(value)), "low": or_none(float(low)), "high": or_none(float(high))}
