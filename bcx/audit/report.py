@@ -21,7 +21,7 @@ from bcx.audit.grouping import Group
 from bcx.audit.layers import shrunk
 from bcx.audit.matching import NEAR_DUPLICATE
 from bcx.audit.oddities import KINDS
-from bcx.audit.tables import whole
+from bcx.audit.tables import whole_text
 from bcx.errors import BcxError
 from bcx.imaging.names import count_left_out
 from bcx.imaging.scan import Scan
@@ -36,7 +36,7 @@ ALARMING = ("label conflicts", "groups that straddle the split", "unreadable", "
 
 def write_report(found: Audit, path: Path) -> Path:
     """Write the report; it takes its name only when all of it is there."""
-    with whole(path) as handle:
+    with whole_text(path) as handle:
         for piece in _pieces(found):
             handle.write(piece + "\n")
     return path

@@ -26,6 +26,7 @@ from bcx.audit.findings import Audit
 from bcx.audit.matching import SAME_LESION
 from bcx.data.groups import TABLE as GROUPS
 from bcx.data.tables import harmless
+from bcx.files import whole
 from bcx.imaging.names import MASK, NO_PICTURE
 
 LARGE = 30
@@ -47,7 +48,7 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
     ]
     written = []
     for name, header, rows in tables:
-        with whole(folder / name) as handle:
+        with whole_text(folder / name) as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(header)
             writer.writerows([harmless(cell) for cell in row] for row in rows)
@@ -61,7 +62,7 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
         "other files": sum(why == NO_PICTURE for _, why in found.left_out),
         "notes": list(found.notes),
     }
-    with whole(folder / "audit.json") as handle:
+    with whole_text(folder / "audit.json") as handle:
         json.dump(summary, handle, indent=2)
         handle.write("\n")
     return [*written, folder / "audit.json"]
@@ -78,13 +79,8 @@ def implied(found: Audit) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[TextIO]:
+def whole_text(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that takes its name only when all of it is there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
-            yield handle
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+    with whole(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
+        yield handle

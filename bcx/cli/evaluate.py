@@ -22,6 +22,7 @@ from bcx.cli.options import ViewsOption
 from bcx.cli.progress import counted
 from bcx.cli.sources import command_line, in_words, named_folders, needs_train_extra, read_sources
 from bcx.errors import ConfigError, DataError
+from bcx.files import whole
 
 if TYPE_CHECKING:
     from bcx.data.records import Record
@@ -164,9 +165,8 @@ def evaluate(
         )
     seconds = time.perf_counter() - begun
     table = out.with_suffix(".scans.csv")
-    partial = table.with_name(f".{table.name}.partial")
-    evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-    partial.replace(table)
+    with whole(table) as partial:
+        evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
     results = {
         "what": "a checkpoint's answers to labelled scans"
         if crossval is None

@@ -24,12 +24,11 @@ from bcx.cli.options import ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
+from bcx.files import whole
 from bcx.inference.input_files import Found, Listing, find
 from bcx.inference.journal import Journal
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
@@ -329,17 +328,10 @@ def _write_overlays(answer: Prediction | Failure, target: Path | None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         lesion = lesion_picture(answer)
         if lesion is not None:
-            _save(lesion, target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png"))
-        _save(answer.overlay(), target)
-
-
-def _save(picture: Image.Image, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        picture.save(partial, format="PNG")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+            with whole(target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png")) as partial:
+                lesion.save(partial, format="PNG")
+        with whole(target) as partial:
+            answer.overlay().save(partial, format="PNG")
 
 
 def _stdout() -> TextIO:

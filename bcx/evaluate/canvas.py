@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,6 +22,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
+
+from bcx.files import whole
 
 DPI = 200
 INK, DIM, FAINT = "#1a1a1a", "#595959", "#d9d9d9"
@@ -88,14 +89,12 @@ def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -
     Args:
         colours: as many are kept, which is plenty for lines and a third of the bytes; None: all, for photographs.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     picture = Image.open(drawn).convert("RGB")
     picture = picture if colours is None else picture.quantize(colours)
-    picture.save(part, format="PNG", dpi=(DPI, DPI), optimize=True)
-    part.replace(path)
+    with whole(path) as partial:
+        picture.save(partial, format="PNG", dpi=(DPI, DPI), optimize=True)
     return figure
 
 

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bcx.data.records import Record, load_mask
 from bcx.evaluate.localisation import Localisation, heat_of
+from bcx.files import whole
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize
 
@@ -95,10 +96,9 @@ class ContactSheet:
         written = []
         for name, entries in (("best", self._best), ("worst", self._worst)):
             heading = f"{title}: the {name} {len(entries)} of {self._seen} scans by IoU"
-            path, partial = folder / f"{name}.png", folder / f".{name}.png.partial"
-            _sheet([entry.picture for entry in entries], heading).save(partial, format="PNG", optimize=True)
-            partial.replace(path)
-            written.append(path)
+            written.append(folder / f"{name}.png")
+            with whole(written[-1]) as partial:
+                _sheet([entry.picture for entry in entries], heading).save(partial, format="PNG", optimize=True)
         return written
 
 

@@ -26,6 +26,7 @@ from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import classification_report
+from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
@@ -91,10 +92,8 @@ def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:
     Raises:
         DataError: as `read_oof`.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    _checked(frame, task, str(path)).to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
-    part.replace(path)
+    with whole(path) as partial:
+        _checked(frame, task, str(path)).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
 
 def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from bcx.files import whole
 from bcx.report import tables, wording
 from bcx.report.facts import Facts, gather, telling_of
 from bcx.tasks import Task
@@ -40,9 +41,8 @@ def write_card(folder: Path) -> Path:
         CheckpointError: as `gather`.
     """
     text = card_text(gather(folder))
-    scratch = folder / "README.md.writing"
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, folder / "README.md")
+    with whole(folder / "README.md") as partial:
+        partial.write_text(text, encoding="utf-8")
     return folder / "README.md"
 
 

@@ -13,7 +13,6 @@ Textbook signs, far tidier than tissue: how a network reads these pictures says 
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from bcx.files import write_rows
+from bcx.simulate.png import save_png
 
 LABELS = ("negative", "positive")
 SIDE = 50
@@ -143,20 +145,6 @@ def _disc(plane: np.ndarray, x: float, y: float, radius: float, value: float) ->
     cv2.circle(plane, (round(x * _FINER), round(y * _FINER)), round(radius * _FINER), value, -1)
 
 
-def _save(pixels: np.ndarray, path: Path, note: str = "") -> None:
-    """Write a PNG under a temporary name, then rename it."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if note:
-        info.add_text("Description", note)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    Image.fromarray(pixels).save(part, format="PNG", optimize=True, pnginfo=info)
-    os.replace(part, path)
-
-
 def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: int = 4, seed: int = 0) -> Path:
     """Write drawn patches in the layout of the published IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`.
 
@@ -178,7 +166,7 @@ def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: i
             for i in range(patches):
                 name = f"{patient}_idx5_x{51 + SIDE * i}_y{101 + SIDE * kind}_class{kind}.png"
                 pixels = simulate_patch(label, seed * 100_003 + number * 1_009 + i, stain=stain)
-                _save(pixels, root / str(patient) / str(kind) / name)
+                save_png(pixels, root / str(patient) / str(kind) / name)
     return root
 
 
@@ -219,7 +207,7 @@ def write_breakhis_folder(
                     pixels = simulate_tissue(np.full(size, label == "malignant"), number * 1_000 + zoom)
                     place = root / "histology_slides" / "breast" / label / "SOB" / folder
                     name = f"{slide}-14-{number}-{zoom}-001.png"
-                    _save(pixels, place / f"{slide}_14-{number}" / f"{zoom}X" / name)
+                    save_png(pixels, place / f"{slide}_14-{number}" / f"{zoom}X" / name)
     return root
 
 
@@ -248,13 +236,8 @@ def write_histology_examples(
     for label, seed in examples:
         counts[label] += 1
         file = folder / f"simulated-{label}-{counts[label]}.png"
-        _save(simulate_patch(label, seed), file, NOTE.format(label, seed))
+        save_png(simulate_patch(label, seed), file, NOTE.format(label, seed))
         files.append(file)
         rows.append({"file": file.name, "label": label, "seed": seed, "mask": ""})
-    part = folder / "examples.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, ["file", "label", "seed", "mask"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    os.replace(part, folder / "examples.csv")
+    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
     return files

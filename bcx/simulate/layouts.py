@@ -8,28 +8,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from bcx.files import write_rows
 from bcx.simulate.formation import LABELS, simulate
-
-
-def _save(pixels: np.ndarray, path: Path, note: str = "") -> None:
-    """Write a grey PNG under a temporary name, then rename it, so that no reader meets half a file."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if note:
-        info.add_text("Description", note)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    Image.fromarray(pixels).save(part, format="PNG", optimize=True, pnginfo=info)
-    os.replace(part, path)
+from bcx.simulate.png import save_png
 
 
 def _ink(mask: np.ndarray) -> np.ndarray:
@@ -69,8 +56,8 @@ def write_busi_folder(
             if twin:
                 pixels = np.clip(pixels[1:-1, 1:-1] * 1.1 + 3, 0, 255).astype(np.uint8)
                 mask = mask[1:-1, 1:-1]
-            _save(pixels, root / label / f"{label} ({number}).png")
-            _save(_ink(mask), root / label / f"{label} ({number})_mask.png")
+            save_png(pixels, root / label / f"{label} ({number}).png")
+            save_png(_ink(mask), root / label / f"{label} ({number})_mask.png")
     return root
 
 
@@ -95,8 +82,8 @@ def write_busbra_folder(
         for view, side in enumerate("lr"):
             scan = simulate(label, seed * 100_003 + case * 2 + view, height, width)
             name = f"{case:04d}-{side}"
-            _save(scan.pixels, root / "Images" / f"bus_{name}.png")
-            _save(_ink(scan.mask), root / "Masks" / f"mask_{name}.png")
+            save_png(scan.pixels, root / "Images" / f"bus_{name}.png")
+            save_png(_ink(scan.mask), root / "Masks" / f"mask_{name}.png")
             down, across = np.nonzero(scan.mask)
             box = [int(across.min()), int(down.min()), int(np.ptp(across)) + 1, int(np.ptp(down)) + 1]
             rows.append(
@@ -114,7 +101,7 @@ def write_busbra_folder(
                     "fold": (case - 1) // 2 % 4,
                 }
             )
-    _write_table(root / "bus_data.csv", BUSBRA_COLUMNS, rows)
+    write_rows(root / "bus_data.csv", BUSBRA_COLUMNS, rows)
     return root
 
 
@@ -134,22 +121,12 @@ def write_breast_folder(
         label, case = LABELS[(number - 1) % len(LABELS)], f"case{number:03d}"
         scan = simulate(label, seed * 100_003 + number, *size)
         mask = f"Masks/{case}.png" if scan.mask.any() else ""
-        _save(scan.pixels, root / "Images" / f"{case}.png")
+        save_png(scan.pixels, root / "Images" / f"{case}.png")
         if mask:
-            _save(_ink(scan.mask), root / mask)
+            save_png(_ink(scan.mask), root / mask)
         rows.append({"file": f"Images/{case}.png", "label": label, "group": case, "mask": mask})
-    _write_table(root / "manifest.csv", ["file", "label", "group", "mask"], rows)
+    write_rows(root / "manifest.csv", ["file", "label", "group", "mask"], rows)
     return root
-
-
-def _write_table(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    os.replace(part, path)
 
 
 # The shipped pictures: label and seed, typical ones of each class.
@@ -195,11 +172,11 @@ def write_examples(
         scan = simulate(label, seed, *size)
         name = f"simulated-{label}-{counts[label]}"
         file, mask = folder / f"{name}.png", ""
-        _save(scan.pixels, file, NOTE.format(label, seed))
+        save_png(scan.pixels, file, NOTE.format(label, seed))
         if scan.mask.any():
             mask = f"masks/{name}_mask.png"
-            _save(_ink(scan.mask), folder / mask, NOTE.format(label, seed) + "; mask of the lesion")
+            save_png(_ink(scan.mask), folder / mask, NOTE.format(label, seed) + "; mask of the lesion")
         files.append(file)
         rows.append({"file": file.name, "label": label, "seed": seed, "mask": mask})
-    _write_table(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
+    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
     return files

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from bcx.errors import MissingExtra
+from bcx.files import whole
 from bcx.simulate.histology import simulate_tissue
 
 #: Side of the textures, which are repeated over the slide, and of a written tile.
@@ -130,26 +131,21 @@ def write_slide(
         ) from error
     scene = SlideScene(seed, width, height, tissue)
     file = Path(file)
-    partial = file.with_name(f".{file.name}.partial")
     noted: dict[str, Any] = {}
     if microns is not None:
         noted = {"resolution": (10_000 / microns, 10_000 / microns), "resolutionunit": "CENTIMETER"}
-    try:
-        with tifffile.TiffWriter(partial, bigtiff=True) as writer:
-            writer.write(
-                _tiles(scene),
-                shape=(height, width, 3),
-                dtype=np.uint8,
-                tile=(TILE, TILE),
-                photometric="rgb",
-                compression=compression,
-                compressionargs={"level": 85} if compression == "jpeg" else None,
-                metadata=None,
-                **noted,
-            )
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(file) as partial, tifffile.TiffWriter(partial, bigtiff=True) as writer:
+        writer.write(
+            _tiles(scene),
+            shape=(height, width, 3),
+            dtype=np.uint8,
+            tile=(TILE, TILE),
+            photometric="rgb",
+            compression=compression,
+            compressionargs={"level": 85} if compression == "jpeg" else None,
+            metadata=None,
+            **noted,
+        )
     return file
 
 

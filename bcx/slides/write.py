@@ -11,10 +11,12 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from bcx.files import whole
 from bcx.slides.reading import SlideReading
 
 SUFFIXES = ("_tiles.csv", "_map.png", "_slide.json")
@@ -33,15 +35,9 @@ def write_reading(reading: SlideReading, folder: str | os.PathLike[str], stem: s
     """
     writers: tuple[Callable[[SlideReading, Path], None], ...] = (write_tiles, write_map, _write_json)
     targets = {suffix: Path(folder) / f"{stem}{suffix}" for suffix in SUFFIXES}
-    partials = {suffix: target.with_name(f".{target.name}.partial") for suffix, target in targets.items()}
-    try:
-        for partial, write in zip(partials.values(), writers, strict=True):
-            write(reading, partial)
-        for suffix, target in targets.items():
-            partials[suffix].replace(target)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
+    with ExitStack() as together:
+        for target, write in zip(targets.values(), writers, strict=True):
+            write(reading, together.enter_context(whole(target)))
     return targets
 
 

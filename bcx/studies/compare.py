@@ -25,6 +25,7 @@ from bcx.errors import ConfigError
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
 from bcx.evaluate.leaderboard_figures import roc_of_all
 from bcx.evaluate.oof import read_oof
+from bcx.files import whole
 from bcx.networks.build import fold_norms
 from bcx.networks.run import run_network
 from bcx.studies.compare_table import leaderboard_markdown, write_leaderboard
@@ -275,7 +276,6 @@ def _write(out: Path, results: dict[str, Any], board: Board) -> None:
     task = get_task(next(iter(results["recipes"].values()))["task"])
     roc_of_all({row.name: row.probabilities for row in board.rows}, board.labels, board.groups, task, out / "roc.png")
     write_leaderboard(out / "leaderboard.csv", results)
-    scratch = out / "leaderboard.md.writing"
-    scratch.write_text(leaderboard_markdown(results), encoding="utf-8")
-    scratch.replace(out / "leaderboard.md")
+    with whole(out / "leaderboard.md") as partial:
+        partial.write_text(leaderboard_markdown(results), encoding="utf-8")
     write_json(out / "results.json", results)

@@ -6,12 +6,12 @@ print(leaderboard_markdown(results))
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bcx.evaluate.canvas import units
+from bcx.files import write_rows
 
 _FIGURES = ("macro_auc", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece")
 _OF_POSITIVE = ("auc", "sensitivity", "specificity", "pr_auc")
@@ -37,12 +37,7 @@ def write_leaderboard(file: Path, results: Mapping[str, Any]) -> None:
         flat["delong_p"] = (row["delong"] or {}).get("p_value")
         flat |= {key: row[key] for key in ("parameters", "macs", "milliseconds", "times_base", "bytes")}
         rows.append(flat)
-    scratch = file.with_suffix(".csv.writing")
-    with scratch.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    scratch.replace(file)
+    write_rows(file, rows[0], rows)
 
 
 def leaderboard_markdown(results: Mapping[str, Any]) -> str:

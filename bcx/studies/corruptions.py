@@ -24,6 +24,7 @@ from bcx.errors import DataError
 from bcx.evaluate.corruptions import CORRUPTIONS, Corruption, suite_fingerprint
 from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
+from bcx.files import whole
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.inference.prediction import Failure
@@ -130,10 +131,8 @@ def _pictures(records: Sequence[Record], corruptions: Sequence[Corruption], task
 
 def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None:
     """Write the table as CSV, at once or not at all; seven significant digits of each probability."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    frame.to_csv(part, index=False, float_format="%.7g", lineterminator="\n")
-    part.replace(path)
+    with whole(path) as partial:
+        frame.to_csv(partial, index=False, float_format="%.7g", lineterminator="\n")
 
 
 def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:

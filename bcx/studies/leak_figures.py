@@ -7,7 +7,6 @@ drawing the same ones for both protocols; three seeds say little about how much 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
 from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
+from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
@@ -78,9 +78,8 @@ def leak_frame(
 
 def write_leak(path: Path, frame: pd.DataFrame, task: Task) -> None:
     """Write the table as CSV, at once or not at all; errors as `read_leak`."""
-    part = path.with_name(path.name + ".part")
-    _checked(frame, task, path.name).to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
-    os.replace(part, path)
+    with whole(path) as partial:
+        _checked(frame, task, path.name).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
 
 def read_leak(path: Path, task: Task) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def check_png(path: Path, least: int = 500) -> None:
         assert least <= min(picture.size)
         assert max(picture.size) <= 4000
         assert np.asarray(picture.convert("L")).std() > 10  # something is drawn
-    assert not list(path.parent.glob("*.part"))
+    assert not list(path.parent.glob("*.partial"))
 
 
 def panel(figure: Figure, title: str):

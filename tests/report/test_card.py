@@ -22,7 +22,7 @@ def test_the_hub_reads_the_metadata(model):
     for source in ("clinic", "other"):
         assert told[source, "accuracy"] == round(results["sources"][source]["one_view"]["accuracy"]["value"], 4)
     assert told["external-abroad", "accuracy"] == 0.4
-    assert not list(model.glob("*.writing"))
+    assert not list(model.glob(".*.partial"))
 
 
 def test_every_table_is_there_with_its_n_and_intervals(model):

@@ -5,42 +5,38 @@ Sheets with real scans on them belong where the scans may lie, and nowhere else:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.imaging.preprocess import resize
 from bcx.studies.synthesis.tables import figure_words
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# Okabe and Ito (2008).
-_BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 _CELL = 96  # pixels: side of a picture on a sheet
 
 
+@styled
 def write_losses(history: Sequence[Mapping[str, Any]], file: Path, title: str) -> None:
     """Draw both losses and the discriminator's mean verdicts over the epochs."""
-    figure = _figure(7, 4.2)
-    top, below = figure.subplots(2, 1, sharex=True)
-    epochs = [row["epoch"] for row in history]
-    for name, words, colour in (("d_loss", "discriminator", _BLUE), ("g_loss", "generator", _ORANGE)):
-        top.plot(epochs, [row[name] for row in history], color=colour, label=words, linewidth=1)
-    for name, words, colour in (("d_real", "on real", _GREEN), ("d_generated", "on generated", _PURPLE)):
-        below.plot(epochs, [row[name] for row in history], color=colour, label=words, linewidth=1)
-    top.set_ylabel("loss")
-    below.set_ylabel("mean logit")
-    below.set_xlabel("epoch")
-    top.set_title(title, loc="left", fontsize=10)
-    for axes in (top, below):
-        axes.legend(fontsize=8, frameon=False)
-        axes.grid(color="#dddddd", linewidth=0.6)
-    _save(figure, file)
+    figure, panels = paper(7, 4.2, 2, 1, sharex=True)
+    lines = (
+        ("loss", {"d_loss": "discriminator", "g_loss": "generator"}),
+        ("mean logit", {"d_real": "on real", "d_generated": "on generated"}),
+    )
+    colours = iter(CYCLE)
+    for axes, (words, names) in zip(panels, lines, strict=True):
+        for name, label in names.items():
+            epochs = [row["epoch"] for row in history]
+            axes.plot(epochs, [row[name] for row in history], color=next(colours), label=label, linewidth=1)
+        axes.set_ylabel(words)
+        axes.legend()
+    panels[0].set_title(title)
+    panels[1].set_xlabel("epoch")
+    publish(figure, file)
 
 
 def write_over_epochs(grids: Sequence[tuple[int, Path]], file: Path, side: int) -> None:
@@ -67,6 +63,7 @@ def write_beside(real: np.ndarray, generated: np.ndarray, file: Path, label: str
     _sheet(rows, file, f"{label}: real, generated, and the training scan nearest to each generated one")
 
 
+@styled
 def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
     """Draw accuracy, macro ROC-AUC, sensitivities and specificities of every arm with their intervals.
 
@@ -75,16 +72,13 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
     """
     arms = results["arms"]
     names = [name for name in next(iter(arms.values()))["figures"] if name != "balanced_accuracy"]
-    across = 4
-    down = -(-len(names) // across)
-    figure = _figure(11, 0.9 + down * (0.5 + 0.24 * len(arms)))
-    grid = figure.subplots(down, across, sharey=True, squeeze=False)
-    for axes in grid.ravel()[len(names) :]:
+    down = -(-len(names) // 4)
+    figure, grid = paper(11, 0.9 + down * (0.5 + 0.24 * len(arms)), down, 4, sharey=True)
+    for axes in grid[len(names) :]:
         axes.axis("off")
     places = -np.arange(len(arms))
-    colours = [_GREY, _BLUE, _GREEN, _ORANGE, _PURPLE, "#56B4E9", "#E69F00"]
-    for axes, name in zip(grid.ravel(), names, strict=False):
-        for place, arm, colour in zip(places, arms.values(), colours, strict=False):
+    for axes, name in zip(grid, names, strict=False):
+        for place, arm, colour in zip(places, arms.values(), CYCLE, strict=False):
             found = arm["figures"][name]
             if found["low"] is not None:
                 axes.hlines(place, found["low"], found["high"], color=colour, linewidth=1.6)
@@ -92,48 +86,31 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
             values, seeds = np.array([found["value"]], float), np.array(found["seeds"], float)
             axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=7)
             axes.plot(values, [place], "o", color=colour, markersize=5)
-        axes.set_title(figure_words(name), fontsize=9, loc="left")
+        axes.set_title(figure_words(name))
         axes.set_yticks(places, list(arms))
-        axes.tick_params(labelsize=8)
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
+        axes.grid(False, axis="y")
     figure.suptitle(
         f"{results['sizes']}. Dots: mean over seeds; bars: seeds; lines: 95 % interval over groups.", fontsize=8
     )
-    _save(figure, file)
+    publish(figure, file)
 
 
+@styled
 def _sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], file: Path, title: str) -> None:
     across = max(len(cells) for _, cells in rows)
-    figure = _figure(0.85 + across * 0.95, 0.4 + 0.95 * len(rows))
-    grid = figure.subplots(len(rows), across, squeeze=False)
-    for line, (words, cells) in zip(grid, rows, strict=True):
+    figure, grid = paper(0.85 + across * 0.95, 0.4 + 0.95 * len(rows), len(rows), across)
+    for line, (words, cells) in zip(grid.reshape(len(rows), across), rows, strict=True):
         for axes in line:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_frame_on(False)
+            axes.grid(False)
         line[0].set_ylabel(words, fontsize=7)
         for axes, cell in zip(line, cells, strict=False):
             axes.imshow(resize(cell, _CELL, _CELL), cmap="gray", vmin=0, vmax=255)
     figure.suptitle(title, fontsize=8)
-    _save(figure, file)
+    publish(figure, file, colours=None)
 
 
 def _cells(row: np.ndarray, side: int) -> list[np.ndarray]:
     return [row[:, start : start + side] for start in range(0, row.shape[1], side)]
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, file: Path) -> None:
-    scratch = file.with_suffix(".writing")
-    figure.savefig(scratch, format="png", dpi=120, facecolor="white")
-    os.replace(scratch, file)

@@ -8,7 +8,6 @@ write_samples(planes, generator, Path("samples"), seed=0)
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from torch import nn
 
 from bcx import __version__
 from bcx.errors import BcxError, CheckpointError
+from bcx.files import whole
 from bcx.studies.synthesis.config import SynthRecipe
 from bcx.studies.synthesis.networks import build_generator
 
@@ -78,10 +78,8 @@ def save_generator(file: Path, generator: Generator) -> None:
         "about": generator.about,
     }
     tensors = {name: value.contiguous() for name, value in generator.network.state_dict().items()}
-    scratch = file.with_suffix(".writing")
-    # Not by `save_file`, whose files nobody but the owner may read.
-    scratch.write_bytes(save(tensors, metadata={"bcx": json.dumps(header)}))
-    os.replace(scratch, file)
+    with whole(file) as partial:  # not by `save_file`, whose files nobody but the owner may read
+        partial.write_bytes(save(tensors, metadata={"bcx": json.dumps(header)}))
 
 
 class _Header(BaseModel):
@@ -128,9 +126,8 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
     info.add_text(*MARK)
     info.add_text("Title", title)
     info.add_text("Software", f"bcx {__version__}")
-    scratch = file.with_suffix(".writing")
-    Image.fromarray(plane).save(scratch, format="PNG", pnginfo=info)
-    os.replace(scratch, file)
+    with whole(file) as partial:
+        Image.fromarray(plane).save(partial, format="PNG", pnginfo=info)
 
 
 def is_generated(file: Path) -> bool:

@@ -9,7 +9,6 @@ trained again. Pictures stay in `work`; `out` receives figures only.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from bcx.data.records import Record
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
+from bcx.files import whole
 from bcx.studies.synthesis.arms import (
     ARMS,
     QUESTIONS,
@@ -218,9 +218,8 @@ def _write_answers(jobs: Sequence[RunJob], work: Path, task: Task, file: Path) -
             table.insert(1, "seed", seed)
             chances = view_probabilities(frame, task)[0]
             rows.append(table.assign(**{f"p_{name}": chances[:, i] for i, name in enumerate(task.classes)}))
-    scratch = file.with_suffix(".csv.writing")
-    pd.concat(rows, ignore_index=True).to_csv(scratch, index=False, float_format="%.5f", lineterminator="\n")
-    os.replace(scratch, file)
+    with whole(file) as partial:
+        pd.concat(rows, ignore_index=True).to_csv(partial, index=False, float_format="%.5f", lineterminator="\n")
 
 
 def _summarise(
