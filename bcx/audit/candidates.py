@@ -61,7 +61,6 @@ class Words:
         """Learn from uint8 [K, 128] of some scans; the same ones in the same order give the same words.
 
         Args:
-            descriptors: at least one of them not empty.
             total: how many descriptors will be turned into words; more of them, finer words.
         """
         values = rooted(np.concatenate(descriptors))

@@ -124,11 +124,7 @@ _RECORD = np.dtype(
 
 
 class Store:
-    """A file of features, one record of a fixed size for each scan.
-
-    Args:
-        path: of the file; made when something is written.
-    """
+    """A file of features, one record of a fixed size for each scan."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

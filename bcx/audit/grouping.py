@@ -47,9 +47,7 @@ def make_groups(
     """Join pairs of files into groups.
 
     Args:
-        pairs: files that belong together.
         content: a digest of each file's picture.
-        labels, parts: of each file, where known.
 
     Returns:
         Groups of two files or more, in the order of their first file.
@@ -111,7 +109,6 @@ def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
     Args:
         table: CSV with the columns `file` and `split`, `fold`, or both (then a part is "split, fold"). A file is its
             path below the audited folder; a name alone will do where it is unique there.
-        files: those of the folder.
 
     Returns:
         The part of each file that the table names.

@@ -39,7 +39,6 @@ def list_files(root: Path, leave_out: Path | None = None) -> Listing:
     """List a folder; hidden files and what archives made on a Mac carry are passed over.
 
     Args:
-        root: the folder.
         leave_out: a folder inside it that this run writes.
 
     Raises:

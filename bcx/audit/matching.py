@@ -298,8 +298,6 @@ class Comparer:
     """Compares pairs of stored scans, and keeps those read last at hand.
 
     Args:
-        store: where the features are.
-        among: how many scans there are.
         keep: how many of them are kept at hand.
     """
 

@@ -60,7 +60,6 @@ def oddities_of(scan: Scan, marks: np.ndarray | None = None) -> list[Odd]:
     """Return what is odd about a scan by itself, the gravest first.
 
     Args:
-        scan: as it was opened.
         marks: bool, from `burnt_in` of `looked_at(scan.pixels)`; None finds them.
     """
     seen = looked_at(scan.pixels)

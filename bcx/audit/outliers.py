@@ -58,7 +58,6 @@ def no_scans(looks: Sequence[Look], is_scan: Callable[[Sequence[Look]], list[boo
     A network that looks at every picture of a large folder would take longer than all the rest.
 
     Args:
-        looks: of a folder.
         is_scan: the answer for some of them.
 
     Returns:

@@ -89,7 +89,6 @@ def read_sources(
 
     Args:
         sources: folders by name.
-        task: its classes are the labels.
         split: as `bcx.data.readers.read_source`; "all" of BUSI leaves out its "conflict" part, in which one lesion
             carries two labels.
         verify: hold BUSI's files against its manifest: a renamed one would carry another scan's label and group.

@@ -29,9 +29,7 @@ def read_breast(root: Path, *, task: Task, source: str = "breast") -> Reading:
     spreadsheet becomes one by keeping Image_filename, Classification, CaseID and Mask_tumor_filename under these names.
 
     Args:
-        root: the folder that holds the table.
         task: must know the labels: normal, benign and malignant.
-        source: first part of keys and groups.
     """
     table = existing_folder(root, LAYOUT) / TABLE
     if not table.is_file():

@@ -32,9 +32,7 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
     stays outside. Without it `fold` is None throughout, for `bcx.data.splits.assign_folds` to fill in by patients.
 
     Args:
-        root: the folder that holds the table.
         task: must know the values of `Pathology`: benign and malignant.
-        source: first part of keys and groups.
     """
     table = existing_folder(root, LAYOUT) / TABLE
     if not table.is_file() or not (root / "Images").is_dir():

@@ -103,11 +103,9 @@ def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi
     (`... (1)_mask.png`, `_mask_1.png` ...) are those that are there. Contents are not looked at: `verify_manifest`.
 
     Args:
-        root: the folder that holds the class folders.
         task: must know the labels normal, benign and malignant.
         split: `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or
             `all`; files of the other splits may be there or not.
-        source: first part of keys and groups.
     """
     if split not in SPLITS:
         raise DataError(
@@ -245,7 +243,6 @@ def verify_manifest(records: Iterable[Record], root: Path) -> None:
 
     Args:
         records: as read by `read_busi`; their keys hold the published names.
-        root: their folder, for the error text.
 
     Raises:
         DataError: the first file that is another picture or cannot be read, and how many more there are.

@@ -97,10 +97,7 @@ def check_folder(
     """Read a source, open every scan and mask, and collect all problems.
 
     Args:
-        root: folder or CSV manifest.
-        task: its classes are the labels.
         kind: one of `bcx.data.readers.KINDS`; None tells it from what is there.
-        split: as in `read_source`.
         on_file: called with (files done, files in all) after each.
 
     Returns:

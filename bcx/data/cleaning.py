@@ -75,9 +75,7 @@ def clean(records: Sequence[Record], task: Task, on_file: Callable[[], object] =
     Of byte-identical files the first by key is kept; where they carry different labels, none is.
 
     Args:
-        records: of any sources.
         task: with `tile`, else nothing is opened.
-        on_file: called after each file.
     """
     if task.tile is None:
         return Cleaned(list(records), {})

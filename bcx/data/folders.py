@@ -38,11 +38,6 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     by their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
     `groups.csv` in the folder, as `bcx audit` writes it, says which scans belong together; every other scan is its own
     group: use a CSV manifest where you know the patients.
-
-    Args:
-        root: the folder that holds the class folders.
-        task: its classes are looked for.
-        source: first part of keys and groups.
     """
     layout = LAYOUT.format(classes=", ".join(task.classes))
     existing_folder(root, layout)

@@ -53,7 +53,6 @@ def add_groups(records: Sequence[Record], folder: Path, source: str) -> tuple[li
     Args:
         records: of one source; their keys are `<source>/<path below the folder>`.
         folder: where `groups.csv` may lie.
-        source: first part of the keys.
 
     Returns:
         The records in the same order, those of one group with one `group` (the first of those that were joined);

@@ -47,9 +47,7 @@ def read_idc(root: Path, *, task: Task, source: str = "idc") -> Reading:
     `groups.csv` in the folder, as `bcx audit` writes it, may tie patients together.
 
     Args:
-        root: the folder that holds the patients.
         task: must have two classes.
-        source: first part of keys and groups.
 
     Raises:
         DataError: no such folder, no patient in it, or a task of more than two classes.

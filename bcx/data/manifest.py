@@ -50,7 +50,6 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     Args:
         table: the CSV file, as `bcx.data.tables` reads it.
         task: must know the labels (any case).
-        source: first part of keys and groups.
         split: looked for in the column `split`, where there is one.
     """
     if not table.is_file():

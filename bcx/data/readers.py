@@ -32,8 +32,6 @@ def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev"
     Args:
         kind_or_name: one of `KINDS`, or a name of your own, which becomes `Record.source` while the kind is told
             from what is there (`detect_kind`).
-        root: the source's folder, or its CSV manifest.
-        task: its classes are the labels.
         split: for BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values.
 
     Returns:

@@ -82,7 +82,6 @@ def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
     """Sort the files of a folder (not of its subfolders) by their first bytes.
 
     Args:
-        folder: an existing folder.
         trusted: names without endings that need no look at their bytes, because a manifest names them.
     """
     known = set(trusted)

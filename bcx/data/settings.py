@@ -65,7 +65,6 @@ def read_settings(file: Path, example: str) -> dict[str, Any]:
     """Read a mapping from YAML, in UTF-8 or UTF-16.
 
     Args:
-        file: what is read.
         example: a file that shows how such settings look.
 
     Raises:
@@ -92,11 +91,6 @@ def read_settings(file: Path, example: str) -> dict[str, Any]:
 
 def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
     """Return the settings as `model` has them.
-
-    Args:
-        model: their types and ranges.
-        values: as they were given.
-        where: they come from, for errors.
 
     Raises:
         ConfigError: unknown keys or values out of range; every problem is named.

@@ -67,11 +67,8 @@ def read_table(
     Which sign parts the cells is told by the columns that it finds in the first line.
 
     Args:
-        path: the file.
         required: columns that must be there, in any case.
         others: further columns that are known.
-        layout: what was expected, in words, for errors.
-        error: what is raised.
 
     Raises:
         DataError (or `error`): it cannot be read as text or as a table, a required column is missing, a known one comes
@@ -135,9 +132,7 @@ def read_columns(path: Path, kinds: Mapping[str, Callable[[str], Any]], *, layou
     """Read the columns of a table that bcx wrote.
 
     Args:
-        path: the file.
         kinds: for each column what makes a value of a cell: `str`, `np.int64`, `decimal`.
-        layout: what was expected, in words, for errors.
 
     Raises:
         DataError: as `read_table`, or a cell that holds no such value.

@@ -1,11 +1,4 @@
-"""Paper for figures: one style, readable in print and for colour-blind eyes.
-
-@styled
-def figure(path):
-    sheet, (axes,) = paper(4, 3)
-    axes.plot([0, 1], [0, 1])
-    return publish(sheet, path)
-"""
+"""Paper for figures: one style, readable in print and for colour-blind eyes."""
 
 from __future__ import annotations
 

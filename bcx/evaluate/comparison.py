@@ -111,7 +111,6 @@ def compare_answers(
         labels: int [N].
         probabilities_a, probabilities_b: float [N, C], of the same scans in the same order.
         groups: [N].
-        classes: C names.
         names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
 
     Returns:

@@ -67,7 +67,6 @@ class ContactSheet:
         """Show a scan to the sheet, which keeps a small picture of it as long as it is among the best or worst.
 
         Args:
-            record, prediction: the scan and its answer.
             found: its figures, from `localise`.
         """
         self._seen += 1
@@ -89,7 +88,6 @@ class ContactSheet:
         """Write `best.png` and `worst.png`, each at once or not at all, and return their paths.
 
         Args:
-            folder: where to; made when missing.
             title: stands above both, such as the model's name.
         """
         folder.mkdir(parents=True, exist_ok=True)

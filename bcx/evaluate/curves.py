@@ -60,7 +60,6 @@ def roc_band(
         score: float [N], higher for positive.
         positive: bool [N], with scans of both kinds.
         groups: [N].
-        n_resamples: draws.
 
     Raises:
         DataError: shapes that do not fit, or scans of one kind only.

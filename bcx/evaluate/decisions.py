@@ -191,7 +191,6 @@ def decision_curve(
         positive: bool [N].
         groups: [N].
         thresholds: float [K], above 0 and below 1.
-        n_resamples: draws.
 
     Returns:
         The model's curve; and float64 [K], the net benefit of acting on every scan. Acting on none has 0.
@@ -226,10 +225,8 @@ def referral_curve(
         labels: int [N].
         groups: [N].
         chosen: int [N], the answers; None: the most probable class.
-        confidence: see `bcx.trust.referral.confidence_of`.
         coverages: float [K], above 0 up to 1; a coverage counts as reached by the first threshold that answers at
             least so many.
-        n_resamples: draws.
 
     Returns:
         The curve over `coverages`; and the area under the risk-coverage curve (the mean risk over all coverages, lower

@@ -67,11 +67,6 @@ class Deletion:
 def deletion_check(classifier: Classifier, record: Record, prediction: Prediction) -> Deletion | None:
     """Hide the hottest region, then as much elsewhere, and answer the scan again each time.
 
-    Args:
-        classifier: what gave the prediction.
-        record: the scan.
-        prediction: its answer.
-
     Returns:
         None where the scan was not called positive.
     """
@@ -162,9 +157,6 @@ def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:
 
 def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
     """Return the figures of a set of scans, ready for JSON.
-
-    Args:
-        found: one entry per scan called positive.
 
     Returns:
         `called_positive`, `without_heat`, `without_room` (scans whose region can lie nowhere else), and over the rest,

@@ -1,9 +1,5 @@
 """Everything in results.json that follows from the out-of-fold table alone, so that anybody can derive it again.
 
-frame = read_oof("results/NAME/oof.csv", task)
-results |= derive(frame, task)
-results["reliability"]["busi"]["temperature"]["ece"]     # {"value": ..., "low": ..., "high": ..., "n": ...}
-
 Curves are kept as numbers, so that a card, a page and a figure show the same ones.
 """
 
@@ -39,7 +35,6 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
 
     Args:
         frame: see `bcx.evaluate.oof`.
-        task: of the table.
         leave_out: names of figures given once more without the files listed (see `summarise_oof`).
 
     Returns:
@@ -86,9 +81,6 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
 
 def noted_scans(keys: Iterable[str]) -> dict[str, list[str]] | None:
     """Return {"axilla": BUSI's scans of the armpit among `keys`}, without which figures are given once more.
-
-    Args:
-        keys: as in the column `file` of the table.
 
     Returns:
         None where there is none of them.

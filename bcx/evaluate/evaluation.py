@@ -1,9 +1,4 @@
-"""One pass of a classifier over labelled scans: its answers, and where asked for, its maps.
-
-evaluation = evaluate(bcx.load("mobilenetv2-busi"), records, localisation=True)
-evaluation.summary()      # every figure, ready for JSON
-evaluation.table()        # a row per scan
-"""
+"""One pass of a classifier over labelled scans: its answers, and where asked for, its maps."""
 
 from __future__ import annotations
 
@@ -105,13 +100,10 @@ def evaluate(
     """Answer every scan, one in memory at a time, and note what the figures need.
 
     Args:
-        classifier: from `bcx.load`.
-        records: the scans.
         localisation: hold maps against masks, and hide the hottest region of scans called positive (four more answers
             for each of those).
         threshold: the fixed threshold of maps, if not their own (see `localise`).
         sheet: is shown every scan with a mask; only with `localisation`.
-        on_scan: called after each scan.
 
     Raises:
         DataError: no scans, or localisation was asked for and no scan has a mask.

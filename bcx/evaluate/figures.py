@@ -1,9 +1,7 @@
 """Figures of answers: curves with bands, confusion, reliability, referral, net benefit, training.
 
 Each function takes plain data and a path, writes a PNG and returns the matplotlib figure. `draw_all` draws what an
-out-of-fold table holds:
-
-draw_all(read_oof("results/NAME/oof.csv", task), task, results, Path("figures"))
+out-of-fold table holds.
 """
 
 from __future__ import annotations
@@ -60,8 +58,6 @@ def roc_figure(
         labels: int [N]; classes that no scan has are left out.
         probabilities: float [N, C].
         groups: [N].
-        task: names, order and colours of the classes.
-        path: of the PNG.
         view: the figures of the same answers (see `report_with_intervals`), whose areas then stand above the curves;
             None: those of the bands.
 
@@ -155,8 +151,6 @@ def confusion_figure(
 
     Args:
         confusion: {true class: {answer: n}}, as `classification_report` has it; answers may end with "refer".
-        path: of the PNG.
-        title: above the matrix.
     """
     classes, given = list(confusion), list(next(iter(confusion.values())))
     counts = np.array([[confusion[true][answer] for answer in given] for true in classes])
@@ -188,7 +182,6 @@ def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.P
 
     Args:
         report: as `bcx.evaluate.decisions.reliability_report`.
-        path: of the PNG.
     """
     figure, panels = paper(3.3 * len(report), 3.9, 1, len(report), sharex=True, sharey=True)
     for k, (axes, (name, found)) in enumerate(zip(panels, report.items(), strict=True)):
@@ -217,7 +210,6 @@ def referral_figure(
 
     Args:
         curve: as `bcx.evaluate.decisions.referral_curve`.
-        path: of the PNG.
         rule: the share answered and the share wrong among them under the rule for referral, to mark.
         area: under the curve, for the title.
     """
@@ -242,8 +234,6 @@ def decision_figure(curve: Curve, on_all: np.ndarray, positive: str, path: str |
 
     Args:
         curve, on_all: as `bcx.evaluate.decisions.decision_curve`.
-        positive: the class that one acts on.
-        path: of the PNG.
     """
     figure, (axes,) = paper(5.0, 3.5)
     axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
@@ -266,7 +256,6 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
     Args:
         runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
             Rows of several members or trainings are drawn as a run for each.
-        path: of the PNG.
     """
     runs = _by_member(runs)
     drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in row for rows in runs.values() for row in rows)]
@@ -330,7 +319,6 @@ def draw_all(
 
     Args:
         frame: see `bcx.evaluate.oof`; one view.
-        task: of the table.
         results: as `bcx.evaluate.derived.derive`; what it holds is drawn as it is, so that figures and tables agree.
         folder: of the PNGs; made when missing.
         runs: name -> rows of `history.csv`, for the training curves.

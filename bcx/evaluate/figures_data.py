@@ -102,8 +102,6 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str 
 
     Args:
         counts: source -> {class: n}.
-        task: names, order and colours of the classes.
-        path: of the PNG.
     """
     figure, (axes,) = paper(max(4.2, 1.4 + 2.0 * len(counts)), 3.2)
     wide = 0.8 / len(task.classes)
@@ -130,8 +128,6 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
 
     Args:
         tally: of at least one scan.
-        task: names, order and colours of the classes.
-        path: of the PNG.
 
     Raises:
         DataError: no scan was counted.
@@ -182,8 +178,6 @@ def augmentation_figure(
     Args:
         original: uint8 [H, W] or [H, W, 3].
         samples: what stands above each -> uint8 [H, W] or [H, W, 3].
-        path: of the PNG.
-        across: pictures in a row.
     """
     shown = [("as it is", original), *samples.items()]
     figure, grid = _grid([pixels for _, pixels in shown], across, 1.8, 0.3)
@@ -199,7 +193,6 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: s
 
     Args:
         answers: those that are right are left out.
-        path: of the PNG.
         whose: maps these are, in words.
 
     Raises:
@@ -226,13 +219,7 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: s
 
 @styled
 def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: int = 5) -> Figure:
-    """Show scans with their answers: a green tick and full frame when right, a red cross and dashed frame when wrong.
-
-    Args:
-        answers: in the order wanted.
-        path: of the PNG.
-        across: pictures in a row.
-    """
+    """Show scans with their answers: green tick and full frame when right, red cross and dashed frame when wrong."""
     figure, grid = _grid([answer.pixels for answer in answers], across, 1.6, 0.5)
     for axes, answer in zip(grid, answers, strict=False):
         right = answer.true == answer.predicted
@@ -252,7 +239,6 @@ def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -
     Args:
         probabilities: float [N, C]; the answer is the most probable class.
         labels: int [N].
-        count: at most so many.
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]

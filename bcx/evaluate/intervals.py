@@ -127,7 +127,6 @@ def report_with_intervals(
         labels: int [N], positions in `classes`.
         probabilities: float [N, C].
         groups: [N].
-        classes: C names.
 
     Returns:
         name -> {"value", "low", "high", "n"}, where a value or bound without meaning is None (see

@@ -1,8 +1,4 @@
-"""Pictures of a comparison and of a search: the ROC curves of all models on one figure, importances of settings.
-
-roc_of_all({"a": probabilities_a, "b": probabilities_b}, labels, groups, task, "roc.png")
-importance_figure({"lr": 0.7, "drop": 0.3}, "importance.png")
-"""
+"""Pictures of a comparison and of a search: the ROC curves of all models on one figure, importances of settings."""
 
 from __future__ import annotations
 
@@ -34,8 +30,6 @@ def roc_of_all(
         models: float [N, C] by name, in the order of the legend.
         labels: int [N].
         groups: [N].
-        task: names and order of the classes.
-        path: of the PNG.
 
     Raises:
         DataError: no scans of the positive class, or of no other.
@@ -70,7 +64,6 @@ def importance_figure(importances: Mapping[str, float], path: str | os.PathLike)
 
     Args:
         importances: share by name, 0..1.
-        path: of the PNG.
     """
     names = sorted(importances, key=importances.__getitem__)
     figure, (axes,) = paper(5, 1.0 + 0.3 * len(names))

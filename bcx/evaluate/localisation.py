@@ -111,7 +111,6 @@ def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
     """Return where the model looked: float32 `[H, W]`, 0..1, at the scan's size.
 
     Args:
-        prediction: the answer.
         class_: whose map, where the model has no lesion map; default: the label's.
 
     Returns:
@@ -131,7 +130,6 @@ def measure(heat: np.ndarray, mask: np.ndarray, threshold: float, tolerance: flo
     Args:
         heat: float `[H, W]`, 0..1; what is below 0 counts as 0.
         mask: bool `[H, W]`, True inside the lesion, not empty.
-        threshold: of `Fit.iou`.
         tolerance: of `Fit.near`, in pixels.
 
     Raises:
@@ -177,7 +175,6 @@ def localise(record: Record, prediction: Prediction, threshold: float | None = N
 
     Args:
         record: the scan; its mask files are read here.
-        prediction: the model's answer to it.
         threshold: the fixed threshold, 0..1; default: `LESION_LEVEL` for lesion maps, `CLASS_MAP_LEVEL` for class maps.
 
     Returns:

@@ -55,7 +55,6 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     Args:
         labels: int [N], positions in `classes`.
         probabilities: float [N, C] in 0..1, rows summing to 1; the prediction is the most probable class.
-        classes: C names.
 
     Returns:
         `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `log_loss` (nats),

@@ -1,9 +1,5 @@
 """From out-of-fold probabilities to the decisions that a checkpoint stores, and what they are worth.
 
-rules = fit_rules(frame, task, temperature)          # stored in the checkpoint, used by the engine
-figures = summarise_decisions(frame, task, temperature)
-figures["sources"]["busi"]["missed"]                 # {"value": ..., "low": ..., "high": ..., "n": ...}
-
 Tasks with an absent class get a rule that puts harm first (`bcx.trust.rule`); of two classes, a threshold on the
 positive one and a rule for referral.
 """

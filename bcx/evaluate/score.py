@@ -87,10 +87,6 @@ def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
 def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
     """Return the figures of a set of scans, ready for JSON.
 
-    Args:
-        rows: one per scan.
-        task: its classes are the labels.
-
     Returns:
         `n`, `groups`, `counts` (scans per class), `answered`, `failed` ([{file, error}]; every other figure is about
         the answered scans), `decisions` (scans per decision), `confusion` ({label: {answer: scans}}) and `figures`,

@@ -163,7 +163,6 @@ def histology(folder: Path, limit: int, *, name: str) -> Iterator[StandIn]:
     Args:
         folder: searched with its subfolders for picture files, in order of name.
         limit: at most so many files, spread evenly over all.
-        name: what to call them.
 
     Raises:
         DataError: the folder holds no picture.

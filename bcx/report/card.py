@@ -1,7 +1,4 @@
-"""The model card: README.md of a checkpoint, written from its own files and its results alone.
-
-write_card(Path("checkpoints/mobilenetv2-lesion"))
-"""
+"""The model card: README.md of a checkpoint, written from its own files and its results alone."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Everything that is known about one model, gathered from its files: no figure in a card comes from elsewhere.
-
-facts = gather(Path("checkpoints/mobilenetv2-lesion"))
-facts.results["one_view"]["accuracy"]["value"]
-"""
+"""Everything that is known about one model, gathered from its files: no figure in a card comes from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Whether a card's figures can be had again: from the stored out-of-fold answers, and from scans at hand.
-
-checks = check_figures(facts.results, derive(frame, facts.task))
-[check.what for check in checks if check.agrees is False]      # what does not come out again
-"""
+"""Whether a card's figures can be had again: from the stored out-of-fold answers, and from scans at hand."""
 
 from __future__ import annotations
 
@@ -116,7 +112,6 @@ def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation:
     """Hold the checkpoint's answers to scans at hand against what was measured on the same scans.
 
     Args:
-        facts: of the model.
         data: source -> its hash and counts, as `bcx.train.provenance.describe_data`.
         evaluation: the checkpoint's answers.
 

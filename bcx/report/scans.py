@@ -1,8 +1,5 @@
 """Figures that need the scans themselves: how bright they are, what augmentation makes of them, and the answers.
 
-draw_intensity(records, task, Path("intensity.png"))             # numbers only
-draw_pictures(facts, records, Path("/data/looked-at"))           # shows scans
-
 Where the scans are patients', so are the pictures: they go into the folder that is named, never into a repository.
 """
 
@@ -83,9 +80,7 @@ def draw_pictures(
     The answers are those that were given out of fold: by the stored rule of decision.
 
     Args:
-        facts: of the model.
         records: scans that are in its out-of-fold table; others are left out.
-        folder: where to; made when missing.
         on_scan: called after each picture that had to be made.
 
     Returns:

@@ -37,8 +37,6 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
     looks at the same tissue from different angles, averaged in power, are what machines call spatial compounding.
 
     Args:
-        scene: what the beam meets.
-        rng: source of the scatterers.
         looks: how many independent looks to average.
         focus: depth of the focus, 0..1 of the picture.
 
@@ -103,7 +101,6 @@ def compress(
     Args:
         amplitude: float32 [H, W] from `envelope`.
         noise: amplitude of the electronics' noise at the bottom of the picture, where depth gain lifts it most.
-        rng: source of that noise; None for none.
         gain: added to all echoes, in dB.
         dynamic_range: decibels between black and white.
         gamma: exponent of the grey map; above 1 it holds dark tissue together and sets bright lines apart.

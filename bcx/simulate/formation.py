@@ -38,7 +38,6 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
     """Make one scan; the same arguments give the same pixels.
 
     Args:
-        label: "normal", "benign" or "malignant".
         seed: any integer from 0 up.
         height, width: size in pixels, 32 or more each. The anatomy of a seed does not depend on it.
 

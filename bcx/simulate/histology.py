@@ -50,8 +50,6 @@ def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, 
     """Draw one patch; the same arguments draw the same picture.
 
     Args:
-        label: "negative" or "positive".
-        seed: 0 or more.
         side: pixels.
         stain: how strongly haematoxylin and eosin took; laboratories differ.
 
@@ -67,8 +65,6 @@ def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = 
 
     Args:
         tumour: bool `[H, W]`.
-        seed: 0 or more.
-        stain: as `simulate_patch`.
 
     Returns:
         uint8 `[H, W, 3]`.
@@ -149,10 +145,8 @@ def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: i
     """Write drawn patches in the layout of the published IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`.
 
     Args:
-        root: folder to write into; made if missing.
         patients: numbered from 101; each has stains of its own.
         patches: of each class, for every patient.
-        seed: the same seed gives the same files.
 
     Returns:
         `root` as a Path.
@@ -179,8 +173,6 @@ def write_breakhis_folder(
     """Write drawn pictures in the layout of BreakHis, one for each of the eight subtypes, patient and magnification.
 
     Args:
-        root: folder to write into; made if missing.
-        patients: of each subtype.
         magnifications: any of 40, 100, 200 and 400.
         size: height and width in pixels (the published ones: 460 and 700).
 
@@ -221,10 +213,6 @@ def write_histology_examples(
     """Write example patches and `examples.csv` with the columns `file,label,seed,mask` (there are no masks).
 
     Every PNG says in its text chunk `Description` that it is simulated.
-
-    Args:
-        folder: where to write; made if missing.
-        examples: label and seed of each picture.
 
     Returns:
         The pictures, in the order of the table.

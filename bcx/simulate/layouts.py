@@ -35,9 +35,7 @@ def write_busi_folder(
     `<class>/<class> (n).png` with `<class>/<class> (n)_mask.png`; the masks of normals are black.
 
     Args:
-        root: folder to write into; made if missing.
         per_class: scans of each class, or a number per class.
-        seed: the same seed gives the same files.
         size: height and width in pixels.
         duplicates: further scans per class that repeat the first ones with another gain and a narrow crop, as
             near-duplicates do in published sets. They are numbered after the others.
@@ -156,8 +154,6 @@ def write_examples(
     `Description` that it is simulated.
 
     Args:
-        folder: where to write; made if missing.
-        examples: label and seed of each picture.
         size: height and width in pixels.
 
     Returns:

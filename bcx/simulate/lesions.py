@@ -79,11 +79,6 @@ def add_lesion(scene: Scene, label: str, rng: np.random.Generator) -> NDArray[np
     narrow shadows from its sides. Malignant: taller than wide, spiculated, uneven inside, in a bright halo, with a
     shadow below. (The signs of BI-RADS, American College of Radiology 2013.)
 
-    Args:
-        scene: changed by the call.
-        label: "benign" or "malignant".
-        rng: source of size, place and shape.
-
     Returns:
         The lesion, bool [H, W].
     """

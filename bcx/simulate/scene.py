@@ -50,7 +50,6 @@ def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide:
     values, slopes and curvatures are continuous).
 
     Args:
-        rng: source of the nodes.
         y, x: float32 arrays of coordinates that broadcast together, in picture heights.
         tall, wide: distance of the nodes; features are about twice as large.
 

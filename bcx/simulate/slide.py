@@ -112,7 +112,6 @@ def write_slide(
     Args:
         file: where to; it appears under this name once it is complete.
         width, height: in pixels.
-        seed: the same seed writes the same pixels.
         tissue: share of the slide that is tissue, about.
         compression: as tifffile names it ("jpeg", "zlib", None for none).
         microns: micrometres per pixel, noted in the file; None notes nothing.

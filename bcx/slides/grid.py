@@ -75,7 +75,6 @@ class Grid:
         """Lay a grid over a slide.
 
         Args:
-            slide: an open slide.
             tile: side of a tile, in pixels of the scale that the network learned.
             stride: from one tile to the next; default: the tile's side, so that tiles touch.
             scale: what the slide is multiplied by to get there; of a pyramid, the nearest larger level is read.

@@ -1,9 +1,4 @@
-"""Reading a slide: tile by tile through the engine, the map growing as it goes, memory bounded however large it is.
-
-for progress in stream_slide(classifier, "slide.tif"):
-    print(progress.done, "of", progress.total, "tiles;", progress.seconds_left, "s left")
-reading = progress.reading()
-"""
+"""Reading a slide: tile by tile through the engine, the map growing as it goes, memory bounded however large it is."""
 
 from __future__ import annotations
 
@@ -148,7 +143,6 @@ def stream_slide(
         scale: pixels of the model's training images per pixel of the slide. Default: by the sizes that the file and
             the task state in micrometres where both do, else 1.
         every_tile: also read tiles that show bare glass.
-        name: instead of the file's own.
 
     Yields:
         The same `SlideProgress`, first while the overview is made, then after each block of tiles.

@@ -103,7 +103,6 @@ class Slide:
 
         Args:
             source: path of a picture, or pixels in memory.
-            name: instead of the file's own.
 
         Raises:
             ScanTooLarge: beyond the limits, or stored in pieces that are too large to be unpacked.
@@ -154,7 +153,6 @@ class Slide:
         Args:
             side: its longer side is at most this, and more than half of it where the slide is large enough.
             tell: called with the share that is done, 0..1, from the thread that asked.
-            workers: how many threads decode.
         """
         fitting = [each for each in self.levels if max(each.width, each.height) >= side]
         level = fitting[-1] if fitting else self.levels[0]

@@ -173,7 +173,6 @@ class SlideReading:
         Blue stands for a probability of 0, orange for 1, white for one half.
 
         Args:
-            class_: default: the positive class.
             side: longer side of the result; default: the overview's.
 
         Raises:
@@ -208,7 +207,6 @@ class SlideReading:
         """Return the slide, small, with one class's map laid over it, RGB; the arguments are those of `layer`.
 
         Args:
-            class_: default: the positive class.
             opacity: 0 (the slide alone) to 1 (the map alone).
             side: longer side of the picture.
         """

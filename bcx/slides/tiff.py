@@ -59,8 +59,6 @@ class Level:
         """Wrap a page for which `is_plain` holds.
 
         Args:
-            page: of an open file.
-            name: of the file, for messages.
             reading: held while the file is read; all levels of a file share it.
 
         Raises:

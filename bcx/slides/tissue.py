@@ -42,7 +42,6 @@ def tiles_with_tissue(tissue: np.ndarray, grid: Grid) -> np.ndarray:
 
     Args:
         tissue: bool `[h, w]`, of the overview.
-        grid: over the slide of that overview.
     """
     height, width = tissue.shape
     sums = cv2.integral(tissue.astype(np.uint8)).astype(np.int64)

@@ -25,11 +25,6 @@ SUFFIXES = ("_tiles.csv", "_map.png", "_slide.json")
 def write_reading(reading: SlideReading, folder: str | os.PathLike[str], stem: str) -> dict[str, Path]:
     """Write a reading's three files into an existing folder, each under its name once it is complete.
 
-    Args:
-        reading: of a slide.
-        folder: where to.
-        stem: what their names begin with.
-
     Returns:
         Suffix -> file, in the order of `SUFFIXES`.
     """

@@ -1,9 +1,4 @@
-"""Several architectures by one recipe, over the same grouped folds, on one leaderboard.
-
-entrants = plan_comparison(recipe, ["mobilenetv2_100", "tiny_cnn"], inits={"tiny_cnn": "scratch"})
-results = compare(entrants, records, out=Path("results/compare/first"), folds=[0], command="bcx compare ...")
-results["leaderboard"][0]["arch"]
-"""
+"""Several architectures by one recipe, over the same grouped folds, on one leaderboard."""
 
 from __future__ import annotations
 
@@ -145,15 +140,9 @@ def compare(
     `results.json`.
 
     Args:
-        entrants: from `plan_comparison`.
-        records: all sources together, with folds.
-        out: folder of the results.
         folds: which folds are run and compared.
-        command: the command line, for the record.
         rounds: how often each network is timed.
         on_epoch: called with entrant, fold, history row, number of epochs.
-        on_batch: called after every training step.
-        on_done: called when an entrant's folds are finished.
 
     Returns:
         What results.json holds.

@@ -1,8 +1,4 @@
-"""The leaderboard as CSV and as a table for a README.
-
-write_leaderboard(Path("leaderboard.csv"), results)      # results of `bcx.studies.compare.compare`
-print(leaderboard_markdown(results))
-"""
+"""The leaderboard as CSV and as a table for a README."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """What the fixed suite of corruptions costs: every scan answered as it is and once under each change.
 
-classifier = bcx.load("mobilenetv2-busi")
-study = corruption_study(streamed(classifier), records, task=classifier.task)
-study["mean_drop"]["macro_auc"]      # {"value": ..., "low": ..., "high": ...}, positive where the suite costs something
-
 A network must not have been trained on the scans that it answers here. With the networks of a cross-validation, make
 one table per fold (`corruption_frame`), join them with `pandas.concat(frames, ignore_index=True)`, and summarise the
 whole.
@@ -71,8 +67,6 @@ def corruption_study(
     Args:
         answer: from pictures to probabilities; it should take them one by one, so that memory stays flat.
         records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
-        task: gives the classes.
-        n_resamples: draws of the bootstrap.
 
     Returns:
         As `summarise_corruptions`.
@@ -91,7 +85,6 @@ def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold
 
     Args:
         answer, records, task: as `corruption_study`.
-        fold: the run that answered.
 
     Returns:
         Columns `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
@@ -155,10 +148,8 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
     Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference.
 
     Args:
-        frame: from `corruption_frame`.
         task: gives the classes; `lesion_auc` is the positive class against the others without the absent class
             (malignant against benign).
-        n_resamples: draws.
 
     Returns:
         `n`, `groups`, `suite` (fingerprint); `clean`, {figure: {value, low, high}}; `kinds`, a list of {kind, sentence,

@@ -1,8 +1,4 @@
-"""What the gate stops and what it lets pass, counted by kind.
-
-report = study(load_checkpoint("mobilenetv2-busi"), pictures=documents(), scans={"busbra": files}, training=records)
-report["stand_ins"]["all"]       # {"n": ..., "stopped": ..., "share": ...}
-"""
+"""What the gate stops and what it lets pass, counted by kind."""
 
 from __future__ import annotations
 

@@ -83,7 +83,6 @@ def rank_models(answers: Mapping[str, pd.DataFrame], task: Task) -> Board:
 
     Args:
         answers: out-of-fold tables by model, all of the same scans (see `bcx.evaluate.oof.read_oof`).
-        task: what they answered.
 
     Raises:
         DataError: fewer than two models, or tables of different scans.

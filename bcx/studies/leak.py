@@ -1,8 +1,4 @@
-"""Measure a leak: the same recipe under a random split, as published, and under a grouped one.
-
-results = leak_study(recipe, records, out=Path("results/leak/my-model"), command="...", seeds=(0, 1, 2))
-results["leak"]["accuracy"]      # {"value": ..., "low": ..., "high": ...}: random minus grouped
-"""
+"""Measure a leak: the same recipe under a random split, as published, and under a grouped one."""
 
 from __future__ import annotations
 
@@ -47,13 +43,10 @@ def leak_study(
 
     Args:
         recipe: every setting; its `published` block says how to split. Its own seed is not used.
-        records: all sources together.
         out: folder of the results; `runs/PROTOCOL-SEED-FOLD/` inside holds each run's history and answers.
-        command: the command line, for the record.
         seeds: each cuts the scans and trains once per protocol and fold.
         only: train these folds only; the summary is written once every fold is there.
         on_epoch: called with the run, its history row and the number of epochs.
-        on_batch: called after every training step.
 
     Returns:
         What results.json holds, or None while runs are missing.

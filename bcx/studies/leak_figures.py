@@ -99,9 +99,6 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
 def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return all figures of a study of the leak, ready for JSON.
 
-    Args:
-        frame: with both protocols.
-
     Returns:
         `protocols`: for "random" and "grouped" `n` (answers), `scans`, `groups`, `figures` (by the names of
         `bcx.evaluate.metrics.figure_names`, each {value, low, high}), `seeds` (accuracy and macro_auc of each) and

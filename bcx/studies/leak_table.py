@@ -24,11 +24,7 @@ _KINDS = {"pr_auc": "PR-AUC", "auc": "ROC-AUC", "f1": "F1"}
 
 
 def leak_lines(results: dict[str, Any]) -> list[str]:
-    """Return a study's heading, table and remarks.
-
-    Args:
-        results: what `bcx leak` wrote.
-    """
+    """Return a study's heading, table and remarks."""
     published = results["recipe"]["published"] or {"system": results["recipe"]["name"], "figures": {}, "differs": []}
     random, grouped = (results["protocols"][name] for name in ("random", "grouped"))
     reported = published["figures"]

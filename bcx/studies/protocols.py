@@ -61,7 +61,6 @@ def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[in
     Args:
         recipe: with `published.split`, the parts' sizes; without it, `folds` folds.
         records: the scans; published folds are not looked at.
-        seeds: of cut and training.
 
     Raises:
         SplitError: too few scans or groups of a class for every part.
@@ -92,9 +91,7 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
     part has room for a group, it goes where most is left, and the sizes are kept nearly.
 
     Args:
-        records: in any order.
         sizes: of the parts, in any unit; 0 leaves a part empty.
-        seed: another seed, another cut.
         grouped: keep groups whole; else every scan is drawn for itself.
 
     Returns:

@@ -106,7 +106,6 @@ def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyReci
     """Read a study from YAML; `generator` may be the name of another file beside it.
 
     Args:
-        file: YAML with the keys of `StudyRecipe`.
         overrides: values that win; those of `generator` and `classifier` are merged key by key.
 
     Raises:

@@ -96,7 +96,6 @@ def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> Sy
     """Read a generator's recipe from YAML, and lay other values over it.
 
     Args:
-        file: YAML with any of `SynthRecipe`'s keys.
         overrides: values that win over the file's. `epochs` and `batch_size` win over those of single classes too.
 
     Raises:

@@ -1,7 +1,4 @@
-"""Train one generator per class; resumable after a kill to bitwise the same weights.
-
-generator = train_generator(recipe, "malignant", records, out=Path("runs/synth/fold-0/malignant"), fold=0)
-"""
+"""Train one generator per class; resumable after a kill to bitwise the same weights."""
 
 from __future__ import annotations
 
@@ -90,8 +87,6 @@ def train_generator(
     """Train the generator of one class, or return the finished one.
 
     Args:
-        recipe: of all classes.
-        label: the class.
         records: what may be learnt from; those of other classes are left out.
         out: its folder: `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
             epochs), `run.json`, and while it trains the snapshot from which a killed run goes on.

@@ -1,9 +1,4 @@
-"""Judge a trained generator against the scans that it learnt from, and against those that it never saw.
-
-describers = build_describers("mobilenetv2-busi", Recipe(init="mobilenetv2_100.safetensors"))
-report = judge_generator(load_generator(file), records, describers)
-report["copies"], report["by"]["mobilenetv2-busi"]["distances"]["kid"]["generated"]["mean"]
-"""
+"""Judge a trained generator against the scans that it learnt from, and against those that it never saw."""
 
 from __future__ import annotations
 
@@ -84,9 +79,6 @@ def judge_generator(
     """Generate pictures and judge them, all at the generator's own size.
 
     Args:
-        generator: of one class.
-        records: the data that it was trained on, with folds, all classes.
-        describers: see `build_describers`.
         seed, count: of the pictures; by default as many as training scans.
         sheet: where a sheet of real, generated and nearest scans goes; it shows patients' scans.
 

@@ -57,7 +57,6 @@ def write_beside(real: np.ndarray, generated: np.ndarray, file: Path, label: str
         real, generated: uint8 `[N, S, S]`; the first eight of each are shown.
         nearest: uint8 `[N, S, S]`, the nearest training scan of each generated picture.
         file: a PNG outside of any folder that is published: it shows scans of patients.
-        label: the class, for the title.
     """
     rows = [("real", list(real[:8])), ("generated", list(generated[:8])), ("nearest real", list(nearest[:8]))]
     _sheet(rows, file, f"{label}: real, generated, and the training scan nearest to each generated one")
@@ -65,11 +64,7 @@ def write_beside(real: np.ndarray, generated: np.ndarray, file: Path, label: str
 
 @styled
 def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
-    """Draw accuracy, macro ROC-AUC, sensitivities and specificities of every arm with their intervals.
-
-    Args:
-        results: as `bcx.studies.synthesis.study.synth_study` returns them.
-    """
+    """Draw accuracy, macro ROC-AUC, sensitivities and specificities of every arm with their intervals."""
     arms = results["arms"]
     names = [name for name in next(iter(arms.values()))["figures"] if name != "balanced_accuracy"]
     down = -(-len(names) // 4)

@@ -42,7 +42,6 @@ def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
 
     Args:
         network: from `build_network` or `build_lesion_network`, in evaluation mode.
-        preprocess: its input.
     """
 
     def describe(planes: np.ndarray) -> np.ndarray:
@@ -107,7 +106,6 @@ def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, se
         generated: float `[N, K]`, features of generated pictures.
         train: float `[M, K]`, of what the generator learnt from.
         held: float `[L, K]`, of other real scans: the level that a perfect generator would reach.
-        seed: of the subsets.
 
     Returns:
         `n` (pictures of each set that stand against `train`: the smaller of N and L), and `kid` and `fid`, each with
@@ -271,7 +269,6 @@ def judge(
     Args:
         generated: uint8 `[N, S, S]`.
         train: uint8 `[M, S, S]`, what the generator learnt from.
-        groups: of each training scan.
         held: uint8 `[L, S, S]`, scans of other groups that it never saw; None where it saw all: then one half of the
             groups stands for real scans against the other, and copies are judged by each training scan's nearest
             among other groups.

@@ -1,9 +1,4 @@
-"""A trained generator: one file of weights that knows what it makes, and pictures out of it.
-
-generator = load_generator(Path("runs/synth/fold-0/malignant/generator.safetensors"))
-planes = generator.sample(16, seed=0)            # uint8 [16, S, S]
-write_samples(planes, generator, Path("samples"), seed=0)
-"""
+"""A trained generator: one file of weights that knows what it makes, and pictures out of it."""
 
 from __future__ import annotations
 
@@ -141,9 +136,7 @@ def write_samples(planes: np.ndarray, generator: Generator, folder: Path, seed: 
 
     Args:
         planes: uint8 `[N, S, S]`, from `Generator.sample`.
-        generator: that made them.
         folder: where they go; made if missing.
-        seed: that they were drawn with.
 
     Raises:
         BcxError: the folder cannot be written to.

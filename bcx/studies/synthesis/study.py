@@ -1,8 +1,5 @@
 """Does it help to fill rare classes with generated pictures? The same grouped folds for every answer.
 
-results = synth_study(study, records, out=Path("results/synth"), work=Path("runs/synth"), command="bcx synth study ...")
-results["differences"][0]["figures"]["macro_auc"]      # {"value": ..., "low": ..., "high": ...}
-
 Each training has a folder of its own below `work`: killed at any moment it goes on where it was, and finished it is not
 trained again. Pictures stay in `work`; `out` receives figures only.
 """
@@ -66,11 +63,8 @@ def synth_study(
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
     Args:
-        study: every setting.
-        records: all sources together, with folds; those without one take no part.
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated pictures and runs; not to be published.
-        command: the command line, for the record.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
         on_generator: called after a generator's epoch with its job, its history row and the number of epochs.
         on_epoch: called after a classifier's epoch, in the same way.

@@ -16,7 +16,6 @@ def page_block(folder: Path, link: str) -> str:
     """Return what `docs/explanation/synthetic-images.md` shows of the studies that were run.
 
     Args:
-        folder: of the results, such as `results/synth`.
         link: the same folder as seen from the page.
     """
     parts = []
@@ -28,11 +27,7 @@ def page_block(folder: Path, link: str) -> str:
 
 
 def study_block(results: Mapping[str, Any]) -> str:
-    """Return sizes, figures per arm, differences and the quality of the pictures.
-
-    Args:
-        results: as `bcx.studies.synthesis.study.synth_study` writes them.
-    """
+    """Return sizes, figures per arm, differences and the quality of the pictures."""
     names = list(next(iter(results["arms"].values()))["figures"])
     parts = [
         f"{results['sizes']}. In per cent, with 95 % intervals over groups; each figure is the mean over seeds.",
@@ -62,11 +57,7 @@ def study_block(results: Mapping[str, Any]) -> str:
 
 
 def answer_lines(results: Mapping[str, Any]) -> list[str]:
-    """Return the study's differences in accuracy and macro ROC-AUC, for a README.
-
-    Args:
-        results: as `bcx.studies.synthesis.study.synth_study` writes them.
-    """
+    """Return the study's differences in accuracy and macro ROC-AUC, for a README."""
     names = ("accuracy", "macro_auc")
     rows = [
         [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
