@@ -7,16 +7,16 @@ out-of-fold table holds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, percent, publish, styled, units
-from bcx.evaluate.curves import Band, pr_band, roc_band
+from bcx.evaluate.curves import pr_band, roc_band
 from bcx.evaluate.decisions import Curve
 from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
@@ -27,7 +27,6 @@ from bcx.trust.calibration import apply_temperature
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 _PARTS = (("train", "training"), ("inner", "validation"))
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}
@@ -44,7 +43,8 @@ _EPOCH_FIGURES = {
 
 
 @styled
-def roc_figure(
+def curve_figure(
+    kind: Literal["roc", "pr"],
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: Sequence | np.ndarray,
@@ -52,7 +52,10 @@ def roc_figure(
     path: str | os.PathLike,
     view: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Draw a ROC curve with its 95 % band per class against the rest, and of the positive class against the others.
+    """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
+
+    What a guess would reach is dotted. A precision-recall curve is a staircase: each recall has the precision of the
+    threshold that reaches it.
 
     Args:
         labels: int [N]; classes that no scan has are left out.
@@ -64,46 +67,6 @@ def roc_figure(
     Raises:
         DataError: shapes that do not fit, or scans of one class only.
     """
-
-    def draw(axes: Axes, band: Band, colour: str) -> None:
-        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
-        axes.plot(band.line_x, band.line_y, color=colour)
-
-    axis_names = "share of the others called so (1 - specificity)", "sensitivity"
-    return _curves(labels, probabilities, groups, task, path, roc_band, draw, axis_names, ("AUC", "auc", view or {}))
-
-
-@styled
-def pr_figure(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: Sequence | np.ndarray,
-    task: Task,
-    path: str | os.PathLike,
-    view: Mapping[str, Any] | None = None,
-) -> Figure:
-    """Draw a precision-recall curve with its 95 % band per class; as `roc_figure`. A guess has the dotted precision."""
-
-    def draw(axes: Axes, band: Band, colour: str) -> None:
-        axes.axhline(band.base, color=DIM, linewidth=0.8, linestyle=DASHES[3])
-        # a staircase: each recall has the precision of the threshold that reaches it
-        axes.plot(band.line_x, band.line_y, color=colour, drawstyle="steps-pre")
-
-    axis_names = "recall (sensitivity)", "precision"
-    return _curves(labels, probabilities, groups, task, path, pr_band, draw, axis_names, ("AP", "pr_auc", view or {}))
-
-
-def _curves(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: Sequence | np.ndarray,
-    task: Task,
-    path: str | os.PathLike,
-    band_of: Callable[..., Band],
-    draw: Callable[[Axes, Band, str], None],
-    axis_names: tuple[str, str],
-    area: tuple[str, str, Mapping[str, Any]],
-) -> Figure:
     labels, probabilities = check_answers(labels, probabilities)
     groups = np.asarray(groups)
     held = [c for c in range(len(task.classes)) if (labels == c).any()]
@@ -123,23 +86,28 @@ def _curves(
     rows = -(-len(panels) // 2)
     figure, grid = paper(6.4, 3.35 * rows, rows, 2, sharex=True, sharey=True)
     for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
-        band = band_of(score[rows_of], labels[rows_of] == c, groups[rows_of])
-        stored = area[2].get(f"{area[1]}_{title.removesuffix(' against the rest').replace(' against ', '_vs_')}")
+        band = (roc_band if kind == "roc" else pr_band)(score[rows_of], labels[rows_of] == c, groups[rows_of])
+        name = title.removesuffix(" against the rest").replace(" against ", "_vs_")
+        stored = (view or {}).get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
         told = [band.area, band.area_low, band.area_high]
         if stored is not None and stored["low"] is not None:
             told = [stored[end] for end in ("value", "low", "high")]
         value, *ends = map(units, told)
         axes.fill_between(band.x, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
-        draw(axes, band, task.colours[c])
+        guess = ([0, 1], [0, 1] if kind == "roc" else [band.base, band.base])
+        axes.plot(*guess, color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        drawstyle: Any = "default" if kind == "roc" else "steps-pre"
+        axes.plot(band.line_x, band.line_y, color=task.colours[c], drawstyle=drawstyle)
         axes.set_title(
-            f"{title}\n{area[0]} {value} ({' to '.join(ends)}), "
+            f"{title}\n{'AUC' if kind == 'roc' else 'AP'} {value} ({' to '.join(ends)}), "
             f"{int((labels[rows_of] == c).sum())} of {int(rows_of.sum())}"
         )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     for axes in grid[len(panels) :]:
         axes.axis("off")
-    figure.supxlabel(axis_names[0], fontsize=9)
-    figure.supylabel(axis_names[1], fontsize=9)
+    across = "share of the others called so (1 - specificity)" if kind == "roc" else "recall (sensitivity)"
+    figure.supxlabel(across, fontsize=9)
+    figure.supylabel("sensitivity" if kind == "roc" else "precision", fontsize=9)
     return publish(figure, path)
 
 
@@ -342,8 +310,8 @@ def draw_all(
 
         if len(np.unique(labels)) > 1:
             view = results["sources"][source]["one_view"] if "sources" in results else results["one_view"]
-            roc_figure(labels, answers, groups, task, place("roc"), view)
-            pr_figure(labels, answers, groups, task, place("pr"), view)
+            curve_figure("roc", labels, answers, groups, task, place("roc"), view)
+            curve_figure("pr", labels, answers, groups, task, place("pr"), view)
         most_probable = named_confusion(labels, answers.argmax(axis=1), task.classes)
         confusion_figure(most_probable, place("confusion"), "Most probable class")
         rule = None

@@ -233,17 +233,6 @@ def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: i
     return publish(figure, path, colours=None)
 
 
-def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Return int64 [<= count], rows of the wrong answers, the surest first.
-
-    Args:
-        probabilities: float [N, C]; the answer is the most probable class.
-        labels: int [N].
-    """
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
-
-
 def _grid(pictures: Sequence[np.ndarray], across: int, width: float, words: float) -> tuple[Figure, np.ndarray]:
     """A place of `width` inches for each picture, each row as high as its highest, and `words` inches above it."""
     across = min(across, len(pictures))

@@ -40,28 +40,15 @@ class StandIn:
     seen: bool = False
 
 
-PHOTOGRAPHS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "gradio": (
-        "media_assets/images",
-        ("bus.png", "cheetah.jpg", "cheetah1.jpg", "groot.jpeg", "lion.jpg", "tower.jpg"),
-    ),
-    "matplotlib": ("mpl-data/sample_data", ("grace_hopper.jpg", "Minduka_Present_Blue_Pack.png")),
+PHOTOGRAPHS = {
+    "gradio": ("media_assets/images", "bus.png cheetah.jpg cheetah1.jpg groot.jpeg lion.jpg tower.jpg"),
+    "matplotlib": ("mpl-data/sample_data", "grace_hopper.jpg Minduka_Present_Blue_Pack.png"),
     "skimage": (
         "data",
-        (
-            "astronaut.png",
-            "camera.png",
-            "chelsea.png",
-            "clock_motion.png",
-            "coffee.png",
-            "coins.png",
-            "hubble_deep_field.jpg",
-            "moon.png",
-            "motorcycle_left.png",
-            "rocket.jpg",
-        ),
+        "astronaut.png camera.png chelsea.png clock_motion.png coffee.png coins.png hubble_deep_field.jpg moon.png "
+        "motorcycle_left.png rocket.jpg",
     ),
-    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
+    "sklearn": ("datasets/images", "china.jpg flower.jpg"),
 }
 TEXTURES = ("brick.png", "grass.png", "gravel.png")
 DRAWINGS = ("chessboard_GRAY.png", "chessboard_RGB.png", "color.png", "horse.png", "logo.png")
@@ -79,19 +66,19 @@ def packaged() -> Iterator[StandIn]:
         MissingExtra: a package is not installed.
     """
     for package, (folder, names) in PHOTOGRAPHS.items():
-        for name in names:
+        for name in names.split():
             pixels = _open(package, folder, name)
             kind = "photograph: colour" if pixels.ndim == 3 else "photograph: grey"
             yield StandIn(kind, f"{package}/{name}", pixels, seen=True)
             for part, crop in _parts(_like_a_scan(to_grey(pixels))):
                 yield StandIn("photograph: made grey", f"{package}/{name} {part}", crop, seen=True)
-    for kind, names in (
+    for kind, files in (
         ("texture", TEXTURES),
         ("drawing", DRAWINGS),
         ("document: photographed page", WRITING),
         ("other medical picture", MEDICAL),
     ):
-        for name in names:
+        for name in files:
             pixels = _open("skimage", "data", name)
             yield StandIn(kind, f"skimage/{name}", pixels, seen=True)
             if kind == "other medical picture":
@@ -110,7 +97,7 @@ def packaged_late() -> Iterator[StandIn]:
     from sklearn.datasets import load_digits
 
     for package, (folder, names) in PHOTOGRAPHS.items():
-        for name in names:
+        for name in names.split():
             grey = _like_a_scan(to_grey(_open(package, folder, name)))
             yield StandIn("photograph: turned, made grey", f"{package}/{name}", np.ascontiguousarray(np.rot90(grey)))
             moved = cv2.blur(grey, (max(3, grey.shape[1] // 75), 1))

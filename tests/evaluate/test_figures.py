@@ -68,8 +68,8 @@ def curve_of(axes) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_area_under_each_drawn_curve_is_scikit_learns(tmp_path):
     labels, probabilities, groups = answers()
-    roc = figures.roc_figure(labels, probabilities, groups, TASK, tmp_path / "roc.png")
-    pr = figures.pr_figure(labels, probabilities, groups, TASK, tmp_path / "pr.png")
+    roc = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png")
+    pr = figures.curve_figure("pr", labels, probabilities, groups, TASK, tmp_path / "pr.png")
     check_png(tmp_path / "roc.png")
     check_png(tmp_path / "pr.png")
     lesions = labels > 0
@@ -90,11 +90,11 @@ def test_the_area_under_each_drawn_curve_is_scikit_learns(tmp_path):
 
 def test_classes_that_no_scan_has_are_left_out(tmp_path):
     labels, probabilities, groups = answers(classes=(1, 2))
-    figure = figures.roc_figure(labels, probabilities, groups, TASK, tmp_path / "roc.png")
+    figure = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png")
     titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes if axes.lines]
     assert titles == ["benign against the rest", "malignant against the rest"]
     with pytest.raises(DataError, match="one class"):
-        figures.roc_figure(np.ones(4, int), np.eye(3)[[1] * 4], range(4), TASK, tmp_path / "never.png")
+        figures.curve_figure("roc", np.ones(4, int), np.eye(3)[[1] * 4], range(4), TASK, tmp_path / "never.png")
 
 
 def test_the_matrix_shows_counts_and_shares_of_rows(tmp_path):

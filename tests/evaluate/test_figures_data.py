@@ -9,7 +9,7 @@ from matplotlib.patches import PathPatch
 
 from bcx.errors import DataError
 from bcx.evaluate import figures_data as pictures
-from bcx.evaluate.figures_data import Answer, IntensityTally, surest_mistakes
+from bcx.evaluate.figures_data import Answer, IntensityTally
 from bcx.simulate import simulate
 from bcx.tasks import get_task
 from tests.evaluate.test_figures import check_png
@@ -128,9 +128,3 @@ def test_right_and_wrong_differ_in_more_than_colour(tmp_path):
     frames = [axes.patches[0] for axes in figure.axes if axes.patches]
     assert [to_hex(frame.get_edgecolor()).upper() for frame in frames[:2]] == [pictures.WRONG, pictures.RIGHT]
     assert frames[0].get_linestyle() != frames[1].get_linestyle()
-
-
-def test_the_surest_mistakes_are_found_in_order():
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
-    assert surest_mistakes(probabilities, np.array([1, 1, 1, 0]), 5).tolist() == [1, 3, 0]
-    assert surest_mistakes(probabilities, np.array([1, 1, 1, 0]), 2).tolist() == [1, 3]
