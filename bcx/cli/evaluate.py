@@ -121,14 +121,12 @@ def evaluate(
             remedy="Use for example --out results.json.",
         )
     with needs_train_extra():
-        import pandas  # noqa: F401  (told before an hour is spent)
-
+        from bcx.evaluate.contact_sheet import ContactSheet
+        from bcx.evaluate.evaluation import evaluate as run
+        from bcx.evaluate.evaluation import joined
         from bcx.train.provenance import describe_command, describe_data, write_json
 
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.evaluate.contact_sheet import ContactSheet
-    from bcx.evaluate.evaluation import evaluate as run
-    from bcx.evaluate.evaluation import joined
     from bcx.inference.classifier import Classifier
 
     if crossval is None:

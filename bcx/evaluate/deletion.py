@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import heat_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Prediction
 
@@ -150,8 +149,6 @@ def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:
     """Return a row per scan called positive, with the attributes of `Deletion` as columns."""
-    import pandas as pd
-
     return pd.DataFrame([asdict(each) for each in found], columns=list(Deletion.__dataclass_fields__))
 
 

@@ -6,9 +6,10 @@ Curves are kept as numbers, so that a card, a page and a figure show the same on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.busi import busi_rows
 from bcx.evaluate.decisions import Curve, cross_fitted, decision_curve, referral_curve, reliability_report
@@ -17,9 +18,6 @@ from bcx.evaluate.oof import label_positions, summarise_oof, view_logits
 from bcx.evaluate.operating import decide_folds, has_decisions, summarise_decisions
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, fit_temperature
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DERIVED = (
     *("temperature", "n", "groups", "one_view", "two_views", "report", "folds", "without", "sources"),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
 from bcx.evaluate.contact_sheet import ContactSheet
@@ -21,8 +23,6 @@ from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.inference.classifier import Classifier
 
 

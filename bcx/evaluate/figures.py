@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from bcx.errors import DataError
@@ -24,9 +25,6 @@ from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _PARTS = (("train", "training"), ("inner", "validation"))
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}

@@ -29,18 +29,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.inference.prediction import LESION_LEVEL, Prediction
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Where IoU is measured to find the best threshold.
 THRESHOLDS = np.arange(1, 101) / 100
@@ -205,8 +203,6 @@ def localise(record: Record, prediction: Prediction, threshold: float | None = N
 
 def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
     """Return a row per scan: what it is, and every figure of the model's map (0..1)."""
-    import pandas as pd
-
     about = ("file", "source", "group", "label", "answer", "map", "lesion_share")
     best = _best([each.fit for each in found])
     rows = [{**{name: getattr(each, name) for name in about}, **_figures(each.fit, best)} for each in found]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
@@ -31,8 +32,6 @@ from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.data.records import Record
 
 TEXT_COLUMNS = ("file", "source", "group", "label")
@@ -62,8 +61,6 @@ def oof_frame(
     Raises:
         DataError: shapes that do not fit, a label that is not of the task, logits that are not finite.
     """
-    import pandas as pd
-
     frame = pd.DataFrame(
         {
             "file": [record.key for record in records],
@@ -103,8 +100,6 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
         DataError: no such file, a column that is missing, a label that is not of the task, a file that comes twice,
             a group in two folds, logits that are missing or not finite.
     """
-    import pandas as pd
-
     kinds = {name: _KINDS.get(name, decimal) for name in oof_columns(task)}
     columns = read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
     return _checked(pd.DataFrame(columns), task, str(path))
@@ -135,8 +130,6 @@ def summarise_oof(
     Raises:
         DataError: as `read_oof`, or a name in `leave_out` that takes away all scans.
     """
-    import pandas as pd
-
     frame = _checked(oof, task, "the table") if isinstance(oof, pd.DataFrame) else read_oof(oof, task)
     one, two = view_probabilities(frame, task, temperature)
     labels = label_positions(frame, task)

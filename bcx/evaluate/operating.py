@@ -6,9 +6,10 @@ positive one and a rule for referral.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.errors import DataError
 from bcx.evaluate.harm import harm_figures
@@ -21,9 +22,6 @@ from bcx.trust.decider import Decider
 from bcx.trust.decisions import fit_operating_point, sensitivity_points
 from bcx.trust.referral import fit_refer_threshold
 from bcx.trust.rule import POINTS, fit_rule
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90

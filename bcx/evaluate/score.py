@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record
 from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
@@ -32,8 +33,6 @@ from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.inference.classifier import Classifier
 
 
@@ -75,8 +74,6 @@ def scored(record: Record, answer: Prediction | Failure) -> Scored:
 
 def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
     """Return a row per scan: file, source, group, label, answer, decision, p_<class> and error."""
-    import pandas as pd
-
     columns = {name: [getattr(row, name) for row in rows] for name in ("file", "source", "group", "label")}
     columns |= {name: [getattr(row, name) for row in rows] for name in ("answer", "decision")}
     for c, name in enumerate(task.classes):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record, load_mask
 from bcx.errors import ConfigError, DataError
@@ -32,8 +33,6 @@ from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.inference.classifier import Classifier
 
 #: Most confident mistakes that are shown, answers in the grid, variants of a scan.

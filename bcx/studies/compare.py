@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
@@ -150,8 +151,6 @@ def compare(
     Raises:
         CheckpointError: starting weights that cannot be had; or as `crossval`.
     """
-    import pandas as pd
-
     task = get_task(entrants[0].recipe.task)
     frames = {}
     for entrant in entrants:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
@@ -27,8 +28,6 @@ from bcx.inference.prediction import Failure
 from bcx.tasks import Task
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.inference.classifier import Classifier
 
 #: From pictures, uint8 [H, W] each and taken one after the other, to probabilities float [N, C].
@@ -89,8 +88,6 @@ def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold
     Returns:
         Columns `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
     """
-    import pandas as pd
-
     kinds = [CLEAN, *(corruption.name for corruption in CORRUPTIONS)]
     probabilities = np.asarray(answer(_pictures(records, CORRUPTIONS, task)), np.float64)
     expected = (len(records) * len(kinds), len(task.classes))
@@ -134,8 +131,6 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     Raises:
         DataError: no such table, or a column that is missing.
     """
-    import pandas as pd
-
     text = ("kind", "file", "source", "group", "label")
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
     kinds |= {f"p_{name}": decimal for name in task.classes}

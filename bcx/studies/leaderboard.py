@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.errors import DataError
 from bcx.evaluate.comparison import Difference, compare_answers, delong
@@ -27,9 +28,6 @@ from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, fit_temperature
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: The figure that decides who is best, named before anything is measured: it needs no threshold and no temperature.
 DECIDES = "macro_auc"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bcx.data.records import Record
 from bcx.errors import ConfigError
 from bcx.studies.leak_figures import leak_frame, read_leak, summarise_leak, write_leak
@@ -56,8 +58,6 @@ def leak_study(
         SplitError: too few scans or groups for every part.
         As `bcx.train.fit.fit`.
     """
-    import pandas as pd
-
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(
             f"The seeds are {', '.join(map(str, seeds)) or 'none'}.",

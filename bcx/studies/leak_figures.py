@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
@@ -22,8 +23,6 @@ from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bcx.data.records import Record
 
 TEXT_COLUMNS = ("protocol", "file", "source", "group", "label")
@@ -56,8 +55,6 @@ def leak_frame(
         copies: [N], other scans of the same group among all scans of the study.
         copies_in_training: [N], those of them that the run was trained on.
     """
-    import pandas as pd
-
     frame = pd.DataFrame(
         {
             "protocol": protocol,
@@ -88,8 +85,6 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
     Raises:
         DataError: no such file, a column or label that does not fit, or logits that are not finite.
     """
-    import pandas as pd
-
     known: dict[str, Callable[[str], Any]] = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(COUNTS, np.int64)
     kinds = {name: known.get(name, decimal) for name in leak_columns(task)}
     columns = read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")

@@ -24,7 +24,7 @@ def test_drawn_pictures_are_the_same_every_time_and_differ_by_seed(source):
 
 def test_packages_ship_what_is_listed():
     pictures = [*stand_ins.packaged(), *stand_ins.packaged_late()]
-    listed = sum(len(names) for _, names in stand_ins.PHOTOGRAPHS.values())
+    listed = sum(len(names.split()) for _, names in stand_ins.PHOTOGRAPHS.values())
     counts = Counter(p.kind for p in pictures)
     assert counts["photograph: colour"] + counts["photograph: grey"] == listed
     assert counts["photograph: made grey"] == 5 * listed

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.data.records import Record
 from bcx.evaluate.intervals import figures_with_intervals
@@ -37,9 +38,6 @@ from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.fit import STATE_FILE, fit
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def shown_figures(task: Task) -> list[str]:
@@ -187,8 +185,6 @@ def _qualities(
 
 def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> dict[str, list[pd.DataFrame]]:
     """Return arm -> a table per seed with all folds, in the same order of scans for every arm and seed."""
-    import pandas as pd
-
     tables: dict[str, list[pd.DataFrame]] = {}
     for arm in dict.fromkeys(job.arm for job in jobs):
         for seed in dict.fromkeys(job.seed for job in jobs):
@@ -202,8 +198,6 @@ def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> dict[str, list[p
 
 
 def _write_answers(jobs: Sequence[RunJob], work: Path, task: Task, file: Path) -> None:
-    import pandas as pd
-
     rows = []
     for arm, frames in _answers(jobs, work, task).items():
         for seed, frame in zip(dict.fromkeys(job.seed for job in jobs), frames, strict=True):
