@@ -170,7 +170,7 @@ class SlideReading:
     def layer(self, class_: str | None = None, side: int | None = None) -> np.ndarray:
         """Return one class's map as colours: uint8 `[h, w, 4]`, transparent where no tile was read.
 
-        Blue stands for a probability of 0, orange for 1, white for one half.
+        Green stands for a probability of 0, purple for 1, white for one half.
 
         Args:
             side: longer side of the result; default: the overview's.

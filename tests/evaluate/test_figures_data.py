@@ -113,8 +113,8 @@ def test_mistakes_come_surest_first_with_both_labels_and_the_map(tmp_path):
         *("true: malignant", "answer: benign, 55 %"),
     ]
     overlay = np.asarray(figure.axes[1].images[0].get_array())
-    assert overlay[15, 15, 0] > overlay[15, 15, 2]  # for: orange
-    assert overlay[45, 65, 2] > overlay[45, 65, 0]  # against: blue
+    assert overlay[15, 15, 1] < min(overlay[15, 15, 0], overlay[15, 15, 2])  # for: purple
+    assert overlay[45, 65, 1] > max(overlay[45, 65, 0], overlay[45, 65, 2])  # against: green
     assert overlay[30, 40].tolist() == [90, 90, 90]  # no evidence: the scan
     assert not figure.axes[5].images
     with pytest.raises(DataError, match="wrong"):
