@@ -33,7 +33,9 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
     without a fold stays outside all folds. The answer does not depend on the order of `records`.
 
     Args:
+        records: any mixture of sources.
         k: number of folds for sources that have none, at least 2.
+        seed: another seed, other folds.
 
     Returns:
         The records, sorted by key, with `fold` in 0..k-1.
@@ -69,6 +71,7 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
         records: training records of any sources; their order does not matter.
         fraction: share of the validation part, between 0 and 1 (kept to the nearest fraction with a denominator of at
             most 10 that the groups allow).
+        seed: another seed, another part.
 
     Returns:
         `(training, validation)`, each sorted by key, each with every class, no group in both.
