@@ -82,7 +82,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--parts",
-            metavar="hospital|machine|corruption",
+            metavar="hospital|left-out|machine|corruption",
             help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
         ),
     ] = None,

@@ -30,7 +30,8 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
     """Give every record a fold, grouped and stratified by label, source by source.
 
     A source of which any record already has a fold is returned as it is: its folds are published, and a record of it
-    without a fold stays outside all folds. The answer does not depend on the order of `records`.
+    without a fold stays outside all folds. A class with fewer groups than folds is spread as far as it goes, and
+    missing from some folds, where two other classes have enough. The answer does not depend on the order of `records`.
 
     Args:
         records: any mixture of sources.
@@ -50,10 +51,14 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
         if any(record.fold is not None for record in part):
             done += part
             continue
-        _check_groups(part, k)
+        groups = {label: {r.group for r in part if r.label == label} for label in {r.label for r in part}}
+        common = {label for label, own in groups.items() if len(own) >= k}
+        if len(common) < 2:
+            common = set(groups)
+        _check_groups([record for record in part if record.label in common], k)
         folds = _grouped_folds(part, [record.label for record in part], k, seed)
         for fold in range(k):
-            missing = {r.label for r in part} - {r.label for r, f in zip(part, folds, strict=True) if f == fold}
+            missing = common - {r.label for r, f in zip(part, folds, strict=True) if f == fold}
             if missing:
                 raise SplitError(
                     f"Fold {fold} of '{source}' would hold no {_words(missing)}.",

@@ -65,14 +65,16 @@ class Fitted:
 
 
 def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
-    """Read the answers of `bcx evaluate --transfer`, part "hospital"; of several runs, those that learned from most.
+    """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out".
+
+    Of several runs that answer a hospital, those count that learned from most scans.
 
     Args:
         folder: of that study; empty where there is none.
         task: of the answers.
     """
     found: dict[str, tuple[int, Elsewhere]] = {}
-    for run in sorted(folder.glob("hospital-*")):
+    for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
         note = read_json(run / "run.json")
         frame = read_oof(run / "oof.csv", task)
         for hospital, part in frame.groupby("source", sort=True):

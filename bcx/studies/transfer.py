@@ -76,7 +76,8 @@ def transfer_study(
         out: folder of the results: `results.json`, `transfer.png`, and a folder per run with its predictions
             (`oof.csv`; in the corruption part also `corrupted.csv`), history and network.
         command: the command line, for the record.
-        parts: what to run now. "hospital" trains on each source alone and scores the others; "machine" leaves out one
+        parts: what to run now. "hospital" trains on each source alone and scores the others; "left-out" (of three or
+            more) trains on all others and scores the one; "machine" leaves out one
             machine at a time; "corruption" answers the held-out folds of the sources that show every class once more
             under every change of `bcx.evaluate.corruptions`.
         devices: the machine of each scan by the record's key (see `bcx.data.busbra.busbra_devices`); scans that are not

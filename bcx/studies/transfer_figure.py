@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito (2008); the marks differ in shape too, for print without colour.
-_BLUE, _ORANGE, _GREY, _OUTLINE = "#0072B2", "#D55E00", "#555555", "#E69F00"
+_BLUE, _ORANGE, _GREEN, _GREY, _OUTLINE = "#0072B2", "#D55E00", "#009E73", "#555555", "#E69F00"
 _PARTS = {
     "hospital": ("another hospital", _BLUE, "o"),
+    "left-out": ("a hospital left out", _GREEN, "^"),
     "machine": ("another machine", _ORANGE, "s"),
     "folds": ("all sources, another fold", _GREY, "D"),
 }

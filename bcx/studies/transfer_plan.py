@@ -19,7 +19,7 @@ from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner, split_fold
 
-PARTS = ("hospital", "machine", "corruption")
+PARTS = ("hospital", "left-out", "machine", "corruption")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ def plan_runs(
     runs: list[Run] = []
     if "hospital" in parts:
         runs += _hospitals(recipe, used)
+    # Of two hospitals, training on each alone is leaving the other one out.
+    if "left-out" in parts and ("hospital" not in parts or len({record.source for record in used}) > 2):
+        runs += _left_out(recipe, used)
     if "machine" in parts:
         runs += _machines(recipe, used, devices or {}, machines)
     if "corruption" in parts:
@@ -90,14 +93,20 @@ def _run(recipe: Recipe, train: list[Record], held: list[Record], corrupted: lis
     return Run(**words, train=train, inner=inner, held=held, corrupted=corrupted)
 
 
-def _hospitals(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
+def _sources(records: Sequence[Record], least: int, part: str) -> list[str]:
     sources = sorted({record.source for record in records})
-    if len(sources) < 2:
+    if len(sources) < least:
         raise DataError(
             f"The scans come from {len(sources)} source{'s' if len(sources) != 1 else ''}.",
-            expected="two hospitals or more, each a source of its own",
-            remedy="Name another source with --data, or leave the part 'hospital' out.",
+            expected=f"{'two' if least == 2 else 'three'} hospitals or more, each a source of its own",
+            remedy=f"Name another source with --data, or leave the part '{part}' out.",
         )
+    return sources
+
+
+def _hospitals(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
+    """One run per hospital, trained on it alone."""
+    sources = _sources(records, 2, "hospital")
     return [
         _run(
             recipe,
@@ -109,6 +118,26 @@ def _hospitals(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
             part="hospital",
             train_on=source,
             score_on=", ".join(other for other in sources if other != source),
+            number=number,
+        )
+        for number, source in enumerate(sources)
+    ]
+
+
+def _left_out(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
+    """One run per hospital, trained on all others."""
+    sources = _sources(records, 3, "left-out")
+    return [
+        _run(
+            recipe,
+            [record for record in records if record.source != source],
+            [record for record in records if record.source == source],
+            [],
+            name=f"without {source}",
+            folder=f"without-{_slug(source)}",
+            part="left-out",
+            train_on=", ".join(other for other in sources if other != source),
+            score_on=source,
             number=number,
         )
         for number, source in enumerate(sources)

@@ -23,6 +23,7 @@ from bcx.tasks import Task
 from bcx.train.augment import prepared
 
 T = TypeVar("T")
+_ENOUGH = 0.05  # share of a source's scans from which a class counts as shown there
 
 
 class Shown(NamedTuple):
@@ -152,12 +153,14 @@ def source_turns(sources: Sequence[int]) -> np.ndarray:
 
 
 def sources_with(label: int, sources: Sequence[int], labels: Sequence[int]) -> list[bool]:
-    """Return for every source whether it has a scan of this class.
+    """Return for every source whether at least one scan in twenty is of this class.
 
-    A hospital without normal scans cannot teach what "nothing there" looks like.
+    A hospital with hardly any normal scans cannot teach what "nothing there" looks like: its own look would pass for
+    "a lesion".
     """
-    having = {source for source, own in zip(sources, labels, strict=True) if own == label}
-    return [source in having for source in range(max(sources, default=-1) + 1)]
+    numbers = range(max(sources, default=-1) + 1)
+    own = [[label == given for given, source in zip(labels, sources, strict=True) if source == n] for n in numbers]
+    return [bool(of_class) and sum(of_class) >= _ENOUGH * len(of_class) for of_class in own]
 
 
 def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:

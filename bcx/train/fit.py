@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, training_side
+from bcx.train.precision import depthwise_in_float32
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
 from bcx.trust.calibration import apply_temperature
 
@@ -179,6 +181,8 @@ def fit(
     network = side.network
     frozen = freeze_parts(side, recipe)
     network = network.to(memory_format=torch.channels_last)
+    on_cpu = accelerator.device.type == "cpu" and recipe.precision == "bf16"
+    quicker = depthwise_in_float32 if on_cpu else nullcontext
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
     steps = len(side.batches(0))
 
@@ -224,7 +228,8 @@ def fit(
             module.eval()  # what is frozen keeps its batch-norm statistics too
         losses, answers, truths = [], [], []
         for batch in accelerator.prepare(loader):
-            learnt = side.learn(model, batch)  # Accelerate runs the network under autocast
+            with quicker(network):
+                learnt = side.learn(model, batch)  # Accelerate runs the network under autocast
             accelerator.backward(learnt.loss)
             if recipe.clip is not None:
                 accelerator.clip_grad_norm_(model.parameters(), recipe.clip)

@@ -104,7 +104,7 @@ class LinearSide:
         settings = self._recipe.focal, weights, self._recipe.label_smoothing
         loss = focal_loss(logits, labels, *settings)
         if self._absent is not None and self._recipe.presence_elsewhere < 1:
-            elsewhere = self._elsewhere.to(logits.device)[batch.sources]
+            elsewhere = self._elsewhere.to(logits.device)[batch.sources] & (labels != self._absent)
             kinds = leave_out(logits, elsewhere, self._absent)
             given = self._recipe.presence_elsewhere
             loss = given * loss + (1 - given) * focal_loss(kinds, labels, *settings)

@@ -160,3 +160,14 @@ def test_a_folder_under_two_names_is_noticed(tmp_path):
 
 def test_separate_groups_pass():
     check_split([make("a", "benign", "anna")], [make("b", "benign", "berta")])
+
+
+def test_a_class_with_four_groups_is_spread_over_five_folds():
+    records = [make(f"{label}{i}", label, f"{label}{i}") for label in ("benign", "malignant") for i in range(60)]
+    records += [make(f"n{i}", "normal", f"n{i}") for i in range(4)]
+    folds = assign_folds(records, 5)
+    assert len(folds) == len(records)
+    assert {r.fold for r in folds if r.label == "benign"} == {0, 1, 2, 3, 4}
+    assert len({r.fold for r in folds if r.label == "normal"}) > 1
+    for group in {r.group for r in folds}:
+        assert len({r.fold for r in folds if r.group == group}) == 1

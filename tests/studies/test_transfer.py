@@ -90,6 +90,17 @@ def test_what_is_scored_was_not_trained_on(records, devices):
         assert {r.source for r in run.corrupted} == {"cairo"}  # the other source has no normals
 
 
+def test_of_three_hospitals_each_is_left_out_once(records):
+    third = [replace(r, key=f"oslo/{r.key}", group=f"oslo:{r.group}", source="oslo") for r in records[:12]]
+    third = [replace(r, file=r.file.with_name(f"oslo-{r.file.name}")) for r in third]
+    runs = plan_runs(RECIPE, [*records, *third], ["left-out"])
+    assert [run.folder for run in runs] == ["without-cairo", "without-oslo", "without-rio"]
+    for run in runs:
+        assert {r.source for r in run.held} == {run.score_on}
+        assert {r.source for r in run.train} == {"cairo", "oslo", "rio"} - {run.score_on}
+        assert len(run.train) + len(run.held) == len(records) + len(third)
+
+
 def test_a_patient_on_two_machines_is_not_trained_on(records, devices):
     other_view = next(r.key for r in records if devices.get(r.key) == "Sono 2")
     run = plan_runs(RECIPE, records, ["machine"], devices | {other_view: "Ultra @7 MHz"})[0]
@@ -115,6 +126,8 @@ def test_what_cannot_be_asked_is_said(records, devices):
         plan_runs(RECIPE, records, ["country"])
     with pytest.raises(DataError, match="1 source"):
         plan_runs(RECIPE, [r for r in records if r.source == "rio"], ["hospital"])
+    with pytest.raises(DataError, match=r"2 sources.*three hospitals"):
+        plan_runs(RECIPE, records, ["left-out"])
     with pytest.raises(DataError, match="No machine"):
         plan_runs(RECIPE, records, ["machine"])
     with pytest.raises(ConfigError, match=r"'lonely'.*'Sono 2' \(4 scans\), 'Ultra @7 MHz' \(4 scans\)"):
