@@ -124,7 +124,6 @@ class Terms:
             features = store.read(place)
             words.append(np.unique(self.words(features.descriptors)))
             flat.append(features.coarse.ravel() @ self.axes)
-        store.close()
         return words, np.array(flat, np.float32).reshape(-1, _AXES)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -123,24 +123,11 @@ _RECORD = np.dtype(
 )
 
 
+@dataclass(frozen=True)
 class Store:
-    """A file of features, one record of a fixed size for each scan."""
+    """A file of features, one record of a fixed size for each scan; `path` is made when something is written."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: BinaryIO | None = None
-
-    def __getstate__(self) -> Path:  # an open file does not travel to another process
-        return self.path
-
-    def __setstate__(self, path: Path) -> None:
-        self.__init__(path)  # type: ignore[misc]
-
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            self.path.touch()
-            self._file = self.path.open("r+b", buffering=0)
-        return self._file
+    path: Path
 
     def write(self, place: int, features: Features) -> None:
         """Put features at a place; places may be written in any order, by several processes."""
@@ -154,15 +141,14 @@ class Store:
         bits = np.packbits(features.mask.ravel())
         record["mask"][: len(bits)] = bits
         record["coarse"] = features.coarse
-        file = self._open()
-        file.seek(place * _RECORD.itemsize)
-        file.write(record.tobytes())
+        self.path.touch()
+        with self.path.open("r+b", buffering=0) as file:
+            file.seek(place * _RECORD.itemsize)
+            file.write(record.tobytes())
 
     def read(self, place: int) -> Features:
         """Return the features at a place that was written."""
-        file = self._open()
-        file.seek(place * _RECORD.itemsize)
-        record = np.frombuffer(file.read(_RECORD.itemsize), _RECORD)[0]
+        record = np.fromfile(self.path, _RECORD, count=1, offset=place * _RECORD.itemsize)[0]
         count, height, width = int(record["count"]), int(record["height"]), int(record["width"])
         size = height * width
         return Features(
@@ -173,9 +159,3 @@ class Store:
             record["coarse"].astype(np.float32),
             float(record["scale"]),
         )
-
-    def close(self) -> None:
-        """Close the file, which some systems need before it can be deleted."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None

@@ -67,9 +67,7 @@ def look_from(stored: dict[str, Any]) -> Look:
 
 def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:
     """Look at files, each with its place; features go into the store."""
-    looks = [look_at(root, place, file, store) for place, file in files]
-    store.close()  # each call of another process has a store of its own
-    return looks
+    return [look_at(root, place, file, store) for place, file in files]
 
 
 def look_at(root: Path, place: int, file: str, store: Store) -> Look:

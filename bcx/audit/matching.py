@@ -17,10 +17,9 @@ that equal writing, calipers, logos or rulers do not make a pair.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -302,19 +301,8 @@ class Comparer:
     """
 
     def __init__(self, store: Store, among: int = 2, keep: int = 128) -> None:
-        self._store = store
         self._among = among
-        self._keep = keep
-        self._ready: OrderedDict[int, Ready] = OrderedDict()
-
-    def _get(self, place: int) -> Ready:
-        if place in self._ready:
-            self._ready.move_to_end(place)
-        else:
-            self._ready[place] = Ready(self._store.read(place))
-            if len(self._ready) > self._keep:
-                self._ready.popitem(last=False)
-        return self._ready[place]
+        self._get = lru_cache(keep)(lambda place: Ready(store.read(place)))
 
     def __call__(self, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
         """Return what the pairs (place, place, proposed) have in common, those that have anything."""

@@ -104,7 +104,6 @@ def audit(
             with writing(folder):
                 looks = _look(pool, root, listing.files, store, journal, tell)
             pairs = _pairs(pool, looks, store, tell)
-        store.close()
         found = _findings(root, listing, looks, pairs, parts, network, begun, tell)
         if write is not None:
             write(found)

@@ -4,49 +4,47 @@ Where the scans are patients', so are the sheets: they are written into the fold
 
 >>> heat = np.zeros((96, 128), np.float32)
 >>> heat[30:60, 40:90] = 0.9
->>> picture = tile(np.zeros((96, 128), np.uint8), heat, heat > 0.5, 0.3, ("a.png", "benign"))
->>> picture.size == (TILE, TILE_HEIGHT)
-True
+>>> tile(np.zeros((96, 128), np.uint8), heat, heat > 0.5, 0.3).shape
+(240, 320, 3)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.lines import Line2D
 
 from bcx.data.records import Record, load_mask
+from bcx.evaluate.canvas import paper, percent, publish, styled
 from bcx.evaluate.localisation import Localisation, heat_of
-from bcx.files import whole
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize
 
 if TYPE_CHECKING:
     from bcx.inference.prediction import Prediction
 
-#: Tiles on each sheet, and how many stand in a row.
+#: Scans on each sheet, and how many stand in a row.
 COUNT, ACROSS = 24, 6
-#: In pixels: width of a tile, height of the picture in it, height of a line of text, height of the whole tile.
-TILE, PICTURE_HEIGHT, LINE = 320, 250, 19
-TILE_HEIGHT = PICTURE_HEIGHT + 3 * LINE + 8
-_GAP, _HEAD = 14, 66
-_INK, _DIM, _PAPER = (24, 24, 27), (90, 90, 96), (255, 255, 255)
+#: Longest sides of a picture, in pixels.
+WIDTH, HEIGHT = 320, 250
+#: Letters of a file's name that are shown; the rest is cut off in front: names differ at their ends.
+_LETTERS = 44
 # White with a dark edge for the mask, blue for the model's region, purple for heat: they differ in
 # lightness as well as in hue, so that they stay apart in grey print and for all common kinds of colour blindness.
 _MASK, _EDGE, _REGION = (255, 255, 255), (0, 0, 0), (86, 180, 233)
+_KEYS = {"the lesion's mask": "white", "where the heat reaches the threshold": "#56B4E9", "heat": "#B65FE6"}
 _OPACITY = 0.55
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One scan's place in the order (the better, the larger), and its tile."""
+class _Entry(NamedTuple):
+    """One scan's place in the order (the better, the larger), its picture, and what stands above it."""
 
     order: tuple[float, float, float, str]
-    picture: Image.Image
+    picture: np.ndarray
+    words: str
 
 
 class ContactSheet:
@@ -77,8 +75,8 @@ class ContactSheet:
             return
         mask = load_mask(record, (prediction.scan.height, prediction.scan.width))
         assert mask is not None  # there are figures only where there is a mask
-        picture = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold, _caption(found, prediction))
-        entry = _Entry(order, picture)
+        picture = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold)
+        entry = _Entry(order, picture, _words(found, prediction))
         if is_best:
             self._best = sorted([*self._best, entry], key=lambda each: each.order, reverse=True)[: self._count]
         if is_worst:
@@ -88,97 +86,60 @@ class ContactSheet:
         """Write `best.png` and `worst.png`, each at once or not at all, and return their paths.
 
         Args:
+            folder: where to; made when missing.
             title: stands above both, such as the model's name.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, entries in (("best", self._best), ("worst", self._worst)):
-            heading = f"{title}: the {name} {len(entries)} of {self._seen} scans by IoU"
-            written.append(folder / f"{name}.png")
-            with whole(written[-1]) as partial:
-                _sheet([entry.picture for entry in entries], heading).save(partial, format="PNG", optimize=True)
-        return written
+        written = {folder / "best.png": self._best, folder / "worst.png": self._worst}
+        for path, entries in written.items():
+            _write_sheet(entries, f"{title}: the {path.stem} {len(entries)} of {self._seen} scans by IoU", path)
+        return list(written)
 
 
-def _caption(found: Localisation, prediction: Prediction) -> tuple[str, str, str]:
-    verdict = "" if found.answer == found.label else "wrong: "
+def _words(found: Localisation, prediction: Prediction) -> str:
+    name, verdict = found.file.split("/", 1)[-1], "" if found.answer == found.label else "wrong: "
+    shares = [percent(share) for share in (found.fit.iou, found.fit.inside, found.lesion_share)]
     return (
-        found.file.split("/", 1)[-1],
-        f"{verdict}{found.label}, called {found.answer} ({_share(prediction.confidence)})",
-        f"IoU {_share(found.fit.iou)}   heat inside {_share(found.fit.inside)}   lesion {_share(found.lesion_share)}",
+        f"{name if len(name) <= _LETTERS else '...' + name[-_LETTERS:]}\n"
+        f"{verdict}{found.label}, called {found.answer} ({percent(prediction.confidence)})\n"
+        f"IoU {shares[0]}, heat inside {shares[1]}, lesion {shares[2]}"
     )
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
-def tile(
-    pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float, lines: tuple[str, ...]
-) -> Image.Image:
-    """Draw one scan with its heat, the lesion's outline and the model's region, and text below.
+def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float) -> np.ndarray:
+    """Draw one scan with its heat, the lesion's outline and the model's region.
 
     Args:
         pixels: uint8 `[H, W]` or `[H, W, 3]`.
         heat: float32 `[H, W]`, 0..1.
         mask: bool `[H, W]`.
         threshold: where the outline of the heat's region runs.
-        lines: at most three; what is too long is cut.
 
     Returns:
-        An RGB picture of `TILE` x `TILE_HEIGHT`.
+        uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
     """
-    scale = min(TILE / pixels.shape[1], PICTURE_HEIGHT / pixels.shape[0])
+    scale = min(WIDTH / pixels.shape[1], HEIGHT / pixels.shape[0])
     width, height = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     warm = resize(np.ascontiguousarray(heat, np.float32), width, height)
     picture = np.asarray(lay_over(resize(pixels, width, height), warm, 1.0, _OPACITY)).copy()
-    _outline(picture, warm >= threshold, _REGION, 1)
     lesion = resize(mask.astype(np.float32), width, height) >= 0.5
-    _outline(picture, lesion, _EDGE, 4)
-    _outline(picture, lesion, _MASK, 2)
-    whole = Image.new("RGB", (TILE, TILE_HEIGHT), _PAPER)
-    whole.paste(Image.fromarray(picture), ((TILE - width) // 2, PICTURE_HEIGHT - height))
-    draw = ImageDraw.Draw(whole)
-    for number, line in enumerate(lines[:3]):
-        draw.text((0, PICTURE_HEIGHT + 5 + number * LINE), _fitting(draw, line), _DIM if number else _INK, _font(15))
-    return whole
+    for region, colour, thick in ((warm >= threshold, _REGION, 1), (lesion, _EDGE, 4), (lesion, _MASK, 2)):
+        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, colour, thick, cv2.LINE_AA)
+    return picture
 
 
-def _outline(picture: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], thick: int) -> None:
-    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, colour, thick, cv2.LINE_AA)
-
-
-def _fitting(draw: ImageDraw.ImageDraw, text: str) -> str:
-    """The text, or its end after "..." where it is wider than a tile: names of files differ at their ends."""
-    if draw.textlength(text, _font(15)) <= TILE:
-        return text
-    while draw.textlength("..." + text, _font(15)) > TILE:
-        text = text[1:]
-    return "..." + text
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _sheet(tiles: list[Image.Image], heading: str) -> Image.Image:
-    rows = -(-max(len(tiles), 1) // ACROSS)
-    width = ACROSS * TILE + (ACROSS + 1) * _GAP
-    sheet = Image.new("RGB", (width, _HEAD + rows * (TILE_HEIGHT + _GAP) + _GAP), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 10), heading, _INK, _font(22))
-    x = float(_GAP)
-    for text, colour, thick in (
-        ("the lesion's mask", _MASK, 4),
-        ("where the heat reaches the threshold", _REGION, 3),
-        ("heat", (230, 97, 0), 12),
-    ):
-        draw.rectangle((x, 42, x + 34, 56), (70, 70, 74))
-        draw.rectangle((x + 4, 49 - thick / 2, x + 30, 49 + thick / 2 - 1), colour)
-        draw.text((x + 42, 40), text, _DIM, _font(15))
-        x += 42 + draw.textlength(text, _font(15)) + 30
-    for number, picture in enumerate(tiles):
-        row, column = divmod(number, ACROSS)
-        sheet.paste(picture, (_GAP + column * (TILE + _GAP), _HEAD + row * (TILE_HEIGHT + _GAP)))
-    return sheet
+@styled
+def _write_sheet(entries: list[_Entry], heading: str, path: Path) -> None:
+    rows = -(-max(len(entries), 1) // ACROSS)
+    figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS)
+    for axes in grid:
+        axes.axis("off")
+        axes.set_anchor("N")
+    for axes, entry in zip(grid, entries, strict=False):
+        axes.imshow(entry.picture)
+        axes.set_title(entry.words, fontsize=6)
+    figure.suptitle(heading, x=0.01, ha="left")
+    keys = [Line2D([], [], color=colour, linewidth=3, label=words) for words, colour in _KEYS.items()]
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys), facecolor="#46464a", labelcolor="white")
+    publish(figure, path, colours=None)

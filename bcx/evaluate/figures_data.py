@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -82,18 +83,9 @@ class IntensityTally:
         """Return float64 [64], the mean share of a scan's pixels at each intensity, from black to white."""
         return self._shares[label] / max(1, len(self.means[label]))
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Return n, median, q1, q3, low and high (whiskers: the farthest within 1.5 quartile ranges) of the means."""
-        found = {}
-        for name, means in self.means.items():
-            if means:
-                values = np.array(means)
-                q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
-                reach = 1.5 * (q3 - q1)
-                inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
-                row = {"median": median, "q1": q1, "q3": q3, "low": inside.min(), "high": inside.max()}
-                found[name] = {"n": len(values)} | {key: float(value) for key, value in row.items()}
-        return found
+    def boxes(self) -> dict[str, dict[str, Any]]:
+        """Return matplotlib's statistics of a box plot of the means, for each class that has scans."""
+        return {name: boxplot_stats(means)[0] for name, means in self.means.items() if means}
 
 
 @styled
@@ -132,7 +124,7 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
     Raises:
         DataError: no scan was counted.
     """
-    found = tally.summary()
+    found = tally.boxes()
     held = [name for name in task.classes if name in found]
     if not held:
         raise DataError("No scan was counted.", expected="at least one scan", remedy="Add scans to the tally first.")
@@ -142,17 +134,12 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
         colour = task.colours[task.classes.index(name)]
         # a share per bin times the number of bins is a density: its area is 1
         left.stairs(_BINS * tally.shares(name), edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
-        row = found[name]
-        means = np.array(tally.means[name])
-        beyond = means[(means < row["low"]) | (means > row["high"])]
-        whiskers: dict[str, Any] = {"whislo": row["low"], "whishi": row["high"], "fliers": beyond}
-        box = {"med": row["median"], "q1": row["q1"], "q3": row["q3"]} | whiskers
-        drawn = right.bxp([box], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
+        drawn = right.bxp([found[name]], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
         drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
         drawn["medians"][0].set(color=INK, linewidth=2)
     low, high = right.get_ylim()
     for k, name in enumerate(held):
-        told = [found[name][key] for key in ("q1", "median", "q3")]
+        told = [found[name][key] for key in ("q1", "med", "q3")]
         # labels of a narrow box would cover each other
         apart = 0.055 * (high - low)
         places = [min(told[0], told[1] - apart), told[1], max(told[2], told[1] + apart)]
@@ -163,7 +150,7 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
     left.set(xlabel="intensity of pixels (0 black, 1 white)", ylabel="density", title="Pixels", xlim=(0, 1))
     left.set_ylim(0, 1.6 * max(float(height), 0.1))
     left.legend(loc="upper right")
-    right.set_xticks(range(len(held)), [f"{name}\n(n = {found[name]['n']:,})" for name in held])
+    right.set_xticks(range(len(held)), [f"{name}\n(n = {len(tally.means[name]):,})" for name in held])
     right.set(ylabel="mean intensity of a scan", title="Scans: median and quartiles", xlim=(-0.5, len(held) - 0.3))
     right.grid(False, axis="x")
     return publish(figure, path)

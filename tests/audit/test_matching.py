@@ -100,7 +100,6 @@ def test_features_come_back_from_the_store(tmp_path):
         np.testing.assert_allclose(back.coarse, features.coarse, atol=1e-3)
         assert back.scale == pytest.approx(features.scale)
     assert Comparer(store, keep=1)([(0, 5, ALL), (0, 0, ALL)])[0][:2] == (0, 0)
-    store.close()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 2000), (40, 3000)])

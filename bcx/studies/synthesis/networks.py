@@ -28,78 +28,73 @@ _SLOPE = 0.2
 _WIDEST = 8  # times `width`: channels at the coarsest grids
 
 
-class DcganGenerator(nn.Module):
-    """Noise float32 `[B, noise]` to pictures float32 `[B, 1, S, S]` in -1..1; S is a multiple of 8."""
+class GeneratorNetwork(nn.Module):
+    """Noise float32 `[B, noise]` to pictures float32 `[B, 1, S, S]` in -1..1."""
 
-    def __init__(self, size: int, noise: int, width: int) -> None:
+    def __init__(self, dense: nn.Linear, grid: int, layers: list[nn.Module]) -> None:
         super().__init__()
-        self._grid, self._deep = size // 8, 8 * width
-        self.dense = nn.Linear(noise, self._deep * self._grid**2, bias=False)
-        channels = (8 * width, 4 * width, 2 * width, width)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.LeakyReLU(_SLOPE)]
-        for before, after, stride in zip(channels, channels[1:], (1, 2, 2), strict=False):
-            layers += [_enlarging(before, after, stride), nn.BatchNorm2d(after), nn.LeakyReLU(_SLOPE)]
-        self.layers = nn.Sequential(*layers, _enlarging(width, 1, 2), nn.Tanh())
+        self.dense, self._grid = dense, grid
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         """Make one picture per row of noise."""
-        return self.layers(self.dense(noise).view(-1, self._deep, self._grid, self._grid))
+        return self.layers(self.dense(noise).unflatten(1, (-1, self._grid, self._grid)))
 
 
-class DcganDiscriminator(nn.Module):
+class DiscriminatorNetwork(nn.Module):
     """Pictures float32 `[B, 1, S, S]` to logits float32 `[B]`, positive for real; the sigmoid is part of the loss."""
 
-    def __init__(self, size: int, width: int, normed: bool) -> None:
+    def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_held(nn.Conv2d(1, width, 5, 2, 2), normed), nn.LeakyReLU(_SLOPE)]
-        for before in (width, 2 * width):
-            layers += [_held(nn.Conv2d(before, 2 * before, 5, 2, 2), normed)]
-            layers += [nn.BatchNorm2d(2 * before), nn.LeakyReLU(_SLOPE)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), _held(nn.Linear(4 * width * (size // 8) ** 2, 1), normed))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Judge each picture."""
         return self.layers(pictures)[:, 0]
 
 
-class UpsamplingGenerator(nn.Module):
-    """As `DcganGenerator`; S is a power of 2, and every block doubles the grid from 4 x 4 on."""
-
-    def __init__(self, size: int, noise: int, width: int) -> None:
-        super().__init__()
-        channels = _channels(size, width)[::-1]
-        self._deep = channels[0]
-        self.dense = nn.Linear(noise, 16 * self._deep)
-        layers: list[nn.Module] = [nn.BatchNorm2d(self._deep), nn.LeakyReLU(_SLOPE)]
-        for before, after in pairwise(channels):
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1, bias=False)]
-            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(_SLOPE)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 3, 1, 1), nn.Tanh())
-
-    def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Make one picture per row of noise."""
-        return self.layers(self.dense(noise).view(-1, self._deep, 4, 4))
+def dcgan_generator(size: int, noise: int, width: int) -> GeneratorNetwork:
+    """Four transposed convolutions; `size` is a multiple of 8."""
+    channels = (8 * width, 4 * width, 2 * width, width)
+    dense = nn.Linear(noise, channels[0] * (size // 8) ** 2, bias=False)
+    layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.LeakyReLU(_SLOPE)]
+    for before, after, stride in zip(channels, channels[1:], (1, 2, 2), strict=False):
+        layers += [_enlarging(before, after, stride), nn.BatchNorm2d(after), nn.LeakyReLU(_SLOPE)]
+    return GeneratorNetwork(dense, size // 8, [*layers, _enlarging(width, 1, 2), nn.Tanh()])
 
 
-class DownsamplingDiscriminator(nn.Module):
-    """As `DcganDiscriminator`, down to 4 x 4, without batch normalisation."""
+def dcgan_discriminator(size: int, width: int, normed: bool) -> DiscriminatorNetwork:
+    """Three convolutions with batch normalisation, and a dense layer."""
+    layers: list[nn.Module] = [_held(nn.Conv2d(1, width, 5, 2, 2), normed), nn.LeakyReLU(_SLOPE)]
+    for before in (width, 2 * width):
+        layers += [_held(nn.Conv2d(before, 2 * before, 5, 2, 2), normed)]
+        layers += [nn.BatchNorm2d(2 * before), nn.LeakyReLU(_SLOPE)]
+    return DiscriminatorNetwork([*layers, nn.Flatten(), _held(nn.Linear(4 * width * (size // 8) ** 2, 1), normed)])
 
-    def __init__(self, size: int, width: int, normed: bool) -> None:
-        super().__init__()
-        channels = _channels(size, width)
-        layers: list[nn.Module] = [_held(nn.Conv2d(1, channels[0], 3, 1, 1), normed), nn.LeakyReLU(_SLOPE)]
-        for before, after in pairwise(channels):
-            layers += [_held(nn.Conv2d(before, after, 4, 2, 1), normed), nn.LeakyReLU(_SLOPE)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), _held(nn.Linear(16 * channels[-1], 1), normed))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Judge each picture."""
-        return self.layers(pictures)[:, 0]
+def upsampling_generator(size: int, noise: int, width: int) -> GeneratorNetwork:
+    """Every block doubles the grid from 4 x 4 on; `size` is a power of 2."""
+    channels = _channels(size, width)[::-1]
+    dense = nn.Linear(noise, 16 * channels[0])
+    layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.LeakyReLU(_SLOPE)]
+    for before, after in pairwise(channels):
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1, bias=False)]
+        layers += [nn.BatchNorm2d(after), nn.LeakyReLU(_SLOPE)]
+    return GeneratorNetwork(dense, 4, [*layers, nn.Conv2d(channels[-1], 1, 3, 1, 1), nn.Tanh()])
+
+
+def downsampling_discriminator(size: int, width: int, normed: bool) -> DiscriminatorNetwork:
+    """Every block halves the grid down to 4 x 4, without batch normalisation."""
+    channels = _channels(size, width)
+    layers: list[nn.Module] = [_held(nn.Conv2d(1, channels[0], 3, 1, 1), normed), nn.LeakyReLU(_SLOPE)]
+    for before, after in pairwise(channels):
+        layers += [_held(nn.Conv2d(before, after, 4, 2, 1), normed), nn.LeakyReLU(_SLOPE)]
+    return DiscriminatorNetwork([*layers, nn.Flatten(), _held(nn.Linear(16 * channels[-1], 1), normed)])
 
 
 def build_generator(recipe: SynthRecipe) -> nn.Module:
     """Return the recipe's generator with weights drawn from torch's global generator."""
-    kind = DcganGenerator if recipe.networks == "dcgan" else UpsamplingGenerator
+    kind = dcgan_generator if recipe.networks == "dcgan" else upsampling_generator
     network = kind(recipe.size, recipe.noise, recipe.width)
     network.apply(_draw)
     return network.to(memory_format=torch.channels_last)
@@ -107,7 +102,7 @@ def build_generator(recipe: SynthRecipe) -> nn.Module:
 
 def build_networks(recipe: SynthRecipe, seed: int) -> tuple[nn.Module, nn.Module]:
     """Return generator and discriminator; the same seed gives the same weights, torch's own state is left as it was."""
-    kind = DcganDiscriminator if recipe.networks == "dcgan" else DownsamplingDiscriminator
+    kind = dcgan_discriminator if recipe.networks == "dcgan" else downsampling_discriminator
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, discriminator = build_generator(recipe), kind(recipe.size, recipe.width, recipe.spectral_norm)
