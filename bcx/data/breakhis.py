@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcx.data.reading import Reading, broken_picture, existing_folder, look_into, subfolders
+from bcx.data.reading import Reading, existing_folder, subfolders
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.tasks import HISTOLOGY_BREAKHIS, HISTOLOGY_BREAKHIS_SUBTYPES, Task
@@ -143,35 +143,32 @@ def read_breakhis(root: Path, *, task: Task, source: str = "breakhis") -> Readin
             expected=f"the task {HISTOLOGY_BREAKHIS.name} or {HISTOLOGY_BREAKHIS_SUBTYPES.name}",
             remedy="Name one of these as 'task' in the recipe.",
         )
-    records: list[Record] = []
-    problems: list[DataError] = []
-    left_out: list[tuple[str, str]] = []
+    reading = Reading()
     others = 0
     for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
-        inside = look_into(folder)
-        left_out += inside.left_out(root)
-        problems += [broken_picture(file.relative_to(root).as_posix()) for file in inside.broken]
-        for file in inside.scans:
+        for file in reading.look(folder, root).scans:
             path = file.relative_to(root).as_posix()
             try:
                 name = parse_name(file.stem)
                 _check_folders(file, name)
             except DataError as error:
-                problems.append(error)
+                reading.problems.append(error)
                 continue
             if magnification is not None and name.magnification != magnification:
                 others += 1
                 continue
             label = name.subtype if by_subtype else name.label
-            records.append(Record(file, f"{source}/{path}", label, f"breakhis:{name.group}", source))
-    if not records and not problems:
+            reading.records.append(Record(file, f"{source}/{path}", label, f"breakhis:{name.group}", source))
+    if not reading.records and not reading.problems:
         raise DataError(
             f"'{root}' holds no picture{f' at magnification {magnification}' if others else ''}.",
             expected=LAYOUT,
             remedy="Check the path." if not others else "Ask for another magnification, or for all.",
         )
-    notes = [f"{others} pictures have another magnification than {magnification}."] if others else []
-    return Reading(sorted(records, key=lambda record: record.key), problems, notes, left_out)
+    if others:
+        reading.notes.append(f"{others} pictures have another magnification than {magnification}.")
+    reading.records.sort(key=lambda record: record.key)
+    return reading
 
 
 def _check_folders(file: Path, name: SlideName) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bcx.data.reading import Reading, broken_picture, existing_folder, fold_problems, look_into, match_label, some
+from bcx.data.reading import Reading, existing_folder, fold_problems, look_into, match_label, some
 from bcx.data.records import Record
 from bcx.data.tables import read_table
 from bcx.errors import DataError
@@ -43,13 +43,12 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
         )
     rows = _rows(table)
     names = [row["ID"].strip() for row in rows]
-    images = look_into(root / "Images", trusted=names)
-    masks = look_into(root / "Masks", trusted=[_mask_name(n) for n in names]) if (root / "Masks").is_dir() else None
-    by_name = {file.stem: file for file in images.scans}
-    mask_by_name = {file.stem: file for file in masks.scans} if masks else {}
-    problems: list[DataError] = [broken_picture(f"Images/{file.name}") for file in images.broken]
-    problems += [broken_picture(f"Masks/{file.name}") for file in masks.broken] if masks else []
-    records: list[Record] = []
+    reading = Reading()
+    by_name = {file.stem: file for file in reading.look(root / "Images", root, trusted=names).scans}
+    mask_by_name: dict[str, Path] = {}
+    if (root / "Masks").is_dir():
+        masks = reading.look(root / "Masks", root, trusted=[_mask_name(name) for name in names])
+        mask_by_name = {file.stem: file for file in masks.scans}
     missing: list[str] = []
     for name, row in zip(names, rows, strict=True):
         file, mask = by_name.pop(name, None), mask_by_name.get(_mask_name(name))
@@ -60,37 +59,29 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
             label = match_label(row["Pathology"], task, f"'{name}' in {TABLE}")
             fold = parse_fold(row.get("fold") or "", f"'{name}' in {TABLE}")
         except DataError as error:
-            problems.append(error)
+            reading.problems.append(error)
             continue
         key, group = f"{source}/Images/{file.name}", f"{source}:{row['Case'].strip()}"
-        records.append(Record(file, key, label, group, source, (mask,) if mask else (), fold))
+        reading.records.append(Record(file, key, label, group, source, (mask,) if mask else (), fold))
     twice = sorted({name for name in missing if names.count(name) > 1})
     missing = [name for name in missing if name not in twice]
     if twice:
-        problems.append(
-            DataError(
-                f"{TABLE} has more than one row for {some(twice)}.", expected="one row per ID", remedy="Keep one."
-            )
-        )
+        reading.wrong(f"{TABLE} has more than one row for {some(twice)}.", "one row per ID", "Keep one.")
     if missing:
-        problems.append(
-            DataError(
-                f"{len(missing)} of the {len(rows)} pictures in {TABLE} are missing from '{root / 'Images'}'; "
-                f"the first is '{missing[0]}'.",
-                expected=LAYOUT,
-                remedy="Unpack the download again, or remove their rows.",
-            )
+        reading.wrong(
+            f"{len(missing)} of the {len(rows)} pictures in {TABLE} are missing from '{root / 'Images'}'; "
+            f"the first is '{missing[0]}'.",
+            LAYOUT,
+            "Unpack the download again, or remove their rows.",
         )
     if by_name:
-        problems.append(
-            DataError(
-                f"{len(by_name)} pictures in 'Images' have no row in {TABLE}: {some(sorted(by_name))}.",
-                expected="one row per picture",
-                remedy="Remove them, or use the table that belongs to them.",
-            )
+        reading.wrong(
+            f"{len(by_name)} pictures in 'Images' have no row in {TABLE}: {some(sorted(by_name))}.",
+            "one row per picture",
+            "Remove them, or use the table that belongs to them.",
         )
-    left_out = [*images.left_out(root), *(masks.left_out(root) if masks else [])]
-    return Reading(records, problems + fold_problems(records), left_out=left_out)
+    reading.problems.extend(fold_problems(reading.records))
+    return reading
 
 
 def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:

@@ -18,16 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bcx.data.reading import (
-    Folder,
-    Reading,
-    broken_picture,
-    class_folders,
-    existing_folder,
-    look_into,
-    some,
-    subfolders,
-)
+from bcx.data.reading import Folder, Reading, class_folders, existing_folder, some, subfolders
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
 from bcx.imaging.scan import Scan
@@ -122,54 +113,43 @@ def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi
     existing_folder(root, LAYOUT)
     names = {row.file.rsplit(".", 1)[0]: row for row in busi_rows()}
     there: dict[str, tuple[Path, Folder]] = {}
-    problems: list[DataError] = []
-    left_out: list[tuple[str, str]] = []
+    reading = Reading()
     for label, folders in class_folders(root, task).items():
         for folder in folders:
-            inside = look_into(folder, trusted=[name.split("/", 1)[1] for name in names])
-            left_out += inside.left_out(root)
-            problems += [broken_picture(f"{folder.name}/{file.name}") for file in inside.broken]
-            problems += _foreign(folder, label, inside, names)
+            inside = reading.look(folder, root, trusted=[name.split("/", 1)[1] for name in names])
+            _note_foreign(reading, folder, label, inside, names)
             for file in inside.scans:
                 there.setdefault(f"{label}/{file.stem}", (file, inside))
     missing = [row.file for row in wanted if row.file.rsplit(".", 1)[0] not in there]
     if missing:
-        problems.insert(0, _missing(root, missing, len(wanted), split, task))
-    records = []
+        reading.problems.insert(0, _missing(root, missing, len(wanted), split, task))
     for row in wanted:
         if (found := there.get(row.file.rsplit(".", 1)[0])) is not None:
             file, inside = found
-            masks = inside.masks.get(file.stem, ())
-            records.append(
-                Record(file, f"{source}/{row.file}", row.label, f"{source}:{row.group}", source, masks, row.fold)
-            )
-    return Reading(records, problems, _present(there), left_out)
+            key, group, masks = f"{source}/{row.file}", f"{source}:{row.group}", inside.masks.get(file.stem, ())
+            reading.records.append(Record(file, key, row.label, group, source, masks, row.fold))
+    reading.notes.append(_present(there))
+    return reading
 
 
-def _foreign(folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> list[DataError]:
-    """Pictures and masks whose names the manifest does not hold."""
+def _note_foreign(reading: Reading, folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> None:
+    """Note pictures and masks whose names the manifest does not hold, and names that come twice."""
     foreign = [f"{folder.name}/{file.name}" for file in inside.scans if f"{label}/{file.stem}" not in names]
     twice = sorted({file.stem for file in inside.scans if sum(f.stem == file.stem for f in inside.scans) > 1})
     masks = [m for stem, found in inside.masks.items() if f"{label}/{stem}" not in names for m in found]
     foreign += [f"{folder.name}/{mask.name}" for mask in masks]
-    problems = []
     if foreign:
-        problems.append(
-            DataError(
-                f"{len(foreign)} files in '{folder.name}' are not in the published manifest of BUSI: {some(foreign)}.",
-                expected="the published files only",
-                remedy="Remove them, or read the folder as a plain one (--data folder=...).",
-            )
+        reading.wrong(
+            f"{len(foreign)} files in '{folder.name}' are not in the published manifest of BUSI: {some(foreign)}.",
+            "the published files only",
+            "Remove them, or read the folder as a plain one (--data folder=...).",
         )
     if twice:
-        problems.append(
-            DataError(
-                f"'{folder.name}' holds two pictures of the name {some(twice)}.",
-                expected="one file for each name",
-                remedy="Remove one of the two.",
-            )
+        reading.wrong(
+            f"'{folder.name}' holds two pictures of the name {some(twice)}.",
+            "one file for each name",
+            "Remove one of the two.",
         )
-    return problems
 
 
 def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task) -> DataError:
@@ -187,12 +167,12 @@ def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task
     )
 
 
-def _present(there: dict[str, tuple[Path, Folder]]) -> list[str]:
+def _present(there: dict[str, tuple[Path, Folder]]) -> str:
     counts = {
         split: [row.file.rsplit(".", 1)[0] in there for row in busi_rows() if row.split == split]
         for split in SPLITS[:-1]
     }
-    return ["Published files there: " + ", ".join(f"{sum(c)} of {len(c)} of '{s}'" for s, c in counts.items()) + "."]
+    return "Published files there: " + ", ".join(f"{sum(c)} of {len(c)} of '{s}'" for s, c in counts.items()) + "."
 
 
 def dhash(pixels: np.ndarray) -> int:

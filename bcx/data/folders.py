@@ -15,15 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bcx.data.groups import add_groups
-from bcx.data.reading import (
-    Reading,
-    broken_picture,
-    class_folders,
-    existing_folder,
-    look_into,
-    some,
-    subfolders,
-)
+from bcx.data.reading import Reading, class_folders, existing_folder, look_into, some, subfolders
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.tasks import Task
@@ -51,68 +43,45 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
             expected=layout,
             remedy=f"Point to '{root / inner[0]}' instead." if inner else "Check the path, or use a CSV manifest.",
         )
-    records: list[Record] = []
-    problems: list[DataError] = []
-    notes: list[str] = []
-    left_out: list[tuple[str, str]] = []
+    reading = Reading()
     for folder in subfolders(root):
         if folder not in known and look_into(folder).scans:
-            problems.append(
-                DataError(
-                    f"'{folder.name}' holds pictures, but the task '{task.name}' knows no such label.",
-                    expected=layout,
-                    remedy="Rename the folder, or move it elsewhere.",
-                )
+            reading.wrong(
+                f"'{folder.name}' holds pictures, but the task '{task.name}' knows no such label.",
+                layout,
+                "Rename the folder, or move it elsewhere.",
             )
     for label, found in folders.items():
         for folder in found:
-            inside = look_into(folder)
-            where = folder.name
-            problems += [broken_picture(f"{where}/{file.name}") for file in inside.broken]
-            if not inside.scans:
-                problems.append(
-                    DataError(
-                        f"The class folder '{where}' holds no picture.",
-                        expected=layout,
-                        remedy="Add scans, or remove the empty folder.",
-                    )
-                )
-            left_out += inside.left_out(root)
-            if inside.strays:
-                notes.append(f"Passed over in '{where}', since they are no pictures: {some(_names(inside.strays))}.")
-            problems += _deeper(folder)
-            stems = {file.stem for file in inside.scans}
-            problems += [
-                DataError(
-                    f"The mask '{where}/{masks[0].name}' has no scan beside it.",
-                    expected=f"a picture called '{stem}'",
-                    remedy="Add the scan, or remove the mask.",
-                )
-                for stem, masks in inside.masks.items()
-                if stem not in stems
-            ]
-            for file in inside.scans:
-                path = f"{where}/{file.name}"
-                masks = inside.masks.get(file.stem, ())
-                records.append(Record(file, f"{source}/{path}", label, f"{source}:{path}", source, masks))
-    records, wrong, said = add_groups(sorted(records, key=lambda record: record.key), root, source)
-    if not said:
-        said = ["Nothing says which scans belong to one patient: each counts as its own group."]
-    return Reading(records, problems + wrong, notes + said, left_out)
+            _read_class(reading, folder, root, label, layout, source)
+    reading.records.sort(key=lambda record: record.key)
+    records, wrong, said = add_groups(reading.records, root, source)
+    said = said or ["Nothing says which scans belong to one patient: each counts as its own group."]
+    return Reading(records, reading.problems + wrong, reading.notes + said, reading.left_out)
 
 
-def _deeper(folder: Path) -> list[DataError]:
-    """Pictures below a class folder: masks, patients or strays? Nobody can tell, so nothing is guessed."""
-    return [
-        DataError(
-            f"The subfolder '{folder.name}/{inner.name}' holds pictures, which are not read.",
-            expected="pictures directly inside the class folder",
-            remedy="Move them up; if subfolders are patients, write a CSV manifest with a group column.",
-        )
-        for inner in subfolders(folder)
-        if (look := look_into(inner)).scans or look.masks
-    ]
-
-
-def _names(files: tuple[Path, ...]) -> list[str]:
-    return [file.name for file in files]
+def _read_class(reading: Reading, folder: Path, root: Path, label: str, layout: str, source: str) -> None:
+    inside, where = reading.look(folder, root), folder.name
+    if not inside.scans:
+        reading.wrong(f"The class folder '{where}' holds no picture.", layout, "Add scans, or remove the empty folder.")
+    if inside.strays:
+        names = some([file.name for file in inside.strays])
+        reading.notes.append(f"Passed over in '{where}', since they are no pictures: {names}.")
+    for inner in subfolders(folder):  # masks, patients or strays? Nobody can tell, so nothing is guessed
+        if (deeper := look_into(inner)).scans or deeper.masks:
+            reading.wrong(
+                f"The subfolder '{where}/{inner.name}' holds pictures, which are not read.",
+                "pictures directly inside the class folder",
+                "Move them up; if subfolders are patients, write a CSV manifest with a group column.",
+            )
+    stems = {file.stem for file in inside.scans}
+    for stem, masks in inside.masks.items():
+        if stem not in stems:
+            reading.wrong(
+                f"The mask '{where}/{masks[0].name}' has no scan beside it.",
+                f"a picture called '{stem}'",
+                "Add the scan, or remove the mask.",
+            )
+    for file in inside.scans:
+        path, masks = f"{where}/{file.name}", inside.masks.get(file.stem, ())
+        reading.records.append(Record(file, f"{source}/{path}", label, f"{source}:{path}", source, masks))

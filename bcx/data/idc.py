@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from bcx.data.groups import add_groups
-from bcx.data.reading import Reading, broken_picture, existing_folder, look_into, some, subfolders
+from bcx.data.reading import Reading, existing_folder, some, subfolders
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.tasks import Task
@@ -66,33 +66,26 @@ def read_idc(root: Path, *, task: Task, source: str = "idc") -> Reading:
             expected=LAYOUT,
             remedy="Check the path.",
         )
-    records: list[Record] = []
-    problems: list[DataError] = []
-    notes: list[str] = []
-    left_out: list[tuple[str, str]] = []
+    reading = Reading()
     others = [folder.name for folder in subfolders(root) if folder not in patients]
     if others:
-        notes.append(f"Passed over, since they hold no folders 0 and 1 alone: {some(others)}.")
+        reading.notes.append(f"Passed over, since they hold no folders 0 and 1 alone: {some(others)}.")
     for patient in patients:
         for folder in subfolders(patient):
             # Published names are believed to be pictures: cleaning opens the files anyway.
-            inside = look_into(folder, trusted=[file.stem for file in folder.iterdir() if _NAME.match(file.stem)])
-            left_out += inside.left_out(root)
-            where = f"{patient.name}/{folder.name}"
-            problems += [broken_picture(f"{where}/{file.name}") for file in inside.broken]
-            for file in inside.scans:
-                path = f"{where}/{file.name}"
+            trusted = [file.stem for file in folder.iterdir() if _NAME.match(file.stem)]
+            for file in reading.look(folder, root, trusted=trusted).scans:
+                path = f"{patient.name}/{folder.name}/{file.name}"
                 name = _NAME.match(file.stem)
                 if name and (name["patient"], name["label"]) != (patient.name, folder.name):
-                    problems.append(
-                        DataError(
-                            f"'{path}' is called patient {name['patient']}, class {name['label']}.",
-                            expected=f"patient {patient.name}, class {folder.name}, as its folders say",
-                            remedy="Move it to where it belongs, or remove it.",
-                        )
+                    reading.wrong(
+                        f"'{path}' is called patient {name['patient']}, class {name['label']}.",
+                        f"patient {patient.name}, class {folder.name}, as its folders say",
+                        "Move it to where it belongs, or remove it.",
                     )
                     continue
                 label = task.classes[_CLASSES.index(folder.name)]
-                records.append(Record(file, f"{source}/{path}", label, f"{source}:{patient.name}", source))
-    records, wrong, said = add_groups(sorted(records, key=lambda record: record.key), root, source)
-    return Reading(records, problems + wrong, notes + said, left_out)
+                reading.records.append(Record(file, f"{source}/{path}", label, f"{source}:{patient.name}", source))
+    reading.records.sort(key=lambda record: record.key)
+    records, wrong, said = add_groups(reading.records, root, source)
+    return Reading(records, reading.problems + wrong, reading.notes + said, reading.left_out)

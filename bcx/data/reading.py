@@ -34,10 +34,21 @@ class Reading:
         left_out: files that were passed over, as (path below the source's folder, why).
     """
 
-    records: list[Record]
+    records: list[Record] = field(default_factory=list)
     problems: list[DataError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def wrong(self, found: str, expected: str, remedy: str) -> None:
+        """Add a problem."""
+        self.problems.append(DataError(found, expected=expected, remedy=remedy))
+
+    def look(self, folder: Path, root: Path, *, trusted: Iterable[str] = ()) -> Folder:
+        """As `look_into`, with what is broken or passed over there added; `root` is what paths are told below."""
+        inside = look_into(folder, trusted=trusted)
+        self.left_out.extend((file.relative_to(root).as_posix(), NO_PICTURE) for file in inside.strays)
+        self.problems.extend(broken_picture(file.relative_to(root).as_posix()) for file in inside.broken)
+        return inside
 
     def checked(self, root: str | Path) -> list[Record]:
         """The records, or the first problem as an error that says how many more there are."""
@@ -72,10 +83,6 @@ class Folder:
     masks: dict[str, tuple[Path, ...]]
     broken: tuple[Path, ...]
     strays: tuple[Path, ...]
-
-    def left_out(self, root: Path) -> list[tuple[str, str]]:
-        """The other files, as (path below `root`, why)."""
-        return [(file.relative_to(root).as_posix(), NO_PICTURE) for file in self.strays]
 
 
 def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:

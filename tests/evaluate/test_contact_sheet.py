@@ -70,7 +70,7 @@ def test_two_sheets_are_written_into_the_folder_and_nothing_else(tmp_path, count
     for path in written:
         with Image.open(path) as picture:
             assert picture.width > 2000
-            assert picture.height > 500 * -(-count // 6)
+            assert picture.height > 400 * -(-count // 6)
             darkest, brightest = picture.convert("L").getextrema()
             assert darkest < 40
             assert brightest == 255
