@@ -48,7 +48,7 @@ SAME_PICTURE = "the same picture"
 """What is said of two files that decode to the same pixels."""
 NO_SCAN = "The network finds that it does not look like a breast ultrasound scan."
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], object]
 Answer = TypeVar("Answer")
 
 _CHUNK = 16  # files looked at in one go
@@ -67,8 +67,8 @@ def audit(
     workers: int | None = None,
     network: bool = True,
     resume: bool = True,
-    write: Callable[[Audit], None] | None = None,
-    on_progress: Progress | None = None,
+    write: Callable[[Audit], object] = lambda _: None,
+    on_progress: Progress = lambda *_: None,
 ) -> Audit:
     """Look through a folder for copies, leaks and odd files.
 
@@ -94,7 +94,6 @@ def audit(
     """
     root = Path(root)
     begun = time.perf_counter()
-    tell = on_progress or (lambda stage, done, total: None)
     listing = list_files(root, leave_out=work)
     parts = read_split(split, listing.files) if split else parts_of(listing.files)
     processes = workers or _cores()
@@ -102,11 +101,10 @@ def audit(
         store = Store(folder / "features")
         with _pool(processes if len(listing.files) > _FEW else 1) as pool:
             with writing(folder):
-                looks = _look(pool, root, listing.files, store, journal, tell)
-            pairs = _pairs(pool, looks, store, tell)
-        found = _findings(root, listing, looks, pairs, parts, network, begun, tell)
-        if write is not None:
-            write(found)
+                looks = _look(pool, root, listing.files, store, journal, on_progress)
+            pairs = _pairs(pool, looks, store, on_progress)
+        found = _findings(root, listing, looks, pairs, parts, network, begun, on_progress)
+        write(found)
         if journal is not None:
             journal.finish()
     return found

@@ -92,7 +92,7 @@ def check_folder(
     task: Task,
     kind: str | None = None,
     split: str = "dev",
-    on_file: Callable[[int, int], None] | None = None,
+    on_file: Callable[[int, int], object] = lambda *_: None,
 ) -> Report:
     """Read a source, open every scan and mask, and collect all problems.
 
@@ -112,8 +112,7 @@ def check_folder(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
         for look in pool.map(partial(_look_at, task=task, published=kind == "busi"), reading.records):
             looks.append(look)
-            if on_file:
-                on_file(len(looks), len(reading.records))
+            on_file(len(looks), len(reading.records))
     problems: list[BcxError] = [*reading.problems]
     for look in looks:
         problems += look.problems

@@ -21,8 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bcx.files import write_rows
-from bcx.simulate.png import save_png
+from bcx.simulate.files import save_png, write_drawn
 
 LABELS = ("negative", "positive")
 SIDE = 50
@@ -217,15 +216,4 @@ def write_histology_examples(
     Returns:
         The pictures, in the order of the table.
     """
-    folder = Path(folder)
-    files: list[Path] = []
-    rows: list[dict[str, object]] = []
-    counts = dict.fromkeys(LABELS, 0)
-    for label, seed in examples:
-        counts[label] += 1
-        file = folder / f"simulated-{label}-{counts[label]}.png"
-        save_png(simulate_patch(label, seed), file, NOTE.format(label, seed))
-        files.append(file)
-        rows.append({"file": file.name, "label": label, "seed": seed, "mask": ""})
-    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
-    return files
+    return write_drawn(folder, examples, lambda label, seed: (simulate_patch(label, seed), None), NOTE)

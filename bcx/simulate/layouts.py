@@ -15,12 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bcx.files import write_rows
+from bcx.simulate.files import ink, save_png, write_drawn
 from bcx.simulate.formation import LABELS, simulate
-from bcx.simulate.png import save_png
-
-
-def _ink(mask: np.ndarray) -> np.ndarray:
-    return mask.astype(np.uint8) * 255
 
 
 def write_busi_folder(
@@ -55,7 +51,7 @@ def write_busi_folder(
                 pixels = np.clip(pixels[1:-1, 1:-1] * 1.1 + 3, 0, 255).astype(np.uint8)
                 mask = mask[1:-1, 1:-1]
             save_png(pixels, root / label / f"{label} ({number}).png")
-            save_png(_ink(mask), root / label / f"{label} ({number})_mask.png")
+            save_png(ink(mask), root / label / f"{label} ({number})_mask.png")
     return root
 
 
@@ -81,7 +77,7 @@ def write_busbra_folder(
             scan = simulate(label, seed * 100_003 + case * 2 + view, height, width)
             name = f"{case:04d}-{side}"
             save_png(scan.pixels, root / "Images" / f"bus_{name}.png")
-            save_png(_ink(scan.mask), root / "Masks" / f"mask_{name}.png")
+            save_png(ink(scan.mask), root / "Masks" / f"mask_{name}.png")
             down, across = np.nonzero(scan.mask)
             box = [int(across.min()), int(down.min()), int(np.ptp(across)) + 1, int(np.ptp(down)) + 1]
             rows.append(
@@ -121,7 +117,7 @@ def write_breast_folder(
         mask = f"Masks/{case}.png" if scan.mask.any() else ""
         save_png(scan.pixels, root / "Images" / f"{case}.png")
         if mask:
-            save_png(_ink(scan.mask), root / mask)
+            save_png(ink(scan.mask), root / mask)
         rows.append({"file": f"Images/{case}.png", "label": label, "group": case, "mask": mask})
     write_rows(root / "manifest.csv", ["file", "label", "group", "mask"], rows)
     return root
@@ -159,20 +155,9 @@ def write_examples(
     Returns:
         The pictures, in the order of the table.
     """
-    folder = Path(folder)
-    files: list[Path] = []
-    rows: list[dict[str, object]] = []
-    counts = dict.fromkeys(LABELS, 0)
-    for label, seed in examples:
-        counts[label] += 1
+
+    def draw(label: str, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         scan = simulate(label, seed, *size)
-        name = f"simulated-{label}-{counts[label]}"
-        file, mask = folder / f"{name}.png", ""
-        save_png(scan.pixels, file, NOTE.format(label, seed))
-        if scan.mask.any():
-            mask = f"masks/{name}_mask.png"
-            save_png(_ink(scan.mask), folder / mask, NOTE.format(label, seed) + "; mask of the lesion")
-        files.append(file)
-        rows.append({"file": file.name, "label": label, "seed": seed, "mask": mask})
-    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
-    return files
+        return scan.pixels, scan.mask if scan.mask.any() else None
+
+    return write_drawn(folder, examples, draw, NOTE)

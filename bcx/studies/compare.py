@@ -130,9 +130,9 @@ def compare(
     folds: Sequence[int],
     command: str,
     rounds: int = 15,
-    on_epoch: Callable[[Entrant, int, dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[Entrant], None] | None = None,
-    on_done: Callable[[Entrant], None] | None = None,
+    on_epoch: Callable[[Entrant, int, dict[str, Any], int], Any] = lambda *_: None,
+    on_batch: Callable[[Entrant], Any] = lambda _: None,
+    on_done: Callable[[Entrant], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the same folds for each architecture, and write the leaderboard.
 
@@ -161,13 +161,12 @@ def compare(
             out=folder,
             command=command,
             only=folds,
-            on_epoch=partial(on_epoch, entrant) if on_epoch else None,
-            on_batch=partial(on_batch, entrant) if on_batch else None,
+            on_epoch=partial(on_epoch, entrant),
+            on_batch=partial(on_batch, entrant),
         )
         tables = [read_oof(folder / f"fold-{fold}" / "oof.csv", task) for fold in folds]
         frames[entrant.recipe.arch] = pd.concat(tables, ignore_index=True)
-        if on_done:
-            on_done(entrant)
+        on_done(entrant)
     board = rank_models(frames, task)
     by_arch = {entrant.recipe.arch: entrant for entrant in entrants}
     times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in by_arch}, rounds)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def leak_study(
     command: str,
     seeds: Sequence[int] = (0, 1, 2),
     only: Sequence[int] | None = None,
-    on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] | None = None,
+    on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`.
@@ -72,13 +73,9 @@ def leak_study(
             continue
         folder = out / run.folder
         started, commit = time.perf_counter(), current_commit()
-
-        def report(row: dict[str, Any], epochs: int, run: ProtocolRun = run) -> None:
-            if on_epoch:
-                on_epoch(run, row, epochs)
-
         train, inner = cut_inner(run.recipe, run.train)
-        fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+        told = partial(on_epoch, run)
+        fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=told, on_batch=on_batch)
         readings = answer_records(fitted.network, fitted.preprocess, run.held)
         frame = leak_frame(
             run.held,

@@ -82,7 +82,7 @@ def train_generator(
     *,
     out: Path,
     fold: int | None,
-    on_epoch: Callable[[dict[str, Any], int], None] | None = None,
+    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
 ) -> Generator:
     """Train the generator of one class, or return the finished one.
 
@@ -121,7 +121,7 @@ def _fit(
     out: Path,
     mark: str,
     label: str,
-    on_epoch: Callable[[dict[str, Any], int], None] | None,
+    on_epoch: Callable[[dict[str, Any], int], object],
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Return the kept generator and a row per epoch."""
     pair = _Pair(recipe)
@@ -155,8 +155,7 @@ def _fit(
             pair.save(out / STATE_FILE, mark, history)
             write_history(out / "history.csv", history)
             saved = time.perf_counter()
-        if on_epoch:
-            on_epoch(row, recipe.epochs)
+        on_epoch(row, recipe.epochs)
     return pair.kept.cpu().eval().requires_grad_(False), history
 
 

@@ -54,8 +54,8 @@ def synth_study(
     work: Path,
     command: str,
     sheets: Path | None = None,
-    on_generator: Callable[[GeneratorJob, dict[str, Any], int], None] | None = None,
-    on_epoch: Callable[[RunJob, dict[str, Any], int], None] | None = None,
+    on_generator: Callable[[GeneratorJob, dict[str, Any], int], object] = lambda *_: None,
+    on_epoch: Callable[[RunJob, dict[str, Any], int], None] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
@@ -80,14 +80,9 @@ def synth_study(
     generators: dict[tuple[int | None, str], Generator] = {}
     plan = plan_generators(study, records)
     for job in plan:
-
-        def report(row: dict[str, Any], epochs: int, job: GeneratorJob = job) -> None:
-            if on_generator:
-                on_generator(job, row, epochs)
-
-        folder = work / "generators" / job.folder
+        folder, told = work / "generators" / job.folder, partial(on_generator, job)
         generators[job.fold, job.label] = train_generator(
-            study.generator, job.label, job.records, out=folder, fold=job.fold, on_epoch=report
+            study.generator, job.label, job.records, out=folder, fold=job.fold, on_epoch=told
         )
     jobs = plan_runs(study, records)
     for run in jobs:
@@ -117,7 +112,7 @@ def _complete(
     generators: Mapping[tuple[int | None, str], Generator],
     work: Path,
     task: Task,
-    on_epoch: Callable[[RunJob, dict[str, Any], int], None] | None,
+    on_epoch: Callable[[RunJob, dict[str, Any], int], None],
     on_batch: Callable[[], None] | None,
 ) -> None:
     """Train and score one classifier, where its answers are not there yet."""
@@ -133,12 +128,7 @@ def _complete(
         for record in generated_records(generator, job.wanted[label], job.seed, work)
     ]
     started, commit = time.perf_counter(), current_commit()
-
-    def report(row: dict[str, Any], epochs: int) -> None:
-        if on_epoch:
-            on_epoch(job, row, epochs)
-
-    fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=report, on_batch=on_batch)
+    fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=partial(on_epoch, job), on_batch=on_batch)
     straight, mirrored = (
         stacked_logits(answer_records(fitted.network, fitted.preprocess, job.held, mirror=mirror), len(task.classes))
         for mirror in (False, True)
