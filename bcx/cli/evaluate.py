@@ -11,15 +11,18 @@ bcx evaluate --transfer configs/mobilenetv2-lesion.yaml --data busi=DIR --data b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bcx import DEFAULT_MODEL
-from bcx.errors import ConfigError, DataError, MissingExtra
+from bcx.cli.options import ViewsOption
+from bcx.cli.progress import counted
+from bcx.cli.sources import command_line, in_words, named_folders, needs_train_extra, read_sources
+from bcx.errors import ConfigError, DataError
+from bcx.files import whole
 
 if TYPE_CHECKING:
     from bcx.data.records import Record
@@ -67,9 +70,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Write pictures of the best and worst scans there; with --localisation."),
     ] = None,
-    views: Annotated[
-        int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")
-    ] = 1,
+    views: ViewsOption = 1,
     transfer: Annotated[
         Path | None,
         typer.Option(
@@ -119,15 +120,13 @@ def evaluate(
             expected="the name of a file that ends in .json",
             remedy="Use for example --out results.json.",
         )
-    with _needs_pandas():
-        import pandas  # noqa: F401  (told before an hour is spent)
-
+    with needs_train_extra():
+        from bcx.evaluate.contact_sheet import ContactSheet
+        from bcx.evaluate.evaluation import evaluate as run
+        from bcx.evaluate.evaluation import joined
         from bcx.train.provenance import describe_command, describe_data, write_json
 
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.evaluate.contact_sheet import ContactSheet
-    from bcx.evaluate.evaluation import evaluate as run
-    from bcx.evaluate.evaluation import joined
     from bcx.inference.classifier import Classifier
 
     if crossval is None:
@@ -146,19 +145,26 @@ def evaluate(
             err=True,
         )
     hashes = [classifier.weights_sha256 for classifier, _ in parts]
-    about = describe_command(_command(name, crossval, data, split, localisation, views))
+    command = command_line(
+        "evaluate",
+        f"--checkpoint {name}" if crossval is None else f"--crossval results/{name}",
+        data=named_folders(data),
+        split=split if crossval is None else None,
+        localisation=localisation,
+        views=views if views > 1 else None,
+    )
+    about = describe_command(command)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet = ContactSheet() if contact_sheet is not None else None
     begun = time.perf_counter()
-    with _bar(len(records)) as on_scan:
+    with counted(len(records)) as on_scan:
         evaluation = joined(
             [run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in parts]
         )
     seconds = time.perf_counter() - begun
     table = out.with_suffix(".scans.csv")
-    partial = table.with_name(f".{table.name}.partial")
-    evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-    partial.replace(table)
+    with whole(table) as partial:
+        evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
     results = {
         "what": "a checkpoint's answers to labelled scans"
         if crossval is None
@@ -197,27 +203,11 @@ def _refuse(how: str, options: dict[str, Any]) -> None:
         )
 
 
-def _records(data: Sequence[str], split: str, task: Task) -> list[Record]:
-    from bcx.data.busi import verify_manifest
-    from bcx.data.pairs import parse_pair
-    from bcx.data.readers import detect_kind, read_source
+def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
     from bcx.data.splits import assign_folds
 
     fold = int(split) if split.isascii() and split.isdigit() else None
-    records: list[Record] = []
-    for name, folder in map(parse_pair, data):
-        is_busi = detect_kind(name, folder) == "busi"
-        # All of BUSI leaves out its "conflict" part, in which one lesion carries two labels.
-        splits = ("dev", "test") if split == "all" and is_busi else ("dev" if fold is not None else split,)
-        part = [record for each in splits for record in read_source(name, folder, task=task, split=each)]
-        if is_busi:
-            verify_manifest(part, folder)  # a renamed file would carry another scan's label and group
-        records += part
-    keys = [record.key for record in records]
-    if len(set(keys)) < len(keys):
-        raise ConfigError(
-            "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
-        )
+    records = read_sources(named_folders(data), task, split if fold is None else "dev", verify=True)
     if fold is None:
         return records
     chosen = [record for record in assign_folds(records) if record.fold == fold]
@@ -261,19 +251,6 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
     return parts
 
 
-def _command(model: str, crossval: Path | None, data: Sequence[str], split: str, localisation: bool, views: int) -> str:
-    """Return the command with folders left out: results are published, paths of a machine are not."""
-    who = f"--checkpoint {model}" if crossval is None else f"--crossval results/{model}"
-    parts = [f"bcx evaluate {who}", *(f"--data {text.partition('=')[0]}=DIR" for text in data)]
-    if crossval is None:
-        parts.append(f"--split {split}")
-    if localisation:
-        parts.append("--localisation")
-    if views > 1:
-        parts.append(f"--views {views}")
-    return " ".join(parts)
-
-
 def _tell(results: dict[str, Any], task: Task) -> None:
     """Say the headline figures."""
     figures, place = results["figures"], results.get("localisation")
@@ -285,36 +262,6 @@ def _tell(results: dict[str, Any], task: Task) -> None:
         lines += [(name, results["deletion"][name]) for name in ("drop_here", "drop_elsewhere")]
     for name, figure in lines:
         if figure["value"] is not None:
-            typer.echo(f"{name}: {figure['value']:.3f}{_interval(figure)}, {figure['n']} scans")
+            typer.echo(f"{name}: {in_words(figure)}, {figure['n']} scans")
     if results["failed"]:
         typer.echo(f"{len(results['failed'])} of {results['n']} files could not be read.", err=True)
-
-
-def _interval(figure: dict[str, Any]) -> str:
-    if figure["low"] is None:
-        return ""
-    return f" (95 % interval {figure['low']:.3f} to {figure['high']:.3f})"
-
-
-@contextmanager
-def _needs_pandas() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Evaluation needs the package '{error.name}', which is not installed.",
-            expected="the extra 'train'",
-            remedy='Install it with: pip install "bcx[train]"',
-        ) from error
-
-
-@contextmanager
-def _bar(count: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar with the time left on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scans"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=count)
-        yield lambda: progress.advance(bar)

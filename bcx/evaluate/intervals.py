@@ -23,7 +23,6 @@ import numpy as np
 
 from bcx.errors import DataError
 from bcx.evaluate.metrics import figure_counts, or_none, weighted_figures
-from bcx.evaluate.metrics import ranked_auc as ranked_auc
 
 RESAMPLES = 1000
 LEVEL = 0.95

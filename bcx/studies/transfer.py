@@ -24,8 +24,8 @@ from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from bcx.data.records import Record
 from bcx.errors import BcxError, TrainingError
 from bcx.evaluate.corruptions import suite_fingerprint
-from bcx.evaluate.intervals import bootstrap_interval, ranked_auc
-from bcx.evaluate.means import means_with_intervals, or_none
+from bcx.evaluate.intervals import bootstrap_interval, means_with_intervals
+from bcx.evaluate.metrics import or_none, ranked_auc
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
