@@ -29,6 +29,14 @@ def decisions(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the study; default results/studies/decisions/NAME.")
     ] = None,
+    patients: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="A hospital whose groups are patients with several scans of one lesion (busbra): also measure one "
+            "answer per patient.",
+        ),
+    ] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Write the temperature and the rule into the checkpoint's config.json.")
     ] = False,
@@ -67,6 +75,11 @@ def decisions(
     write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
     flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
     write_decisions_figure(results, out / "decisions.png", checkpoint.task)
+    if patients:
+        from bcx.studies.patients import patients_table
+
+        table = patients_table(patients, elsewhere, at_home, checkpoint.task, results["temperature"], results["rule"])
+        write_json(out / "patients.json", {"what": "one answer per patient, by the rule fitted here", **about, **table})
     typer.echo(results["rule"]["what"])
     for row in results["table"]:
         if row["where"] == "elsewhere" and row["point"] == "default":

@@ -21,6 +21,7 @@ import typer
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.patients import patients_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
@@ -68,6 +69,14 @@ def predict(
             help="screening: 95 % of cancers are called, with more false alarms; rule-in: 95 % of the others are not.",
         ),
     ] = "default",
+    patients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folder|study|FILE.csv",
+            help="Also write one combined answer per patient, beside --out: scans of one folder, of one DICOM study, "
+            "or as a table with the columns file and patient says.",
+        ),
+    ] = None,
     frames: Annotated[
         int | None,
         typer.Option("--frames", min=1, help="Clips: frames read at most, evenly spread (16), but for blank ones."),
@@ -105,6 +114,13 @@ def predict(
         model, views=views, prevalence=_shares(prevalence), operating_point=operating_point, frames=frames
     )
     slides, listing = part_slides(listing, classifier.task.tile, out)
+    if patients is not None and (out is None or slides):
+        raise ConfigError(
+            "--patients was given without a table of scans.",
+            expected="--out FILE, and scans rather than slides",
+            remedy="Add for example --out results.csv.",
+        )
+    grouped = {} if patients is None else patients_of(listing.pictures, patients)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
     begun = time.perf_counter()
@@ -118,6 +134,10 @@ def predict(
                 tally = _print_answers(classifier, todo, as_json)
             else:
                 kept, tally = _keep_answers(classifier, todo, journal, table, as_json)
+                if patients is not None:
+                    rows = (journal.read(found.file)["row"] for found in listing.pictures)
+                    said = write_patients(classifier, rows, grouped, table.with_name(f"{table.stem}.patients.csv"))
+                    typer.echo(said, err=True)
         if journal is not None:
             journal.finish()
     if listing.pictures:
@@ -160,7 +180,7 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
     import bcx
     from bcx.checkpoints.checkpoint import sha256_of
 
-    aside = {"paths", "model", "out", "overlays", "resume", "verbose"}
+    aside = {"paths", "model", "out", "overlays", "resume", "verbose", "patients"}
     beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
     return {
         "bcx": bcx.__version__,

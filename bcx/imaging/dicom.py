@@ -137,6 +137,17 @@ def _inflated(data: bytes, name: str) -> bytes:
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
 
 
+def study_of(data: bytes) -> str:
+    """Return the Study Instance UID of a file; "" where it is no DICOM file or does not say."""
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        return str(header.get("StudyInstanceUID") or "")
+    except Exception:  # pydicom raises whatever it likes on damaged headers
+        return ""
+
+
 def _open(data: bytes, name: str) -> _File:
     """Read what describes the pixels, up to the pixels, and hold it against the limits."""
     from pydicom import uid

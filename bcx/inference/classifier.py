@@ -33,6 +33,7 @@ from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
 from bcx.inference.clip import CLIP_FRAMES
 from bcx.inference.frames import answer_clip
+from bcx.inference.patient import Answer, PatientAnswer, combine
 from bcx.inference.prediction import SCREEN, Failure, Prediction, shortened
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
@@ -243,6 +244,16 @@ class Classifier:
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
         """Return int64 `[N]`: the class of each row of `[N, C]`, by the stored rule where there is one."""
         return self._decider.choose(probabilities)
+
+    def combine(self, patient: str, answers: Sequence[Prediction | Answer]) -> PatientAnswer:
+        """Return one answer for the scans of one patient or lesion; rule and errors as `bcx.inference.patient.combine`.
+
+        Args:
+            patient: name, for the answer.
+            answers: this model's answers to the scans.
+        """
+        each = [(one.name, one.decision, one.probabilities) if isinstance(one, Prediction) else one for one in answers]
+        return combine(patient, each, self._decider, self.task)
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""

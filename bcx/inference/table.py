@@ -82,7 +82,7 @@ def write_csv(
     Rows are taken one at a time, so a generator of any length needs no memory. A path is written beside
     itself and renamed at the end, so that nobody meets half a table; a stream is written as it comes.
     """
-    write_text(_lines(rows, [*columns(task), *more]), target)
+    write_text(csv_lines(rows, [*columns(task), *more]), target)
 
 
 def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
@@ -101,7 +101,8 @@ def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) ->
         partial.unlink(missing_ok=True)
 
 
-def _lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
+def csv_lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
+    """Yield a header line and a line per row, without what a spreadsheet takes for a formula."""
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

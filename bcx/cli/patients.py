@@ -1,0 +1,109 @@
+"""`bcx predict --patients`: one row per patient beside the one per scan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcx.errors import BcxError, ConfigError, DataError, writing
+
+if TYPE_CHECKING:
+    from bcx.inference.classifier import Classifier
+    from bcx.inference.input_files import Found
+
+FOLDER, STUDY = "folder", "study"
+
+
+def patients_of(pictures: Sequence[Found], by: str) -> dict[str, str]:
+    """Return the patient of each file: `Found.file` to a name. Files of nobody known are not in it.
+
+    Args:
+        pictures: what will be answered.
+        by: "folder" (that of the file), "study" (DICOM's Study Instance UID), or a CSV table's path with the columns
+            `file` and `patient`; a file is told by its path as the results have it, or by its name where that is the
+            only one of its kind.
+
+    Raises:
+        ConfigError: no such table.
+        DataError: the table cannot be read.
+    """
+    if by == FOLDER:
+        return {found.file: found.file.rpartition("/")[0] or "." for found in pictures}
+    if by == STUDY:
+        return {found.file: study for found in pictures if (study := _study(found))}
+    if not Path(by).is_file():
+        raise ConfigError(
+            f"--patients is '{by}'.",
+            expected="folder, study, or a CSV table with the columns file and patient",
+            remedy="Use one of the three.",
+        )
+    from bcx.data.tables import read_table
+
+    table = read_table(Path(by), ("file", "patient"), layout="a CSV table with the columns file and patient")
+    named = {row["file"]: row["patient"] for _, row in table.rows if row["patient"]}
+    names = [found.file.rpartition("/")[2] for found in pictures]
+    found_by = {
+        found.file: named.get(found.file) or (named.get(name) if names.count(name) == 1 else None)
+        for found, name in zip(pictures, names, strict=True)
+    }
+    if not any(found_by.values()):
+        raise DataError(
+            f"None of the {len(pictures)} files is in '{Path(by).name}', which begins with '{next(iter(named), '')}'.",
+            expected="files as the results name them, or plain file names",
+            remedy="Correct the column file.",
+        )
+    return {file: patient for file, patient in found_by.items() if patient}
+
+
+def _study(found: Found) -> str:
+    from bcx.imaging.dicom import study_of
+    from bcx.imaging.scan import read_file
+
+    try:
+        source = found.source
+        return study_of(read_file(source) if isinstance(source, Path) else source.read())
+    except BcxError:
+        return ""  # its row says why it cannot be read
+
+
+def write_patients(
+    classifier: Classifier, rows: Iterable[Mapping[str, Any]], patients: Mapping[str, str], target: Path
+) -> str:
+    """Combine rows of results by patient, write a table, and return what was done, in words.
+
+    Args:
+        classifier: that answered.
+        rows: as the results have them, CSV's or JSON's.
+        patients: from `patients_of`.
+        target: the CSV file. Columns: patient, label, confidence, decision, p_<class>, reason, scans, files.
+    """
+    from bcx.inference.table import csv_lines, write_text
+
+    answers: dict[str, list[tuple[str, str, Mapping[str, float]]]] = {}
+    for row in rows:
+        if row["file"] in patients and row.get("decision"):
+            each = row.get("probabilities") or {name: float(row[f"p_{name}"]) for name in classifier.classes}
+            answers.setdefault(patients[row["file"]], []).append((row["file"], row["decision"], each))
+    combined = [classifier.combine(patient, own) for patient, own in answers.items()]
+    cells = [
+        {
+            "patient": one.patient,
+            "label": one.label,
+            "confidence": round(one.confidence, 6),
+            "decision": one.decision,
+            **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
+            "reason": one.reason,
+            "scans": len(one.scans),
+            "files": "; ".join((*one.scans, *one.left_out)),
+        }
+        for one in combined
+    ]
+    said = [f"p_{name}" for name in classifier.classes]
+    columns = ["patient", "label", "confidence", "decision", *said, "reason", "scans", "files"]
+    with writing(target):
+        write_text(csv_lines(cells, columns), target)
+    counts = Counter(one.decision for one in combined)
+    tally = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{len(combined)} patient{'' if len(combined) == 1 else 's'}: {tally}; written to {target}."

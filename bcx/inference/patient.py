@@ -1,0 +1,110 @@
+"""One answer for the scans of one patient or lesion, from the answers to each.
+
+The rule: the scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits),
+and the model's rule of decision is applied to the result. It is "refer" where one scan alone is answered with a class
+more harmful than the combined one, and "not a scan" where none is a scan. Pictures that are no scans do not count.
+
+Sonographers show a lesion in two planes. On such pairs the mean of logits ranks better than the mean of probabilities
+or the more suspicious scan: docs/explanation/patients.md.
+
+>>> answers = [("a.png", "benign", {"normal": 0.1, "benign": 0.7, "malignant": 0.2}),
+...            ("b.png", "refer", {"normal": 0.1, "benign": 0.3, "malignant": 0.6})]
+>>> combined = mean_probabilities([probabilities for _, _, probabilities in answers])
+>>> {name: round(p, 2) for name, p in combined.items()}
+{'normal': 0.11, 'benign': 0.51, 'malignant': 0.38}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bcx.errors import ConfigError
+from bcx.tasks import Task
+from bcx.trust.claims import NOT_A_SCAN, REFER
+from bcx.trust.decider import Decider
+
+Answer = tuple[str, str, Mapping[str, float]]
+"""Of one scan: its name, decision and probabilities."""
+
+_LEAST = 1e-6  # what tables round a probability to
+
+
+@dataclass(frozen=True)
+class PatientAnswer:
+    """The combined answer.
+
+    Attributes:
+        patient: as it was named.
+        label: the class by the rule; where the decision is "refer", what it would be.
+        confidence: its probability, 0..1.
+        probabilities: class -> probability, summing to 1.
+        decision: the label, "refer", or "not a scan".
+        reason: why it is not the label; "" where it is.
+        scans: names of the scans that count.
+        left_out: names of pictures that are no scans.
+    """
+
+    patient: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    decision: str
+    reason: str
+    scans: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON."""
+        return {**vars(self), "scans": list(self.scans), "left_out": list(self.left_out)}
+
+
+def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the geometric mean of one or more scans' probabilities, scaled to sum to 1."""
+    names = list(each[0])
+    logs = np.log(np.maximum([[scan[name] for name in names] for scan in each], _LEAST)).mean(axis=0)
+    mean = np.exp(logs - logs.max())
+    return dict(zip(names, (mean / mean.sum()).tolist(), strict=True))
+
+
+def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Task) -> PatientAnswer:
+    """Combine the answers to one patient's scans.
+
+    Args:
+        patient: name, for the answer.
+        answers: of each scan, from one model.
+        decider: of that model.
+        task: says which class is the most harmful one to miss, and which says that nothing is there.
+
+    Raises:
+        ConfigError: no answers.
+    """
+    if not answers:
+        raise ConfigError(
+            f"There are no scans of '{patient}'.", expected="one or more", remedy="Name a patient with scans."
+        )
+    scans = [each for each in answers if each[1] != NOT_A_SCAN]
+    probabilities = mean_probabilities([given for _, _, given in scans or answers])
+    row = np.array([probabilities[name] for name in task.classes])
+    winner, reason = decider.decide(row)
+    label = task.classes[winner]
+    decision = REFER if reason else label
+    harm = dict.fromkeys(task.classes, 1) | {task.absent: 0, task.positive: 2}
+    graver = [(name, said) for name, said, _ in scans if harm.get(said, -1) > harm[label]]
+    if not scans:
+        decision, reason = NOT_A_SCAN, "None of the pictures is a scan."
+    elif graver and not reason:
+        decision, reason = REFER, f"Together {label}, but {graver[0][0]} alone is answered {graver[0][1]}."
+    return PatientAnswer(
+        patient=patient,
+        label=label,
+        confidence=probabilities[label],
+        probabilities={name: probabilities[name] for name in task.classes},
+        decision=decision,
+        reason=reason,
+        scans=tuple(name for name, _, _ in scans),
+        left_out=tuple(name for name, said, _ in answers if said == NOT_A_SCAN),
+    )

@@ -1,0 +1,130 @@
+"""What one answer per patient is worth beside one per scan, on patients with several scans of one lesion.
+
+results = patients_study(read_oof(file, task), task, temperature, decider)
+results["auc"]["gain"]       # {"value": ..., "low": ..., "high": ..., "n": ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcx.errors import DataError
+from bcx.evaluate.harm import REFERRED, harm_figures
+from bcx.evaluate.intervals import figures_with_intervals
+from bcx.evaluate.metrics import calibration_error, ranked_auc
+from bcx.evaluate.oof import label_positions, view_logits
+from bcx.inference.patient import combine
+from bcx.studies.corruptions import lesion_score
+from bcx.tasks import Task
+from bcx.trust.calibration import apply_temperature
+from bcx.trust.claims import REFER
+from bcx.trust.decider import Decider
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bcx.studies.decisions import Elsewhere
+
+
+def patients_table(
+    sources: Sequence[str],
+    elsewhere: Mapping[str, Elsewhere],
+    at_home: pd.DataFrame | None,
+    task: Task,
+    temperature: float,
+    rule: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
+
+    Args:
+        sources: hospitals whose groups are patients.
+        elsewhere, at_home: as `bcx.studies.decisions.decisions_study`.
+        task: of the answers.
+        temperature, rule: as that study returns them.
+
+    Raises:
+        DataError: there are no answers to one of the sources.
+    """
+    decider = Decider({"rule": rule}, task)
+    rows = []
+    for source in sources:
+        frames = {"elsewhere": elsewhere[source].frame} if source in elsewhere else {}
+        if at_home is not None and (at_home["source"] == source).any():
+            frames["home"] = at_home[at_home["source"] == source]
+        if not frames:
+            raise DataError(
+                f"There are no answers to '{source}'.",
+                expected=f"one of {', '.join(elsewhere)}",
+                remedy="Correct the name after --patients.",
+            )
+        rows += [
+            {"hospital": source, "where": where, **patients_study(frame, task, temperature, decider)}
+            for where, frame in frames.items()
+        ]
+    return {"table": rows}
+
+
+def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
+    """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
+
+    Args:
+        frame: as `bcx.evaluate.oof.read_oof`; its groups are patients, each with one label. Those with one scan are
+            left out.
+        task: of the answers.
+        temperature: for the scans' logits.
+        decider: the rule, for scans and patients alike.
+
+    Returns:
+        `patients`, `scans`; `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`);
+        `scan` and `patient`, each the figures of `bcx.evaluate.harm` and `ece`, `log_loss`; intervals over patients.
+    """
+    frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
+    scans = apply_temperature(view_logits(frame, task)[0], temperature).astype(float)
+    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+    chosen, reasons = decider.decide_rows(scans)
+    decisions = [REFER if reason else task.classes[k] for k, reason in zip(chosen, reasons, strict=True)]
+    names, first, of = np.unique(groups, return_index=True, return_inverse=True)
+    answers = []
+    for number, name in enumerate(names):
+        own = np.flatnonzero(of == number)
+        each = [(frame["file"][k], decisions[k], dict(zip(task.classes, scans[k], strict=True))) for k in own]
+        answers.append(combine(name, each, decider, task))
+    patients = np.array([list(one.probabilities.values()) for one in answers])
+
+    positive = task.classes.index(task.positive)
+    by_scan = ranked_auc(lesion_score(scans, task), labels == positive)
+    by_patient = ranked_auc(lesion_score(patients, task), labels[first] == positive)
+
+    def areas(weights: np.ndarray) -> np.ndarray:
+        scan, patient = by_scan(weights[of]), by_patient(weights)
+        return np.array([scan, patient, patient - scan])
+
+    counts = {"scan": len(frame), "patient": len(names), "gain": len(names)}
+    codes = [REFERRED if one.decision == REFER else task.classes.index(one.decision) for one in answers]
+    single = [REFERRED if said == REFER else task.classes.index(said) for said in decisions]
+    return {
+        "patients": len(names),
+        "scans": len(frame),
+        "auc": figures_with_intervals(areas, counts, names),
+        "scan": {
+            **harm_figures(labels, np.array(single), groups, task),
+            **_calibration(labels, scans, groups),
+        },
+        "patient": {
+            **harm_figures(labels[first], np.array(codes), names, task),
+            **_calibration(labels[first], patients, names),
+        },
+    }
+
+
+def _calibration(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    surprise = -np.log(probabilities[np.arange(len(labels)), labels])
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        return np.array([calibration_error(confidence, right, weights=weights), np.average(surprise, weights=weights)])
+
+    return figures_with_intervals(figures, {"ece": len(labels), "log_loss": len(labels)}, groups)

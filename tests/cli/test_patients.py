@@ -1,0 +1,96 @@
+"""`bcx predict --patients`: scans of a folder, a DICOM study or a table get one answer together."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+
+import bcx
+
+
+@pytest.fixture
+def ward(tmp_path, busi_folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scans = sorted(path for path in busi_folder.rglob("*.png") if "_mask" not in path.name)
+    for number, scan in enumerate(scans[:4]):
+        target = tmp_path / "ward" / ("ann" if number < 2 else "bea") / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(scan, target)
+    return Path("ward")
+
+
+def patients(path="r.patients.csv"):
+    return list(csv.DictReader(Path(path).open(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_folder_per_patient(run, ward, tiny_checkpoint, more):
+    done = run("predict", ward, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "folder", *more)
+    assert done.status == 0, done.err
+    rows = patients()
+    assert [(row["patient"], row["scans"]) for row in rows] == [("ward/ann", "2"), ("ward/bea", "2")]
+    assert rows[0]["files"] == "ward/ann/0.png; ward/ann/1.png"
+    classifier = bcx.load(tiny_checkpoint)
+    expected = classifier.combine("x", [classifier.predict(ward / "ann" / f"{n}.png") for n in (0, 1)])
+    for name, value in expected.probabilities.items():
+        assert float(rows[0][f"p_{name}"]) == pytest.approx(value, abs=5e-6)
+    assert "2 patients" in done.err
+
+
+def test_a_table_of_patients(run, ward, tiny_checkpoint):
+    Path("who.csv").write_text("file;patient\n0.png;one\nward/bea/2.png;one\n1.png;two\n", encoding="utf-8")
+    done = run("predict", ward, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "who.csv")
+    assert done.status == 0, done.err
+    assert {row["patient"]: row["scans"] for row in patients()} == {"one": "2", "two": "1"}
+
+
+def test_a_study_per_patient(run, ward, tiny_checkpoint):
+    from PIL import Image
+
+    for number, study in enumerate(("1.2.3", "1.2.3", "1.2.4")):
+        data = Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        data.StudyInstanceUID, data.SOPClassUID = study, "1.2.840.10008.5.1.4.1.1.6.1"
+        data.SOPInstanceUID = f"1.2.{number}"
+        with Image.open(ward / "ann" / "0.png") as picture:
+            grey = picture.convert("L")
+        data.Rows, data.Columns = grey.height, grey.width
+        data.BitsAllocated = data.BitsStored = 8
+        data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 7, 0, 1
+        data.PhotometricInterpretation = "MONOCHROME2"
+        data.PixelData = grey.tobytes() + b"\0" * (grey.height * grey.width % 2)
+        Path("dicom").mkdir(exist_ok=True)
+        data.save_as(Path("dicom", f"{number}.dcm"), enforce_file_format=True)
+    done = run("predict", "dicom", ward, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "study")
+    assert done.status == 0, done.err
+    assert {row["patient"]: row["scans"] for row in patients()} == {"1.2.3": "2", "1.2.4": "1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--patients", "folder"), "without a table of scans"),
+        (("--patients", "none.csv", "--out", "r.csv"), "folder, study, or a CSV table"),
+        (("--patients", "wrong.csv", "--out", "r.csv"), "None of the 4 files is in 'wrong.csv'"),
+    ],
+)
+def test_what_cannot_be_grouped_is_said_before_anything_is_answered(run, ward, tiny_checkpoint, options, said):
+    Path("wrong.csv").write_text("file,patient\nother.png,one\n", encoding="utf-8")
+    done = run("predict", ward, "--model", tiny_checkpoint, *options)
+    assert done.status in (1, 2)
+    assert said in " ".join(done.err.split())
+    assert not Path("r.csv").exists()
+
+
+def test_a_resumed_run_has_the_same_patients(run, ward, tiny_checkpoint):
+    command = ("predict", ward, "--model", tiny_checkpoint, "--out", "r.jsonl", "--json", "--patients", "folder")
+    assert run(*command).status == 0
+    before = patients()
+    assert run(*command).status == 0
+    assert patients() == before
+    assert len([json.loads(line) for line in Path("r.jsonl").read_text("utf-8").splitlines()]) == 4

@@ -1,0 +1,59 @@
+"""One answer per patient: the mean of logits, the stored rule, and no harm hidden by averaging."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+import bcx
+from bcx.errors import ConfigError
+from bcx.inference.patient import combine, mean_probabilities
+from bcx.tasks import get_task
+from bcx.trust.decider import Decider
+from bcx.trust.rule import HarmRule
+
+TASK = get_task("breast-ultrasound")
+DECIDER = Decider({"rule": HarmRule(0.6, 0.3, 0.05, 0.9).to_dict()}, TASK)
+
+
+def answer(name, decision, *probabilities):
+    return name, decision, dict(zip(TASK.classes, probabilities, strict=True))
+
+
+def test_the_combination_is_the_softmax_of_the_mean_logits():
+    logits = np.random.default_rng(0).normal(0, 2, (3, 3))
+    each = [dict(zip(TASK.classes, row, strict=True)) for row in softmax(logits, axis=1)]
+    expected = softmax(logits.mean(axis=0))
+    assert list(mean_probabilities(each).values()) == pytest.approx(expected, abs=1e-9)
+    assert list(mean_probabilities(each[:1]).values()) == pytest.approx(softmax(logits[0]), abs=1e-9)
+
+
+def test_two_scans_that_agree_are_answered():
+    one = combine("ann", [answer("a", "benign", 0.1, 0.8, 0.1), answer("b", "refer", 0.2, 0.7, 0.1)], DECIDER, TASK)
+    assert (one.label, one.decision, one.reason, one.scans) == ("benign", "benign", "", ("a", "b"))
+
+
+def test_one_scan_answered_malignant_is_not_averaged_away():
+    scans = [answer("a", "benign", 0.0, 0.999, 0.001), answer("b", "malignant", 0.0, 0.4, 0.6)]
+    one = combine("ann", scans, DECIDER, TASK)
+    assert (one.label, one.decision) == ("benign", "refer")
+    assert "b alone is answered malignant" in one.reason
+
+
+def test_pictures_that_are_no_scans_do_not_count():
+    photo = answer("photo", "not a scan", 0.99, 0.005, 0.005)
+    one = combine("ann", [photo, answer("a", "malignant", 0.05, 0.05, 0.9)], DECIDER, TASK)
+    assert (one.decision, one.scans, one.left_out) == ("malignant", ("a",), ("photo",))
+    assert one.confidence == pytest.approx(0.9)
+    assert combine("ann", [photo], DECIDER, TASK).decision == "not a scan"
+    with pytest.raises(ConfigError, match="no scans of 'ann'"):
+        combine("ann", [], DECIDER, TASK)
+
+
+def test_a_classifier_combines_its_own_answers(tiny_lesion_checkpoint, busi_folder):
+    classifier = bcx.load(tiny_lesion_checkpoint)
+    files = sorted(path for path in busi_folder.rglob("*.png") if "_mask" not in path.name)[:2]
+    answers = [classifier.predict(file) for file in files]
+    one = classifier.combine("ann", answers)
+    assert sum(one.probabilities.values()) == pytest.approx(1)
+    assert one == combine("ann", [(a.name, a.decision, a.probabilities) for a in answers], classifier._decider, TASK)
+    assert set(one.to_dict()) >= {"patient", "decision", "probabilities", "scans"}
