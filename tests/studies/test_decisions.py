@@ -182,6 +182,9 @@ def test_the_command_fits_stores_and_goes_on_from_its_own_answers(tiny_checkpoin
     classifier = bcx.load(model, prevalence={"malignant": 0.02}, operating_point="rule-in")
     assert classifier.temperature == pytest.approx(found["temperature"])
     # once more with a third hospital: the answers to the first two are kept, and so is what was stored before
+    patients = ["decisions", str(model), "--patients", "busbra", "--out", "study"]
+    assert CliRunner().invoke(app, patients).exit_code == 0
+    assert json.loads((tmp_path / "study" / "patients.json").read_text())["table"][0]["where"] == "elsewhere"
     again = CliRunner().invoke(app, ["decisions", str(model), "--data", "clinic=busi", "--out", "study"])
     assert again.exit_code == 0, again.output
     later = json.loads((tmp_path / "study" / "decisions.json").read_text())
