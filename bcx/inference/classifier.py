@@ -246,14 +246,9 @@ class Classifier:
         return self._decider.choose(probabilities)
 
     def combine(self, patient: str, answers: Sequence[Prediction | Answer]) -> PatientAnswer:
-        """Return one answer for the scans of one patient or lesion; rule and errors as `bcx.inference.patient.combine`.
-
-        Args:
-            patient: name, for the answer.
-            answers: this model's answers to the scans.
-        """
-        each = [(one.name, one.decision, one.probabilities) if isinstance(one, Prediction) else one for one in answers]
-        return combine(patient, each, self._decider, self.task)
+        """Return one answer for this model's answers to one patient's scans, as `bcx.inference.patient.combine`."""
+        each = ((a.name, a.decision, a.probabilities) if isinstance(a, Prediction) else a for a in answers)
+        return combine(patient, list(each), self._decider, self.task)
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""
