@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, incoming, rows, viewer, worklist
-from bcx.app.classify import NETWORK, PRIVATE, SCROLL
-from bcx.app.incoming import Folder, Upload, file_name, handler
+from bcx.app import answers, incoming, rows, takeaway, viewer, worklist
+from bcx.app.classify import NETWORK, SCROLL
+from bcx.app.incoming import PRIVATE, Folder, Upload, file_name, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError, RequestError
@@ -23,6 +24,7 @@ from bcx.inference.input_files import Found, choose, reached
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
     from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 #: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
@@ -163,6 +165,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
                 place = gr.HTML(elem_id="batch-place", min_width=60)
                 on = gr.Button("Next", size="sm", min_width=80, elem_id="batch-on")
             answer = gr.HTML(_hint(), elem_id="batch-answer")
+            take = takeaway.build_take("batch", models, picker, sessions, _on_show)
             view = viewer.build_viewer(models.default.task, VIEW)
 
     off = gr.update(interactive=False)
@@ -182,7 +185,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
 
     def shut() -> dict[Any, Any]:
         """No row is open."""
-        return {place: "", answer: _hint(), **dict(zip(view.outputs, viewer.hide(), strict=True))}
+        return {place: "", answer: _hint(), take: "", **dict(zip(view.outputs, viewer.hide(), strict=True))}
 
     def classify_files(
         sent: Any, folder_chosen: bool, seen: worklist.View, model: Any, session: Session
@@ -310,6 +313,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         return {
             place: f'<p class="bcx-caption">{where}</p>',
             answer: answers.answer_html(prediction, task),
+            take: takeaway.buttons_html(prediction, task, row.at),
             **dict(zip(view.outputs, painted, strict=True)),
         }
 
@@ -346,7 +350,7 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         return [cleared[output] for output in results]
 
     results = [files, stop, progress, counts, score, listing, csv, make_zip, download_zip]
-    results += [place, answer, *view.outputs]
+    results += [place, answer, take, *view.outputs]
     for source, classify in ((files, from_files), (folder, from_folder)):
         source.upload(
             classify,
@@ -368,12 +372,12 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
     listing.click(
         open_row,
         [view.opacity, picker],
-        [place, answer, *view.outputs],
+        [place, answer, take, *view.outputs],
         trigger_mode="always_last",
         **quick,
     ).then(None, js=SCROLL.replace("ANCHOR", "batch-step"))
     gr.on(
-        [view.picker.input, view.opacity.input],
+        [view.picker.input, view.opacity.input, view.opacity.release],
         repaint,
         [view.picker, view.opacity, picker],
         [view.slider, view.legend, answer],
@@ -386,6 +390,13 @@ def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream:
         return event.then(read_again, picker, results, show_progress="hidden", **NETWORK, **PRIVATE)
 
     return Part(results, values, again)
+
+
+def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
+    batch = session.batch
+    if batch is None or batch.opened is None or batch.current is None:
+        return None
+    return batch.opened, batch.rows[batch.current].at
 
 
 def _view(order: Any, search: Any, decision: str = "") -> worklist.View:

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from bcx.app import answers, takeaway, viewer
+from bcx.app.compare import compare_html
 from bcx.app.examples import Example, strip_html
 from bcx.app.frames import frame_answer
-from bcx.app.incoming import Paste, Upload, choice, event_value, file_name, handler, index, number
+from bcx.app.incoming import PICK, PRIVATE, Paste, Upload, choice, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
 from bcx.app.privacy import Chosen
 from bcx.errors import BcxError, RequestError
+from bcx.tasks import BREAST_ULTRASOUND
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
-    from bcx.app.takeaway import Past
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 #: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
-#: Handlers get what stands in the request, and check it (`bcx.app.incoming`).
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
-#: Inside a component: a click on anything with `data-pick` or `data-page` reaches Python with that value.
-PICK = """
-element.addEventListener('click', (event) => {
-  const target = event.target.closest('[data-pick], [data-page]');
-  if (target && !target.disabled) trigger('click', {pick: target.dataset.pick, page: target.dataset.page});
-});
-"""
 #: Inside a component: what changes in it is read out.
 LIVE = "element.setAttribute('aria-live', 'polite');"
 #: On a narrow page the answer stands below the fold, so bring it into view.
 SCROLL = (
     "() => { if (window.innerWidth < 800) document.getElementById('ANCHOR')?.scrollIntoView({behavior: 'smooth'}); }"
 )
+SHOW_COMPARED = "() => document.querySelector('#classify-compare section')?.scrollIntoView({behavior: 'smooth'})"
 VIEW = "classify"
+#: Shares of the positive class that a person can choose, in per cent.
+LEAST_COMMON, MOST_COMMON = 0.1, 95
 
 
 @dataclass(frozen=True)
@@ -53,37 +49,65 @@ class ClassifyTab:
     def answer(self, session: Session, model: str, chosen: Chosen, opacity: float) -> list[Any]:
         """Run the network once and return everything on the tab that follows from it; the scan is kept."""
         session.again.discard("scan")
+        session.compared = None
+        classifier = self.models.get(model)
         try:
-            task = self.models.get(model).task
-            prediction = self.predict(model, chosen.path, chosen.name)
+            found = classifier.at_prevalence(self.predict(model, chosen.path, chosen.name), session.prevalence)
         except BcxError as error:
-            session.answer = session.on_show = None
-            hidden = gr.update(visible=False)
-            return [answers.failure_html(error, chosen.name), *viewer.hide(), hidden, "", {}, "", gr.skip()]
+            session.answer = session.on_show = session.opened = None
+            return [
+                answers.failure_html(error, chosen.name),
+                *self.nothing(),
+                takeaway.past_html(session, classifier.task),
+            ]
         finally:
             session.settle(chosen)
-        session.answer = session.on_show = prediction
-        details = (
-            f"<h3>Probabilities</h3>{answers.bars_html(prediction, task, exact=True)}"
-            f"{answers.maps_html(prediction, task)}"
-            f"<h3>Facts</h3>{answers.facts_html(prediction)}"
-        )
-        card = answers.answer_html(prediction, task, chosen.made)
-        session.opened = takeaway.make_past(prediction, card, details)
-        session.past.appendleft(session.opened)
-        return self.shown(session, session.opened, prediction, task, opacity)
+        session.answer = session.on_show = found
+        session.remember(takeaway.make_past(found, chosen))
+        return self.shown(session, classifier, opacity)
 
-    def shown(self, session: Session, past: Past, prediction: Prediction, task: Task, opacity: Any) -> list[Any]:
-        """Return everything on the tab for an answer; `prediction` is `past`'s own, or what that was made from."""
+    def shown(self, session: Session, classifier: Classifier, opacity: Any) -> list[Any]:
+        """Return everything on the tab for the answer that was just given or opened again."""
+        assert session.answer is not None
+        task, found = classifier.task, session.answer
+        common = bool(classifier.prevalence) and found.clip is None
+        view, strip = viewer.show(session, VIEW, found, task, opacity), takeaway.past_html(session, task)
+        card, *more = self.told(session, task)
         return [
-            past.card,
-            *viewer.show(session, VIEW, prediction, task, opacity),
+            card,
+            *view,
             gr.update(visible=True),
-            past.details,
-            past.json,
-            takeaway.buttons_html(past, prediction, task),
-            takeaway.past_html(session.past, task),
+            *more,
+            "",
+            gr.update(visible=common),
+            _share(found, classifier),
+            strip,
         ]
+
+    def told(self, session: Session, task: Task) -> list[Any]:
+        """Return the card, the details, the JSON and the buttons of the answer on show."""
+        assert session.on_show is not None
+        assert session.opened is not None
+        found, past = session.on_show, session.opened
+        details = (
+            f"<h3>Probabilities</h3>{answers.bars_html(found, task, exact=True)}{answers.maps_html(found, task)}"
+            f"<h3>Facts</h3>{answers.facts_html(found)}"
+        )
+        card = answers.answer_html(found, task, past.chosen.made)
+        return [card, details, found.to_dict(), takeaway.buttons_html(found, task, past.at)]
+
+    @staticmethod
+    def nothing() -> list[Any]:
+        """Return everything on the tab between the card and the strip of the last answers, without an answer."""
+        hidden = gr.update(visible=False)
+        return [*viewer.hide(), hidden, "", {}, "", "", hidden, gr.skip()]
+
+    def beside(self, session: Session, task: Task, layer: Any, opacity: Any) -> str:
+        """Return the comparison on show; "" without one."""
+        if session.compared is None or session.on_show is None or session.opened is None:
+            return ""
+        pair = [(session.on_show, session.opened.chosen.made), session.compared]
+        return compare_html(pair, task, None if layer == viewer.LESION else layer, opacity / 100)
 
 
 def build_classify(
@@ -130,9 +154,19 @@ def build_classify(
             past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
         with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
             answer = gr.HTML(answers.empty_html(task), js_on_load=LIVE, elem_id="classify-answer")
-            take = gr.HTML(js_on_load=PICK + takeaway.COPY, elem_id="classify-take")
-            file = gr.DownloadButton(visible="hidden", elem_id="classify-file")
+            take = takeaway.build_take("classify", models, picker, sessions, _on_show)
             view = viewer.build_viewer(task, VIEW)
+            compared = gr.HTML(js_on_load=PICK, elem_id="classify-compare")
+            other = gr.Dropdown(**_others(models, models.default.name), elem_id="classify-other")
+            with gr.Accordion(
+                _common_label(task), open=False, visible=False, elem_id="classify-common-box"
+            ) as common_box:
+                gr.HTML(
+                    '<p class="bcx-caption">The model was made for the share shown at first. For another one the '
+                    "probabilities follow by Bayes' rule; the thresholds stay. It holds for this tab until the page "
+                    "closes or the model changes.</p>"
+                )
+                common = gr.Slider(**_common(models.default), elem_id="classify-common")
             with gr.Accordion("Details", open=False, visible=False, elem_id="classify-details-box") as details_box:
                 details = gr.HTML(elem_id="classify-details")
                 with gr.Accordion("JSON", open=False):
@@ -165,39 +199,82 @@ def build_classify(
             return [gr.skip()] * len(results)
         return tab.answer(session, model, session.chosen, opacity)
 
+    def chosen_past(session: Session, value: Any, task: Task) -> takeaway.Past:
+        kept = session.past
+        again = kept[index(value, len(kept), "The result")]
+        if tuple(again.prediction.probabilities) != tuple(task.classes):
+            raise RequestError(
+                "This result is of another task.",
+                expected=f"a model such as {again.prediction.model}",
+                remedy="Choose that model first.",
+            )
+        return again
+
     @handler
     def open_past(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
         with sessions.at_work(request.session_hash) as session:
-            kept, task = session.past, models.get(model).task
-            again = kept[index(event_value(event, "pick"), len(kept), "The answer")]
-            if tuple(again.prediction.probabilities) != tuple(task.classes):
-                raise RequestError(
-                    "This result is of another task.",
-                    expected=f"a model such as {again.prediction.model}",
-                    remedy="Choose that model first.",
-                )
-            session.opened, session.answer, session.on_show = again, again.prediction, again.prediction
-            session.settle(None)
-            return tab.shown(session, again, again.prediction, task, opacity)
+            classifier = models.get(model)
+            again = chosen_past(session, event_value(event, "pick"), classifier.task)
+            session.answer = session.on_show = again.open()
+            session.opened, session.compared, session.prevalence = again, None, again.prediction.prevalence
+            session.settle(again.chosen)
+            return tab.shown(session, classifier, opacity)
 
     @handler
-    def take_away(model: Any, event: gr.EventData, request: gr.Request) -> Any:
-        kind = choice(event_value(event, "pick"), takeaway.FILES, "The file")
+    def compare_past(layer: Any, opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> Any:
         with sessions.at_work(request.session_hash) as session:
-            if session.on_show is None or session.opened is None:
-                raise RequestError(
-                    "There is no result to save.", expected="an open result", remedy="Read a picture first."
-                )
-            path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
-            takeaway.write_file(kind, session.opened, session.on_show, models.get(model).task, path)
-            return str(path)
+            task = models.get(model).task
+            past = chosen_past(session, event_value(event, "compare"), task)
+            session.compared = past.open(), past.chosen.made
+            return tab.beside(session, task, *viewer.checked(task, layer, opacity))
+
+    @handler
+    def compare_model(name: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        name = choice(name, models.others(models.get(model).name), "The other model")
+        with sessions.at_work(request.session_hash) as session:
+            task, chosen, opened = models.get(name).task, session.chosen, session.opened
+            layer, opacity = viewer.checked(task, layer, opacity)
+            if session.on_show is None or chosen is None or opened is None:
+                return [None, gr.skip(), gr.skip(), answers.gone_html()]
+            found = models.get(name).at_prevalence(predict(name, chosen.path, chosen.name), session.prevalence)
+            session.remember(takeaway.make_past(found, chosen))
+            session.opened, session.compared = opened, (found, chosen.made)
+            return [None, tab.beside(session, task, layer, opacity), takeaway.past_html(session, task), gr.skip()]
+
+    @handler
+    def end_comparison(request: gr.Request) -> str:
+        session = sessions.find(request.session_hash)
+        if session is not None:
+            session.compared = None
+        return ""
+
+    @handler
+    def set_prevalence(percent: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
+        percent = number(percent, "The share", LEAST_COMMON, MOST_COMMON)
+        with sessions.at_work(request.session_hash) as session:
+            task, found, opened = models.get(model).task, session.answer, session.opened
+            if found is None or opened is None:
+                return [answers.gone_html(), *[gr.skip()] * 8]
+            classifier = models.get(found.model)
+            own = percent == _common(classifier)["value"]
+            session.prevalence = None if own else {task.positive: percent / 100}
+            session.answer = session.on_show = classifier.at_prevalence(found, session.prevalence)
+            if session.compared is not None:
+                beside, made = session.compared
+                session.compared = models.get(beside.model).at_prevalence(beside, session.prevalence), made
+            session.change_opened(takeaway.make_past(session.answer, opened.chosen, opened.at))
+            seen = viewer.repaint(session, VIEW, session.answer, task, layer, opacity)
+            compared = tab.beside(session, task, *viewer.checked(task, layer, opacity))
+            stages = viewer.stages_update(session.answer, task)
+            return [*tab.told(session, task), *seen, stages, compared, takeaway.past_html(session, task)]
 
     @handler
     def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
-        session = sessions.find(request.session_hash)
+        session, task = sessions.find(request.session_hash), models.get(model).task
         if session is None or session.on_show is None:
-            return [gr.skip(), gr.skip(), answers.gone_html()]
-        return [*viewer.repaint(session, VIEW, session.on_show, models.get(model).task, layer, opacity), gr.skip()]
+            return [gr.skip(), gr.skip(), gr.skip(), answers.gone_html()]
+        seen = viewer.repaint(session, VIEW, session.on_show, task, layer, opacity)
+        return [*seen, tab.beside(session, task, *viewer.checked(task, layer, opacity)), gr.skip()]
 
     @handler
     def show_frame(frame: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
@@ -213,10 +290,18 @@ def build_classify(
 
     def values(classifier: Classifier) -> list[Any]:
         chosen = classifier.task
-        cleared = [answers.empty_html(chosen), *viewer.hide(), gr.update(visible=False), "", {}, "", gr.skip()]
-        return [gr.update(label=_upload_label(chosen)), strip_html(examples(chosen)), *cleared]
+        return [
+            gr.update(label=_upload_label(chosen)),
+            strip_html(examples(chosen)),
+            gr.update(label=_common_label(chosen)),
+            gr.update(**_others(models, classifier.name)),
+            gr.update(**_common(classifier)),
+            answers.empty_html(chosen),
+            *tab.nothing(),
+            "",
+        ]
 
-    results = [answer, *view.outputs, details_box, details, as_json, take, past]
+    results = [answer, *view.outputs, details_box, details, as_json, take, compared, common_box, common, past]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
     for source in (upload, paste):
         source.upload(
@@ -245,33 +330,77 @@ def build_classify(
         concurrency_limit=None,
         **PRIVATE,
     ).then(None, js=scroll)
-    take.click(
-        take_away, picker, file, show_progress="hidden", trigger_mode="multiple", concurrency_limit=2, **PRIVATE
-    ).success(None, file, js=takeaway.SAVE)
-    gr.on(
-        [view.picker.input, view.opacity.input],
-        repaint,
-        [view.picker, view.opacity, picker],
-        [view.slider, view.legend, answer],
-        show_progress="hidden",
-        trigger_mode="always_last",
-        concurrency_limit=None,
+    quick: dict[str, Any] = {
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+        "concurrency_limit": None,
         **PRIVATE,
+    }
+    seen = [view.picker, view.opacity, picker]
+    past.select(compare_past, seen, compared, **quick).then(None, js=SHOW_COMPARED)
+    compared.click(end_comparison, None, compared, **quick)
+    other.select(
+        compare_model, [other, *seen], [other, compared, past, answer], show_progress_on=other, **NETWORK, **PRIVATE
+    ).then(None, js=SHOW_COMPARED)
+    gr.on(
+        [common.input, common.release],  # the latter is told of a reset
+        set_prevalence,
+        [common, *seen],
+        [answer, details, as_json, take, view.slider, view.legend, view.stages, compared, past],
+        **quick,
+    )
+    gr.on(
+        [view.picker.input, view.opacity.input, view.opacity.release],
+        repaint,
+        seen,
+        [view.slider, view.legend, compared, answer],
+        **quick,
     )
     view.frame.input(
         show_frame,
         [view.frame, view.picker, view.opacity, picker],
         [view.slider, view.legend, view.stages, view.clip, answer],
-        show_progress="hidden",
-        trigger_mode="always_last",
-        concurrency_limit=None,
-        **PRIVATE,
+        **quick,
     )
 
     def again(event: Any) -> Any:
         return event.then(read_again, [view.opacity, picker], results, show_progress_on=answer, **NETWORK, **PRIVATE)
 
-    return Part([upload, strip, *results], values, again)
+    return Part([upload, strip, common_box, other, common, *results], values, again)
+
+
+def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
+    return None if session.on_show is None or session.opened is None else (session.on_show, session.opened.at)
+
+
+def _others(models: Models, name: str) -> dict[str, Any]:
+    """Return the choice of a second model for the same scan; hidden where there is none of the task."""
+    others = models.others(name)
+    return {"choices": others, "value": None, "label": "Compare with another model", "visible": bool(others)}
+
+
+def _common_label(task: Task) -> str:
+    if task == BREAST_ULTRASOUND:
+        return "How common is cancer among the people scanned here?"
+    return f"How common is {task.positive} here?"
+
+
+def _common(classifier: Classifier) -> dict[str, Any]:
+    """Return the slider of the positive class's share, at the model's own."""
+    share = classifier.prevalence.get(classifier.task.positive, 0.5)
+    return {
+        "minimum": LEAST_COMMON,
+        "maximum": MOST_COMMON,
+        "value": round(100 * share, 1),
+        "step": 0.1,
+        "label": f"Share of {classifier.task.positive} (%)",
+    }
+
+
+def _share(prediction: Prediction, classifier: Classifier) -> float:
+    """Return where the slider stands for an answer."""
+    asked = prediction.prevalence
+    return _common(classifier)["value"] if asked is None else round(100 * asked[classifier.task.positive], 1)
 
 
 def _upload_label(task: Task) -> str:

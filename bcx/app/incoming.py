@@ -48,6 +48,15 @@ from gradio.data_classes import FileData
 
 from bcx.errors import BcxError, RequestError
 
+#: Handlers get what stands in the request, and check it.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+#: Inside a component: a click on `data-pick` or `data-compare` reaches Python with that value, as `click` or `select`.
+PICK = """
+element.addEventListener('click', (event) => {
+  const target = event.target.closest('[data-pick], [data-compare]');
+  if (target) trigger('pick' in target.dataset ? 'click' : 'select', {...target.dataset});
+});
+"""
 #: Files in one request at most.
 MOST_FILES = 20_000
 #: Characters of a file's name at most, folders included.
@@ -176,7 +185,7 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
     if not isinstance(values, list) or len(values) not in (len(inputs), sum(not part.skip_api for part in inputs)):
         raise _wrong("The call's data", values, f"a list of {len(inputs)}")
     event, trigger = sent.get("event_data"), sent.get("trigger_id")
-    if isinstance(event, str):  # a changed textbox says again what stands in it
+    if isinstance(event, (str, int, float)):  # a changed textbox or slider says again what stands in it
         event = None
     if not (event is None or isinstance(event, Mapping)):
         raise _wrong("The event's data", event, "an object")

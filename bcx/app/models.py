@@ -61,6 +61,11 @@ class Models:
         """Return the name of each model, the default first."""
         return [self.default.name, *self._folders]
 
+    def others(self, name: str) -> list[str]:
+        """Return the names of the other models of the same task."""
+        tasks = self._tasks()
+        return [other for other in self.names() if other != name and tasks.get(other) == tasks[name]]
+
     def any_tiles(self) -> bool:
         """Whether one of them reads large images tile by tile."""
         return any(task.tile is not None for task in self._tasks().values())

@@ -48,6 +48,10 @@
     lines();
   }).observe(root, {childList: true, subtree: true, attributes: true, attributeFilter: ['style']});
 
+  // Gradio's client warns of this each time that an answer's stream ends; nothing is amiss.
+  const warn = console.warn;
+  console.warn = (...said) => said[0] === 'Method not implemented.' || warn(...said);
+
   document.addEventListener('paste', (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith('image/'));
     if (!file || event.target.closest('input, textarea, [contenteditable]')) return;

@@ -15,10 +15,10 @@ from gradio.utils import get_upload_folder
 from bcx.app.answers import NOTICE
 from bcx.app.api import build_api
 from bcx.app.batch import build_batch
-from bcx.app.classify import NETWORK, PRIVATE, build_classify
+from bcx.app.classify import NETWORK, build_classify
 from bcx.app.examples import Example, list_examples
 from bcx.app.gpu import on_gpu
-from bcx.app.incoming import choice, handler
+from bcx.app.incoming import PRIVATE, choice, handler
 from bcx.app.model_tab import build_model_tab, model_html
 from bcx.app.models import Models, Part, build_picker, field
 from bcx.app.privacy import SESSIONS, Sessions

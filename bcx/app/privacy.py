@@ -72,6 +72,8 @@ class Session:
         folder: private to this session, with a name that nobody can guess; gone after it.
         answer: the last single answer, kept so that opacity and class need no second run of the network.
         on_show: what the viewer shows of it: itself, or the answer of another frame of its clip.
+        compared: what stands beside it, and what a shipped example was made to show.
+        prevalence: what the person said of it, as `bcx.load` takes it; None: the model's own.
         past: the last answers, newest first; they outlast a change of the model.
         opened: the one of them that `answer` is.
         chosen: the scan behind it, kept for another model, and for the other frames of a clip.
@@ -87,6 +89,8 @@ class Session:
     uploads: Uploads = field(default_factory=Uploads)
     answer: Prediction | None = None
     on_show: Prediction | None = None
+    compared: tuple[Prediction, str | None] | None = None
+    prevalence: dict[str, float] | None = None
     past: deque[Past] = field(default_factory=lambda: deque(maxlen=MOST_PAST))
     opened: Past | None = None
     chosen: Chosen | None = None
@@ -103,7 +107,7 @@ class Session:
 
     def start_over(self, model: str) -> None:
         """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
-        self.model, self.answer, self.on_show = model, None, None
+        self.model, self.answer, self.on_show, self.compared, self.prevalence = model, None, None, None, None
         self.again = {"scan", "batch"}
         if self.batch is not None:
             self.batch.stop.set()
@@ -134,11 +138,27 @@ class Session:
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
-    def settle(self, chosen: Chosen | None) -> None:
-        """Keep the scan that was just answered, if its file is there, and delete the one before."""
+    def settle(self, chosen: Chosen) -> None:
+        """Keep the scan that was just answered, and delete the one before, unless it belongs to one of `past`."""
         before, self.chosen = self.chosen, chosen
-        if before is not None and before.made is None and (chosen is None or before.path != chosen.path):
-            self.drop(before.path)
+        self._drop_unused(before)
+
+    def remember(self, past: Past) -> None:
+        """Keep an answer with its scan; the oldest goes where there are too many."""
+        oldest = self.past.pop() if len(self.past) == MOST_PAST else None
+        self.past.appendleft(past)
+        self.opened = past
+        self._drop_unused(None if oldest is None else oldest.chosen)
+
+    def change_opened(self, now: Past) -> None:
+        """Put another state of the open answer in its place."""
+        self.past = deque((now if each is self.opened else each for each in self.past), MOST_PAST)
+        self.opened = now
+
+    def _drop_unused(self, chosen: Chosen | None) -> None:
+        used = [self.chosen, *(each.chosen for each in self.past)]
+        if chosen is not None and chosen.made is None and chosen.path not in [each.path for each in used if each]:
+            self.drop(chosen.path)
 
     def picture(self, role: str, suffix: str = ".png") -> Path:
         """Return a fresh path for a picture on show and delete the one before the last in the same role.
@@ -278,7 +298,9 @@ class Sessions:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.on_show = session.opened = session.chosen = session.batch = session.slide = None
+    session.answer = session.on_show = session.compared = session.opened = session.chosen = session.batch = (
+        session.slide
+    ) = None
     session.past.clear()
     session.taken.clear()
     session.pictures.clear()

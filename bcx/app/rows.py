@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,14 @@ class Row:
         cells: its row of the results table (`bcx.inference.table.columns`).
         thumbnail: a small JPEG as a data address; empty for a file that could not be read.
         slim: the prediction without its pixels; None for a file that could not be read.
+        at: when it was read.
     """
 
     source: Path | Member
     cells: dict[str, Any]
     thumbnail: str = ""
     slim: Prediction | None = None
+    at: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
     def prediction(self) -> Prediction | None:
         """Return the prediction with its pixels, read again from the file; the network does not run."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app import answers, incoming, slide_words
-from bcx.app.classify import PRIVATE, SCROLL
-from bcx.app.incoming import Upload, handler
+from bcx.app.classify import SCROLL
+from bcx.app.incoming import PRIVATE, Upload, handler
 from bcx.app.models import Models, Part
 from bcx.app.pictures import data_url
 from bcx.errors import BcxError

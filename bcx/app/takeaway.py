@@ -10,22 +10,27 @@ The sheet holds what the page holds: scan, overlay, probabilities, decision, dou
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
 from PIL import Image, ImageDraw, ImageFont
 
 import bcx
 from bcx.app.answers import NOTICE, percent, words
+from bcx.app.incoming import PICK, PRIVATE, choice, event_value, handler
 from bcx.app.pictures import as_image, data_url, lesion_picture, page_overlay, save_png
 from bcx.app.stages import lesion_words
+from bcx.errors import RequestError
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
+    from bcx.app.models import Models
+    from bcx.app.privacy import Chosen, Session, Sessions
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
@@ -73,25 +78,28 @@ class Past:
     """An answer that can be opened again without the network.
 
     Attributes:
-        prediction: at the size of a screen, without the other frames of a clip.
-        card, details: as they stood on the page, HTML.
-        json: the documented JSON.
+        prediction: without its pixels, and without the other frames of a clip.
+        chosen: its scan, whose file is kept as long as this.
+        thumbnail: the scan with its map, small, as a data address.
         at: when it was given.
     """
 
     prediction: Prediction
-    card: str
-    details: str
-    json: dict[str, Any]
-    at: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    chosen: Chosen
+    thumbnail: str
+    at: datetime
+
+    def open(self) -> Prediction:
+        """Return the prediction with its pixels, read again from the file."""
+        return self.prediction.with_pixels(self.chosen.path)
 
 
-def make_past(prediction: Prediction, card: str, details: str) -> Past:
-    """Return what is kept of an answer, a few megabytes at most."""
-    screen = prediction.screen
-    if screen.clip is not None:
-        screen = dataclasses.replace(screen, clip=dataclasses.replace(screen.clip, answers=()))
-    return Past(screen, card, details, prediction.to_dict())
+def make_past(prediction: Prediction, chosen: Chosen, at: datetime | None = None) -> Past:
+    """Return what is kept of an answer, some kilobytes. `at`: when it was given; None: now."""
+    slim = prediction.without_pixels()
+    if slim.clip is not None:
+        slim = dataclasses.replace(slim, clip=dataclasses.replace(slim.clip, answers=()))
+    return Past(slim, chosen, data_url(page_overlay(prediction), side=120), at or datetime.now().astimezone())
 
 
 def moment(when: datetime) -> str:
@@ -99,21 +107,15 @@ def moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M %Z}"
 
 
-def text(past: Past, prediction: Prediction, task: Task) -> str:
-    """Return the answer as plain text, one line per fact.
-
-    Args:
-        past: as it was given.
-        prediction: what is on show of it: its own, the one it was made from, or that of another frame of its clip.
-        task: its task.
-    """
+def text(prediction: Prediction, task: Task, at: datetime) -> str:
+    """Return an answer, with its pixels, as plain text, one line per fact. `at`: when it was given."""
     said = words(prediction, task)
     lines = [f"{said.headline} ({said.number})" if said.number else said.headline]
-    lines += [f"{name}: {value}" for name, value in _facts(past, prediction, task)]
+    lines += [f"{name}: {value}" for name, value in _facts(prediction, task, at)]
     return "\n".join([*lines, f"bcx {bcx.__version__}. {NOTICE}"])
 
 
-def _facts(past: Past, prediction: Prediction, task: Task) -> list[tuple[str, str]]:
+def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, str]]:
     clip = prediction.clip
     shown = prediction.decision != NOT_A_SCAN
     facts = [
@@ -125,17 +127,17 @@ def _facts(past: Past, prediction: Prediction, task: Task) -> list[tuple[str, st
         *(("Doubt", flag) for flag in prediction.flags),
         *(("Read as", note) for note in prediction.notes),
         ("Lesion", lesion_words(prediction.screen, task) if prediction.reading.lesion is not None and shown else ""),
-        ("File", f"{prediction.name}, {past.json['width']} x {past.json['height']} pixels"),
+        ("File", f"{prediction.name}, {prediction.scan.width} x {prediction.scan.height} pixels"),
         ("Frame", "" if clip is None else f"{clip.frame + 1:,} of {clip.count:,}"),
         ("File's SHA-256", prediction.scan.sha256),
         ("Model", f"{prediction.model} ({prediction.backend})"),
         ("Weights' SHA-256", prediction.weights_sha256),
-        ("Date", moment(past.at)),
+        ("Date", moment(at)),
     ]
     return [(name, value) for name, value in facts if value]
 
 
-def sheet(past: Past, prediction: Prediction, task: Task) -> Image.Image:
+def sheet(prediction: Prediction, task: Task, at: datetime) -> Image.Image:
     """Return the answer on one page, RGB, 1,240 pixels wide (A4 at 150 dots per inch); the arguments are `text`'s."""
     page = _Page()
     said = words(prediction, task)
@@ -147,7 +149,7 @@ def sheet(past: Past, prediction: Prediction, task: Task) -> Image.Image:
     if prediction.decision != NOT_A_SCAN:
         page.write(said.means_not, 22, _SOFT, after=18)
         page.bars(prediction, task)
-    for name, value in _facts(past, prediction, task):
+    for name, value in _facts(prediction, task, at):
         if name != "Probabilities" and value != said.means:
             page.fact(name, value, _AMBER if name == "Doubt" else _INK)
     page.write(f"bcx {bcx.__version__}. {NOTICE}", 20, _SOFT, before=16)
@@ -230,15 +232,15 @@ def _wrapped(said: str, font: Any, wide: int) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def write_file(kind: str, past: Past, prediction: Prediction, task: Task, path: Path) -> None:
+def write_file(kind: str, prediction: Prediction, task: Task, at: datetime, path: Path) -> None:
     """Write one of `FILES`; a PDF carries the answer as text among its properties. See `text` for the others."""
     if kind == "overlay":
         picture = lesion_picture(prediction) or prediction.overlay()
         save_png(picture, path)
     elif kind == "png":
-        save_png(sheet(past, prediction, task), path)
+        save_png(sheet(prediction, task, at), path)
     else:
-        drawn = sheet(past, prediction, task)
+        drawn = sheet(prediction, task, at)
         page = Image.new("RGB", (_WIDTH, max(_HEIGHT, drawn.height)), "white")
         page.paste(drawn)
         page.save(
@@ -248,39 +250,74 @@ def write_file(kind: str, past: Past, prediction: Prediction, task: Task, path: 
             quality=92,
             title=f"{prediction.name}: {words(prediction, task).headline}",
             author=f"bcx {bcx.__version__}, {prediction.model}",
-            subject=text(past, prediction, task),
+            subject=text(prediction, task, at),
             keywords=NOTICE,
         )
 
 
-def buttons_html(past: Past, prediction: Prediction, task: Task) -> str:
-    """Return the buttons under an answer, that of the overlay while the picture has its own size; see `text`."""
-    whole = prediction.scan.width == past.json["width"]
-    files = "".join(
-        f'<button type="button" data-pick="{kind}">{label}</button>'
-        for kind, label in FILES.items()
-        if whole or kind != "overlay"
+def build_take(
+    name: str,
+    models: Models,
+    picker: gr.Dropdown,
+    sessions: Sessions,
+    on_show: Callable[[Session], tuple[Prediction, datetime] | None],
+) -> gr.HTML:
+    """Lay out and wire the place of `buttons_html`.
+
+    Args:
+        name: prefixes the elements' ids.
+        models: as everywhere; `picker` holds the name of the one that answers.
+        picker: the page's choice of model.
+        sessions: the open pages.
+        on_show: from a page to the answer on show, with its pixels, and when it was given; None without one.
+    """
+    take = gr.HTML(js_on_load=PICK + COPY, elem_id=f"{name}-take")
+    file = gr.DownloadButton(visible="hidden", elem_id=f"{name}-file")
+
+    @handler
+    def take_away(model: Any, event: gr.EventData, request: gr.Request) -> Any:
+        kind = choice(event_value(event, "pick"), FILES, "The file")
+        with sessions.at_work(request.session_hash) as session:
+            shown = on_show(session)
+            if shown is None:
+                raise RequestError("No result is open.", expected="an open result", remedy="Read a picture first.")
+            prediction, at = shown
+            path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
+            write_file(kind, prediction, models.get(model).task, at, path)
+            return str(path)
+
+    event = take.click(
+        take_away, picker, file, show_progress="hidden", trigger_mode="multiple", concurrency_limit=2, **PRIVATE
     )
+    event.success(None, file, js=SAVE)
+    return take
+
+
+def buttons_html(prediction: Prediction, task: Task, at: datetime) -> str:
+    """Return the buttons under an answer; see `text`."""
+    files = "".join(f'<button type="button" data-pick="{kind}">{label}</button>' for kind, label in FILES.items())
     return (
         f'<div class="bcx-take" role="group" aria-label="Save this result">{files}'
         '<button type="button" data-copy>Copy as text</button><span role="status"></span>'
-        f"<pre hidden data-text>{escape(text(past, prediction, task))}</pre></div>"
+        f"<pre hidden data-text>{escape(text(prediction, task, at))}</pre></div>"
     )
 
 
-def past_html(past: deque[Past], task: Task) -> str:
-    """Return the strip of the last answers, "" where there are none of this task."""
+def past_html(session: Session, task: Task) -> str:
+    """Return the strip of the last answers of a task, each to be opened or put beside the open one; "" without any."""
     tiles = []
-    for place, each in enumerate(past):
+    for place, each in enumerate(session.past):
         found = each.prediction
         if tuple(found.probabilities) != tuple(task.classes):
             continue
         said = words(found, task)
         label = f"{said.headline} {said.number}".strip()
+        current = each is session.opened and session.answer is not None
+        compare = "" if current else f'<button type="button" data-compare="{place}">Compare</button>'
         tiles.append(
-            f'<button type="button" data-pick="{place}" style="--tone: {said.colour}">'
-            f'<img src="{data_url(page_overlay(found), side=120)}" alt="">'
-            f"<span>{escape(label)}</span><small>{escape(found.model)}, {each.at:%H:%M}</small></button>"
+            f'<div style="--tone: {said.colour}"><button type="button" data-pick="{place}"'
+            f'{" aria-current=true" if current else ""}><img src="{each.thumbnail}" alt="">'
+            f"<span>{escape(label)}</span><small>{escape(found.model)}, {each.at:%H:%M}</small></button>{compare}</div>"
         )
     if not tiles:
         return ""

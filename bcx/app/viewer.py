@@ -117,12 +117,13 @@ def show(session: Session, name: str, prediction: Prediction, task: Task, opacit
         gr.update(**{**_layers(task, lesion), "value": layer}),
         legend,
         gr.update(visible=prediction.decision != NOT_A_SCAN),
-        _stages(prediction, task),
+        stages_update(prediction, task),
         *_clip(prediction, task),
     ]
 
 
-def _stages(prediction: Prediction, task: Task) -> Any:
+def stages_update(prediction: Prediction, task: Task) -> Any:
+    """Return the value of the second stage's card, hidden where there is none."""
     html = stages_html(prediction, task)
     return gr.update(value=html, visible=bool(html))
 
@@ -163,7 +164,7 @@ def show_frame(session: Session, name: str, prediction: Prediction, task: Task, 
     except RequestError:
         session.shown[name] = before
         raise
-    return [pair, legend, _stages(prediction, task), _clip(prediction, task)[1]]
+    return [pair, legend, stages_update(prediction, task), _clip(prediction, task)[1]]
 
 
 def _line(prediction: Prediction) -> float:
@@ -182,16 +183,25 @@ def hide() -> list[Any]:
     return [gr.update(visible=False), None, gr.skip(), "", gr.skip(), hidden, gr.update(visible=False), hidden]
 
 
+def checked(task: Task, layer: Any, opacity: Any) -> tuple[str, float]:
+    """Return what a page sent as layer and strength of the overlay, the latter in per cent.
+
+    Raises:
+        RequestError: no such layer, or a strength that is not within 0 to 100.
+    """
+    opacity = number(opacity, "The strength of the overlay", 0, 100)
+    return choice(layer, [LESION, *task.classes], "The layer"), opacity
+
+
 def repaint(
     session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any
 ) -> tuple[tuple[str, str], str]:
     """Return the pair of pictures and the legend for another layer or opacity; the network does not run.
 
     Raises:
-        RequestError: no such layer, or an opacity that is not within 0 to 100.
+        RequestError: as `checked`.
     """
-    opacity = number(opacity, "The strength of the overlay", 0, 100)
-    layer = choice(layer, [LESION, *task.classes], "The layer")
+    layer, opacity = checked(task, layer, opacity)
     picture = layer_picture(prediction.screen, None if layer == LESION else layer, opacity / 100)
     overlay = _save(session, f"{name}-overlay", picture)
     return (session.shown[name], overlay), _legend(prediction, task, layer)

@@ -27,19 +27,18 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
-from bcx.imaging.crop import merge_lesion
 from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
 from bcx.inference.clip import CLIP_FRAMES
+from bcx.inference.decided import decided, turned
 from bcx.inference.frames import answer_clip
 from bcx.inference.patient import Answer, PatientAnswer, combine
-from bcx.inference.prediction import SCREEN, Failure, Prediction, shortened
+from bcx.inference.prediction import Failure, Prediction, shortened
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.claims import claim, may_outline
 from bcx.trust.decider import Decider
 from bcx.trust.gate import Gate
 from bcx.trust.plain import shape_reason
@@ -180,6 +179,11 @@ class Classifier:
         return self._views
 
     @property
+    def prevalence(self) -> dict[str, float]:
+        """Share of each class that the probabilities stand for; empty where the checkpoint does not say."""
+        return self._decider.prevalence
+
+    @property
     def backend(self) -> str:
         """What runs the network: "torch" or "onnxruntime"."""
         return self._backend.name
@@ -199,6 +203,23 @@ class Classifier:
         if isinstance(item, _ClipFile):
             return self._answer_clip(item, self._backend.forward)
         return self._answer([item], self._backend.forward)[0]
+
+    def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
+        """Return an answer for another prevalence; the network does not run. A clip's answer stays as it is.
+
+        Args:
+            prediction: of this model, with its pixels.
+            prevalence: as in `load`; None: the checkpoint's own.
+
+        Raises:
+            ConfigError: a prevalence that the checkpoint does not offer.
+        """
+        stored, point = self._checkpoint.decisions, self._decider.point
+        before, wanted = (
+            Decider(stored, self.task, name=self.name, point=point, prevalence=shares)
+            for shares in (prediction.prevalence, prevalence)
+        )
+        return turned(prediction, before, wanted, self.task)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
@@ -343,26 +364,13 @@ class Classifier:
         started = time.perf_counter()
         verdict = None if self._gate is None else self._gate.judge(item.scan, reading.stages, self.task)
         flags = [] if verdict is None else list(verdict.flags)
-        winner, unsure = self._decider.decide(probabilities, None if verdict is None else verdict.distance)
-        label = self.classes[winner]
-        decision, reason = claim(
-            label,
-            task=self.task,
-            likeliest=self.classes[int(probabilities.argmax())] if self._decider.point == "default" else None,
-            lesion=_lesion_peak(reading, item.scan) if label == self.task.absent else 0.0,
-            no_scan=item.no_scan or ("" if verdict is None else verdict.reason),
-            damage=item.scan.damage,
-            unsure=unsure,
-        )
+        distance = None if verdict is None else verdict.distance
+        no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
             flags.append(_MANY_PATCHES)
         return Prediction(
+            **decided(self._decider, self.task, probabilities, item.scan, reading, distance, no_scan),
             name=item.name,
-            label=label,
-            confidence=float(probabilities[winner]),
-            probabilities={name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
-            decision=decision,
-            reason=reason,
             flags=flags,
             model=self.name,
             weights_sha256=self.weights_sha256,
@@ -371,18 +379,9 @@ class Classifier:
             scan=item.scan,
             reading=reading,
             preprocess=self._checkpoint.preprocess,
-            outlines=may_outline(decision, self.task),
+            prevalence=self._decider.asked,
+            distance=distance,
         )
-
-
-def _lesion_peak(reading: Reading, scan: Scan) -> float:
-    """Return the largest value of the lesion map, both looks together, at a screen's size at most; 0 without one."""
-    if reading.lesion is None or reading.second is None:
-        return 0.0
-    second = reading.second
-    scale = min(1.0, SCREEN / max(scan.width, scan.height))
-    shape = (max(1, round(scan.height * scale)), max(1, round(scan.width * scale)))
-    return float(merge_lesion(reading.lesion, second.lesion, second.box.scaled(scale), shape).max())
 
 
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:

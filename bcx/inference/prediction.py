@@ -57,6 +57,8 @@ class Prediction:
         reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
         preprocess: how the scan became the network's input.
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
+        prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
+        distance: from the training data (`bcx.trust.gate.Verdict.distance`); None for models without an input check.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
     """
 
@@ -76,11 +78,15 @@ class Prediction:
     preprocess: Preprocess = field(repr=False, compare=False)
     clip: Clip | None = None
     outlines: bool = True
+    prevalence: dict[str, float] | None = None
+    distance: float | None = field(default=None, repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the source was read, in words: the clip's note, then the scan's."""
-        return (*(() if self.clip is None else (self.clip.note(),)), *self.scan.notes)
+        """How the source was read, in words: the clip's note, the scan's, and the prevalence that was asked for."""
+        clip = () if self.clip is None else (self.clip.note(),)
+        shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in (self.prevalence or {}).items())
+        return (*clip, *self.scan.notes, *([f"probabilities for a prevalence of {shares}"] if shares else []))
 
     def without_pixels(self) -> Prediction:
         """Return a copy of a few kilobytes; `with_pixels` makes it whole again."""

@@ -82,11 +82,20 @@ class Decider:
         """The share of each class that the probabilities stand for; empty where the checkpoint does not say."""
         return dict(zip(self._task.classes, self._wanted or self._stated, strict=False))
 
+    @property
+    def asked(self) -> dict[str, float] | None:
+        """The `prevalence` that was asked for; None where it is the checkpoint's own."""
+        return None if self._wanted is None else self.prevalence
+
     def adjust(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the network's probabilities, float64 [..., C], at the prevalence that was asked for."""
         if self._wanted is None:
             return probabilities
         return with_prevalence(probabilities, self._stated, self._wanted)
+
+    def restore(self, adjusted: np.ndarray) -> np.ndarray:
+        """Return what `adjust` was given, from what it returned."""
+        return adjusted if self._wanted is None else with_prevalence(adjusted, self._wanted, self._stated)
 
     def choose(self, adjusted: np.ndarray) -> np.ndarray:
         """Return int64 [N], the class of each row of `adjust`ed probabilities, float [N, C]."""
@@ -106,8 +115,7 @@ class Decider:
     def decide_rows(self, rows: np.ndarray, distances: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
         """Return int64 [N] and N reasons, as `decide`, for `adjust`ed probabilities, float [N, C]."""
         if self.rule is not None:
-            stored = rows if self._wanted is None else with_prevalence(rows, self._wanted, self._stated)
-            labels, codes = self.rule.decide(stored, distances, point=self.point, shown=rows)
+            labels, codes = self.rule.decide(self.restore(rows), distances, point=self.point, shown=rows)
             return labels, [self._words(REASONS[code]) for code in codes]
         labels = rows.argmax(axis=1) if self._old is None else self._old.choose(rows)
         unsure = np.zeros(len(rows), bool) if self._refer is None else self._refer.refers(rows)

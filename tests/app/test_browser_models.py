@@ -46,7 +46,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-answer [data-label]")
     choose(page, "cells")
-    page.wait_for_selector("h1:has-text('Breast tissue under the microscope, read by a network')")
+    page.wait_for_selector("h1:has-text('Breast tissue under the microscope')")
     page.wait_for_function("() => document.title.includes('invasive ductal carcinoma')")
     assert page.locator("#classify-answer [data-label]").count() == 0  # the other model's answer is gone
     assert not page.locator("#classify-viewer").is_visible()
@@ -81,7 +81,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     page.wait_for_selector("#slide-upload")
 
     choose(page, "tiny")
-    page.wait_for_selector("h1:has-text('Breast ultrasound, read by a network')")
+    page.wait_for_selector("h1:has-text('Breast ultrasound')")
     page.wait_for_selector("#slide-upload", state="detached")
     page.click("role=tab[name=Batch]")
     assert page.locator("#batch-rows [data-row]").count() == 0
@@ -118,7 +118,7 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, t
     assert upload.name in page.inner_text("#classify-answer")
     choose(page, "cells")
     page.wait_for_selector("h1:has-text('microscope')")
-    assert "Kept for the model before: the scan and the batch" in page.inner_text("#model-refusal")
+    assert "Kept for the previous model: the scan and the batch" in page.inner_text("#model-refusal")
     choose(page, "tiny")
     page.wait_for_selector("#classify-answer [data-label]")
     page.click("role=tab[name=Batch]")

@@ -22,7 +22,7 @@ def page(browser, shipped):
 
 def answer(page, place: int, count: int, made: str) -> str:
     page.click(f"#classify-examples [data-pick='{place}']")
-    page.wait_for_function(f"() => document.querySelectorAll('#classify-past button').length === {count}")
+    page.wait_for_function(f"() => document.querySelectorAll('#classify-past [data-pick]').length === {count}")
     page.wait_for_selector(f"#classify-answer:has-text('made to look {made}')")
     return page.text_content("#classify-answer .bcx-answer")
 

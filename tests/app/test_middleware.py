@@ -27,7 +27,8 @@ def test_the_hash_of_an_open_page_is_worth_nothing_without_its_cookie(server, ap
     client, stranger = httpx.Client(timeout=30), httpx.Client(timeout=30)
     client.get(server.url)
     stranger.get(server.url)
-    upload, repaint = calls[1], next(call for call in calls if [part["type"] for part in call[1]][:1] == ["radio"])
+    upload = calls[1]
+    repaint = next(call for call in calls if call[0]["targets"][0][1:] == ["input"] and len(call[0]["inputs"]) == 3)
     with page_of(client, api, "mine"):
         assert ask(client, api, body_of(upload, client, api, scans["grey.png"], "mine")) == ""
         files = set(server.files())

@@ -71,6 +71,13 @@ def test_a_damaged_one_says_so_each_time(tiny, folders):
             models.get("broken")
 
 
+def test_other_models_of_the_task_are_named(tiny, tiny_checkpoint, cells_checkpoint):
+    models = Models(tiny, {"other": tiny_checkpoint, "cells": cells_checkpoint})
+    assert models.others("tiny") == ["other"]
+    assert models.others("other") == ["tiny"]
+    assert models.others("cells") == []
+
+
 def test_examples_are_those_of_the_task(examples_of_both):
     scans, patches = (list_examples(examples_of_both, get_task(n)) for n in ("breast-ultrasound", "histology-idc"))
     assert [example.label for example in scans] == ["normal", "benign", "malignant"]

@@ -10,7 +10,7 @@ from PIL import Image, PdfParser
 
 from bcx.app import takeaway
 from bcx.app.answers import NOTICE, words
-from bcx.app.privacy import MOST_PAST, Sessions
+from bcx.app.privacy import MOST_PAST, Chosen, Sessions
 from tests.app.test_answers import Text
 
 
@@ -22,12 +22,12 @@ def prediction(tiny_lesion, scans):
 
 
 @pytest.fixture(scope="module")
-def past(prediction):
-    return takeaway.make_past(prediction, "card", "details")
+def past(prediction, scans):
+    return takeaway.make_past(prediction, Chosen(scans["grey.png"], "grey.png", "breast-ultrasound"))
 
 
 def test_the_text_says_what_the_answer_says(past, prediction, tiny_lesion):
-    said = takeaway.text(past, prediction, tiny_lesion.task)
+    said = takeaway.text(prediction, tiny_lesion.task, past.at)
     wanted = (words(prediction, tiny_lesion.task).headline, *tiny_lesion.classes, "It looks unlike the others.")
     for part in (*wanted, prediction.weights_sha256, prediction.scan.sha256, "grey.png, 140 x 110 pixels", NOTICE):
         assert part in said
@@ -36,17 +36,17 @@ def test_the_text_says_what_the_answer_says(past, prediction, tiny_lesion):
 
 def test_what_is_no_scan_gets_neither_probabilities_nor_an_overlay(past, prediction, tiny_lesion):
     none = dataclasses.replace(prediction, decision="not a scan", reason="It is blank.", outlines=False)
-    said = takeaway.text(past, none, tiny_lesion.task)
+    said = takeaway.text(none, tiny_lesion.task, past.at)
     assert "It is blank." in said
     assert "%" not in said
-    shown, without = (np.asarray(takeaway.sheet(past, each, tiny_lesion.task)) for each in (prediction, none))
+    shown, without = (np.asarray(takeaway.sheet(each, tiny_lesion.task, past.at)) for each in (prediction, none))
     right = (slice(220, 420), slice(720, 1150))
     assert shown[right].std() > 5
     assert without[right].min() == 255
 
 
 def test_the_sheet_shows_scan_and_bars(past, prediction, tiny_lesion, tmp_path):
-    takeaway.write_file("png", past, prediction, tiny_lesion.task, tmp_path / "sheet.png")
+    takeaway.write_file("png", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[1:] == (1240, 3)
     for colour in tiny_lesion.task.colours:
@@ -57,38 +57,69 @@ def test_the_sheet_shows_scan_and_bars(past, prediction, tiny_lesion, tmp_path):
 
 def test_more_words_than_a_page_holds_make_it_longer_and_leave_none_out(past, prediction, tiny_lesion):
     wordy = dataclasses.replace(prediction, flags=["word " * 40 + "x" * 300] * 12)
-    assert takeaway.sheet(past, wordy, tiny_lesion.task).height > 1754
+    assert takeaway.sheet(wordy, tiny_lesion.task, past.at).height > 1754
 
 
 def test_the_pdf_is_one_page_of_a4_with_the_answer_as_text(past, prediction, tiny_lesion, tmp_path):
-    takeaway.write_file("pdf", past, prediction, tiny_lesion.task, tmp_path / "sheet.pdf")
+    takeaway.write_file("pdf", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.pdf")
     with PdfParser.PdfParser(str(tmp_path / "sheet.pdf")) as read:
         assert len(read.pages) == 1
         width, height = read.read_indirect(read.pages[0])[b"MediaBox"][2:]
         assert (width / 72 * 25.4, height / 72 * 25.4) == pytest.approx((210, 297), abs=0.5)
-        assert PdfParser.decode_text(read.info[b"Subject"]) == takeaway.text(past, prediction, tiny_lesion.task)
+        assert PdfParser.decode_text(read.info[b"Subject"]) == takeaway.text(prediction, tiny_lesion.task, past.at)
 
 
-def test_the_overlay_has_the_picture_s_own_size(tiny_lesion, tmp_path):
-    large = tiny_lesion.predict(np.random.default_rng(0).integers(0, 256, (300, 2000), np.uint8))
-    past, task = takeaway.make_past(large, "", ""), tiny_lesion.task
-    takeaway.write_file("overlay", past, large, task, tmp_path / "overlay.png")
-    assert Image.open(tmp_path / "overlay.png").size == (large.scan.width, large.scan.height)
-    assert "overlay" in takeaway.buttons_html(past, large, task)
-    assert past.prediction.scan.width == 1400
-    assert 'data-pick="overlay"' not in takeaway.buttons_html(past, past.prediction, task)
-    assert f"{large.scan.width} x {large.scan.height} pixels" in takeaway.text(past, past.prediction, task)
+def test_an_answer_opened_again_is_whole(tiny_lesion, tmp_path):
+    """A large picture too: its overlay has the picture's own size, and the words say that size."""
+    path, task = tmp_path / "large.png", tiny_lesion.task
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 2000), np.uint8)).save(path)
+    large = tiny_lesion.predict(path)
+    past = takeaway.make_past(large, Chosen(path, "large.png", task.name))
+    assert past.prediction.scan.width < 100, "pixels are read again when they are asked for"
+    again = past.open()
+    assert again.to_dict() == large.to_dict()
+    takeaway.write_file("overlay", again, task, past.at, tmp_path / "overlay.png")
+    assert Image.open(tmp_path / "overlay.png").size == (2000, 400)
+    assert 'data-pick="overlay"' in takeaway.buttons_html(again, task, past.at)
+    assert "2000 x 400 pixels" in takeaway.text(again, task, past.at)
 
 
 def test_the_strip_has_the_last_answers_of_this_task_and_ends_with_the_session(past, tiny_lesion, cells_task, tmp_path):
     sessions = Sessions(tmp_path)
     session = sessions.get("page")
-    session.past.extend([past] * (MOST_PAST + 3))
-    html = takeaway.past_html(session.past, tiny_lesion.task)
-    assert Text(html).tags.count("button") == MOST_PAST
-    assert takeaway.past_html(session.past, cells_task) == ""
+    for _ in range(MOST_PAST + 3):
+        session.remember(dataclasses.replace(past))
+    session.answer = past.prediction
+    tags = Text(takeaway.past_html(session, tiny_lesion.task)).tags
+    assert tags.count("button") == 2 * MOST_PAST - 1, "all but the open one can be put beside it"
+    assert takeaway.past_html(session, cells_task) == ""
     sessions.close("page")
     assert not session.past
+
+
+def test_a_scan_is_kept_as_long_as_one_of_the_last_answers_is_its(past, scans, tmp_path):
+    session = Sessions(tmp_path / "sessions").get("page")
+    paths = [tmp_path / f"{place}.png" for place in range(MOST_PAST + 2)]
+    for path in paths:
+        path.write_bytes(scans["grey.png"].read_bytes())
+        chosen = Chosen(path, path.name, "breast-ultrasound")
+        session.settle(chosen)
+        session.remember(dataclasses.replace(past, chosen=chosen))
+    assert [path.exists() for path in paths] == [False, False, *[True] * MOST_PAST]
+    oldest = session.past[-1].chosen
+    session.settle(oldest)
+    session.remember(dataclasses.replace(past))
+    assert oldest.path.exists(), "it is open"
+
+
+def test_the_open_answer_can_change_its_state(past, tmp_path):
+    session = Sessions(tmp_path).get("page")
+    for _ in range(2):
+        session.remember(dataclasses.replace(past))
+    session.opened = session.past[1]
+    now = dataclasses.replace(past)
+    session.change_opened(now)
+    assert session.opened is session.past[1] is now
 
 
 @pytest.fixture

@@ -516,3 +516,19 @@ def test_a_long_and_narrow_picture_is_judged_by_its_shape(twice, shape):
     assert f"({shape[1]:,} x {shape[0]:,} pixels)" in answer.reason
     assert max(answer.scan.pixels.shape) <= 6 * min(shape)
     assert answer.maps.shape[1:] == answer.scan.pixels.shape
+
+
+def test_an_answer_is_turned_to_another_prevalence_and_back_without_the_network(checkpoint):
+    """As if that prevalence had been asked for at first, from whichever prevalence it comes."""
+    stored = dataclasses.replace(checkpoint, decisions={"rule": RULE.to_dict()})
+    usual, rare = Classifier(stored), Classifier(stored, prevalence={"malignant": 0.01})
+    for scan in SCANS:
+        one, other = usual.predict(scan), rare.predict(scan)
+        for found, wanted, shares in ((one, other, {"malignant": 0.01}), (other, one, None)):
+            turned = usual.at_prevalence(found, shares)
+            assert turned.probabilities == pytest.approx(wanted.probabilities, abs=1e-9)
+            assert (turned.label, turned.decision, turned.reason) == (wanted.label, wanted.decision, wanted.reason)
+            assert turned.notes == wanted.notes
+        assert "malignant 1 %" in other.notes[-1]
+    with pytest.raises(ConfigError, match="prevalence"):
+        usual.at_prevalence(one, {"malignant": 2.0})
