@@ -162,12 +162,12 @@ def gone_html() -> str:
     )
 
 
-def empty_html(task: Task) -> str:
-    """Return the card shown before the first picture."""
+def empty_html(task: Task, examples: bool) -> str:
+    """Return the card shown before the first picture. `examples`: whether there are any to try."""
     steps = "".join(
         f"<li>{step}</li>"
         for step in (
-            f"Choose one {escape(task.image_noun)}, or try an example.",
+            f"Choose one {escape(task.image_noun)}{', or try an example' if examples else ''}.",
             f"Get a probability for {escape(_either(task.classes))}, or the advice that a person should read it.",
             "See on the picture what speaks for and against each class.",
         )

@@ -22,8 +22,9 @@ from bcx.app.classify import NETWORK
 from bcx.app.download import download
 from bcx.app.incoming import Upload, file_name, flag, handler
 from bcx.app.pictures import page_overlay, png_url
-from bcx.errors import RequestError
+from bcx.errors import BcxError, RequestError
 from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
+from bcx.inference.prediction import Failure
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
@@ -105,12 +106,14 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
         # The files lie under names that were cleaned for the disk; the caller knows them by their own.
         names = [file_name(scan, f"scan {place}") for place, scan in enumerate(sent, start=1)]
         with sessions.at_work(request.session_hash) as session:
-            sources = [_source(session, scan) for scan in sent]
+            sources = [_source_or_failure(session, scan, name) for scan, name in zip(sent, names, strict=True)]
+            good = [source for source in sources if not isinstance(source, Failure)]
             try:
-                answers = stream(sources)
-                return [{**answer.to_dict(), "name": name} for answer, name in zip(answers, names, strict=True)]
+                answers = iter(stream(good))
+                each = [source if isinstance(source, Failure) else next(answers) for source in sources]
+                return [{**answer.to_dict(), "name": name} for answer, name in zip(each, names, strict=True)]
             finally:
-                for source in sources:
+                for source in good:
                     _done_with(session, source)
 
     for function in (classify, batch):
@@ -135,6 +138,13 @@ def _source(session: Session, scan: Any) -> Path | bytes:
             remedy="Send the file's content as a data address, or upload it and send the path that this returns.",
         )
     return session.take(scan) if address is None else download(address, MOST_BYTES)
+
+
+def _source_or_failure(session: Session, scan: Any, name: str) -> Path | bytes | Failure:
+    try:
+        return _source(session, scan)
+    except BcxError as error:
+        return Failure(name, error)
 
 
 def _done_with(session: Session, source: Path | bytes) -> None:

@@ -13,7 +13,7 @@ from bcx.app import answers, takeaway, viewer
 from bcx.app.compare import compare_html
 from bcx.app.examples import Example, strip_html
 from bcx.app.frames import frame_answer
-from bcx.app.incoming import PICK, PRIVATE, Paste, Upload, choice, event_value, file_name, handler, index, number
+from bcx.app.incoming import PICK, PRIVATE, Upload, choice, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
 from bcx.app.privacy import Chosen
 from bcx.errors import BcxError, RequestError
@@ -138,39 +138,29 @@ def build_classify(
             )
             gr.HTML(
                 '<p class="bcx-caption">PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000 or DICOM, 8 or 16 bit, '
-                "up to 100 MB. Several frames are read as a clip.</p>"
+                "up to 100 MB; several frames are read as a clip. Or paste a picture: Ctrl+V anywhere on this page.</p>"
             )
-            with gr.Accordion("Paste from clipboard", open=False, elem_id="classify-paste-box"):
-                paste = Paste(
-                    sources=["clipboard"],
-                    type="filepath",
-                    image_mode=None,
-                    show_label=False,
-                    height=150,
-                    buttons=[],
-                    elem_id="classify-paste",
-                )
             strip = gr.HTML(strip_html(examples(task)), js_on_load=PICK, elem_id="classify-examples")
             past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
         with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
-            answer = gr.HTML(answers.empty_html(task), js_on_load=LIVE, elem_id="classify-answer")
+            answer = gr.HTML(answers.empty_html(task, bool(examples(task))), js_on_load=LIVE, elem_id="classify-answer")
             take = takeaway.build_take("classify", models, picker, sessions, _on_show)
             view = viewer.build_viewer(task, VIEW)
             compared = gr.HTML(js_on_load=PICK, elem_id="classify-compare")
-            other = gr.Dropdown(**_others(models, models.default.name), elem_id="classify-other")
-            with gr.Accordion(
-                _common_label(task), open=False, visible=False, elem_id="classify-common-box"
-            ) as common_box:
-                gr.HTML(
-                    '<p class="bcx-caption">The model was made for the share shown at first. For another one the '
-                    "probabilities follow by Bayes' rule; the thresholds stay. It holds for this tab until the page "
-                    "closes or the model changes.</p>"
-                )
-                common = gr.Slider(**_common(models.default), elem_id="classify-common")
-            with gr.Accordion("Details", open=False, visible=False, elem_id="classify-details-box") as details_box:
-                details = gr.HTML(elem_id="classify-details")
-                with gr.Accordion("JSON", open=False):
-                    as_json = gr.JSON(show_label=False, elem_id="classify-json")
+            with gr.Column(visible=False, elem_id="classify-more") as more:
+                other = gr.Dropdown(**_others(models, models.default.name), elem_id="classify-other")
+                common_box = gr.Accordion(_common_label(task), open=False, elem_id="classify-common-box")
+                with common_box:
+                    gr.HTML(
+                        '<p class="bcx-caption">The model was made for the share shown at first. For another one the '
+                        "probabilities follow by Bayes' rule; the thresholds stay. It holds for this tab until the "
+                        "page closes or the model changes.</p>"
+                    )
+                    common = gr.Slider(**_common(models.default), elem_id="classify-common")
+                with gr.Accordion("Details", open=False, elem_id="classify-details-box"):
+                    details = gr.HTML(elem_id="classify-details")
+                    with gr.Accordion("JSON", open=False):
+                        as_json = gr.JSON(show_label=False, elem_id="classify-json")
 
     @handler
     def classify_upload(file: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
@@ -296,22 +286,21 @@ def build_classify(
             gr.update(label=_common_label(chosen)),
             gr.update(**_others(models, classifier.name)),
             gr.update(**_common(classifier)),
-            answers.empty_html(chosen),
+            answers.empty_html(chosen, bool(examples(chosen))),
             *tab.nothing(),
             "",
         ]
 
-    results = [answer, *view.outputs, details_box, details, as_json, take, compared, common_box, common, past]
+    results = [answer, *view.outputs, more, details, as_json, take, compared, common_box, common, past]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
-    for source in (upload, paste):
-        source.upload(
-            classify_upload,
-            [source, view.opacity, picker],
-            [*results, source],
-            show_progress_on=answer,
-            **NETWORK,
-            **PRIVATE,
-        ).then(None, js=scroll)
+    upload.upload(
+        classify_upload,
+        [upload, view.opacity, picker],
+        [*results, upload],
+        show_progress_on=answer,
+        **NETWORK,
+        **PRIVATE,
+    ).then(None, js=scroll)
     strip.click(
         classify_example,
         [view.opacity, picker],

@@ -9,7 +9,7 @@ What a client can send, and what looks at it:
   `event_value`.
 
 A handler gets what stands in the request, which is any JSON, so it is wrapped in `handler` and reads each value
-through one of these; its components for files are `Upload`, `Folder` and `Paste`, its event is wired with `**PRIVATE`.
+through one of these; its components for files are `Upload` and `Folder`, its event is wired with `**PRIVATE`.
 It has its session from `sessions.at_work`, which ends it after the call where no page is open, or from `sessions.find`,
 which makes none.
 
@@ -98,13 +98,6 @@ class Folder(_AsSent, gr.UploadButton):
 
     def get_block_name(self) -> str:
         return "uploadbutton"
-
-
-class Paste(_AsSent, gr.Image):
-    """A picture from the clipboard."""
-
-    def get_block_name(self) -> str:
-        return "image"
 
 
 def handler(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -112,14 +112,14 @@ def build_slides(
             caption = gr.HTML(slide_words.caption_html(task))
             with gr.Accordion("Scale and spacing of tiles", open=False, elem_id="slide-options"):
                 scale = gr.Number(
-                    label="Scale (0: by the file's own size of pixels)",
+                    label="Scale (0: from the file's pixel size)",
                     value=0,
                     minimum=0,
                     maximum=SCALES[1],
                     elem_id="slide-scale",
                 )
                 stride = gr.Number(
-                    label="Distance from tile to tile, in pixels (0: tiles touch)",
+                    label="Spacing of tiles, in pixels (0: tiles touch)",
                     value=0,
                     precision=0,
                     minimum=0,

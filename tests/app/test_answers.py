@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from bcx.app import answers, rows
 from bcx.errors import UnknownFormat
+from bcx.tasks import get_task
 
 
 class Text(HTMLParser):
@@ -114,3 +116,13 @@ def test_a_failure_says_what_was_found_expected_and_what_to_do():
     text = Text(answers.failure_html(error, "letter.png")).text
     for part in ("letter.png", "It is a letter.", "a picture", "Send a picture."):
         assert part in text
+
+
+def test_a_task_of_ones_own_is_told_without_cancer_and_without_examples_that_it_lacks(prediction):
+    task = get_task({"name": "skin", "classes": ["mole", "wart", "scar"], "image_noun": "skin picture"})
+    spread = dict(zip(task.classes, (0.2, 0.3, 0.5), strict=True))
+    said = dataclasses.replace(prediction, label="scar", decision="scar", probabilities=spread)
+    cards = [answers.empty_html(task, False), *(answers.answer_html(decided(said, d), task) for d in ("scar", "refer"))]
+    for card in cards:
+        assert not re.search("cancer|tumour|breast|lump|example", Text(card).text)
+    assert "or try an example" in Text(answers.empty_html(task, True)).text

@@ -65,7 +65,9 @@ def test_files_of_the_server_cannot_be_named(server, root, endpoint, extra):
     file = {"path": str(root / "pyproject.toml"), "orig_name": "x.png", **extra}
     call = f"{server.url}gradio_api/call/{endpoint}"
     event = httpx.post(call, json={"data": [file if endpoint == "classify" else [file]]}, timeout=60).json()
-    assert "event: error" in httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    said = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    assert ("event: error" if endpoint == "classify" else "This is no uploaded file") in said
+    assert "probabilities" not in said
 
 
 def test_eight_callers_at_once_get_the_answers_that_one_gets(server, scans, tiny):
@@ -154,6 +156,17 @@ def test_mcp_says_why_a_file_was_not_read(server, scans):
         assert answer.isError
         assert words in answer.content[0].text
         assert "Expected" in answer.content[0].text
+
+
+def test_one_bad_text_in_a_batch_does_not_stop_the_others(server, scans, tiny):
+    good = as_address(scans["grey.png"])
+    (many,) = by_mcp(server, ("batch", {"scans": [good, "x.png", "http://localhost:1/x.png", good]}))
+    first, text, address, last = many.structuredContent["answers"]
+    expected = pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-5)
+    assert [answer["probabilities"] for answer in (first, last)] == [expected] * 2
+    assert "no address" in text["error"]["found"]
+    assert "private network" in address["error"]["found"]
+    assert all(answer["error"]["remedy"] for answer in (text, address))
 
 
 def test_mcp_shows_the_overlay_as_a_picture_beside_the_text(server, scans):

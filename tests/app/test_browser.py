@@ -87,26 +87,6 @@ def test_class_and_opacity_do_not_run_the_network_again(page, shipped):
     assert shipped.classifier.calls == calls
 
 
-def test_a_picture_from_the_clipboard_is_classified(page, browser):
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.evaluate(
-        """async () => {
-          const canvas = Object.assign(document.createElement('canvas'), {width: 160, height: 120});
-          const pen = canvas.getContext('2d');
-          for (let row = 0; row < 120; row += 4) {
-            pen.fillStyle = `rgb(${row},${row},${row})`;
-            pen.fillRect(0, row, 160, 4);
-          }
-          const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'));
-          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
-        }"""
-    )
-    page.click("#classify-paste-box > button")
-    page.click("#classify-paste button:has-text('clipboard')")
-    page.wait_for_selector("#classify-answer [data-label]")
-    page.wait_for_function("() => document.querySelector('#classify-slider img')?.naturalWidth === 160")
-
-
 def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     files = [scans["broken.png"], scans["grey.png"], upload]  # in natural order
     page.click("role=tab[name=Batch]")

@@ -47,6 +47,24 @@ def test_nothing_jumps(page, width):
     assert page.evaluate("window.shifted") < 0.1
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_nothing_jumps_when_a_row_opens_on_a_slow_server(page, width, scans):
+    """Shifts within half a second of a click do not count, so the server is made slower than that."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", [scans["grey.png"], scans["photo.jpg"]])
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    page.wait_for_timeout(1000)
+    page.evaluate(SHIFTS.replace(", buffered: true", ""))
+    page.route("**/queue/join*", lambda route: (page.wait_for_timeout(800), route.continue_()))
+    for row in (0, 1):
+        page.click(f"#batch-rows [data-row='{row}']")
+        page.wait_for_selector(f"#batch-place:has-text('{row + 1} of 2')")
+        page.wait_for_selector("#batch-slider img")
+        page.wait_for_timeout(1000)
+    assert page.evaluate("window.shifted") < 0.1
+
+
 def test_the_line_between_the_pictures_moves_by_keys(page):
     page.click("#classify-examples [data-pick='0']")
     line = page.locator("#classify-slider [data-testid=slider]")
@@ -80,3 +98,13 @@ def test_a_picture_is_pasted_anywhere(page, tab):
 def test_the_answer_is_read_out_and_parts_are_called_what_they_say(page):
     assert page.locator("#classify-answer[aria-live=polite], #classify-answer [aria-live=polite]").count() == 1
     assert page.locator(".upload-container[aria-label]").count() == 0
+
+
+def test_nothing_is_said_in_the_console(page):
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("warning", "error") else None)
+    for place in (0, 1):
+        page.click(f"#classify-examples [data-pick='{place}']")
+        page.wait_for_function(f"() => document.querySelectorAll('#classify-past [data-pick]').length === {place + 1}")
+    page.wait_for_timeout(500)
+    assert said == []

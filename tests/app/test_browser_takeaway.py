@@ -62,3 +62,18 @@ def test_the_last_answers_open_again_without_the_network(page, shipped):
     page.click("#classify-past [data-pick='0']")
     wait_for(page, second)
     assert shipped.classifier.calls == calls
+
+
+def test_a_row_of_a_batch_is_taken_away(page, scans):
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", [scans["grey.png"], scans["photo.jpg"]])
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    page.click("#batch-rows [data-row='1']")
+    page.wait_for_selector("#batch-take [data-text]", state="attached")
+    assert "photo.jpg, 120 x 130 pixels" in page.text_content("#batch-take [data-text]")
+    for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
+        with page.expect_download() as started:
+            page.click(f"#batch-take [data-pick={kind}]")
+        content = started.value.path().read_bytes()
+        assert content.startswith(starts)
+    assert Image.open(io.BytesIO(content)).size == (120, 130)
