@@ -214,11 +214,7 @@ class Classifier:
         Raises:
             ConfigError: a prevalence that the checkpoint does not offer.
         """
-        stored, point = self._checkpoint.decisions, self._decider.point
-        before, wanted = (
-            Decider(stored, self.task, name=self.name, point=point, prevalence=shares)
-            for shares in (prediction.prevalence, prevalence)
-        )
+        before, wanted = (self._decider.at(shares) for shares in (prediction.prevalence, prevalence))
         return turned(prediction, before, wanted, self.task)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ class Decider:
             )
         self._stated = () if self.rule is None else self.rule.prevalence
         self._wanted = full_prevalence(prevalence, task.classes, self._stated) if prevalence else None
+
+    def at(self, prevalence: Mapping[str, float] | None) -> Decider:
+        """Return the same rules at another prevalence; arguments and errors as of the class."""
+        other = copy(self)
+        other._wanted = full_prevalence(prevalence, self._task.classes, self._stated) if prevalence else None
+        return other
 
     @property
     def prevalence(self) -> dict[str, float]:
