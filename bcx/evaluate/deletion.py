@@ -3,18 +3,6 @@
 For each scan that is called positive ("malignant"), the hottest region of the heat (the connected part at and above
 half of its maximum that holds the hottest pixel) is hidden and the scan is answered again; then the same shape is
 hidden at other places of the scan. If the answer rests on what the map shows, the first lowers the probability more.
-
-What is hidden is replaced by its blurred surroundings, as if the tissue went on: neither grey values of the region
-itself nor a hard edge remain, so that the network answers to what is missing rather than to a patch.
-
->>> region = np.zeros((40, 60), bool)
->>> region[10:20, 10:20] = True
->>> scan = np.where(region, 200, 50).astype(np.uint8)
->>> int(hide(scan, region).max())
-50
->>> elsewhere = moved(region, 2, np.random.default_rng(0))
->>> [int(other.sum()) for other in elsewhere], any((other & region).any() for other in elsewhere)
-([100, 100], False)
 """
 
 from __future__ import annotations
@@ -24,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import heat_of
+from bcx.explain.hiding import hide, hottest_region, moved
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -87,64 +75,6 @@ def deletion_check(classifier: Classifier, record: Record, prediction: Predictio
         elsewhere = float(np.mean([drop(other) for other in others])) if others else None
     about = (record.key, record.source, record.group, record.label)
     return Deletion(*about, before, float(region.mean()), here, elsewhere)
-
-
-def hottest_region(heat: np.ndarray) -> np.ndarray:
-    """Return bool `[H, W]`: the connected part of {heat >= half of its maximum} that holds the hottest pixel.
-
-    Args:
-        heat: float `[H, W]`, not negative; without heat the region is empty.
-    """
-    peak = heat.max()
-    if peak <= 0:
-        return np.zeros(heat.shape, bool)
-    _, parts = cv2.connectedComponents((heat >= peak / 2).astype(np.uint8))
-    return parts == parts.flat[heat.argmax()]
-
-
-def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return up to `count` copies of a region, shifted to random places where they do not overlap with it.
-
-    Args:
-        region: bool `[H, W]`, not empty.
-        count: places at most; fewer where the picture has no more, none where the region is too large to lie elsewhere.
-        rng: picks the places, all equally likely.
-
-    Returns:
-        bool `[H, W]` each, with as many pixels as `region`, wholly inside the picture.
-    """
-    rows, columns = np.nonzero(region)
-    top, left = rows.min(), columns.min()
-    shape = region[top : rows.max() + 1, left : columns.max() + 1]
-    # At each place of the picture, how many pixels a copy with its corner there shares with the region.
-    shared = cv2.matchTemplate(region.astype(np.float32), shape.astype(np.float32), cv2.TM_CCORR)
-    free = np.argwhere(shared < 0.5)
-    copies = []
-    for y, x in rng.choice(free, min(count, len(free)), replace=False):
-        copy = np.zeros_like(region)
-        copy[y : y + shape.shape[0], x : x + shape.shape[1]] = shape
-        copies.append(copy)
-    return copies
-
-
-def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return a copy of a scan with a region replaced by the blurred rest of its surroundings.
-
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-        region: bool `[H, W]`, not the whole picture.
-    """
-    rows, columns = np.nonzero(region)
-    # Wide enough to reach what lies around the region from every pixel inside it.
-    side = 2 * int(max(np.ptp(rows), np.ptp(columns))) + 3
-    keep = (~region).astype(np.float32)
-    around = pixels.astype(np.float32) * (keep if pixels.ndim == 2 else keep[..., None])
-    weight = cv2.blur(keep, (side, side), borderType=cv2.BORDER_REFLECT)
-    blurred = cv2.blur(around, (side, side), borderType=cv2.BORDER_REFLECT)
-    hidden = pixels.copy()
-    inside = weight[region] if pixels.ndim == 2 else weight[region][:, None]
-    hidden[region] = np.rint(blurred[region] / inside).astype(np.uint8)
-    return hidden
 
 
 def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:

@@ -149,6 +149,11 @@ class Classifier:
         return self._checkpoint.name
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The network, and how a scan becomes its input."""
+        return self._checkpoint
+
+    @property
     def folder(self) -> Path:
         """Where the checkpoint is."""
         return self._checkpoint.folder

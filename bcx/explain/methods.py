@@ -1,0 +1,279 @@
+"""Where did the network look? The exact class maps of bcx, and the methods that everybody uses, behind one function.
+
+classifier = bcx.load()
+found = explain(classifier, "scan.png", "malignant", "grad-cam")
+found.map, found.explains, found.seconds
+
+The methods of pytorch-grad-cam explain a function of a square image: the logit of a class, before temperature. A plain
+network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits of each
+network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each network
+that reads the whole scan. Each gets a map from the library, which stretches it to 0..1. The maps are laid where their
+input lies in the scan, and added up by the network's share in the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from bcx.errors import ConfigError
+from bcx.imaging.crop import cut, paste
+from bcx.inference.classifier import Classifier, Source
+from bcx.inference.prediction import Prediction
+from bcx.networks.dense import DenseNetwork
+from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.lesion import LesionNetwork, account
+
+EXACT = "exact"
+
+
+class Method(NamedTuple):
+    """One way to explain an answer.
+
+    Attributes:
+        title: as its paper calls it.
+        paper: where it stands.
+        kind: its class in pytorch-grad-cam; "" for the exact maps.
+        slow: whether it runs the network once per channel.
+        by_class: whether the map depends on the class.
+    """
+
+    title: str
+    paper: str
+    kind: str = ""
+    slow: bool = False
+    by_class: bool = True
+
+
+#: Every method, the quick ones first.
+METHODS = {
+    EXACT: Method("Exact class map", "Zhou et al. 2016, arXiv:1512.04150"),
+    "grad-cam": Method("Grad-CAM", "Selvaraju et al. 2017, arXiv:1610.02391", "GradCAM"),
+    "hirescam": Method("HiResCAM", "Draelos and Carin 2020, arXiv:2011.08891", "HiResCAM"),
+    "grad-cam++": Method("Grad-CAM++", "Chattopadhay et al. 2018, arXiv:1710.11063", "GradCAMPlusPlus"),
+    "xgrad-cam": Method("XGrad-CAM", "Fu et al. 2020, arXiv:2008.02312", "XGradCAM"),
+    "layercam": Method("LayerCAM", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", "LayerCAM"),
+    "eigen-cam": Method("Eigen-CAM", "Muhammad and Yeasin 2020, arXiv:2008.00299", "EigenCAM", by_class=False),
+    "eigengrad-cam": Method("EigenGrad-CAM", "Gildenblat 2021, pytorch-grad-cam", "EigenGradCAM"),
+    "ablation-cam": Method(
+        "Ablation-CAM", "Desai and Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360", "AblationCAM", True
+    ),
+    "score-cam": Method("Score-CAM", "Wang et al. 2020, arXiv:1910.01279", "ScoreCAM", slow=True),
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One map.
+
+    Attributes:
+        method: a key of `METHODS`.
+        target: the class that is explained.
+        map: float32 `[H, W]` at the scan's size; what it means stands in `unit` and `explains`.
+        unit: "logit" (signed: for and against the class), or "0 to 1" (of what the method finds, nothing against).
+        explains: which function of the image, through which layers, in words.
+        seconds: time that the map took, the answer itself not counted.
+        paper: where the method stands.
+        prediction: the answer that is explained.
+    """
+
+    method: str
+    target: str
+    map: np.ndarray = field(repr=False)
+    unit: str
+    explains: str
+    seconds: float
+    paper: str
+    prediction: Prediction = field(repr=False)
+
+    @property
+    def heat(self) -> np.ndarray:
+        """float32 `[H, W]`, not negative: what speaks for the class."""
+        return np.maximum(self.map, 0)
+
+
+def explain(
+    classifier: Classifier, scan: Source | Prediction, target: str | None = None, method: str = EXACT
+) -> Explanation:
+    """Explain one answer.
+
+    Args:
+        classifier: whose answer.
+        scan: whatever `Classifier.predict` takes, or the classifier's own `Prediction`, which is then not made again.
+        target: the class; None: the one that is answered.
+        method: a key of `METHODS`.
+
+    Raises:
+        ConfigError: no such class or method.
+        BcxError: the scan cannot be read; a subclass says why.
+    """
+    check_method(method)
+    prediction = scan if isinstance(scan, Prediction) else classifier.predict(scan)
+    target = prediction.label if target is None else target
+    check_class(target, classifier.classes)
+    return explain_network(classifier.checkpoint.network, prediction, target, method)
+
+
+def explain_network(network: nn.Module, prediction: Prediction, target: str, method: str) -> Explanation:
+    """As `explain`, of what another network of the same kind makes of the same images, crop included."""
+    started = time.perf_counter()
+    if method == EXACT:
+        plane = prediction.class_map(target)
+    else:
+        plane = _library_map(network, prediction, list(prediction.probabilities).index(target), METHODS[method].kind)
+    seconds = time.perf_counter() - started
+    unit = "logit" if method == EXACT else "0 to 1"
+    words = _explains(network, target, METHODS[method])
+    return Explanation(method, target, plane, unit, words, seconds, METHODS[method].paper, prediction)
+
+
+def check_method(method: str) -> None:
+    """Raise `ConfigError` where there is no such method."""
+    if method not in METHODS:
+        raise ConfigError(
+            f"There is no method called '{method}'.",
+            expected=f"one of {', '.join(METHODS)}",
+            remedy="Use one of these names.",
+        )
+
+
+def check_class(target: str, classes: Sequence[str]) -> None:
+    """Raise `ConfigError` where there is no such class."""
+    if target not in classes:
+        raise ConfigError(
+            f"There is no class called '{target}'.",
+            expected=f"one of {', '.join(classes)}",
+            remedy="Use one of these names.",
+        )
+
+
+class Logits(nn.Module):
+    """A network as pytorch-grad-cam takes it: from a batch `[B, 3, S, S]`, normalised, to class logits `[B, C]`.
+
+    Attributes:
+        layers: what is explained through: the maps that the head reads.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap a copy, so that hooks do not meet those of other threads."""
+        super().__init__()
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.last = nn.Identity()  # timm's networks end in all kinds of modules; this one passes the last map on
+        body: Any = self.network.backbone if isinstance(network, LesionNetwork | DenseNetwork) else self.network
+        features, intermediates = body.forward_features, body.forward_intermediates
+
+        def tap(last: torch.Tensor) -> torch.Tensor:
+            # Gradients begin here: no weight needs one, and what lies before is not asked for.
+            return self.last(last.requires_grad_())
+
+        def tapped(*inputs: Any, **settings: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            last, stages = intermediates(*inputs, **settings)
+            return tap(last), stages
+
+        body.forward_features, body.forward_intermediates = lambda batch: tap(features(batch)), tapped
+        self.layers = [self.last, *([self.network.smooth3] if isinstance(network, LesionNetwork) else [])]
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        out = self.network(batch)
+        if isinstance(self.network, LesionNetwork):
+            return account(out, absent=self.network.absent, positive=self.network.positive)[0]
+        return out
+
+
+class Part(NamedTuple):
+    """A network's part in an answer: whether it sees the second stage's crop, mirror images, and its share in it."""
+
+    network: nn.Module
+    second: bool
+    mirrored: bool
+    share: float
+
+
+def parts(network: nn.Module, number: int) -> list[Part]:
+    """Return whose logits of the class with that number make up an answer; the shares add up to 1."""
+    if not isinstance(network, LesionEnsemble | LesionNetwork):
+        return [Part(network, False, False, 1.0)]
+    if isinstance(network, LesionNetwork):
+        return [Part(network, second, False, 1 / 2) for second in (False, True)]
+    lookers, readers, picture = network.lookers, network.readers, network.share
+    # The kinds of lesion have two shares, which the shipped models set alike.
+    presence_only = number == network.first.absent
+    whole = (picture.presence if presence_only else (picture.presence + picture.kind) / 2) if readers else 0.0
+    found = [
+        Part(member, second, place % 2 == 1, (1 - whole) / len(lookers) / 2)
+        for place, member in enumerate(lookers)
+        for second in (False, True)
+    ]
+    return found + [Part(member, False, False, whole / len(readers)) for member in readers]
+
+
+def _library_map(network: nn.Module, prediction: Prediction, number: int, kind: str) -> np.ndarray:
+    preprocess, pixels, second = prediction.preprocess, prediction.scan.pixels, prediction.reading.second
+    shape = pixels.shape[0], pixels.shape[1]
+    whole = np.zeros(shape, np.float32)
+    for part in parts(network, number):
+        crop = second.box if part.second and second is not None else None
+        batch = preprocess.tensor(pixels if crop is None else cut(pixels, crop))[None]
+        adapter = Logits(part.network)
+        found = run_library(kind, adapter, adapter.layers, batch.flip(-1) if part.mirrored else batch, number)
+        found = found[None, :, ::-1] if part.mirrored else found[None]
+        found = preprocess.enlarge(found, shape) if crop is None else paste(found, crop, shape)
+        whole += part.share * found[0]
+    return whole
+
+
+def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: torch.Tensor, number: int) -> np.ndarray:
+    """Run a class of pytorch-grad-cam on one image and return its map, float32 `[S, S]`, 0..1."""
+    # Imported late: it brings matplotlib and torchvision, which nothing else needs for an answer.
+    import pytorch_grad_cam
+    from pytorch_grad_cam import ablation_cam, score_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    for module in (ablation_cam, score_cam):  # progress on standard error belongs to whoever asked
+        module.tqdm = _Silent
+    # The default ablation layer is one object for all calls.
+    own = {"ablation_layer": pytorch_grad_cam.AblationLayer()} if kind == "AblationCAM" else {}
+    method = getattr(pytorch_grad_cam, kind)(model=network, target_layers=layers, **own)
+    try:
+        with torch.enable_grad():
+            return method(input_tensor=batch, targets=[ClassifierOutputTarget(number)])[0]
+    finally:
+        method.activations_and_grads.release()
+
+
+class _Silent:
+    tqdm: Callable[[Any], Any] = staticmethod(lambda steps: steps)
+
+
+def _explains(network: nn.Module, target: str, method: Method) -> str:
+    lesion = isinstance(network, LesionEnsemble | LesionNetwork)
+    if not method.kind:
+        if not lesion:
+            return f"What each place adds to the logit of {target}: the map's mean plus the head's bias is the logit."
+        return (
+            f"What each place adds to the logit of {target}, in both stages, the crop held fixed: the map's mean is "
+            "the logit."
+        )
+    what = f"The logit of {target}" if method.by_class else "No class: the strongest pattern in the features"
+    if not lesion:
+        return f"{what}, through the last feature map."
+    lookers = network.lookers if isinstance(network, LesionEnsemble) else [network]
+    readers = network.readers if isinstance(network, LesionEnsemble) else []
+    said = (
+        f"{what}, of {_networks(len(lookers))} in both stages, the crop held fixed, through the two maps that the "
+        "lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's last, at 1/32)"
+    )
+    if readers:
+        said += f", and of {_networks(len(readers))} that reads the whole scan, through the last map"
+    return f"{said}. Each network's map is stretched to 0..1, and they are added up by their shares in the answer."
+
+
+def _networks(count: int) -> str:
+    return "one network" if count == 1 else f"{count} networks"
