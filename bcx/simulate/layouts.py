@@ -125,12 +125,12 @@ def write_breast_folder(
 
 # The shipped pictures: label and seed, typical ones of each class.
 EXAMPLES = (
-    ("normal", 1),
-    ("normal", 5),
-    ("normal", 10),
-    ("benign", 2),
+    ("normal", 14),
+    ("normal", 16),
+    ("normal", 34),
+    ("benign", 13),
+    ("benign", 28),
     ("benign", 7),
-    ("benign", 9),
     ("malignant", 8),
     ("malignant", 10),
     ("malignant", 5),

@@ -9,7 +9,7 @@ from bcx.train.config import LesionRecipe, Recipe, load_recipe
 
 # Generators and the study of their use have recipes of their own kind: tests/synth/test_config.py.
 OTHERS = {"r4-dcgan", "synth-modern", "synth-study"}
-CONFIGS = sorted(f for f in (Path(__file__).resolve().parents[2] / "configs").glob("*.yaml") if f.stem not in OTHERS)
+CONFIGS = sorted(f for f in (Path(__file__).resolve().parents[2] / "configs").rglob("*.yaml") if f.stem not in OTHERS)
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
