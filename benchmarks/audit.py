@@ -6,9 +6,9 @@ python benchmarks/audit.py scale --data DIR --data DIR           10,000 pictures
 ```
 
 The first compares an audit of a folder with a list `file_a,file_b,kind` that the audit never sees, and writes
-results/audit/busi.json. The second fills a temporary folder with the pictures of the folders named (their masks left
+results/studies/audit/busi.json. The second fills a temporary folder with the pictures of the folders named (their masks left
 out), simulated scans, transformed copies of some, and blends of two that are new scans in texture and shape; it audits
-that folder in one process, so that its processor time is known, and writes results/audit/scale.json. Names of files
+that folder in one process, so that its processor time is known, and writes results/studies/audit/scale.json. Names of files
 go into the results, pictures never.
 """
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         content = against_pairs(given.data[0], given.pairs, given.report)
     else:
         content = at_scale(given.data, given.pictures, given.simulated)
-    out = given.out or ROOT / "results" / "audit" / f"{given.what}.json"
+    out = given.out or ROOT / "results" / "studies" / "audit" / f"{given.what}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**origin(given), **content}, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=2))

@@ -36,24 +36,24 @@ DECIDING = ROOT / "docs" / "explanation" / "decisions.md"
 COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
 RESULTS = ROOT / "results"
 DECISIONS = RESULTS / "studies" / "decisions"
-GATE = RESULTS / "gate" / "mobilenetv2-lesion.json"
-PLAIN_GATE = RESULTS / "gate" / "gate.json"
+GATE = RESULTS / "studies" / "gate" / "mobilenetv2-lesion.json"
+PLAIN_GATE = RESULTS / "studies" / "gate" / "gate.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 PLAIN_SPEED = RESULTS / "benchmarks" / "speed-mobilenetv2-busi.json"
 LESION = RESULTS / "mobilenetv2-lesion"
-ALONE = RESULTS / "mobilenetv2-lesion-alone"
-PAIR = RESULTS / "mobilenetv2-lesion-pair"
-SECOND_START = RESULTS / "mobilenetv2-lesion-second-start"
-EACH_KIND = RESULTS / "mobilenetv2-lesion-each-kind"
-MACHINES = RESULTS / "mobilenetv2-lesion-machines"
-LOOKS = RESULTS / "mobilenetv2-lesion-looks"
+ALONE = RESULTS / "studies" / "mobilenetv2-lesion-alone"
+PAIR = RESULTS / "studies" / "mobilenetv2-lesion-pair"
+SECOND_START = RESULTS / "studies" / "mobilenetv2-lesion-second-start"
+EACH_KIND = RESULTS / "studies" / "mobilenetv2-lesion-each-kind"
+MACHINES = RESULTS / "studies" / "mobilenetv2-lesion-machines"
+LOOKS = RESULTS / "studies" / "mobilenetv2-lesion-looks"
 PLAIN = RESULTS / "mobilenetv2-busi"
 IDC = RESULTS / "mobilenetv2-idc"
-TINY = RESULTS / "r5-tiny-cnn"
-COMPARED = RESULTS / "compare"
-TUNED = RESULTS / "tune" / "busi"
-LEAK = RESULTS / "leak"
-AUDIT = RESULTS / "audit"
+TINY = RESULTS / "studies" / "r5-tiny-cnn"
+COMPARED = RESULTS / "studies" / "compare"
+TUNED = RESULTS / "studies" / "tune" / "busi"
+LEAK = RESULTS / "studies" / "leak"
+AUDIT = RESULTS / "studies" / "audit"
 LEAKS = (
     "r1-mobilenetv2",
     "r3-resnet50",
@@ -521,7 +521,7 @@ def leak_summary() -> list[str]:
 
 def synth_summary() -> list[str]:
     """Return whether generated scans help a classifier, as lines; none before that was measured."""
-    file = RESULTS / "synth" / "synth-study.json"
+    file = RESULTS / "studies" / "synth" / "synth-study.json"
     if not file.is_file():
         return []
     results = read(file)
@@ -576,7 +576,7 @@ def tiny_table() -> list[str]:
 def compared_lines(name: str) -> list[str]:
     """Return a leaderboard with the picture of its curves, as lines."""
     table = leaderboard_markdown(read(COMPARED / name / "results.json")).splitlines()
-    return [*table, "", f"![ROC curves of all networks](../../results/compare/{name}/roc.png)"]
+    return [*table, "", f"![ROC curves of all networks](../../results/studies/compare/{name}/roc.png)"]
 
 
 def comparing_block() -> str:
@@ -659,7 +659,7 @@ PAGES = {
     STUDY: study_block,
     PUBLISHED: leak_block,
     HISTOLOGY: histology_block,
-    SYNTH: lambda: page_block(RESULTS / "synth", "../../results/synth"),
+    SYNTH: lambda: page_block(RESULTS / "studies" / "synth", "../../results/studies/synth"),
     AUDITING: audit_block,
     MEASURING: audit_block,
     COMPARING: comparing_block,

@@ -138,7 +138,7 @@ def names(words: str, classes: list[str], by_class: bool) -> list[str]:
 
 
 def test_the_trials_in_another_hospital_come_out_again_from_each_scans_answers():
-    folder = ROOT / "results" / "mobilenetv2-lesion-machines"
+    folder = ROOT / "results" / "studies" / "mobilenetv2-lesion-machines"
     answers, noted = pd.read_csv(folder / "trials.csv"), json.loads((folder / "trials.json").read_text("utf-8"))
     malignant = answers["label"] == "malignant"
     assert len(answers) == noted["trials"][0]["lesions"]
@@ -153,7 +153,7 @@ def test_the_trials_in_another_hospital_come_out_again_from_each_scans_answers()
 
 
 def test_what_further_looks_are_worth_comes_out_again_from_each_scans_answers():
-    folder, names = ROOT / "results" / "mobilenetv2-lesion-looks", ("normal", "benign", "malignant")
+    folder, names = ROOT / "results" / "studies" / "mobilenetv2-lesion-looks", ("normal", "benign", "malignant")
     answers, noted = pd.read_csv(folder / "looks.csv"), json.loads((folder / "looks.json").read_text("utf-8"))
     busi, busbra = (answers[answers["source"] == source] for source in ("busi", "busbra"))
     for way in noted["ways"]:
@@ -247,4 +247,4 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
 
 
 def kind_folder(kind: str) -> Path:
-    return ROOT / "results" / f"mobilenetv2-lesion-{kind}"
+    return ROOT / "results" / "studies" / f"mobilenetv2-lesion-{kind}"

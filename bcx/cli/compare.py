@@ -2,7 +2,7 @@
 
 ```
 bcx compare configs/mobilenetv2-busi.yaml --archs mobilenetv2_100,resnet50,tiny_cnn --data busi=DIR --init FILE \
-    --init-others scratch --folds 0 --epochs 3 --out results/compare/busi
+    --init-others scratch --folds 0 --epochs 3 --out results/studies/compare/busi
 ```
 """
 

@@ -56,7 +56,7 @@ def study(
         list[str] | None, typer.Option(metavar="NAME=DIR", help="Microscope pictures, which should be stopped.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many microscope pictures of each folder.")] = 300,
-    out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("results/gate/gate.json"),
+    out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("results/studies/gate/gate.json"),
 ) -> None:
     """Count what the gate stops (photographs, documents, noise, microscope pictures) and which scans it passes."""
     from bcx.checkpoints.checkpoint import load_checkpoint

@@ -1,7 +1,7 @@
 """`bcx leak`: what near-duplicates on both sides of a split are worth to a recipe's figures.
 
 ```
-bcx leak r1-mobilenetv2 --data busi=DIR --init FILE --out results/leak/r1-mobilenetv2
+bcx leak r1-mobilenetv2 --data busi=DIR --init FILE --out results/studies/leak/r1-mobilenetv2
 ```
 """
 
@@ -24,7 +24,9 @@ def leak(
     init: InitOption = None,
     epochs: EpochsOption = None,
     settings: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; default results/leak/<name>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; default results/studies/leak/<name>.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas between them.")] = "0,1,2",
     train_only: Annotated[
         list[int] | None,
@@ -38,7 +40,7 @@ def leak(
         from bcx.studies.leak import is_done, leak_study
         from bcx.studies.protocols import plan_protocols
         from bcx.train.steps import training_steps
-    folder = out or Path("results") / "leak" / recipe.name
+    folder = out or Path("results", "studies", "leak", recipe.name)
     wanted = _seeds(seeds)
     left = [
         run

@@ -56,7 +56,8 @@ def recipe_words(config: Path | None) -> list[str]:
     """Return how a command names its recipe in results: without this machine's folders; nothing for no recipe."""
     if config is None:
         return []
-    return [f"configs/{config.name}" if config.parent.name == "configs" else config.name]
+    folder = next((own for own in ("configs", "configs/studies") if config.parent.match(own)), None)
+    return [f"{folder}/{config.name}" if folder else config.name]
 
 
 def named_folders(data: Iterable[str] | None) -> dict[str, Path]:

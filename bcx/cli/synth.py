@@ -122,7 +122,7 @@ def study(
     data: DataOption = None,
     init: InitOption = None,
     settings: SetOption = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/synth"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/studies/synth"),
     work: Annotated[Path, typer.Option(help="Folder of generators, pictures and runs; not for publication.")] = WORK,
     sheets: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Sheets with real scans beside generated ones go here.")

@@ -1,7 +1,7 @@
 """`bcx tune`: search for settings within the training part of one fold, which is never seen.
 
 ```
-bcx tune configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --fold 0 --trials 20 --out results/tune/busi
+bcx tune configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --fold 0 --trials 20 --out results/studies/tune/busi
 ```
 """
 

@@ -274,7 +274,7 @@ def require_one_training(recipe: Recipe) -> None:
 
 
 def find_recipe(file: Path) -> Path:
-    """Return the file of a recipe given by path or by its bare name: `configs/NAME.yaml`, here or in the checkout.
+    """Return the file of a recipe given by path or by its bare name: below `configs/`, here or in the checkout.
 
     Raises:
         ConfigError: a bare name that no recipe has.
@@ -282,6 +282,7 @@ def find_recipe(file: Path) -> Path:
     if file.is_file() or file.suffix or file.parent != Path("."):
         return file
     folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    folders += [folder / "studies" for folder in folders]
     for folder in folders:
         if (folder / f"{file.name}.yaml").is_file():
             return folder / f"{file.name}.yaml"

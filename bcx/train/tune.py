@@ -1,6 +1,6 @@
 """Search for settings within the training part of one outer fold, which is itself never seen.
 
-results = tune(recipe, records, fold=0, trials=20, inner_folds=2, out=Path("results/tune/first"), command="...")
+results = tune(recipe, records, fold=0, trials=20, inner_folds=2, out=Path("results/studies/tune/first"), command="...")
 results["best"]["values"]
 
 Optuna (Akiba et al. 2019) draws settings by its tree-structured Parzen estimator and stops trials whose inner ROC-AUC

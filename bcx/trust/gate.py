@@ -39,7 +39,7 @@ KEEP = 0.97
 ALLOWANCE = 2.5
 """Distance up to which a picture passes: other machines lie further off than the training hospitals' own. With a gate
 fitted on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 pictures that are no scans beyond 3.2;
-results/gate/ has the figures."""
+results/studies/gate/ has the figures."""
 
 _UNLIKE = (
     "This picture does not look like the {noun}s of the training data. "

@@ -147,9 +147,9 @@ def test_quality_stands_against_the_scans_that_each_generator_did_not_see(done, 
     block = study_block(results)
     assert results["sizes"] in block
     assert block.count("fold-0/malignant, 16 px") == 1
-    page = page_block(folder / "out", "../../results/synth")
+    page = page_block(folder / "out", "../../results/studies/synth")
     assert page.startswith(block)
-    assert "(../../results/synth/tiny.png)" in page
+    assert "(../../results/studies/synth/tiny.png)" in page
     assert page_block(tmp_path, "x") == "Not measured yet."
     generator = load_generator(folder / "work" / "generators" / "fold-0" / "malignant" / "generator.safetensors")
     train, kept = scans_of(generator, records)
