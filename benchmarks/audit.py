@@ -6,10 +6,10 @@ python benchmarks/audit.py scale --data DIR --data DIR           10,000 pictures
 ```
 
 The first compares an audit of a folder with a list `file_a,file_b,kind` that the audit never sees, and writes
-results/studies/audit/busi.json. The second fills a temporary folder with the pictures of the folders named (their masks left
-out), simulated scans, transformed copies of some, and blends of two that are new scans in texture and shape; it audits
-that folder in one process, so that its processor time is known, and writes results/studies/audit/scale.json. Names of files
-go into the results, pictures never.
+results/studies/audit/busi.json. The second fills a temporary folder with the pictures of the folders named (their masks
+left out), simulated scans, transformed copies of some, and blends of two that are new scans in texture and shape; it
+audits that folder in one process, so that its processor time is known, and writes results/studies/audit/scale.json.
+Names of files go into the results, pictures never.
 """
 
 from __future__ import annotations
