@@ -61,15 +61,7 @@ def oof_frame(
     Raises:
         DataError: shapes that do not fit, a label that is not of the task, logits that are not finite.
     """
-    frame = pd.DataFrame(
-        {
-            "file": [record.key for record in records],
-            "source": [record.source for record in records],
-            "group": [record.group for record in records],
-            "fold": fold,
-            "label": [record.label for record in records],
-        }
-    )
+    frame = pd.DataFrame(record_columns(records)).assign(fold=fold)
     for prefix, values in (("logit", logits), ("mirror_logit", mirror_logits)):
         values = np.asarray(values, dtype=np.float32)
         if values.shape != (len(records), len(task.classes)):
@@ -171,12 +163,20 @@ def label_positions(frame: pd.DataFrame, task: Task) -> np.ndarray:
     return np.array([task.classes.index(label) for label in frame["label"]], dtype=np.int64)
 
 
+def record_columns(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Return what a table of answers says of each scan: file (its key), source, group and label."""
+    rows = [(record.key, record.source, record.group, record.label) for record in records]
+    return {name: [row[i] for row in rows] for i, name in enumerate(TEXT_COLUMNS)}
+
+
+def logits_of(frame: pd.DataFrame, task: Task, view: str = "logit") -> np.ndarray:
+    """Return the logits of a table of answers, float32 [N, C]; `view`: "logit" or "mirror_logit"."""
+    return frame[[f"{view}_{name}" for name in task.classes]].to_numpy(np.float32)
+
+
 def view_logits(frame: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of the scan and of the mirrored scan, each float32 [N, C]."""
-    straight, mirrored = (
-        frame[[f"{view}_{name}" for name in task.classes]].to_numpy(np.float32) for view in ("logit", "mirror_logit")
-    )
-    return straight, mirrored
+    return logits_of(frame, task), logits_of(frame, task, "mirror_logit")
 
 
 def view_probabilities(frame: pd.DataFrame, task: Task, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

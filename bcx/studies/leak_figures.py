@@ -18,6 +18,7 @@ from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
 from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
+from bcx.evaluate.oof import label_positions, logits_of, record_columns
 from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -55,18 +56,8 @@ def leak_frame(
         copies: [N], other scans of the same group among all scans of the study.
         copies_in_training: [N], those of them that the run was trained on.
     """
-    frame = pd.DataFrame(
-        {
-            "protocol": protocol,
-            "seed": seed,
-            "fold": fold,
-            "file": [record.key for record in held],
-            "source": [record.source for record in held],
-            "group": [record.group for record in held],
-            "label": [record.label for record in held],
-            "copies": list(copies),
-            "copies_in_training": list(copies_in_training),
-        }
+    frame = pd.DataFrame(record_columns(held)).assign(
+        protocol=protocol, seed=seed, fold=fold, copies=list(copies), copies_in_training=list(copies_in_training)
     )
     for c, name in enumerate(task.classes):
         frame[f"logit_{name}"] = np.asarray(logits, np.float32)[:, c]
@@ -194,9 +185,7 @@ def _copies(part: pd.DataFrame, task: Task) -> dict[str, Any]:
 
 
 def _answers(part: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    labels = np.array([task.classes.index(label) for label in part["label"]], dtype=np.int64)
-    logits = part[[f"logit_{name}" for name in task.classes]].to_numpy(np.float32)
-    return labels, apply_temperature(logits)
+    return label_positions(part, task), apply_temperature(logits_of(part, task))
 
 
 def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
