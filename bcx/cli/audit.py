@@ -1,10 +1,4 @@
-"""`bcx audit`: copies, leaks and odd files in a folder of images.
-
-```
-bcx audit scans --out audit-of-scans
-bcx audit scans --split split.csv --strict
-```
-"""
+"""`bcx audit`: copies, leaks and odd files in a folder of images."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""`bcx compare`: several architectures over the same grouped folds, and one leaderboard.
-
-```
-bcx compare configs/mobilenetv2-busi.yaml --archs mobilenetv2_100,resnet50,tiny_cnn --data busi=DIR --init FILE \
-    --init-others scratch --folds 0 --epochs 3 --out results/studies/compare/busi
-```
-"""
+"""`bcx compare`: several architectures over the same grouped folds, and one leaderboard."""
 
 from __future__ import annotations
 

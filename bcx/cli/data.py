@@ -1,9 +1,4 @@
-"""`bcx data`: what a folder of training scans holds.
-
-bcx data check Dataset_BUSI_with_GT
-bcx data check my-scans --kind folder
-bcx data check my-photos --task my-recipe.yaml
-"""
+"""`bcx data`: what a folder of training scans holds."""
 
 from __future__ import annotations
 

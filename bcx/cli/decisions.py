@@ -1,9 +1,4 @@
-"""`bcx decisions`: fit the rule of decision on hospitals that no network saw, and say what it does there.
-
-```
-bcx decisions mobilenetv2-lesion --data breast=DIR --store
-```
-"""
+"""`bcx decisions`: fit the rule of decision on hospitals that no network saw, and say what it does there."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""`bcx evaluate`: what a model is worth on labelled scans.
-
-```
-bcx evaluate --checkpoint mobilenetv2-busi --data clinic=DIR --out clinic.json
-bcx evaluate --checkpoint mobilenetv2-busi --data busbra=DIR --localisation --contact-sheet DIR --out busbra.json
-bcx evaluate --crossval results/mobilenetv2-lesion --data busi=DIR --data busbra=DIR --localisation --out places.json
-bcx evaluate --transfer configs/mobilenetv2-lesion.yaml --data busi=DIR --data busbra=DIR --init FILE --out DIR
-```
-"""
+"""`bcx evaluate`: what a model is worth on labelled scans."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`bcx examples`: pictures that bcx draws itself, with the lesions it put into them.
-
-bcx examples examples/                                     the pictures that the page shows, of every task
-bcx examples more/ --per-class 20                          twenty scans of each class
-bcx examples more/ --per-class 20 --task histology-idc     twenty patches of each class
-"""
+"""`bcx examples`: pictures that bcx draws itself, with the lesions it put into them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`bcx export`: write a checkpoint's network as one graph, which ONNX Runtime answers with.
-
-```
-bcx export mobilenetv2-busi
-```
-"""
+"""`bcx export`: write a checkpoint's network as one graph, which ONNX Runtime answers with."""
 
 from __future__ import annotations
 

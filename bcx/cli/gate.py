@@ -1,10 +1,4 @@
-"""`bcx gate`: fit a checkpoint's gate again, and count what it stops.
-
-```
-bcx gate fit mobilenetv2-busi --data busi=DIR
-bcx gate study mobilenetv2-busi --data busi=DIR --scans busbra=DIR --microscope idc=DIR
-```
-"""
+"""`bcx gate`: fit a checkpoint's gate again, and count what it stops."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`bcx leak`: what near-duplicates on both sides of a split are worth to a recipe's figures.
-
-```
-bcx leak r1-mobilenetv2 --data busi=DIR --init FILE --out results/studies/leak/r1-mobilenetv2
-```
-"""
+"""`bcx leak`: what near-duplicates on both sides of a split are worth to a recipe's figures."""
 
 from __future__ import annotations
 

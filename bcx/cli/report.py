@@ -1,11 +1,4 @@
-"""`bcx card`, `bcx figures` and `bcx reproduce`: what is said about a model, drawn, written and had again.
-
-```
-bcx reproduce mobilenetv2-busi --data busi=DIR
-bcx figures mobilenetv2-busi --data busi=DIR --pictures ~/looked-at
-bcx card
-```
-"""
+"""`bcx card`, `bcx figures` and `bcx reproduce`: what is said about a model, drawn, written and had again."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""`bcx synth`: train generators of scans, draw pictures from them, and measure whether they help a classifier.
-
-```
-bcx synth train synth-modern --data busi=DIR --label malignant --fold 0
-bcx synth sample runs/synth/generators/fold-0/malignant/generator.safetensors --out samples --data busi=DIR
-bcx synth study synth-study --data busi=DIR --init FILE
-```
-"""
+"""`bcx synth`: train generators of scans, draw pictures from them, and measure whether they help a classifier."""
 
 from __future__ import annotations
 

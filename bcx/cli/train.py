@@ -1,10 +1,4 @@
-"""`bcx train` and `bcx crossval`: recipes and flags in, checkpoints and results out.
-
-```
-bcx train configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --out checkpoints/mobilenetv2-busi
-bcx crossval configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --out results/mobilenetv2-busi
-```
-"""
+"""`bcx train` and `bcx crossval`: recipes and flags in, checkpoints and results out."""
 
 from __future__ import annotations
 

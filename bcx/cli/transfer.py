@@ -1,10 +1,4 @@
-"""`bcx evaluate --transfer`: what a recipe is worth in a hospital, on a machine, in pictures that it never saw.
-
-```
-bcx evaluate --transfer configs/mobilenetv2-lesion.yaml --data busi=DIR --data busbra=DIR --init FILE \\
-    --crossval results/mobilenetv2-lesion --out results/mobilenetv2-lesion/transfer
-```
-"""
+"""`bcx evaluate --transfer`: what a recipe is worth in a hospital, on a machine, in pictures that it never saw."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`bcx tune`: search for settings within the training part of one fold, which is never seen.
-
-```
-bcx tune configs/mobilenetv2-busi.yaml --data busi=DIR --init FILE --fold 0 --trials 20 --out results/studies/tune/busi
-```
-"""
+"""`bcx tune`: search for settings within the training part of one fold, which is never seen."""
 
 from __future__ import annotations
 
