@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bcx.evaluate.words import interval, units
 from bcx.report import tables
 from bcx.report.search_table import search_lines
 from bcx.studies.compare_table import leaderboard_markdown
-from bcx.studies.leak_table import leak_lines, number, shown
+from bcx.studies.leak_table import leak_lines
 from bcx.studies.synthesis.tables import answer_lines, page_block
 from bcx.tasks import BREAST_ULTRASOUND
 
@@ -420,7 +421,7 @@ def against_lines() -> list[str]:
     lines = ["What averaging both heads adds to malignant against benign, in the same scans:", ""]
     for row in read(EACH_KIND / "against.json")["rows"]:
         trained = names.get(row["train_on"], row["train_on"])
-        more = shown(row["difference"], sign=True)
+        more = interval(row["difference"], sign=True)
         lines.append(f"- trained on {trained}, scored on {names[row['score_on']]}: {more} of ROC-AUC")
     return lines
 
@@ -513,9 +514,9 @@ def leak_summary() -> list[str]:
         results = read(LEAK / name / "results.json")
         published = results["recipe"]["published"]
         random, grouped = (results["protocols"][kind]["figures"]["accuracy"] for kind in ("random", "grouped"))
-        gap = shown(results["leak"]["accuracy"], sign=True)
-        theirs = number(published["figures"]["accuracy"]) if "accuracy" in published["figures"] else "-"
-        lines.append(f"| {published['system']} | {theirs} | {shown(random)} | {shown(grouped)} | {gap} |")
+        gap = interval(results["leak"]["accuracy"], sign=True)
+        theirs = units(published["figures"]["accuracy"]) if "accuracy" in published["figures"] else "-"
+        lines.append(f"| {published['system']} | {theirs} | {interval(random)} | {interval(grouped)} | {gap} |")
     return lines
 
 

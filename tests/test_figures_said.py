@@ -189,7 +189,8 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
             assert len(frame) == row["lesions"]
         assert found == pytest.approx([row["averaged"], row["each_kind"]])
         assert row["difference"]["value"] == pytest.approx(found[0] - found[1])
-        interval = paired_bootstrap(*weighted, frame["group"].to_numpy(str), seed=1)  # other draws, nearly the same
+        groups, both = frame["group"].to_numpy(str), (lambda w, areas=weighted: np.array([[area(w)] for area in areas]))
+        (interval,) = paired_bootstrap(both, groups, seed=1)  # other draws, nearly the same
         ends = row["difference"]["low"], row["difference"]["high"]
         assert (interval.low, interval.high) == pytest.approx(ends, abs=2e-3)
     assert [row["difference"]["low"] > 0 for row in rows] == [False, False, True, True]

@@ -95,13 +95,3 @@ def in_percent(axis: Axis) -> None:
     """Label an axis of 0..1 in per cent, at round numbers."""
     axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
-
-
-def percent(value: float) -> str:
-    """Return 0..1 as a whole percentage: "84 %"."""
-    return f"{100 * value:.0f} %"
-
-
-def units(value: float) -> str:
-    """Return 0..1 with three digits and no nought before the point: ".923"."""
-    return f"{value:.3f}".removeprefix("0")

@@ -63,35 +63,6 @@ class Difference:
         return {name: None if value != value else value for name, value in values.items()}
 
 
-def paired_bootstrap(
-    statistic_a: Callable[[np.ndarray], float],
-    statistic_b: Callable[[np.ndarray], float],
-    groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """Compare any figure of two models by resampling whole groups, the same ones for both.
-
-    The p-value is twice the smaller share of resamples in which the difference is not above, or not below, nought,
-    with one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1).
-
-    Args:
-        statistic_a, statistic_b: from weights, float64 [N] (how often each scan was drawn), to the figure of A and
-            of B; nan where a resample leaves it without a value.
-        groups: [N].
-        n_resamples: draws; equal seeds give equal answers.
-
-    Returns:
-        The difference; its interval and p-value are nan with fewer than two groups or when more than half of the
-        resamples have no value.
-    """
-
-    def both(weights: np.ndarray) -> np.ndarray:
-        return np.array([[statistic_a(weights)], [statistic_b(weights)]])
-
-    return _paired(both, groups, n_resamples, seed)[0]
-
-
 def compare_answers(
     labels: np.ndarray,
     probabilities_a: np.ndarray,
@@ -141,7 +112,7 @@ def compare_answers(
     def both(weights: np.ndarray) -> np.ndarray:
         return np.stack([of_a(weights)[chosen], of_b(weights)[chosen]])
 
-    return dict(zip(wanted, _paired(both, groups, n_resamples, seed), strict=True))
+    return dict(zip(wanted, paired_bootstrap(both, groups, n_resamples, seed), strict=True))
 
 
 def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> Difference:
@@ -199,10 +170,27 @@ def delong_covariance(scores: Sequence[np.ndarray], positive: np.ndarray) -> tup
     return above.mean(axis=1), np.atleast_2d(np.cov(above) / ill + np.cov(below) / well)
 
 
-def _paired(
-    both: Callable[[np.ndarray], np.ndarray], groups: Sequence | np.ndarray, n_resamples: int, seed: int
+def paired_bootstrap(
+    both: Callable[[np.ndarray], np.ndarray],
+    groups: Sequence | np.ndarray,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> list[Difference]:
-    """One difference per figure, from a function of weights [N] to float64 [2, K]."""
+    """Compare figures of two models by resampling whole groups, the same ones for both.
+
+    The p-value is twice the smaller share of resamples in which the difference is not above, or not below, nought,
+    with one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1).
+
+    Args:
+        both: from weights, float64 [N] (how often each scan was drawn), to K figures of A and of B, float64 [2, K];
+            nan where a resample leaves one without a value.
+        groups: [N].
+        n_resamples: draws; equal seeds give equal answers.
+
+    Returns:
+        K differences; interval and p-value are nan with fewer than two groups or when more than half of the resamples
+        have no value.
+    """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))
     drawn = np.full((1, len(first)), np.nan)

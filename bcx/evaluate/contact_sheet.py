@@ -18,8 +18,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from bcx.data.records import Record, load_mask
-from bcx.evaluate.canvas import paper, percent, publish, styled
+from bcx.evaluate.canvas import paper, publish, styled
 from bcx.evaluate.localisation import Localisation, heat_of
+from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize
 

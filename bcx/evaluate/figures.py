@@ -16,13 +16,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bcx.errors import DataError
-from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, percent, publish, styled, units
+from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, publish, styled
 from bcx.evaluate.curves import pr_band, roc_band
 from bcx.evaluate.decisions import Curve
 from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.words import percent, units
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 

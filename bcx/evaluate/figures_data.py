@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bcx.errors import DataError
-from bcx.evaluate.canvas import DASHES, DIM, INK, paper, percent, publish, styled
+from bcx.evaluate.canvas import DASHES, DIM, INK, paper, publish, styled
+from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize, to_grey
 from bcx.tasks import Task

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, paper, publish, styled, units
+from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, paper, publish, styled
 from bcx.evaluate.curves import roc_band
 from bcx.evaluate.metrics import pair_score
+from bcx.evaluate.words import interval, units
 from bcx.tasks import Task
 
 
@@ -47,7 +48,7 @@ def roc_of_all(
         for number, (name, probabilities) in enumerate(models.items()):
             score = probabilities[:, positive] if other is None else pair_score(probabilities, other, positive)
             band = roc_band(score[rows], labels[rows] == positive, groups[rows])
-            area = f"{units(band.area)} ({units(band.area_low)} to {units(band.area_high)})"
+            area = interval({"value": band.area, "low": band.area_low, "high": band.area_high})
             colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
             axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=f"{name}: {area}")
         axes.set_title(f"{title}\n{int((labels[rows] == positive).sum())} of {int(rows.sum())} scans")

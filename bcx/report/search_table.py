@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bcx.evaluate.canvas import units
+from bcx.evaluate.words import units
 
 #: How many of the settings are named, those that explain most first.
 _NAMED = 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bcx.evaluate.canvas import units
+from bcx.evaluate.words import interval, markdown_table, units
 from bcx.files import write_rows
 
 _FIGURES = ("macro_auc", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece")
@@ -43,24 +43,24 @@ def leaderboard_markdown(results: Mapping[str, Any]) -> str:
         *("network", "starting weights", "input", "epochs", "ROC-AUC, macro", "accuracy", f"sensitivity, {positive}"),
         *("worse than the best?", "parameters", "MACs", f"ms per scan (x {base})", "MB"),
     )
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    rows = []
     for row in results["leaderboard"]:
         figures = row["figures"]
-        cells = (
+        cells = [
             row["arch"],
             row["starting_weights"],
             f"{row['input']} px",
             "/".join(map(str, row["epochs"])),
-            _figure(figures["macro_auc"]),
-            _figure(figures["accuracy"]),
-            _figure(figures[f"sensitivity_{positive}"]),
+            interval(figures["macro_auc"]),
+            interval(figures["accuracy"]),
+            interval(figures[f"sensitivity_{positive}"]),
             _verdict(row, results["decides"]),
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['macs'] / 1e9:.2f} G",
             f"{row['milliseconds']:.0f} ({row['times_base']:.2f})",
             f"{row['bytes'] / 1e6:.1f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+        ]
+        rows.append(cells)
     folds = results["folds"]
     where = f"fold {folds[0]}" if len(folds) == 1 else f"folds {', '.join(map(str, folds))}"
     notes = [
@@ -71,15 +71,7 @@ def leaderboard_markdown(results: Mapping[str, Any]) -> str:
         "brackets the median ratio within a round.",
         *results["notes"],
     ]
-    return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def _figure(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return "-"
-    if figure["low"] is None:
-        return units(figure["value"])
-    return f"{units(figure['value'])} ({units(figure['low'])} to {units(figure['high'])})"
+    return "\n".join([*markdown_table(heads, rows), "", *notes]) + "\n"
 
 
 def _verdict(row: Mapping[str, Any], decides: str) -> str:

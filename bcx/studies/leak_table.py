@@ -1,15 +1,14 @@
 """What a published system reports beside what the same recipe reaches, with and without the leak, as Markdown.
 
->>> shown({"value": 0.8234, "low": 0.79, "high": 0.85})
-'.823 (.790 to .850)'
 >>> words_of("sensitivity_normal")
 'sensitivity, normal'
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
+
+from bcx.evaluate.words import interval, markdown_table, units
 
 # Published or not, these are always shown.
 _ALWAYS = ("accuracy", "macro_auc")
@@ -36,15 +35,14 @@ def leak_lines(results: dict[str, Any]) -> list[str]:
         f"{recipe['arch']}, {recipe['size']} pixels, {recipe['epochs']} epochs, seeds {seeds}; trained on {sizes} "
         f"scans at a time, {random['n']} answers under each split.",
         "",
-        "| figure | theirs | ours, random split as theirs | ours, grouped | random minus grouped |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    rows = []
     for name in [*reported, *(name for name in _ALWAYS if name not in reported)]:
-        theirs = number(reported[name]) if name in reported else "-"
-        ours = [shown(part["figures"][name]) for part in (random, grouped)]
-        lines.append(
-            f"| {words_of(name)} | {theirs} | {' | '.join(ours)} | {shown(results['leak'][name], sign=True)} |"
-        )
+        theirs = units(reported[name]) if name in reported else "-"
+        ours = [interval(part["figures"][name]) for part in (random, grouped)]
+        rows.append([words_of(name), theirs, *ours, interval(results["leak"][name], sign=True)])
+    head = ["figure", "theirs", "ours, random split as theirs", "ours, grouped", "random minus grouped"]
+    lines += markdown_table(head, rows)
     lines += ["", _copies(results)]
     if published["differs"]:
         lines += ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
@@ -56,16 +54,16 @@ def _copies(results: dict[str, Any]) -> str:
     known = results["protocols"]["random"]["copies"]
     if known["accuracy_without"]["value"] is None:  # where patients are groups, hardly one stands on one side alone
         return (
-            f"Under the random split {percent(known['in_training'])} of the answers were about a group (of patches: a "
+            f"Under the random split {_percent(known['in_training'])} of the answers were about a group (of patches: a "
             "patient) of which others had been trained on, so that there is nothing to compare them with."
         )
-    copied, single = (shown(results[f"leak_{kind}"], sign=True) for kind in ("copied", "single"))
+    copied, single = (interval(results[f"leak_{kind}"], sign=True) for kind in ("copied", "single"))
     return (
-        f"Under the random split {percent(known['in_training'])} of the answers were about a scan of which a "
+        f"Under the random split {_percent(known['in_training'])} of the answers were about a scan of which a "
         "near-duplicate, or the same lesion in another frame, had been trained on: accuracy "
-        f"{shown(known['accuracy_with'])} on these and {shown(known['accuracy_without'])} on the others. Random minus "
-        f"grouped is {copied} in the accuracy on scans that have such a copy anywhere in the set, and {single} on "
-        "those that have none."
+        f"{interval(known['accuracy_with'])} on these and {interval(known['accuracy_without'])} on the others. "
+        f"Random minus grouped is {copied} in the accuracy on scans that have such a copy anywhere in the set, and "
+        f"{single} on those that have none."
     )
 
 
@@ -79,20 +77,6 @@ def words_of(name: str) -> str:
     return name.replace("_", " ")
 
 
-def shown(figure: dict[str, Any], sign: bool = False) -> str:
-    """Return a value with its 95 % interval; a dash without one."""
-    if figure["value"] is None:
-        return "-"
-    if figure["low"] is None:
-        return number(figure["value"], sign)
-    return f"{number(figure['value'], sign)} ({number(figure['low'], sign)} to {number(figure['high'], sign)})"
-
-
-def number(value: float, sign: bool = False) -> str:
-    """Return three decimals without a leading nought: `.823`, `-.012`, with `sign` also `+.045`."""
-    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:+.3f}" if sign else f"{value:.3f}")
-
-
-def percent(figure: dict[str, Any]) -> str:
+def _percent(figure: dict[str, Any]) -> str:
     """Return a share with its 95 % interval, in per cent."""
     return f"{100 * figure['value']:.0f} % ({100 * figure['low']:.0f} to {100 * figure['high']:.0f})"

@@ -65,10 +65,15 @@ def test_fast_delong_equals_the_sums_over_all_pairs(seed, count, levels, models)
     np.testing.assert_allclose(area, [roc_auc_score(positive, row) for row in rows], atol=1e-12)
 
 
+def paired(figure_a, figure_b, groups, **settings):
+    """Compare one figure, each model's a function of weights."""
+    return paired_bootstrap(lambda w: np.array([[figure_a(w)], [figure_b(w)]]), groups, **settings)[0]
+
+
 def test_delong_and_the_bootstrap_agree_where_scans_are_independent():
     a, b, positive = scores(400, seed=1, better=0.3)
     exact = delong(a, b, positive)
-    drawn = paired_bootstrap(ranked_auc(a, positive), ranked_auc(b, positive), np.arange(400))
+    drawn = paired(ranked_auc(a, positive), ranked_auc(b, positive), np.arange(400))
     assert drawn.value == pytest.approx(exact.value, abs=1e-12)
     assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
     assert drawn.high - drawn.low == pytest.approx(exact.high - exact.low, rel=0.12)
@@ -84,27 +89,25 @@ def test_the_bootstrap_rejects_equal_models_about_as_often_as_it_says_though_sca
     rejected = 0
     for seed in range(120):
         a, b, positive = (np.repeat(values, 3) for values in scores(80, seed))
-        found = paired_bootstrap(
-            ranked_auc(a, positive), ranked_auc(b, positive), np.repeat(np.arange(80), 3), n_resamples=200
-        )
+        found = paired(ranked_auc(a, positive), ranked_auc(b, positive), np.repeat(np.arange(80), 3), n_resamples=200)
         rejected += found.p_value < 0.05
     assert 0 < rejected < 16  # 6 are expected
 
 
 def test_pairing_narrows_the_interval():
     a, b, positive = scores(300, seed=2)
-    paired = paired_bootstrap(ranked_auc(a, positive), ranked_auc(b, positive), np.arange(300))
+    together = paired(ranked_auc(a, positive), ranked_auc(b, positive), np.arange(300))
     area = ranked_auc(a, positive), ranked_auc(b, positive)
     apart = [
         area[0](w) - area[1](v)
         for w, v in zip(resample_weights(range(300), 500, 1), resample_weights(range(300), 500, 2), strict=True)
     ]
-    assert paired.high - paired.low < 0.75 * np.subtract(*np.quantile(apart, [0.975, 0.025]))
+    assert together.high - together.low < 0.75 * np.subtract(*np.quantile(apart, [0.975, 0.025]))
 
 
 def test_a_model_against_itself_differs_by_nothing():
     a, _, positive = scores()
-    for found in (delong(a, 2 * a + 1, positive), paired_bootstrap(*[ranked_auc(a, positive)] * 2, np.arange(200))):
+    for found in (delong(a, 2 * a + 1, positive), paired(*[ranked_auc(a, positive)] * 2, np.arange(200))):
         assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
         assert not found.significant
 
@@ -146,7 +149,7 @@ def test_what_has_no_value_has_no_difference():
     assert np.isnan(found["auc_normal"].value)
     assert found["auc_normal"].to_dict()["p_value"] is None
     assert not found["auc_normal"].significant
-    one_group = paired_bootstrap(lambda w: 1.0, lambda w: 0.5, ["g"] * 4)
+    one_group = paired(lambda w: 1.0, lambda w: 0.5, ["g"] * 4)
     assert one_group.value == 0.5
     assert np.isnan(one_group.low)
 

@@ -14,11 +14,11 @@ from sklearn import metrics as sk
 
 from bcx.errors import DataError
 from bcx.evaluate import figures, intervals
-from bcx.evaluate.canvas import units
 from bcx.evaluate.decisions import decision_curve, referral_curve, reliability_report
 from bcx.evaluate.derived import derive
 from bcx.evaluate.metrics import calibration_error, net_benefit, pair_score
 from bcx.evaluate.oof import oof_columns
+from bcx.evaluate.words import units
 from bcx.tasks import get_task
 from bcx.trust.referral import fit_refer_threshold
 

@@ -125,12 +125,6 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
         Image.fromarray(plane).save(partial, format="PNG", pnginfo=info)
 
 
-def is_generated(file: Path) -> bool:
-    """Tell whether a picture carries the mark of `write_png`."""
-    with Image.open(file) as image:
-        return MARK[0] in image.info
-
-
 def write_samples(planes: np.ndarray, generator: Generator, folder: Path, seed: int) -> list[Path]:
     """Write pictures as `<label>-<seed>-<number>.png`, each marked as generated.
 

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from bcx.evaluate.words import markdown_table
 
 
 def page_block(folder: Path, link: str) -> str:
@@ -32,7 +34,7 @@ def study_block(results: Mapping[str, Any]) -> str:
     parts = [
         f"{results['sizes']}. In per cent, with 95 % intervals over groups; each figure is the mean over seeds.",
         "",
-        *_table(
+        *markdown_table(
             ["", "real", "generated", *(figure_words(name) for name in names)],
             [
                 [arm["words"], f"{arm['real']:.0f}", f"{arm['generated']:.0f}"]
@@ -43,7 +45,7 @@ def study_block(results: Mapping[str, Any]) -> str:
         "",
         "Differences in percentage points, on the same scans; where the interval holds nought, chance explains it:",
         "",
-        *_table(
+        *markdown_table(
             ["", *(figure_words(name) for name in names)],
             [
                 [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
@@ -63,7 +65,7 @@ def answer_lines(results: Mapping[str, Any]) -> list[str]:
         [f"{row['question']} ({row['a']} less {row['b']})", *(share(row["figures"][name]) for name in names)]
         for row in results["differences"]
     ]
-    return _table(["percentage points", *(figure_words(name) for name in names)], rows)
+    return markdown_table(["percentage points", *(figure_words(name) for name in names)], rows)
 
 
 def quality_table(quality: Mapping[str, Any]) -> list[str]:
@@ -82,7 +84,7 @@ def quality_table(quality: Mapping[str, Any]) -> list[str]:
                 + [f"{copies['copies']} of {copies['n']} ({copies['expected']:g})", f"{copies['nearer']:.2f}"]
             )
     head = ["generator", "features", "n", "KID", "KID of real scans", "FID", "FID of real scans"]
-    return _table([*head, "copies (at most by chance)", "nearer than real scans (.5: alike)"], rows)
+    return markdown_table([*head, "copies (at most by chance)", "nearer than real scans (.5: alike)"], rows)
 
 
 def share(figure: Mapping[str, float | None]) -> str:
@@ -97,8 +99,3 @@ def figure_words(name: str) -> str:
     """Return a figure's name in words: `sensitivity_normal` becomes "sensitivity normal"."""
     figure, _, label = name.partition("_")
     return f"{figure} {label}".replace("_", " ").replace("macro auc", "macro ROC-AUC").strip()
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]
