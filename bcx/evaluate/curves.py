@@ -1,7 +1,7 @@
 """ROC and precision-recall curves with bands from the bootstrap over groups.
 
 >>> import numpy as np
->>> band = roc_band(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), ["a", "b", "c", "d"])
+>>> band = curve_band("roc", np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), list("abcd"))
 >>> band.area, band.line_x.tolist(), band.line_y.tolist()
 (0.75, [0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn import metrics as sk
@@ -47,14 +48,18 @@ class Band:
     base: float
 
 
-def roc_band(
+def curve_band(
+    kind: Literal["roc", "pr"],
     score: np.ndarray,
     positive: np.ndarray,
     groups: Sequence | np.ndarray,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Band:
-    """Return the ROC curve: x the share of false alarms, y the sensitivity; the band is that of y at each x.
+    """Return a curve and its band, that of y at each x.
+
+    ROC: x the share of false alarms, y the sensitivity. Precision-recall: x the recall, y the precision of the highest
+    threshold that reaches it, so the curve is a staircase, and the area under it is the average precision.
 
     Args:
         score: float [N], higher for positive.
@@ -65,66 +70,31 @@ def roc_band(
         DataError: shapes that do not fit, or scans of one kind only.
     """
     score, positive = _both_kinds(score, positive, groups)
-    x, y, _ = sk.roc_curve(positive, score, drop_intermediate=False)
-    area = ranked_auc(score, positive)
     cumulated = _cumulated(score, positive)
+    if kind == "roc":
+        x, y, _ = sk.roc_curve(positive, score, drop_intermediate=False)
+        area = ranked_auc(score, positive)
+    else:
+        precision, recall, _ = sk.precision_recall_curve(positive, score)
+        # from the first threshold that finds anything: before it there is no precision worth the name
+        some = recall[::-1] > 0
+        x, y = (np.concatenate([first, line[::-1][some]]) for first, line in (([0.0], recall), ([np.nan], precision)))
+        y[0] = y[1]
+        area = ranked_precision(score, positive)
 
     def figures(weights: np.ndarray) -> np.ndarray:
         found, alarms = cumulated(weights)
-        if not found[-1] * alarms[-1]:
+        if not found[-1] or (kind == "roc" and not alarms[-1]):
             return np.full(len(GRID) + 1, np.nan)
-        y_at = np.interp(GRID, alarms / alarms[-1], found / found[-1])
-        return np.append(y_at, area(weights))
-
-    return _band(figures, x, y, float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
-
-
-def pr_band(
-    score: np.ndarray,
-    positive: np.ndarray,
-    groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Band:
-    """Return the precision-recall curve: x the recall, y the precision; the band is that of y at each x.
-
-    The precision at a recall is that of the highest threshold that reaches it, so the curve is a staircase, and the
-    area under it is the average precision. Arguments and errors as `roc_band`.
-    """
-    score, positive = _both_kinds(score, positive, groups)
-    precision, recall, _ = sk.precision_recall_curve(positive, score)
-    # from the first threshold that finds anything: before it there is no precision worth the name
-    some = recall[::-1] > 0
-    x, y = (np.concatenate([first, line[::-1][some]]) for first, line in (([0.0], recall), ([np.nan], precision)))
-    y[0] = y[1]
-    area = ranked_precision(score, positive)
-    cumulated = _cumulated(score, positive)
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        found, alarms = cumulated(weights)
-        if not found[-1]:
-            return np.full(len(GRID) + 1, np.nan)
+        if kind == "roc":
+            return np.append(np.interp(GRID, alarms / alarms[-1], found / found[-1]), area(weights))
         # a recall of 0 is reached by the first threshold that finds anything
-        wanted = np.maximum(GRID, 1e-9) * found[-1] * (1 - 1e-12)
-        first = np.searchsorted(found, wanted)
+        first = np.searchsorted(found, np.maximum(GRID, 1e-9) * found[-1] * (1 - 1e-12))
         return np.append(found[first] / (found[first] + alarms[first]), area(weights))
 
-    return _band(figures, x, y, float(area(np.ones(len(score)))), positive, groups, n_resamples, seed)
-
-
-def _band(
-    figures: Callable[[np.ndarray], np.ndarray],
-    x: np.ndarray,
-    y: np.ndarray,
-    area: float,
-    positive: np.ndarray,
-    groups: Sequence | np.ndarray,
-    n_resamples: int,
-    seed: int,
-) -> Band:
     low, high = bootstrap_intervals(figures, groups, n_resamples, seed)
-    share = float(positive.mean())
-    return Band(x, y, GRID, low[:-1], high[:-1], area, float(low[-1]), float(high[-1]), share)
+    whole = float(area(np.ones(len(score))))
+    return Band(x, y, GRID, low[:-1], high[:-1], whole, float(low[-1]), float(high[-1]), float(positive.mean()))
 
 
 def _cumulated(score: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

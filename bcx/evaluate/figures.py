@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, publish, styled
-from bcx.evaluate.curves import pr_band, roc_band
+from bcx.evaluate.curves import curve_band
 from bcx.evaluate.decisions import Curve
 from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
@@ -85,7 +85,7 @@ def curve_figure(
     rows = -(-len(panels) // 2)
     figure, grid = paper(6.4, 3.35 * rows, rows, 2, sharex=True, sharey=True)
     for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
-        band = (roc_band if kind == "roc" else pr_band)(score[rows_of], labels[rows_of] == c, groups[rows_of])
+        band = curve_band(kind, score[rows_of], labels[rows_of] == c, groups[rows_of])
         name = title.removesuffix(" against the rest").replace(" against ", "_vs_")
         stored = (view or {}).get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
         told = [band.area, band.area_low, band.area_high]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, paper, publish, styled
-from bcx.evaluate.curves import roc_band
+from bcx.evaluate.curves import curve_band
 from bcx.evaluate.metrics import pair_score
 from bcx.evaluate.words import interval, units
 from bcx.tasks import Task
@@ -47,7 +47,7 @@ def roc_of_all(
         axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
         for number, (name, probabilities) in enumerate(models.items()):
             score = probabilities[:, positive] if other is None else pair_score(probabilities, other, positive)
-            band = roc_band(score[rows], labels[rows] == positive, groups[rows])
+            band = curve_band("roc", score[rows], labels[rows] == positive, groups[rows])
             area = interval({"value": band.area, "low": band.area_low, "high": band.area_high})
             colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
             axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=f"{name}: {area}")

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.curves import GRID, pr_band, roc_band
+from bcx.evaluate.curves import GRID, curve_band
 from bcx.evaluate.intervals import resample_weights
 
 
@@ -20,7 +20,7 @@ def scores(count: int = 120, seed: int = 0, levels: int = 12) -> tuple[np.ndarra
 
 def test_areas_are_scikit_learns():
     score, positive, groups = scores()
-    roc, pr = roc_band(score, positive, groups), pr_band(score, positive, groups)
+    roc, pr = curve_band("roc", score, positive, groups), curve_band("pr", score, positive, groups)
     assert roc.area == pytest.approx(sk.roc_auc_score(positive, score))
     assert np.trapezoid(roc.line_y, roc.line_x) == pytest.approx(roc.area)
     assert pr.area == pytest.approx(sk.average_precision_score(positive, score))
@@ -33,7 +33,7 @@ def test_areas_are_scikit_learns():
 
 def test_the_band_is_that_of_curves_of_copied_scans():
     score, positive, groups = scores(60, seed=1)
-    roc, pr = (band(score, positive, groups, n_resamples=40, seed=3) for band in (roc_band, pr_band))
+    roc, pr = (curve_band(kind, score, positive, groups, n_resamples=40, seed=3) for kind in ("roc", "pr"))
     sensitivities, precisions = [], []
     for weights in resample_weights(groups, 40, seed=3):
         rows = np.repeat(np.arange(60), weights.astype(int))
@@ -50,14 +50,14 @@ def test_the_band_is_that_of_curves_of_copied_scans():
 
 def test_the_curve_lies_in_its_band_nearly_everywhere():
     score, positive, groups = scores(400, seed=2)
-    band = roc_band(score, positive, groups)
+    band = curve_band("roc", score, positive, groups)
     y = np.interp(band.x, band.line_x, band.line_y)
     assert ((band.low - 1e-9 <= y) & (y <= band.high + 1e-9)).mean() > 0.95
 
 
 def test_scans_of_one_kind_have_no_curve():
-    for band in (roc_band, pr_band):
+    for kind in ("roc", "pr"):
         with pytest.raises(DataError, match="positive of 3 scans"):
-            band(np.ones(3), np.ones(3, bool), ["a", "b", "c"])
+            curve_band(kind, np.ones(3), np.ones(3, bool), ["a", "b", "c"])
         with pytest.raises(DataError, match="2 groups"):
-            band(np.ones(3), np.array([True, False, True]), ["a", "b"])
+            curve_band(kind, np.ones(3), np.array([True, False, True]), ["a", "b"])
