@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bcx.checkpoints.checkpoint import update_config
-from bcx.cli import main as cli
 from bcx.data.busi import busi_rows
+from tests.data.test_busi import picture_with
 
 
 @pytest.fixture
-def run(capfd, tiny_checkpoint):
+def evaluate(run, tiny_checkpoint):
     """Run `bcx evaluate` with the tiny checkpoint; returns status, out, err."""
-
-    def run(*arguments: object) -> SimpleNamespace:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["evaluate", "--checkpoint", str(tiny_checkpoint), *map(os.fspath, map(str, arguments))])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
-
-    return run
+    return partial(run, "evaluate", "--checkpoint", tiny_checkpoint)
 
 
 @pytest.fixture
@@ -53,8 +44,8 @@ def rows(file: str = "r.scans.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_folder_without_normals_is_measured(run, ward, tiny_checkpoint):
-    done = run("--data", "clinic=ward", "--out", "r.json")
+def test_a_folder_without_normals_is_measured(evaluate, ward, tiny_checkpoint):
+    done = evaluate("--data", "clinic=ward", "--out", "r.json")
     assert done.status == 0, done.err
     found = results()
     assert found["n"] == found["answered"] == 8
@@ -78,14 +69,14 @@ def test_a_folder_without_normals_is_measured(run, ward, tiny_checkpoint):
     assert sorted(path.name for path in Path().iterdir()) == ["r.json", "r.scans.csv", "ward"]
 
 
-def test_no_folder_of_this_machine_gets_into_the_results(run, ward, tmp_path):
-    run("--data", f"clinic={ward}", "--out", tmp_path / "r.json", "--localisation")
+def test_no_folder_of_this_machine_gets_into_the_results(evaluate, ward, tmp_path):
+    evaluate("--data", f"clinic={ward}", "--out", tmp_path / "r.json", "--localisation")
     for file in ("r.json", "r.scans.csv"):
         assert str(tmp_path.parent) not in Path(file).read_text("utf-8")
 
 
-def test_maps_are_held_against_masks_and_shown_where_asked(run, ward):
-    done = run("--data", "clinic=ward", "--localisation", "--contact-sheet", "seen/here", "--out", "deep/r.json")
+def test_maps_are_held_against_masks_and_shown_where_asked(evaluate, ward):
+    done = evaluate("--data", "clinic=ward", "--localisation", "--contact-sheet", "seen/here", "--out", "deep/r.json")
     assert done.status == 0, done.err
     found = results("deep/r.json")
     assert found["localisation"]["all"]["n"] == 8
@@ -95,16 +86,16 @@ def test_maps_are_held_against_masks_and_shown_where_asked(run, ward):
     assert "heat_inside: " in done.out
 
 
-def test_two_views_are_noted(run, ward):
-    assert run("--data", "clinic=ward", "--views", "2", "--out", "r.json").status == 0
+def test_two_views_are_noted(evaluate, ward):
+    assert evaluate("--data", "clinic=ward", "--views", "2", "--out", "r.json").status == 0
     assert results()["model"]["views"] == 2
     assert results()["command"].endswith("--views 2")
 
 
-def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(run, ward):
+def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(evaluate, ward):
     file = ward / "benign" / "benign (1).png"
     file.write_bytes(file.read_bytes()[:300])
-    done = run("--data", "clinic=ward", "--out", "r.json")
+    done = evaluate("--data", "clinic=ward", "--out", "r.json")
     assert done.status == 1
     assert [each["file"] for each in results()["failed"]] == ["clinic/benign/benign (1).png"]
     assert results()["answered"] == 7
@@ -112,34 +103,27 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(run, ward):
     assert [row["error"] != "" for row in rows()].count(True) == 1
 
 
-def test_scans_that_the_model_was_trained_on_are_pointed_out(run, ward, tiny_checkpoint, monkeypatch, tmp_path):
+def test_scans_that_the_model_was_trained_on_are_pointed_out(evaluate, ward, tiny_checkpoint, monkeypatch, tmp_path):
     copy = shutil.copytree(tiny_checkpoint, tmp_path / "models" / "taught")
     update_config(copy, training={"data": {"clinic": {"sha256": "0" * 64}}})
-    known = run("--checkpoint", copy, "--data", "clinic=ward", "--out", "r.json")
+    known = evaluate("--checkpoint", copy, "--data", "clinic=ward", "--out", "r.json")
     assert (known.status, "was trained on clinic" in known.err) == (0, True)
     assert results()["model"]["trained_on"] == {"clinic": "0" * 64}
-    other = run("--checkpoint", copy, "--data", "other=ward", "--out", "r.json")
+    other = evaluate("--checkpoint", copy, "--data", "other=ward", "--out", "r.json")
     assert (other.status, "was trained on" in other.err) == (0, False)
 
 
-def test_one_fold_of_several_sources(run, ward):
+def test_one_fold_of_several_sources(evaluate, ward):
     table = ["file,label,group,fold", "benign/benign (1).png,benign,a,0", "malignant/malignant (1).png,malignant,b,1"]
     (ward / "scans.csv").write_text("\n".join(table))
     (ward / "more.csv").write_text(f"{table[0]}\nbenign/benign (2).png,benign,c,1\n")
-    done = run("--data", "one=ward/scans.csv", "--data", "two=ward/more.csv", "--split", "1", "--out", "r.json")
+    done = evaluate("--data", "one=ward/scans.csv", "--data", "two=ward/more.csv", "--split", "1", "--out", "r.json")
     assert done.status == 0, done.err
     assert [row["file"] for row in rows()] == ["one/malignant/malignant (1).png", "two/benign/benign (2).png"]
     assert set(results()["sources"]) == {"one", "two"}
-    missing = run("--data", "one=ward/scans.csv", "--split", "7", "--out", "r.json")
+    missing = evaluate("--data", "one=ward/scans.csv", "--split", "7", "--out", "r.json")
     assert missing.status == 1
     assert "one of the folds 0, 1" in missing.err
-
-
-def picture_with(bits: int) -> np.ndarray:
-    """Flat blocks whose difference hash is `bits`: up for 1, down for 0."""
-    steps = np.array([int(bit) for bit in f"{bits:064b}"]).reshape(8, 8) * 2 - 1
-    levels = 127 + 15 * np.concatenate([np.zeros((8, 1), int), steps.cumsum(1)], axis=1)
-    return np.kron(levels, np.ones((8, 8), int)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -153,39 +137,39 @@ def test_scans(tmp_path_factory) -> Path:
     return root
 
 
-def test_busis_test_scans_are_scored_where_they_are_present(run, test_scans, tmp_path, monkeypatch):
+def test_busis_test_scans_are_scored_where_they_are_present(evaluate, test_scans, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run("--data", f"busi={test_scans}", "--split", "test", "--out", "results-test.json")
+    done = evaluate("--data", f"busi={test_scans}", "--split", "test", "--out", "results-test.json")
     assert done.status == 0, done.err
     found = results("results-test.json")
     assert (found["split"], found["n"]) == ("test", 108)
     assert found["groups"] == len({row.group for row in busi_rows() if row.split == "test"})
     # Without them the reason is said.
     for split in ("dev", "all"):
-        missing = run("--data", f"busi={test_scans}", "--split", split, "--out", "other.json")
+        missing = evaluate("--data", f"busi={test_scans}", "--split", split, "--out", "other.json")
         assert missing.status == 1
         assert "missing from" in missing.err
     assert not Path("other.json").exists()
 
 
-def test_another_picture_under_a_published_name_is_refused(run, test_scans, tmp_path, monkeypatch):
+def test_another_picture_under_a_published_name_is_refused(evaluate, test_scans, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     copy = shutil.copytree(test_scans, tmp_path / "copy")
     names = [row.file for row in busi_rows() if row.split == "test"][:2]
     (copy / names[0]).write_bytes((copy / names[1]).read_bytes())
-    done = run("--data", "busi=copy", "--split", "test", "--out", "r.json")
+    done = evaluate("--data", "busi=copy", "--split", "test", "--out", "r.json")
     assert done.status == 1
     assert "is not the picture that BUSI published" in done.err
 
 
-def test_nothing_is_left_half_written(run, ward, monkeypatch):
+def test_nothing_is_left_half_written(evaluate, ward, monkeypatch):
     Path("r.json").write_text("the old results")
 
     def break_down(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bcx.evaluate.evaluation.scored", break_down)
-    assert run("--data", "clinic=ward", "--out", "r.json").status != 0
+    assert evaluate("--data", "clinic=ward", "--out", "r.json").status != 0
     assert Path("r.json").read_text() == "the old results"
     assert sorted(path.name for path in Path().iterdir()) == ["r.json", "ward"]
 
@@ -204,37 +188,33 @@ def test_nothing_is_left_half_written(run, ward, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_status_2_and_writes_nothing(run, ward, arguments):
-    assert run(*arguments).status == 2
+def test_wrong_usage_is_status_2_and_writes_nothing(evaluate, ward, arguments):
+    assert evaluate(*arguments).status == 2
     assert [path.name for path in Path().iterdir()] == ["ward"]
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
-def test_a_split_that_a_folder_does_not_have_is_told(run, ward, split):
-    done = run("--data", "clinic=ward", "--split", split, "--out", "r.json")
+def test_a_split_that_a_folder_does_not_have_is_told(evaluate, ward, split):
+    done = evaluate("--data", "clinic=ward", "--split", split, "--out", "r.json")
     assert done.status == 1
     assert f"no split called '{split}'" in done.err
 
 
-def test_masks_that_are_not_there_are_told_before_the_work(run, ward):
+def test_masks_that_are_not_there_are_told_before_the_work(evaluate, ward):
     for mask in ward.rglob("*_mask*"):
         mask.unlink()
-    done = run("--data", "clinic=ward", "--localisation", "--out", "r.json")
+    done = evaluate("--data", "clinic=ward", "--localisation", "--out", "r.json")
     assert done.status == 1
     assert "mask" in done.err
 
 
-def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(ward, busi_folder, capfd):
+def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, ward, busi_folder):
     settings = ["arch=mobilenetv2_035", "size=64", "batch_size=8", "precision=fp32", "folds=2", "lesion={}"]
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--init", "scratch", "--epochs", "1", "--data", f"mine={busi_folder}"]
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["crossval", *options, "--out", "results/tiny"])
-    assert not caught.value.code
+    assert run("crossval", *options, "--out", "results/tiny").status == 0
     command = ["evaluate", "--crossval", "results/tiny", "--localisation", "--out", "r.json"]
-    with pytest.raises(SystemExit) as caught:
-        cli.main([*command, "--data", f"mine={busi_folder}"])
-    assert not caught.value.code
+    assert run(*command, "--data", f"mine={busi_folder}").status == 0
     found = results()
     assert found["n"] == found["answered"] == 12
     assert len(found["model"]["weights_sha256"]) == 2
@@ -244,8 +224,6 @@ def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(ward,
     for row in rows():  # the answers are those of the cross-validation
         raw = np.exp(np.array(logits[row["file"]]) - max(logits[row["file"]]))
         assert [float(row[f"p_{name}"]) for name in NAMES] == pytest.approx(list(raw / raw.sum()), abs=2e-3)
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main([*command, "--data", f"other={busi_folder}"])
-    assert caught.value.code == 1
-    assert "None of the scans" in capfd.readouterr().err
+    other = run(*command, "--data", f"other={busi_folder}")
+    assert other.status == 1
+    assert "None of the scans" in other.err

@@ -20,13 +20,13 @@ from bcx.trust.decider import Decider
 TASK = get_task("breast-ultrasound")
 
 
-def table(count: int = 90, classes: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+def table(count: int = 90, classes: tuple[int, ...] = (0, 1, 2), source: str = "busi") -> pd.DataFrame:
     rng = np.random.default_rng(3)
     labels = rng.choice(classes, count)
     logits = 2.5 * rng.normal(size=(count, 3)) + 3 * np.eye(3)[labels]
     about = {
-        "file": [f"busi/{i}.png" for i in range(count)],
-        "source": np.where(np.arange(count) % 3 == 0, "other", "busi"),
+        "file": [f"{source}/{i}.png" for i in range(count)],
+        "source": np.where(np.arange(count) % 3 == 0, "other", source),
         "group": [f"g{i}" for i in range(count)],
         "fold": np.arange(count) % 4,
         "label": [TASK.classes[c] for c in labels],

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from bcx.evaluate import intervals
 from bcx.evaluate.derived import derive
-from bcx.evaluate.oof import oof_columns, write_oof
+from bcx.evaluate.oof import write_oof
 from bcx.imaging.preprocess import Preprocess
 from bcx.tasks import get_task
+from tests.evaluate.test_derived import table as made_up_table
 
 TASK = get_task("breast-ultrasound")
 DRAWS = intervals.resample_weights
 
 
-def table(count: int = 90) -> pd.DataFrame:
-    rng = np.random.default_rng(3)
-    labels = rng.choice(3, count)
-    logits = 2.5 * rng.normal(size=(count, 3)) + 3 * np.eye(3)[labels]
-    about = {
-        "file": [f"clinic/{i}.png" for i in range(count)],
-        "source": np.where(np.arange(count) % 3 == 0, "other", "clinic"),
-        "group": [f"g{i}" for i in range(count)],
-        "fold": np.arange(count) % 4,
-        "label": [TASK.classes[c] for c in labels],
-    }
-    return pd.DataFrame(about | {name: logits[:, i % 3] for i, name in enumerate(oof_columns(TASK)[5:])})
+table = partial(made_up_table, source="clinic")
 
 
 @pytest.fixture(scope="package", autouse=True)
