@@ -142,7 +142,7 @@ def test_overlay_and_layer_show_the_tile_that_lies_there(patches):
     assert layer.shape == (300, 500, 4)
     for row, column in ((0, 0), (2, 7), (5, 9)):
         share = 2 * reading.probabilities[row, column, 1] - 1
-        toward = np.array([230, 97, 0] if share > 0 else [31, 119, 221])
+        toward = np.array([182, 95, 230] if share > 0 else [92, 158, 0])
         expected = 255 + abs(share) * (toward - 255)
         assert np.abs(layer[row * 50 + 20, column * 50 + 30, :3] - expected).max() <= 1
     assert np.asarray(reading.overlay(opacity=0)).tolist() == pixels.tolist()
