@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,8 @@ def create(checkpoint: str) -> gr.Blocks:
     """Load a model and build the page around it."""
     keep_private()
     share_arenas()
+    if find_spec("spaces") is not None:
+        import spaces  # noqa: F401  (ZeroGPU replaces parts of torch, and must come before it)
     import bcx
     from bcx.app.page import build_app
 

@@ -17,6 +17,8 @@ bcx reproduce NAME                        derive a card's figures again, and say
 bcx figures NAME                          draw a model's figures
 bcx card [NAME ...]                       write model cards from results
 bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
+bcx space OWNER/NAME                      put the page on a Hugging Face Space
+bcx push CHECKPOINT OWNER/NAME            put a checkpoint on the Hub
 bcx examples examples/                    draw the simulated example scans
 ```
 
@@ -50,6 +52,7 @@ from bcx.cli.info import info
 from bcx.cli.leak import leak
 from bcx.cli.predict import predict
 from bcx.cli.report import card, figures, reproduce
+from bcx.cli.space import push, space
 from bcx.cli.synth import app as synth
 from bcx.cli.train import crossval, train
 from bcx.cli.tune import tune
@@ -116,6 +119,8 @@ app.command()(figures)
 app.command()(reproduce)
 app.command()(audit)
 app.command()(export)
+app.command()(space)
+app.command()(push)
 app.command()(examples)
 app.add_typer(data)
 app.add_typer(gate)

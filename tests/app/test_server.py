@@ -73,3 +73,13 @@ def test_unknown_options_are_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         server.options(["--no-such-option"])
     assert stopped.value.code == 2
+
+
+def test_zerogpu_is_imported_before_torch(root, tiny_checkpoint, tmp_path):
+    (tmp_path / "spaces.py").write_text("import sys\nprint('torch' in sys.modules)\nGPU = lambda function: function\n")
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
+    code = "import sys; from bcx.app.server import create; create(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tiny_checkpoint], env=own, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]

@@ -1,0 +1,241 @@
+"""A Hugging Face Space from a checkpoint: what it needs in one folder, whether that folder answers, and its upload.
+
+folder = gather_space(Path("space"), load_checkpoint("mobilenetv2-lesion"))
+print(try_space(folder))                      # "benign"
+upload(folder, "OWNER/NAME", kind="space")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+import bcx
+from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from bcx.errors import ConfigError, OutputError
+from bcx.simulate import histology, write_examples
+
+#: Files of a checkpoint that answer, and what says where they come from.
+ANSWERING = ("config.json", "*.safetensors", "model.onnx", "README.md")
+#: Parts of bcx that a page uses: ONNX Runtime, DICOM and slides.
+EXTRAS = ("fast", "dicom", "slides")
+#: PyTorch's own wheels without CUDA: 2 GB less. A second index, so that pip falls back on the first.
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+_DEMO = '''"""The page of this Space, written by `bcx space`."""
+
+import sys
+
+from bcx.app.server import create, main
+
+demo = create("checkpoints/{name}")
+
+if __name__ == "__main__":
+    main(sys.argv[1:], demo)
+'''
+_PAGE = """# {title}
+
+{what} The page shows where the network looked, how sure it is, and when not to believe it.
+
+**For research and teaching, never for diagnosis.** Uploaded pictures go to the machine that this Space runs on: do not
+upload scans of patients.
+
+Model: `{name}` ([card](checkpoints/{name}/README.md)), weights {sha}. Made by bcx {version}.
+"""
+
+
+def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> Path:
+    """Write everything that a Space needs, and nothing else, into an empty or new folder.
+
+    Args:
+        folder: README.md (the Space's settings and a page), requirements.txt (this environment's versions), demo.py,
+            bcx/, checkpoints/NAME/ and examples/ (drawn anew) are written there.
+        checkpoint: that the page opens with.
+        cpu: take PyTorch's wheels without CUDA.
+
+    Raises:
+        OutputError: the folder holds something.
+        ConfigError: bcx itself is not installed, so that it cannot be said what it needs.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputError(f"'{folder}' holds files.", expected="a new or empty folder", remedy="Name another one.")
+    pins = sorted(pinned("bcx", EXTRAS, cuda=not cpu))
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"--extra-index-url {CPU_WHEELS}"] if cpu else []
+    (folder / "requirements.txt").write_text("\n".join([*lines, *pins]) + "\n", encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.name.rpartition("/")[2])
+    settings = {
+        "title": checkpoint.task.title[:60],
+        "emoji": "🔎",
+        "colorFrom": "blue",
+        "colorTo": "gray",
+        "sdk": "gradio",
+        "sdk_version": metadata.version("gradio"),
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",  # the versions above are this Python's
+        "app_file": "demo.py",
+        "license": "apache-2.0",
+    }
+    page = _PAGE.format(
+        title=checkpoint.task.title,
+        what=f"A network tells apart: {', '.join(checkpoint.task.classes)}.",
+        name=name,
+        sha=checkpoint.weights_sha256[:12],
+        version=bcx.__version__,
+    )
+    front = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
+    (folder / "README.md").write_text(f"---\n{front}---\n\n{page}", encoding="utf-8")
+    (folder / "demo.py").write_text(_DEMO.format(name=name), encoding="utf-8")
+    left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(Path(bcx.__file__).parent, folder / "bcx", ignore=left_out)
+    (folder / "checkpoints" / name).mkdir(parents=True)
+    for file in answering_files(checkpoint.folder):
+        shutil.copyfile(file, folder / "checkpoints" / name / file.name)
+    write_examples(folder / "examples")
+    histology.write_histology_examples(folder / "examples" / "histology-idc")
+    return folder
+
+
+def answering_files(folder: Path) -> list[Path]:
+    """Return the files of a checkpoint that are shared: no training tables, no snapshots."""
+    return sorted(file for pattern in ANSWERING for file in folder.glob(pattern))
+
+
+def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> set[str]:
+    """Return "name==version" of everything that an installed package needs, itself left out, as it is installed here.
+
+    Args:
+        package: its name.
+        extras: whose requirements count too.
+        cuda: keep what PyTorch needs for GPUs alone.
+
+    Raises:
+        ConfigError: the package, or something that it needs, is not installed.
+    """
+    from packaging.requirements import Requirement
+
+    def needed(name: str, wanted: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+        try:
+            given = metadata.requires(name) or []
+        except metadata.PackageNotFoundError as error:
+            raise ConfigError(
+                f"The package '{name}' is not installed here.",
+                expected="bcx installed with what a page needs",
+                remedy=f'Install it with: pip install "bcx[{",".join(EXTRAS)}]"',
+            ) from error
+        for requirement in map(Requirement, given):
+            cases = [{"extra": extra} for extra in ("", *wanted)]
+            if requirement.marker is None or any(requirement.marker.evaluate(case) for case in cases):
+                yield re.sub(r"[-_.]+", "-", requirement.name).lower(), frozenset(requirement.extras)
+
+    met: set[tuple[str, frozenset[str]]] = set()
+    left = [(package, frozenset(extras))]
+    while left:
+        name, wanted = left.pop()
+        if (name, wanted) in met or (not cuda and re.match(r"nvidia-|cuda-|triton$", name)):
+            continue
+        met.add((name, wanted))
+        left += needed(name, wanted)
+    return {f"{name}=={metadata.version(name).partition('+')[0]}" for name, _ in met if name != package}
+
+
+def try_space(folder: Path) -> str:
+    """Install a Space's requirements into a fresh environment and answer an example there; return the decision.
+
+    Takes minutes and some gigabytes of disk, which are freed at the end.
+
+    Raises:
+        ConfigError: something cannot be installed, or the answer does not come; the last lines say why.
+    """
+    with tempfile.TemporaryDirectory(prefix="bcx-space-") as place:
+        venv.create(place, with_pip=True)
+        python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
+        install: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--retries",
+            "1",
+            "-r",
+            "requirements.txt",
+        ]
+        _run(install, folder, "Its requirements cannot be installed")
+        own = next((folder / "checkpoints").iterdir())
+        task = load_checkpoint(own).task.name
+        examples = folder / "examples"
+        examples = examples / task if (examples / task).is_dir() else examples
+        example = min(examples.glob("*.png"))
+        command: list[str | Path] = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
+        return str(json.loads(_run(command, folder, "It does not answer"))["decision"])
+
+
+def _run(command: Sequence[str | Path], folder: Path, what: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[-600:]
+        raise ConfigError(
+            f"The Space was gathered, but not uploaded. {what}: {said}",
+            expected="an environment that answers",
+            remedy="Mend that, or leave this check out with --no-check.",
+        )
+    return done.stdout
+
+
+def upload(
+    folder: Path, repo: str, *, kind: Literal["space", "model"], private: bool = False, hardware: str | None = None
+) -> str:
+    """Upload a folder to the Hub, making the repository if it is not there; return its address.
+
+    Large files go through the Hub's own storage, which `git push` does not do.
+
+    Args:
+        folder: all its files.
+        repo: "owner/name".
+        kind: "space" or "model".
+        private: only its owner may see it, if it is made now.
+        hardware: of a Space, such as "cpu-basic" or "zero-a10g"; None: as it is.
+
+    Raises:
+        ConfigError: no such name is possible, nobody is logged in, or the Hub refuses.
+    """
+    from huggingface_hub import HfApi, SpaceHardware, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if get_token() is None:
+        raise ConfigError(
+            "Nobody is logged in to the Hub.",
+            expected="a token with the right to write",
+            remedy="Run `hf auth login`, or set HF_TOKEN.",
+        )
+    api = HfApi()
+    try:
+        sdk = "gradio" if kind == "space" else None
+        made = api.create_repo(
+            repo,
+            repo_type=kind,
+            private=private,
+            exist_ok=True,
+            space_sdk=sdk,
+            space_hardware=SpaceHardware(hardware) if hardware else None,
+        )
+        api.upload_folder(repo_id=repo, folder_path=folder, repo_type=kind, commit_message=f"bcx {bcx.__version__}")
+    except (HfHubHTTPError, HFValidationError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"'{repo}' could not be uploaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}).",
+            expected="OWNER/NAME, a token with the right to write there, and a connection",
+            remedy="Check these three.",
+        ) from error
+    return str(made)
