@@ -322,6 +322,6 @@ def past_html(session: Session, task: Task) -> str:
     if not tiles:
         return ""
     return (
-        '<section class="bcx-past" aria-label="Last results"><h3>Last results</h3>'
+        '<section class="bcx-past" aria-label="Last results"><h2>Last results</h2>'
         f"<div>{''.join(tiles)}</div></section>"
     )

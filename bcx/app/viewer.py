@@ -80,7 +80,7 @@ def build_viewer(task: Task, name: str) -> Viewer:
         clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
         legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
         with gr.Row(elem_classes="bcx-controls") as controls:
-            picker = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=4)
+            picker = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=6)
             opacity = gr.Slider(
                 0,
                 100,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bcx.checkpoints.checkpoint import Checkpoint
     from bcx.data.records import Record
 
-app = typer.Typer(name="gate", no_args_is_help=True, help="What tells scans from other pictures.")
+app = typer.Typer(name="gate", no_args_is_help=True, help="The input check, which tells scans from other pictures.")
 
 DataOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
@@ -23,7 +23,7 @@ DataOption = Annotated[
 
 @app.command()
 def fit(model: CheckpointArgument, data: DataOption) -> None:
-    """Fit the gate of a trained checkpoint again; its weights stay as they are."""
+    """Fit the input check of a trained checkpoint again; its weights stay as they are."""
     import numpy as np
 
     from bcx.checkpoints.checkpoint import load_checkpoint, update_config
@@ -36,7 +36,7 @@ def fit(model: CheckpointArgument, data: DataOption) -> None:
     stages = np.stack([reading.stages for reading in readings])
     gate = fit_gate(stages, np.array([record.fold for record in records]))
     update_config(checkpoint.folder, gate=gate.save(checkpoint.folder))
-    typer.echo(f"The gate of {checkpoint.name} is fitted on {len(records)} scans.")
+    typer.echo(f"The input check of {checkpoint.name} is fitted on {len(records)} scans.")
 
 
 @app.command()
@@ -52,7 +52,7 @@ def study(
     limit: Annotated[int, typer.Option(min=1, help="At most so many microscope pictures of each folder.")] = 300,
     out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("results/studies/gate/gate.json"),
 ) -> None:
-    """Count what the gate stops (photographs, documents, noise, microscope pictures) and which scans it passes."""
+    """Count what the input check stops (photographs, documents, noise, microscope pictures) and the scans that pass."""
     from bcx.checkpoints.checkpoint import load_checkpoint
     from bcx.evaluate import drawn, stand_ins
     from bcx.studies.input_check import study as run

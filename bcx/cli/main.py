@@ -1,7 +1,7 @@
 """The command line: each command translates what a person asks into one call, and the answer into text.
 
 ```
-bcx predict scans/ --out results.csv      what the network makes of a folder
+bcx predict scans/ --out results.csv      results for a folder
 bcx serve                                 the page, on this machine
 bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds

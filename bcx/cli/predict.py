@@ -1,4 +1,4 @@
-"""`bcx predict`: what the network makes of files, folders and globs, as a table or as JSON lines.
+"""`bcx predict`: results for files, folders and globs, as a table or as JSON lines.
 
 >>> from pathlib import Path
 >>> overlay_name(Path("ward/a.dcm"), set()).as_posix()

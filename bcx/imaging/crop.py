@@ -1,4 +1,4 @@
-"""The second look: where the first one saw something, the scan is cut out and read again, enlarged.
+"""The second stage's crop: where the first stage found something, the scan is cut out and read again, enlarged.
 
 >>> lesion = np.zeros((28, 28), np.float32)
 >>> lesion[10:14, 20:24] = 0.9
@@ -117,17 +117,17 @@ def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0)
 
 
 def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """Return one lesion map of both looks at the scan's size: float32 `[H, W]`, 0..1.
+    """Return one lesion map of both stages at the scan's size: float32 `[H, W]`, 0..1.
 
     Args:
         first: float32 `[h, w]`, spanning the scan.
         second: float32 `[h, w]`, spanning the box.
-        box: of the second look.
+        box: of the second stage.
         shape: the scan's (height, width).
 
     Returns:
-        The product of both inside the box, 0 outside it: the chance that both looks see a lesion, were they
-        independent. What only one of them sees stays faint.
+        The product of both inside the box, 0 outside it: the chance that both stages find a lesion, were they
+        independent. What only one of them finds stays faint.
     """
     height, width = shape
     whole = cv2.resize(first, (width, height), interpolation=cv2.INTER_LINEAR)

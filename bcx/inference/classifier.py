@@ -139,7 +139,7 @@ class Classifier:
             reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
             raise CheckpointError(
                 f"The checkpoint '{self.name}' loads, but cannot answer ({reason}).",
-                expected="a network, an input size, a gate and rules of decision that fit each other",
+                expected="a network, an input size, an input check and rules of decision that fit each other",
                 remedy="Fetch or train the checkpoint again.",
             ) from error
 

@@ -26,7 +26,7 @@ from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
 from bcx.trust.plain import LONGEST, shape_reason
 
-#: From this value of `lesion` on, a pixel is taken to belong to one: two looks that are each 55 % sure.
+#: From this value of `lesion` on, a pixel is taken to belong to one: two stages that are each 55 % sure.
 LESION_LEVEL = 0.3
 #: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
 SCREEN = 1400
@@ -54,7 +54,7 @@ class Prediction:
         seconds: time from source to answer, the source's share of its batch.
         backend: what ran the network: "torch", or "onnxruntime" where the graph beside the weights answered.
         scan: the decoded picture.
-        reading: the network's own grids: maps, and with a lesion head the lesion map and the second look.
+        reading: the network's own grids: maps, and with a lesion head the lesion map and the second stage.
         preprocess: how the scan became the network's input.
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
@@ -175,7 +175,7 @@ class Prediction:
 
     @property
     def second_look(self) -> tuple[int, int, int] | None:
-        """(x, y, side) of the part that was read again, enlarged, in scan pixels; None for models that look once."""
+        """(x, y, side) of the second stage's crop, in scan pixels; None for models of one stage."""
         second = self.reading.second
         return None if second is None else (second.box.x, second.box.y, second.box.side)
 

@@ -120,7 +120,7 @@ def _body(facts: Facts) -> list[str]:
         "",
         "Any decision about a person: no diagnosis, no screening, no reassurance, no second opinion. It is no medical "
         "device and nobody has tested it on patients. It knows one picture: no history, no second plane, no age. Not "
-        f"for pictures of anything but a {noun}: its gate stops most others, not all.",
+        f"for pictures of anything but a {noun}: its input check stops most others, not all.",
         "",
         "## Data",
         "",
@@ -332,7 +332,7 @@ def _limits(facts: Facts) -> list[str]:
         "knows who has not measured it there: `bcx evaluate`.",
         f"- Probabilities were calibrated on {calibrated}; where the classes occur in other shares, they are wrong, "
         "unless the prevalence is stated.",
-        "- It always has an answer. The gate that stops other pictures lets some of them through.",
+        "- It has an answer to every picture. The input check lets some pass that are no scans.",
         "- Its maps are accounts of a sum, and no reasons. What it misses does not light up.",
         "- The figures are those of this recipe over groups; near-duplicates that nobody has found yet would raise "
         "them.",

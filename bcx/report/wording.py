@@ -43,9 +43,9 @@ HEADS = {
     "constants add, an exact account of its logit.",
     "dense layers of its own": "with dense layers; each class's map is the gradient times the last map and, with what "
     "the layers' own constants add, an exact account of its logit.",
-    "lesion": "with a lesion head: a map of where it sees a lesion, learnt from masks, and the evidence for malignant "
-    "or benign read where that is high. It looks twice: at the whole scan, then, enlarged, at where it saw most. Each "
-    "class's map is an exact account of its logit.",
+    "lesion": "with a lesion head: a lesion map, learnt from masks, and the evidence for malignant or benign read "
+    "where that is high. It reads the scan in two stages: the whole, then, enlarged, the most suspicious place. Each "
+    "class's map adds up to its logit.",
 }
 
 TIMM = {

@@ -50,7 +50,7 @@ _UNUSUAL = "This {noun} differs from the training data. Its result is less relia
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of one picture.
+    """What the input check says of one picture.
 
     Attributes:
         is_scan: False when a plain check or the distance stops it.
@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """The gate of one network. Holds arrays only and changes nothing, so threads may share it.
+    """The input check of one network. Holds arrays only and changes nothing, so threads may share it.
 
     Attributes:
         mean, spread: float32 [K], of the training scans' descriptions.
@@ -95,8 +95,8 @@ class Gate:
         if rows.shape[1] != len(self.mean):
             raise DataError(
                 f"The descriptions have {rows.shape[1]} numbers each.",
-                expected=f"{len(self.mean)}, as when the gate was fitted",
-                remedy="Use the gate with the network that it was fitted for.",
+                expected=f"{len(self.mean)}, as when the input check was fitted",
+                remedy="Use the input check with the network that it was fitted for.",
             )
         return self._of_compressed(_compress(rows))
 
@@ -149,8 +149,9 @@ class Gate:
                 raise ValueError("numbers that are not finite float32, or a spread that is not above 0")
             return cls(mean, spread, precision, checked.unit, checked.allowance)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            reason = f"{type(error).__name__}: {error}"
             raise CheckpointError(
-                f"The gate of the checkpoint '{folder.name}' is missing or damaged ({type(error).__name__}: {error}).",
+                f"The input check of the checkpoint '{folder.name}' is missing or damaged ({reason}).",
                 expected=f"'{GATE_FILE}' beside config.json, and a 'gate' block that belongs to it",
                 remedy="Fetch or train the checkpoint again.",
             ) from error
@@ -177,7 +178,7 @@ def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
     parts = np.unique(folds)
     if len(parts) < 2 or len(rows) < 4 or folds.shape != (len(rows),):
         raise DataError(
-            f"The gate was given {len(rows)} scans in {len(parts)} folds.",
+            f"The input check was given {len(rows)} scans in {len(parts)} folds.",
             expected="a few dozen scans in at least two folds",
             remedy="Train on more scans.",
         )

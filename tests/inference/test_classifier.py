@@ -493,7 +493,7 @@ def test_what_is_no_scan_is_not_referred_but_stopped(gated):
 
 def test_a_checkpoint_whose_gate_is_lost_is_refused(gated):
     (gated / "gate.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="gate"):
+    with pytest.raises(CheckpointError, match="input check"):
         bcx.load(gated)
 
 
