@@ -15,6 +15,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from bcx.imaging.preprocess import to_grey
+
 #: The scale never spans less than this many logit units, so that faint evidence stays faint.
 LEAST_LIMIT = 4.0
 #: Share of all places whose evidence the scale can tell apart; the few beyond it share its full colour.
@@ -63,7 +65,7 @@ def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: floa
     """Lay one class's evidence over the scan.
 
     Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`, the scan.
+        pixels: uint8 `[H, W]` or `[H, W, 3]`, the scan; the colours of the latter fade to grey, all from one half on.
         values: float32 `[H, W]`, logit units, at the scan's size.
         limit: as in `colourise`.
         opacity: 0 (the scan alone) to 1 (full colour where the evidence is strongest).
@@ -71,8 +73,11 @@ def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: floa
     Returns:
         An RGB picture of the scan's size.
     """
+    opacity = float(np.clip(opacity, 0, 1))
     scan = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim == 3:  # purple on a stain's pink could not be seen, so colours give way
+        scan = scan + min(1.0, 2 * opacity) * (to_grey(pixels)[..., None] - scan.astype(np.float32))
     share = np.clip(values / limit, -1, 1)[..., None]
     colour = np.where(share < 0, _AGAINST, _FOR)
-    weight = float(np.clip(opacity, 0, 1)) * np.abs(share)
+    weight = opacity * np.abs(share)
     return Image.fromarray(np.rint(scan + weight * (colour - scan)).astype(np.uint8))

@@ -70,6 +70,8 @@ def test_a_row_of_a_batch_is_taken_away(page, scans):
     page.wait_for_selector(".bcx-progress[data-finished=true]")
     page.click("#batch-rows [data-row='1']")
     page.wait_for_selector("#batch-take [data-text]", state="attached")
+    viewer, column = (page.locator(where).bounding_box() for where in ("#batch-viewer", "#batch-result"))
+    assert viewer["x"] == pytest.approx(column["x"], abs=2), "below the card, not beside the page"
     assert "photo.jpg, 120 x 130 pixels" in page.text_content("#batch-take [data-text]")
     for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
         with page.expect_download() as started:

@@ -27,6 +27,15 @@ def test_no_evidence_leaves_the_scan_as_it_is_at_any_opacity():
     assert np.array_equal(overlay, np.stack([SCAN] * 3, axis=2))
 
 
+def test_colours_give_way_to_the_maps():
+    """A stain is purple itself."""
+    laid = np.asarray(lay_over(COLOUR_SCAN, np.zeros_like(EVIDENCE), 4.0, 0.5)).astype(int)
+    assert np.ptp(laid, axis=2).max() == 0
+    np.testing.assert_allclose(laid[..., 0], COLOUR_SCAN @ [0.299, 0.587, 0.114], atol=1)
+    half = np.asarray(lay_over(COLOUR_SCAN, np.zeros_like(EVIDENCE), 4.0, 0.25)).astype(int)
+    assert 0 < np.ptp(half, axis=2).mean() < np.ptp(COLOUR_SCAN.astype(int), axis=2).mean()
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_full_evidence_at_full_opacity_is_the_scales_own_colour(sign):
     values = np.full(SCAN.shape, sign * 9, np.float32)
