@@ -19,16 +19,17 @@ import cv2
 import numpy as np
 
 
-def hottest_region(heat: np.ndarray) -> np.ndarray:
-    """Return bool `[H, W]`: the connected part of {heat >= half of its maximum} that holds the hottest pixel.
+def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
+    """Return bool `[H, W]`: the connected part of {heat >= level} that holds the hottest pixel.
 
     Args:
         heat: float `[H, W]`, not negative; without heat the region is empty.
+        level: default: half of its maximum.
     """
     peak = heat.max()
     if peak <= 0:
         return np.zeros(heat.shape, bool)
-    _, parts = cv2.connectedComponents((heat >= peak / 2).astype(np.uint8))
+    _, parts = cv2.connectedComponents((heat >= (peak / 2 if level is None else level)).astype(np.uint8))
     return parts == parts.flat[heat.argmax()]
 
 

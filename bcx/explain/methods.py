@@ -14,7 +14,7 @@ input lies in the scan, and added up by the network's share in the answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -69,6 +69,11 @@ METHODS = {
 }
 
 
+def quick_methods() -> list[str]:
+    """Return the methods that a page can wait for."""
+    return [name for name, method in METHODS.items() if not method.slow]
+
+
 @dataclass(frozen=True)
 class Explanation:
     """One map.
@@ -98,6 +103,11 @@ class Explanation:
         """float32 `[H, W]`, not negative: what speaks for the class."""
         return np.maximum(self.map, 0)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: all but the map."""
+        said = {key: getattr(self, key) for key in ("method", "target", "unit", "explains", "paper")}
+        return {**said, "title": METHODS[self.method].title, "seconds": round(self.seconds, 3)}
+
 
 def explain(
     classifier: Classifier, scan: Source | Prediction, target: str | None = None, method: str = EXACT
@@ -114,10 +124,10 @@ def explain(
         ConfigError: no such class or method.
         BcxError: the scan cannot be read; a subclass says why.
     """
-    check_method(method)
+    check_name(method, METHODS, "method")
     prediction = scan if isinstance(scan, Prediction) else classifier.predict(scan)
     target = prediction.label if target is None else target
-    check_class(target, classifier.classes)
+    check_name(target, classifier.classes, "class")
     return explain_network(classifier.checkpoint.network, prediction, target, method)
 
 
@@ -134,24 +144,11 @@ def explain_network(network: nn.Module, prediction: Prediction, target: str, met
     return Explanation(method, target, plane, unit, words, seconds, METHODS[method].paper, prediction)
 
 
-def check_method(method: str) -> None:
-    """Raise `ConfigError` where there is no such method."""
-    if method not in METHODS:
-        raise ConfigError(
-            f"There is no method called '{method}'.",
-            expected=f"one of {', '.join(METHODS)}",
-            remedy="Use one of these names.",
-        )
-
-
-def check_class(target: str, classes: Sequence[str]) -> None:
-    """Raise `ConfigError` where there is no such class."""
-    if target not in classes:
-        raise ConfigError(
-            f"There is no class called '{target}'.",
-            expected=f"one of {', '.join(classes)}",
-            remedy="Use one of these names.",
-        )
+def check_name(name: str, allowed: Iterable[str], what: str) -> None:
+    """Raise `ConfigError` where `name`, of a "method" or "class", is none of the `allowed`."""
+    if name not in allowed:
+        expected = f"one of {', '.join(allowed)}"
+        raise ConfigError(f"There is no {what} called '{name}'.", expected=expected, remedy="Use one of these names.")
 
 
 class Logits(nn.Module):

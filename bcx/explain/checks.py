@@ -1,0 +1,293 @@
+"""Does a map belong to the answer? One map, tested in a second or two, in numbers and one sentence.
+
+found = check(classifier, explain(classifier, "scan.png"))
+found.verdict, found.to_dict()
+
+Parts of the scan are hidden and it is answered again, crop and all; the map is made again of the scan slightly changed,
+and of a network whose weights are random. Every test starts from fixed seeds: the same map gets the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from bcx.explain.hiding import hide, hottest_region, moved
+from bcx.explain.methods import Explanation, explain, explain_network
+from bcx.imaging.crop import cut
+from bcx.inference.classifier import Classifier
+from bcx.inference.prediction import Prediction
+from bcx.inference.two_stage import Enlarged
+from bcx.networks.run import run_network
+
+#: A map this much like that of a random network, by rank correlation, does not show what the network learnt.
+LIKE_RANDOM = 0.5
+#: Below this rank correlation with the map of a slightly changed scan, a map is called unstable.
+STABLE = 0.5
+#: Hiding the hottest region must lower the probability by this much more than hiding as much elsewhere.
+MORE_THAN_ELSEWHERE = 0.02
+#: Share of the scan that holds the hottest region: the connected part of these pixels around the hottest one.
+HOTTEST = 0.05
+#: Shares of the scan that are hidden or shown, hottest first.
+STEPS = (0.05, 0.15, 0.4)
+#: Other places that an equal region is hidden at.
+PLACES = 3
+#: Percentiles of the map above or below which ROAD removes pixels, on a grid of `_ROAD_SIDE`.
+ROAD_PERCENTILES = (60, 80, 90)
+_ROAD_SIDE = 64
+_TILES = 16  # a side: what is hidden or shown at once
+_COMPARED = 32  # side of the grid on which two maps are compared
+_NOISE = 4.0  # grey values
+_ZOOM = 1.005
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the tests of one map found. Probabilities are those of the class that is explained.
+
+    Attributes:
+        probability: of the scan as it is.
+        drop_here: by how much hiding the hottest region lowers it; None where the map is empty.
+        drop_elsewhere: the same for an equal region elsewhere, the mean of up to `PLACES`; None where none fits.
+        deletion, deletion_random: mean probability while the hottest `STEPS`, or random ones, are hidden; a good map
+            lowers it.
+        insertion, insertion_random: mean probability while a blurred scan gets them back; a good map raises it.
+        road: half of (removing what is least relevant - what is most relevant), Rong et al. 2022; above 0 is right.
+        mirror, noise, zoom: rank correlation with the map of the mirrored scan, of noise of 4 grey values, of half a
+            per cent of zoom.
+        random_head, random_network: rank correlation with the map once the weights of the head, or all, are random
+            (Adebayo et al. 2018).
+        lesion_share: of what speaks for the class, inside the outlined lesion; None where nothing is outlined.
+        verdict: what follows, in words.
+    """
+
+    probability: float
+    drop_here: float | None
+    drop_elsewhere: float | None
+    deletion: float
+    deletion_random: float
+    insertion: float
+    insertion_random: float
+    road: float
+    mirror: float
+    noise: float
+    zoom: float
+    random_head: float
+    random_network: float
+    lesion_share: float | None
+    verdict: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, rounded, with the limits of the verdict."""
+        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        limits = {"like_random": LIKE_RANDOM, "stable": STABLE, "more_than_elsewhere": MORE_THAN_ELSEWHERE}
+        return {**rounded, "limits": limits}
+
+
+def check(classifier: Classifier, explanation: Explanation) -> Checks:
+    """Test one map; the exact one takes some 25 answers of the network, another also six maps more.
+
+    Args:
+        classifier: that answered.
+        explanation: from `bcx.explain.methods.explain`.
+    """
+    pixels, target, heat = explanation.prediction.scan.pixels, explanation.target, explanation.heat
+    before = explanation.prediction.probabilities[target]
+    # The same share of the scan whatever the method: peaks differ in width, and a larger part hides more.
+    region = hottest_region(heat, max(float(np.quantile(heat, 1 - HOTTEST)), 1e-12))
+    fits = region.any() and not region.all()
+    others = moved(region, PLACES, np.random.default_rng(0)) if fits else []
+    hidden = [region, *others] if fits else []
+    hot, random = _orders(heat)
+    # One list, so that the classifier's workers share it.
+    scans = [hide(pixels, each) for each in hidden]
+    scans += [_deleted(pixels, order, share) for order in (hot, random) for share in STEPS]
+    scans += [_inserted(pixels, order, share) for order in (hot, random) for share in STEPS]
+    found = _probabilities(classifier, scans, target)
+    regions, curves = found[: len(hidden)], np.reshape(found[len(hidden) :], (4, len(STEPS))).mean(1)
+    checks = Checks(
+        probability=before,
+        drop_here=before - regions[0] if hidden else None,
+        drop_elsewhere=before - float(np.mean(regions[1:])) if others else None,
+        deletion=float(curves[0]),
+        deletion_random=float(curves[1]),
+        insertion=float(curves[2]),
+        insertion_random=float(curves[3]),
+        road=_road(classifier, explanation),
+        lesion_share=_lesion_share(explanation),
+        **_stability(classifier, explanation),
+        **_sanity(classifier, explanation),
+    )
+    return replace(checks, verdict=verdict(checks, explanation))
+
+
+def verdict(checks: Checks, explanation: Explanation) -> str:
+    """Say in one or two sentences what the numbers mean."""
+    target = explanation.target
+    if not explanation.heat.any():
+        return f"This map is empty: nothing in it speaks for {target}."
+    here, elsewhere = checks.drop_here or 0.0, checks.drop_elsewhere or 0.0
+    more, ordered = here - elsewhere >= MORE_THAN_ELSEWHERE, checks.road > 0
+    effect = (
+        f"hiding its hottest region changes the probability of {target} by {_points(here)} points, "
+        f"as much elsewhere by {_points(elsewhere)}"
+    )
+    if checks.random_network >= LIKE_RANDOM:
+        said = f"This map would look much the same with a random network: {effect}."
+    elif more and ordered:
+        said = f"This map belongs to the answer: {effect}."
+    elif more or ordered:
+        said = f"The tests disagree on whether this map belongs to the answer: {effect}."
+    else:
+        said = f"This map does not show what the answer rests on: {effect}."
+    if min(checks.mirror, checks.noise, checks.zoom) < STABLE:
+        said += " It is not stable: a slightly changed scan gets another map."
+    return said
+
+
+def _points(drop: float) -> str:
+    points = -round(100 * drop)
+    return f"{points:+d}" if points else "0"
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the rank correlation (Spearman) of two maps of one size, on a coarse grid; 0 where one is flat."""
+    small = [cv2.resize(each, (_COMPARED, _COMPARED), interpolation=cv2.INTER_AREA).ravel() for each in (one, other)]
+    if any(np.ptp(each) == 0 for each in small):
+        return 0.0
+    return float(spearmanr(*small).statistic)
+
+
+def _probabilities(classifier: Classifier, scans: list[np.ndarray], target: str) -> list[float]:
+    found = []
+    for answer in classifier.stream(scans):
+        if not isinstance(answer, Prediction):
+            raise answer.error
+        found.append(answer.probabilities[target])
+    return found
+
+
+def _orders(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of all tiles, int `[16, 16]`, hottest first, and at random."""
+    tiles = cv2.resize(heat, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
+    random = np.random.default_rng(0).permutation(tiles.size).reshape(tiles.shape)
+    return np.argsort(np.argsort(-tiles, axis=None, kind="stable")).reshape(tiles.shape), random
+
+
+def _first(order: np.ndarray, share: float, shape: tuple[int, ...]) -> np.ndarray:
+    """bool `[H, W]`: that share of the tiles, in their order."""
+    tiles = (order < share * order.size).astype(np.uint8)
+    return cv2.resize(tiles, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _deleted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    return hide(pixels, _first(order, share, pixels.shape))
+
+
+def _inserted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    blurred = cv2.blur(pixels, (max(3, pixels.shape[1] // 4), max(3, pixels.shape[0] // 4)))
+    shown = _first(order, share, pixels.shape)
+    blurred[shown] = pixels[shown]
+    return blurred
+
+
+def _road(classifier: Classifier, explanation: Explanation) -> float:
+    """pytorch-grad-cam's ROAD: what is removed is imputed on a small grid, and laid into the scan as it is."""
+    from pytorch_grad_cam.metrics.road import ROADCombined
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    pixels, side = explanation.prediction.scan.pixels, (_ROAD_SIDE, _ROAD_SIDE)
+    grey = pixels if pixels.ndim == 3 else pixels[..., None]
+    small = cv2.resize(grey, side, interpolation=cv2.INTER_AREA).reshape(*side, -1).astype(np.float32) / 255
+    batch = torch.from_numpy(small).permute(2, 0, 1)[None]
+    cam = cv2.resize(explanation.map, side, interpolation=cv2.INTER_AREA)
+    number = list(explanation.prediction.probabilities).index(explanation.target)
+    known = torch.tensor(list(explanation.prediction.probabilities.values()))[None]
+
+    def answer(changed: torch.Tensor) -> torch.Tensor:
+        removed = (changed != batch)[0].any(0).numpy().astype(np.uint8)
+        if not removed.any():
+            return known
+        filled = np.clip(changed[0].permute(1, 2, 0).numpy() * 255, 0, 255)
+        size = (pixels.shape[1], pixels.shape[0])
+        where = cv2.resize(removed, size, interpolation=cv2.INTER_NEAREST) > 0
+        scan = pixels.copy()
+        scan[where] = cv2.resize(filled, size).reshape(pixels.shape)[where]
+        return torch.tensor(list(classifier.predict(scan).probabilities.values()))[None]
+
+    with torch.random.fork_rng(devices=[]):  # the imputer adds a little noise
+        torch.manual_seed(0)
+        metric = ROADCombined(list(ROAD_PERCENTILES))
+        return float(metric(batch, cam[None], [ClassifierOutputTarget(number)], answer)[0])
+
+
+def _stability(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
+    pixels = explanation.prediction.scan.pixels
+    noise = np.random.default_rng(0).normal(0, _NOISE, pixels.shape)
+    height, width = pixels.shape[:2]
+    zoom = cv2.getRotationMatrix2D((width / 2, height / 2), 0, _ZOOM)
+    changed: dict[str, tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = {
+        "mirror": (np.ascontiguousarray(pixels[:, ::-1]), lambda found: np.ascontiguousarray(found[:, ::-1])),
+        "noise": (np.clip(pixels + noise, 0, 255).astype(np.uint8), lambda found: found),
+        "zoom": (cv2.warpAffine(pixels, zoom, (width, height), borderMode=cv2.BORDER_REPLICATE), lambda found: found),
+    }
+    return {
+        name: likeness(explanation.map, back(explain(classifier, scan, explanation.target, explanation.method).map))
+        for name, (scan, back) in changed.items()
+    }
+
+
+def _sanity(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
+    network = deepcopy(classifier.checkpoint.network)
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for name, weights in zip(("random_head", "random_network"), _from_the_top(network), strict=True):
+        for weight in weights:
+            randomise(weight, generator)
+        prediction = _read_by(network, explanation.prediction)
+        other = explain_network(network, prediction, explanation.target, explanation.method)
+        found[name] = likeness(explanation.map, other.map)
+    return found
+
+
+def _from_the_top(network: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Yield the weights of the heads, then those of the backbones; norms keep theirs, so that numbers stay finite."""
+    heads = ("head", "classifier", "fc", "fine", "coarse", "smooth", "lateral")
+    weights = [(name, weight) for name, weight in network.named_parameters() if weight.ndim > 1]
+    top = [any(part.startswith(heads) for part in name.split(".")) and "conv_head" not in name for name, _ in weights]
+    yield [weight for (_, weight), is_top in zip(weights, top, strict=True) if is_top]
+    yield [weight for (_, weight), is_top in zip(weights, top, strict=True) if not is_top]
+
+
+@torch.no_grad()
+def randomise(weight: torch.Tensor, generator: torch.Generator) -> None:
+    """Draw a weight anew, with the mean and spread that it has."""
+    weight.normal_(float(weight.mean()), float(weight.std()), generator=generator)
+
+
+def _read_by(network: nn.Module, prediction: Prediction) -> Prediction:
+    """The same answer with the maps of another network, of the same scan and the same crop."""
+    preprocess, pixels, reading = prediction.preprocess, prediction.scan.pixels, prediction.reading
+    first = run_network(network, preprocess, preprocess.plane(pixels)[None])
+    second = reading.second
+    if second is not None:
+        again = run_network(network, preprocess, preprocess.plane(cut(pixels, second.box))[None], enlarged=True)
+        assert again.lesion is not None  # a network with a second stage has the lesion head
+        second = Enlarged(second.box, again.maps[0], again.lesion[0])
+    return replace(prediction, reading=replace(reading, maps=first.maps[0], second=second))
+
+
+def _lesion_share(explanation: Explanation) -> float | None:
+    lesion, heat = explanation.prediction.lesion, explanation.heat
+    if lesion is None or not heat.any():
+        return None
+    inside = lesion >= explanation.prediction.outline_level
+    return float(heat[inside].sum() / heat.sum()) if inside.any() else None
