@@ -1,4 +1,4 @@
-"""The endpoints `/classify` and `/batch`: for `gradio_client`, for plain HTTP, and as MCP tools.
+"""The endpoints `/classify`, `/explain` and `/batch`: for `gradio_client`, for plain HTTP, and as MCP tools.
 
 ```python
 from gradio_client import Client, handle_file
@@ -20,25 +20,37 @@ import gradio as gr
 from bcx.app import incoming, mcp_answers
 from bcx.app.classify import NETWORK
 from bcx.app.download import download
-from bcx.app.incoming import Upload, file_name, flag, handler
-from bcx.app.pictures import page_overlay, png_url
+from bcx.app.incoming import Upload, choice, file_name, flag, handler
+from bcx.app.pictures import as_image, page_overlay, png_url
 from bcx.errors import BcxError, RequestError
+from bcx.explain.methods import quick_methods
+from bcx.explain.sheet import overlay as overlay_of
 from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
 from bcx.inference.prediction import Failure
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
+    from bcx.explain.checks import Checks
+    from bcx.explain.methods import Explanation
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 
-def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction], stream: Callable[..., Any]) -> None:
+def build_api(
+    sessions: Sessions,
+    task: Task,
+    predict: Callable[..., Prediction],
+    stream: Callable[..., Any],
+    explain_by: Callable[..., tuple[Explanation, Checks | None]],
+) -> None:
     """Add the public endpoints. Their docstrings are what people and language models read about them.
 
     Args:
         sessions: the open pages.
         task: what the model that answers here was trained for.
         predict, stream: as `Classifier.predict` and `Classifier.stream`.
+        explain_by: from an answer, a class, a method and whether to check it to the map and its checks.
     """
     mcp_answers.install()
     with gr.Row(visible=False):
@@ -50,8 +62,11 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
         schema = {"type": "array", "$defs": file_schema.pop("$defs", {}), "items": file_schema}
         setattr(many, "api_info", lambda: schema)  # noqa: B010
         with_overlay = gr.Checkbox(value=False, label="overlay")
+        target = gr.Textbox(value="", label="target")
+        method = gr.Dropdown(quick_methods(), value=quick_methods()[0], label="method")
+        with_checks = gr.Checkbox(value=False, label="check")
         answer = gr.JSON(label="answer")
-        call_one, call_many = gr.Button("classify"), gr.Button("batch")
+        call_one, call_many, call_explain = gr.Button("classify"), gr.Button("batch"), gr.Button("explain")
 
     @handler
     def classify(scan: Any, overlay: Any, request: gr.Request) -> dict[str, Any]:
@@ -90,6 +105,45 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
                 _done_with(session, source)
 
     @handler
+    def explain(scan: Any, target: Any, method: Any, check: Any, request: gr.Request) -> dict[str, Any]:
+        """Show where in one IMAGE the network's result rests: the picture with one map over it, and numbers.
+
+        For research and teaching, never for diagnosis: say so when you pass it on. A map shows what the network used,
+        not where a disease is, and says nothing on whether the result is right.
+
+        Args:
+            scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
+            target: The class to explain: CLASSES. Empty: the label.
+            method: The exact class map, or a method of pytorch-grad-cam.
+            check: Whether to test the map as well, which takes some seconds.
+
+        Returns:
+            One JSON object. method, title, paper, target, unit, seconds: what the map is
+            explains: which function of the picture is explained, in words
+            decision and probabilities: as /classify returns them
+            checks: only where asked for, the numbers of each test, and a verdict in words; else null
+            overlay: the picture with the map as a PNG data address (MCP: a picture beside the text); null for no scan
+        """
+        wanted = choice(target, ["", *task.classes], "The class")
+        name, checked = choice(method, quick_methods(), "The method"), flag(check, "The check")
+        with sessions.at_work(request.session_hash) as session:
+            source = _source(session, scan)
+            try:
+                found = predict(source, file_name(scan, "scan")).screen
+                explanation, checks = explain_by(found, wanted or found.label, name, checked)
+            finally:
+                _done_with(session, source)
+        shown = None if found.decision == NOT_A_SCAN else png_url(as_image(overlay_of(explanation)))
+        return {
+            "name": found.name,
+            "decision": found.decision,
+            "probabilities": found.probabilities,
+            **explanation.to_dict(),
+            "checks": None if checks is None else checks.to_dict(),
+            "overlay": shown,
+        }
+
+    @handler
     def batch(scans: Any, request: gr.Request) -> list[dict[str, Any]]:
         """Classify many IMAGEs in one call; a file that cannot be read does not stop the others.
 
@@ -116,10 +170,13 @@ def build_api(sessions: Sessions, task: Task, predict: Callable[..., Prediction]
                 for source in good:
                     _done_with(session, source)
 
-    for function in (classify, batch):
+    for function in (classify, batch, explain):
         words = function.__doc__ or ""
         function.__doc__ = words.replace("IMAGE", task.image_noun).replace("CLASSES", " or ".join(task.classes))
     call_one.click(classify, [one, with_overlay], answer, api_name="classify", preprocess=False, **NETWORK)
+    call_explain.click(
+        explain, [one, target, method, with_checks], answer, api_name="explain", preprocess=False, **NETWORK
+    )
     call_many.click(batch, many, answer, api_name="batch", preprocess=False, **NETWORK)
 
 

@@ -24,11 +24,14 @@ from bcx.app.models import Models, Part, build_picker, field
 from bcx.app.privacy import SESSIONS, Sessions
 from bcx.app.slide_tab import build_slides
 from bcx.errors import BcxError
+from bcx.explain.checks import check as check_map
+from bcx.explain.methods import explain
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session
     from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 QUEUE = 64
@@ -59,6 +62,10 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     def slide_by(model: str, *source: Any, **options: Any) -> Iterator[Any]:
         yield from stream_slide(models.get(model), *source, **options)
 
+    def explain_by(model: str, answer: Prediction, target: str, method: str, check: bool) -> Any:
+        found = explain(models.get(model), answer, target, method)
+        return found, check_map(models.get(model), found) if check else None
+
     predict, stream, slide = on_gpu(predict_by), on_gpu(stream_by), on_gpu(slide_by)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:
         header = gr.HTML(_header(task))
@@ -78,7 +85,13 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 parts.append(Part([build_model_tab(classifier)], lambda chosen: [model_html(chosen)]))
         footer = gr.HTML(_footer(classifier))
         parts.append(Part([footer], lambda chosen: [_footer(chosen)]))
-        build_api(sessions, task, partial(predict, classifier.name), partial(stream, classifier.name))
+        build_api(
+            sessions,
+            task,
+            partial(predict, classifier.name),
+            partial(stream, classifier.name),
+            partial(explain_by, classifier.name),
+        )
 
         @handler
         def switch(name: Any, request: gr.Request) -> list[Any]:

@@ -15,6 +15,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from bcx.explain.methods import explain
+from bcx.explain.sheet import overlay
+
 
 @pytest.fixture
 def client(server):
@@ -35,6 +38,28 @@ def test_classify_gives_the_numbers_that_python_gives(client, scans, tiny, name)
     )
     assert set(answer) == set(direct.to_dict())
     assert answer["name"] == name
+
+
+def test_explain_gives_the_map_and_its_checks(client, scans, tiny):
+    said = client.predict(handle_file(str(scans["grey.png"])), "benign", "grad-cam", True, api_name="/explain")
+    expected = explain(tiny, scans["grey.png"], "benign", "grad-cam")
+    assert {**said, "seconds": 0} == said | expected.to_dict() | {"seconds": 0}
+    assert said["checks"]["verdict"]
+    assert said["probabilities"] == pytest.approx(expected.prediction.probabilities, abs=1e-6)
+    picture = Image.open(io.BytesIO(base64.b64decode(said["overlay"].partition(",")[2])))
+    assert np.array_equal(np.asarray(picture), overlay(expected))
+
+
+def test_explain_defaults_to_the_exact_map_of_the_label(client, scans, tiny):
+    said = client.predict(handle_file(str(scans["grey.png"])), api_name="/explain")
+    assert (said["method"], said["target"]) == ("exact", tiny.predict(scans["grey.png"]).label)
+    assert said["checks"] is None
+
+
+@pytest.mark.parametrize("sent", [("cyst", "exact", False), ("benign", "score-cam", False), ("benign", "exact", "yes")])
+def test_explain_refuses_what_it_does_not_know(client, scans, sent):
+    with pytest.raises(AppError, match="Expected"):
+        client.predict(handle_file(str(scans["grey.png"])), *sent, api_name="/explain")
 
 
 def test_a_16_bit_scan_arrives_with_its_16_bits(client, scans):
@@ -85,20 +110,23 @@ def test_eight_callers_at_once_get_the_answers_that_one_gets(server, scans, tiny
         assert probabilities == pytest.approx(expected, abs=1e-6)
 
 
-def test_only_the_two_documented_endpoints_are_public(client):
+def test_only_the_documented_endpoints_are_public(client):
     documented = client.view_api(return_format="dict", print_info=False)
-    assert set(documented["named_endpoints"]) == {"/classify", "/batch"}
+    assert set(documented["named_endpoints"]) == {"/classify", "/explain", "/batch"}
     assert documented["unnamed_endpoints"] == {}
 
 
-def test_mcp_offers_both_as_tools_with_words_for_a_model(server):
+def test_mcp_offers_them_as_tools_with_words_for_a_model(server):
     tools = httpx.get(f"{server.url}gradio_api/mcp/schema", timeout=60).json()
-    assert len(tools) == 2
+    assert len(tools) == 3
     for tool in tools:
         assert "never for diagnosis" in tool["description"]
         assert f"{server.url}gradio_api/upload" in tool["description"]
         assert "Gradio" not in json.dumps(tool["inputSchema"]["properties"]).replace("gradio.FileData", "")
-    assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {"scan", "scans", "overlay"}
+    assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {
+        *("scan", "scans", "overlay"),
+        *("target", "method", "check"),
+    }
     assert tools[0]["inputSchema"]["required"] == ["scan"]
 
 

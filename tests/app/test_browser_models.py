@@ -159,6 +159,6 @@ def test_the_endpoints_stay_with_the_default_model(two_models, page, scans, tiny
     named = caller.view_api(return_format="dict", print_info=False)["named_endpoints"]
     caller.close()
     assert answer["probabilities"] == pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-6)
-    assert set(named) == {"/classify", "/batch"}
+    assert set(named) == {"/classify", "/explain", "/batch"}
     tools = httpx.get(f"{two_models.url}gradio_api/mcp/schema", timeout=60).json()
     assert "breast ultrasound scan as normal or benign or malignant" in tools[0]["description"]
