@@ -3,6 +3,7 @@
 ```
 bcx predict scans/ --out results.csv      results for a folder
 bcx serve                                 the page, on this machine
+bcx explain PATH --out DIR                where it looked, by one method or many, and what each map is worth
 bcx info                                  versions, models, threads
 bcx data check FOLDER                     what a folder of training images holds
 bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
@@ -46,6 +47,7 @@ from bcx.cli.data import app as data
 from bcx.cli.decisions import decisions
 from bcx.cli.evaluate import evaluate
 from bcx.cli.examples import examples
+from bcx.cli.explain import explain
 from bcx.cli.export import export
 from bcx.cli.gate import app as gate
 from bcx.cli.info import info
@@ -106,6 +108,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(predict)
+app.command()(explain)
 app.command()(info)
 app.command()(train)
 app.command()(crossval)

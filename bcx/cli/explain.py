@@ -1,0 +1,107 @@
+"""`bcx explain`: a sheet per scan that shows where the network looked, by one method or many, and what each is worth.
+
+```
+bcx explain scan.png --methods exact,grad-cam,layercam --check --out sheets
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcx import DEFAULT_MODEL
+from bcx.cli.predict import overlay_name
+from bcx.cli.progress import counted
+from bcx.errors import BcxError, writing
+from bcx.files import whole
+from bcx.inference.input_files import find
+
+if TYPE_CHECKING:
+    from bcx.inference.classifier import Classifier
+    from bcx.inference.input_files import Found
+
+
+def explain(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, ZIP archives, folders or globs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder: per scan a sheet (PNG) and the numbers (JSON).")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model's name, its folder, or a Hub id.")
+    ] = DEFAULT_MODEL,
+    methods: Annotated[
+        str, typer.Option(help="'all', or names with commas: exact, grad-cam, hirescam, layercam, eigen-cam ...")
+    ] = "exact",
+    target: Annotated[str | None, typer.Option("--class", help="The class; default: the one that is answered.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also test each map; this makes it some six times more.")
+    ] = False,
+) -> None:
+    """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
+    listing = find(paths, leave_out=out)
+    from bcx.explain.methods import METHODS, check_name
+
+    wanted = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
+    for name in wanted:
+        check_name(name, METHODS, "method")
+    import bcx
+
+    classifier = bcx.load(model)
+    if target is not None:
+        check_name(target, classifier.classes, "class")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    failed = 0
+    with counted(len(wanted) * len(listing.pictures), what="maps") as on_map:
+        for found in listing.pictures:
+            name = overlay_name(found.inside, taken).as_posix().removesuffix("_overlay.png")
+            try:
+                _explain_one(classifier, found, wanted, target, check, out / f"{name}_explained.png", on_map)
+            except BcxError as error:
+                failed += 1
+                typer.echo(f"{found.file}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
+    said = [f"{len(listing.pictures) - failed} explained", f"{failed} failed", listing.skipped]
+    typer.echo(f"{', '.join(part for part in said if part)}; in {out}.", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _explain_one(
+    classifier: Classifier,
+    found: Found,
+    methods: list[str],
+    target: str | None,
+    check: bool,
+    sheet: Path,
+    on_map: Any,
+) -> None:
+    from bcx.explain.checks import check as check_map
+    from bcx.explain.checks import likeness
+    from bcx.explain.methods import explain as explain_scan
+    from bcx.explain.sheet import draw_sheet
+
+    prediction = classifier.predict(found.source, found.inside.name)
+    maps, checks = [], {}
+    for method in methods:
+        maps.append(explain_scan(classifier, prediction, target, method))
+        if check:
+            checks[method] = check_map(classifier, maps[-1])
+        on_map()
+    rows = [
+        {
+            **each.to_dict(),
+            "likeness": {other.method: round(likeness(each.map, other.map), 3) for other in maps if other is not each},
+            "checks": checks[each.method].to_dict() if each.method in checks else None,
+        }
+        for each in maps
+    ]
+    with writing(sheet):
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        draw_sheet(maps, checks, sheet)
+        with whole(sheet.with_suffix(".json")) as partial:
+            content = {"file": os.fspath(found.file), "answer": prediction.to_dict(), "methods": rows}
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
