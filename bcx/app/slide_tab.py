@@ -107,7 +107,7 @@ def build_slides(
     """
     task = models.default.task
     with gr.Row(elem_classes="bcx-split"):
-        with gr.Column(scale=4, min_width=300):
+        with gr.Column(scale=4, min_width=300, elem_id="slide-left"):
             upload = Upload(label="A slide", file_count="single", height=140, elem_id="slide-upload")
             caption = gr.HTML(slide_words.caption_html(task))
             with gr.Accordion("Scale and spacing of tiles", open=False, elem_id="slide-options"):
