@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOTICE = "For research and teaching, never for diagnosis."
 NEUTRAL = "#6b7280"
+#: From this probability on, the second class is in question too: the rule answers "benign" only below about as much.
+_IN_QUESTION = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,13 @@ def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
 
 
 def in_question(prediction: Prediction) -> str:
-    """Say between which classes a scan that is referred stands.
+    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign".
 
     Args:
         prediction: with the decision "refer".
     """
-    return " or ".join(name for name, _ in likeliest(prediction))
+    (first, _), (second, probability) = likeliest(prediction)
+    return f"{first} or {second}" if probability >= _IN_QUESTION else f"perhaps {first}"
 
 
 def doubts_html(prediction: Prediction) -> str:

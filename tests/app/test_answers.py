@@ -59,9 +59,11 @@ def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, ti
 
 
 def test_refer_names_the_two_classes_in_question_on_card_and_row(prediction, tiny):
-    (first, p), (second, q) = answers.likeliest(prediction)
-    assert p >= q >= min(prediction.probabilities.values())
+    names = list(prediction.probabilities)
     unsure = decided(prediction, "refer")
+    unsure = dataclasses.replace(unsure, probabilities=dict(zip(names, (0.2, 0.45, 0.35), strict=True)))
+    (first, p), (second, q) = answers.likeliest(unsure)
+    assert (first, second) == (names[1], names[2])
     card = Text(answers.answer_html(unsure, tiny.task)).text
     assert f"Refer: {first} or {second}" in card
     assert f"{first} {answers.percent(p)}, {second} {answers.percent(q)}" in card
@@ -126,3 +128,13 @@ def test_a_task_of_ones_own_is_told_without_cancer_and_without_examples_that_it_
     for card in cards:
         assert not re.search("cancer|tumour|breast|lump|example", Text(card).text)
     assert "or try an example" in Text(answers.empty_html(task, True)).text
+
+
+def test_refer_does_not_bring_an_improbable_class_into_question(prediction, tiny):
+    names = list(prediction.probabilities)
+    sure = dataclasses.replace(
+        decided(prediction, "refer"), probabilities=dict(zip(names, (0.03, 0.01, 0.96), strict=True))
+    )
+    assert f"Refer: perhaps {names[2]}" in Text(answers.answer_html(sure, tiny.task)).text
+    even = dataclasses.replace(sure, probabilities=dict(zip(names, (0.01, 0.05, 0.94), strict=True)))
+    assert f"Refer: {names[2]} or {names[1]}" in Text(answers.answer_html(even, tiny.task)).text
