@@ -42,7 +42,8 @@ def build_api(
     task: Task,
     predict: Callable[..., Prediction],
     stream: Callable[..., Any],
-    explain_by: Callable[..., tuple[Explanation, Checks | None]],
+    explain_answer: Callable[..., Explanation],
+    check_map: Callable[[Explanation], Checks],
 ) -> None:
     """Add the public endpoints. Their docstrings are what people and language models read about them.
 
@@ -50,7 +51,7 @@ def build_api(
         sessions: the open pages.
         task: what the model that answers here was trained for.
         predict, stream: as `Classifier.predict` and `Classifier.stream`.
-        explain_by: from an answer, a class, a method and whether to check it to the map and its checks.
+        explain_answer, check_map: as `bcx.explain.methods.explain` and `bcx.explain.checks.check`.
     """
     mcp_answers.install()
     with gr.Row(visible=False):
@@ -130,7 +131,8 @@ def build_api(
             source = _source(session, scan)
             try:
                 found = predict(source, file_name(scan, "scan")).screen
-                explanation, checks = explain_by(found, wanted or found.label, name, checked)
+                explanation = explain_answer(found, wanted or found.label, name)
+                checks = check_map(explanation).to_dict() if checked else None
             finally:
                 _done_with(session, source)
         shown = None if found.decision == NOT_A_SCAN else png_url(as_image(overlay_of(explanation)))
@@ -139,7 +141,7 @@ def build_api(
             "decision": found.decision,
             "probabilities": found.probabilities,
             **explanation.to_dict(),
-            "checks": None if checks is None else checks.to_dict(),
+            "checks": checks,
             "overlay": shown,
         }
 

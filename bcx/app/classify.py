@@ -12,6 +12,7 @@ import gradio as gr
 from bcx.app import answers, takeaway, viewer
 from bcx.app.compare import compare_html
 from bcx.app.examples import Example, strip_html
+from bcx.app.explanations import build_explanations
 from bcx.app.frames import frame_answer
 from bcx.app.incoming import PICK, PRIVATE, Upload, choice, event_value, file_name, handler, index, number
 from bcx.app.models import Models, Part
@@ -21,6 +22,8 @@ from bcx.tasks import BREAST_ULTRASOUND
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions
+    from bcx.explain.checks import Checks
+    from bcx.explain.methods import Explanation
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
@@ -79,6 +82,7 @@ class ClassifyTab:
             gr.update(visible=True),
             *more,
             "",
+            "",
             gr.update(visible=common),
             _share(found, classifier),
             strip,
@@ -100,7 +104,7 @@ class ClassifyTab:
     def nothing() -> list[Any]:
         """Return everything on the tab between the card and the strip of the last answers, without an answer."""
         hidden = gr.update(visible=False)
-        return [*viewer.hide(), hidden, "", {}, "", "", hidden, gr.skip()]
+        return [*viewer.hide(), hidden, "", {}, "", "", "", hidden, gr.skip()]
 
     def beside(self, session: Session, task: Task, layer: Any, opacity: Any) -> str:
         """Return the comparison on show; "" without one."""
@@ -116,6 +120,8 @@ def build_classify(
     sessions: Sessions,
     examples: Callable[[Task], list[Example]],
     predict: Callable[..., Prediction],
+    explain: Callable[..., Explanation],
+    check: Callable[..., Checks],
 ) -> Part:
     """Lay out the tab and wire it.
 
@@ -125,6 +131,7 @@ def build_classify(
         sessions: the open pages.
         examples: from a task to its examples.
         predict: from a model's name, a source and a file's name to its answer.
+        explain, check: from a model's name, and what `bcx.explain` takes after the classifier.
     """
     tab = ClassifyTab(models, predict)
     task = models.default.task
@@ -157,6 +164,7 @@ def build_classify(
                         "page closes or the model changes.</p>"
                     )
                     common = gr.Slider(**_common(models.default), elem_id="classify-common")
+                explained = build_explanations(models, picker, view.picker, sessions, explain, check)
                 with gr.Accordion("Details", open=False, elem_id="classify-details-box"):
                     details = gr.HTML(elem_id="classify-details")
                     with gr.Accordion("JSON", open=False):
@@ -291,7 +299,7 @@ def build_classify(
             "",
         ]
 
-    results = [answer, *view.outputs, more, details, as_json, take, compared, common_box, common, past]
+    results = [answer, *view.outputs, more, details, as_json, take, compared, explained, common_box, common, past]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
     upload.upload(
         classify_upload,

@@ -24,14 +24,13 @@ from bcx.app.models import Models, Part, build_picker, field
 from bcx.app.privacy import SESSIONS, Sessions
 from bcx.app.slide_tab import build_slides
 from bcx.errors import BcxError
-from bcx.explain.checks import check as check_map
+from bcx.explain.checks import check
 from bcx.explain.methods import explain
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session
     from bcx.inference.classifier import Classifier
-    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
 
 QUEUE = 64
@@ -62,11 +61,14 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     def slide_by(model: str, *source: Any, **options: Any) -> Iterator[Any]:
         yield from stream_slide(models.get(model), *source, **options)
 
-    def explain_by(model: str, answer: Prediction, target: str, method: str, check: bool) -> Any:
-        found = explain(models.get(model), answer, target, method)
-        return found, check_map(models.get(model), found) if check else None
+    def explain_by(model: str, *asked: Any) -> Any:
+        return explain(models.get(model), *asked)
+
+    def check_by(model: str, explanation: Any) -> Any:
+        return check(models.get(model), explanation)
 
     predict, stream, slide = on_gpu(predict_by), on_gpu(stream_by), on_gpu(slide_by)
+    explaining = on_gpu(explain_by), on_gpu(check_by)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:
         header = gr.HTML(_header(task))
         picker = build_picker(models)
@@ -75,7 +77,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         with gr.Tabs(elem_id="bcx-tabs"):
             with gr.Tab("Classify", id="classify"):
                 shown: Callable[[Task], list[Example]] = partial(list_examples, examples) if examples else lambda _: []
-                parts.append(build_classify(models, picker, sessions, shown, predict))
+                parts.append(build_classify(models, picker, sessions, shown, predict, *explaining))
             with gr.Tab("Batch", id="batch"):
                 parts.append(build_batch(models, picker, sessions, stream))
             with gr.Tab("Large image", id="slide", visible=task.tile is not None) as slides:
@@ -85,13 +87,8 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 parts.append(Part([build_model_tab(classifier)], lambda chosen: [model_html(chosen)]))
         footer = gr.HTML(_footer(classifier))
         parts.append(Part([footer], lambda chosen: [_footer(chosen)]))
-        build_api(
-            sessions,
-            task,
-            partial(predict, classifier.name),
-            partial(stream, classifier.name),
-            partial(explain_by, classifier.name),
-        )
+        calls = [partial(call, classifier.name) for call in (predict, stream, *explaining)]
+        build_api(sessions, task, *calls)
 
         @handler
         def switch(name: Any, request: gr.Request) -> list[Any]:

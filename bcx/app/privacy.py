@@ -80,6 +80,7 @@ class Session:
         batch: the last batch.
         again: what another model has not read yet: "scan", "batch".
         slide: the last slide.
+        explaining: set when the comparison of explanations that runs, or ran last, should stop.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
         model: the name of the model that the person chose; None while it is the default one.
         running: how many calls are at work for it.
@@ -97,6 +98,7 @@ class Session:
     batch: Batch | None = None
     again: set[str] = field(default_factory=set)
     slide: SlideRun | None = None
+    explaining: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     last_used: float = field(default_factory=time.monotonic)
     pictures: dict[str, Path] = field(default_factory=dict)

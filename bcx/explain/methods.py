@@ -8,7 +8,7 @@ The methods of pytorch-grad-cam explain a function of a square image: the logit 
 network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits of each
 network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each network
 that reads the whole scan. Each gets a map from the library, which stretches it to 0..1. The maps are laid where their
-input lies in the scan, and added up by the network's share in the answer.
+input lies in the scan, the crop's fading in from its edge, and added up by the network's share in the answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import nn
 from bcx.errors import ConfigError
 from bcx.imaging.crop import cut, paste
 from bcx.inference.classifier import Classifier, Source
-from bcx.inference.prediction import Prediction
+from bcx.inference.prediction import FADE, Prediction
 from bcx.networks.dense import DenseNetwork
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account
@@ -221,7 +221,7 @@ def _library_map(network: nn.Module, prediction: Prediction, number: int, kind: 
         adapter = Logits(part.network)
         found = run_library(kind, adapter, adapter.layers, batch.flip(-1) if part.mirrored else batch, number)
         found = found[None, :, ::-1] if part.mirrored else found[None]
-        found = preprocess.enlarge(found, shape) if crop is None else paste(found, crop, shape)
+        found = preprocess.enlarge(found, shape) if crop is None else paste(found, crop, shape, FADE)
         whole += part.share * found[0]
     return whole
 

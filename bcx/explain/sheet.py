@@ -22,8 +22,9 @@ _OPACITY = 0.75
 
 def overlay(explanation: Explanation) -> np.ndarray:
     """Return the scan with the map laid over it, uint8 `[H, W, 3]`."""
-    limit = explanation.prediction.map_limit if explanation.unit == "logit" else 1.0
-    return np.asarray(lay_over(explanation.prediction.scan.pixels, explanation.map, limit, _OPACITY))
+    if explanation.unit == "logit":  # the box of a second stage fades into the rest
+        return np.asarray(explanation.prediction.overlay(explanation.target, _OPACITY))
+    return np.asarray(lay_over(explanation.prediction.scan.pixels, explanation.map, 1.0, _OPACITY))
 
 
 def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks], path: str | os.PathLike[str]) -> None:

@@ -31,7 +31,7 @@ LESION_LEVEL = 0.3
 #: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
 SCREEN = 1400
 #: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
-_FADE = 0.2
+FADE = 0.2
 
 
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
@@ -217,7 +217,7 @@ class Prediction:
         Raises:
             ConfigError: no such class.
         """
-        plane = self.class_map(self.label if class_ is None else class_, _FADE)
+        plane = self.class_map(self.label if class_ is None else class_, FADE)
         return lay_over(self.scan.pixels, plane, self.map_limit, opacity)
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from bcx.app import middleware, privacy
 from tests.app.conftest import start
-from tests.app.test_hostile import ask, body_of, calls_of, page_of
+from tests.app.test_hostile import ask, body_of, calls_of, page_of, upload_call
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_hash_of_an_open_page_is_worth_nothing_without_its_cookie(server, ap
     client, stranger = httpx.Client(timeout=30), httpx.Client(timeout=30)
     client.get(server.url)
     stranger.get(server.url)
-    upload = calls[1]
+    upload = upload_call(calls)
     repaint = next(call for call in calls if call[0]["targets"][0][1:] == ["input"] and len(call[0]["inputs"]) == 3)
     with page_of(client, api, "mine"):
         assert ask(client, api, body_of(upload, client, api, scans["grey.png"], "mine")) == ""
