@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from bcx.explain.hiding import hide, hottest_region, moved
-from bcx.explain.methods import Explanation, explain, explain_network
+from bcx.explain.methods import Explanation, explain, explain_network, one_core
 from bcx.imaging.crop import cut
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
@@ -252,7 +252,8 @@ def _sanity(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
     for name, weights in zip(("random_head", "random_network"), _from_the_top(network), strict=True):
         for weight in weights:
             randomise(weight, generator)
-        prediction = _read_by(network, explanation.prediction)
+        with one_core():
+            prediction = _read_by(network, explanation.prediction)
         other = explain_network(network, prediction, explanation.target, explanation.method)
         found[name] = likeness(explanation.map, other.map)
     return found

@@ -14,13 +14,15 @@ input lies in the scan, the crop's fading in from its edge, and added up by the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from bcx.errors import ConfigError
@@ -231,18 +233,32 @@ def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: t
     # Imported late: it brings matplotlib and torchvision, which nothing else needs for an answer.
     import pytorch_grad_cam
     from pytorch_grad_cam import ablation_cam, score_cam
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     for module in (ablation_cam, score_cam):  # progress on standard error belongs to whoever asked
         module.tqdm = _Silent
     # The default ablation layer is one object for all calls.
     own = {"ablation_layer": pytorch_grad_cam.AblationLayer()} if kind == "AblationCAM" else {}
     method = getattr(pytorch_grad_cam, kind)(model=network, target_layers=layers, **own)
+    hooks = method.activations_and_grads
+
+    def target(logits: torch.Tensor) -> torch.Tensor:
+        if not method.uses_gradients:  # it asks for each channel, and would keep every pass's maps
+            hooks.activations.clear()
+        return logits[number]
+
     try:
-        with torch.enable_grad():
-            return method(input_tensor=batch, targets=[ClassifierOutputTarget(number)])[0]
+        with torch.enable_grad(), one_core():
+            return method(input_tensor=batch, targets=[target])[0]
     finally:
-        method.activations_and_grads.release()
+        hooks.release()
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this thread compute without helpers: on a busy machine, cores that wait for each other lose."""
+    torch.get_num_threads()  # sets a new thread up, which would undo the limit later
+    with threadpool_limits(1):
+        yield
 
 
 class _Silent:
