@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from bcx.app import upkeep
-from tests.app.test_hostile import ask, body_of, calls_of, page_of
+from tests.app.test_hostile import ask, body_of, calls_of, page_of, upload_call
 
 
 def test_what_gradio_keeps_of_closed_pages_goes_and_open_ones_keep_it(server, scans, until):
     api, client = f"{server.url}gradio_api", httpx.Client(timeout=30)
-    call = calls_of(client.get(f"{server.url}config").json())[0]
+    call = upload_call(calls_of(client.get(f"{server.url}config").json()))
     blocks = server.app.get_blocks()
     held = blocks.state_holder
     with page_of(client, api, "open"):
