@@ -60,3 +60,13 @@ def test_hostile_inputs_are_counted(root, tmp_path):
     assert found["answered"] + sum(found["refused"].values()) == found["cases"] == 12
     assert (found["untyped exceptions"], found["processes that died"], found["files left"]) == ({}, 0, 0)
     assert str(root) not in json.dumps(found)
+
+
+def test_explanations_are_measured_against_the_exact_map(root, tiny_checkpoint, tmp_path):
+    command = [sys.executable, "benchmarks/explain.py", "--quick", "--threads", "1", "--model", str(tiny_checkpoint)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "explain.json")], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row for row in json.loads((tmp_path / "explain.json").read_text())["rows"]}
+    assert rows["exact"]["ratio"] == 1
+    assert {"grad-cam", "eigen-cam", "checks of the exact map", "first map, cold", "six maps, cold"} <= set(rows)
+    assert str(tiny_checkpoint.parent) not in (tmp_path / "explain.json").read_text()

@@ -9,7 +9,7 @@ and of a network whose weights are random. Every test starts from fixed seeds: t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -43,10 +43,8 @@ PLACES = 3
 #: Percentiles of the map above or below which ROAD removes pixels, on a grid of `_ROAD_SIDE`.
 ROAD_PERCENTILES = (60, 80, 90)
 _ROAD_SIDE = 64
-_TILES = 16  # a side: what is hidden or shown at once
-_COMPARED = 32  # side of the grid on which two maps are compared
-_NOISE = 4.0  # grey values
-_ZOOM = 1.005
+_TILES, _COMPARED = 16, 32  # a side: what is hidden or shown at once; the grid on which two maps are compared
+_NOISE, _ZOOM = 4.0, 1.005  # grey values, and by how much
 
 
 @dataclass(frozen=True)
@@ -93,30 +91,24 @@ class Checks:
 
 
 def check(classifier: Classifier, explanation: Explanation) -> Checks:
-    """Test one map; the exact one takes some 25 answers of the network, another also six maps more.
-
-    Args:
-        classifier: that answered.
-        explanation: from `bcx.explain.methods.explain`.
-    """
+    """Test a map of this classifier's; the exact one takes some 25 answers of the network, another also five maps."""
     pixels, target, heat = explanation.prediction.scan.pixels, explanation.target, explanation.heat
     before = explanation.prediction.probabilities[target]
     # The same share of the scan whatever the method: peaks differ in width, and a larger part hides more.
     region = hottest_region(heat, max(float(np.quantile(heat, 1 - HOTTEST)), 1e-12))
-    fits = region.any() and not region.all()
-    others = moved(region, PLACES, np.random.default_rng(0)) if fits else []
-    hidden = [region, *others] if fits else []
+    hidden = [region] if region.any() and not region.all() else []
+    hidden += moved(region, PLACES, np.random.default_rng(0)) if hidden else []
     hot, random = _orders(heat)
     # One list, so that the classifier's workers share it.
     scans = [hide(pixels, each) for each in hidden]
-    scans += [_deleted(pixels, order, share) for order in (hot, random) for share in STEPS]
+    scans += [hide(pixels, _first(order, share, pixels.shape)) for order in (hot, random) for share in STEPS]
     scans += [_inserted(pixels, order, share) for order in (hot, random) for share in STEPS]
     found = _probabilities(classifier, scans, target)
     regions, curves = found[: len(hidden)], np.reshape(found[len(hidden) :], (4, len(STEPS))).mean(1)
     checks = Checks(
         probability=before,
         drop_here=before - regions[0] if hidden else None,
-        drop_elsewhere=before - float(np.mean(regions[1:])) if others else None,
+        drop_elsewhere=before - float(np.mean(regions[1:])) if regions[1:] else None,
         deletion=float(curves[0]),
         deletion_random=float(curves[1]),
         insertion=float(curves[2]),
@@ -161,9 +153,7 @@ def _points(drop: float) -> str:
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
     """Return the rank correlation (Spearman) of two maps of one size, on a coarse grid; 0 where one is flat."""
     small = [cv2.resize(each, (_COMPARED, _COMPARED), interpolation=cv2.INTER_AREA).ravel() for each in (one, other)]
-    if any(np.ptp(each) == 0 for each in small):
-        return 0.0
-    return float(spearmanr(*small).statistic)
+    return float(spearmanr(*small).statistic) if all(np.ptp(each) > 0 for each in small) else 0.0
 
 
 def _probabilities(classifier: Classifier, scans: list[np.ndarray], target: str) -> list[float]:
@@ -186,10 +176,6 @@ def _first(order: np.ndarray, share: float, shape: tuple[int, ...]) -> np.ndarra
     """bool `[H, W]`: that share of the tiles, in their order."""
     tiles = (order < share * order.size).astype(np.uint8)
     return cv2.resize(tiles, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _deleted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    return hide(pixels, _first(order, share, pixels.shape))
 
 
 def _inserted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
@@ -234,15 +220,14 @@ def _stability(classifier: Classifier, explanation: Explanation) -> dict[str, An
     noise = np.random.default_rng(0).normal(0, _NOISE, pixels.shape)
     height, width = pixels.shape[:2]
     zoom = cv2.getRotationMatrix2D((width / 2, height / 2), 0, _ZOOM)
-    changed: dict[str, tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = {
-        "mirror": (np.ascontiguousarray(pixels[:, ::-1]), lambda found: np.ascontiguousarray(found[:, ::-1])),
-        "noise": (np.clip(pixels + noise, 0, 255).astype(np.uint8), lambda found: found),
-        "zoom": (cv2.warpAffine(pixels, zoom, (width, height), borderMode=cv2.BORDER_REPLICATE), lambda found: found),
+    changed = {
+        "mirror": np.ascontiguousarray(pixels[:, ::-1]),
+        "noise": np.clip(pixels + noise, 0, 255).astype(np.uint8),
+        "zoom": cv2.warpAffine(pixels, zoom, (width, height), borderMode=cv2.BORDER_REPLICATE),
     }
-    return {
-        name: likeness(explanation.map, back(explain(classifier, scan, explanation.target, explanation.method).map))
-        for name, (scan, back) in changed.items()
-    }
+    maps = {key: explain(classifier, scan, explanation.target, explanation.method).map for key, scan in changed.items()}
+    maps["mirror"] = np.ascontiguousarray(maps["mirror"][:, ::-1])
+    return {key: likeness(explanation.map, found) for key, found in maps.items()}
 
 
 def _sanity(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:

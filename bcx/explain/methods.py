@@ -40,8 +40,7 @@ class Method(NamedTuple):
     """One way to explain an answer.
 
     Attributes:
-        title: as its paper calls it.
-        paper: where it stands.
+        title, paper: what its paper calls it, and where that stands.
         kind: its class in pytorch-grad-cam; "" for the exact maps.
         slow: whether it runs the network once per channel.
         by_class: whether the map depends on the class.
@@ -284,7 +283,7 @@ def _explains(network: nn.Module, target: str, method: Method) -> str:
         "lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's last, at 1/32)"
     )
     if readers:
-        said += f", and of {_networks(len(readers))} that reads the whole scan, through the last map"
+        said += f", and of {_networks(len(readers))} in the first alone, through the last map"
     return f"{said}. Each network's map is stretched to 0..1, and they are added up by their shares in the answer."
 
 
