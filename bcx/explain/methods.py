@@ -134,6 +134,8 @@ def explain(
 
 def explain_network(network: nn.Module, prediction: Prediction, target: str, method: str) -> Explanation:
     """As `explain`, of what another network of the same kind makes of the same images, crop included."""
+    if method != EXACT:
+        import pytorch_grad_cam  # noqa: F401  before the clock runs: it takes seconds, once
     started = time.perf_counter()
     if method == EXACT:
         plane = prediction.class_map(target)
