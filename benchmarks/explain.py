@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     classifier = bcx.load(options.model)
     content = {
-        "command": f"python benchmarks/explain.py --model {classifier.name}{' --quick' if options.quick else ''}",
+        "command": f"python benchmarks/explain.py --model {classifier.name} --threads {options.threads}"
+        + (" --quick" if options.quick else ""),
         "commit": current_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": {

@@ -33,7 +33,10 @@ def explain(
         str, typer.Option("--model", "-m", help="A model's name, its folder, or a Hub id.")
     ] = DEFAULT_MODEL,
     methods: Annotated[
-        str, typer.Option(help="'all', or names with commas: exact, grad-cam, hirescam, layercam, eigen-cam ...")
+        str,
+        typer.Option(
+            help="'quick', 'all' (two more, minutes each), or names with commas: exact, grad-cam, layercam ..."
+        ),
     ] = "exact",
     target: Annotated[str | None, typer.Option("--class", help="The class; default: the one that is answered.")] = None,
     check: Annotated[
@@ -42,9 +45,10 @@ def explain(
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
     listing = find(paths, leave_out=out)
-    from bcx.explain.methods import METHODS, check_name
+    from bcx.explain.methods import METHODS, check_name, quick_methods
 
-    wanted = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
+    sets = {"all": list(METHODS), "quick": quick_methods()}
+    wanted = sets.get(methods) or [name.strip() for name in methods.split(",")]
     for name in wanted:
         check_name(name, METHODS, "method")
     import bcx
