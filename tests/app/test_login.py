@@ -99,7 +99,7 @@ def test_the_clients_that_are_documented_work_with_a_login(locked, scans):
             await session.initialize()
             return [tool.name for tool in (await session.list_tools()).tools]
 
-    assert len(asyncio.run(tools())) == 2
+    assert len(asyncio.run(tools())) == 3
     with pytest.raises(Exception, match="login"):
         Client(locked.url, verbose=False)
 

@@ -295,9 +295,10 @@ def test_more_archives_than_files_may_be_open(here):
     for number in range(80):
         pack(here / f"{number}.zip", {"a.png": png(number)})
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)  # the lowest number that is free
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, before[1]))
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs to know which files are open")
+    last = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 20, before[1]))
     try:
         found = find(["*.zip"]).pictures
         assert sorted(each.source.read() for each in found) == sorted(png(number) for number in range(80))
