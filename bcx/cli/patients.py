@@ -73,20 +73,30 @@ def write_patients(
 ) -> str:
     """Combine rows of results by patient, write a table, and return what was done, in words.
 
+    A scan that could not be read stands in the reason of its patient's row.
+
     Args:
         classifier: that answered.
         rows: as the results have them, CSV's or JSON's.
         patients: from `patients_of`.
         target: the CSV file. Columns: patient, label, confidence, decision, p_<class>, reason, scans, files.
     """
+    from bcx.inference.patient import Answer
     from bcx.inference.table import csv_lines, write_text
 
-    answers: dict[str, list[tuple[str, str, Mapping[str, float]]]] = {}
+    answers: dict[str, list[Answer]] = {}
+    unread: dict[str, list[str]] = {}
     for row in rows:
-        if row["file"] in patients and row.get("decision"):
+        if row["file"] not in patients:
+            continue
+        own = answers.setdefault(patients[row["file"]], [])
+        if row.get("decision"):
             each = row.get("probabilities") or {name: float(row[f"p_{name}"]) for name in classifier.classes}
-            answers.setdefault(patients[row["file"]], []).append((row["file"], row["decision"], each))
-    combined = [classifier.combine(patient, own) for patient, own in answers.items()]
+            own.append(Answer(row["file"], row["decision"], row["reason"], each))
+        else:
+            unread.setdefault(patients[row["file"]], []).append(row["file"])
+    combined = [classifier.combine(patient, own) for patient, own in answers.items() if own]
+    lost = {patient: f"Could not be read: {', '.join(files)}." for patient, files in unread.items()}
     cells = [
         {
             "patient": one.patient,
@@ -94,16 +104,17 @@ def write_patients(
             "confidence": round(one.confidence, 6),
             "decision": one.decision,
             **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
-            "reason": one.reason,
+            "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
             "scans": len(one.scans),
             "files": "; ".join((*one.scans, *one.left_out)),
         }
         for one in combined
     ]
+    cells += [{"patient": name, "reason": lost[name], "scans": 0} for name, own in answers.items() if not own]
     said = [f"p_{name}" for name in classifier.classes]
     columns = ["patient", "label", "confidence", "decision", *said, "reason", "scans", "files"]
     with writing(target):
         write_text(csv_lines(cells, columns), target)
-    counts = Counter(one.decision for one in combined)
+    counts = Counter(cell.get("decision", "without a scan that can be read") for cell in cells)
     tally = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    return f"{len(combined)} patient{'' if len(combined) == 1 else 's'}: {tally}; written to {target}."
+    return f"{len(cells)} patient{'' if len(cells) == 1 else 's'}: {tally}; written to {target}."

@@ -120,6 +120,14 @@ def predict(
             expected="--out FILE, and scans rather than slides",
             remedy="Add for example --out results.csv.",
         )
+    beside = None if patients is None or out is None else out.with_name(f"{out.stem}.patients.csv")
+    given = None if patients is None or not Path(patients).is_file() else Path(patients)
+    if given is not None and any(each is not None and _same(each, given) for each in (out, beside)):
+        raise ConfigError(
+            f"'{patients}' would be written over by the results.",
+            expected="another file after --out",
+            remedy="Choose another name.",
+        )
     grouped = {} if patients is None else patients_of(listing.pictures, patients)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
@@ -134,10 +142,9 @@ def predict(
                 tally = _print_answers(classifier, todo, as_json)
             else:
                 kept, tally = _keep_answers(classifier, todo, journal, table, as_json)
-                if patients is not None:
+                if beside is not None:
                     rows = (journal.read(found.file)["row"] for found in listing.pictures)
-                    said = write_patients(classifier, rows, grouped, table.with_name(f"{table.stem}.patients.csv"))
-                    typer.echo(said, err=True)
+                    typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
         if journal is not None:
             journal.finish()
     if listing.pictures:

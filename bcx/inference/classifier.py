@@ -269,8 +269,8 @@ class Classifier:
 
     def combine(self, patient: str, answers: Sequence[Prediction | Answer]) -> PatientAnswer:
         """Return one answer for this model's answers to one patient's scans, as `bcx.inference.patient.combine`."""
-        each = ((a.name, a.decision, a.probabilities) if isinstance(a, Prediction) else a for a in answers)
-        return combine(patient, list(each), self._decider, self.task)
+        each = [Answer(a.name, a.decision, a.reason, a.probabilities) for a in answers]
+        return combine(patient, each, self._decider, self.task)
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""

@@ -2,14 +2,15 @@
 
 The rule: the scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits),
 and the model's rule of decision is applied to the result. It is "refer" where one scan alone is answered with a class
-more harmful than the combined one, and "not a scan" where none is a scan. Pictures that are no scans do not count.
+more harmful than the combined one, or is referred for what no probability shows (a damaged file, a picture unlike the
+training data, a place that looks like a lesion), and "not a scan" where none is a scan. Pictures that are no scans do
+not count.
 
 Sonographers show a lesion in two planes. On such pairs the mean of logits ranks better than the mean of probabilities
 or the more suspicious scan: docs/explanation/patients.md.
 
->>> answers = [("a.png", "benign", {"normal": 0.1, "benign": 0.7, "malignant": 0.2}),
-...            ("b.png", "refer", {"normal": 0.1, "benign": 0.3, "malignant": 0.6})]
->>> combined = mean_probabilities([probabilities for _, _, probabilities in answers])
+>>> combined = mean_probabilities([{"normal": 0.1, "benign": 0.7, "malignant": 0.2},
+...                                {"normal": 0.1, "benign": 0.3, "malignant": 0.6}])
 >>> {name: round(p, 2) for name, p in combined.items()}
 {'normal': 0.11, 'benign': 0.51, 'malignant': 0.38}
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,15 @@ from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
 from bcx.trust.decider import Decider
 
-Answer = tuple[str, str, Mapping[str, float]]
-"""Of one scan: its name, decision and probabilities."""
+
+class Answer(NamedTuple):
+    """What a patient's answer needs of one scan; the attributes as in `Prediction`."""
+
+    name: str
+    decision: str
+    reason: str
+    probabilities: Mapping[str, float]
+
 
 _LEAST = 1e-6  # what tables round a probability to
 
@@ -86,18 +94,24 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
         raise ConfigError(
             f"There are no scans of '{patient}'.", expected="one or more", remedy="Name a patient with scans."
         )
-    scans = [each for each in answers if each[1] != NOT_A_SCAN]
-    probabilities = mean_probabilities([given for _, _, given in scans or answers])
-    row = np.array([probabilities[name] for name in task.classes])
-    winner, reason = decider.decide(row)
+    scans = [each for each in answers if each.decision != NOT_A_SCAN]
+    probabilities = mean_probabilities([each.probabilities for each in scans or answers])
+    winner, reason = decider.decide(_row(probabilities, task))
     label = task.classes[winner]
     decision = REFER if reason else label
     harm = dict.fromkeys(task.classes, 1) | {task.absent: 0, task.positive: 2}
-    graver = [(name, said) for name, said, _ in scans if harm.get(said, -1) > harm[label]]
+    graver = [each for each in scans if harm.get(each.decision, -1) > harm[label]]
+    doubtful = [
+        each
+        for each in scans
+        if each.decision == REFER and each.reason != decider.decide(_row(each.probabilities, task))[1]
+    ]
     if not scans:
         decision, reason = NOT_A_SCAN, "None of the pictures is a scan."
     elif graver and not reason:
-        decision, reason = REFER, f"Together {label}, but {graver[0][0]} alone is answered {graver[0][1]}."
+        decision, reason = REFER, f"Together {label}, but {graver[0].name} alone is answered {graver[0].decision}."
+    elif doubtful and not reason:
+        decision, reason = REFER, f"{doubtful[0].name}: {doubtful[0].reason}"
     return PatientAnswer(
         patient=patient,
         label=label,
@@ -105,6 +119,10 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
         probabilities={name: probabilities[name] for name in task.classes},
         decision=decision,
         reason=reason,
-        scans=tuple(name for name, _, _ in scans),
-        left_out=tuple(name for name, said, _ in answers if said == NOT_A_SCAN),
+        scans=tuple(each.name for each in scans),
+        left_out=tuple(each.name for each in answers if each.decision == NOT_A_SCAN),
     )
+
+
+def _row(probabilities: Mapping[str, float], task: Task) -> np.ndarray:
+    return np.array([probabilities[name] for name in task.classes])

@@ -16,7 +16,7 @@ from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error, ranked_auc
 from bcx.evaluate.oof import label_positions, view_logits
-from bcx.inference.patient import combine
+from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -90,7 +90,10 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
     answers = []
     for number, name in enumerate(names):
         own = np.flatnonzero(of == number)
-        each = [(frame["file"][k], decisions[k], dict(zip(task.classes, scans[k], strict=True))) for k in own]
+        each = [
+            Answer(frame["file"][k], decisions[k], reasons[k], dict(zip(task.classes, scans[k], strict=True)))
+            for k in own
+        ]
         answers.append(combine(name, each, decider, task))
     patients = np.array([list(one.probabilities.values()) for one in answers])
 

@@ -87,6 +87,29 @@ def test_what_cannot_be_grouped_is_said_before_anything_is_answered(run, ward, t
     assert not Path("r.csv").exists()
 
 
+def test_scans_that_cannot_be_read_are_said_in_their_patients_row(run, ward, tiny_checkpoint):
+    (ward / "ann" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (ward / "cleo").mkdir()
+    (ward / "cleo" / "broken.png").write_bytes(b"")
+    done = run("predict", ward, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "folder")
+    assert done.status == 1
+    rows = {row["patient"]: row for row in patients()}
+    assert set(rows) == {"ward/ann", "ward/bea", "ward/cleo"}
+    assert "Could not be read: ward/ann/broken.png." in rows["ward/ann"]["reason"]
+    assert rows["ward/ann"]["scans"] == "2"
+    assert (rows["ward/cleo"]["decision"], rows["ward/cleo"]["scans"]) == ("", "0")
+    assert "1 without a scan that can be read" in done.err
+
+
+@pytest.mark.parametrize(("out", "table"), [("who.csv", "who.csv"), ("r.csv", "r.patients.csv")])
+def test_the_table_of_patients_is_not_written_over(run, ward, tiny_checkpoint, out, table):
+    Path(table).write_text("file,patient\n0.png,one\n", encoding="utf-8")
+    done = run("predict", ward, "--model", tiny_checkpoint, "--out", out, "--patients", table)
+    assert done.status == 2
+    assert "would be written over" in done.err
+    assert Path(table).read_text("utf-8").startswith("file,patient")
+
+
 def test_a_resumed_run_has_the_same_patients(run, ward, tiny_checkpoint):
     command = ("predict", ward, "--model", tiny_checkpoint, "--out", "r.jsonl", "--json", "--patients", "folder")
     assert run(*command).status == 0

@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 import bcx
 from bcx.errors import ConfigError
-from bcx.inference.patient import combine, mean_probabilities
+from bcx.inference.patient import Answer, combine, mean_probabilities
 from bcx.tasks import get_task
 from bcx.trust.decider import Decider
 from bcx.trust.rule import HarmRule
@@ -15,8 +15,10 @@ TASK = get_task("breast-ultrasound")
 DECIDER = Decider({"rule": HarmRule(0.6, 0.3, 0.05, 0.9).to_dict()}, TASK)
 
 
-def answer(name, decision, *probabilities):
-    return name, decision, dict(zip(TASK.classes, probabilities, strict=True))
+def answer(name, decision, *probabilities, reason=None):
+    each = dict(zip(TASK.classes, probabilities, strict=True))
+    own = DECIDER.decide(np.array(probabilities))[1]
+    return Answer(name, decision, own if reason is None else reason, each)
 
 
 def test_the_combination_is_the_softmax_of_the_mean_logits():
@@ -39,6 +41,20 @@ def test_one_scan_answered_malignant_is_not_averaged_away():
     assert "b alone is answered malignant" in one.reason
 
 
+@pytest.mark.parametrize("probabilities", [(0.97, 0.02, 0.01), (0.01, 0.98, 0.01), (0.0, 0.05, 0.95)])
+@pytest.mark.parametrize(
+    "doubt", ["The file is damaged.", "One place looks like a lesion.", "Unlike the training data."]
+)
+def test_a_doubt_that_no_probability_shows_is_not_averaged_away(probabilities, doubt):
+    """Two scans, each "normal" but for a place that looks like a lesion, must not become a "normal" patient."""
+    scans = [answer(name, "refer", *probabilities, reason=doubt) for name in "ab"]
+    one = combine("ann", scans, DECIDER, TASK)
+    assert (one.decision, one.reason) == ("refer", f"a: {doubt}")
+    certain = answer("c", one.label, *probabilities)
+    assert combine("ann", [certain, scans[0]], DECIDER, TASK).decision == "refer"
+    assert combine("ann", [certain], DECIDER, TASK).decision == one.label
+
+
 def test_pictures_that_are_no_scans_do_not_count():
     photo = answer("photo", "not a scan", 0.99, 0.005, 0.005)
     one = combine("ann", [photo, answer("a", "malignant", 0.05, 0.05, 0.9)], DECIDER, TASK)
@@ -55,5 +71,6 @@ def test_a_classifier_combines_its_own_answers(tiny_lesion_checkpoint, busi_fold
     answers = [classifier.predict(file) for file in files]
     one = classifier.combine("ann", answers)
     assert sum(one.probabilities.values()) == pytest.approx(1)
-    assert one == combine("ann", [(a.name, a.decision, a.probabilities) for a in answers], classifier._decider, TASK)
+    each = [Answer(a.name, a.decision, a.reason, a.probabilities) for a in answers]
+    assert one == combine("ann", each, classifier._decider, TASK)
     assert set(one.to_dict()) >= {"patient", "decision", "probabilities", "scans"}
