@@ -60,13 +60,7 @@ def space(
 
 def push(checkpoint: CheckpointArgument, repo: RepoArgument, private: PrivateOption = False) -> None:
     """Put a checkpoint on the Hugging Face Hub, for `bcx.load("OWNER/NAME")`: weights, settings and card."""
-    import shutil
-
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.report.space import answering_files, upload
+    from bcx.report.space import ANSWERING, upload
 
-    loaded = load_checkpoint(checkpoint)
-    with tempfile.TemporaryDirectory(prefix="bcx-push-") as place:
-        for file in answering_files(loaded.folder):
-            shutil.copyfile(file, Path(place, file.name))
-        typer.echo(upload(Path(place), repo, kind="model", private=private))
+    typer.echo(upload(load_checkpoint(checkpoint).folder, repo, kind="model", private=private, only=ANSWERING))

@@ -27,7 +27,7 @@ from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import ConfigError, OutputError
 from bcx.simulate import histology, write_examples
 
-#: Files of a checkpoint that answer, and what says where they come from.
+#: Files of a checkpoint that are shared: those that answer, and the card; no training tables.
 ANSWERING = ("config.json", "*.safetensors", "model.onnx", "README.md")
 #: Parts of bcx that a page uses: ONNX Runtime, DICOM and slides.
 EXTRAS = ("fast", "dicom", "slides")
@@ -71,9 +71,18 @@ def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> P
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"'{folder}' holds files.", expected="a new or empty folder", remedy="Name another one.")
     pins = sorted(pinned("bcx", EXTRAS, cuda=not cpu))
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"--extra-index-url {CPU_WHEELS}"] if cpu else []
-    (folder / "requirements.txt").write_text("\n".join([*lines, *pins]) + "\n", encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bcx-space-", dir=folder.parent) as place:
+        _gather(Path(place, "space"), checkpoint, [f"--extra-index-url {CPU_WHEELS}"] * cpu + pins)
+        if folder.exists():
+            folder.rmdir()
+        Path(place, "space").rename(folder)
+    return folder
+
+
+def _gather(folder: Path, checkpoint: Checkpoint, lines: list[str]) -> None:
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.name.rpartition("/")[2])
     settings = {
         "title": checkpoint.task.title[:60],
@@ -99,16 +108,10 @@ def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> P
     left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(Path(bcx.__file__).parent, folder / "bcx", ignore=left_out)
     (folder / "checkpoints" / name).mkdir(parents=True)
-    for file in answering_files(checkpoint.folder):
+    for file in (file for pattern in ANSWERING for file in checkpoint.folder.glob(pattern)):
         shutil.copyfile(file, folder / "checkpoints" / name / file.name)
     write_examples(folder / "examples")
     histology.write_histology_examples(folder / "examples" / "histology-idc")
-    return folder
-
-
-def answering_files(folder: Path) -> list[Path]:
-    """Return the files of a checkpoint that are shared: no training tables, no snapshots."""
-    return sorted(file for pattern in ANSWERING for file in folder.glob(pattern))
 
 
 def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> set[str]:
@@ -195,21 +198,28 @@ def _run(command: Sequence[str | Path], folder: Path, what: str) -> str:
 
 
 def upload(
-    folder: Path, repo: str, *, kind: Literal["space", "model"], private: bool = False, hardware: str | None = None
+    folder: Path,
+    repo: str,
+    *,
+    kind: Literal["space", "model"],
+    private: bool = False,
+    hardware: str | None = None,
+    only: Sequence[str] | None = None,
 ) -> str:
     """Upload a folder to the Hub, making the repository if it is not there; return its address.
 
     Large files go through the Hub's own storage, which `git push` does not do.
 
     Args:
-        folder: all its files.
+        folder: all its files, or those that match `only`.
         repo: "owner/name".
         kind: "space" or "model".
         private: only its owner may see it, if it is made now.
         hardware: of a Space, such as "cpu-basic" or "zero-a10g"; None: as it is.
+        only: patterns of names.
 
     Raises:
-        ConfigError: no such name is possible, nobody is logged in, or the Hub refuses.
+        ConfigError: no such name is possible, nobody is logged in, the Hub refuses, or what is to be private is public.
     """
     from huggingface_hub import HfApi, SpaceHardware, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -231,7 +241,19 @@ def upload(
             space_sdk=sdk,
             space_hardware=SpaceHardware(hardware) if hardware else None,
         )
-        api.upload_folder(repo_id=repo, folder_path=folder, repo_type=kind, commit_message=f"bcx {bcx.__version__}")
+        if private and not api.repo_info(repo, repo_type=kind).private:
+            raise ConfigError(
+                f"'{repo}' is there already, and everybody can see it.",
+                expected="a private or new name with --private",
+                remedy="Make it private in its settings, or choose another name.",
+            )
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            repo_type=kind,
+            commit_message=f"bcx {bcx.__version__}",
+            allow_patterns=None if only is None else list(only),
+        )
     except (HfHubHTTPError, HFValidationError, ValueError, OSError) as error:
         raise ConfigError(
             f"'{repo}' could not be uploaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}).",

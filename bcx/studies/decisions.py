@@ -22,7 +22,7 @@ from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED, harm_figures
-from bcx.evaluate.intervals import bootstrap_intervals
+from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error
 from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_logits
 from bcx.tasks import Task
@@ -249,24 +249,29 @@ def _figures(frame: pd.DataFrame, temperature: float, decider: Decider, task: Ta
 
 def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
     labels, probabilities = label_positions(frame, task), apply_temperature(view_logits(frame, task)[0], temperature)
+    shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
+    return {
+        **calibration_figures(labels, probabilities, frame["group"].to_numpy(str)),
+        "mean_probability": dict(zip(task.classes, probabilities.mean(axis=0).round(4).tolist(), strict=True)),
+        "share": dict(zip(task.classes, shares.round(4).tolist(), strict=True)),
+    }
+
+
+def calibration_figures(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """Return `ece` and `log_loss` with intervals over groups.
+
+    Args:
+        labels: int [N], positions of the classes.
+        probabilities: float [N, C].
+        groups: [N].
+    """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     surprise = -np.log(probabilities[np.arange(len(labels)), labels])
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        ece = calibration_error(confidence, right, weights=weights)
-        return np.array([ece, np.average(surprise, weights=weights)])
+        return np.array([calibration_error(confidence, right, weights=weights), np.average(surprise, weights=weights)])
 
-    values = figures(np.ones(len(labels)))
-    low, high = bootstrap_intervals(figures, frame["group"].to_numpy(str))
-    shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
-    return {
-        **{
-            name: {"value": float(values[k]), "low": float(low[k]), "high": float(high[k]), "n": len(labels)}
-            for k, name in enumerate(("ece", "log_loss"))
-        },
-        "mean_probability": dict(zip(task.classes, probabilities.mean(axis=0).round(4).tolist(), strict=True)),
-        "share": dict(zip(task.classes, shares.round(4).tolist(), strict=True)),
-    }
+    return figures_with_intervals(figures, {"ece": len(labels), "log_loss": len(labels)}, groups)
 
 
 def _about(answers: Elsewhere) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import numpy as np
 from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
-from bcx.evaluate.metrics import calibration_error, ranked_auc
+from bcx.evaluate.metrics import ranked_auc
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
+from bcx.studies.decisions import Elsewhere, calibration_figures
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.claims import REFER
@@ -25,8 +26,6 @@ from bcx.trust.decider import Decider
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from bcx.studies.decisions import Elsewhere
 
 
 def patients_table(
@@ -114,20 +113,10 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
         "auc": figures_with_intervals(areas, counts, names),
         "scan": {
             **harm_figures(labels, np.array(single), groups, task),
-            **_calibration(labels, scans, groups),
+            **calibration_figures(labels, scans, groups),
         },
         "patient": {
             **harm_figures(labels[first], np.array(codes), names, task),
-            **_calibration(labels[first], patients, names),
+            **calibration_figures(labels[first], patients, names),
         },
     }
-
-
-def _calibration(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    surprise = -np.log(probabilities[np.arange(len(labels)), labels])
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        return np.array([calibration_error(confidence, right, weights=weights), np.average(surprise, weights=weights)])
-
-    return figures_with_intervals(figures, {"ece": len(labels), "log_loss": len(labels)}, groups)

@@ -33,7 +33,10 @@ class Hub(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def do_GET(self):
-        self.answer({"error": "not found"}, 404)
+        if self.path.startswith(("/api/spaces/ann/", "/api/models/ann/")):
+            self.answer({"id": "ann/scans", "private": self.server.private})
+        else:
+            self.answer({"error": "not found"}, 404)
 
     def do_PUT(self):
         self.server.stored[self.path.rpartition("/")[2]] = self.body()
@@ -74,6 +77,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.url, server.stored, server.commit, server.made = f"http://127.0.0.1:{server.server_port}", {}, [], {}
+    server.private = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -164,6 +168,24 @@ def test_a_checkpoint_arrives_with_its_weights(hub, tiny_checkpoint, tmp_path):
     weights = (tiny_checkpoint / "model.safetensors").read_bytes()
     assert hashlib.sha256(found["model.safetensors"]).digest() == hashlib.sha256(weights).digest()
     assert set(found) <= {"config.json", "model.safetensors", "gate.safetensors", "head.safetensors", "README.md"}
+
+
+def test_what_is_to_be_private_is_not_put_where_everybody_looks(hub, tiny_checkpoint, tmp_path):
+    hub.private = False
+    done = bcx_command(hub, tmp_path, "push", tiny_checkpoint, "ann/tiny", "--private")
+    assert done.returncode == 2
+    assert "everybody can see it" in done.stderr
+    assert hub.commit == []
+
+
+def test_a_space_that_is_not_finished_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bcx.report.space.write_examples", full)
+    with pytest.raises(OSError, match="No space left"):
+        gather_space(tmp_path / "here" / "space", load_checkpoint(tiny_checkpoint))
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_without_a_token_or_with_a_wrong_one_it_says_what_to_do(hub, tiny_checkpoint, tmp_path):
