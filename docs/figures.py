@@ -37,8 +37,8 @@ DECIDING = ROOT / "docs" / "explanation" / "decisions.md"
 COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
 RESULTS = ROOT / "results"
 DECISIONS = RESULTS / "studies" / "decisions"
-GATE = RESULTS / "studies" / "gate" / "mobilenetv2-lesion.json"
-PLAIN_GATE = RESULTS / "studies" / "gate" / "gate.json"
+INPUT_CHECK = RESULTS / "studies" / "input-check" / "mobilenetv2-lesion.json"
+PLAIN_INPUT_CHECK = RESULTS / "studies" / "input-check" / "input-check.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 PLAIN_SPEED = RESULTS / "benchmarks" / "speed-mobilenetv2-busi.json"
 LESION = RESULTS / "mobilenetv2-lesion"
@@ -108,19 +108,20 @@ def figure(entry: dict[str, Any] | None, share: bool) -> str:
     return f"{texts[0]}{' %' if share else ''} ({texts[1]} to {texts[2]})"
 
 
-def gate_line(study: dict[str, Any], plain: dict[str, Any]) -> str:
-    """Return what the gates of both models stop and pass, as sentences."""
-    every, later = study["stand_ins"]["all"], study["stand_ins"]["kinds made afterwards"]
-    own = study["scans"]["training scans, left out of the gate by folds"]
+def input_check_line(study: dict[str, Any], plain: dict[str, Any]) -> str:
+    """Return what the input checks of both models stop and pass, as sentences."""
+    every, later = study["non_scans"]["all"], study["non_scans"]["kinds made afterwards"]
+    own = study["scans"]["training scans, left out of the input check by folds"]
     other = plain["scans"]["busbra"]
+    by_kind, plain_by_kind = (file.relative_to(ROOT).as_posix() for file in (INPUT_CHECK, PLAIN_INPUT_CHECK))
     return (
-        f"**Is it a scan at all?** The default model's gate stops {every['stopped']} of {every['n']} pictures that are "
-        f"no breast ultrasound: photographs, documents, drawings, noise, microscope slides ({later['stopped']} of "
-        f"{later['n']} of kinds that were made after the gate), and passes {100 * own['passed']:.1f} % of {own['n']} "
-        f"scans that it was not fitted on ([by kind]({GATE.relative_to(ROOT).as_posix()})). The plain model's gate "
-        f"passes {100 * other['passed']:.1f} % of {other['n']} scans of BUS-BRA, a hospital that it has never seen "
-        "(600 of them were in view when the gate's allowance was set; "
-        f"[by kind]({PLAIN_GATE.relative_to(ROOT).as_posix()}))."
+        f"**Is it a scan at all?** The default model's input check stops {every['stopped']} of {every['n']} pictures "
+        "that are no breast ultrasound: photographs, documents, drawings, noise, microscope slides "
+        f"({later['stopped']} of {later['n']} of kinds that were made after the input check), and passes "
+        f"{100 * own['passed']:.1f} % of {own['n']} scans that it was not fitted on ([by kind]({by_kind})). The plain "
+        f"model's input check passes {100 * other['passed']:.1f} % of {other['n']} scans of BUS-BRA, a hospital that "
+        "it has never seen (600 of them were in view when the input check's allowance was set; "
+        f"[by kind]({plain_by_kind}))."
     )
 
 
@@ -338,7 +339,7 @@ def _all_figures() -> str:
         "not work. The shipped networks were then trained on "
         "all folds with the same recipes, so they have no test set of their own.",
         "",
-        gate_line(read(GATE), read(PLAIN_GATE)),
+        input_check_line(read(INPUT_CHECK), read(PLAIN_INPUT_CHECK)),
         "",
         *leak_summary(),
         "",

@@ -121,11 +121,11 @@ def test_the_readme_is_short():
 
 
 def test_ci_runs_the_readmes_own_test_command():
-    gate = (ROOT / ".ci" / "run").read_text("utf-8")
-    pattern = re.search(r"grep -m1 -E '([^']+)' README\.md", gate).group(1)
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    pattern = re.search(r"grep -m1 -E '([^']+)' README\.md", script).group(1)
     found = [line for line in README.splitlines() if re.search(pattern, line)]
     assert found == [fenced(README, "bash")[1].strip()]
-    assert re.search(r"^export CI=true$", gate, flags=re.MULTILINE)
+    assert re.search(r"^export CI=true$", script, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(page.relative_to(ROOT).as_posix() for page in figures_module().PAGES))

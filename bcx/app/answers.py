@@ -201,9 +201,9 @@ def facts_html(prediction: Prediction) -> str:
 
 
 def _lesion_facts(prediction: Prediction) -> list[tuple[str, str]]:
-    if prediction.second_look is None:
+    if prediction.second_stage is None:
         return []
-    x, y, side = prediction.second_look
+    x, y, side = prediction.second_stage
     box = prediction.lesion_box
     where = "none outlined" if box is None else f"x {box[0]} to {box[2]}, y {box[1]} to {box[3]} (pixels)"
     return [("Lesion", where), ("Second stage", f"{side} x {side} pixels from x {x}, y {y}")]

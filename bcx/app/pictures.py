@@ -79,7 +79,7 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
     if prediction.lesion is None or prediction.decision == NOT_A_SCAN:
         return None
     return lay_outline(
-        prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_look
+        prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_stage
     )
 
 

@@ -58,9 +58,9 @@ def lesion_words(prediction: Prediction, task: Task) -> str:
 
 def second_stage_words(prediction: Prediction) -> str:
     """Say what the second stage was, for a model that has one."""
-    assert prediction.second_look is not None
+    assert prediction.second_stage is not None
     scan = prediction.scan
-    factor = (scan.width * scan.height) ** 0.5 / prediction.second_look[2]
+    factor = (scan.width * scan.height) ** 0.5 / prediction.second_stage[2]
     larger = f", enlarged {factor:.1f} times" if factor >= _ENLARGED_FROM else ""
     return (
         f"The network reads the whole picture, then the dashed square{larger}. The result is the mean of both stages. "

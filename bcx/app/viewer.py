@@ -172,9 +172,9 @@ def _line(prediction: Prediction) -> float:
 
     Not across the second stage: its outline should be seen whole.
     """
-    if prediction.second_look is None:
+    if prediction.second_stage is None:
         return LINE
-    return min(LINE, max(MARGIN, 100 * prediction.second_look[0] / prediction.scan.width - MARGIN))
+    return min(LINE, max(MARGIN, 100 * prediction.second_stage[0] / prediction.scan.width - MARGIN))
 
 
 def hide() -> list[Any]:

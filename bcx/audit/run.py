@@ -82,7 +82,7 @@ def audit(
             audit that is stopped or killed leaves them, and the next one of the same folder goes on with them. Default
             the system's folder for temporary files, where nothing is kept.
         workers: processes; default one for each core.
-        network: ask the gate of the default model whether unusual pictures are scans.
+        network: ask the input check of the default model whether unusual pictures are scans.
         resume: go on with what an unfinished audit of the same folder has left in `work`.
         write: called with the result before what was kept for a next run goes.
         on_progress: called with (stage, done, total) as the work goes on.
@@ -340,7 +340,7 @@ def _compare(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> 
 
 
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[tuple[str, Odd]], list[str]]:
-    """Ask the gate of the default model about the most unusual pictures; findings, and a note where it cannot be."""
+    """Ask the default model's input check about the most unusual pictures; findings, and a note where it cannot."""
     from bcx.trust.claims import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
 
     try:

@@ -32,7 +32,7 @@ Wanted = Literal["auto", "torch", "onnxruntime"]
 
 #: The network as one graph, beside the weights that it was made from.
 ONNX_FILE = "model.onnx"
-#: Before the name of an output that differs at the second look.
+#: Before the name of an output that differs at the second stage.
 SECOND = "second_"
 #: The key under which ONNX notes that a tensor's numbers lie in another file, which those of our graphs never do.
 _ELSEWHERE = b"location"
@@ -170,7 +170,7 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
     Args:
         session: from `open_session`.
         planes: the pictures.
-        enlarged: whether this is the second look, for which some graphs have outputs of their own.
+        enlarged: whether this is the second stage, for which some graphs have outputs of their own.
 
     Raises:
         CheckpointError: the graph cannot be computed, or yields other shapes than it says.

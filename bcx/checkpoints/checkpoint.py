@@ -3,7 +3,7 @@
 `config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
 loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone). VGG and
 MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after
-`import bcx.networks.tiny_cnn`. The `bcx` block holds the task, preprocessing, temperature, gate and provenance.
+`import bcx.networks.tiny_cnn`. The `bcx` block holds the task, preprocessing, temperature, input check and provenance.
 Weights are safetensors, never pickle.
 
 >>> from bcx.errors import CheckpointError
@@ -55,7 +55,7 @@ class Checkpoint:
         network: timm network, or one or several with the lesion head, in evaluation mode, float32.
         task, preprocess: what the network answers, and how a scan becomes its input.
         temperature: divides the logits before the softmax (Guo et al. 2017).
-        gate: the gate's settings, or None where the checkpoint has none.
+        input_check: its settings, or None where the checkpoint has none.
         decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.decider), or None: the label is then the
             most probable class, and nothing is referred.
         training: provenance: data, split, recipe, versions.
@@ -68,7 +68,7 @@ class Checkpoint:
     task: Task
     preprocess: Preprocess
     temperature: float
-    gate: dict[str, Any] | None
+    input_check: dict[str, Any] | None
     decisions: dict[str, Any] | None
     training: dict[str, Any]
     weights_sha256: str
@@ -159,7 +159,7 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         task=config.task,
         preprocess=Preprocess(**block.preprocess.model_dump(exclude={"fit"})),
         temperature=block.temperature,
-        gate=None if block.gate is None else block.gate.model_dump(),
+        input_check=None if block.input_check is None else block.input_check.model_dump(),
         decisions=None if block.decisions is None else block.decisions.model_dump(exclude_unset=True),
         training=block.training,
         weights_sha256=sha256_of(*weight_files(folder, config)),
@@ -200,7 +200,7 @@ def save_checkpoint(
     task: Task,
     preprocess: Preprocess,
     temperature: float = 1.0,
-    gate: dict[str, Any] | None = None,
+    input_check: dict[str, Any] | None = None,
     decisions: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
@@ -209,7 +209,7 @@ def save_checkpoint(
     Args:
         folder: where to; made when missing.
         network: from `build_network`, `build_dense_network` or `build_lesion_network`, or an ensemble of the latter.
-        task, preprocess, temperature, gate, decisions, training: as in `Checkpoint`.
+        task, preprocess, temperature, input_check, decisions, training: as in `Checkpoint`.
 
     Returns:
         `folder`.
@@ -229,7 +229,7 @@ def save_checkpoint(
         **(_members_block(network) if isinstance(network, LesionEnsemble) else {}),
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
-        "gate": gate,
+        "gate": input_check,
         "decisions": decisions,
         "training": training or {},
     }
@@ -266,7 +266,7 @@ def save_checkpoint(
 
 
 def update_config(folder: Path, **entries: Any) -> None:
-    """Change entries of a stored checkpoint's `bcx` block (temperature, gate ...), leaving the weights alone.
+    """Change entries of a stored checkpoint's `bcx` block (temperature, input check ...), leaving the weights alone.
 
     Raises:
         CheckpointError: config.json is damaged, or would be with these entries.

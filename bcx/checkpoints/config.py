@@ -22,7 +22,7 @@ from bcx.errors import CheckpointError, ConfigError, problems_of
 from bcx.tasks import Task, get_task
 
 FORMAT = 1
-GATE_FILE = "gate.safetensors"
+INPUT_CHECK_FILE = "gate.safetensors"
 LINEAR, LESION, DENSE = "average pooling, linear", "lesion", "dense"
 PLAIN, TINY = "average pooling, linear, in place of the network's own", "dense layers of its own"
 MOST_BYTES = 1_000_000
@@ -89,8 +89,8 @@ class PictureBlock(_Block):
     share: ShareBlock
 
 
-class GateBlock(_Block):
-    """Of `bcx.trust.gate.Gate`, beside its arrays in `GATE_FILE`."""
+class InputCheckBlock(_Block):
+    """Of `bcx.trust.input_check.InputCheck`, beside its arrays in `INPUT_CHECK_FILE`."""
 
     kind: Literal["mahalanobis of stage means"]
     file: Literal["gate.safetensors"]
@@ -124,7 +124,7 @@ class BcxBlock(_Block):
     picture: PictureBlock | None = None
     preprocess: PreprocessBlock
     temperature: float = Field(ge=0.05, le=20)
-    gate: GateBlock | None = None
+    input_check: InputCheckBlock | None = Field(None, alias="gate")  # its name in the stored format
     decisions: DecisionsBlock | None = None
     training: dict[str, JsonValue] = Field(default_factory=dict)
 

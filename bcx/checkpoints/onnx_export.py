@@ -88,7 +88,7 @@ class _Graph(nn.Module):
 
 
 def _differs_enlarged(network: nn.Module) -> bool:
-    """Whether some members read the whole picture only, so that the second look has answers of its own."""
+    """Whether some members read the whole picture only, so that the second stage has answers of its own."""
     return isinstance(network, LesionEnsemble) and bool(network.readers)
 
 

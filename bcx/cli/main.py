@@ -49,8 +49,8 @@ from bcx.cli.evaluate import evaluate
 from bcx.cli.examples import examples
 from bcx.cli.explain import explain
 from bcx.cli.export import export
-from bcx.cli.gate import app as gate
 from bcx.cli.info import info
+from bcx.cli.input_check import app as input_check
 from bcx.cli.leak import leak
 from bcx.cli.predict import predict
 from bcx.cli.report import card, figures, reproduce
@@ -126,7 +126,8 @@ app.command()(space)
 app.command()(push)
 app.command()(examples)
 app.add_typer(data)
-app.add_typer(gate)
+app.add_typer(input_check)
+app.add_typer(input_check, name="gate", hidden=True, deprecated=True)  # the name before
 app.add_typer(synth)
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bcx.evaluate.stand_ins import StandIn
+from bcx.evaluate.non_scans import NonScan
 from bcx.imaging.preprocess import to_grey
 
 _WORDS = tuple(
@@ -28,7 +28,7 @@ _WORDS = tuple(
 )
 
 
-def documents() -> Iterator[StandIn]:
+def documents() -> Iterator[NonScan]:
     """Pages of text, tables, plots and screens: dark on bright, inverted, and as a shaded photograph of the page."""
     for seed in range(6):
         for kind, pixels in (
@@ -37,9 +37,9 @@ def documents() -> Iterator[StandIn]:
             ("plot", _plot(seed)),
             ("screen", _screen(seed)),
         ):
-            yield StandIn(f"document: {kind}", f"seed {seed}", pixels, seen=True)
-            yield StandIn(f"document: {kind}, inverted", f"seed {seed}", 255 - pixels, seen=True)
-            yield StandIn(
+            yield NonScan(f"document: {kind}", f"seed {seed}", pixels, seen=True)
+            yield NonScan(f"document: {kind}, inverted", f"seed {seed}", 255 - pixels, seen=True)
+            yield NonScan(
                 f"document: {kind}, grey and shaded", f"seed {seed}", _shaded(to_grey(pixels), seed), seen=True
             )
 
@@ -134,7 +134,7 @@ def _shaded(grey: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(page, 0, 255).astype(np.uint8)
 
 
-def noise() -> Iterator[StandIn]:
+def noise() -> Iterator[NonScan]:
     """Noise and smooth patterns, 420 x 560, six of each variety."""
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -157,11 +157,11 @@ def noise() -> Iterator[StandIn]:
             "blocks": np.kron(rng.uniform(0, 255, (7, 8)), np.ones((60, 70))),
         }
         for variety, values in pictures.items():
-            yield StandIn(f"noise: {variety}", f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8), seen=True)
+            yield NonScan(f"noise: {variety}", f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8), seen=True)
 
 
-def fresh() -> Iterator[StandIn]:
-    """Kinds drawn after the gate was finished, so that nothing of it was set with them in view; six of each."""
+def fresh() -> Iterator[NonScan]:
+    """Kinds drawn after the input check was finished, so that nothing of it was set with them in view; six of each."""
     for seed in range(6):
         rng = np.random.default_rng(100 + seed)
         height, width = 420, 560
@@ -184,7 +184,7 @@ def fresh() -> Iterator[StandIn]:
             "document: square code": code,
         }
         for kind, values in pictures.items():
-            yield StandIn(kind, f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8))
+            yield NonScan(kind, f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8))
 
 
 def _scribble(rng: np.random.Generator) -> np.ndarray:

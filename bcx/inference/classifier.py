@@ -40,7 +40,7 @@ from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
-from bcx.trust.gate import Gate
+from bcx.trust.input_check import InputCheck
 from bcx.trust.plain import shape_reason
 
 Item = TypeVar("Item")
@@ -109,8 +109,8 @@ class Classifier:
         Raises:
             ConfigError: another number of views or frames, no such backend, or a point or prevalence that the
                 checkpoint does not offer.
-            CheckpointError: the checkpoint's gate or rules of decision are missing or damaged, the network cannot
-                answer, or ONNX Runtime was asked for without a graph that fits the weights.
+            CheckpointError: the checkpoint's input check or rules of decision are missing or damaged, the network
+                cannot answer, or ONNX Runtime was asked for without a graph that fits the weights.
             MissingExtra: ONNX Runtime was asked for and is not installed.
         """
         if views not in (1, 2):
@@ -130,7 +130,8 @@ class Classifier:
                 point=operating_point,
                 prevalence=prevalence,
             )
-            self._gate = None if checkpoint.gate is None else Gate.load(checkpoint.folder, checkpoint.gate)
+            block = checkpoint.input_check
+            self._input_check = None if block is None else InputCheck.load(checkpoint.folder, block)
             # Settings that fit one by one may still not fit together, so a black picture is answered first.
             self.predict(np.zeros((side, side), np.uint8))
         except (CheckpointError, ConfigError, MissingExtra):
@@ -251,8 +252,9 @@ class Classifier:
     def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
         """Answer groups of plain pictures with probabilities alone, one array per group, in order.
 
-        For pictures by the hundred thousand, such as the tiles of a slide: no maps, no gate, the same probabilities as
-        `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are cores is in memory.
+        For pictures by the hundred thousand, such as the tiles of a slide: no maps, no input check, the same
+        probabilities as `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are
+        cores is in memory.
 
         Args:
             groups: functions that return a group's pictures, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
@@ -363,7 +365,7 @@ class Classifier:
 
     def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
-        verdict = None if self._gate is None else self._gate.judge(item.scan, reading.stages, self.task)
+        verdict = None if self._input_check is None else self._input_check.judge(item.scan, reading.stages, self.task)
         flags = [] if verdict is None else list(verdict.flags)
         distance = None if verdict is None else verdict.distance
         no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
@@ -386,7 +388,7 @@ class Classifier:
 
 
 def _both_views(straight: Reading, mirrored: Reading) -> Reading:
-    """Average the whole-scan maps of both views; the second look stays the straight view's, whose box is its own."""
+    """Average the whole-scan maps of both views; the second stage stays the straight view's, whose box is its own."""
     lesion = None
     if straight.lesion is not None and mirrored.lesion is not None:
         lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2

@@ -58,7 +58,7 @@ class Prediction:
         preprocess: how the scan became the network's input.
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
-        distance: from the training data (`bcx.trust.gate.Verdict.distance`); None for models without an input check.
+        distance: from the training data (`bcx.trust.input_check.Verdict.distance`); None without an input check.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
     """
 
@@ -174,7 +174,7 @@ class Prediction:
         return left, top, right, bottom
 
     @property
-    def second_look(self) -> tuple[int, int, int] | None:
+    def second_stage(self) -> tuple[int, int, int] | None:
         """(x, y, side) of the second stage's crop, in scan pixels; None for models of one stage."""
         second = self.reading.second
         return None if second is None else (second.box.x, second.box.y, second.box.side)
@@ -233,7 +233,7 @@ class Prediction:
             "width": self.scan.width,
             "height": self.scan.height,
             "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
-            "second_look": None if self.second_look is None else list(self.second_look),
+            "second_look": None if self.second_stage is None else list(self.second_stage),
             "notes": list(self.notes),
             "model": self.model,
             "weights_sha256": self.weights_sha256,

@@ -20,7 +20,7 @@ from bcx.networks.run import Forward, Outputs
 
 @dataclass(frozen=True)
 class Enlarged:
-    """The second look.
+    """The second stage.
 
     Attributes:
         box: the part of the scan that was read.
@@ -42,7 +42,7 @@ class Reading:
         maps: float32 `[C, h, w]`, of the first look.
         stages: float32 `[K]`, of the first look.
         lesion: float32 `[h, w]`, 0..1, of the first look; None without a lesion head.
-        second: the second look; None without a lesion head.
+        second: the second stage; None without a lesion head.
     """
 
     logits: np.ndarray

@@ -56,7 +56,7 @@ class ForwardOut(NamedTuple):
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
             (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `class_maps`.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
-            description of texture from fine to coarse, which the gate reads.
+            description of texture from fine to coarse, which the input check reads.
         lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
     """
 
@@ -247,7 +247,7 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
     Args:
         network: from `build_network` or `build_lesion_network`, or an ensemble.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
-        enlarged: whether this is the second look, from which members of an ensemble that read the whole picture stay
+        enlarged: whether this is the second stage, from which members of an ensemble that read the whole picture stay
             away. The answer is the mean of both looks, so in the first look they count twice.
     """
     if isinstance(network, LesionEnsemble):

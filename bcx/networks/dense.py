@@ -25,7 +25,7 @@ from bcx.errors import ConfigError
 from bcx.networks.class_maps import account_dense
 
 Pool = Literal["flatten", "average"]
-_STAGES = 4  # the backbone's last stages, which the gate reads
+_STAGES = 4  # the backbone's last stages, which the input check reads
 
 
 class DenseOut(NamedTuple):
@@ -35,7 +35,7 @@ class DenseOut(NamedTuple):
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the backbone's grid, in logit units.
         rest: float32 `[B, C]`, what the biases add: logits - mean(maps).
-        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the gate reads.
+        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the input check reads.
     """
 
     logits: torch.Tensor

@@ -4,8 +4,8 @@ Members with the lesion head answer with their mean. Every second of them sees t
 image show the same, and a network makes something slightly different of each, so that the mean over both is worth more,
 at no further cost. Members with the linear head read **the whole picture**: they see
 the first look alone, and have their own share in each of the two questions, "is there a lesion" and "malignant or
-benign". What each adds is linear, so every class's map still accounts exactly for its logit. The gate reads the first
-member's stages.
+benign". What each adds is linear, so every class's map still accounts exactly for its logit. The input check
+reads the first member's stages.
 
 >>> import torch
 >>> from bcx.networks.build import build_lesion_network, build_network, forward_maps

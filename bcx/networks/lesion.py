@@ -52,7 +52,7 @@ class LesionOut(NamedTuple):
         lesion: float32 `[B, h, w]`, logits.
         evidence: float32 `[B, h, w]`, half log-odds of malignant against benign.
         context: float32 `[B, h / 4, w / 4]`, presence score.
-        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the gate reads.
+        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the input check reads.
     """
 
     lesion: torch.Tensor

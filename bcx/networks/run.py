@@ -29,7 +29,7 @@ class Forward(Protocol):
     """What runs a network."""
 
     def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second look."""
+        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second stage."""
         ...
 
 

@@ -30,7 +30,7 @@ from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.provenance import read_json
 from bcx.trust.calibration import apply_temperature, fit_temperature
 from bcx.trust.decider import Decider
-from bcx.trust.gate import Gate
+from bcx.trust.input_check import InputCheck
 from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, HarmRule, fit_rule
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Elsewhere:
     """The answers to one hospital by networks that never saw it.
 
     Attributes:
-        frame: see `bcx.evaluate.oof`; with the gate's `distance` where it is known.
+        frame: see `bcx.evaluate.oof`; with the input check's `distance` where it is known.
         networks: what answered, in words.
         left_out: scans of classes that those networks never learned, which are not in the frame.
     """
@@ -86,7 +86,7 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
 
 
 def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """Answer scans of hospitals that a checkpoint was not trained on; a frame per source, with the gate's `distance`.
+    """Answer scans of hospitals that a checkpoint was not trained on: a frame per source, with a `distance`.
 
     Raises:
         DataError: it was trained on a source of that name, or a scan that cannot be read.
@@ -103,9 +103,9 @@ def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str
     )
     count = len(checkpoint.task.classes)
     frame = oof_frame(records, 0, stacked_logits(straight, count), stacked_logits(mirrored, count), checkpoint.task)
-    if checkpoint.gate is not None:
-        gate = Gate.load(checkpoint.folder, checkpoint.gate)
-        frame[DISTANCE] = gate.distances(np.stack([reading.stages for reading in straight]))
+    if checkpoint.input_check is not None:
+        input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
+        frame[DISTANCE] = input_check.distances(np.stack([reading.stages for reading in straight]))
     return {str(source): part.reset_index(drop=True) for source, part in frame.groupby("source", sort=True)}
 
 

@@ -1,4 +1,4 @@
-"""What the gate stops and what it lets pass, counted by kind."""
+"""What the input check stops and what it lets pass, counted by kind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import CheckpointError
-from bcx.evaluate.stand_ins import StandIn
+from bcx.evaluate.non_scans import NonScan
 from bcx.imaging.scan import Scan
 from bcx.networks.build import forward_maps
-from bcx.trust.gate import Gate, Verdict, left_out_distances
+from bcx.trust.input_check import InputCheck, Verdict, left_out_distances
 
 BATCH = 16
 
@@ -24,40 +24,41 @@ BATCH = 16
 def study(
     checkpoint: Checkpoint,
     *,
-    pictures: Sequence[StandIn],
+    pictures: Sequence[NonScan],
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
 ) -> dict[str, Any]:
-    """Judge pictures that are no scans, and true scans, with a checkpoint's gate.
+    """Judge pictures that are no scans, and true scans, with a checkpoint's input check.
 
     Args:
-        checkpoint: with a gate.
+        checkpoint: with an input check.
         pictures: what should be stopped.
         scans: scans that the network was not trained on, by name of the set: what should pass.
-        training: the scans that the gate was fitted on, with folds; each fold is judged by a gate fitted on the others.
+        training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
+            the others.
 
     Returns:
         JSON-able: counts and shares, overall and by kind, and quantiles of the distance.
 
     Raises:
-        CheckpointError: the checkpoint has no gate.
+        CheckpointError: the checkpoint has no input check.
     """
-    if checkpoint.gate is None:
+    if checkpoint.input_check is None:
         raise CheckpointError(
-            f"The checkpoint '{checkpoint.name}' has no gate.",
+            f"The checkpoint '{checkpoint.name}' has no input check.",
             expected="a 'gate' block in its config.json",
-            remedy="Fit one with: bcx gate fit",
+            remedy="Fit one with: bcx input-check fit",
         )
-    gate = Gate.load(checkpoint.folder, checkpoint.gate)
-    verdicts = list(judge(checkpoint, gate, (Scan.open(p.pixels, p.name) for p in pictures)))
+    input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
+    verdicts = list(judge(checkpoint, input_check, (Scan.open(p.pixels, p.name) for p in pictures)))
     kinds = np.array([picture.kind for picture in pictures])
     seen = np.array([picture.seen for picture in pictures])
     stopped = np.array([not verdict.is_scan for verdict in verdicts])
     report: dict[str, Any] = {
-        "gate": checkpoint.gate,
-        "stand_ins": {
+        "input_check": checkpoint.input_check,
+        "non_scans": {
             "all": _stopped(stopped),
-            "kinds in view while the gate was made": _stopped(stopped[seen]),
+            "kinds in view while the input check was made": _stopped(stopped[seen]),
             "kinds made afterwards": _stopped(stopped[~seen]),
             "distance": _quantiles([verdict.distance for verdict in verdicts]),
             "by_kind": {
@@ -68,15 +69,15 @@ def study(
         "scans": {},
     }
     stages = np.concatenate([rows for _, rows in _described(checkpoint, (Scan.open(r.file) for r in training))])
-    left_out = left_out_distances(stages, np.array([record.fold for record in training])) / gate.unit
-    report["scans"]["training scans, left out of the gate by folds"] = {
+    left_out = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
+    report["scans"]["training scans, left out of the input check by folds"] = {
         "n": len(left_out),
         "usual": round(float((left_out <= 1).mean()), 4),
-        "passed": round(float((left_out <= gate.allowance).mean()), 4),
+        "passed": round(float((left_out <= input_check.allowance).mean()), 4),
         "distance": _quantiles(left_out),
     }
     for name, files in scans.items():
-        judged = list(judge(checkpoint, gate, map(Scan.open, files)))
+        judged = list(judge(checkpoint, input_check, map(Scan.open, files)))
         report["scans"][name] = {
             "n": len(judged),
             "usual": round(float(np.mean([v.is_scan and v.distance <= 1 for v in judged])), 4),
@@ -86,11 +87,11 @@ def study(
     return report
 
 
-def judge(checkpoint: Checkpoint, gate: Gate, scans: Iterable[Scan]) -> Iterator[Verdict]:
-    """Yield the gate's verdict on each scan, in order."""
+def judge(checkpoint: Checkpoint, input_check: InputCheck, scans: Iterable[Scan]) -> Iterator[Verdict]:
+    """Yield the input check's verdict on each scan, in order."""
     for batch, rows in _described(checkpoint, scans):
         for scan, row in zip(batch, rows, strict=True):
-            yield gate.judge(scan, row, checkpoint.task)
+            yield input_check.judge(scan, row, checkpoint.task)
 
 
 def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[list[Scan], np.ndarray]]:

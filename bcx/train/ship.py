@@ -22,7 +22,7 @@ from bcx.train.crossval import cut_inner
 from bcx.train.fit import STATE_FILE, write_history
 from bcx.train.members import fit_network, remove_members
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.trust.gate import fit_gate
+from bcx.trust.input_check import fit_input_check
 
 # What may differ between the cross-validation and the training of the shipped network: neither changes the recipe.
 _FREE = ("name", "seed", "workers", "folds", "published")
@@ -64,7 +64,7 @@ def train_checkpoint(
     seconds = round(sum(row["seconds"] for row in fitted.history), 1)  # also those before an interruption
 
     described = np.stack([r.stages for r in answer_records(fitted.network, fitted.preprocess, train)])
-    gate = fit_gate(described, np.array([record.fold for record in train]))
+    input_check = fit_input_check(described, np.array([record.fold for record in train]))
 
     training = {**describe_run(recipe, used, command), "seconds": seconds, "scans": len(train)}
     save_checkpoint(
@@ -73,7 +73,7 @@ def train_checkpoint(
         task=task,
         preprocess=fitted.preprocess,
         temperature=1.0 if figures is None else figures["temperature"],
-        gate=gate.save(folder),
+        input_check=input_check.save(folder),
         decisions=None if figures is None or "decisions" not in figures else figures["decisions"]["rules"],
         training=training,
     )

@@ -1,4 +1,4 @@
-"""What the lesion head trains on: whole scans, and second looks at a part of them.
+"""What the lesion head trains on: whole scans, and crops around the lesion for the second stage.
 
 dataset = LesionDataset(records, task, preprocess, augment=1.0, seed=0)
 view = dataset[ViewOf(record=0, enlarged=True)]

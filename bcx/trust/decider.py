@@ -113,7 +113,7 @@ class Decider:
 
         Args:
             adjusted: float [C], from `adjust`.
-            distance: from the scans learned from (`bcx.trust.gate.Verdict.distance`); None: not known.
+            distance: from the scans learned from (`bcx.trust.input_check.Verdict.distance`); None: not known.
         """
         distances = None if distance is None else np.array([distance])
         labels, reasons = self.decide_rows(np.asarray(adjusted)[None], distances)

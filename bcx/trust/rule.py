@@ -52,7 +52,8 @@ class HarmRule(Stored):
             probability, 0..1.
         screening_above: the operating point "screening" answers with the positive class from this probability on.
         rule_in_above: likewise, "rule-in"; without an operating point it is answered where it is the most probable.
-        unlike_above: scans further than this from those learned from (see `bcx.trust.gate`) are referred; None: never.
+        unlike_above: scans further than this from those learned from (see `bcx.trust.input_check`) are referred;
+            None: never.
         positive: position of the positive class.
         prevalence: shares of the classes that the probabilities stand for, in the task's order; empty: not known.
         fitted_on: on which answers, in words.
@@ -144,7 +145,7 @@ def fit_rule(
         task: has an absent class.
         prevalence: of the classes, as the probabilities take it.
         fitted_on: for the record.
-        distances: float [M], of scans from hospitals that the gate was not fitted on; None: nothing is "unlike".
+        distances: float [M], of scans from hospitals that the input check was not fitted on; None: nothing is "unlike".
         absent_harm: of the positive scans, at most this share is answered with the absent class.
         negative_harm: likewise, with another lesion.
         weights: float [N], not negative; None counts every scan once.

@@ -236,7 +236,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, tiny_checkpoint):
     second = load_checkpoint(tmp_path / "again")
     assert (second.name, second.task, second.preprocess) == ("again", first.task, preprocess)
     assert {"temperature": second.temperature, "training": second.training} == stored
-    assert second.gate is None
+    assert second.input_check is None
     assert second.weights_sha256 == first.weights_sha256
     for name, value in second.network.state_dict().items():
         assert torch.equal(value, first.network.state_dict()[name])
@@ -336,7 +336,7 @@ DAMAGE = {
     "a temperature of no use": change(temperature=1e9),
     "a path where a yes or no belongs": change(preprocess={**Preprocess().to_dict(), "grey": "/etc/passwd"}),
     "classes of another task": change(classes=["negative", "positive"]),
-    "a gate elsewhere": change(gate={**GATE, "file": "../other/gate.safetensors"}),
+    "an input check elsewhere": change(gate={**GATE, "file": "../other/gate.safetensors"}),
     "a network from elsewhere": rewrite("config.json", lambda data: data.replace(b"mobilenetv2_035", b"hf-hub:a/b")),
     "weights from elsewhere": model_args(checkpoint_path="/tmp/weights.pth"),
     "a download": model_args(pretrained=True),
@@ -344,7 +344,7 @@ DAMAGE = {
         "config.json", lambda data: data.replace(b"mobilenetv2_035", b"resnetv2_152x4_bit")
     ),
     "an input that the head cannot read": model_args(img_size=48),
-    "a gate without its file": change(gate={"kind": "nearest neighbours", "file": "gate.safetensors"}),
+    "an input check without its file": change(gate={"kind": "nearest neighbours", "file": "gate.safetensors"}),
 }
 
 

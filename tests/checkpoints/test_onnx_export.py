@@ -85,7 +85,7 @@ def assert_same(found, expected, *, probabilities=1e-5, maps=1e-5):
         assert one.probabilities == pytest.approx(other.probabilities, abs=probabilities)
         np.testing.assert_allclose(one.grid_maps, other.grid_maps, atol=maps * largest)
         np.testing.assert_allclose(one.reading.stages, other.reading.stages, atol=maps * other.reading.stages.max())
-        assert one.second_look == other.second_look
+        assert one.second_stage == other.second_stage
         assert (one.lesion is None) == (other.lesion is None)
         if other.lesion is not None:
             np.testing.assert_allclose(one.lesion, other.lesion, atol=maps)

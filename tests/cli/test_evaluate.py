@@ -128,7 +128,7 @@ def test_one_fold_of_several_sources(evaluate, ward):
 
 @pytest.fixture(scope="module")
 def test_scans(tmp_path_factory) -> Path:
-    """Stand-ins for the published test scans of BUSI: pictures with their hashes, under their names."""
+    """Non-scans for the published test scans of BUSI: pictures with their hashes, under their names."""
     root = tmp_path_factory.mktemp("published")
     for row in busi_rows():
         if row.split == "test":

@@ -348,3 +348,9 @@ def test_the_summary_tells_the_pace(run, ward, tiny_checkpoint):
     done = run("predict", "ward/benign", "--model", tiny_checkpoint)
     pace = float(done.err.split("(")[1].split("/s)")[0])
     assert pace >= 4 / (time.perf_counter() - begun) - 0.1
+
+
+def test_the_former_name_of_the_input_check_still_works(run):
+    done = run("gate", "--help")
+    assert done.exit_code == 0
+    assert "deprecated" in done.output

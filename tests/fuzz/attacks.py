@@ -57,7 +57,7 @@ def outcome(kind: Kind, prepared: Any, case: int) -> str:
 
 
 def prepare_checkpoints(folder: Path) -> list[Path]:
-    """Tiny networks with every kind of head, one with its graph; gates, rules and results beside them."""
+    """Tiny networks with every kind of head, one with its graph; input checks, rules and results beside them."""
     import torch
 
     from bcx.checkpoints.checkpoint import load_checkpoint, save_checkpoint, update_config
@@ -66,7 +66,7 @@ def prepare_checkpoints(folder: Path) -> list[Path]:
     from bcx.networks.build import build_dense_network, build_lesion_network, build_network, forward_maps
     from bcx.networks.ensemble import LesionEnsemble
     from bcx.trust.decisions import OperatingPoint
-    from bcx.trust.gate import fit_gate
+    from bcx.trust.input_check import fit_input_check
     from bcx.trust.referral import ReferRule
     from bcx.trust.rule import HarmRule
 
@@ -100,14 +100,14 @@ def prepare_checkpoints(folder: Path) -> list[Path]:
             )
             with torch.inference_mode():
                 stages = forward_maps(load_checkpoint(place).network, torch.rand(12, 3, size, size)).stages.numpy()
-            update_config(place, gate=fit_gate(stages, np.arange(12) % 3).save(place))
+            update_config(place, gate=fit_input_check(stages, np.arange(12) % 3).save(place))
     export_onnx(load_checkpoint(folder / "linear"))
     shutil.copy(ROOT / "checkpoints" / "mobilenetv2-busi" / "results.json", folder / "linear")
     return sorted(folder.iterdir())
 
 
 def attack_checkpoint(prepared: list[Path], rng: Random, folder: Path) -> None:
-    """Damage config.json mostly, else weights, gate, graph or results; load, answer a first scan, tell the card."""
+    """Damage config.json mostly, else another file of a checkpoint; load, answer a first scan, tell the card."""
     import bcx
     from bcx.report.card import card_text
     from bcx.report.facts import gather

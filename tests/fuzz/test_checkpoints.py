@@ -1,4 +1,4 @@
-"""Hostile checkpoints: config, weights, gate, graph and results damaged; each answers or is refused by type."""
+"""Hostile checkpoints: config, weights, input check, graph and results damaged; each answers or is refused by type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second look: boxes that lie where they should, and pictures that are cut out and put back without a shift."""
+"""The second stage: boxes that lie where they should, and pictures that are cut out and put back without a shift."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from bcx.networks.build import forward_maps
 from bcx.simulate import simulate
 from bcx.trust.claims import NOT_A_SCAN, REFER
 from bcx.trust.decisions import OperatingPoint
-from bcx.trust.gate import fit_gate
+from bcx.trust.input_check import fit_input_check
 from bcx.trust.referral import ReferRule
 from bcx.trust.rule import HarmRule
 
@@ -387,11 +387,11 @@ def seen(twice):
 
 
 def assert_same_looks(found, expected):
-    """To 1e-5 of the scales of logits and of maps; the second look at the same place."""
+    """To 1e-5 of the scales of logits and of maps; the second stage at the same place."""
     scale = logit_scale(expected)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        assert (one.label, one.second_look, one.lesion_box) == (other.label, other.second_look, other.lesion_box)
+        assert (one.label, one.second_stage, one.lesion_box) == (other.label, other.second_stage, other.lesion_box)
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5 * scale)
         np.testing.assert_allclose(one.lesion, other.lesion, atol=1e-5 * scale)
         np.testing.assert_allclose(one.maps, other.maps, atol=1e-5 * np.abs(other.maps).max())
@@ -399,7 +399,7 @@ def assert_same_looks(found, expected):
 
 def test_with_two_looks_too_the_answers_differ_from_each_other(seen):
     assert np.ptp([answer.probabilities["benign"] for answer in seen]) > 0.05
-    assert len({answer.second_look for answer in seen}) > 3
+    assert len({answer.second_stage for answer in seen}) > 3
     assert {answer.lesion_box is None for answer in seen} == {False, True}
 
 
@@ -426,7 +426,7 @@ def test_with_two_looks_an_answer_says_where_it_looked_and_what_it_saw(twice, se
         height, width = pixels.shape
         assert (answer.lesion.shape, answer.lesion.dtype) == ((height, width), np.float32)
         assert 0 <= answer.lesion.min() <= answer.lesion.max() <= 1
-        x, y, side = answer.second_look
+        x, y, side = answer.second_stage
         assert side <= height  # these boxes fit, so they lie inside
         assert 0 <= x <= width - side
         assert 0 <= y <= height - side
@@ -455,21 +455,21 @@ def test_two_views_of_two_looks_are_averaged_and_the_box_is_the_straight_views(t
         np.testing.assert_allclose(answer.grid_maps, grid, atol=1e-5 * np.abs(grid).max())
         lesion = (straight.reading.lesion + mirrored.reading.lesion[:, ::-1]) / 2
         np.testing.assert_allclose(answer.reading.lesion, lesion, atol=tolerance)
-        assert answer.second_look == straight.second_look
+        assert answer.second_stage == straight.second_stage
 
 
-# The gate.
+# The input check.
 
 
 @pytest.fixture
 def gated(tiny_checkpoint, tmp_path):
-    """The tiny checkpoint with a gate fitted on the simulated scans."""
+    """The tiny checkpoint with an input check fitted on the simulated scans."""
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "gated"))
     loaded = load_checkpoint(folder)
     with torch.inference_mode():
         batch = torch.stack([loaded.preprocess.tensor(pixels) for pixels in SCANS])
         stages = forward_maps(loaded.network, batch).stages.numpy()
-    update_config(folder, gate=fit_gate(stages, np.arange(len(SCANS)) % 4).save(folder))
+    update_config(folder, gate=fit_input_check(stages, np.arange(len(SCANS)) % 4).save(folder))
     return folder
 
 

@@ -205,7 +205,7 @@ def test_with_two_looks_an_overlay_does_not_keep_all_maps_in_memory_either(twice
     assert "maps" not in vars(twice)
 
 
-def test_where_the_second_look_sticks_out_of_the_scan_its_part_inside_is_shown():
+def test_where_the_second_stage_sticks_out_of_the_scan_its_part_inside_is_shown():
     box = Box(-30, -45, 180)
     prediction = look_twice(spot(3, 3), spot(3, 3), box)
     whole = enlarged_by_scikit_image(spot(3, 3), 180, 180)[45:135, 30:150]
@@ -222,7 +222,7 @@ def test_the_json_tells_both_boxes_in_whole_pixels():
 
 
 def test_a_model_that_looks_once_has_no_boxes(prediction):
-    assert (prediction.lesion, prediction.lesion_box, prediction.second_look) == (None, None, None)
+    assert (prediction.lesion, prediction.lesion_box, prediction.second_stage) == (None, None, None)
     assert (prediction.to_dict()["lesion_box"], prediction.to_dict()["second_look"]) == (None, None)
 
 
@@ -241,7 +241,7 @@ def test_a_failure_tells_what_to_do_in_json():
 
 @pytest.fixture(scope="module")
 def large():
-    """A picture larger than a screen, read twice, with a lesion in the middle of the second look."""
+    """A picture larger than a screen, read twice, with a lesion in the middle of the second stage."""
     rng = np.random.default_rng(3)
     lesion = np.zeros((28, 28), np.float32)
     lesion[10:18, 8:20] = 1.0

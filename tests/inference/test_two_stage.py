@@ -103,14 +103,14 @@ def test_a_kept_reading_does_not_keep_its_batch(head, request):
 
 def see_brightness(planes: np.ndarray, asked: list[np.ndarray], enlarged: bool = False) -> Outputs:
     """A network made by hand, to which a bright place is a lesion; notes what it is shown."""
-    assert enlarged == bool(asked)  # the second look is announced
+    assert enlarged == bool(asked)  # the second stage is announced
     asked.append(planes)
     grid = np.stack([cv2.resize(plane, (8, 8), interpolation=cv2.INTER_AREA) for plane in planes]) / np.float32(255)
     logits = np.repeat(grid.mean((1, 2))[:, None], 3, axis=1)
     return Outputs(logits, np.repeat(grid[:, None], 3, axis=1), logits, grid)
 
 
-def test_the_second_look_shows_what_the_first_one_saw_and_larger():
+def test_the_second_stage_shows_what_the_first_one_saw_and_larger():
     scans = [np.full((160, 240), 20, np.uint8), np.full((300, 200), 20, np.uint8)]
     scans[0][100:130, 180:210] = 240
     scans[1][30:60, 40:80] = 240

@@ -169,7 +169,7 @@ def test_with_the_whole_picture_too_every_map_accounts_for_its_logit(mixed, batc
 
 
 @torch.no_grad()
-def test_the_second_look_is_not_read_as_a_whole_picture(mixed, members, batch):
+def test_the_second_stage_is_not_read_as_a_whole_picture(mixed, members, batch):
     second, alone = forward_maps(mixed, batch, enlarged=True), forward_maps(LesionEnsemble(members[:2]), batch)
     expected = in_questions(alone.logits) * [0.4, 0.75]
     np.testing.assert_allclose(in_questions(second.logits), expected, rtol=1e-4, atol=1e-4)

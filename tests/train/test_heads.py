@@ -152,7 +152,7 @@ def test_the_lesion_head_learns_to_find_what_the_masks_mark(tmp_path):
         box = reading.second.box
         boxes.append(mask[max(0, box.y) : box.y + box.side, max(0, box.x) : box.x + box.side].sum() / mask.sum())
     assert np.mean(hits) >= 0.85  # of 64 places, a disc touches about eight
-    assert np.mean(boxes) >= 0.85  # the second look has most of most discs
+    assert np.mean(boxes) >= 0.85  # the second stage has most of most discs
 
 
 @pytest.fixture(scope="module")

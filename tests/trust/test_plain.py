@@ -147,7 +147,7 @@ def test_stained_tissue_passes_and_loses_it_with_its_colours(kind):
 
 def test_scans_photographs_and_documents_are_no_tissue(scan):
     from bcx.evaluate.drawn import documents
-    from bcx.evaluate.stand_ins import packaged
+    from bcx.evaluate.non_scans import packaged
 
     wrong = [picture.pixels for part in (packaged(), documents()) for picture in part] + [scan]
     stopped = [bool(plain_checks(Scan.open(pixels), CELLS)[0]) for pixels in wrong]

@@ -1,4 +1,4 @@
-"""`bcx gate`: fit a checkpoint's gate again, and count what it stops."""
+"""`bcx input-check`: fit a checkpoint's input check again, and count what it stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bcx.checkpoints.checkpoint import Checkpoint
     from bcx.data.records import Record
 
-app = typer.Typer(name="gate", no_args_is_help=True, help="The input check, which tells scans from other pictures.")
+app = typer.Typer(name="input-check", no_args_is_help=True, help="The check that tells scans from other pictures.")
 
 DataOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
@@ -28,14 +28,14 @@ def fit(model: CheckpointArgument, data: DataOption) -> None:
 
     from bcx.checkpoints.checkpoint import load_checkpoint, update_config
     from bcx.train.answer import answer_records
-    from bcx.trust.gate import fit_gate
+    from bcx.trust.input_check import fit_input_check
 
     checkpoint = load_checkpoint(model)
     records = _records(checkpoint, data)
     readings = answer_records(checkpoint.network, checkpoint.preprocess, records)
     stages = np.stack([reading.stages for reading in readings])
-    gate = fit_gate(stages, np.array([record.fold for record in records]))
-    update_config(checkpoint.folder, gate=gate.save(checkpoint.folder))
+    input_check = fit_input_check(stages, np.array([record.fold for record in records]))
+    update_config(checkpoint.folder, gate=input_check.save(checkpoint.folder))
     typer.echo(f"The input check of {checkpoint.name} is fitted on {len(records)} scans.")
 
 
@@ -50,11 +50,13 @@ def study(
         list[str] | None, typer.Option(metavar="NAME=DIR", help="Microscope pictures, which should be stopped.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many microscope pictures of each folder.")] = 300,
-    out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("results/studies/gate/gate.json"),
+    out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path(
+        "results/studies/input-check/input-check.json"
+    ),
 ) -> None:
     """Count what the input check stops (photographs, documents, noise, microscope pictures) and the scans that pass."""
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.evaluate import drawn, stand_ins
+    from bcx.evaluate import drawn, non_scans
     from bcx.studies.input_check import study as run
     from bcx.train.provenance import describe_command, describe_data, write_json
 
@@ -64,8 +66,8 @@ def study(
     sets = {name: [record.file for record in part] for name, part in others.items()}
     sets["simulated examples"] = sorted(Path("examples").glob("*.png"))
     slides = named_folders(microscope)
-    parts = [stand_ins.packaged(), drawn.documents(), drawn.noise(), stand_ins.packaged_late(), drawn.fresh()]
-    parts += [stand_ins.histology(folder, limit, name=name) for name, folder in slides.items()]
+    parts = [non_scans.packaged(), drawn.documents(), drawn.noise(), non_scans.packaged_late(), drawn.fresh()]
+    parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
     report = run(
         checkpoint,
         pictures=[picture for part in parts for picture in part],
@@ -73,7 +75,7 @@ def study(
         training=records,
     )
     command = command_line(
-        "gate study",
+        "input-check study",
         checkpoint.name,
         data=named_folders(data),
         scans=[f"{name}=DIR" for name in others],
@@ -83,8 +85,10 @@ def study(
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
     everything = [record for part in (records, *others.values()) for record in part]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"what": "pictures that the gate stops", **about, "data": describe_data(everything), **report})
-    overall = report["stand_ins"]["all"]
+    write_json(
+        out, {"what": "pictures that the input check stops", **about, "data": describe_data(everything), **report}
+    )
+    overall = report["non_scans"]["all"]
     typer.echo(f"Stopped {overall['stopped']} of {overall['n']} pictures that are no scans.")
     for name, part in report["scans"].items():
         typer.echo(f"Passed {100 * part['passed']:.1f} % of {part['n']} scans: {name}.")

@@ -1,4 +1,4 @@
-"""Pictures that are no scans, for asking whether the gate stops them.
+"""Pictures that are no scans, for asking whether the input check stops them.
 
 Nothing is fetched: they are what installed packages ship, what `bcx.evaluate.drawn` draws, and what a user's folder
 holds.
@@ -24,14 +24,14 @@ from bcx.imaging.scan import Scan
 
 
 @dataclass(frozen=True)
-class StandIn:
+class NonScan:
     """A picture that is no scan.
 
     Attributes:
         kind: what it is, "family: variety".
         name: tells it from the others of its kind.
         pixels: uint8 [H, W] or [H, W, 3].
-        seen: True when pictures of this kind were looked at while the gate was made, so that its share flatters.
+        seen: True when pictures of this kind were looked at while the input check was made, so that its share flatters.
     """
 
     kind: str
@@ -56,7 +56,7 @@ WRITING = ("page.png", "text.png")
 MEDICAL = ("cell.png", "ihc.png", "microaneurysms.png", "phantom.png", "retina.jpg")
 
 
-def packaged() -> Iterator[StandIn]:
+def packaged() -> Iterator[NonScan]:
     """Pictures that installed packages ship, as they are, and their photographs once more without colour.
 
     Grey photographs are the hard ones. Each comes whole and as four overlapping parts (top left, top right, bottom
@@ -69,9 +69,9 @@ def packaged() -> Iterator[StandIn]:
         for name in names.split():
             pixels = _open(package, folder, name)
             kind = "photograph: colour" if pixels.ndim == 3 else "photograph: grey"
-            yield StandIn(kind, f"{package}/{name}", pixels, seen=True)
+            yield NonScan(kind, f"{package}/{name}", pixels, seen=True)
             for part, crop in _parts(_like_a_scan(to_grey(pixels))):
-                yield StandIn("photograph: made grey", f"{package}/{name} {part}", crop, seen=True)
+                yield NonScan("photograph: made grey", f"{package}/{name} {part}", crop, seen=True)
     for kind, files in (
         ("texture", TEXTURES),
         ("drawing", DRAWINGS),
@@ -80,13 +80,13 @@ def packaged() -> Iterator[StandIn]:
     ):
         for name in files:
             pixels = _open("skimage", "data", name)
-            yield StandIn(kind, f"skimage/{name}", pixels, seen=True)
+            yield NonScan(kind, f"skimage/{name}", pixels, seen=True)
             if kind == "other medical picture":
-                yield StandIn(f"{kind}: made grey", f"skimage/{name}", _like_a_scan(to_grey(pixels)), seen=True)
+                yield NonScan(f"{kind}: made grey", f"skimage/{name}", _like_a_scan(to_grey(pixels)), seen=True)
 
 
-def packaged_late() -> Iterator[StandIn]:
-    """More of what packages ship, chosen after the gate was finished; grey, like a scan in its grey levels.
+def packaged_late() -> Iterator[NonScan]:
+    """More of what packages ship, chosen after the input check was finished; grey, like a scan in its grey levels.
 
     The photographs once more, turned by a quarter and blurred as by a hand that moved sideways (which gives them a
     grain that runs sideways: meant to be hard); scikit-image's small faces and scikit-learn's written digits, enlarged.
@@ -99,16 +99,16 @@ def packaged_late() -> Iterator[StandIn]:
     for package, (folder, names) in PHOTOGRAPHS.items():
         for name in names.split():
             grey = _like_a_scan(to_grey(_open(package, folder, name)))
-            yield StandIn("photograph: turned, made grey", f"{package}/{name}", np.ascontiguousarray(np.rot90(grey)))
+            yield NonScan("photograph: turned, made grey", f"{package}/{name}", np.ascontiguousarray(np.rot90(grey)))
             moved = cv2.blur(grey, (max(3, grey.shape[1] // 75), 1))
-            yield StandIn("photograph: moved, made grey", f"{package}/{name}", moved)
+            yield NonScan("photograph: moved, made grey", f"{package}/{name}", moved)
     faces = np.load(_place("skimage") / "data" / "lfw_subset.npy")
     for number, face in enumerate(faces[:100:5]):
         large = cv2.resize(_like_a_scan(face * 255), (375, 375), interpolation=cv2.INTER_CUBIC)
-        yield StandIn("photograph: face, enlarged", f"skimage/lfw_subset.npy {5 * number}", large)
+        yield NonScan("photograph: face, enlarged", f"skimage/lfw_subset.npy {5 * number}", large)
     for number, digit in enumerate(load_digits().images[:200:10]):
         large = cv2.resize(_like_a_scan(digit * 16), (320, 320), interpolation=cv2.INTER_LINEAR)
-        yield StandIn("drawing: digit, enlarged", f"sklearn/digits {10 * number}", large)
+        yield NonScan("drawing: digit, enlarged", f"sklearn/digits {10 * number}", large)
 
 
 def _place(package: str) -> Path:
@@ -144,7 +144,7 @@ def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 # --- a folder of histology ---------------------------------------------------------------------------------------
 
 
-def histology(folder: Path, limit: int, *, name: str) -> Iterator[StandIn]:
+def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
     """Microscope pictures from a folder that the user names, as they are and enlarged without colour.
 
     Args:
@@ -166,11 +166,11 @@ def histology(folder: Path, limit: int, *, name: str) -> Iterator[StandIn]:
             pixels = Scan.open(file).pixels
         except BcxError:  # one broken file among thousands does not stop a study
             continue
-        yield StandIn(f"{name}: as it is", file.name, pixels, seen=True)
+        yield NonScan(f"{name}: as it is", file.name, pixels, seen=True)
         height, width = pixels.shape[:2]
         grow = max(1, round(300 / min(height, width)))
         large = cv2.resize(to_grey(pixels), (width * grow, height * grow), interpolation=cv2.INTER_CUBIC)
-        yield StandIn(f"{name}: enlarged, made grey", file.name, large, seen=True)
+        yield NonScan(f"{name}: enlarged, made grey", file.name, large, seen=True)
 
 
 def _spread(files: Sequence[Path], limit: int) -> list[Path]:

@@ -2,9 +2,9 @@
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(0)
->>> gate = fit_gate(rng.normal(1.0, 0.1, (60, 4)).astype(np.float32), folds=np.arange(60) % 5)
+>>> input_check = fit_input_check(rng.normal(1.0, 0.1, (60, 4)).astype(np.float32), folds=np.arange(60) % 5)
 >>> far = np.array([[9, 0, 0, 0]], np.float32)
->>> bool(gate.distances(far)[0] > ALLOWANCE), bool(gate.distances(np.ones((1, 4), np.float32))[0] < 1)
+>>> bool(input_check.distances(far)[0] > ALLOWANCE), bool(input_check.distances(np.ones((1, 4), np.float32))[0] < 1)
 (True, True)
 
 What is compared: the mean activation of every channel at the end of each of the network's stages, a description of
@@ -13,7 +13,7 @@ documents through and stop most of another hospital's scans.
 
 Distance: Mahalanobis (Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS
 2018), with the covariance shrunk as Ledoit and Wolf (J. Multivariate Analysis 88, 2004). The unit is the distance
-within which 97 of 100 scans lie that the gate was not fitted on.
+within which 97 of 100 scans lie that the input check was not fitted on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from bcx.checkpoints.config import GATE_FILE, GateBlock
+from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock
 from bcx.errors import CheckpointError, DataError
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
@@ -37,9 +37,9 @@ KIND = "mahalanobis of stage means"
 KEEP = 0.97
 """Share of unseen scans of the training hospitals whose distance is at most 1."""
 ALLOWANCE = 2.5
-"""Distance up to which a picture passes: other machines lie further off than the training hospitals' own. With a gate
-fitted on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 pictures that are no scans beyond 3.2;
-results/studies/gate/ has the figures."""
+"""Distance up to which a picture passes: other machines lie further off than the training hospitals' own. Fitted
+on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 pictures that are no scans beyond 3.2;
+results/studies/input-check/ has the figures."""
 
 _UNLIKE = (
     "This picture does not look like the {noun}s of the training data. "
@@ -66,7 +66,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class InputCheck:
     """The input check of one network. Holds arrays only and changes nothing, so threads may share it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Gate:
             stages: float32 [B, K], from `bcx.networks.build.forward_maps`.
 
         Raises:
-            DataError: another width than the gate was fitted on, or not finite.
+            DataError: another width than the input check was fitted on, or not finite.
         """
         rows = _rows(stages)
         if rows.shape[1] != len(self.mean):
@@ -126,22 +126,22 @@ class Gate:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `gate.safetensors` into an existing folder, whole or not at all; return the block for config.json."""
-        scratch = folder / f"{GATE_FILE}.writing"
+        scratch = folder / f"{INPUT_CHECK_FILE}.writing"
         # Not by `save_file`, whose files nobody but the owner may read.
         scratch.write_bytes(save({"mean": self.mean, "spread": self.spread, "precision": self.precision}))
-        os.replace(scratch, folder / GATE_FILE)
-        return {"kind": KIND, "file": GATE_FILE, "unit": self.unit, "allowance": self.allowance}
+        os.replace(scratch, folder / INPUT_CHECK_FILE)
+        return {"kind": KIND, "file": INPUT_CHECK_FILE, "unit": self.unit, "allowance": self.allowance}
 
     @classmethod
-    def load(cls, folder: Path, block: dict[str, Any]) -> Gate:
+    def load(cls, folder: Path, block: dict[str, Any]) -> InputCheck:
         """Read what `save` wrote.
 
         Raises:
             CheckpointError: the file is missing or damaged, or the block is not one of `save`'s.
         """
         try:
-            checked = GateBlock.model_validate(block)
-            arrays = load_file(folder / GATE_FILE)
+            checked = InputCheckBlock.model_validate(block)
+            arrays = load_file(folder / INPUT_CHECK_FILE)
             mean, spread, precision = parts = [arrays[name] for name in ("mean", "spread", "precision")]
             if mean.ndim != 1 or spread.shape != mean.shape or precision.shape != 2 * mean.shape:
                 raise ValueError(f"shapes {mean.shape}, {spread.shape}, {precision.shape}")
@@ -152,17 +152,17 @@ class Gate:
             reason = f"{type(error).__name__}: {error}"
             raise CheckpointError(
                 f"The input check of the checkpoint '{folder.name}' is missing or damaged ({reason}).",
-                expected=f"'{GATE_FILE}' beside config.json, and a 'gate' block that belongs to it",
+                expected=f"'{INPUT_CHECK_FILE}' beside config.json, and a 'gate' block that belongs to it",
                 remedy="Fetch or train the checkpoint again.",
             ) from error
 
 
-def fit_gate(stages: np.ndarray, folds: np.ndarray) -> Gate:
-    """Fit the gate of a network on its training scans.
+def fit_input_check(stages: np.ndarray, folds: np.ndarray) -> InputCheck:
+    """Fit the input check of a network on its training scans.
 
     Args:
         stages: float32 [N, K], their descriptions (no augmentation, one view).
-        folds: int [N]; scans of one fold are judged by a gate fitted on the others, which gives the unit.
+        folds: int [N]; scans of one fold are judged by an input check fitted on the others, which gives the unit.
 
     Raises:
         DataError: fewer than two folds or too few scans, or values that are not finite.
@@ -172,7 +172,7 @@ def fit_gate(stages: np.ndarray, folds: np.ndarray) -> Gate:
 
 
 def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return float32 [N]: each scan's Mahalanobis distance from a gate fitted on the other folds; as `fit_gate`."""
+    """Return float32 [N]: each scan's Mahalanobis distance, fitted on the other folds; as `fit_input_check`."""
     rows = _compress(_rows(stages))
     folds = np.asarray(folds)
     parts = np.unique(folds)
@@ -188,12 +188,12 @@ def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _fitted(rows: np.ndarray, unit: float) -> Gate:
+def _fitted(rows: np.ndarray, unit: float) -> InputCheck:
     from sklearn.covariance import LedoitWolf
 
     mean, spread = rows.mean(0), rows.std(0) + 1e-6
     covariance = LedoitWolf().fit((rows - mean) / spread)
-    return Gate(mean, spread, covariance.precision_.astype(np.float32), unit)
+    return InputCheck(mean, spread, covariance.precision_.astype(np.float32), unit)
 
 
 def _compress(rows: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bcx.errors import DataError
-from bcx.evaluate import drawn, stand_ins
+from bcx.evaluate import drawn, non_scans
 
 
 def digest(pictures):
@@ -23,8 +23,8 @@ def test_drawn_pictures_are_the_same_every_time_and_differ_by_seed(source):
 
 
 def test_packages_ship_what_is_listed():
-    pictures = [*stand_ins.packaged(), *stand_ins.packaged_late()]
-    listed = sum(len(names.split()) for _, names in stand_ins.PHOTOGRAPHS.values())
+    pictures = [*non_scans.packaged(), *non_scans.packaged_late()]
+    listed = sum(len(names.split()) for _, names in non_scans.PHOTOGRAPHS.values())
     counts = Counter(p.kind for p in pictures)
     assert counts["photograph: colour"] + counts["photograph: grey"] == listed
     assert counts["photograph: made grey"] == 5 * listed
@@ -36,14 +36,14 @@ def test_histology_spreads_over_the_folder_and_skips_what_is_broken(tmp_path):
     for number in range(10):
         (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
         Image.fromarray(np.full((50, 50, 3), 20 * number, np.uint8)).save(tmp_path / f"{number % 2}" / f"{number}.png")
-    pictures = list(stand_ins.histology(tmp_path, 4, name="slides"))
+    pictures = list(non_scans.histology(tmp_path, 4, name="slides"))
     assert len(pictures) == 8
     assert {p.pixels.shape for p in pictures} == {(50, 50), (300, 300)}
     assert {p.name for p in pictures} >= {"0.png", "9.png"}
     (tmp_path / "0" / "0.png").write_bytes(b"no picture")
-    assert len(list(stand_ins.histology(tmp_path, 4, name="slides"))) == 6
+    assert len(list(non_scans.histology(tmp_path, 4, name="slides"))) == 6
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(DataError, match=tmp_path.name):
-        next(stand_ins.histology(tmp_path, 4, name="slides"))
+        next(non_scans.histology(tmp_path, 4, name="slides"))

@@ -1,4 +1,4 @@
-"""The gate: its distance is scikit-learn's, scans pass it, other pictures do not."""
+"""The input check: its distance is scikit-learn's, scans pass it, other pictures do not."""
 
 import json
 
@@ -8,12 +8,12 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 import bcx
-from bcx.checkpoints.config import GATE_FILE
+from bcx.checkpoints.config import INPUT_CHECK_FILE
 from bcx.errors import CheckpointError, DataError
 from bcx.evaluate import drawn
 from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
-from bcx.trust.gate import ALLOWANCE, KEEP, Gate, fit_gate, left_out_distances
+from bcx.trust.input_check import ALLOWANCE, KEEP, InputCheck, fit_input_check, left_out_distances
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def _standard(rows, like):
 
 
 def test_the_distance_is_scikit_learns_mahalanobis_distance(rows):
-    gate = fit_gate(rows, FOLDS)
+    input_check = fit_input_check(rows, FOLDS)
     fitted = LedoitWolf().fit(_standard(rows, rows))
-    expected = np.sqrt(fitted.mahalanobis(_standard(rows, rows))) / gate.unit
-    assert np.allclose(gate.distances(rows), expected, rtol=1e-3)
+    expected = np.sqrt(fitted.mahalanobis(_standard(rows, rows))) / input_check.unit
+    assert np.allclose(input_check.distances(rows), expected, rtol=1e-3)
 
 
 def test_the_unit_is_the_quantile_of_scans_that_the_gate_was_not_fitted_on(rows):
@@ -46,28 +46,28 @@ def test_the_unit_is_the_quantile_of_scans_that_the_gate_was_not_fitted_on(rows)
         train, held = rows[fold != FOLDS], rows[fold == FOLDS]
         expected = np.sqrt(LedoitWolf().fit(_standard(train, train)).mahalanobis(_standard(held, train)))
         assert np.allclose(found[fold == FOLDS], expected, rtol=1e-3)
-    assert fit_gate(rows, FOLDS).unit == pytest.approx(np.quantile(found, KEEP))
+    assert fit_input_check(rows, FOLDS).unit == pytest.approx(np.quantile(found, KEEP))
 
 
 def test_alone_or_in_a_batch_the_same_bits(rows):
-    gate = fit_gate(rows, FOLDS)
-    assert np.array_equal(gate.distances(rows), [gate.distances(row[None])[0] for row in rows])
+    input_check = fit_input_check(rows, FOLDS)
+    assert np.array_equal(input_check.distances(rows), [input_check.distances(row[None])[0] for row in rows])
 
 
 def test_saved_and_loaded_it_judges_the_same(rows, tmp_path):
-    gate = fit_gate(rows, FOLDS)
-    block = json.loads(json.dumps(gate.save(tmp_path)))
-    again = Gate.load(tmp_path, block)
-    assert np.array_equal(again.distances(rows), gate.distances(rows))
-    assert [file.name for file in tmp_path.iterdir()] == [GATE_FILE]
+    input_check = fit_input_check(rows, FOLDS)
+    block = json.loads(json.dumps(input_check.save(tmp_path)))
+    again = InputCheck.load(tmp_path, block)
+    assert np.array_equal(again.distances(rows), input_check.distances(rows))
+    assert [file.name for file in tmp_path.iterdir()] == [INPUT_CHECK_FILE]
     (tmp_path / "plain.txt").touch()
-    assert (tmp_path / GATE_FILE).stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+    assert (tmp_path / INPUT_CHECK_FILE).stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other kind", "no unit", "other network"])
 def test_a_damaged_gate_is_a_checkpoint_error(rows, tmp_path, damage):
-    block = fit_gate(rows, FOLDS).save(tmp_path)
-    file = tmp_path / GATE_FILE
+    block = fit_input_check(rows, FOLDS).save(tmp_path)
+    file = tmp_path / INPUT_CHECK_FILE
     if damage == "missing":
         file.unlink()
     elif damage == "truncated":
@@ -82,31 +82,31 @@ def test_a_damaged_gate_is_a_checkpoint_error(rows, tmp_path, damage):
         arrays = load_file(file)
         save_file({**arrays, "mean": arrays["mean"][:-1]}, file)
     with pytest.raises(CheckpointError, match="gate"):
-        Gate.load(tmp_path, block)
+        InputCheck.load(tmp_path, block)
 
 
 def test_what_does_not_fit_is_said(rows):
-    gate = fit_gate(rows, FOLDS)
+    input_check = fit_input_check(rows, FOLDS)
     with pytest.raises(DataError, match="9 numbers"):
-        gate.distances(rows[:, :9])
+        input_check.distances(rows[:, :9])
     with pytest.raises(DataError, match="finite"):
-        gate.distances(np.full((1, 10), np.nan, np.float32))
+        input_check.distances(np.full((1, 10), np.nan, np.float32))
     with pytest.raises(DataError, match="1 folds"):
-        fit_gate(rows, np.zeros(120, int))
+        fit_input_check(rows, np.zeros(120, int))
 
 
 def test_verdicts(rows):
-    gate = fit_gate(rows, FOLDS)
+    input_check = fit_input_check(rows, FOLDS)
     scan = Scan.open(simulate("normal", 1, height=120, width=140).pixels)
-    usual = gate.judge(scan, np.median(rows, axis=0))
+    usual = input_check.judge(scan, np.median(rows, axis=0))
     assert (usual.is_scan, usual.reason, usual.flags) == (True, "", ())
     direction = rows[0] - rows.mean(0)
     strides = rows.mean(0) + direction * np.linspace(0, 60, 400, dtype=np.float32)[:, None]
-    distances = gate.distances(strides)
-    unusual = gate.judge(scan, strides[np.argmax(distances > 1.2)])
+    distances = input_check.distances(strides)
+    unusual = input_check.judge(scan, strides[np.argmax(distances > 1.2)])
     assert unusual.is_scan
     assert "differs" in unusual.flags[0]
-    far = gate.judge(scan, strides[np.argmax(distances > ALLOWANCE)])
+    far = input_check.judge(scan, strides[np.argmax(distances > ALLOWANCE)])
     assert not far.is_scan
     assert "does not look like" in far.reason
 
