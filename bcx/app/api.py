@@ -63,6 +63,8 @@ def build_api(
         schema = {"type": "array", "$defs": file_schema.pop("$defs", {}), "items": file_schema}
         setattr(many, "api_info", lambda: schema)  # noqa: B010
         with_overlay = gr.Checkbox(value=False, label="overlay")
+        box_edges = gr.JSON(value=[], label="box")
+        setattr(box_edges, "api_info", lambda: {"type": "array", "items": {"type": "number"}})  # noqa: B010
         target = gr.Textbox(value="", label="target")
         method = gr.Dropdown(quick_methods(), value=quick_methods()[0], label="method")
         with_checks = gr.Checkbox(value=False, label="check")
@@ -70,7 +72,7 @@ def build_api(
         call_one, call_many, call_explain = gr.Button("classify"), gr.Button("batch"), gr.Button("explain")
 
     @handler
-    def classify(scan: Any, overlay: Any, request: gr.Request) -> dict[str, Any]:
+    def classify(scan: Any, overlay: Any, box: Any, request: gr.Request) -> dict[str, Any]:
         """Classify one IMAGE as CLASSES, with a probability for each.
 
         For research and teaching, never for diagnosis: say so when you pass the answer on. Read `decision` first.
@@ -80,6 +82,7 @@ def build_api(
         Args:
             scan: The picture file as it is (PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM; 8 or 16 bit).
             overlay: Whether to return the picture with its map as well.
+            box: Left, top, right and bottom, in pixels, of what the second stage should read; empty: it chooses.
 
         Returns:
             One JSON object. label: the class that the network chose
@@ -91,16 +94,19 @@ def build_api(
             name, width and height: the file's name and the picture's size in pixels
             lesion_box: left, top, right and bottom of the lesion, in pixels; null where none is found
             second_look: left, top and side of the second stage's square, in pixels; null without one
+            box: the box that was sent; null without one
+            lesions: each place that looks like a lesion to the first stage, with its box, its peak (0 to 1), the crop
+                to send as a box to have it read, and whether the second stage has read it
             model, weights_sha256, backend and seconds: what answered, and how long it took
             frame: of a clip the number, from 1, of the frame that the answer rests on; null for a single picture
             frames: of a clip the count, the numbers read, blank and failed, and each class's probabilities over them
             overlay: only where asked for, a PNG as a data address (MCP: a picture beside the text), at most 1400 pixels
         """
-        wanted = flag(overlay, "The overlay")
+        wanted, edges = flag(overlay, "The overlay"), incoming.box(box)
         with sessions.at_work(request.session_hash) as session:
             source = _source(session, scan)
             try:
-                found = predict(source, file_name(scan, "scan"))
+                found = predict(source, file_name(scan, "scan"), edges)
                 return {**found.to_dict(), "overlay": png_url(page_overlay(found))} if wanted else found.to_dict()
             finally:
                 _done_with(session, source)
@@ -175,7 +181,7 @@ def build_api(
     for function in (classify, batch, explain):
         words = function.__doc__ or ""
         function.__doc__ = words.replace("IMAGE", task.image_noun).replace("CLASSES", " or ".join(task.classes))
-    call_one.click(classify, [one, with_overlay], answer, api_name="classify", preprocess=False, **NETWORK)
+    call_one.click(classify, [one, with_overlay, box_edges], answer, api_name="classify", preprocess=False, **NETWORK)
     call_explain.click(
         explain, [one, target, method, with_checks], answer, api_name="explain", preprocess=False, **NETWORK
     )

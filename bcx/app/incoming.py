@@ -5,8 +5,8 @@ What a client can send, and what looks at it:
 - a request's form, the session that it names, the call, how many values: `bcx.app.middleware.Guard`, by `checked_call`;
 - a file: `Session.take`, the only way from a sent file to a path; its name: `file_name`;
 - a web or data address in a file's place: `web_address` (then `bcx.app.download`) and `data_address`;
-- a number, a place in a list, a choice of a few, words, what a click carries: `number`, `index`, `choice`, `text`,
-  `event_value`.
+- a number, a place in a list, a box, a choice of a few, words, what a click carries: `number`, `index`, `box`,
+  `choice`, `text`, `event_value`.
 
 A handler gets what stands in the request, which is any JSON, so it is wrapped in `handler` and reads each value
 through one of these; its components for files are `Upload` and `Folder`, its event is wired with `**PRIVATE`.
@@ -63,6 +63,8 @@ MOST_FILES = 20_000
 LONGEST_NAME = 400
 #: Levels of lists and objects within a call's data at most.
 _DEEPEST = 8
+#: Of a box's edge, in pixels; no scan is as large.
+_WIDEST = 1e6
 _LOG = logging.getLogger(__name__)
 _AGAIN = "Load the page again."
 _SERVED = "/gradio_api/file="
@@ -250,6 +252,16 @@ def choice(value: Any, allowed: Iterable[str], what: str) -> str:
     if not isinstance(value, str) or value not in names:
         raise _wrong(what, value, f"one of {', '.join(names)}")
     return value
+
+
+def box(value: Any) -> tuple[float, float, float, float] | None:
+    """Return left, top, right and bottom, pixels; None for an empty list. The engine looks whether they are a box."""
+    if value in (None, []):
+        return None
+    if not isinstance(value, list) or len(value) != 4:
+        raise _wrong("The box", value, "a list of four numbers: left, top, right and bottom in pixels")
+    left, top, right, bottom = (number(edge, "An edge of the box", 0, _WIDEST) for edge in value)
+    return left, top, right, bottom
 
 
 def flag(value: Any, what: str) -> bool:

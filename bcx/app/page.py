@@ -52,8 +52,8 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     # Beside Gradio's own uploads: a picture in there may be shown, and a hard link costs no space.
     sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
 
-    def predict_by(model: str, source: Any, name: str) -> Any:
-        return models.get(model).predict(source, name)
+    def predict_by(model: str, source: Any, name: str, box: Any = None) -> Any:
+        return models.get(model).predict(source, name, box=box)
 
     def stream_by(model: str, sources: Any) -> Iterator[Any]:
         yield from models.get(model).stream(sources)

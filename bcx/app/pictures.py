@@ -18,11 +18,9 @@ from PIL import Image
 
 from bcx.imaging.crop import cut
 from bcx.imaging.outline import lay_outline
-from bcx.inference.prediction import LESION_LEVEL, Prediction
+from bcx.inference.prediction import ONE_STAGE_LEVEL, Prediction
 from bcx.trust.claims import NOT_A_SCAN
 
-#: From here on one stage alone takes a place for lesion: `LESION_LEVEL` is what two such stages give together.
-_ONE_STAGE = LESION_LEVEL**0.5
 #: Side of the enlarged part, as drawn: twice what the network reads, so that the outline is smooth.
 _ENLARGED = 448
 #: Of a picture on the page, at most.
@@ -107,7 +105,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
     size = (_ENLARGED, _ENLARGED)
     read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
     lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
-    level = _ONE_STAGE if prediction.outlines else math.inf
+    level = ONE_STAGE_LEVEL if prediction.outlines else math.inf
     return lay_outline(read, lesion, level, thick=4)  # it is shown small
 
 

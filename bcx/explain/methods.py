@@ -27,8 +27,9 @@ from torch import nn
 
 from bcx.errors import ConfigError
 from bcx.imaging.crop import cut, paste
-from bcx.inference.classifier import Classifier, Source
+from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import FADE, Prediction
+from bcx.inference.sources import Source
 from bcx.networks.dense import DenseNetwork
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account

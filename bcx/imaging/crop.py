@@ -40,6 +40,36 @@ class Box:
         return Box(round(self.x * scale), round(self.y * scale), max(1, round(self.side * scale)))
 
 
+@dataclass(frozen=True)
+class Blob:
+    """A connected region of a lesion map.
+
+    Attributes:
+        edges: left, top, right and bottom of its bounding box, in places of the map.
+        peak: largest value, 0..1.
+    """
+
+    edges: tuple[int, int, int, int]
+    peak: float
+
+
+def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
+    """Return the connected regions at or above a level, the heaviest (by the sum of their values) first.
+
+    Args:
+        lesion: float32 `[h, w]`, 0..1.
+        level: 0..1.
+    """
+    _, parts = cv2.connectedComponents((lesion >= level).astype(np.uint8))
+    masses = np.bincount(parts.ravel(), lesion.ravel())
+    found = []
+    for part in sorted(range(1, len(masses)), key=lambda part: -masses[part]):  # 0 is the background
+        rows, columns = np.nonzero(parts == part)
+        edges = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+        found.append(Blob(edges, float(lesion[rows, columns].max())))
+    return found
+
+
 def find_box(lesion: np.ndarray, shape: tuple[int, int]) -> Box:
     """Return the square around the heaviest connected region of a lesion map.
 
@@ -50,16 +80,21 @@ def find_box(lesion: np.ndarray, shape: tuple[int, int]) -> Box:
         lesion: float32 `[h, w]`, 0..1, spanning the whole scan.
         shape: the scan's (height, width).
     """
-    height, width = shape
-    _, parts = cv2.connectedComponents((lesion >= lesion.max() / 2).astype(np.uint8))
-    masses = np.bincount(parts.ravel(), lesion.ravel())
-    masses[0] = -1.0  # the background
-    rows, columns = np.nonzero(parts == masses.argmax())
-    down, right = height / lesion.shape[0], width / lesion.shape[1]
-    longer = max((columns.max() + 1 - columns.min()) * right, (rows.max() + 1 - rows.min()) * down)
-    return box_around(
-        (columns.min() + columns.max() + 1) / 2 * right, (rows.min() + rows.max() + 1) / 2 * down, longer, shape
-    )
+    return box_of(blobs(lesion, lesion.max() / 2)[0], lesion.shape, shape)
+
+
+def box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
+    """Return the square in which the second stage reads a blob.
+
+    Args:
+        blob: from `blobs`.
+        grid: its map's (height, width).
+        shape: the scan's (height, width).
+    """
+    left, top, right, bottom = blob.edges
+    down, across = shape[0] / grid[0], shape[1] / grid[1]
+    longer = max((right - left) * across, (bottom - top) * down)
+    return box_around((left + right) / 2 * across, (top + bottom) / 2 * down, longer, shape)
 
 
 def box_around(x: float, y: float, longer: float, shape: tuple[int, int], context: float = CONTEXT) -> Box:

@@ -13,40 +13,37 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
-from bcx.imaging.limits import out_of_memory
-from bcx.imaging.scan import Scan, frame_count, read_file
-from bcx.inference.archives import Member
+from bcx.imaging.scan import Scan
 from bcx.inference.clip import CLIP_FRAMES
 from bcx.inference.decided import decided, turned
 from bcx.inference.frames import answer_clip
 from bcx.inference.patient import Answer, PatientAnswer, combine
-from bcx.inference.prediction import Failure, Prediction, shortened
-from bcx.inference.two_stage import Reading, read_scans
+from bcx.inference.places import checked_box
+from bcx.inference.prediction import Failure, Prediction
+from bcx.inference.sources import ClipFile, Ready, Source, prepare, try_prepare
+from bcx.inference.two_stage import Reading, both_views, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import Task, is_slide
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.claims import NOT_A_SCAN, REFER
 from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
-from bcx.trust.plain import shape_reason
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Member
-
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
 #: Pictures per forward pass of `stream_probabilities` on a CPU: as fast as more, and each core needs less memory.
@@ -57,30 +54,6 @@ _MANY_PATCHES = (
 )
 #: Threads of `stream` at most; each reads and answers batches of its own on one core.
 MOST_WORKERS = 8
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A decoded scan on its way to the network; `no_scan` says why its shape cannot be one's."""
-
-    name: str
-    scan: Scan
-    seconds: float
-    no_scan: str = ""
-
-    @classmethod
-    def of(cls, scan: Scan, started: float) -> _Ready:
-        no_scan = shape_reason(scan.width, scan.height)
-        return cls(scan.name, shortened(scan), time.perf_counter() - started, no_scan)
-
-
-@dataclass(frozen=True)
-class _ClipFile:
-    """A file of several frames, not yet decoded."""
-
-    name: str
-    data: bytes
-    count: int
 
 
 class Classifier:
@@ -133,7 +106,7 @@ class Classifier:
             block = checkpoint.input_check
             self._input_check = None if block is None else InputCheck.load(checkpoint.folder, block)
             # Settings that fit one by one may still not fit together, so a black picture is answered first.
-            self.predict(np.zeros((side, side), np.uint8))
+            self._stages = 1 if self.predict(np.zeros((side, side), np.uint8)).second_stage is None else 2
         except (CheckpointError, ConfigError, MissingExtra):
             raise
         except Exception as error:  # torch and timm raise whatever they like
@@ -194,21 +167,72 @@ class Classifier:
         """What runs the network: "torch" or "onnxruntime"."""
         return self._backend.name
 
-    def predict(self, source: Source, name: str | None = None) -> Prediction:
+    @property
+    def _reads_clips(self) -> bool:
+        return self.task.tile is None
+
+    def predict(self, source: Source, name: str | None = None, *, box: Sequence[float] | None = None) -> Prediction:
         """Answer one source.
 
         Args:
             source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes. Of a file with several frames
                 that are no slide's, several are read; `Prediction.clip` says which.
             name: instead of the source's own.
+            box: (left, top, right, bottom) in pixels of the scan: the second stage reads the square around it instead
+                of its own, as `Prediction.second_stage` says. All else stays the same.
 
         Raises:
             BcxError: the source cannot be read; a subclass says why.
+            ConfigError: the box is no box in the scan, the model has no second stage, or the source is a clip.
         """
-        item = self._prepare(source, name)
-        if isinstance(item, _ClipFile):
+        item = prepare(source, name, self._reads_clips)
+        if box is not None:
+            item = self._chosen(item, box)
+        if isinstance(item, ClipFile):
             return self._answer_clip(item, self._backend.forward)
         return self._answer([item], self._backend.forward)[0]
+
+    def read_lesions(self, source: Source, name: str | None = None) -> list[Prediction]:
+        """Answer one source, and again with the second stage at each further place of `Prediction.lesions`.
+
+        The most harmful decision comes first: the positive class, "refer", another class, the one that means that
+        nothing is there; among equals the highest probability of the positive class. That answer counts.
+
+        Args:
+            source, name: as in `predict`.
+
+        Returns:
+            The model's own answer, whose `box` is None, and one for each lesion that the second stage had not read.
+
+        Raises:
+            BcxError: as `predict`.
+        """
+        item = self._one_scan(prepare(source, name, self._reads_clips))
+        answers = self._answer([item], self._backend.forward)
+        further = [replace(item, box=lesion.crop) for lesion in answers[0].lesions if not lesion.read]
+        if further:
+            answers += self._answer(further, self._backend.forward)
+        harm = {self.task.positive: 3, REFER: 2, self.task.absent: 0, NOT_A_SCAN: -1}
+        return sorted(answers, key=lambda a: (-harm.get(a.decision, 1), -a.probabilities[self.task.positive]))
+
+    def _chosen(self, item: Ready | ClipFile, box: Sequence[float]) -> Ready:
+        if self._stages == 1:
+            raise ConfigError(
+                f"A box was given, but '{self.name}' has no second stage to read it.",
+                expected=f"a model that reads a scan in two stages, such as {DEFAULT_MODEL}",
+                remedy="Choose such a model, or leave the box out.",
+            )
+        item = self._one_scan(item)
+        return replace(item, box=checked_box(box, item.scan.width, item.scan.height))
+
+    def _one_scan(self, item: Ready | ClipFile) -> Ready:
+        if isinstance(item, ClipFile):
+            raise ConfigError(
+                f"'{item.name}' is a clip of {item.count:,} frames.",
+                expected="one picture",
+                remedy="Open one of its frames: bcx.Scan.open(path, frame=0).",
+            )
+        return item
 
     def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
         """Return an answer for another prevalence; the network does not run. A clip's answer stays as it is.
@@ -299,37 +323,14 @@ class Classifier:
         return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
 
     def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
-        return deque(self._answer_some([self._try_prepare(source) for source in sources]))
+        return deque(self._answer_some([try_prepare(source, self._reads_clips) for source in sources]))
 
-    def _prepare(self, source: Source, name: str | None = None) -> _Ready | _ClipFile:
-        started = time.perf_counter()
-        if isinstance(source, Member):
-            name = name or _name_of(source)
-            source = source.read()
-        if isinstance(source, (str, os.PathLike)):
-            name = name or _name_of(source)
-            source = read_file(source)
-        if isinstance(source, (bytes, bytearray, memoryview)) and self.task.tile is None:
-            data, name = bytes(source), name or "bytes"
-            count = frame_count(data, name)
-            if count > 1:
-                return _ClipFile(name, data, count)
-        return _Ready.of(Scan.open(source, name), started)
-
-    def _try_prepare(self, source: Source) -> _Ready | _ClipFile | Failure:
-        try:
-            return self._prepare(source)
-        except BcxError as error:
-            return Failure(_name_of(source), error)
-        except MemoryError:
-            return Failure(_name_of(source), out_of_memory(_name_of(source)))
-
-    def _answer_some(self, items: list[_Ready | _ClipFile | Failure]) -> list[Prediction | Failure]:
-        ready = [item for item in items if isinstance(item, _Ready)]
+    def _answer_some(self, items: list[Ready | ClipFile | Failure]) -> list[Prediction | Failure]:
+        ready = [item for item in items if isinstance(item, Ready)]
         answers = iter(self._answer(ready, self._backend.alone) if ready else [])
-        return [next(answers) if isinstance(item, _Ready) else self._try_clip(item) for item in items]
+        return [next(answers) if isinstance(item, Ready) else self._try_clip(item) for item in items]
 
-    def _try_clip(self, item: _ClipFile | Failure) -> Prediction | Failure:
+    def _try_clip(self, item: ClipFile | Failure) -> Prediction | Failure:
         if isinstance(item, Failure):
             return item
         try:
@@ -337,33 +338,36 @@ class Classifier:
         except BcxError as error:
             return Failure(item.name, error)
 
-    def _answer_clip(self, file: _ClipFile, forward: Forward) -> Prediction:
+    def _answer_clip(self, file: ClipFile, forward: Forward) -> Prediction:
         started = time.perf_counter()
 
         def answer(scans: list[Scan]) -> list[Prediction]:
-            return self._answer([_Ready.of(scan, time.perf_counter()) for scan in scans], forward)
+            return self._answer([Ready.of(scan, time.perf_counter()) for scan in scans], forward)
 
         found = answer_clip(file.data, file.name, file.count, self._frames, self.task, answer)
         return replace(found, seconds=time.perf_counter() - started)
 
-    def _answer(self, ready: list[_Ready], forward: Forward) -> list[Prediction]:
+    def _answer(self, ready: list[Ready], forward: Forward) -> list[Prediction]:
         started = time.perf_counter()
-        probabilities, readings = self._probabilities([item.scan.pixels for item in ready], forward)
+        probabilities, readings = self._probabilities([item.scan.pixels for item in ready], forward, ready)
         share = (time.perf_counter() - started) / len(ready)
         return [self._prediction(item, probabilities[i], readings[i], share) for i, item in enumerate(ready)]
 
-    def _probabilities(self, scans: Sequence[np.ndarray], forward: Forward) -> tuple[list[np.ndarray], list[Reading]]:
+    def _probabilities(
+        self, scans: Sequence[np.ndarray], forward: Forward, ready: Sequence[Ready] = ()
+    ) -> tuple[list[np.ndarray], list[Reading]]:
         """Read pictures and return each one's probabilities, float64 `[C]`, and reading, both views averaged."""
-        readings = read_scans(forward, self._checkpoint.preprocess, scans)
+        readings = read_scans(forward, self._checkpoint.preprocess, scans, [item.square() for item in ready])
         probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
         if self._views == 2:
             flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in scans]
-            for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped)):
+            chosen = [item.square(mirrored=True) for item in ready]
+            for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped, chosen)):
                 probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
-                readings[i] = _both_views(readings[i], mirrored)
+                readings[i] = both_views(readings[i], mirrored)
         return [self._decider.adjust(each) for each in probabilities], readings
 
-    def _prediction(self, item: _Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
+    def _prediction(self, item: Ready, probabilities: np.ndarray, reading: Reading, share: float) -> Prediction:
         started = time.perf_counter()
         verdict = None if self._input_check is None else self._input_check.judge(item.scan, reading.stages, self.task)
         flags = [] if verdict is None else list(verdict.flags)
@@ -384,15 +388,8 @@ class Classifier:
             preprocess=self._checkpoint.preprocess,
             prevalence=self._decider.asked,
             distance=distance,
+            box=item.box,
         )
-
-
-def _both_views(straight: Reading, mirrored: Reading) -> Reading:
-    """Average the whole-scan maps of both views; the second stage stays the straight view's, whose box is its own."""
-    lesion = None
-    if straight.lesion is not None and mirrored.lesion is not None:
-        lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2
-    return replace(straight, maps=(straight.maps + mirrored.maps[:, :, ::-1]) / 2, lesion=lesion)
 
 
 def _compute_alone() -> None:
@@ -403,14 +400,6 @@ def _compute_alone() -> None:
     """
     torch.get_num_threads()
     threadpool_limits(1, "openmp")
-
-
-def _name_of(source: Any) -> str:
-    if isinstance(source, Scan):
-        return source.name
-    if isinstance(source, Member):
-        return source.name.rsplit("/", 1)[-1]
-    return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
 
 
 def load(

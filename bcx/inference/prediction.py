@@ -23,11 +23,15 @@ from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
 from bcx.inference.clip import Clip
+from bcx.inference.places import Edges, Lesion, lesions_of
 from bcx.inference.two_stage import Reading
+from bcx.trust.claims import NOT_A_SCAN
 from bcx.trust.plain import LONGEST, shape_reason
 
 #: From this value of `lesion` on, a pixel is taken to belong to one: two stages that are each 55 % sure.
 LESION_LEVEL = 0.3
+#: From here on one stage alone takes a place for a lesion: `LESION_LEVEL` is what two such stages give together.
+ONE_STAGE_LEVEL = LESION_LEVEL**0.5
 #: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
 SCREEN = 1400
 #: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
@@ -59,6 +63,7 @@ class Prediction:
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
         distance: from the training data (`bcx.trust.input_check.Verdict.distance`); None without an input check.
+        box: (left, top, right, bottom) in scan pixels where a person chose what the second stage reads; None: it chose.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
     """
 
@@ -80,13 +85,16 @@ class Prediction:
     outlines: bool = True
     prevalence: dict[str, float] | None = None
     distance: float | None = field(default=None, repr=False)
+    box: Edges | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How the source was read, in words: the clip's note, the scan's, and the prevalence that was asked for."""
         clip = () if self.clip is None else (self.clip.note(),)
         shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in (self.prevalence or {}).items())
-        return (*clip, *self.scan.notes, *([f"probabilities for a prevalence of {shares}"] if shares else []))
+        given = [] if self.box is None else [f"the second stage read a box given by a person: {self.box}"]
+        asked = [f"probabilities for a prevalence of {shares}"] if shares else []
+        return (*clip, *self.scan.notes, *given, *asked)
 
     def without_pixels(self) -> Prediction:
         """Return a copy of a few kilobytes; `with_pixels` makes it whole again."""
@@ -115,7 +123,8 @@ class Prediction:
         if reading.second is not None:
             reading = replace(reading, second=replace(reading.second, box=reading.second.box.scaled(scale)))
         scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height))
-        return replace(self, scan=scan, reading=reading)
+        left, top, right, bottom = (round(edge * scale) for edge in self.box or (0, 0, 0, 0))
+        return replace(self, scan=scan, reading=reading, box=self.box and (left, top, right, bottom))
 
     @property
     def grid_maps(self) -> np.ndarray:
@@ -172,6 +181,18 @@ class Prediction:
         ends = (columns[0] * wider, rows[0] * higher, (columns[-1] + 1) * wider, (rows[-1] + 1) * higher)
         left, top, right, bottom = (round(float(end)) for end in ends)
         return left, top, right, bottom
+
+    @cached_property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Every place that the first stage takes for a lesion (`ONE_STAGE_LEVEL`), the heaviest first; 8 at most.
+
+        The second stage reads one of them; `Classifier.read_lesions` reads the others. Empty for models without a
+        lesion map, and for what is no scan.
+        """
+        reading = self.reading
+        if reading.lesion is None or reading.second is None or self.decision == NOT_A_SCAN:
+            return ()
+        return lesions_of(reading.lesion, ONE_STAGE_LEVEL, reading.second.box, (self.scan.height, self.scan.width))
 
     @property
     def second_stage(self) -> tuple[int, int, int] | None:
@@ -234,6 +255,8 @@ class Prediction:
             "height": self.scan.height,
             "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
             "second_look": None if self.second_stage is None else list(self.second_stage),
+            "box": None if self.box is None else list(self.box),
+            "lesions": [each.to_dict() for each in self.lesions],
             "notes": list(self.notes),
             "model": self.model,
             "weights_sha256": self.weights_sha256,

@@ -8,7 +8,7 @@ readings[0].logits        # float32 [C], before temperature
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,13 +52,19 @@ class Reading:
     second: Enlarged | None
 
 
-def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndarray]) -> list[Reading]:
+def read_scans(
+    forward: Forward,
+    preprocess: Preprocess,
+    scans: Sequence[np.ndarray],
+    chosen: Sequence[Box | None] | None = None,
+) -> list[Reading]:
     """Read scans; with a lesion head, read each a second time where the first look saw most.
 
     Args:
         forward: runs the network on pictures of the size that it was trained at.
         preprocess: squashes scans to that size.
         scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
+        chosen: for each scan what is read a second time instead, or None.
 
     Raises:
         CheckpointError: the network yields numbers that are not finite.
@@ -70,7 +76,8 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
             Reading(np.array(logits), np.array(maps), np.array(stages), None, None) for logits, maps, stages in rows
         ]
     shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in scans]
-    boxes = [find_box(lesion, shape) for lesion, shape in zip(first.lesion, shapes, strict=True)]
+    each = zip(chosen or [None] * len(scans), first.lesion, shapes, strict=True)
+    boxes = [box or find_box(lesion, shape) for box, lesion, shape in each]
     enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
     second = _finite(forward(np.stack(enlarged), enlarged=True))
     assert second.lesion is not None  # the same network
@@ -85,6 +92,14 @@ def read_scans(forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndar
         )
         for i in range(len(scans))
     ]
+
+
+def both_views(straight: Reading, mirrored: Reading) -> Reading:
+    """Average the whole-scan maps of both views; the second stage stays the straight view's, whose box is its own."""
+    lesion = None
+    if straight.lesion is not None and mirrored.lesion is not None:
+        lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2
+    return replace(straight, maps=(straight.maps + mirrored.maps[:, :, ::-1]) / 2, lesion=lesion)
 
 
 def _finite(outputs: Outputs) -> Outputs:

@@ -124,7 +124,7 @@ def test_mcp_offers_them_as_tools_with_words_for_a_model(server):
         assert f"{server.url}gradio_api/upload" in tool["description"]
         assert "Gradio" not in json.dumps(tool["inputSchema"]["properties"]).replace("gradio.FileData", "")
     assert {name for tool in tools for name in tool["inputSchema"]["properties"]} == {
-        *("scan", "scans", "overlay"),
+        *("scan", "scans", "overlay", "box"),
         *("target", "method", "check"),
     }
     assert tools[0]["inputSchema"]["required"] == ["scan"]

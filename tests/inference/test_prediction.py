@@ -110,7 +110,7 @@ def test_the_json_is_the_documented_one(prediction):
     answer = json.loads(json.dumps(prediction.to_dict()))
     assert list(answer) == [
         *("name", "label", "confidence", "probabilities", "decision", "reason", "flags", "width", "height"),
-        *("lesion_box", "second_look", "notes", "model", "weights_sha256", "backend", "seconds"),
+        *("lesion_box", "second_look", "box", "lesions", "notes", "model", "weights_sha256", "backend", "seconds"),
         *("frame", "frames"),
     ]
     assert list(answer["probabilities"]) == list(LABELS)

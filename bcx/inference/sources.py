@@ -1,0 +1,106 @@
+"""From what a caller names to what the engine answers: a decoded scan, or a file of several frames."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bcx.errors import BcxError
+from bcx.imaging.crop import Box
+from bcx.imaging.limits import out_of_memory
+from bcx.imaging.scan import Scan, frame_count, read_file
+from bcx.inference.archives import Member
+from bcx.inference.places import Edges, square_of
+from bcx.inference.prediction import Failure, shortened
+from bcx.trust.plain import shape_reason
+
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Member
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A decoded scan on its way to the network.
+
+    Attributes:
+        name: of the source.
+        scan: its picture.
+        seconds: that reading it took.
+        no_scan: why its shape cannot be a scan's; "" where it may be one's.
+        box: what a person chose for the second stage, as `Prediction.box`.
+    """
+
+    name: str
+    scan: Scan
+    seconds: float
+    no_scan: str = ""
+    box: Edges | None = None
+
+    @classmethod
+    def of(cls, scan: Scan, started: float) -> Ready:
+        """Return a scan that reading began at `time.perf_counter() == started`."""
+        no_scan = shape_reason(scan.width, scan.height)
+        return cls(scan.name, shortened(scan), time.perf_counter() - started, no_scan)
+
+    def square(self, mirrored: bool = False) -> Box | None:
+        """Return what the second stage reads of the scan, or of its mirror image, where that was chosen."""
+        return None if self.box is None else square_of(self.box, (self.scan.height, self.scan.width), mirrored)
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A file of several frames, not yet decoded."""
+
+    name: str
+    data: bytes
+    count: int
+
+
+def prepare(source: Source, name: str | None, clips: bool) -> Ready | ClipFile:
+    """Read a source.
+
+    Args:
+        source: path, bytes, PIL image, array, `Scan` or member of an archive.
+        name: instead of the source's own.
+        clips: whether a file of several frames is a clip; else its first frame is the scan.
+
+    Raises:
+        BcxError: it cannot be read.
+    """
+    started = time.perf_counter()
+    if isinstance(source, Member):
+        name = name or name_of(source)
+        source = source.read()
+    if isinstance(source, (str, os.PathLike)):
+        name = name or name_of(source)
+        source = read_file(source)
+    if isinstance(source, (bytes, bytearray, memoryview)) and clips:
+        data, name = bytes(source), name or "bytes"
+        count = frame_count(data, name)
+        if count > 1:
+            return ClipFile(name, data, count)
+    return Ready.of(Scan.open(source, name), started)
+
+
+def try_prepare(source: Source, clips: bool) -> Ready | ClipFile | Failure:
+    """Read a source as `prepare`; what cannot be read becomes a `Failure`."""
+    try:
+        return prepare(source, None, clips)
+    except BcxError as error:
+        return Failure(name_of(source), error)
+    except MemoryError:
+        return Failure(name_of(source), out_of_memory(name_of(source)))
+
+
+def name_of(source: Any) -> str:
+    """Return what a source is called in answers; "unnamed" where it has no name."""
+    if isinstance(source, Scan):
+        return source.name
+    if isinstance(source, Member):
+        return source.name.rsplit("/", 1)[-1]
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else "unnamed"
