@@ -39,11 +39,13 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     from bcx import DEFAULT_MODEL
     from bcx.app.login import VARIABLE, read_login
     from bcx.errors import ConfigError
+    from bcx.networks.device import use_device
 
     parser = argparse.ArgumentParser(
         prog="bcx serve", description="Open the page. For research and teaching, never for diagnosis."
     )
     parser.add_argument("--checkpoint", default=DEFAULT_MODEL, help="a model's name, its folder, or a Hub id")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where networks run")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
@@ -54,6 +56,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     chosen = parser.parse_args(arguments)
     try:
+        use_device(chosen.device)
         chosen.login = read_login(chosen.login)
     except ConfigError as error:
         parser.error(str(error))

@@ -22,6 +22,7 @@ import torch
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.errors import CheckpointError, ConfigError, MissingExtra
 from bcx.networks.build import fold_norms
+from bcx.networks.device import pick_device
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.run import Forward, Outputs, run_network
 
@@ -46,7 +47,7 @@ class Backend:
 
     Attributes:
         name: "torch" or "onnxruntime".
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         forward: runs the network with all threads that torch may use.
         alone: the same answers, computed in the calling thread: for workers of which every core has one. With torch,
             the calling thread's own setting decides how many threads compute.
@@ -58,16 +59,17 @@ class Backend:
     alone: Forward
 
 
-def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto") -> Backend:
+def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str = "auto") -> Backend:
     """Return what answers with a checkpoint.
 
     Args:
         checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
         wanted: "torch", "onnxruntime", or "auto": ONNX Runtime where it is installed, the checkpoint has a `model.onnx`
-            made from its present weights, and there is no GPU; else torch.
+            made from its present weights, and the device is a CPU; else torch.
+        device: as in `bcx.networks.device.pick_device`.
 
     Raises:
-        ConfigError: another word.
+        ConfigError: another word, no such device, or ONNX Runtime on another device than a CPU.
         MissingExtra: ONNX Runtime is wanted and not installed.
         CheckpointError: ONNX Runtime is wanted, and there is no `model.onnx` that fits the weights.
 
@@ -80,9 +82,16 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto") -> Backend:
             expected="'auto', 'torch' or 'onnxruntime'",
             remedy="Leave it out: 'auto' takes the fastest that is at hand.",
         )
+    where = pick_device(device)
+    if wanted == "onnxruntime" and device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"ONNX Runtime was asked for on '{device}'.",
+            expected="ONNX Runtime on a CPU, or torch",
+            remedy="Leave out the backend or the device.",
+        )
     file = checkpoint.folder / ONNX_FILE
-    if wanted == "torch" or (wanted == "auto" and (torch.cuda.is_available() or not file.is_file())):
-        return _torch(checkpoint)
+    if wanted == "torch" or (wanted == "auto" and (where != "cpu" or not file.is_file())):
+        return _torch(checkpoint, where)
     try:
         return _onnx_runtime(checkpoint, file)
     except MissingExtra:
@@ -92,11 +101,10 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto") -> Backend:
         if wanted == "onnxruntime":
             raise
         warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
-    return _torch(checkpoint)
+    return _torch(checkpoint, where)
 
 
-def _torch(checkpoint: Checkpoint) -> Backend:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _torch(checkpoint: Checkpoint, device: str) -> Backend:
     network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
     forward = partial(run_network, network, checkpoint.preprocess)
     return Backend("torch", device, forward, forward)

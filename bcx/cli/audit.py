@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.cli.options import ResumeOption, VerboseOption
+from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption
 from bcx.cli.progress import name_left_out, stages
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def audit(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 when anything was found.")] = False,
     resume: ResumeOption = True,
     verbose: VerboseOption = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Find duplicates, the same lesion twice, label conflicts, leaking splits and odd files.
 

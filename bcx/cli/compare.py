@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.options import ConfigArgument, DataOption, EpochsOption, InitOption, SeedOption, SetOption
+from bcx.cli.options import ConfigArgument, DataOption, DeviceOption, EpochsOption, InitOption, SeedOption, SetOption
 from bcx.cli.progress import bars, tell_epoch
 from bcx.cli.sources import command_line, needs_train_extra, read_recipe, read_records, recipe_words
 from bcx.errors import ConfigError
@@ -45,6 +45,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="ARCH:KEY=VALUE", help="A setting of one architecture, such as vgg16:epochs=2."),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train several architectures on the same grouped folds, and write one leaderboard.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.options import CheckpointArgument, DataOption
+from bcx.cli.options import CheckpointArgument, DataOption, DeviceOption
 from bcx.cli.sources import command_line, named_folders, needs_train_extra, read_sources
 from bcx.errors import DataError
 
@@ -35,6 +35,7 @@ def decisions(
     store: Annotated[
         bool, typer.Option("--store", help="Write the temperature and the rule into the checkpoint's config.json.")
     ] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Fit the rule of decision on hospitals that no network saw, from a stated target of harm.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import ViewsOption
+from bcx.cli.options import DeviceOption, ViewsOption
 from bcx.cli.progress import counted
 from bcx.cli.sources import command_line, in_words, named_folders, needs_train_extra, read_sources
 from bcx.errors import ConfigError, DataError
@@ -90,6 +90,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
     if transfer is not None:

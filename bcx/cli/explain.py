@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcx import DEFAULT_MODEL
+from bcx.cli.options import DeviceOption
 from bcx.cli.predict import overlay_name
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, writing
@@ -42,6 +43,7 @@ def explain(
     check: Annotated[
         bool, typer.Option("--check", help="Also test each map; this makes it some six times more.")
     ] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
     listing = find(paths, leave_out=out)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.cli.options import CheckpointArgument
+from bcx.cli.options import CheckpointArgument, DeviceOption
 from bcx.cli.sources import command_line, named_folders, read_sources
+from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
     from bcx.checkpoints.checkpoint import Checkpoint
@@ -22,7 +23,7 @@ DataOption = Annotated[
 
 
 @app.command()
-def fit(model: CheckpointArgument, data: DataOption) -> None:
+def fit(model: CheckpointArgument, data: DataOption, device: DeviceOption = "auto") -> None:
     """Fit the input check of a trained checkpoint again; its weights stay as they are."""
     import numpy as np
 
@@ -31,6 +32,7 @@ def fit(model: CheckpointArgument, data: DataOption) -> None:
     from bcx.trust.input_check import fit_input_check
 
     checkpoint = load_checkpoint(model)
+    checkpoint.network.to(pick_device())
     records = _records(checkpoint, data)
     readings = answer_records(checkpoint.network, checkpoint.preprocess, records)
     stages = np.stack([reading.stages for reading in readings])
@@ -53,6 +55,7 @@ def study(
     out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path(
         "results/studies/input-check/input-check.json"
     ),
+    device: DeviceOption = "auto",
 ) -> None:
     """Count what the input check stops (photographs, documents, noise, microscope pictures) and the scans that pass."""
     from bcx.checkpoints.checkpoint import load_checkpoint
@@ -61,6 +64,7 @@ def study(
     from bcx.train.provenance import describe_command, describe_data, write_json
 
     checkpoint = load_checkpoint(model)
+    checkpoint.network.to(pick_device())
     records = _records(checkpoint, data)
     others = {name: read_sources({name: folder}, checkpoint.task) for name, folder in named_folders(scans).items()}
     sets = {name: [record.file for record in part] for name, part in others.items()}

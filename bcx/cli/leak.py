@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bcx.cli.options import DataOption, EpochsOption, InitOption, RecipeArgument, SetOption
+from bcx.cli.options import DataOption, DeviceOption, EpochsOption, InitOption, RecipeArgument, SetOption
 from bcx.cli.progress import bars, tell_epoch
 from bcx.cli.sources import command_line, in_words, needs_train_extra, read_recipe, read_records
 from bcx.errors import ConfigError
@@ -27,6 +27,7 @@ def leak(
         list[int] | None,
         typer.Option(help="Train only this fold; may be given several times. results.json follows once all are there."),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a recipe under a random and under a grouped split, and measure the difference. It can be stopped."""
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)

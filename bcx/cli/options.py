@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bcx.networks.device import use_device
+
 CheckpointArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
 ConfigArgument = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
@@ -22,6 +24,15 @@ DataOption = Annotated[
         help="A source of scans; may be given several times. busi, busbra, breast, idc, breakhis and "
         "breakhis-40x (-100x, -200x, -400x) are known layouts; with any other name the layout is told from what is "
         "there.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        callback=use_device,
+        help="Where networks run; auto: on a CUDA GPU where there is one.",
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.patients import patients_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
@@ -28,6 +28,7 @@ from bcx.errors import ConfigError, writing
 from bcx.files import whole
 from bcx.inference.input_files import Found, Listing, find
 from bcx.inference.journal import Journal
+from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -91,6 +92,7 @@ def predict(
     resume: ResumeOption = True,
     verbose: VerboseOption = False,
     every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Classify scans. Exit status 1 when some file failed, 2 for wrong usage.
 
@@ -187,7 +189,7 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
     import bcx
     from bcx.checkpoints.checkpoint import sha256_of
 
-    aside = {"paths", "model", "out", "overlays", "resume", "verbose", "patients"}
+    aside = {"paths", "model", "out", "overlays", "resume", "verbose", "patients", "device"}
     beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
     return {
         "bcx": bcx.__version__,
@@ -195,6 +197,7 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
         "weights": classifier.weights_sha256,
         "checkpoint": sha256_of(*(file for file in beside if file.is_file())),
         "backend": classifier.backend,
+        "device": pick_device(),
         "current folder": None if all(map(os.path.isabs, context.params["paths"])) else os.getcwd(),
         "overlays": None if overlays is None else os.fspath(overlays.resolve()),
         **{name: value for name, value in context.params.items() if name not in aside},

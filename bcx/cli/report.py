@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcx.cli.options import LabelledOption
+from bcx.cli.options import DeviceOption, LabelledOption
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, needs_train_extra, read_sources
 from bcx.errors import ConfigError, DataError
@@ -54,6 +54,7 @@ def figures(
             "answers. Never into a git checkout.",
         ),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw a model's figures: curves, confusion, reliability, referral, net benefit, training; scans with --data."""
     if pictures is not None and not data:
@@ -99,6 +100,7 @@ def reproduce(
     write: Annotated[
         bool, typer.Option("--write", help="Write the figures that came out again into results.json.")
     ] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Derive a card's figures again from the out-of-fold answers, and say which agree. Status 1 when one does not."""
     with needs_train_extra():

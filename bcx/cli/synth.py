@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcx.cli.options import DataOption, EpochsOption, InitOption, RecipeArgument, SetOption
+from bcx.cli.options import DataOption, DeviceOption, EpochsOption, InitOption, RecipeArgument, SetOption
 from bcx.cli.progress import bars
 from bcx.cli.sources import command_line, named_folders, needs_train_extra, read_records, read_settings
 from bcx.errors import ConfigError
@@ -39,6 +39,7 @@ def train(
     epochs: EpochsOption = None,
     settings: SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the generators.")] = WORK / "generators",
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a generator per class. Killed at any moment, the same command goes on where it was."""
     with needs_train_extra():
@@ -82,6 +83,7 @@ def sample(
         Path | None,
         typer.Option(metavar="PNG", help="Show real, generated and nearest real scans here; needs --data."),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw pictures, each marked as generated. With --data, judge them: quality.json, and copies of training scans."""
     if sheet is not None and not data:
@@ -120,6 +122,7 @@ def study(
     sheets: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Sheets with real scans beside generated ones go here.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a classifier with and without generated pictures on the same grouped folds. It can be stopped."""
     with needs_train_extra():

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bcx.cli.options import ArchOption, ConfigArgument, DataOption, EpochsOption, InitOption, SeedOption, SetOption
+from bcx.cli.options import (
+    ArchOption,
+    ConfigArgument,
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    InitOption,
+    SeedOption,
+    SetOption,
+)
 from bcx.cli.progress import bars, tell_epoch
 from bcx.cli.sources import command_line, in_words, needs_train_extra, read_recipe, read_records, recipe_words
 
@@ -28,6 +37,7 @@ def train(
             help="Results of `bcx crossval` with this recipe: the temperature and the figures.",
         ),
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was."""
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
@@ -62,6 +72,7 @@ def crossval(
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; default results/<name>.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Run only this fold; may be given several times.")] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bcx.cli.options import ArchOption, ConfigArgument, DataOption, EpochsOption, InitOption, SeedOption, SetOption
+from bcx.cli.options import (
+    ArchOption,
+    ConfigArgument,
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    InitOption,
+    SeedOption,
+    SetOption,
+)
 from bcx.cli.progress import bars, tell_epoch
 from bcx.cli.sources import command_line, needs_train_extra, read_recipe, read_records, recipe_words
 
@@ -29,6 +38,7 @@ def tune(
     run_folds: Annotated[
         int | None, typer.Option(min=1, help="How many of these each trial trains on; default all.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Search for learning rates, dropout, weight decay, augmentation, head and freezing; write best.yaml.
 

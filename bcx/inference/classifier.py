@@ -65,6 +65,7 @@ class Classifier:
         *,
         views: int = 1,
         backend: Wanted = "auto",
+        device: str = "auto",
         prevalence: Mapping[str, float] | None = None,
         operating_point: str = "default",
         frames: int | None = None,
@@ -74,14 +75,11 @@ class Classifier:
         Args:
             checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
             views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
-            backend: as in `bcx.checkpoints.backends.choose_backend`.
-            prevalence: as in `load`.
-            operating_point: as in `load`.
-            frames: as in `load`.
+            backend, device: as in `bcx.checkpoints.backends.choose_backend`.
+            prevalence, operating_point, frames: as in `load`.
 
         Raises:
-            ConfigError: another number of views or frames, no such backend, or a point or prevalence that the
-                checkpoint does not offer.
+            ConfigError: a setting out of range, a device that is not here, or what the checkpoint does not offer.
             CheckpointError: the checkpoint's input check or rules of decision are missing or damaged, the network
                 cannot answer, or ONNX Runtime was asked for without a graph that fits the weights.
             MissingExtra: ONNX Runtime was asked for and is not installed.
@@ -95,7 +93,7 @@ class Classifier:
         self._views = views
         side = checkpoint.preprocess.size
         try:
-            self._backend = choose_backend(checkpoint, backend)
+            self._backend = choose_backend(checkpoint, backend, device)
             self._decider = Decider(
                 checkpoint.decisions,
                 checkpoint.task,
@@ -407,6 +405,7 @@ def load(
     *,
     views: int = 1,
     backend: Wanted = "auto",
+    device: str = "auto",
     prevalence: Mapping[str, float] | None = None,
     operating_point: str = "default",
     frames: int | None = None,
@@ -418,21 +417,22 @@ def load(
         views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
         backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
             and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
+        device: where it runs: "cpu", "cuda", "mps", or "auto", which is CUDA where there is any, else the CPU.
         prevalence: how often classes occur among the scans to come, such as {"malignant": 0.01}; classes left out share
             the rest. Probabilities follow by Bayes' rule. None: as in training, where one scan in three is malignant.
         operating_point: "default", "screening" (95 % of cancers are called, at the price of false alarms) or "rule-in"
             (95 % of the others are not called, more is referred).
-        frames: how many frames of a clip (DICOM, GIF or TIFF of several) are read at most, evenly spread, blank ones
-            left out; None: 16.
+        frames: how many frames of a clip are read at most, evenly spread, blank ones left out; None: 16.
 
     Raises:
         CheckpointError: not found, incomplete or damaged.
-        ConfigError: a prevalence or operating point that the checkpoint does not offer.
+        ConfigError: a prevalence or operating point that the checkpoint does not offer, or a device that is not here.
     """
     return Classifier(
         load_checkpoint(name),
         views=views,
         backend=backend,
+        device=device,
         prevalence=prevalence,
         operating_point=operating_point,
         frames=frames,

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import CheckpointError
 from bcx.evaluate.non_scans import NonScan
 from bcx.imaging.scan import Scan
-from bcx.networks.build import forward_maps
+from bcx.networks.run import run_network
 from bcx.trust.input_check import InputCheck, Verdict, left_out_distances
 
 BATCH = 16
@@ -99,9 +98,7 @@ def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[
     waiting = iter(scans)
     while batch := list(islice(waiting, BATCH)):
         planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
-        with torch.inference_mode():
-            out = forward_maps(checkpoint.network, checkpoint.preprocess.normalise(torch.from_numpy(planes)))
-        yield batch, out.stages.numpy()
+        yield batch, run_network(checkpoint.network, checkpoint.preprocess, planes).stages
 
 
 def _stopped(of: np.ndarray) -> dict[str, Any]:

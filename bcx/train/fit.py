@@ -30,6 +30,7 @@ from bcx.data.splits import check_split
 from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
 from bcx.imaging.preprocess import Preprocess
+from bcx.networks.device import wanted_device
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
@@ -175,7 +176,9 @@ def fit(
     check_split(train, inner)
     task = get_task(recipe.task)
     AcceleratorState._reset_state()  # else a process keeps to the precision of its first run
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no")
+    accelerator = Accelerator(
+        cpu=wanted_device() == "cpu", mixed_precision="bf16" if recipe.precision == "bf16" else "no"
+    )
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)
     network = side.network

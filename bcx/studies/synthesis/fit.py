@@ -19,6 +19,7 @@ from bcx.data.records import Record
 from bcx.errors import DataError, TrainingError
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
+from bcx.networks.device import pick_device
 from bcx.studies.synthesis.config import SynthRecipe
 from bcx.studies.synthesis.diffaugment import augment
 from bcx.studies.synthesis.networks import build_networks
@@ -164,7 +165,7 @@ class _Pair:
 
     def __init__(self, recipe: SynthRecipe) -> None:
         self._recipe = recipe
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(pick_device())
         generator, discriminator = build_networks(recipe, recipe.seed)
         self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
         # The moving average makes better pictures than any single step (Yazici et al. 2019).

@@ -26,6 +26,7 @@ from torch import nn
 from bcx.errors import DataError
 from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.preprocess import Preprocess
+from bcx.networks.device import pick_device
 from bcx.networks.run import run_network
 
 #: From planes, uint8 `[N, S, S]`, to features, float64 `[N, K]`.
@@ -42,8 +43,9 @@ def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
     """Return a function from planes to the means of every channel at the end of the network's last stages.
 
     Args:
-        network: from `build_network` or `build_lesion_network`, in evaluation mode.
+        network: from `build_network` or `build_lesion_network`, in evaluation mode; moved to where networks run.
     """
+    network.to(pick_device())
 
     def describe(planes: np.ndarray) -> np.ndarray:
         fitted = [preprocess.plane(plane) for plane in planes]

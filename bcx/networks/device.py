@@ -1,0 +1,62 @@
+"""Where networks run: what was asked for, held against what this machine has.
+
+>>> pick_device("cpu")
+'cpu'
+"""
+
+from __future__ import annotations
+
+from bcx.errors import ConfigError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_of_process = "auto"
+
+
+def use_device(name: str) -> str:
+    """Set what "auto" means from now on in this process, as a command's `--device` does; return `name`.
+
+    Raises:
+        ConfigError: as `pick_device`.
+    """
+    global _of_process
+    if name != "auto":  # else torch, which takes seconds to import, is not needed yet
+        pick_device(name)
+    _of_process = name
+    return name
+
+
+def wanted_device() -> str:
+    """Return what this process was told by `use_device`; "auto" where it was told nothing."""
+    return _of_process
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """Return "cpu", "cuda" or "mps": where a network runs.
+
+    Args:
+        wanted: one of `DEVICES`. "auto" is what `use_device` said, else CUDA where there is any, else the CPU; Apple's
+            MPS only answers when it is asked for, since nobody has compared its answers yet.
+
+    Raises:
+        ConfigError: another word, or a device that this machine does not have.
+    """
+    if wanted not in DEVICES:
+        raise ConfigError(
+            f"The device is {wanted!r}.", expected=f"one of {', '.join(DEVICES)}", remedy="Leave it out, or name one."
+        )
+    import torch
+
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    asked = _of_process if wanted == "auto" else wanted
+    if asked == "auto":
+        return "cuda" if here["cuda"] else "cpu"
+    if not here[asked]:
+        built = "" if asked != "cuda" or torch.version.cuda else ", a build without CUDA"
+        raise ConfigError(
+            f"The device '{asked}' is not here. Found: {', '.join(name for name, is_here in here.items() if is_here)} "
+            f"(torch {torch.__version__}{built}).",
+            expected="a device that torch can use on this machine",
+            remedy="Use --device auto, or install the driver and the build of torch for it.",
+        )
+    return asked
