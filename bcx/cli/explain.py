@@ -16,7 +16,7 @@ import typer
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption
-from bcx.cli.predict import overlay_name
+from bcx.cli.outputs import overlay_name
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, writing
 from bcx.files import whole
@@ -46,7 +46,7 @@ def explain(
     device: DeviceOption = "auto",
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
-    listing = find(paths, leave_out=out)
+    listing = find(paths, leave_out=[out])
     from bcx.explain.methods import METHODS, check_name, quick_methods
 
     sets = {"all": list(METHODS), "quick": quick_methods()}

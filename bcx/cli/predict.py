@@ -1,9 +1,4 @@
-"""`bcx predict`: results for files, folders and globs, as a table or as JSON lines.
-
->>> from pathlib import Path
->>> overlay_name(Path("ward/a.dcm"), set()).as_posix()
-'ward/a_overlay.png'
-"""
+"""`bcx predict`: results for files, folders and globs, as a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,11 +16,11 @@ import typer
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.outputs import Outputs, Target
 from bcx.cli.patients import patients_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
-from bcx.files import whole
 from bcx.inference.input_files import Found, Listing, find
 from bcx.inference.journal import Journal
 from bcx.networks.device import pick_device
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
 
-    Todo = tuple[Found, Path | None, Any]  # with where its overlay goes, and a stamp that changes when it does
+    Todo = tuple[Found, Target, Any]  # with where its files go, and a stamp that changes when it does
 
 
 def predict(
@@ -52,6 +47,14 @@ def predict(
     ] = None,
     overlays: Annotated[
         Path | None, typer.Option("--overlays", help="Write pictures per scan that show where the network looked.")
+    ] = None,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-out",
+            metavar="DIR",
+            help="For DICOM scans: write overlay, lesion and report here as DICOM, in the study of the scan.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
     views: ViewsOption = 1,
@@ -105,8 +108,13 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
-    listing = find(paths, leave_out=overlays)
-    _check_outputs(listing, out, overlays)
+    outputs = Outputs(overlays, dicom_out)
+    listing = find(paths, leave_out=outputs.folders)
+    if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
+        raise ConfigError(
+            f"'{out}' is one of the scans.", expected="another file after --out", remedy="Choose another name."
+        )
+    outputs.prepare(listing)
     if verbose:
         name_left_out(listing.left_out)
 
@@ -135,23 +143,25 @@ def predict(
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
     begun = time.perf_counter()
     kept, tally = 0, collections.Counter[str]()
-    with _journal(table, _settings(context, classifier, overlays), resume) as journal:
+    with _journal(table, _settings(context, classifier, outputs), resume) as journal:
         options = {"stride": stride, "scale": scale, "every_tile": every_tile}
         failed_slides = read_slides(classifier, slides, options, out, as_json, journal)
         if listing.pictures:
-            todo = _with_targets(listing.pictures, overlays)
+            targets = outputs.targets(listing.pictures)
+            todo = [(found, target, found.stamp) for found, target in zip(listing.pictures, targets, strict=True)]
             if table is None or journal is None:
-                tally = _print_answers(classifier, todo, as_json)
+                tally = _print_answers(classifier, todo, outputs, as_json)
             else:
-                kept, tally = _keep_answers(classifier, todo, journal, table, as_json)
+                kept, tally = _keep_answers(classifier, todo, outputs, journal, table, as_json)
                 if beside is not None:
                     rows = (journal.read(found.file)["row"] for found in listing.pictures)
                     typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
         if journal is not None:
             journal.finish()
     if listing.pictures:
-        typer.echo(_summary(listing, tally, kept, time.perf_counter() - begun, table), err=True)
-    if tally["failed"] or failed_slides:
+        seconds = time.perf_counter() - begun
+        typer.echo(_summary(listing, tally, kept, seconds, outputs.said(), table), err=True)
+    if tally["failed"] or failed_slides or outputs.refused:
         raise typer.Exit(1)
 
 
@@ -184,12 +194,12 @@ def _journal(result: Path | None, settings: dict[str, Any], resume: bool) -> Ite
         yield journal
 
 
-def _settings(context: typer.Context, classifier: Classifier, overlays: Path | None) -> dict[str, Any]:
+def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
     """Return everything that the answers depend on but the scans: every option but those that cannot change one."""
     import bcx
     from bcx.checkpoints.checkpoint import sha256_of
 
-    aside = {"paths", "model", "out", "overlays", "resume", "verbose", "patients", "device"}
+    aside = {"paths", "model", "out", "overlays", "dicom_out", "resume", "verbose", "patients", "device"}
     beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
     return {
         "bcx": bcx.__version__,
@@ -199,7 +209,7 @@ def _settings(context: typer.Context, classifier: Classifier, overlays: Path | N
         "backend": classifier.backend,
         "device": pick_device(),
         "current folder": None if all(map(os.path.isabs, context.params["paths"])) else os.getcwd(),
-        "overlays": None if overlays is None else os.fspath(overlays.resolve()),
+        "overlays": [os.fspath(folder.resolve()) for folder in outputs.folders],
         **{name: value for name, value in context.params.items() if name not in aside},
     }
 
@@ -224,57 +234,30 @@ def _check_folder(slides: list[Found], out: Path | None) -> None:
             out.mkdir(parents=True, exist_ok=True)
 
 
-def _check_outputs(listing: Listing, out: Path | None, overlays: Path | None) -> None:
-    """Refuse, before anything is read, what would be written over a scan or could not be written at the end."""
-    if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
-        raise ConfigError(
-            f"'{out}' is one of the scans.", expected="another file after --out", remedy="Choose another name."
-        )
-    if overlays is not None:
-        if overlays.exists() and any(root.samefile(overlays) for root in listing.roots):
-            raise ConfigError(
-                f"The overlays would be written among the scans in '{overlays}', and read as scans the next time.",
-                expected="another folder after --overlays",
-                remedy=f"Use for example '{overlays / 'overlays'}'.",
-            )
-        with writing(overlays):
-            overlays.mkdir(parents=True, exist_ok=True)
-
-
 def _same(path: Path, other: Path) -> bool:
     return path.exists() and path.samefile(other)
 
 
-def _with_targets(pictures: list[Found], overlays: Path | None) -> list[Todo]:
-    """Say where each scan's overlay goes."""
-    taken: set[str] = set()
-    return [
-        (found, None if overlays is None else overlays / overlay_name(found.inside, taken), found.stamp)
-        for found in pictures
-    ]
-
-
-def _short(name: str) -> str:
-    """Leave room for what is added to a name: file systems take 255 bytes."""
-    return os.fsencode(name)[:200].decode(errors="ignore") if len(os.fsencode(name)) > 200 else name
-
-
-def _answers(classifier: Classifier, todo: list[Todo], kept: int = 0) -> Iterator[tuple[Todo, Prediction | Failure]]:
-    """Answer scans and write their overlays, with a bar on standard error."""
+def _answers(
+    classifier: Classifier, todo: list[Todo], outputs: Outputs, kept: int = 0
+) -> Iterator[tuple[Todo, Prediction | Failure]]:
+    """Answer scans and write their files, with a bar on standard error."""
     with counted(kept + len(todo), kept) as on_scan:
         answers = classifier.stream(found.source for found, _, _ in todo)
         for each, answer in zip(todo, answers, strict=True):
-            _write_overlays(answer, each[1])
+            outputs.write(answer, each[0], each[1])
             on_scan()
             yield each, answer
 
 
-def _print_answers(classifier: Classifier, todo: list[Todo], as_json: bool) -> collections.Counter[str]:
+def _print_answers(
+    classifier: Classifier, todo: list[Todo], outputs: Outputs, as_json: bool
+) -> collections.Counter[str]:
     """Write answers to standard output as they come."""
     tally: collections.Counter[str] = collections.Counter()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for (found, _, _), answer in _answers(classifier, todo):
+        for (found, _, _), answer in _answers(classifier, todo, outputs):
             tally[_decision(answer)] += 1
             yield _row(answer, found, classifier.task, as_json)
 
@@ -284,17 +267,17 @@ def _print_answers(classifier: Classifier, todo: list[Todo], as_json: bool) -> c
 
 
 def _keep_answers(
-    classifier: Classifier, todo: list[Todo], journal: Journal, out: Path, as_json: bool
+    classifier: Classifier, todo: list[Todo], outputs: Outputs, journal: Journal, out: Path, as_json: bool
 ) -> tuple[int, collections.Counter[str]]:
     """Answer what the journal does not hold, and write the result; how many it held, and the decisions."""
     from bcx.inference.prediction import Failure
 
-    def is_kept(found: Found, overlay: Path | None, seen: Any) -> bool:
-        return journal.holds(found.file, seen) and (overlay is None or overlay.is_file())
+    def is_kept(found: Found, target: Target, seen: Any) -> bool:
+        return journal.holds(found.file, seen) and target.is_there()
 
     left = [each for each in todo if not is_kept(*each)]
     kept = len(todo) - len(left)
-    for (found, _, seen), answer in _answers(classifier, left, kept):
+    for (found, _, seen), answer in _answers(classifier, left, outputs, kept):
         failed = isinstance(answer, Failure)  # may have passed by the next time, so that it is tried again
         row = _row(answer, found, classifier.task, as_json)
         journal.add(found.file, None if failed else seen, {"decision": _decision(answer), "row": row})
@@ -333,50 +316,27 @@ def _write(rows: Iterable[dict[str, Any]], target: Path | TextIO, task: Task, as
         table.write_csv(rows, target, task)
 
 
-def overlay_name(inside: Path, taken: set[str]) -> Path:
-    """Return where a scan's overlay goes below the folder of overlays, and add it to the names taken.
-
-    `a.dcm` gives `a_overlay.png`; a second scan called `a.png` there gives `a.png_overlay.png`.
-    """
-    stem, name = _short(inside.stem), _short(inside.name)
-    choices = [inside.with_name(f"{stem}_overlay.png"), inside.with_name(f"{name}_overlay.png")]
-    number = 2
-    while choices[0].as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-        choices = [*choices[1:], inside.with_name(f"{name}_{number}_overlay.png")]
-        number += 1
-    taken.add(choices[0].as_posix().casefold())
-    return choices[0]
-
-
-def _write_overlays(answer: Prediction | Failure, target: Path | None) -> None:
-    from bcx.app.pictures import lesion_picture
-    from bcx.inference.prediction import Prediction
-
-    if target is None or not isinstance(answer, Prediction):
-        return
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lesion = lesion_picture(answer)
-        if lesion is not None:
-            with whole(target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png")) as partial:
-                lesion.save(partial, format="PNG")
-        with whole(target) as partial:
-            answer.overlay().save(partial, format="PNG")
-
-
 def _stdout() -> TextIO:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     return sys.stdout
 
 
-def _summary(listing: Listing, tally: collections.Counter[str], kept: int, seconds: float, out: Path | None) -> str:
+def _summary(
+    listing: Listing,
+    tally: collections.Counter[str],
+    kept: int,
+    seconds: float,
+    beside: list[str],
+    out: Path | None,
+) -> str:
     count = len(listing.pictures)
     said = [f"{number} {name}" for name, number in sorted(tally.items()) if name != "failed"]
     parts = [f"{count} file{'' if count == 1 else 's'} in {seconds:.1f} s ({(count - kept) / seconds:.1f}/s)"]
     parts += [f"{kept} of them answered before"] if kept else []
     parts += [", ".join(said)] if said else []
     parts += [f"{tally['failed']} could not be read"] if tally["failed"] else []
+    parts += beside
     parts += [listing.skipped] if listing.skipped else []
     parts += [f"written to {os.fspath(out)}"] if out is not None else []
     return "; ".join(parts) + ".\nFor research and teaching, never for diagnosis."

@@ -137,13 +137,18 @@ def _inflated(data: bytes, name: str) -> bytes:
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
 
 
+def read_header(data: bytes, name: str) -> Dataset:
+    """Read everything before the pixels; errors as `decode`."""
+    from pydicom import dcmread
+
+    buffer = io.BytesIO(_guarded(name, lambda: _inflated(data, name)))
+    return _guarded(name, lambda: dcmread(buffer, stop_before_pixels=True, force=True))
+
+
 def study_of(data: bytes) -> str:
     """Return the Study Instance UID of a file; "" where it is no DICOM file or does not say."""
-    import pydicom
-
     try:
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-        return str(header.get("StudyInstanceUID") or "")
+        return str(read_header(data, "").get("StudyInstanceUID") or "")
     except Exception:  # pydicom raises whatever it likes on damaged headers
         return ""
 

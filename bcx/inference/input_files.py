@@ -83,7 +83,7 @@ def is_mask_of(stem: str, stems: set[str]) -> bool:
     return False
 
 
-def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
+def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
     """Return the pictures that `arguments` name.
 
     Args:
@@ -91,7 +91,7 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
             A file named outright is always kept; in folders and globs, pictures are told by their first bytes, and
             a file that is called a picture and is none is kept too, for a row that says so. An archive named outright
             or met by a glob is searched like a folder; one that lies in a folder or in another archive is left out.
-        leave_out: a folder that is not searched, for what this run will write itself.
+        leave_out: folders that are not searched, for what this run will write itself.
 
     Raises:
         ConfigError: an argument matches nothing, or nothing at all is left to classify.
@@ -114,7 +114,7 @@ def find(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
     return listing
 
 
-def _reached(argument: str, roots: list[Path], leave_out: Path | None) -> Iterator[Found]:
+def _reached(argument: str, roots: list[Path], leave_out: Sequence[Path]) -> Iterator[Found]:
     path = Path(argument)
     if os.path.isdir(argument):  # of the text as given: Path("") would be the current folder
         roots.append(path)
@@ -125,11 +125,11 @@ def _reached(argument: str, roots: list[Path], leave_out: Path | None) -> Iterat
         yield from _matching(argument, roots, leave_out)
 
 
-def _below(root: Path, leave_out: Path | None) -> Iterator[Found]:
+def _below(root: Path, leave_out: Sequence[Path]) -> Iterator[Found]:
     closed: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=closed.append):
         here = Path(folder)
-        folders[:] = sorted(name for name in folders if leave_out is None or not _same(here / name, leave_out))
+        folders[:] = sorted(name for name in folders if not any(_same(here / name, own) for own in leave_out))
         for name in sorted(names):
             yield Found(here / name, (here / name).as_posix(), (here / name).relative_to(root))
     for error in closed:  # a folder that may not be listed becomes a row that says so, not a silent gap
@@ -137,7 +137,7 @@ def _below(root: Path, leave_out: Path | None) -> Iterator[Found]:
         yield Found(path, path.as_posix(), path.relative_to(root), outright=True)
 
 
-def _matching(pattern: str, roots: list[Path], leave_out: Path | None) -> Iterator[Found]:
+def _matching(pattern: str, roots: list[Path], leave_out: Sequence[Path]) -> Iterator[Found]:
     matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
     if not matches:
         raise ConfigError(

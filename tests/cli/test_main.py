@@ -19,7 +19,7 @@ from PIL import Image
 
 import bcx
 from bcx.checkpoints.checkpoint import update_config
-from bcx.cli.predict import overlay_name
+from bcx.cli.outputs import overlay_name
 from bcx.trust.rule import HarmRule
 
 HEADER = (
