@@ -125,17 +125,12 @@ def _answer(checkpoint: Checkpoint, data: list[str], out: Path) -> dict[str, Any
 
 def _answered(out: Path, checkpoint: Checkpoint) -> dict[str, Elsewhere]:
     """Return the answers of this network that lie in the study's folder."""
-    import pandas as pd
-
-    from bcx.evaluate.oof import read_oof
-    from bcx.studies.decisions import DISTANCE, Elsewhere
+    from bcx.evaluate.oof import read_answers
+    from bcx.studies.decisions import Elsewhere
 
     found = {}
     for file in sorted(out.glob(ANSWERS.format("*"))):
-        frame = read_oof(file, checkpoint.task)
-        table = pd.read_csv(file)
-        if DISTANCE in table:
-            frame[DISTANCE] = table[DISTANCE]
+        frame = read_answers(file, checkpoint.task)
         scans = checkpoint.training.get("scans", "all")
         words = f"the checkpoint itself, trained on {scans} scans from elsewhere"
         found[str(frame["source"].iloc[0])] = Elsewhere(frame, words)

@@ -34,6 +34,8 @@ from bcx.trust.calibration import apply_temperature
 if TYPE_CHECKING:
     from bcx.data.records import Record
 
+#: Optional last column: how far a scan lies from those learned from, by the input check of the network that answered.
+DISTANCE = "distance"
 TEXT_COLUMNS = ("file", "source", "group", "label")
 _KINDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(TEXT_COLUMNS, str),
@@ -95,6 +97,15 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     kinds = {name: _KINDS.get(name, decimal) for name in oof_columns(task)}
     columns = read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
     return _checked(pd.DataFrame(columns), task, str(path))
+
+
+def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
+    """Return the table as `read_oof`, with `distance` (float, NaN where it is not known).
+
+    Raises:
+        DataError: as `read_oof`.
+    """
+    return read_oof(path, task).assign(**{DISTANCE: pd.read_csv(path).get(DISTANCE, np.nan)})
 
 
 def summarise_oof(
@@ -227,4 +238,5 @@ def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
             f"finite logits, and the columns {', '.join(columns)}",
             remedy="Run the cross-validation again, or pass the oof.csv that it wrote.",
         )
-    return frame[columns].astype(dict.fromkeys(columns[5:], np.float32)).reset_index(drop=True)
+    columns += [DISTANCE] * (DISTANCE in frame)
+    return frame[columns].astype(dict.fromkeys(oof_columns(task)[5:], np.float32)).reset_index(drop=True)

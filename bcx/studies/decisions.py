@@ -24,7 +24,7 @@ from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error
-from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_logits
+from bcx.evaluate.oof import DISTANCE, label_positions, oof_frame, read_answers, view_logits
 from bcx.tasks import Task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.provenance import read_json
@@ -36,7 +36,6 @@ from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, HarmRule, fit_rul
 if TYPE_CHECKING:
     import pandas as pd
 
-DISTANCE = "distance"
 #: Levels of harm that the curve goes through, in the proportion of the two targets.
 LEVELS = np.geomspace(0.002, 0.4, 60)
 
@@ -76,7 +75,7 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
     found: dict[str, tuple[int, Elsewhere]] = {}
     for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
         note = read_json(run / "run.json")
-        frame = read_oof(run / "oof.csv", task)
+        frame = read_answers(run / "oof.csv", task)
         for hospital, part in frame.groupby("source", sort=True):
             known = part[part["label"].isin(note["classes"])].reset_index(drop=True)
             words = f"networks of the same recipe trained on {note['n_train']} scans from elsewhere"

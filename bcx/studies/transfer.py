@@ -26,7 +26,7 @@ from bcx.errors import BcxError, TrainingError
 from bcx.evaluate.corruptions import suite_fingerprint
 from bcx.evaluate.intervals import bootstrap_interval, means_with_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
-from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
+from bcx.evaluate.oof import DISTANCE, label_positions, oof_frame, read_oof, view_probabilities, write_oof
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
 from bcx.studies.corruptions import (
@@ -39,12 +39,13 @@ from bcx.studies.corruptions import (
 from bcx.studies.transfer_figure import write_transfer_figure
 from bcx.studies.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.tasks import Task, get_task
-from bcx.train.answer import answer_scans, stacked_logits
+from bcx.train.answer import answer_records, answer_scans, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, run_fingerprint
 from bcx.train.members import NETWORK, fit_network, member_seconds
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.input_check import fit_input_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,7 +212,10 @@ def _complete(
             _logits(network, preprocess, (Scan.open(r.file).pixels for r in run.held), task, on_picture, mirror=mirror)
             for mirror in (False, True)
         )
-        write_oof(folder / "oof.csv", oof_frame(run.held, run.number, straight, mirrored, task), task)
+        frame = oof_frame(run.held, run.number, straight, mirrored, task)
+        if run.part == "left-out":
+            frame[DISTANCE] = distances(network, preprocess, run.train, run.held)
+        write_oof(folder / "oof.csv", frame, task)
         note: dict[str, Any] = {
             "n_train": len(run.train),
             "n_inner": len(run.inner),
@@ -233,6 +237,27 @@ def _complete(
         write_corruption_frame(folder / "corrupted.csv", corruption_frame(answer, run.corrupted, task, run.number))
         write_json(folder / "corrupted.json", {"fingerprint": fingerprint, "suite": suite_fingerprint()})
     (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def distances(
+    network: nn.Module, preprocess: Preprocess, train: Sequence[Record], held: Sequence[Record]
+) -> np.ndarray:
+    """Return float32 `[N]`: how far scans lie from those that a network learned from, by an input check fitted on them.
+
+    Args:
+        train: what it learned from, with folds.
+        held: N scans that it never saw.
+    """
+    learned, others = (
+        np.concatenate(
+            [
+                np.stack([reading.stages for reading in answer_records(network, preprocess, part[i : i + _AT_ONCE])])
+                for i in range(0, len(part), _AT_ONCE)
+            ]
+        )
+        for part in (train, held)
+    )
+    return fit_input_check(learned, np.array([record.fold for record in train])).distances(others)
 
 
 def _logits(

@@ -12,20 +12,23 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import bcx.studies.transfer as module
+from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.busbra import busbra_devices
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, DataError, TrainingError
 from bcx.evaluate.corruptions import CORRUPTIONS
-from bcx.evaluate.oof import oof_frame, read_oof
+from bcx.evaluate.oof import oof_frame, read_answers, read_oof
 from bcx.simulate import write_busbra_folder
 from bcx.studies.transfer import lesion_row, transfer_study
 from bcx.studies.transfer_plan import PARTS, plan_runs
 from bcx.tasks import get_task
+from bcx.train.answer import answer_records
 from bcx.train.config import Recipe
 from bcx.train.crossval import crossval, split_fold
 from bcx.train.fit import STATE_FILE
 from bcx.trust.calibration import apply_temperature
+from bcx.trust.input_check import fit_input_check
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
@@ -383,3 +386,19 @@ def test_without_lesions_there_is_no_auc():
     row = lesion_row(oof_frame(records, 0, logits, logits, TASK), TASK)
     assert row["auc"] == {"value": None, "low": None, "high": None, "n": 0}
     assert row["lesions_called_absent"]["value"] is None
+
+
+def test_a_hospital_left_out_is_told_how_unlike_it_is(records, tmp_path):
+    third = []
+    for number, record in enumerate(records[:12]):
+        copy = shutil.copyfile(record.file, tmp_path / f"{number}.png")
+        third.append(replace(record, key=f"oslo/{number}.png", group=f"oslo:{record.group}", source="oslo", file=copy))
+    transfer_study(RECIPE, [*records, *third], out=tmp_path / "out", command="bcx study", parts=["left-out"])
+    answers = read_answers(tmp_path / "out" / "without-rio" / "oof.csv", TASK)
+    kept = load_checkpoint(tmp_path / "out" / "without-rio" / "network")
+    train, held = ([r for r in [*records, *third] if (r.source == "rio") == out] for out in (False, True))
+    stages = np.stack([r.stages for r in answer_records(kept.network, kept.preprocess, train)])
+    check = fit_input_check(stages, np.array([r.fold for r in train]))
+    expected = check.distances(np.stack([r.stages for r in answer_records(kept.network, kept.preprocess, held)]))
+    assert answers["distance"].to_numpy() == pytest.approx(expected, rel=1e-3)
+    assert read_answers(tmp_path / "out" / "without-oslo" / "oof.csv", TASK)["distance"].notna().all()
