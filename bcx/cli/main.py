@@ -30,6 +30,7 @@ Torch and Gradio are imported inside the commands that need them, so that `bcx -
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -62,6 +63,8 @@ from bcx.errors import NO_ROOM, NOT_ALLOWED, BcxError, CheckpointError, ConfigEr
 
 #: Commands that go on where they were when they are called again.
 _GO_ON = ("train", "crossval", "compare", "tune", "leak")
+#: Commands whose processes, started by `accelerate launch`, share the work.
+_TOGETHER = ("train", "crossval")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -148,9 +151,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Options that stand before a command."""
+    several = os.environ.get("WORLD_SIZE", "1")  # set by what starts processes that train together
+    if several != "1" and context.invoked_subcommand not in _TOGETHER:
+        raise ConfigError(
+            f"bcx {context.invoked_subcommand} was started in {several} processes.",
+            expected=f"one process, or one of the commands that train together: {', '.join(_TOGETHER)}",
+            remedy="Start it without accelerate launch.",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

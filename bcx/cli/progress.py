@@ -18,12 +18,13 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
 
-def bars(*, lasting: bool = False, counted: bool = True) -> Progress:
+def bars(*, lasting: bool = False, counted: bool = True, quiet: bool = False) -> Progress:
     """Return bars on standard error with the time left; `progress.console` prints lines above them.
 
     Args:
         lasting: they stay when all is done, and say the time that it took.
         counted: "3/7" stands beside them, or a percentage.
+        quiet: show nothing, for all processes but the first of those that train together.
     """
     from rich import progress as rich
     from rich.console import Console
@@ -32,7 +33,7 @@ def bars(*, lasting: bool = False, counted: bool = True) -> Progress:
     columns += [rich.MofNCompleteColumn() if counted else rich.TaskProgressColumn()]
     columns += [rich.TimeElapsedColumn()] if lasting else []
     columns += [rich.TimeRemainingColumn(), rich.TextColumn("left")]
-    return rich.Progress(*columns, console=Console(stderr=True), transient=not lasting)
+    return rich.Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=not lasting)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, run_fingerprint
 from bcx.train.members import NETWORK, fit_network, member_seconds
+from bcx.train.processes import processes
 from bcx.train.provenance import current_commit, describe_run, read_json, write_json
 from bcx.train.steps import training_steps
 
@@ -80,7 +81,8 @@ def crossval(
         on_batch: called after every training step; at once for those of a fold that is finished.
 
     Returns:
-        What results.json holds, or None while folds are missing.
+        What results.json holds, or None while folds are missing, and in every process but the first that
+        `accelerate launch` started.
     """
     task = get_task(recipe.task)
     folds = sorted({record.fold for record in records if record.fold is not None})
@@ -106,6 +108,10 @@ def crossval(
                 on_epoch(fold, row, epochs)
 
         fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+        if not processes().is_main_process:  # one writes
+            processes().wait_for_everyone()
+            done.append(fold)
+            continue
         # Kept beside the results, so that maps and other pictures can be asked of it later without training again.
         save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
         straight, mirrored = (
@@ -118,8 +124,9 @@ def crossval(
         seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
         write_json(folder / "run.json", note | {"commit": commit, "seconds": seconds})
         (folder / STATE_FILE).unlink(missing_ok=True)
+        processes().wait_for_everyone()
         done.append(fold)
-    if len(done) < len(folds):
+    if len(done) < len(folds) or not processes().is_main_process:
         return None
     return _summarise(recipe, records, folds, out, command, leave_out)
 

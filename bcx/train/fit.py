@@ -21,7 +21,7 @@ import timm
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device, set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,12 +30,12 @@ from bcx.data.splits import check_split
 from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
 from bcx.imaging.preprocess import Preprocess
-from bcx.networks.device import wanted_device
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, training_side
 from bcx.train.precision import depthwise_in_float32
+from bcx.train.processes import own_share, processes
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
 from bcx.trust.calibration import apply_temperature
 
@@ -155,14 +155,16 @@ def fit(
 
     Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule: linear-cosine warm-up, then cosine
     to nearly zero (Smith and Topin 2019; torch's OneCycleLR); or Adam, or one learning rate throughout, as published
-    systems have it. Loss: see `bcx.train.heads`. Devices and precision: Accelerate.
+    systems have it. Loss: see `bcx.train.heads`. Devices and precision: Accelerate. Started by `accelerate launch` in
+    several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
+    process; batch norms see the pictures of their own process, and their statistics are averaged after every epoch.
 
     Args:
         recipe: every setting.
         train: records to train on.
         inner: records to watch (and to stop early by); no group may stand in both.
         out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
-        on_epoch: called with the epoch's history row and the number of epochs.
+        on_epoch: called with the epoch's history row and the number of epochs, in every process.
         on_batch: called after every step, for progress bars; at once for those that a snapshot has behind it.
 
     Returns:
@@ -176,8 +178,12 @@ def fit(
     check_split(train, inner)
     task = get_task(recipe.task)
     AcceleratorState._reset_state()  # else a process keeps to the precision of its first run
+    state = processes()
     accelerator = Accelerator(
-        cpu=wanted_device() == "cpu", mixed_precision="bf16" if recipe.precision == "bf16" else "no"
+        cpu=state.device.type == "cpu",
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        # Copying the first process's batch norms to the others at every step would change what the step before needs.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)
@@ -223,35 +229,38 @@ def fit(
         started = time.perf_counter()
         # One seed per epoch makes dropout's draws independent of where the run was interrupted.
         set_seed(recipe.seed * 100_003 + epoch + 1)
-        loader = DataLoader(
-            side.dataset, batch_sampler=side.batches(epoch), num_workers=recipe.workers, collate_fn=side.collate
-        )
+        batches = side.batches(epoch)
+        shares = [own_share(batch, state) for batch in batches]
+        loader = DataLoader(side.dataset, batch_sampler=shares, num_workers=recipe.workers, collate_fn=side.collate)
         model.train()
         for module in frozen:
             module.eval()  # what is frozen keeps its batch-norm statistics too
-        losses, answers, truths = [], [], []
-        for batch in accelerator.prepare(loader):
+        learnt_here: list[tuple[float, np.ndarray, np.ndarray]] = []
+        for batch, share, whole in zip(loader, shares, batches, strict=True):
             with quicker(network):
-                learnt = side.learn(model, batch)  # Accelerate runs the network under autocast
+                learnt = side.learn(model, send_to_device(batch, accelerator.device))  # under Accelerate's autocast
             accelerator.backward(learnt.loss)
             if recipe.clip is not None:
                 accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            losses.append(float(accelerator.reduce(learnt.loss.detach(), "mean")))
-            gathered = accelerator.gather_for_metrics((learnt.probabilities, learnt.labels))
-            answers.append(gathered[0].cpu().numpy())
-            truths.append(gathered[1].cpu().numpy())
+            new = len(share) if state.is_main_process or len(share) < len(whole) else 0  # counted once, learnt by all
+            found = learnt.probabilities[:new].cpu().numpy(), learnt.labels[:new].cpu().numpy()
+            learnt_here.append((float(learnt.loss.detach()), *found))
             if on_batch:
                 on_batch()
+        losses, answers, truths = zip(*gather_object(learnt_here), strict=True)
+        average_norms(network, accelerator)
         mean_loss = float(np.mean(losses))
         if not np.isfinite(mean_loss):
             raise _diverged(f"The loss of epoch {epoch + 1} is {mean_loss}.", "a finite loss")
         row: dict[str, Any] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         row |= _prefixed("train", epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss))
         if inner:
-            logits = stacked_logits(answer_records(network, side.preprocess, inner), len(task.classes))
+            with accelerator.split_between_processes(list(inner)) as own:
+                answered = stacked_logits(answer_records(network, side.preprocess, own), len(task.classes))
+            logits = np.concatenate(gather_object([answered]))
             if not np.isfinite(logits).all():  # the last step alone may break what the loss before it does not show
                 raise _diverged(f"After epoch {epoch + 1} some answers are no numbers.", "finite logits")
             row |= _prefixed("inner", _watched(logits, inner_labels))
@@ -271,6 +280,13 @@ def fit(
     if best:
         network.load_state_dict(best)
     return Fitted(network.cpu().eval().requires_grad_(False), side.preprocess, history)
+
+
+def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the mean of what the batch norms of all processes saw."""
+    for buffer in network.buffers():
+        if accelerator.num_processes > 1 and buffer.is_floating_point():
+            buffer.copy_(accelerator.reduce(buffer, "mean"))
 
 
 def _diverged(found: str, expected: str) -> TrainingError:

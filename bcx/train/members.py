@@ -19,6 +19,7 @@ from bcx.tasks import get_task
 from bcx.train.average import average
 from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, Fitted, fit, run_fingerprint
+from bcx.train.processes import processes
 from bcx.train.provenance import current_commit, read_json, write_json
 from bcx.train.steps import training_steps
 
@@ -66,11 +67,13 @@ def fit_network(
 
             started, commit = time.perf_counter(), current_commit()
             fitted = fit_network(part, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
-            save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
-            note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "commit": commit}
-            note["seconds"] = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
-            write_json(folder / "run.json", {**note, "history": fitted.history})
-            (folder / STATE_FILE).unlink(missing_ok=True)
+            if processes().is_main_process:
+                save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
+                note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "commit": commit}
+                note["seconds"] = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
+                write_json(folder / "run.json", {**note, "history": fitted.history})
+                (folder / STATE_FILE).unlink(missing_ok=True)
+            processes().wait_for_everyone()
         elif on_batch:
             for _ in range(training_steps(part, [*train, *inner])):  # taken earlier
                 on_batch()

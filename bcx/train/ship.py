@@ -21,6 +21,7 @@ from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
 from bcx.train.fit import STATE_FILE, write_history
 from bcx.train.members import fit_network, remove_members
+from bcx.train.processes import processes
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.trust.input_check import fit_input_check
 
@@ -61,6 +62,8 @@ def train_checkpoint(
     used = [record for record in records if record.fold is not None]
     train, inner = cut_inner(recipe, used)
     fitted = fit_network(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
+    if not processes().is_main_process:
+        return folder  # one writes
     seconds = round(sum(row["seconds"] for row in fitted.history), 1)  # also those before an interruption
 
     described = np.stack([r.stages for r in answer_records(fitted.network, fitted.preprocess, train)])
