@@ -41,6 +41,7 @@ INPUT_CHECK = RESULTS / "studies" / "input-check" / "mobilenetv2-lesion.json"
 PLAIN_INPUT_CHECK = RESULTS / "studies" / "input-check" / "input-check.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 PLAIN_SPEED = RESULTS / "benchmarks" / "speed-mobilenetv2-busi.json"
+HOSPITALS = RESULTS / "mobilenetv2-hospitals"
 LESION = RESULTS / "mobilenetv2-lesion"
 ALONE = RESULTS / "studies" / "mobilenetv2-lesion-alone"
 PAIR = RESULTS / "studies" / "mobilenetv2-lesion-pair"
@@ -234,7 +235,7 @@ def harm_lines() -> list[str]:
 def decisions_block() -> str:
     """Return the study of decisions, model by model, as Markdown."""
     lines: list[str] = []
-    for folder in (LESION, PLAIN):
+    for folder in (HOSPITALS, LESION, PLAIN):
         study = read(DECISIONS / folder.name / "decisions.json")
         lines += [f"### `{folder.name}`", "", f"> {study['rule']['what']}", ""]
         lines += [f"Temperature {study['temperature']:.3f}. Of the hospitals:", ""]
@@ -278,33 +279,43 @@ def transfer_table(transfer: dict[str, Any]) -> list[str]:
 
 
 def readme_block() -> str:
-    """Return the README's table: the default model where it learned, and in hospitals that its networks never saw."""
-    home, abroad = read(LESION / "results.json"), read(LESION / "transfer" / "results.json")
+    """Return the README's table: the default model, and the one before, in hospitals that their networks never saw."""
+    heads = ["ROC-AUC, malignant / benign", "cancers answered normal", "cancers answered benign", "scans referred"]
+    return "\n".join(columns([*heads, "heat inside the lesion"], [*hospital_rows(HOSPITALS), *hospital_rows(LESION)]))
+
+
+def hospital_rows(folder: Path) -> list[tuple[str, list[str]]]:
+    """Return a row per hospital of one model: where it learned, as far as that was measured, and where it did not."""
     decided = {
         (row["hospital"], row["where"]): row
-        for row in read(DECISIONS / LESION.name / "decisions.json")["table"]
+        for row in read(DECISIONS / folder.name / "decisions.json")["table"]
         if row["point"] == "default"
         and row["rule"] == ("as stored" if row["where"] == "home" else "by the other hospitals")
     }
-    breast = read(LESION / "external-breast.json")
-    aucs = {(name, "home"): part["one_view"]["auc_malignant_vs_benign"] for name, part in home["sources"].items()}
-    for row in abroad["table"]:
-        if row["train_on"] in ("busi", "busbra"):
+    aucs, heats = {}, {}
+    for row in read(folder / "transfer" / "results.json")["table"]:
+        if row["part"] in ("hospital", "left-out"):
             aucs[row["score_on"], "elsewhere"] = row["auc"]
-    aucs["breast", "elsewhere"] = breast["figures"]["auc_malignant_vs_benign"]
-    heat = read(LESION / "localisation.json")["localisation"]["by_source"]
-    heats = {(name, "home"): heat[name]["heat_inside"] for name in ("busi", "busbra")}
-    heats["breast", "elsewhere"] = breast["localisation"]["by_source"]["breast"]["heat_inside"]
+    for name, part in read(folder / "results.json")["sources"].items():
+        aucs.setdefault((name, "home"), part["one_view"]["auc_malignant_vs_benign"])
+    if (folder / "external-breast.json").is_file():
+        breast = read(folder / "external-breast.json")
+        aucs["breast", "elsewhere"] = breast["figures"]["auc_malignant_vs_benign"]
+        heats["breast", "elsewhere"] = breast["localisation"]["by_source"]["breast"]["heat_inside"]
+    if (folder / "localisation.json").is_file():
+        found = read(folder / "localisation.json")["localisation"]["by_source"]
+        heats |= {(name, "home"): part["heat_inside"] for name, part in found.items()}
     shown = {"busi": "BUSI", "busbra": "BUS-BRA", "breast": "BrEaST"}
     rows = []
-    for name, where in (("busi", "home"), ("busbra", "home"), *((name, "elsewhere") for name in shown)):
-        row = decided[name, where]
-        told = [figure(aucs[name, where], False)]
-        told += [figure(row[key], True) for key in ("as_absent", "as_other", "referred")]
-        told.append(figure(heats.get((name, where)), True))
-        rows.append((f"{shown[name]}, {'learned from' if where == 'home' else 'never seen'}", told))
-    heads = ["ROC-AUC, malignant / benign", "cancers answered normal", "cancers answered benign", "scans referred"]
-    return "\n".join(columns([*heads, "heat inside the lesion"], rows))
+    for where, words in (("elsewhere", "never seen"), ("home", "learned from")):
+        for name in shown:
+            if (name, where) in decided:
+                row = decided[name, where]
+                told = [figure(aucs[name, where], False)]
+                told += [figure(row[key], True) for key in ("as_absent", "as_other", "referred")]
+                told.append(figure(heats.get((name, where)), True))
+                rows.append((f"`{folder.name}`: {shown[name]}, {words}", told))
+    return rows
 
 
 def all_block() -> str:

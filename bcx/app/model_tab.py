@@ -73,8 +73,8 @@ def _plain(facts: Facts) -> str:
         f"has looked at {seen:,} {escape(task.image_noun)}s whose answer was known ({escape(places)}) and learnt to "
         f"sort new ones into {len(task.classes)} kinds: {escape(kinds)}. It sees one picture, and knows "
         "nothing about the person.</p>",
-        "<h2>How often is it right?</h2><p>Tested on pictures that were not in its training data. Each dot is one "
-        "picture out of a hundred.</p>",
+        f"<h2>How often is it right?</h2><p>Tested on pictures {'from hospitals ' if facts.by_hospital else ''}that "
+        "were not in its training data. Each dot is one picture out of a hundred.</p>",
     ]
     for source, figures in _decided(facts).items():
         parts.append(_tiles(facts, source, figures))
@@ -149,9 +149,7 @@ def _expert(facts: Facts) -> str:
     results, training = facts.results, facts.config["bcx"]["training"]
     parts = [
         '<section class="bcx-expert"><h2>For experts</h2>',
-        f"<p>Grouped cross-validation, {len(results['folds'])} folds, {results['n']:,} out-of-fold results in "
-        f"{results['groups']:,} groups; near-duplicates, scans of one lesion and of one patient never straddle a "
-        "split. In brackets: 95 % bootstrap intervals over groups. The shipped network is trained on all folds. "
+        f"<p>{_inline(wording.protocol(facts))} In brackets: 95 % bootstrap intervals over groups. "
         f"Temperature {results['temperature']:.3f}: ECE {results['uncalibrated']['ece']:.3f} before, "
         f"{results['report']['ece']:.3f} after.</p>",
         _pictures(facts),

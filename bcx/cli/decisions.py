@@ -33,7 +33,12 @@ def decisions(
         ),
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store", help="Write the temperature and the rule into the checkpoint's config.json.")
+        bool,
+        typer.Option(
+            "--store",
+            help="Write the temperature and the rule into the checkpoint's config.json; into one that no "
+            "cross-validation measured also the figures of the hospitals left out.",
+        ),
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
@@ -43,12 +48,13 @@ def decisions(
     study, and those of `bcx evaluate --transfer` on the same recipe. Each is judged by a rule fitted on the others.
     """
     with needs_train_extra():
-        from bcx.evaluate.oof import read_oof
-        from bcx.studies.decisions import decisions_study, flat, transfer_answers
+        from bcx.evaluate.derived import BY_HOSPITAL
+        from bcx.evaluate.oof import read_oof, write_oof
+        from bcx.studies.decisions import decisions_study, flat, left_out_results, transfer_answers
         from bcx.studies.decisions_figure import write_decisions_figure
     from bcx.checkpoints.checkpoint import load_checkpoint, update_config
     from bcx.report.facts import results_folder
-    from bcx.train.provenance import describe_command, write_json
+    from bcx.train.provenance import describe_command, read_json, write_json
 
     checkpoint = load_checkpoint(model)
     measured = results_folder(checkpoint.folder)
@@ -59,7 +65,9 @@ def decisions(
     elsewhere = {} if measured is None else transfer_answers(measured / "transfer", checkpoint.task)
     elsewhere |= _answered(out, checkpoint)
     oof = checkpoint.folder / "oof.csv"
-    at_home = read_oof(oof, checkpoint.task) if oof.is_file() else None
+    by_folds = oof.is_file() and read_json(checkpoint.folder / "results.json").get("protocol") != BY_HOSPITAL
+    at_home = read_oof(oof, checkpoint.task) if by_folds else None
+    left_out = None if by_folds or measured is None else left_out_results(measured / "transfer", checkpoint.task)
     stored = checkpoint.decisions
     before = earlier.get("before")
     if stored and "rule" not in stored:
@@ -86,6 +94,10 @@ def decisions(
             )
     if store:
         update_config(checkpoint.folder, temperature=results["temperature"], decisions={"rule": results["rule"]})
+        if left_out is not None and measured is not None:
+            for folder in (measured, checkpoint.folder):
+                write_oof(folder / "oof.csv", left_out[0], checkpoint.task)
+                write_json(folder / "results.json", left_out[1])
         typer.echo(f"Stored in {checkpoint.folder / 'config.json'}")
     typer.echo(f"Written: {out / 'decisions.json'}, decisions.csv and decisions.png")
 

@@ -25,6 +25,9 @@ DERIVED = (
 )
 """The keys of results.json that come from the table; all others say what was run."""
 
+#: `protocol` in results.json where every fold is a hospital that its networks never saw.
+BY_HOSPITAL = "hospitals left out"
+
 _DIGITS = 5
 
 

@@ -74,7 +74,8 @@ def _eval_results(facts: Facts) -> Iterator[EvalResult]:
     parts = {name: part["one_view"] for name, part in results.get("sources", {}).items()}
     if not parts:
         parts = dict.fromkeys(results["data"], results["one_view"])
-    named = {name: (view, f"{name}, grouped folds", "out of fold") for name, view in parts.items()}
+    where = ("left out", "never seen") if facts.by_hospital else ("grouped folds", "out of fold")
+    named = {name: (view, f"{name}, {where[0]}", where[1]) for name, view in parts.items()}
     for file, found in facts.external.items():
         name = "+".join(found["data"])
         named[file.removesuffix(".json")] = found["figures"], f"{name}, never seen", found["split"]
@@ -198,18 +199,13 @@ def _protocol(facts: Facts) -> list[str]:
     return [
         "## How it was measured",
         "",
-        f"Grouped cross-validation: {len(results['folds'])} folds; near-duplicates, scans of one lesion and, where "
-        f"patients are named, scans of one patient are one group, and **a group never straddles a split**. "
-        f"{results['n']} out-of-fold answers in {results['groups']} groups, one run per fold (seed "
-        f"{results['recipe']['seed']}): every scan was answered by a network that had seen neither it nor a copy of "
-        "it. In brackets: 95 % bootstrap intervals over groups. The shipped network is trained on all folds by the "
-        "same recipe; it is not one of those that were measured, and has no test set of its own. A class that no scan "
-        "of a source has leaves some figures without meaning: they are left out, and macro figures are means over the "
-        "others. The calibration error grows when scans repeat, so that its interval leans upwards.",
+        f"{wording.protocol(facts)} In brackets: 95 % bootstrap intervals over groups. A class that no scan of a "
+        "source has leaves some figures without meaning: they are left out, and macro figures are means over the rest. "
+        "The calibration error grows when scans repeat, so that its interval leans upwards.",
         "",
-        f"Temperature {results['temperature']:.3f}, fitted on the out-of-fold logits alone: calibration error (ECE) "
+        f"Temperature {results['temperature']:.3f}, fitted on these logits alone: calibration error (ECE) "
         f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
-        f"file holds every out-of-fold answer; `bcx reproduce {facts.name}` derives the figures from it again.",
+        f"file holds every answer; `bcx reproduce {facts.name}` derives the figures from it again.",
     ]
 
 
@@ -241,7 +237,9 @@ def _label(facts: Facts) -> list[str]:
             f"`rule-in` from {rule['rule_in_above']:.3f} on. Probabilities stand for the shares of the training scans "
             f"({_shares(rule['prevalence'], facts.task)}); `prevalence` changes that by Bayes' rule.",
             "",
-            "The tables above decide each fold by what was fitted on the other folds of the same hospitals.",
+            "The tables above decide each fold by what was fitted on the other folds of the same hospitals."
+            if not facts.by_hospital
+            else "The tables above decide each hospital by what was fitted on the others, scan by scan.",
         ]
     elif "rule" in found["rules"]:
         lines += [f"Fitted on the out-of-fold answers: {found['rules']['rule']['what']}"]

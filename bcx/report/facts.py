@@ -12,6 +12,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from bcx.checkpoints.config import read_config
 from bcx.errors import CheckpointError
+from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.tasks import Task
 
 RESULTS = "results"
@@ -55,6 +56,11 @@ class Facts:
         return self.folder.name
 
     @property
+    def by_hospital(self) -> bool:
+        """Whether the figures are those of hospitals left out, and not of folds within them."""
+        return self.results.get("protocol") == BY_HOSPITAL
+
+    @property
     def was_measured(self) -> bool:
         """Whether there are figures at all."""
         return "one_view" in self.results
@@ -85,10 +91,13 @@ def telling_of(folder: Path) -> Iterator[None]:
 
 
 def results_folder(checkpoint: Path) -> Path | None:
-    """Return `results/NAME` of a checkpoint, beside the folder of checkpoints or in the current one; None without."""
+    """Return `results/NAME` of a checkpoint that was measured; None without.
+
+    It is looked for beside the folder of checkpoints and in the current one.
+    """
     name = checkpoint.resolve().name
     for place in (checkpoint.resolve().parent.parent, Path.cwd()):
-        if (place / RESULTS / name / "results.json").is_file():
+        if any((place / RESULTS / name / file).is_file() for file in ("results.json", _TRANSFER)):
             return place / RESULTS / name
     return None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bcx.report.facts import Facts
 
 DATA = {
     "busi": "**BUSI** (Al-Dhabyani et al., Data in Brief 2020, "
@@ -68,6 +71,30 @@ FIGURES = {
     "intensity": "Intensity of pixels and of scans, by class",
 }
 """Name of a figure's file, without source and ending -> its caption."""
+
+
+def protocol(facts: Facts) -> str:
+    """Say on what the figures of a model stand: grouped folds, or hospitals that its networks never saw."""
+    results = facts.results
+    if not facts.by_hospital:
+        return (
+            f"Grouped cross-validation: {len(results['folds'])} folds; near-duplicates, scans of one lesion and, where "
+            f"patients are named, scans of one patient are one group, and **a group never straddles a split**. "
+            f"{results['n']:,} out-of-fold answers in {results['groups']:,} groups, one run per fold (seed "
+            f"{results['recipe']['seed']}): every scan was answered by a network that had seen neither it nor a copy "
+            "of it. The shipped network is trained on all folds by the same recipe; it is not one of those that were "
+            "measured, and has no test set of its own."
+        )
+    recipe, shipped = results["recipe"], facts.config["bcx"].get("members", 1)
+    measured = max(len(recipe.get("members") or ()), 1)
+    return (
+        f"One hospital left out at a time, {len(results['folds'])} of them: **every scan was answered by a network "
+        f"that had seen nothing of its hospital**. {results['n']:,} answers in {results['groups']:,} groups, a run "
+        f"per hospital (seed {recipe['seed']}), {measured} network{'s' if measured > 1 else ''} each, {recipe['epochs']} "
+        f"epochs. The checkpoint holds {shipped} such network{'s' if shipped > 1 else ''}, trained on all of these "
+        f"hospitals for {facts.config['bcx']['training']['recipe']['epochs']} epochs; it has no test set of its own, "
+        "and nobody measured it on the hospitals that it knows."
+    )
 
 
 def start_words(start: Any) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
+from bcx.evaluate.derived import BY_HOSPITAL, derive, noted_scans
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error
@@ -82,6 +83,42 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
             if note["n_train"] > found.get(str(hospital), (0, None))[0]:
                 found[str(hospital)] = note["n_train"], Elsewhere(known, words, len(part) - len(known))
     return {hospital: answers for hospital, (_, answers) in found.items()}
+
+
+def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+    """Return a cross-validation whose folds are hospitals, from a study of transfer that left each of them out.
+
+    Args:
+        transfer: folder of `bcx evaluate --transfer --parts left-out`.
+        task: of the answers.
+
+    Returns:
+        The out-of-fold table and what belongs in results.json; None where not every hospital was left out.
+    """
+    import pandas as pd
+
+    if not (transfer / "results.json").is_file():
+        return None
+    study = read_json(transfer / "results.json")
+    runs = [run for run in study["runs"] if run["name"].startswith("without ")]
+    if len(runs) != len(study["data"]) or len(runs) < 2:
+        return None
+    frame = pd.concat(
+        [
+            read_answers(transfer / run["name"].replace(" ", "-") / "oof.csv", task).assign(fold=fold)
+            for fold, run in enumerate(runs)
+        ],
+        ignore_index=True,
+    )
+    kept = ("command", "commit", "versions", "machine", "recipe", "data", "seconds")
+    about = {
+        "what": "every hospital answered by a network of the same recipe that never saw it",
+        "protocol": BY_HOSPITAL,
+        **{key: study[key] for key in kept},
+        "runs": [{"fold": fold, **run} for fold, run in enumerate(runs)],
+        "oof": {"file": "oof.csv", "rows": len(frame)},
+    }
+    return frame, about | derive(frame, task, noted_scans(frame["file"]))
 
 
 def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, pd.DataFrame]:

@@ -18,8 +18,10 @@ from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, DataError, TrainingError
 from bcx.evaluate.corruptions import CORRUPTIONS
+from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.evaluate.oof import oof_frame, read_answers, read_oof
 from bcx.simulate import write_busbra_folder
+from bcx.studies.decisions import left_out_results
 from bcx.studies.transfer import lesion_row, transfer_study
 from bcx.studies.transfer_plan import PARTS, plan_runs
 from bcx.tasks import get_task
@@ -27,6 +29,7 @@ from bcx.train.answer import answer_records
 from bcx.train.config import Recipe
 from bcx.train.crossval import crossval, split_fold
 from bcx.train.fit import STATE_FILE
+from bcx.train.provenance import read_json
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 
@@ -388,17 +391,38 @@ def test_without_lesions_there_is_no_auc():
     assert row["lesions_called_absent"]["value"] is None
 
 
-def test_a_hospital_left_out_is_told_how_unlike_it_is(records, tmp_path):
-    third = []
+@pytest.fixture(scope="module")
+def left_out(records, tmp_path_factory):
+    """A third hospital, and the study in which each of the three was left out."""
+    folder, third = tmp_path_factory.mktemp("three"), []
     for number, record in enumerate(records[:12]):
-        copy = shutil.copyfile(record.file, tmp_path / f"{number}.png")
+        copy = shutil.copyfile(record.file, folder / f"{number}.png")
         third.append(replace(record, key=f"oslo/{number}.png", group=f"oslo:{record.group}", source="oslo", file=copy))
-    transfer_study(RECIPE, [*records, *third], out=tmp_path / "out", command="bcx study", parts=["left-out"])
-    answers = read_answers(tmp_path / "out" / "without-rio" / "oof.csv", TASK)
-    kept = load_checkpoint(tmp_path / "out" / "without-rio" / "network")
-    train, held = ([r for r in [*records, *third] if (r.source == "rio") == out] for out in (False, True))
+    out = folder / "transfer"
+    transfer_study(RECIPE, [*records, *third], out=out, command="bcx study", parts=["left-out"])
+    return SimpleNamespace(records=[*records, *third], out=out)
+
+
+def test_a_hospital_left_out_is_told_how_unlike_it_is(left_out):
+    answers = read_answers(left_out.out / "without-rio" / "oof.csv", TASK)
+    kept = load_checkpoint(left_out.out / "without-rio" / "network")
+    train, held = ([r for r in left_out.records if (r.source == "rio") == out] for out in (False, True))
     stages = np.stack([r.stages for r in answer_records(kept.network, kept.preprocess, train)])
     check = fit_input_check(stages, np.array([r.fold for r in train]))
     expected = check.distances(np.stack([r.stages for r in answer_records(kept.network, kept.preprocess, held)]))
     assert answers["distance"].to_numpy() == pytest.approx(expected, rel=1e-3)
-    assert read_answers(tmp_path / "out" / "without-oslo" / "oof.csv", TASK)["distance"].notna().all()
+    assert read_answers(left_out.out / "without-oslo" / "oof.csv", TASK)["distance"].notna().all()
+
+
+def test_hospitals_left_out_are_the_folds_of_a_cross_validation(left_out, study, tmp_path):
+    frame, results = left_out_results(left_out.out, TASK)
+    assert frame.groupby("fold")["source"].unique().map(list).tolist() == [["cairo"], ["oslo"], ["rio"]]
+    assert sorted(frame["file"]) == sorted(record.key for record in left_out.records)
+    stored = {row["score_on"]: row["auc"]["value"] for row in read_json(left_out.out / "results.json")["table"]}
+    assert {
+        name: part["one_view"]["auc_malignant_vs_benign"]["value"] for name, part in results["sources"].items()
+    } == stored
+    assert results["protocol"] == BY_HOSPITAL
+    assert len(results["folds"]) == 3
+    assert left_out_results(tmp_path, TASK) is None
+    assert left_out_results(study.out, TASK) is None  # other parts of the study only
