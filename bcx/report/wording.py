@@ -89,12 +89,16 @@ def protocol(facts: Facts) -> str:
     measured = max(len(recipe.get("members") or ()), 1)
     return (
         f"One hospital left out at a time, {len(results['folds'])} of them: **every scan was answered by a network "
-        f"that had seen nothing of its hospital**. {results['n']:,} answers in {results['groups']:,} groups, a run "
-        f"per hospital (seed {recipe['seed']}), {measured} network{'s' if measured > 1 else ''} each, {recipe['epochs']} "
-        f"epochs. The checkpoint holds {shipped} such network{'s' if shipped > 1 else ''}, trained on all of these "
-        f"hospitals for {facts.config['bcx']['training']['recipe']['epochs']} epochs; it has no test set of its own, "
-        "and nobody measured it on the hospitals that it knows."
+        f"that had seen nothing of its hospital**. {results['n']:,} answers in {results['groups']:,} groups, one run "
+        f"per hospital (seed {recipe['seed']}), {_networks(measured)} of {recipe['epochs']} epochs each. "
+        f"The checkpoint holds {_networks(shipped)} of {facts.config['bcx']['training']['recipe']['epochs']} epochs, "
+        "trained on all of these hospitals; it has no test set of its own, and nobody measured it on the hospitals "
+        "that it knows."
     )
+
+
+def _networks(count: int) -> str:
+    return f"{count} network{'s' if count > 1 else ''}"
 
 
 def start_words(start: Any) -> str:
