@@ -11,6 +11,7 @@ bcx train CONFIG.yaml                     train; bcx crossval measures a recipe 
 bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
 bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
+bcx study descriptors --data NAME=DIR    what orientation, shape, margin and echoes tell of malignancy
 bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx decisions NAME --data NAME=DIR        fit the rule of decision on hospitals never seen
@@ -56,6 +57,7 @@ from bcx.cli.leak import leak
 from bcx.cli.predict import predict
 from bcx.cli.report import card, figures, reproduce
 from bcx.cli.space import push, space
+from bcx.cli.study import app as study
 from bcx.cli.synth import app as synth
 from bcx.cli.train import crossval, train
 from bcx.cli.tune import tune
@@ -131,6 +133,7 @@ app.command()(examples)
 app.add_typer(data)
 app.add_typer(input_check)
 app.add_typer(input_check, name="gate", hidden=True, deprecated=True)  # the name before
+app.add_typer(study)
 app.add_typer(synth)
 
 

@@ -40,6 +40,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PLAIN = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\x00")  # explicit little endian: what is left after inflating
 _RLE = "1.2.840.10008.1.2.5"  # pydicom undoes it in Python and NumPy, which cannot crash
 _COLOURS = ("Red", "Green", "Blue")
+_CM = 3  # the code of centimetres in regions of ultrasound
 
 _WANTED = (
     *("SOPClassUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation"),
@@ -47,6 +48,7 @@ _WANTED = (
     *("ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+    *("SequenceOfUltrasoundRegions", "PixelSpacing"),
 )
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
@@ -237,7 +239,23 @@ def _decode(file: _File, name: str, frame: int) -> Decoded:
     pixels, shown = _displayed(values, file.header, name)
     if file.frames > 1:
         notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
-    return Decoded(pixels, [*notes, *shown], damage=damage)
+    return Decoded(pixels, [*notes, *shown], damage=damage, mm_per_pixel=_scale(file.header))
+
+
+def _scale(header: Dataset) -> float | None:
+    """Millimetres per pixel; None where nothing says, or pixels are not square, or regions have scales of their own."""
+    regions = [
+        region
+        for region in header.get("SequenceOfUltrasoundRegions") or []
+        if (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")) == (_CM, _CM)
+    ]
+    try:
+        sides = [abs(10 * float(each.get(f"PhysicalDelta{axis}"))) for each in regions for axis in "XY"]
+        sides = sides or [float(side) for side in header.get("PixelSpacing") or []]
+    except (TypeError, ValueError):
+        return None
+    plausible = sides and 0.001 <= min(sides) and max(sides) <= min(1.01 * min(sides), 10)
+    return sum(sides) / len(sides) if plausible else None
 
 
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:

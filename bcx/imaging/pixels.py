@@ -33,12 +33,14 @@ class Decoded:
         notes: what was done to it, in words.
         orientation: EXIF's, 1 to 8.
         damage: a sentence where part of the picture is made up by the decoder; "" where it is whole.
+        mm_per_pixel: where the file says so.
     """
 
     values: np.ndarray
     notes: list[str] = field(default_factory=list)
     orientation: int = 1
     damage: str = ""
+    mm_per_pixel: float | None = None
 
 
 def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:

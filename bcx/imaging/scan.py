@@ -51,6 +51,7 @@ class Scan:
         notes: what was done to it, in words ("16 bit scaled from 0..4095").
         frame: which frame or page of the file this is, from 0.
         damage: a sentence where the file is damaged and part of the pixels made up; "" where it is whole.
+        mm_per_pixel: side of a pixel in millimetres, where the file is DICOM and says so.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -59,6 +60,7 @@ class Scan:
     notes: tuple[str, ...] = ()
     frame: int = 0
     damage: str = ""
+    mm_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
         pixels = np.ascontiguousarray(self.pixels).view()
@@ -280,4 +282,4 @@ def _finish(decoded: Decoded, name: str, sha256: str, frame: int = 0) -> Scan:
         pixels = grey_if_grey(pixels)
     if decoded.damage:
         notes.append("damaged: its file ends early or holds wrong data")
-    return Scan(pixels, name, sha256, tuple(notes), frame, decoded.damage)
+    return Scan(pixels, name, sha256, tuple(notes), frame, decoded.damage, decoded.mm_per_pixel)

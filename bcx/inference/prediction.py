@@ -122,7 +122,9 @@ class Prediction:
         reading = self.reading
         if reading.second is not None:
             reading = replace(reading, second=replace(reading.second, box=reading.second.box.scaled(scale)))
-        scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height))
+        side = self.scan.mm_per_pixel
+        larger = None if side is None else side / scale
+        scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height), mm_per_pixel=larger)
         left, top, right, bottom = (round(edge * scale) for edge in self.box or (0, 0, 0, 0))
         return replace(self, scan=scan, reading=reading, box=self.box and (left, top, right, bottom))
 
@@ -276,7 +278,8 @@ def shortened(scan: Scan) -> Scan:
         return scan
     height, width = (min(side, int(LONGEST * min(scan.height, scan.width))) for side in (scan.height, scan.width))
     pixels = cv2.resize(scan.pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return replace(scan, pixels=pixels, notes=(*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels"))
+    notes = (*scan.notes, f"squashed from {scan.width:,} x {scan.height:,} pixels")
+    return replace(scan, pixels=pixels, notes=notes, mm_per_pixel=None)
 
 
 @dataclass(frozen=True)

@@ -483,3 +483,28 @@ def test_flipped_bytes_raise_nothing_but_bcx_errors(data, kind):
     except BcxError:
         return
     assert scan.pixels.dtype == np.uint8
+
+
+def region(x: float, y: float, unit: int = 3) -> Dataset:
+    found = Dataset()
+    found.PhysicalUnitsXDirection = found.PhysicalUnitsYDirection = unit
+    found.PhysicalDeltaX, found.PhysicalDeltaY = x, y
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({}, None),
+        ({"PixelSpacing": [0.07, 0.07]}, 0.07),
+        ({"PixelSpacing": [0.07, 0.14]}, None),  # no square
+        ({"SequenceOfUltrasoundRegions": [region(0.008, -0.008)], "PixelSpacing": [1, 1]}, 0.08),
+        ({"SequenceOfUltrasoundRegions": [region(0.008, 0.008), region(0.02, 0.02)]}, None),  # which one?
+        ({"SequenceOfUltrasoundRegions": [region(0.008, 0.008), region(0.5, 0.5, unit=4)]}, 0.08),  # seconds: Doppler
+        ({"PixelSpacing": [0, 0]}, None),
+        ({"PixelSpacing": [1e9, 1e9]}, None),
+    ],
+)
+def test_millimetres_per_pixel(tags, expected):
+    found = Scan.open(written(dataset(np.zeros((40, 40), np.uint8), **tags))).mm_per_pixel
+    assert found == (None if expected is None else pytest.approx(expected))

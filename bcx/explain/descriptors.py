@@ -1,0 +1,255 @@
+"""The words of the trade, measured: what a radiologist would say of an outlined lesion, as numbers with definitions.
+
+>>> rows, columns = np.mgrid[:200, :300]
+>>> mask = ((rows - 100) / 40) ** 2 + ((columns - 150) / 80) ** 2 <= 1
+>>> scan = np.where(mask, 40, 120).astype(np.uint8)
+>>> found = describe(scan, mask, mm_per_pixel=0.1)
+>>> found.shape, found.orientation, found.echo, found.posterior, round(found.long_axis)
+('oval', 'parallel', 'hypoechoic', 'no posterior features', 16)
+
+Terms are those of the BI-RADS lexicon (American College of Radiology, 5th edition, 2013). They are measured on the
+outline and the grey levels, not read by a radiologist: a poor outline gives poor numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.optimize import curve_fit
+from scipy.signal import find_peaks
+from scipy.spatial import cKDTree
+from scipy.special import erf
+
+from bcx.imaging.preprocess import to_grey
+from bcx.inference.prediction import Prediction
+
+MEASURED = "measured, not read by a radiologist"
+#: Where subcutaneous fat is looked for, in shares of the picture's height: below the skin, above the gland.
+FAT = (0.06, 0.12)
+#: Longest over shortest axis, below which an oval is round; area over convex hull, below which a shape is irregular.
+ROUND, IRREGULAR = 1.15, 0.9
+#: Grey levels, out of 255, by which tissue must differ to be called brighter or darker.
+BRIGHTER = 10.0
+#: Grey level inside, below which a lesion is called anechoic.
+ANECHOIC = 12.0
+#: Width of the margin, as a share of the lesion's diameter, up to which it is called circumscribed.
+SHARP = 0.15
+_CORNER, _ARM, _POINTS = 60.0, 0.04, 200  # degrees; share of the outline on either side; points of the outline
+_SMALLEST = 8  # pixels across, below which nothing is measured
+
+#: What each number is, for people.
+DEFINITIONS = {
+    "long_axis": "longest diameter of the outline",
+    "width": "extent along the skin",
+    "depth": "extent away from the skin",
+    "orientation": "parallel where the lesion is wider than deep, else not parallel",
+    "angle": "of the long axis against the skin, degrees, 0 to 90",
+    "shape": f"irregular where the outline fills less than {IRREGULAR:.0%} of its convex hull, else round or oval",
+    "circularity": "4 pi area / perimeter squared; a circle has 1",
+    "lobulation": "share of the convex hull that the lesion leaves empty; an ellipse has 0",
+    "axis_ratio": "long over short axis of the ellipse with the same second moments",
+    "margin": f"circumscribed where the margin is sharp and has no corner, else not circumscribed; sharp: at most "
+    f"{SHARP:.0%} of the diameter wide",
+    "margin_width": "over which grey levels go from 10 to 90 % of the step between inside and outside, as a share of "
+    "the diameter; nothing where there is no step",
+    "corners": f"places where the outline turns by more than {_CORNER:.0f} degrees",
+    "echo": "grey level inside against fat",
+    "echo_difference": f"mean grey level inside minus that of fat, which is looked for from {FAT[0]:.0%} to "
+    f"{FAT[1]:.0%} of the picture's height",
+    "posterior": "enhancement or shadow behind the lesion, against the same depth beside it",
+    "posterior_difference": "mean grey level behind the middle half of the lesion minus that beside it",
+}
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """One lesion in numbers and terms; `DEFINITIONS` says what each is. Lengths are in `unit`, "mm" or "pixels".
+
+    Numbers are None where the scan has no room for them (nothing behind the lesion, no fat above it, no edge).
+    """
+
+    unit: str
+    long_axis: float
+    width: float
+    depth: float
+    orientation: str
+    angle: float
+    shape: str
+    circularity: float
+    lobulation: float
+    axis_ratio: float
+    margin: str
+    margin_width: float | None
+    corners: int
+    echo: str
+    echo_difference: float | None
+    posterior: str
+    posterior_difference: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, rounded, with a note on what they are."""
+        rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {**rounded, "note": MEASURED}
+
+
+def describe_lesion(prediction: Prediction) -> Descriptors | None:
+    """Describe the lesion that an answer outlines, the largest where there are several; None where there is none."""
+    found = prediction.screen
+    if found.lesion is None:
+        return None
+    # Of a picture larger than a screen, sizes are those of the picture itself.
+    scale = prediction.scan.width / found.scan.width
+    return describe(found.scan.pixels, found.lesion >= found.outline_level, prediction.scan.mm_per_pixel, scale)
+
+
+def describe(
+    pixels: np.ndarray, mask: np.ndarray, mm_per_pixel: float | None = None, scale: float = 1.0
+) -> Descriptors | None:
+    """Describe one lesion.
+
+    Args:
+        pixels: uint8 `[H, W]` or `[H, W, 3]`; the skin is at the top.
+        mask: bool `[H, W]`; of several parts the largest is the lesion.
+        mm_per_pixel: of the scan; None: lengths are in pixels.
+        scale: pixels of the scan for each of `pixels`.
+
+    Returns:
+        None where nothing, or hardly anything, is outlined.
+    """
+    # scikit-image takes half a second to import, once
+    from skimage.measure import label, regionprops
+
+    parts = regionprops(label(mask))
+    lesion = max(parts, key=lambda part: part.area, default=None)
+    if lesion is None or min(lesion.image.shape) < _SMALLEST:
+        return None
+    top, left, bottom, right = lesion.bbox
+    inside = np.zeros(mask.shape, bool)
+    inside[lesion.slice] = lesion.image_filled
+    grey = to_grey(pixels).astype(np.float32)
+    length = scale * (mm_per_pixel or 1.0)
+    diameter = lesion.equivalent_diameter_area
+    ratio = lesion.axis_major_length / max(lesion.axis_minor_length, 1e-6)
+    angle = abs(90 - abs(np.degrees(lesion.orientation)))  # scikit-image counts it from the vertical
+    outline = _outline(inside)
+    width, corners = _margin_width(grey, inside, outline), _corners(outline)
+    shape = "irregular" if lesion.solidity < IRREGULAR else "round" if ratio < ROUND else "oval"
+    sharp = width is not None and width <= SHARP * diameter
+    brightness, behind = float(grey[inside].mean()), _behind(grey, inside, mask)
+    fat = _fat(grey, mask)
+    return Descriptors(
+        unit="pixels" if mm_per_pixel is None else "mm",
+        long_axis=length * lesion.feret_diameter_max,
+        width=length * (right - left),
+        depth=length * (bottom - top),
+        orientation="parallel" if right - left > bottom - top else "not parallel",
+        angle=float(angle),
+        shape=shape,
+        circularity=float(min(1.0, 4 * np.pi * lesion.area_filled / lesion.perimeter_crofton**2)),
+        lobulation=float(1 - lesion.solidity),
+        axis_ratio=float(ratio),
+        margin="circumscribed" if sharp and not corners else "not circumscribed",
+        margin_width=None if width is None else width / diameter,
+        corners=corners,
+        echo=_echo_word(brightness, fat),
+        echo_difference=None if fat is None else brightness - fat,
+        posterior=_posterior_word(behind),
+        posterior_difference=behind,
+    )
+
+
+def _outline(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The longest outline (row, column), float64 `[N + 1, 2]`, closed, between pixels; and how far along each is."""
+    from skimage.measure import find_contours
+
+    soft = gaussian_filter(np.pad(inside, 4).astype(np.float32), 1)  # takes the staircase away
+    line = max(find_contours(soft, 0.5), key=len) - 4
+    return line, np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+
+
+def _along(outline: tuple[np.ndarray, np.ndarray], count: int) -> np.ndarray:
+    """float64 `[count, 2]`, equally far apart."""
+    line, along = outline
+    places = np.linspace(0, along[-1], count, endpoint=False)
+    return np.stack([np.interp(places, along, line[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _margin_width(grey: np.ndarray, inside: np.ndarray, outline: tuple[np.ndarray, np.ndarray]) -> float | None:
+    """10 to 90 % width in pixels of the mean profile across the outline, fitted by a blurred step."""
+    rough = distance_transform_edt(~inside) - distance_transform_edt(inside)
+    reach = float(np.clip(-rough.min(), 4, 40))
+    pixels = np.argwhere(np.abs(rough) <= reach + 1)
+    distance = cKDTree(_along(outline, math.ceil(5 * outline[1][-1]))).query(pixels)[0]
+    rows, columns = pixels.T
+    distance[inside[rows, columns]] *= -1
+    bins = np.floor(4 * (distance - distance.min())).astype(int)  # a quarter of a pixel wide
+    counts = np.bincount(bins)
+    there = counts > 0
+    x, profile = (np.bincount(bins, each)[there] / counts[there] for each in (distance, grey[rows, columns]))
+
+    def step(x: np.ndarray, low: float, high: float, place: float, blur: float) -> np.ndarray:
+        return low + (high - low) * (1 + erf((x - place) / (blur * math.sqrt(2)))) / 2
+
+    limits = ([0, 0, -reach, 0.1], [255, 255, reach, reach])
+    start = np.clip((profile[0], profile[-1], 0.0, 2.0), *limits)
+    try:
+        low, high, _, blur = curve_fit(step, x, profile, start, 1 / np.sqrt(counts[there]), bounds=limits)[0]
+    except RuntimeError:  # no convergence
+        return None
+    return 2.563 * float(blur) if abs(high - low) >= BRIGHTER / 2 else None
+
+
+def _corners(outline: tuple[np.ndarray, np.ndarray]) -> int:
+    """How often the outline turns outwards by more than `_CORNER`."""
+    points = _along(outline, _POINTS)
+    arm = round(_ARM * _POINTS)
+    before, after = points - np.roll(points, arm, axis=0), np.roll(points, -arm, axis=0) - points
+    cross, along = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0], (before * after).sum(axis=1)
+    turn = np.degrees(np.arctan2(cross, along)) * np.sign(cross.sum())  # outwards is positive, whichever way round
+    start = int(turn.argmin())  # so that no corner lies across the ends
+    return len(find_peaks(np.roll(turn, -start), height=_CORNER, distance=arm)[0])
+
+
+def _fat(grey: np.ndarray, mask: np.ndarray) -> float | None:
+    strip = slice(*(round(share * grey.shape[0]) for share in FAT))
+    free = ~mask[strip]
+    return float(grey[strip][free].mean()) if free.sum() >= grey.shape[1] / 4 else None
+
+
+def _behind(grey: np.ndarray, inside: np.ndarray, mask: np.ndarray) -> float | None:
+    """Mean grey level from the lesion's lower end down by its depth, its middle half minus half a width beside it."""
+    rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
+    top, depth = rows[-1] + 1 + round(0.1 * len(rows)), len(rows)
+    left, wide = columns[0], len(columns)
+    band = slice(top, top + depth)
+    middle = grey[band, left + wide // 4 : left + wide - wide // 4]
+    sides = np.zeros(grey.shape, bool)
+    gap = max(1, wide // 8)  # shadows of the lesion's own edges
+    for start, end in ((left - gap - wide // 2, left - gap), (left + wide + gap, left + wide + gap + wide // 2)):
+        sides[band, max(0, start) : max(0, end)] = True
+    sides &= ~mask
+    if len(middle) < depth / 4 or sides.sum() < middle.size / 4:
+        return None
+    return float(middle.mean() - grey[sides].mean())
+
+
+def _echo_word(inside: float, fat: float | None) -> str:
+    if inside < ANECHOIC:
+        return "anechoic"
+    if fat is None:
+        return "not known"
+    if abs(inside - fat) < BRIGHTER:
+        return "isoechoic"
+    return "hyperechoic" if inside > fat else "hypoechoic"
+
+
+def _posterior_word(behind: float | None) -> str:
+    if behind is None:
+        return "not known"
+    if abs(behind) < BRIGHTER:
+        return "no posterior features"
+    return "enhancement" if behind > 0 else "shadowing"

@@ -1,0 +1,81 @@
+"""What each word of the trade tells of malignancy, measured on the doctors' own outlines, against the biopsy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bcx.data.records import Record, load_mask
+from bcx.errors import DataError
+from bcx.evaluate.intervals import figures_with_intervals
+from bcx.evaluate.metrics import ranked_auc
+from bcx.explain.descriptors import describe
+from bcx.imaging.scan import Scan
+from bcx.tasks import Task
+
+#: Numbers that do not depend on the scan's scale, which published sets leave out; True: more of it is more malignant.
+NUMBERS = {
+    **{"depth_to_width": True, "angle": True, "axis_ratio": False, "circularity": False, "lobulation": True},
+    **{"corners": True, "margin_width": True, "echo_difference": False, "posterior_difference": False},
+}
+TERMS = ("orientation", "shape", "margin", "echo", "posterior")
+
+
+def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = lambda: None) -> pd.DataFrame:
+    """Describe every scan's outlined lesion; scans without one are left out.
+
+    Returns:
+        A row per scan: file, group, label, `NUMBERS` and `TERMS`.
+    """
+    rows = []
+    for record in records:
+        pixels = Scan.open(record.file).pixels
+        mask = load_mask(record, pixels.shape)
+        found = None if mask is None else describe(pixels, mask)
+        on_scan()
+        if found is None:
+            continue
+        values = {**found.to_dict(), "depth_to_width": round(found.depth / found.width, 3)}
+        about = {"file": record.key, "group": record.group, "label": record.label}
+        rows.append(about | {key: values[key] for key in (*NUMBERS, *TERMS)})
+    return pd.DataFrame(rows, columns=["file", "group", "label", *NUMBERS, *TERMS])
+
+
+def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """Return, ready for JSON, what each descriptor is worth.
+
+    Returns:
+        `scans`, `patients`; `auc`: number -> area under the ROC curve for the positive class against other lesions, in
+        the direction that `NUMBERS` says, with its interval over groups, on the scans that have the number; `terms`:
+        term -> value -> scans, and how many of them are positive.
+
+    Raises:
+        DataError: lesions of one class only.
+    """
+    frame = frame[frame["label"] != task.absent]
+    positive = frame["label"] == task.positive
+    if positive.nunique() < 2:
+        raise DataError(
+            f"Outlined lesions: {len(frame)}, of which {int(positive.sum())} {task.positive}.",
+            expected="masks of both kinds of lesion",
+            remedy="Name a folder with masks and labels, such as BUS-BRA.",
+        )
+    areas = {}
+    for name, more in NUMBERS.items():
+        there = frame[name].notna().to_numpy()
+        scores = frame[name].to_numpy(float)[there] * (1 if more else -1)
+        area = ranked_auc(scores, positive.to_numpy()[there])
+        areas |= figures_with_intervals(
+            lambda weights, area=area: np.array([area(weights)]), {name: int(there.sum())}, frame["group"][there].tolist()
+        )
+    terms = {
+        term: {
+            str(value): {"scans": len(part), task.positive: int(positive[part.index].sum())}
+            for value, part in frame.groupby(term)
+        }
+        for term in TERMS
+    }
+    return {"scans": len(frame), "patients": int(frame["group"].nunique()), "auc": areas, "terms": terms}
