@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bcx.app.pictures import data_url, lesion_picture
+from bcx.explain.descriptors import MEASURED, describe_lesion
 from bcx.imaging.overlay import lay_over
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bcx.errors import BcxError
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
@@ -196,8 +199,35 @@ def facts_html(prediction: Prediction) -> str:
         ("Weights (SHA-256)", prediction.weights_sha256),
         ("Time", f"{1000 * prediction.seconds:.0f} ms ({prediction.backend})"),
     ]
+    return _table(facts)
+
+
+def _table(facts: Iterable[tuple[str, str]]) -> str:
     rows = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts)
     return f'<table class="bcx-facts"><tbody>{rows}</tbody></table>'
+
+
+def descriptors_html(prediction: Prediction) -> str:
+    """Return size, orientation, shape, margin and echoes of the outlined lesion; "" where none is outlined."""
+    found = None if prediction.decision == NOT_A_SCAN else describe_lesion(prediction)
+    if found is None:
+        return ""
+    edge = "no edge" if found.margin_width is None else f"edge {found.margin_width:.0%} of the diameter wide"
+    facts = [
+        ("Size", f"{found.long_axis:.0f} {found.unit} long; {found.width:.0f} wide, {found.depth:.0f} deep"),
+        ("Orientation", f"{found.orientation}; long axis {found.angle:.0f}° from the skin"),
+        ("Shape", f"{found.shape}; circularity {found.circularity:.2f}, lobulation {found.lobulation:.2f}"),
+        ("Margin", f"{found.margin}; {edge}, {found.corners} corner{'' if found.corners == 1 else 's'}"),
+        ("Echo", f"{found.echo}{_levels(found.echo_difference, 'than fat')}"),
+        ("Behind it", f"{found.posterior}{_levels(found.posterior_difference, 'than beside it')}"),
+    ]
+    return f"<h3>Lesion, {MEASURED}</h3>{_table(facts)}"
+
+
+def _levels(difference: float | None, against: str) -> str:
+    if difference is None:
+        return ""
+    return f"; {abs(difference):.0f} grey levels {'brighter' if difference > 0 else 'darker'} {against}"
 
 
 def _lesion_facts(prediction: Prediction) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from bcx.app.download import download
 from bcx.app.incoming import Upload, choice, file_name, flag, handler
 from bcx.app.pictures import as_image, page_overlay, png_url
 from bcx.errors import BcxError, RequestError
+from bcx.explain.descriptors import describe_lesion
 from bcx.explain.methods import quick_methods
 from bcx.explain.sheet import overlay as overlay_of
 from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
@@ -129,6 +130,8 @@ def build_api(
             explains: which function of the picture is explained, in words
             decision and probabilities: as /classify returns them
             checks: only where asked for, the numbers of each test, and a verdict in words; else null
+            lesion: size, orientation, shape, margin, echo and posterior features of the outlined lesion in terms of the
+                BI-RADS lexicon, measured, not read by a radiologist; null where none is outlined
             overlay: the picture with the map as a PNG data address (MCP: a picture beside the text); null for no scan
         """
         wanted = choice(target, ["", *task.classes], "The class")
@@ -139,6 +142,7 @@ def build_api(
                 found = predict(source, file_name(scan, "scan")).screen
                 explanation = explain_answer(found, wanted or found.label, name)
                 checks = check_map(explanation).to_dict() if checked else None
+                lesion = describe_lesion(found)
             finally:
                 _done_with(session, source)
         shown = None if found.decision == NOT_A_SCAN else png_url(as_image(overlay_of(explanation)))
@@ -148,6 +152,7 @@ def build_api(
             "probabilities": found.probabilities,
             **explanation.to_dict(),
             "checks": checks,
+            "lesion": lesion.to_dict() if lesion else None,
             "overlay": shown,
         }
 

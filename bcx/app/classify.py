@@ -95,7 +95,7 @@ class ClassifyTab:
         found, past = session.on_show, session.opened
         details = (
             f"<h3>Probabilities</h3>{answers.bars_html(found, task, exact=True)}{answers.maps_html(found, task)}"
-            f"<h3>Facts</h3>{answers.facts_html(found)}"
+            f"{answers.descriptors_html(found)}<h3>Facts</h3>{answers.facts_html(found)}"
         )
         card = answers.answer_html(found, task, past.chosen.made)
         return [card, details, found.to_dict(), takeaway.buttons_html(found, task, past.at)]

@@ -87,6 +87,7 @@ def _explain_one(
 ) -> None:
     from bcx.explain.checks import check as check_map
     from bcx.explain.checks import likeness
+    from bcx.explain.descriptors import describe_lesion
     from bcx.explain.methods import explain as explain_scan
     from bcx.explain.sheet import draw_sheet
 
@@ -109,5 +110,11 @@ def _explain_one(
         sheet.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(maps, checks, sheet)
         with whole(sheet.with_suffix(".json")) as partial:
-            content = {"file": os.fspath(found.file), "answer": prediction.to_dict(), "methods": rows}
+            lesion = describe_lesion(prediction)
+            content = {
+                "file": os.fspath(found.file),
+                "answer": prediction.to_dict(),
+                "lesion": lesion.to_dict() if lesion else None,
+                "methods": rows,
+            }
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ bcx train CONFIG.yaml                     train; bcx crossval measures a recipe 
 bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
 bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
-bcx study descriptors --data NAME=DIR    what orientation, shape, margin and echoes tell of malignancy
+bcx study descriptors --data NAME=DIR     what orientation, shape, margin and echoes tell of malignancy
 bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
 bcx decisions NAME --data NAME=DIR        fit the rule of decision on hospitals never seen

@@ -40,6 +40,7 @@ ANECHOIC = 12.0
 SHARP = 0.15
 _CORNER, _ARM, _POINTS = 60.0, 0.04, 200  # degrees; share of the outline on either side; points of the outline
 _SMALLEST = 8  # pixels across, below which nothing is measured
+_MOST = 20_000  # pixels around the outline that are looked at
 
 #: What each number is, for people.
 DEFINITIONS = {
@@ -183,6 +184,7 @@ def _margin_width(grey: np.ndarray, inside: np.ndarray, outline: tuple[np.ndarra
     rough = distance_transform_edt(~inside) - distance_transform_edt(inside)
     reach = float(np.clip(-rough.min(), 4, 40))
     pixels = np.argwhere(np.abs(rough) <= reach + 1)
+    pixels = pixels[:: math.ceil(len(pixels) / _MOST)]
     distance = cKDTree(_along(outline, math.ceil(5 * outline[1][-1]))).query(pixels)[0]
     rows, columns = pixels.T
     distance[inside[rows, columns]] *= -1

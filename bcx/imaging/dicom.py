@@ -254,7 +254,7 @@ def _scale(header: Dataset) -> float | None:
         sides = sides or [float(side) for side in header.get("PixelSpacing") or []]
     except (TypeError, ValueError):
         return None
-    plausible = sides and 0.001 <= min(sides) and max(sides) <= min(1.01 * min(sides), 10)
+    plausible = sides and min(sides) >= 0.001 and max(sides) <= min(1.01 * min(sides), 10)
     return sum(sides) / len(sides) if plausible else None
 
 

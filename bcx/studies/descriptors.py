@@ -63,14 +63,11 @@ def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
             expected="masks of both kinds of lesion",
             remedy="Name a folder with masks and labels, such as BUS-BRA.",
         )
-    areas = {}
+    areas: dict[str, Any] = {}
     for name, more in NUMBERS.items():
         there = frame[name].notna().to_numpy()
         scores = frame[name].to_numpy(float)[there] * (1 if more else -1)
-        area = ranked_auc(scores, positive.to_numpy()[there])
-        areas |= figures_with_intervals(
-            lambda weights, area=area: np.array([area(weights)]), {name: int(there.sum())}, frame["group"][there].tolist()
-        )
+        areas |= _area(name, scores, positive.to_numpy()[there], frame["group"][there].tolist())
     terms = {
         term: {
             str(value): {"scans": len(part), task.positive: int(positive[part.index].sum())}
@@ -79,3 +76,8 @@ def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         for term in TERMS
     }
     return {"scans": len(frame), "patients": int(frame["group"].nunique()), "auc": areas, "terms": terms}
+
+
+def _area(name: str, scores: np.ndarray, positive: np.ndarray, groups: list[str]) -> dict[str, Any]:
+    area = ranked_auc(scores, positive)
+    return figures_with_intervals(lambda weights: np.array([area(weights)]), {name: len(groups)}, groups)

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import bcx
 from bcx.app import answers, rows
 from bcx.errors import UnknownFormat
+from bcx.explain.descriptors import describe_lesion
+from bcx.simulate import simulate
 from bcx.tasks import get_task
 
 
@@ -138,3 +141,15 @@ def test_refer_does_not_bring_an_improbable_class_into_question(prediction, tiny
     assert f"Refer: perhaps {names[2]}" in Text(answers.answer_html(sure, tiny.task)).text
     even = dataclasses.replace(sure, probabilities=dict(zip(names, (0.01, 0.05, 0.94), strict=True)))
     assert f"Refer: {names[2]} or {names[1]}" in Text(answers.answer_html(even, tiny.task)).text
+
+
+def test_an_outlined_lesion_is_described_in_terms_and_numbers_and_anything_else_is_not(prediction):
+    found = bcx.load().predict(simulate("benign", 1, 300, 360).pixels)
+    expected, text = describe_lesion(found), Text(answers.descriptors_html(found)).text
+    assert expected is not None
+    assert "measured, not read by a radiologist" in text
+    for term in (expected.orientation, expected.shape, expected.margin, expected.echo, expected.posterior):
+        assert term in text
+    assert f"{expected.width:.0f} wide" in text
+    assert answers.descriptors_html(decided(found, "not a scan")) == ""
+    assert answers.descriptors_html(prediction) == "", "a model without a lesion map"

@@ -35,6 +35,7 @@ def test_each_scan_gets_a_sheet_and_numbers_and_a_bad_file_is_named(folder, tiny
         assert [each["method"] for each in found["methods"]] == ["exact", "grad-cam"]
         assert found["methods"][0]["target"] == found["answer"]["label"]
         assert found["methods"][0]["checks"] is None
+        assert found["lesion"] is None or found["lesion"]["note"] == "measured, not read by a radiologist"
         assert -1 <= found["methods"][0]["likeness"]["grad-cam"] <= 1
 
 
