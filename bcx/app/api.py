@@ -103,7 +103,7 @@ def build_api(
             frames: of a clip the count, the numbers read, blank and failed, and each class's probabilities over them
             overlay: only where asked for, a PNG as a data address (MCP: a picture beside the text), at most 1400 pixels
         """
-        wanted, edges = flag(overlay, "The overlay"), incoming.box(box)
+        wanted, edges = flag(overlay, "The overlay"), None if box in (None, []) else incoming.box(box)
         with sessions.at_work(request.session_hash) as session:
             source = _source(session, scan)
             try:

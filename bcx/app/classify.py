@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bcx.app import answers, takeaway, viewer
+from bcx.app import answers, place, takeaway, viewer
 from bcx.app.compare import compare_html
 from bcx.app.examples import Example, strip_html
 from bcx.app.explanations import build_explanations
@@ -79,6 +79,7 @@ class ClassifyTab:
         return [
             card,
             *view,
+            *place.show(found),
             gr.update(visible=True),
             *more,
             "",
@@ -98,13 +99,36 @@ class ClassifyTab:
             f"{answers.descriptors_html(found)}<h3>Facts</h3>{answers.facts_html(found)}"
         )
         card = answers.answer_html(found, task, past.chosen.made)
-        return [card, details, found.to_dict(), takeaway.buttons_html(found, task, past.at)]
+        return [card, details, self.logged(session), takeaway.buttons_html(found, task, past.at)]
+
+    @staticmethod
+    def logged(session: Session) -> dict[str, Any]:
+        """Return the JSON of the answer on show, with that of a person's box where it stands beside it."""
+        found, beside = session.on_show, session.compared and session.compared[0]
+        assert found is not None
+        same = beside and (beside.scan.sha256, beside.model) == (found.scan.sha256, found.model)
+        return {**found.to_dict(), "your_box": beside.to_dict()} if beside and beside.box and same else found.to_dict()
 
     @staticmethod
     def nothing() -> list[Any]:
         """Return everything on the tab between the card and the strip of the last answers, without an answer."""
         hidden = gr.update(visible=False)
-        return [*viewer.hide(), hidden, "", {}, "", "", "", hidden, gr.skip()]
+        return [*viewer.hide(), *place.hide(), hidden, "", {}, "", "", "", hidden, gr.skip()]
+
+    def read_beside(
+        self, session: Session, model: str, layer: Any, opacity: Any, box: tuple[float, ...] | None = None
+    ) -> list[Any]:
+        """Read the scan on show with a model, or in a box, and return the comparison, the strip, the JSON, the card."""
+        task, chosen, opened = self.models.get(model).task, session.chosen, session.opened
+        layer, opacity = viewer.checked(task, layer, opacity)
+        if session.on_show is None or chosen is None or opened is None:
+            return [gr.skip(), gr.skip(), gr.skip(), answers.gone_html()]
+        found = self.predict(model, chosen.path, chosen.name, box)
+        found = self.models.get(model).at_prevalence(found, session.prevalence)
+        session.remember(takeaway.make_past(found, chosen))
+        session.opened, session.compared = opened, (found, chosen.made)
+        past = takeaway.past_html(session, task)
+        return [self.beside(session, task, layer, opacity), past, self.logged(session), gr.skip()]
 
     def beside(self, session: Session, task: Task, layer: Any, opacity: Any) -> str:
         """Return the comparison on show; "" without one."""
@@ -153,6 +177,7 @@ def build_classify(
             answer = gr.HTML(answers.empty_html(task, bool(examples(task))), js_on_load=LIVE, elem_id="classify-answer")
             take = takeaway.build_take("classify", models, picker, sessions, _on_show)
             view = viewer.build_viewer(task, VIEW)
+            places = place.build_other_places()
             compared = gr.HTML(js_on_load=PICK, elem_id="classify-compare")
             with gr.Column(visible=False, elem_id="classify-more") as more:
                 other = gr.Dropdown(**_others(models, models.default.name), elem_id="classify-other")
@@ -230,14 +255,14 @@ def build_classify(
     def compare_model(name: Any, layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
         name = choice(name, models.others(models.get(model).name), "The other model")
         with sessions.at_work(request.session_hash) as session:
-            task, chosen, opened = models.get(name).task, session.chosen, session.opened
-            layer, opacity = viewer.checked(task, layer, opacity)
-            if session.on_show is None or chosen is None or opened is None:
-                return [None, gr.skip(), gr.skip(), answers.gone_html()]
-            found = models.get(name).at_prevalence(predict(name, chosen.path, chosen.name), session.prevalence)
-            session.remember(takeaway.make_past(found, chosen))
-            session.opened, session.compared = opened, (found, chosen.made)
-            return [None, tab.beside(session, task, layer, opacity), takeaway.past_html(session, task), gr.skip()]
+            return [None, *tab.read_beside(session, name, layer, opacity)]
+
+    @handler
+    def read_place(layer: Any, opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> list[Any]:
+        with sessions.at_work(request.session_hash) as session:
+            found = session.on_show
+            name = models.get(model).name if found is None else found.model
+            return tab.read_beside(session, name, layer, opacity, place.chosen_box(event, found))
 
     @handler
     def end_comparison(request: gr.Request) -> str:
@@ -299,7 +324,20 @@ def build_classify(
             "",
         ]
 
-    results = [answer, *view.outputs, more, details, as_json, take, compared, explained, common_box, common, past]
+    results = [
+        answer,
+        *view.outputs,
+        *places.outputs,
+        more,
+        details,
+        as_json,
+        take,
+        compared,
+        explained,
+        common_box,
+        common,
+        past,
+    ]
     scroll = SCROLL.replace("ANCHOR", "classify-result")
     upload.upload(
         classify_upload,
@@ -336,9 +374,12 @@ def build_classify(
     seen = [view.picker, view.opacity, picker]
     past.select(compare_past, seen, compared, **quick).then(None, js=SHOW_COMPARED)
     compared.click(end_comparison, None, compared, **quick)
-    other.select(
-        compare_model, [other, *seen], [other, compared, past, answer], show_progress_on=other, **NETWORK, **PRIVATE
-    ).then(None, js=SHOW_COMPARED)
+    beside = [compared, past, as_json, answer]
+    for asked, busy in ((places.square.select, places.square), (places.lesions.click, places.lesions)):
+        asked(read_place, seen, beside, show_progress_on=busy, **NETWORK, **PRIVATE).then(None, js=SHOW_COMPARED)
+    other.select(compare_model, [other, *seen], [other, *beside], show_progress_on=other, **NETWORK, **PRIVATE).then(
+        None, js=SHOW_COMPARED
+    )
     gr.on(
         [common.input, common.release],  # the latter is told of a reset
         set_prevalence,

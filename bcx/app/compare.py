@@ -35,7 +35,7 @@ def compare_html(
     columns = "".join(
         f'<div>{answer_html(found, task, made)}<figure><img src="{data_url(picture, SIDE)}" '
         f'alt="The scan with the {escape("map of " + (class_ or "lesions"))}">'
-        f"<figcaption>{escape(found.model)}</figcaption></figure></div>"
+        f"<figcaption>{escape(found.model)}{', your box' if found.box else ''}</figcaption></figure></div>"
         for found, made in answers
         for picture in [layer_picture(found.screen, class_, opacity)]
     )

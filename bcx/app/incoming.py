@@ -254,10 +254,8 @@ def choice(value: Any, allowed: Iterable[str], what: str) -> str:
     return value
 
 
-def box(value: Any) -> tuple[float, float, float, float] | None:
-    """Return left, top, right and bottom, pixels; None for an empty list. The engine looks whether they are a box."""
-    if value in (None, []):
-        return None
+def box(value: Any) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom, in pixels; the engine looks whether they lie in the scan."""
     if not isinstance(value, list) or len(value) != 4:
         raise _wrong("The box", value, "a list of four numbers: left, top, right and bottom in pixels")
     left, top, right, bottom = (number(edge, "An edge of the box", 0, _WIDEST) for edge in value)

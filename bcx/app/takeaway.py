@@ -312,12 +312,14 @@ def past_html(session: Session, task: Task) -> str:
             continue
         said = words(found, task)
         label = f"{said.headline} {said.number}".strip()
+        yours = ", your box" if found.box else ""
         current = each is session.opened and session.answer is not None
         compare = "" if current else f'<button type="button" data-compare="{place}">Compare</button>'
         tiles.append(
             f'<div style="--tone: {said.colour}"><button type="button" data-pick="{place}"'
             f'{" aria-current=true" if current else ""}><img src="{each.thumbnail}" alt="">'
-            f"<span>{escape(label)}</span><small>{escape(found.model)}, {each.at:%H:%M}</small></button>{compare}</div>"
+            f"<span>{escape(label)}</span><small>{escape(found.model)}{yours}, {each.at:%H:%M}</small></button>"
+            f"{compare}</div>"
         )
     if not tiles:
         return ""

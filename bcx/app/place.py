@@ -1,0 +1,120 @@
+"""Read another place: further lesions by one click each, and a square that a person puts where the network should look.
+
+The square lives in the browser (`place.js`), in pixels of the scan; what is sent of it is checked like any box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from bcx.app.answers import percent
+from bcx.app.incoming import PICK, box, event_value, index
+from bcx.app.pictures import as_image, data_url
+from bcx.app.stages import place
+from bcx.imaging.crop import find_box
+from bcx.inference.places import square_of
+from bcx.trust.claims import NOT_A_SCAN
+
+if TYPE_CHECKING:
+    from bcx.inference.prediction import Prediction
+
+#: Longer side of the picture, in pixels.
+SIDE = 720
+_SCRIPT = Path(__file__).with_name("place.js").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class OtherPlaces:
+    """The components, in the order in which `show` fills them."""
+
+    lesions: gr.HTML
+    folded: gr.Accordion
+    square: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `show` and `hide` return values for."""
+        return [self.lesions, self.folded, self.square]
+
+
+def build_other_places() -> OtherPlaces:
+    """Lay them out, hidden until there is an answer of two stages."""
+    lesions = gr.HTML(visible=False, js_on_load=PICK, elem_id="classify-lesions")
+    with gr.Accordion("Read another place", open=False, visible=False, elem_id="classify-place-box") as folded:
+        square = gr.HTML(js_on_load=_SCRIPT, elem_id="classify-place")
+    return OtherPlaces(lesions, folded, square)
+
+
+def show(prediction: Prediction) -> list[Any]:
+    """Return the values of `OtherPlaces.outputs` for an answer; those of `hide` where no other place can be read."""
+    if prediction.second_stage is None or prediction.decision == NOT_A_SCAN or prediction.clip is not None:
+        return hide()
+    html = lesions_html(prediction)
+    return [gr.update(value=html, visible=bool(html)), gr.update(visible=True), square_html(prediction)]
+
+
+def hide() -> list[Any]:
+    """Return the values of `OtherPlaces.outputs` without an answer of two stages."""
+    return [gr.update(value="", visible=False), gr.update(visible=False), ""]
+
+
+def chosen_box(event: gr.EventData, prediction: Prediction | None) -> tuple[float, ...]:
+    """Return the box that a click asks for: the square's, or that of a listed lesion.
+
+    Raises:
+        RequestError: neither.
+    """
+    pick = event_value(event, "pick")
+    if pick is None:
+        return box(event_value(event, "box"))
+    lesions = () if prediction is None else prediction.lesions
+    return lesions[index(pick, len(lesions), "The lesion")].crop
+
+
+def lesions_html(prediction: Prediction) -> str:
+    """Return the list of what looks like a lesion and was not read a second time; "" where there is none."""
+    scan, buttons = prediction.scan, []
+    for number, each in enumerate(prediction.lesions):
+        if not each.read:
+            left, top, right, bottom = each.box
+            where = place((left + right) / 2 / scan.width, (top + bottom) / 2 / scan.height)
+            said = f"Read {where} ({percent(each.peak)})"
+            buttons.append(f'<button type="button" data-pick="{number}">{escape(said)}</button>')
+    if not buttons:
+        return ""
+    more = "One more place looks" if len(buttons) == 1 else f"{len(buttons)} more places look"
+    return (
+        f'<section class="bcx-lesions" aria-label="Further lesions"><p>{more} like a lesion to the first stage; the '
+        "second has not read it. Of all results the most suspicious one counts.</p>"
+        f'<div class="bcx-take">{"".join(buttons)}</div></section>'
+    )
+
+
+def square_html(prediction: Prediction) -> str:
+    """Return the picture with the square, which starts where the model itself looked."""
+    scan, reading = prediction.scan, prediction.reading
+    assert reading.lesion is not None
+    shape = scan.height, scan.width
+    own, least = find_box(reading.lesion, shape), square_of((0, 0, 1, 1), shape).side
+    key = escape(f"{scan.sha256[:16]} {prediction.model}")
+    corners = "".join(f'<i data-corner="{corner}"></i>' for corner in ("nw", "ne", "sw", "se"))
+    return (
+        f'<section class="bcx-place" aria-label="Read another place" data-key="{key}" '
+        f'data-width="{scan.width}" data-height="{scan.height}" data-least="{least}" '
+        f'data-square="{own.x} {own.y} {own.side}">'
+        '<p class="bcx-caption">Did the network look at the wrong place? Move the square, pull its corners, or draw a '
+        "new one, with some room around the lesion. Arrow keys move it, with Shift they resize it.</p>"
+        f'<div class="bcx-place-stage" style="--shape: {scan.width} / {scan.height}">'
+        f'<img src="{data_url(as_image(prediction.screen.scan.pixels), SIDE)}" alt="The scan" draggable="false">'
+        '<div class="bcx-place-frame" tabindex="0" role="application" aria-roledescription="movable square" '
+        'aria-label="Square that the second stage reads: arrow keys move it, Shift and arrow keys resize it, Enter '
+        f'reads it">{corners}</div></div>'
+        '<div class="bcx-take"><button type="button" data-place="read">Read this box</button>'
+        '<button type="button" data-place="own">Back to the model\'s square</button><span role="status"></span></div>'
+        "</section>"
+    )
