@@ -99,15 +99,7 @@ class ClassifyTab:
             f"{answers.descriptors_html(found)}<h3>Facts</h3>{answers.facts_html(found)}"
         )
         card = answers.answer_html(found, task, past.chosen.made)
-        return [card, details, self.logged(session), takeaway.buttons_html(found, task, past.at)]
-
-    @staticmethod
-    def logged(session: Session) -> dict[str, Any]:
-        """Return the JSON of the answer on show, with that of a person's box where it stands beside it."""
-        found, beside = session.on_show, session.compared and session.compared[0]
-        assert found is not None
-        same = beside and (beside.scan.sha256, beside.model) == (found.scan.sha256, found.model)
-        return {**found.to_dict(), "your_box": beside.to_dict()} if beside and beside.box and same else found.to_dict()
+        return [card, details, place.logged(session), takeaway.buttons_html(found, task, past.at)]
 
     @staticmethod
     def nothing() -> list[Any]:
@@ -116,19 +108,22 @@ class ClassifyTab:
         return [*viewer.hide(), *place.hide(), hidden, "", {}, "", "", "", hidden, gr.skip()]
 
     def read_beside(
-        self, session: Session, model: str, layer: Any, opacity: Any, box: tuple[float, ...] | None = None
+        self, session: Session, model: str, layer: Any, opacity: Any, asked: place.Asked | None = None
     ) -> list[Any]:
-        """Read the scan on show with a model, or in a box, and return the comparison, the strip, the JSON, the card."""
+        """Read the scan on show again, by a model or as asked; return the comparison, the strip, the JSON, the card."""
         task, chosen, opened = self.models.get(model).task, session.chosen, session.opened
         layer, opacity = viewer.checked(task, layer, opacity)
         if session.on_show is None or chosen is None or opened is None:
             return [gr.skip(), gr.skip(), gr.skip(), answers.gone_html()]
-        found = self.predict(model, chosen.path, chosen.name, box)
+        hidden = None if asked is None else asked.hidden
+        source = (chosen.path, chosen.name) if hidden is None else (hidden, hidden.name)
+        found = self.predict(model, *source, None if asked is None else asked.box)
         found = self.models.get(model).at_prevalence(found, session.prevalence)
-        session.remember(takeaway.make_past(found, chosen))
-        session.opened, session.compared = opened, (found, chosen.made)
+        if hidden is None:  # else its pixels are nowhere but here
+            session.remember(takeaway.make_past(found, chosen))
+        session.opened, session.compared = opened, (found, None if hidden else chosen.made)
         past = takeaway.past_html(session, task)
-        return [self.beside(session, task, layer, opacity), past, self.logged(session), gr.skip()]
+        return [self.beside(session, task, layer, opacity), past, place.logged(session), gr.skip()]
 
     def beside(self, session: Session, task: Task, layer: Any, opacity: Any) -> str:
         """Return the comparison on show; "" without one."""
@@ -262,7 +257,7 @@ def build_classify(
         with sessions.at_work(request.session_hash) as session:
             found = session.on_show
             name = models.get(model).name if found is None else found.model
-            return tab.read_beside(session, name, layer, opacity, place.chosen_box(event, found))
+            return tab.read_beside(session, name, layer, opacity, place.asked(event, found))
 
     @handler
     def end_comparison(request: gr.Request) -> str:

@@ -26,7 +26,7 @@ const put = (x, y, side) => {
   element.querySelector('[role=status]').textContent = `x ${left} to ${right}, y ${top} to ${bottom} (pixels)`;
 };
 const reset = () => put(...root().dataset.square.split(' ').map(Number));
-const send = () => trigger('select', {box: edges()});
+const send = (hide) => trigger('select', {box: edges(), hide});
 const at = (event) => {
   const [width, height] = numbers(), place = element.querySelector('.bcx-place-stage').getBoundingClientRect();
   return {
@@ -61,7 +61,7 @@ for (const end of ['pointerup', 'pointercancel']) element.addEventListener(end, 
 element.addEventListener('keydown', (event) => {
   const way = ARROWS[event.key];
   if (!event.target.closest('.bcx-place-frame') || event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.key === 'Enter') send();
+  if (event.key === 'Enter') send(false);
   if (!way) return;
   event.preventDefault();
   const {x, y, side} = square, step = Math.max(1, Math.round(Math.min(...numbers().slice(0, 2)) / 50));
@@ -71,7 +71,7 @@ element.addEventListener('keydown', (event) => {
 });
 element.addEventListener('click', (event) => {
   const action = event.target.closest('[data-place]')?.dataset.place;
-  if (action === 'read') send();
+  if (action === 'read' || action === 'hide') send(action === 'hide');
   if (action === 'own') reset();
 });
 const start = () => {

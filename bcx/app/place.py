@@ -5,7 +5,7 @@ The square lives in the browser (`place.js`), in pixels of the scan; what is sen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bcx.app.answers import percent
-from bcx.app.incoming import PICK, box, event_value, index
+from bcx.app.incoming import PICK, box, event_value, flag, index
 from bcx.app.pictures import as_image, data_url
 from bcx.app.stages import place
+from bcx.explain.hiding import cover
 from bcx.imaging.crop import find_box
-from bcx.inference.places import square_of
+from bcx.inference.places import checked_box, square_of
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
+    from bcx.app.privacy import Session
+    from bcx.imaging.scan import Scan
     from bcx.inference.prediction import Prediction
 
 #: Longer side of the picture, in pixels.
 SIDE = 720
+#: What a card calls a scan of which a part is hidden.
+HIDDEN = "this scan, part hidden"
 _SCRIPT = Path(__file__).with_name("place.js").read_text("utf-8")
 
 
@@ -63,17 +68,52 @@ def hide() -> list[Any]:
     return [gr.update(value="", visible=False), gr.update(visible=False), ""]
 
 
-def chosen_box(event: gr.EventData, prediction: Prediction | None) -> tuple[float, ...]:
-    """Return the box that a click asks for: the square's, or that of a listed lesion.
+@dataclass(frozen=True)
+class Asked:
+    """How a scan should be read again.
+
+    Attributes:
+        box: what the second stage should read; None: it chooses.
+        hidden: the scan with a part of it hidden; None: nothing is.
+    """
+
+    box: tuple[float, ...] | None = None
+    hidden: Scan | None = None
+
+
+def asked(event: gr.EventData, prediction: Prediction | None) -> Asked | None:
+    """Return what a click asks for: a listed lesion, the square's box, or the square's circle hidden.
+
+    Args:
+        event: of the page, unchecked.
+        prediction: on show; None where there is none, and then nothing is asked for.
 
     Raises:
-        RequestError: neither.
+        RequestError: none of the three.
+        ConfigError: the circle lies outside the scan.
     """
+    if prediction is None:
+        return None
     pick = event_value(event, "pick")
-    if pick is None:
-        return box(event_value(event, "box"))
-    lesions = () if prediction is None else prediction.lesions
-    return lesions[index(pick, len(lesions), "The lesion")].crop
+    if pick is not None:
+        return Asked(prediction.lesions[index(pick, len(prediction.lesions), "The lesion")].crop)
+    sent, hide = box(event_value(event, "box")), event_value(event, "hide")
+    if hide is None or not flag(hide, "Whether to hide it"):
+        return Asked(sent)
+    scan = prediction.scan
+    edges = checked_box(sent, scan.width, scan.height)
+    note = f"a circle was hidden by a person: {edges}"
+    return Asked(hidden=replace(scan, pixels=cover(scan.pixels, edges), name=HIDDEN, notes=(*scan.notes, note)))
+
+
+def logged(session: Session) -> dict[str, Any]:
+    """Return the JSON of the answer on show, with that of a person's box or hidden part where it stands beside it."""
+    found, beside = session.on_show, session.compared and session.compared[0]
+    assert found is not None
+    if beside and (beside.scan.sha256, beside.model) == (found.scan.sha256, found.model):
+        key = "your_box" if beside.box else "part_hidden" if beside.name == HIDDEN else None
+        return {**found.to_dict(), key: beside.to_dict()} if key else found.to_dict()
+    return found.to_dict()
 
 
 def lesions_html(prediction: Prediction) -> str:
@@ -108,13 +148,15 @@ def square_html(prediction: Prediction) -> str:
         f'data-width="{scan.width}" data-height="{scan.height}" data-least="{least}" '
         f'data-square="{own.x} {own.y} {own.side}">'
         '<p class="bcx-caption">Did the network look at the wrong place? Move the square, pull its corners, or draw a '
-        "new one, with some room around the lesion. Arrow keys move it, with Shift they resize it.</p>"
+        "new one, with some room around the lesion. Arrow keys move it, with Shift they resize it. "
+        "Or hide the circle in it, and see how the result moves.</p>"
         f'<div class="bcx-place-stage" style="--shape: {scan.width} / {scan.height}">'
         f'<img src="{data_url(as_image(prediction.screen.scan.pixels), SIDE)}" alt="The scan" draggable="false">'
         '<div class="bcx-place-frame" tabindex="0" role="application" aria-roledescription="movable square" '
         'aria-label="Square that the second stage reads: arrow keys move it, Shift and arrow keys resize it, Enter '
         f'reads it">{corners}</div></div>'
         '<div class="bcx-take"><button type="button" data-place="read">Read this box</button>'
+        '<button type="button" data-place="hide">Hide this circle</button>'
         '<button type="button" data-place="own">Back to the model\'s square</button><span role="status"></span></div>'
         "</section>"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from bcx.explain.hiding import cover
 from bcx.simulate import simulate
 from tests.app.conftest import opened, start
 from tests.app.test_browser_compare import columns, shown
@@ -150,6 +152,18 @@ def test_a_further_lesion_is_read_by_one_click_and_logged(page, tiny_lesion, two
     page.click("#classify-details-box > button")
     page.click("#classify-details-box button:has-text('JSON')")
     page.wait_for_selector("#classify-json:has-text('your_box')")
+
+
+def test_the_circle_can_be_hidden(page, tiny_lesion, two):
+    read(page, two)
+    unfold(page)
+    left, right, top, bottom = square(page)
+    page.click("[data-place=hide]")
+    page.wait_for_selector("#classify-compare .bcx-kicker:has-text('part hidden')")
+    with Image.open(two) as picture:
+        expected = tiny_lesion.predict(cover(np.asarray(picture), (left, top, right, bottom)))
+    assert shown(page, ".bcx-compare > div > div:nth-child(2)") == pytest.approx(expected.probabilities, abs=1e-5)
+    assert page.locator("#classify-past [data-pick]").count() == 1  # it cannot be opened again
 
 
 def test_a_clip_has_no_square(page, tmp_path):
