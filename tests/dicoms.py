@@ -5,10 +5,36 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import cv2
 import numpy as np
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
+
+
+def framed(scan: np.ndarray, left: int = 90, top: int = 60, size: tuple[int, int] = (480, 640)) -> np.ndarray:
+    """Put a scan into a machine's frame: black, with a name above and a grey bar beside."""
+    picture = np.zeros((*size, *scan.shape[2:]), np.uint8)
+    picture[top : top + scan.shape[0], left : left + scan.shape[1]] = scan
+    cv2.putText(picture, "NOBODY, ANNA  F 1970", (12, 32), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255,) * 3, 1)
+    picture[100:300, 20:34] = np.linspace(255, 0, 200, dtype=np.uint8).reshape(200, 1, *[1] * (scan.ndim - 2))
+    return picture
+
+
+def region(left: int, top: int, right: int, bottom: int, **tags: Any) -> Dataset:
+    """Return an item of SequenceOfUltrasoundRegions: B-mode tissue of 0.1 mm per pixel, edges as DICOM counts."""
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType, item.RegionFlags = 1, 1, 0
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = left, top
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = right, bottom
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+    item.PhysicalDeltaX = item.PhysicalDeltaY = 0.01
+    for keyword, value in tags.items():
+        if value is None:
+            delattr(item, keyword)
+        else:
+            setattr(item, keyword, value)
+    return item
 
 
 def ultrasound(pixels: np.ndarray, frames: int = 1, **tags: Any) -> bytes:

@@ -118,6 +118,11 @@ class DicomWriter:
         made = {OVERLAY: _capture(prediction, header, identities[OVERLAY])}
         lesion = prediction.lesion
         if lesion is not None and (inside := lesion >= prediction.outline_level).any():
+            if prediction.scan.region is not None:
+                left, top, right, bottom = prediction.scan.region
+                placed = np.zeros((header.Rows, header.Columns), bool)
+                placed[top:bottom, left:right] = inside
+                inside = placed
             made[LESION] = _segmentation(prediction, inside, header, identities[LESION])
         made[REPORT] = _report(prediction, header, made.get(LESION), identities[REPORT])
 
@@ -263,6 +268,10 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
     evidence = [header]
     if segmentation is not None:
         evidence.append(segmentation)
+        side, lesion = prediction.scan.mm_per_pixel, prediction.lesion
+        inside = 0 if lesion is None else np.count_nonzero(lesion >= prediction.outline_level)
+        area = 0.0 if side is None else inside * side**2
+        sizes = [Measurement(codes.SCT.Area, round(area, 1), codes.UCUM.SquareMillimeter)] if area else None
         segment = ReferencedSegmentationFrame(
             segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, SourceImageForSegmentation(*reference)
         )
@@ -274,6 +283,7 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
                 TrackingIdentifier(segmentation.SegmentSequence[0].TrackingUID, "lesion"),
                 referenced_segment=segment,
                 finding_type=codes.SCT.Lesion,
+                measurements=sizes,
                 algorithm_id=algorithm,
             )
         )

@@ -23,6 +23,7 @@ from bcx.imaging.jpeg import DAMAGED, is_damaged
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
 from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch
+from bcx.imaging.regions import find_region
 from bcx.imaging.worker import run_isolated
 
 if TYPE_CHECKING:
@@ -239,7 +240,10 @@ def _decode(file: _File, name: str, frame: int) -> Decoded:
     pixels, shown = _displayed(values, file.header, name)
     if file.frames > 1:
         notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
-    return Decoded(pixels, [*notes, *shown], damage=damage, mm_per_pixel=_scale(file.header))
+    region, said = find_region(file.header, pixels)
+    if region is not None:
+        pixels = pixels[region[1] : region[3], region[0] : region[2]]
+    return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=_scale(file.header), region=region)
 
 
 def _scale(header: Dataset) -> float | None:

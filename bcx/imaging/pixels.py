@@ -34,6 +34,7 @@ class Decoded:
         orientation: EXIF's, 1 to 8.
         damage: a sentence where part of the picture is made up by the decoder; "" where it is whole.
         mm_per_pixel: where the file says so.
+        region: as in `Scan`.
     """
 
     values: np.ndarray
@@ -41,6 +42,7 @@ class Decoded:
     orientation: int = 1
     damage: str = ""
     mm_per_pixel: float | None = None
+    region: tuple[int, int, int, int] | None = None
 
 
 def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:

@@ -52,6 +52,8 @@ class Scan:
         frame: which frame or page of the file this is, from 0.
         damage: a sentence where the file is damaged and part of the pixels made up; "" where it is whole.
         mm_per_pixel: side of a pixel in millimetres, where the file is DICOM and says so.
+        region: (left, top, right, bottom) of the pixels in the picture of a DICOM file whose header says where in the
+            machine's frame the scan lies; None where they are the whole picture.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -61,6 +63,7 @@ class Scan:
     frame: int = 0
     damage: str = ""
     mm_per_pixel: float | None = None
+    region: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         pixels = np.ascontiguousarray(self.pixels).view()
@@ -282,4 +285,4 @@ def _finish(decoded: Decoded, name: str, sha256: str, frame: int = 0) -> Scan:
         pixels = grey_if_grey(pixels)
     if decoded.damage:
         notes.append("damaged: its file ends early or holds wrong data")
-    return Scan(pixels, name, sha256, tuple(notes), frame, decoded.damage, decoded.mm_per_pixel)
+    return Scan(pixels, name, sha256, tuple(notes), frame, decoded.damage, decoded.mm_per_pixel, decoded.region)

@@ -255,6 +255,7 @@ class Prediction:
             "flags": list(self.flags),
             "width": self.scan.width,
             "height": self.scan.height,
+            "region": None if self.scan.region is None else list(self.scan.region),
             "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
             "second_look": None if self.second_stage is None else list(self.second_stage),
             "box": None if self.box is None else list(self.box),

@@ -19,7 +19,7 @@ from bcx.app.pictures import layer_picture
 from bcx.errors import MissingExtra, ScanError
 from bcx.inference import prediction
 from bcx.simulate import simulate
-from tests.dicoms import ultrasound
+from tests.dicoms import framed, region, ultrasound
 
 SCAN = simulate("malignant", 3, 240, 280).pixels
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate")
@@ -63,6 +63,22 @@ def test_a_segmentation_lies_on_the_source_pixel_by_pixel(written):
     np.testing.assert_array_equal(found.pixel_array, answer.lesion >= answer.outline_level)
     assert found.get_segment_description(1).segmented_property_type.meaning == "Lesion"
     assert NOTICE in found.ContentDescription
+
+
+def test_a_segmentation_of_a_cut_scan_lies_in_the_machines_frame(written):
+    picture = framed(SCAN)
+    height, width = SCAN.shape
+    data = ultrasound(picture, SequenceOfUltrasoundRegions=[region(90, 60, 90 + width - 1, 60 + height - 1)])
+    answer, files = written(data)
+    found = segread(files[1]).pixel_array
+    assert found.shape == picture.shape
+    inside = answer.lesion >= answer.outline_level
+    np.testing.assert_array_equal(found[60 : 60 + height, 90 : 90 + width], inside)
+    assert found.sum() == inside.sum()
+    (lesion,) = srread(files[2]).content.get_planar_roi_measurement_groups()
+    (area,) = lesion.get_measurements()
+    assert (area.name.meaning, area.unit.value) == ("Area", "mm2")
+    assert area.value == pytest.approx(inside.sum() * 0.1 * 0.1, abs=0.05)
 
 
 def test_a_report_says_what_the_table_says(written):

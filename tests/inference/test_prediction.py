@@ -110,8 +110,8 @@ def test_the_json_is_the_documented_one(prediction):
     answer = json.loads(json.dumps(prediction.to_dict()))
     assert list(answer) == [
         *("name", "label", "confidence", "probabilities", "decision", "reason", "flags", "width", "height"),
-        *("lesion_box", "second_look", "box", "lesions", "notes", "model", "weights_sha256", "backend", "seconds"),
-        *("frame", "frames"),
+        *("region", "lesion_box", "second_look", "box", "lesions", "notes", "model", "weights_sha256"),
+        *("backend", "seconds", "frame", "frames"),
     ]
     assert list(answer["probabilities"]) == list(LABELS)
     assert (answer["width"], answer["height"], answer["flags"]) == (120, 90, ["colour marks"])
