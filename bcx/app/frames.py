@@ -31,7 +31,9 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
     """
     clip = prediction.clip
     assert clip is not None
-    return replace(clip.answers[place], clip=replace(clip, frame=clip.read[place])).with_pixels(file)
+    return replace(
+        clip.answers[place], clip=replace(clip, frame=clip.read[place]), mask_text=prediction.mask_text
+    ).with_pixels(file)
 
 
 def clip_html(clip: Clip, task: Task, shown: int) -> str:

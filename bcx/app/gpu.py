@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
+
+#: Whether this runs on a Hugging Face Space: names that are burnt into scans are not shown there.
+ON_A_SPACE = "SPACE_ID" in os.environ
 
 
 def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -17,7 +18,7 @@ from bcx.app.api import build_api
 from bcx.app.batch import build_batch
 from bcx.app.classify import NETWORK, build_classify
 from bcx.app.examples import Example, list_examples
-from bcx.app.gpu import on_gpu
+from bcx.app.gpu import ON_A_SPACE, on_gpu
 from bcx.app.incoming import PRIVATE, choice, handler
 from bcx.app.model_tab import build_model_tab, model_html
 from bcx.app.models import Models, Part, build_picker, field
@@ -26,6 +27,7 @@ from bcx.app.slide_tab import build_slides
 from bcx.errors import BcxError
 from bcx.explain.checks import check
 from bcx.explain.methods import explain
+from bcx.inference.prediction import Prediction
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:
@@ -53,10 +55,11 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
 
     def predict_by(model: str, source: Any, name: str, box: Any = None) -> Any:
-        return models.get(model).predict(source, name, box=box)
+        return replace(models.get(model).predict(source, name, box=box), mask_text=ON_A_SPACE)
 
     def stream_by(model: str, sources: Any) -> Iterator[Any]:
-        yield from models.get(model).stream(sources)
+        for answer in models.get(model).stream(sources):
+            yield replace(answer, mask_text=ON_A_SPACE) if isinstance(answer, Prediction) else answer
 
     def slide_by(model: str, *source: Any, **options: Any) -> Iterator[Any]:
         yield from stream_slide(models.get(model), *source, **options)

@@ -76,9 +76,7 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
     """Return the scan with the lesion map over it and a frame around the second stage; None without such a map."""
     if prediction.lesion is None or prediction.decision == NOT_A_SCAN:
         return None
-    return lay_outline(
-        prediction.scan.pixels, prediction.lesion, prediction.outline_level, opacity, prediction.second_stage
-    )
+    return lay_outline(prediction.shown, prediction.lesion, prediction.outline_level, opacity, prediction.second_stage)
 
 
 def page_overlay(prediction: Prediction) -> Image.Image:
@@ -89,7 +87,7 @@ def page_overlay(prediction: Prediction) -> Image.Image:
 def layer_picture(prediction: Prediction, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
     """Return the scan with one map over it, RGB: a class's, or (None) as `page_overlay`."""
     if prediction.decision == NOT_A_SCAN:
-        return as_image(prediction.scan.pixels).convert("RGB")
+        return as_image(prediction.shown).convert("RGB")
     return (class_ is None and lesion_picture(prediction, opacity)) or prediction.overlay(class_, opacity)
 
 
@@ -101,7 +99,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
     second = prediction.reading.second
     if second is None:
         return None
-    plane = prediction.preprocess.plane(cut(prediction.scan.pixels, second.box))
+    plane = prediction.preprocess.plane(cut(prediction.shown, second.box))
     size = (_ENLARGED, _ENLARGED)
     read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
     lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
@@ -112,7 +110,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
 def row_picture(prediction: Prediction, side: int) -> str:
     """Return the small picture of a row as a data address: the scan, with an outline where a lesion is seen."""
     prediction = prediction.screen
-    small = as_image(prediction.scan.pixels).convert("RGB")
+    small = as_image(prediction.shown).convert("RGB")
     small.thumbnail((side, side))
     if prediction.lesion is not None and prediction.decision != NOT_A_SCAN:
         lesion = cv2.resize(prediction.lesion, small.size, interpolation=cv2.INTER_AREA)

@@ -183,7 +183,7 @@ class _Page:
         """Put the scan and its overlay side by side, each with a caption."""
         lesion = prediction.reading.lesion is not None
         seen = "lesion map" if lesion else f"purple speaks for {prediction.label}, green against it"
-        pair = {"Picture as read": as_image(prediction.screen.scan.pixels).convert("RGB")}
+        pair = {"Picture as read": as_image(prediction.screen.shown).convert("RGB")}
         if prediction.decision != NOT_A_SCAN:
             pair[f"Overlay: {seen}"] = page_overlay(prediction)
         gap = 30

@@ -129,7 +129,7 @@ def stages_update(prediction: Prediction, task: Task) -> Any:
 
 
 def _save_scan(session: Session, name: str, prediction: Prediction) -> None:
-    picture = as_image(prediction.screen.scan.pixels).convert("RGB")
+    picture = as_image(prediction.screen.shown).convert("RGB")
     session.shown[name] = _save(session, f"{name}-scan", picture)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,13 +48,14 @@ class Outputs:
     Args:
         overlays: folder for pictures, or None.
         dicom: folder for DICOM files, or None.
+        mask_text: whether burnt-in text is covered in them.
 
     Raises:
         MissingExtra: DICOM files are asked for, and highdicom is not installed.
     """
 
-    def __init__(self, overlays: Path | None, dicom: Path | None) -> None:
-        self.overlays, self.dicom = overlays, dicom
+    def __init__(self, overlays: Path | None, dicom: Path | None, mask_text: bool) -> None:
+        self.overlays, self.dicom, self.mask_text = overlays, dicom, mask_text
         self.folders = [folder for folder in (overlays, dicom) if folder is not None]
         self.refused: list[str] = []
         self._writer = None if dicom is None else _writer()
@@ -98,6 +100,7 @@ class Outputs:
 
         if not isinstance(answer, Prediction):
             return
+        answer = replace(answer, mask_text=self.mask_text)
         if target.overlay is not None:
             _write_overlay(answer, target.overlay)
         if target.dicom is not None and self._writer is not None:

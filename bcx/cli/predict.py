@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bcx import DEFAULT_MODEL
+from bcx.app.gpu import ON_A_SPACE
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.outputs import Outputs, Target
 from bcx.cli.patients import patients_of, write_patients
@@ -56,6 +57,10 @@ def predict(
             help="For DICOM scans: write overlay, lesion and report here as DICOM, in the study of the scan.",
         ),
     ] = None,
+    mask_text: Annotated[
+        bool,
+        typer.Option(help="Cover text that is burnt into scans, such as names, in overlays and DICOM; on on a Space."),
+    ] = ON_A_SPACE,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
     views: ViewsOption = 1,
     prevalence: Annotated[
@@ -108,7 +113,7 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
-    outputs = Outputs(overlays, dicom_out)
+    outputs = Outputs(overlays, dicom_out, mask_text)
     listing = find(paths, leave_out=outputs.folders)
     if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
         raise ConfigError(

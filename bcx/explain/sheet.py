@@ -24,7 +24,7 @@ def overlay(explanation: Explanation) -> np.ndarray:
     """Return the scan with the map laid over it, uint8 `[H, W, 3]`."""
     if explanation.unit == "logit":  # the box of a second stage fades into the rest
         return np.asarray(explanation.prediction.overlay(explanation.target, _OPACITY))
-    return np.asarray(lay_over(explanation.prediction.scan.pixels, explanation.map, 1.0, _OPACITY))
+    return np.asarray(lay_over(explanation.prediction.shown, explanation.map, 1.0, _OPACITY))
 
 
 def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks], path: str | os.PathLike[str]) -> None:
@@ -57,7 +57,7 @@ def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks]
         shown = axes(column * _WIDTH + 0.05, row * cell + 0.25, _WIDTH - 0.1, picture)
         shown.set_axis_off()
         if place == 0:
-            shown.imshow(prediction.scan.pixels, cmap="gray", vmin=0, vmax=255)
+            shown.imshow(prediction.shown, cmap="gray", vmin=0, vmax=255)
             title = f"Scan: {prediction.decision}, P({target}) {prediction.probabilities[target]:.0%}"
         else:
             each = explanations[place - 1]

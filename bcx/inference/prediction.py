@@ -22,6 +22,7 @@ from bcx.imaging.crop import merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
+from bcx.imaging.text import mask_text
 from bcx.inference.clip import Clip
 from bcx.inference.places import Edges, Lesion, lesions_of
 from bcx.inference.two_stage import Reading
@@ -65,6 +66,7 @@ class Prediction:
         distance: from the training data (`bcx.trust.input_check.Verdict.distance`); None without an input check.
         box: (left, top, right, bottom) in scan pixels where a person chose what the second stage reads; None: it chose.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
+        mask_text: whether pictures are drawn without burnt-in text. The network has read the scan as it is.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Prediction:
     outlines: bool = True
     prevalence: dict[str, float] | None = None
     distance: float | None = field(default=None, repr=False)
+    mask_text: bool = field(default=False, repr=False, compare=False)
     box: Edges | None = None
 
     @property
@@ -108,6 +111,11 @@ class Prediction:
         """
         frame = 0 if self.clip is None else self.clip.frame
         return replace(self, scan=shortened(Scan.open(source, self.name, frame=frame)))
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """The scan's pixels as pictures show them: without burnt-in text where `mask_text` says so."""
+        return mask_text(self.scan.pixels) if self.mask_text else self.scan.pixels
 
     @cached_property
     def screen(self) -> Prediction:
@@ -241,7 +249,7 @@ class Prediction:
             ConfigError: no such class.
         """
         plane = self.class_map(self.label if class_ is None else class_, FADE)
-        return lay_over(self.scan.pixels, plane, self.map_limit, opacity)
+        return lay_over(self.shown, plane, self.map_limit, opacity)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON, the same from every door."""

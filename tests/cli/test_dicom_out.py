@@ -42,6 +42,15 @@ def test_a_scan_that_nothing_can_refer_to_is_said(run, ward, tiny_checkpoint):
     assert done.out.count("\n") == 4
 
 
+@pytest.mark.parametrize(("option", "masked"), [("--mask-text", True), ("--no-mask-text", False)])
+def test_burnt_in_text_is_masked_where_that_is_asked_for(run, ward, tiny_checkpoint, monkeypatch, option, masked):
+    seen = []
+    monkeypatch.setattr("bcx.inference.prediction.mask_text", lambda pixels: seen.append(1) or pixels)
+    done = run("predict", ward / "1", "--model", tiny_checkpoint, "--dicom-out", "made", option)
+    assert done.status == 0, done.err
+    assert bool(seen) == masked
+
+
 def test_results_are_not_written_among_the_scans(run, ward, tiny_checkpoint):
     done = run("predict", ward, "--model", tiny_checkpoint, "--dicom-out", "ward")
     assert done.status == 2

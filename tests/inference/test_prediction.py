@@ -117,6 +117,14 @@ def test_the_json_is_the_documented_one(prediction):
     assert (answer["width"], answer["height"], answer["flags"]) == (120, 90, ["colour marks"])
 
 
+def test_pictures_leave_burnt_in_text_out_where_that_is_asked_for(prediction, monkeypatch):
+    monkeypatch.setattr("bcx.inference.prediction.mask_text", np.zeros_like)
+    masked = dataclasses.replace(prediction, mask_text=True)
+    assert not np.asarray(masked.overlay(opacity=0)).any()
+    assert np.asarray(prediction.overlay(opacity=0)).any()
+    assert masked.to_dict() == prediction.to_dict()
+
+
 def test_an_answer_cannot_be_changed(prediction):
     with pytest.raises(dataclasses.FrozenInstanceError):
         prediction.label = "normal"
