@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from bcx.inference.input_files import Found
 
 FOLDER, STUDY = "folder", "study"
+#: Columns that the table of scans gets with `STUDY`, from DICOM headers.
+PLACE = ("study", "series", "laterality", "view")
 
 
-def patients_of(pictures: Sequence[Found], by: str) -> dict[str, str]:
+def places_of(pictures: Sequence[Found]) -> dict[str, dict[str, str]]:
+    """Return what the header of each file says of `PLACE`; "" where it says nothing or is no DICOM header."""
+    return {found.file: _place(found) for found in pictures}
+
+
+def patients_of(pictures: Sequence[Found], by: str, places: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the patient of each file: `Found.file` to a name. Files of nobody known are not in it.
 
     Args:
@@ -24,6 +31,7 @@ def patients_of(pictures: Sequence[Found], by: str) -> dict[str, str]:
         by: "folder" (that of the file), "study" (DICOM's Study Instance UID), or a CSV table's path with the columns
             `file` and `patient`; a file is told by its path as the results have it, or by its name where that is the
             only one of its kind.
+        places: from `places_of`, for "study".
 
     Raises:
         ConfigError: no such table.
@@ -32,7 +40,7 @@ def patients_of(pictures: Sequence[Found], by: str) -> dict[str, str]:
     if by == FOLDER:
         return {found.file: found.file.rpartition("/")[0] or "." for found in pictures}
     if by == STUDY:
-        return {found.file: study for found in pictures if (study := _study(found))}
+        return {file: place["study"] for file, place in places.items() if place["study"]}
     if not Path(by).is_file():
         raise ConfigError(
             f"--patients is '{by}'.",
@@ -57,15 +65,15 @@ def patients_of(pictures: Sequence[Found], by: str) -> dict[str, str]:
     return {file: patient for file, patient in found_by.items() if patient}
 
 
-def _study(found: Found) -> str:
-    from bcx.imaging.dicom import study_of
+def _place(found: Found) -> dict[str, str]:
+    from bcx.imaging.dicom import place_of
     from bcx.imaging.scan import read_file
 
     try:
         source = found.source
-        return study_of(read_file(source) if isinstance(source, Path) else source.read())
+        return place_of(read_file(source) if isinstance(source, Path) else source.read())
     except BcxError:
-        return ""  # its row says why it cannot be read
+        return dict.fromkeys(PLACE, "")  # its row says why it cannot be read
 
 
 def write_patients(

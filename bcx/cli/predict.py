@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -18,7 +18,7 @@ from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.outputs import Outputs, Target
-from bcx.cli.patients import patients_of, write_patients
+from bcx.cli.patients import PLACE, STUDY, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
@@ -143,7 +143,8 @@ def predict(
             expected="another file after --out",
             remedy="Choose another name.",
         )
-    grouped = {} if patients is None else patients_of(listing.pictures, patients)
+    places = places_of(listing.pictures) if patients == STUDY else {}
+    grouped = {} if patients is None else patients_of(listing.pictures, patients, places)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
     begun = time.perf_counter()
@@ -157,7 +158,7 @@ def predict(
             if table is None or journal is None:
                 tally = _print_answers(classifier, todo, outputs, as_json)
             else:
-                kept, tally = _keep_answers(classifier, todo, outputs, journal, table, as_json)
+                kept, tally = _keep_answers(classifier, todo, outputs, journal, table, as_json, places)
                 if beside is not None:
                     rows = (journal.read(found.file)["row"] for found in listing.pictures)
                     typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
@@ -272,7 +273,13 @@ def _print_answers(
 
 
 def _keep_answers(
-    classifier: Classifier, todo: list[Todo], outputs: Outputs, journal: Journal, out: Path, as_json: bool
+    classifier: Classifier,
+    todo: list[Todo],
+    outputs: Outputs,
+    journal: Journal,
+    out: Path,
+    as_json: bool,
+    places: Mapping[str, Mapping[str, str]],
 ) -> tuple[int, collections.Counter[str]]:
     """Answer what the journal does not hold, and write the result; how many it held, and the decisions."""
     from bcx.inference.prediction import Failure
@@ -292,10 +299,10 @@ def _keep_answers(
         for found, _, _ in todo:
             answer = journal.read(found.file)
             tally[answer["decision"]] += 1
-            yield answer["row"]
+            yield {**answer["row"], **places.get(found.file, {})}
 
     with writing(out):
-        _write(rows(), out, classifier.task, as_json)
+        _write(rows(), out, classifier.task, as_json, PLACE if places else ())
     return kept, tally
 
 
@@ -311,14 +318,16 @@ def _row(answer: Prediction | Failure, found: Found, task: Task, as_json: bool) 
     return {"file": found.file, **answer.to_dict()} if as_json else table.row(answer, found.file, task)
 
 
-def _write(rows: Iterable[dict[str, Any]], target: Path | TextIO, task: Task, as_json: bool) -> None:
+def _write(
+    rows: Iterable[dict[str, Any]], target: Path | TextIO, task: Task, as_json: bool, more: Sequence[str] = ()
+) -> None:
     from bcx.inference import table
 
     if as_json:
         # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
         table.write_text((f"{json.dumps(each)}\n" for each in rows), target)
     else:
-        table.write_csv(rows, target, task)
+        table.write_csv(rows, target, task, more)
 
 
 def _stdout() -> TextIO:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
-from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
+from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, begins_without_preamble, codestream_size, sniff
 from bcx.imaging.jpeg import DAMAGED, is_damaged
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
 from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
@@ -148,12 +148,21 @@ def read_header(data: bytes, name: str) -> Dataset:
     return _guarded(name, lambda: dcmread(buffer, stop_before_pixels=True, force=True))
 
 
-def study_of(data: bytes) -> str:
-    """Return the Study Instance UID of a file; "" where it is no DICOM file or does not say."""
+def place_of(data: bytes) -> dict[str, str]:
+    """Return study and series (their UIDs), laterality and view as a header has them, each "" where it does not say."""
+    found: dict[str, Any] = dict.fromkeys(("study", "series", "laterality", "view"))
     try:
-        return str(read_header(data, "").get("StudyInstanceUID") or "")
-    except Exception:  # pydicom raises whatever it likes on damaged headers
-        return ""
+        header: Any = read_header(data, "") if sniff(data[:HEAD_BYTES]) == "dicom" else {}
+        codes = header.get("ViewCodeSequence")
+        found = {
+            "study": header.get("StudyInstanceUID"),
+            "series": header.get("SeriesInstanceUID"),
+            "laterality": header.get("ImageLaterality") or header.get("Laterality"),
+            "view": header.get("ViewPosition") or (codes and codes[0].get("CodeMeaning")),
+        }
+    except Exception:  # pydicom raises whatever it likes on damaged headers; the file's row says why it cannot be read
+        pass
+    return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
 
 
 def _open(data: bytes, name: str) -> _File:

@@ -212,6 +212,8 @@ def _why_not(found: Found) -> str:
     member = found.member
     if member is not None and member.is_link:
         return LINK
+    if PurePosixPath(found.file).name.upper() == "DICOMDIR":  # lists what lies beside it
+        return NO_PICTURE
     if member.kind() or called_a_picture(member.name) if member is not None else _is_picture(found.path, found.file):
         return ""
     return ARCHIVE if is_archive(found.file) else NO_PICTURE

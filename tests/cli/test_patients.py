@@ -10,6 +10,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import bcx
+from bcx.simulate import simulate
+from tests.dicoms import ultrasound
+from tests.imaging.test_dicom import encoded
 
 
 @pytest.fixture
@@ -69,6 +72,37 @@ def test_a_study_per_patient(run, ward, tiny_checkpoint):
     done = run("predict", "dicom", ward, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "study")
     assert done.status == 0, done.err
     assert {row["patient"]: row["scans"] for row in patients()} == {"1.2.3": "2", "1.2.4": "1"}
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_dicom_archive_is_listed_by_study_series_laterality_and_view(
+    run, tmp_path, tiny_checkpoint, monkeypatch, more
+):
+    monkeypatch.chdir(tmp_path)
+    scan = simulate("benign", 1, 120, 140).pixels
+    view = Dataset()
+    view.CodeMeaning = "transverse"
+    said = {
+        "a": {"ViewPosition": "ML"},
+        "b": {"Laterality": "L", "ImageLaterality": "R", "ViewCodeSequence": [view], "SeriesInstanceUID": "1.2.3.2"},
+        "c": {"Laterality": None, "StudyInstanceUID": "1.2.4"},
+    }
+    for name, tags in said.items():
+        Path("disc", name).mkdir(parents=True)
+        Path("disc", name, "IM0001").write_bytes(ultrasound(scan, **tags))
+    Path("disc", "plain.png").write_bytes(encoded(scan, "PNG"))
+    Path("disc", "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    done = run("predict", "disc", "--model", tiny_checkpoint, "--out", "r", "--patients", "study", *more)
+    assert done.status == 0, done.err
+    text = Path("r").read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()] if more else list(csv.DictReader(text.splitlines()))
+    assert {row["file"]: tuple(row[name] for name in ("study", "series", "laterality", "view")) for row in rows} == {
+        "disc/plain.png": ("", "", "", ""),
+        "disc/a/IM0001": ("1.2.3", "1.2.3.1", "L", "ML"),
+        "disc/b/IM0001": ("1.2.3", "1.2.3.2", "R", "transverse"),
+        "disc/c/IM0001": ("1.2.4", "1.2.3.1", "", ""),
+    }
+    assert [(row["patient"], row["scans"]) for row in patients()] == [("1.2.3", "2"), ("1.2.4", "1")]
 
 
 @pytest.mark.parametrize(
