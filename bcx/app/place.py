@@ -151,7 +151,7 @@ def square_html(prediction: Prediction) -> str:
         "new one, with some room around the lesion. Arrow keys move it, with Shift they resize it. "
         "Or hide the circle in it, and see how the result moves.</p>"
         f'<div class="bcx-place-stage" style="--shape: {scan.width} / {scan.height}">'
-        f'<img src="{data_url(as_image(prediction.screen.scan.pixels), SIDE)}" alt="The scan" draggable="false">'
+        f'<img src="{data_url(as_image(prediction.screen.shown), SIDE)}" alt="The scan" draggable="false">'
         '<div class="bcx-place-frame" tabindex="0" role="application" aria-roledescription="movable square" '
         'aria-label="Square that the second stage reads: arrow keys move it, Shift and arrow keys resize it, Enter '
         f'reads it">{corners}</div></div>'
