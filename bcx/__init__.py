@@ -13,7 +13,7 @@ For research and teaching, never for diagnosis.
 
 >>> import bcx
 >>> bcx.DEFAULT_MODEL
-'mobilenetv2-lesion'
+'mobilenetv2-hospitals'
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 switch_off_telemetry()
 
 __version__ = "0.1.0"
-DEFAULT_MODEL = "mobilenetv2-lesion"
+DEFAULT_MODEL = "mobilenetv2-hospitals"
 
 __all__ = ["DEFAULT_MODEL", "BcxError", "Classifier", "Failure", "Prediction", "Scan", "__version__", "load"]
 

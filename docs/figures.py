@@ -116,8 +116,8 @@ def input_check_line(study: dict[str, Any], plain: dict[str, Any]) -> str:
     other = plain["scans"]["busbra"]
     by_kind, plain_by_kind = (file.relative_to(ROOT).as_posix() for file in (INPUT_CHECK, PLAIN_INPUT_CHECK))
     return (
-        f"**Is it a scan at all?** The default model's input check stops {every['stopped']} of {every['n']} pictures "
-        "that are no breast ultrasound: photographs, documents, drawings, noise, microscope slides "
+        f"**Is it a scan at all?** The input check of `mobilenetv2-lesion` stops {every['stopped']} of {every['n']} "
+        "pictures that are no breast ultrasound: photographs, documents, drawings, noise, microscope slides "
         f"({later['stopped']} of {later['n']} of kinds that were made after the input check), and passes "
         f"{100 * own['passed']:.1f} % of {own['n']} scans that it was not fitted on ([by kind]({by_kind})). The plain "
         f"model's input check passes {100 * other['passed']:.1f} % of {other['n']} scans of BUS-BRA, a hospital that "
@@ -178,7 +178,7 @@ def answers_table(source: str, lesion: dict[str, Any], other: dict[str, Any], ot
     mine, other = mine | harm_of(LESION, source), other | harm_of(PLAIN, source)
     rows = [(words, [figure(mine.get(key), True), figure(other.get(key), True)]) for key, words in DECIDED]
     rows += [(words, [figure(view.get(key), False), figure(other_view.get(key), False)]) for key, words in RANKED]
-    return columns(["`mobilenetv2-lesion` (default)", "`mobilenetv2-busi` (plain)"], rows)
+    return columns(["`mobilenetv2-lesion`", "`mobilenetv2-busi` (plain)"], rows)
 
 
 def plain_decided(view: dict[str, Any]) -> dict[str, Any]:
@@ -337,7 +337,7 @@ def _all_figures() -> str:
         "",
         *answers_table("busi", lesion, plain["decisions"]["sources"]["busi"], plain["one_view"]),
         "",
-        f"**BUS-BRA**, {busbra['n']} scans of {busbra['groups']} patients, no normal ones. The default model out of "
+        f"**BUS-BRA**, {busbra['n']} scans of {busbra['groups']} patients, no normal ones. The lesion model out of "
         "fold; the plain one has never seen this hospital, and shows what a model that learned one hospital is worth "
         "in the next:",
         "",

@@ -17,9 +17,9 @@ from bcx.tasks import Task
 NOT_A_SCAN = "not a scan"
 #: `decision` of a scan that a person should read.
 REFER = "refer"
-#: From this value of the lesion map on, both stages together, nobody may say that nothing is there. Of the default
-#: model's answers "normal" to BrEaST, a hospital that it never saw, all four cancers and 11 of 17 benign lesions reach
-#: it; of BUSI's normals, on which it was trained, four in ten do.
+#: From this value of the lesion map on, both stages together, nobody may say that nothing is there. Of the
+#: answers "normal" by `mobilenetv2-lesion` in BrEaST, a place that it never saw, all four cancers and 11 of 17 benign
+#: lesions reach it; of BUSI's normals, on which it was trained, four in ten do.
 PRESENT = 0.5
 
 _AGAINST = "{label} is above its threshold, but {likeliest} is more probable."
