@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
 
 from bcx.app.answers import percent
 from bcx.app.incoming import PICK, box, event_value, flag, index
 from bcx.app.pictures import as_image, data_url
 from bcx.app.stages import place
-from bcx.explain.hiding import cover
+from bcx.explain import hiding
 from bcx.imaging.crop import find_box
-from bcx.inference.places import checked_box, square_of
+from bcx.inference.places import checked_box, inside, square_of
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Asked:
 
     Attributes:
         box: what the second stage should read; None: it chooses.
-        hidden: the scan with a part of it hidden; None: nothing is.
+        hidden: the scan, as large as a screen at most, with a part of it hidden; None: nothing is.
     """
 
     box: tuple[float, ...] | None = None
@@ -97,13 +98,18 @@ def asked(event: gr.EventData, prediction: Prediction | None) -> Asked | None:
     pick = event_value(event, "pick")
     if pick is not None:
         return Asked(prediction.lesions[index(pick, len(prediction.lesions), "The lesion")].crop)
-    sent, hide = box(event_value(event, "box")), event_value(event, "hide")
-    if hide is None or not flag(hide, "Whether to hide it"):
+    sent, hidden = box(event_value(event, "box")), event_value(event, "hide")
+    if hidden is None or not flag(hidden, "Whether to hide it"):
         return Asked(sent)
-    scan = prediction.scan
-    edges = checked_box(sent, scan.width, scan.height)
-    note = f"a circle was hidden by a person: {edges}"
-    return Asked(hidden=replace(scan, pixels=cover(scan.pixels, edges), name=HIDDEN, notes=(*scan.notes, note)))
+    shape, scan = (prediction.scan.height, prediction.scan.width), prediction.screen.scan
+    edges = inside(square_of(checked_box(sent, shape[1], shape[0]), shape), shape)
+    left, right = (round(edge * scan.width / shape[1]) for edge in edges[::2])
+    top, bottom = (round(edge * scan.height / shape[0]) for edge in edges[1::2])
+    y, x = np.linspace(-1, 1, bottom - top)[:, None], np.linspace(-1, 1, right - left)
+    circle = np.zeros((scan.height, scan.width), bool)
+    circle[top:bottom, left:right] = np.hypot(x, y) < 1
+    notes = (*scan.notes, f"a circle was hidden by a person: {edges}")
+    return Asked(hidden=replace(scan, pixels=hiding.hide(scan.pixels, circle), name=HIDDEN, notes=notes))
 
 
 def logged(session: Session) -> dict[str, Any]:

@@ -18,9 +18,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-#: Over this share of its radius what `cover` paints fades into the scan.
-_EDGE = 0.25
-
 
 def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
     """Return bool `[H, W]`: the connected part of {heat >= level} that holds the hottest pixel.
@@ -79,19 +76,3 @@ def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
     inside = weight[region] if pixels.ndim == 2 else weight[region][:, None]
     hidden[region] = np.rint(blurred[region] / inside).astype(np.uint8)
     return hidden
-
-
-def cover(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Return a copy of a scan with an ellipse painted in the scan's mean grey, its edge blurred: what a person hides.
-
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-        box: left, top, right and bottom around the ellipse, in pixels.
-    """
-    left, top, right, bottom = box
-    y, x = np.linspace(-1, 1, bottom - top)[:, None], np.linspace(-1, 1, right - left)
-    weight = np.clip((1 - np.hypot(x, y)) / _EDGE, 0, 1)  # from 1 within to 0 at the rim
-    covered = pixels.copy()
-    part = covered[top:bottom, left:right]
-    part[:] = np.rint(part + (weight if pixels.ndim == 2 else weight[..., None]) * (pixels.mean(axis=(0, 1)) - part))
-    return covered

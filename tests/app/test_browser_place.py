@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.explain.hiding import cover
+from bcx.explain.hiding import hide
 from bcx.simulate import simulate
 from tests.app.conftest import opened, start
 from tests.app.test_browser_compare import columns, shown
@@ -161,7 +161,10 @@ def test_the_circle_can_be_hidden(page, tiny_lesion, two):
     page.click("[data-place=hide]")
     page.wait_for_selector("#classify-compare .bcx-kicker:has-text('part hidden')")
     with Image.open(two) as picture:
-        expected = tiny_lesion.predict(cover(np.asarray(picture), (left, top, right, bottom)))
+        pixels = np.asarray(picture)
+    rows, columns = np.mgrid[:360, :600]
+    down, across = (rows - (top + bottom - 1) / 2) / (bottom - top - 1), (columns - (left + right - 1) / 2)
+    expected = tiny_lesion.predict(hide(pixels, np.hypot(across / (right - left - 1), down) < 0.5 - 1e-9))
     assert shown(page, ".bcx-compare > div > div:nth-child(2)") == pytest.approx(expected.probabilities, abs=1e-5)
     assert page.locator("#classify-past [data-pick]").count() == 1  # it cannot be opened again
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label as components
 
-from bcx.explain.hiding import cover, hide, hottest_region, moved
+from bcx.explain.hiding import hide, hottest_region, moved
 
 SHAPE = (60, 80)
 BRIGHT = np.zeros(SHAPE, bool)
@@ -75,20 +75,3 @@ def test_regions_at_the_edge_and_as_large_as_the_picture_are_filled(region):
     mask = np.zeros(SHAPE, bool)
     mask[region] = True
     assert (hide(np.full(SHAPE, 77, np.uint8), mask) == 77).all()
-
-
-@pytest.mark.parametrize("channels", [(), (3,)])
-def test_a_cover_is_grey_within_soft_at_its_edge_and_leaves_the_rest(channels):
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, *channels), np.uint8)
-    before = pixels.copy()
-    covered = cover(pixels, (20, 10, 60, 50))
-    assert np.array_equal(pixels, before)
-    rows, columns = np.mgrid[:60, :80]
-    away = np.hypot(columns + 0.5 - 40, rows + 0.5 - 30)
-    mean = np.rint(pixels.mean((0, 1)))
-    assert (covered[away < 14] == mean).all()
-    assert np.array_equal(covered[away > 20.6], pixels[away > 20.6])
-    between = (away > 16) & (away < 19)
-    low, high = np.minimum(pixels, mean)[between], np.maximum(pixels, mean)[between]
-    assert ((low <= covered[between]) & (covered[between] <= high)).all()
-    assert (covered[between] != pixels[between]).mean() > 0.8
