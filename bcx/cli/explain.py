@@ -36,7 +36,7 @@ def explain(
     methods: Annotated[
         str,
         typer.Option(
-            help="'quick', 'all' (two more, minutes each), or names with commas: exact, grad-cam, layercam ..."
+            help="'quick', 'all' (five more, up to minutes each), or names with commas: exact, grad-cam, layercam ..."
         ),
     ] = "exact",
     target: Annotated[str | None, typer.Option("--class", help="The class; default: the one that is answered.")] = None,
@@ -47,12 +47,12 @@ def explain(
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
     listing = find(paths, leave_out=[out])
-    from bcx.explain.methods import METHODS, check_name, quick_methods
+    from bcx.explain.methods import METHODS, check_method, check_name, quick_methods
 
     sets = {"all": list(METHODS), "quick": quick_methods()}
     wanted = sets.get(methods) or [name.strip() for name in methods.split(",")]
     for name in wanted:
-        check_name(name, METHODS, "method")
+        check_method(name)
     import bcx
 
     classifier = bcx.load(model)

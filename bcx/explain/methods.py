@@ -4,10 +4,10 @@ classifier = bcx.load()
 found = explain(classifier, "scan.png", "malignant", "grad-cam")
 found.map, found.explains, found.seconds
 
-The methods of pytorch-grad-cam explain a function of a square image: the logit of a class, before temperature. A plain
-network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits of each
-network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each network
-that reads the whole scan. Each gets a map from the library, which stretches it to 0..1. The maps are laid where their
+The methods of pytorch-grad-cam and Captum explain a function of a square image: the logit of a class, before
+temperature. A plain network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits
+of each network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each
+network that reads the whole scan. Each gets a map from the library, stretched to 0..1. The maps are laid where their
 input lies in the scan, the crop's fading in from its edge, and added up by the network's share in the answer.
 """
 
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, MissingExtra
 from bcx.imaging.crop import cut, paste
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import FADE, Prediction
@@ -42,9 +44,10 @@ class Method(NamedTuple):
 
     Attributes:
         title, paper: what its paper calls it, and where that stands.
-        kind: its class in pytorch-grad-cam; "" for the exact maps.
-        slow: whether it runs the network once per channel.
+        kind: its class in pytorch-grad-cam, or in Captum; "" for the exact maps.
+        slow: whether it runs the network so often that a page cannot wait.
         by_class: whether the map depends on the class.
+        by_pixel: whether it asks the input's own pixels, with Captum, and no layer.
     """
 
     title: str
@@ -52,6 +55,7 @@ class Method(NamedTuple):
     kind: str = ""
     slow: bool = False
     by_class: bool = True
+    by_pixel: bool = False
 
 
 #: Every method, the quick ones first.
@@ -68,6 +72,11 @@ METHODS = {
         "Ablation-CAM", "Desai and Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360", "AblationCAM", True
     ),
     "score-cam": Method("Score-CAM", "Wang et al. 2020, arXiv:1910.01279", "ScoreCAM", slow=True),
+    "integrated-gradients": Method(
+        "Integrated gradients", "Sundararajan et al. 2017, arXiv:1703.01365", "IntegratedGradients", True, by_pixel=True
+    ),
+    "smoothgrad": Method("SmoothGrad", "Smilkov et al. 2017, arXiv:1706.03825", "Saliency", True, by_pixel=True),
+    "occlusion": Method("Occlusion", "Zeiler and Fergus 2014, arXiv:1311.2901", "Occlusion", True, by_pixel=True),
 }
 
 
@@ -124,9 +133,10 @@ def explain(
 
     Raises:
         ConfigError: no such class or method.
+        MissingExtra: the method's library is not installed.
         BcxError: the scan cannot be read; a subclass says why.
     """
-    check_name(method, METHODS, "method")
+    check_method(method)
     prediction = scan if isinstance(scan, Prediction) else classifier.predict(scan)
     target = prediction.label if target is None else target
     check_name(target, classifier.classes, "class")
@@ -135,17 +145,28 @@ def explain(
 
 def explain_network(network: nn.Module, prediction: Prediction, target: str, method: str) -> Explanation:
     """As `explain`, of what another network of the same kind makes of the same images, crop included."""
-    if method != EXACT:
-        import pytorch_grad_cam  # noqa: F401  before the clock runs: it takes seconds, once
+    if method != EXACT:  # before the clock runs: it takes seconds, once
+        import_module("captum.attr" if METHODS[method].by_pixel else "pytorch_grad_cam")
     started = time.perf_counter()
     if method == EXACT:
         plane = prediction.class_map(target)
     else:
-        plane = _library_map(network, prediction, list(prediction.probabilities).index(target), METHODS[method].kind)
+        plane = _library_map(network, prediction, list(prediction.probabilities).index(target), METHODS[method])
     seconds = time.perf_counter() - started
     unit = "logit" if method == EXACT else "0 to 1"
     words = _explains(network, target, METHODS[method])
     return Explanation(method, target, plane, unit, words, seconds, METHODS[method].paper, prediction)
+
+
+def check_method(name: str) -> None:
+    """Raise `ConfigError` where there is no such method, `MissingExtra` where its library is not installed."""
+    check_name(name, METHODS, "method")
+    if METHODS[name].by_pixel and find_spec("captum") is None:
+        raise MissingExtra(
+            f"The method '{name}' needs the package 'captum', which is not installed.",
+            expected="the extra 'captum'",
+            remedy='Install it with: pip install "bcx[captum]", or use another method.',
+        )
 
 
 def check_name(name: str, allowed: Iterable[str], what: str) -> None:
@@ -215,15 +236,18 @@ def parts(network: nn.Module, number: int) -> list[Part]:
     return found + [Part(member, False, False, whole / len(readers)) for member in readers]
 
 
-def _library_map(network: nn.Module, prediction: Prediction, number: int, kind: str) -> np.ndarray:
+def _library_map(network: nn.Module, prediction: Prediction, number: int, method: Method) -> np.ndarray:
     preprocess, pixels, second = prediction.preprocess, prediction.scan.pixels, prediction.reading.second
     shape = pixels.shape[0], pixels.shape[1]
     whole = np.zeros(shape, np.float32)
     for part in parts(network, number):
         crop = second.box if part.second and second is not None else None
         batch = preprocess.tensor(pixels if crop is None else cut(pixels, crop))[None]
-        adapter = Logits(part.network)
-        found = run_library(kind, adapter, adapter.layers, batch.flip(-1) if part.mirrored else batch, number)
+        batch, adapter = batch.flip(-1) if part.mirrored else batch, Logits(part.network)
+        if method.by_pixel:
+            found = brightest(run_captum(method.kind, adapter, batch, number))
+        else:
+            found = run_library(method.kind, adapter, adapter.layers, batch, number)
         found = found[None, :, ::-1] if part.mirrored else found[None]
         found = preprocess.enlarge(found, shape) if crop is None else paste(found, crop, shape, FADE)
         whole += part.share * found[0]
@@ -255,6 +279,38 @@ def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: t
         hooks.release()
 
 
+def run_captum(kind: str, network: nn.Module, batch: torch.Tensor, number: int) -> np.ndarray:
+    """Run a class of Captum on one image and return its attributions, summed over channels, float32 `[S, S]`.
+
+    Integrated gradients: 50 steps from the image's darkest value. SmoothGrad: the mean size of the gradient over 20
+    noisy copies, noise of 15 % of the image's range, always the same. Occlusion: a square of a seventh of the side, in
+    steps of half of it, becomes the image's mean; what the logit loses.
+    """
+    from captum import attr
+
+    method = getattr(attr, kind)(network)
+    settings: dict[str, Any] = {}
+    if kind == "IntegratedGradients":
+        settings = {"baselines": float(batch.min())}
+    elif kind == "Saliency":
+        method, spread = attr.NoiseTunnel(method), 0.15 * float(batch.max() - batch.min())
+        settings = {"nt_type": "smoothgrad", "nt_samples": 20, "stdevs": spread}
+    else:
+        side = batch.shape[-1] // 7
+        windows = {"sliding_window_shapes": (3, side, side), "strides": (3, side // 2, side // 2)}
+        settings = {**windows, "baselines": float(batch.mean()), "perturbations_per_eval": 8}
+    with torch.enable_grad(), one_core(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = method.attribute(batch, target=number, **settings)
+    return found.detach()[0].sum(0).float().numpy()
+
+
+def brightest(attributions: np.ndarray) -> np.ndarray:
+    """Return what speaks for the class, 0..1, float32; single pixels stand out, so the largest 2 % are all 1."""
+    heat = np.maximum(attributions, 0)
+    return np.minimum(heat / max(float(np.quantile(heat, 0.98)), 1e-12), 1).astype(np.float32)
+
+
 @contextmanager
 def one_core() -> Iterator[None]:
     """Let this thread compute without helpers: on a busy machine, cores that wait for each other lose."""
@@ -278,15 +334,21 @@ def _explains(network: nn.Module, target: str, method: Method) -> str:
         )
     what = f"The logit of {target}" if method.by_class else "No class: the strongest pattern in the features"
     if not lesion:
-        return f"{what}, through the last feature map."
+        where = "by the input's own pixels" if method.by_pixel else "through the last feature map"
+        return f"{what}, {where}."
     lookers = network.lookers if isinstance(network, LesionEnsemble) else [network]
     readers = network.readers if isinstance(network, LesionEnsemble) else []
-    said = (
-        f"{what}, of {_networks(len(lookers))} in both stages, the crop held fixed, through the two maps that the "
-        "lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's last, at 1/32)"
-    )
+    said = f"{what}, of {_networks(len(lookers))} in both stages, the crop held fixed"
+    if not method.by_pixel:
+        said += (
+            ", through the two maps that the lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's "
+            "last, at 1/32)"
+        )
     if readers:
-        said += f", and of {_networks(len(readers))} in the first alone, through the last map"
+        said += f", and of {_networks(len(readers))} in the first alone"
+        said += "" if method.by_pixel else ", through the last map"
+    if method.by_pixel:
+        said += ", by the input's own pixels"
     return f"{said}. Each network's map is stretched to 0..1, and they are added up by their shares in the answer."
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
+from captum import attr
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import bcx
 from bcx.checkpoints.checkpoint import load_checkpoint
-from bcx.errors import ConfigError
-from bcx.explain.methods import METHODS, Logits, explain, explain_network, parts, run_library
+from bcx.errors import ConfigError, MissingExtra
+from bcx.explain.methods import METHODS, Logits, explain, explain_network, parts, run_captum, run_library
 from bcx.imaging.crop import cut
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_dense_network, build_network
@@ -24,6 +25,7 @@ from bcx.networks.lesion import LesionNetwork, account
 from bcx.simulate import simulate
 
 SHIPPED = ("mobilenetv2-busi", "mobilenetv2-lesion", "mobilenetv2-idc")
+BY_PIXEL = [name for name, method in METHODS.items() if method.by_pixel]
 QUICK = [name for name, method in METHODS.items() if method.kind and not method.slow]
 
 
@@ -104,6 +106,51 @@ def test_so_are_the_slow_ones_of_each_network(method, capfd):
         found = run_library(METHODS[method].kind, adapter, adapter.layers, batch, 1)
         assert not capfd.readouterr().err, "progress is the caller's to tell"
         np.testing.assert_allclose(found, library(METHODS[method].kind, network, batch, 1), rtol=0, atol=1e-5)
+
+
+def captum_by_hand(method: str, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    """Called as Captum's documentation does, with the settings that bcx's says."""
+    black, mean = float(batch.min()), float(batch.mean())
+    if method == "integrated-gradients":
+        return attr.IntegratedGradients(model).attribute(batch, baselines=black, target=1)
+    if method == "occlusion":
+        windows = {"sliding_window_shapes": (3, 9, 9), "strides": (3, 4, 4)}
+        # As many at once as bcx asks for: sums over other batches differ in the last digits.
+        return attr.Occlusion(model).attribute(batch, **windows, baselines=mean, target=1, perturbations_per_eval=8)
+    noise = 0.15 * float(batch.max() - batch.min())
+    tunnel = attr.NoiseTunnel(attr.Saliency(model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return tunnel.attribute(batch, nt_type="smoothgrad", nt_samples=20, stdevs=noise, target=1)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-busi", "mobilenetv2-lesion"])
+@pytest.mark.parametrize("method", BY_PIXEL)
+def test_captums_methods_are_what_captum_computes_by_hand(method, name):
+    batch = Preprocess(size=64).tensor(simulate("malignant", 3, 64, 64).pixels)[None]
+    network = load_checkpoint(name).network
+    network = network.first if name == "mobilenetv2-lesion" else network
+    model = ByHand(network) if isinstance(network, LesionNetwork) else network
+    expected = captum_by_hand(method, model, batch.clone())[0].sum(0).detach().numpy()
+    found = run_captum(METHODS[method].kind, Logits(network), batch, 1)
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_captums_maps_have_the_scans_size_and_the_librarys_scale(tiny_lesion_checkpoint):
+    classifier = bcx.load(tiny_lesion_checkpoint)
+    found = explain(classifier, simulate("malignant", 3, 150, 190).pixels, "malignant", "smoothgrad")
+    assert (found.map.shape, found.map.dtype, found.unit) == ((150, 190), np.float32, "0 to 1")
+    assert 0 <= found.map.min() < found.map.max() <= 1 + 1e-6
+    assert "own pixels" in found.explains
+
+
+def test_without_captum_its_methods_say_what_to_install(answered, monkeypatch):
+    monkeypatch.setattr("bcx.explain.methods.find_spec", lambda name: None)
+    classifier, prediction = answered
+    with pytest.raises(MissingExtra, match=r"bcx\[captum\]"):
+        explain(classifier, prediction, None, "occlusion")
+    assert explain(classifier, prediction).method == "exact"
 
 
 def test_the_exact_map_is_the_answers_own_and_the_default(answered):
