@@ -3,9 +3,9 @@
     apt-get install dicom3tools
     python benchmarks/dicom_out.py       # writes results/dicom/dciodvfy.txt; under a minute
 
-The scans are simulated: an image, a colour image, a clip, a header with nothing but identifiers, and one without a
-lesion. dciodvfy says each "Warning" and "Error" of a file; warnings that only concern DICOMDIR, or that the local codes
-of the scheme 99BCX are not known to it, are counted and left out.
+The scans are simulated: an image, a colour image, a clip, a header with nothing but identifiers, one without a lesion,
+and one in a machine's frame. dciodvfy says each "Warning" and "Error" of a file; warnings that only concern DICOMDIR,
+or that the local codes of the scheme 99BCX are not known to it, are counted and left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDat
 def write_scans(folder: Path) -> None:
     """Write the simulated scans."""
     from bcx.simulate import simulate
-    from tests.dicoms import ultrasound
+    from tests.dicoms import framed, region, ultrasound
 
     grey = simulate("malignant", 3).pixels
     scans = {
@@ -37,6 +37,11 @@ def write_scans(folder: Path) -> None:
         "colour": ultrasound(np.stack([grey, grey, grey // 2], axis=-1), SOPInstanceUID="1.2.3.1.2"),
         "clip": ultrasound(grey, frames=3, SOPInstanceUID="1.2.3.1.3"),
         "bare": ultrasound(grey, SOPInstanceUID="1.2.3.1.4", **dict.fromkeys(EMPTY)),
+        "framed": ultrasound(
+            framed(grey, size=(600, 720)),
+            SOPInstanceUID="1.2.3.1.6",
+            SequenceOfUltrasoundRegions=[region(90, 60, 649, 529)],
+        ),
         "normal": ultrasound(simulate("normal", 0).pixels, SOPInstanceUID="1.2.3.1.5"),
     }
     for name, data in scans.items():

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -218,6 +219,16 @@ def test_the_overlay_comes_where_it_is_asked_for(client, server, scans, tiny):
         assert f"event: {words}" in httpx.get(f"{call}/{event}", timeout=60).text
     named = f"{server.url}gradio_api/call/v2/classify"
     assert httpx.post(named, json={"scan": as_address(scans["grey.png"])}, timeout=60).status_code == 200
+
+
+def test_a_space_shows_no_burnt_in_text(client, scans, tiny, monkeypatch):
+    monkeypatch.setattr("bcx.app.page.ON_A_SPACE", True)
+    monkeypatch.setattr("bcx.inference.prediction.mask_text", np.zeros_like)
+    address = client.predict(handle_file(str(scans["grey.png"])), True, api_name="/classify")["overlay"]
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+    bare = tiny.predict(scans["grey.png"])
+    assert np.array_equal(picture, replace(bare, mask_text=True).overlay())
+    assert not np.array_equal(picture, bare.overlay())
 
 
 def test_an_upload_is_deleted_with_its_answer_while_the_caller_is_still_there(client, server, scans, until):
