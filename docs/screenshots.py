@@ -123,6 +123,18 @@ def compare(page: Page, folder: Path) -> None:
     take(page, "compare", folder, selector="#classify-compare")
 
 
+def place(page: Page, folder: Path) -> None:
+    pixels = np.hstack([simulate("malignant", 1, 360, 300).pixels, simulate("benign", 101, 360, 300).pixels])
+    Image.fromarray(pixels).save(folder / "two-lesions.png")
+    upload(page, folder / "two-lesions.png")
+    page.click("#classify-place-box > button")
+    page.wait_for_selector(".bcx-place-frame[style*=left]")
+    page.click("#classify-lesions button")
+    page.wait_for_selector("#classify-compare figcaption:has-text('your box')")
+    page.locator("#classify-lesions").evaluate("(found) => found.scrollIntoView()")
+    take(page, "place", folder)
+
+
 def prevalence(page: Page, folder: Path) -> None:
     example(page, 6)
     page.click("#classify-common-box > button")
@@ -189,7 +201,22 @@ def slide(page: Page, folder: Path) -> None:
 SHOTS = {
     shot.__name__: shot
     for shot in (
-        *(classify, phone, thresholds, flagged, maps, stages, compare, prevalence, batch, pdf, model, tissue, slide),
+        *(
+            classify,
+            phone,
+            thresholds,
+            flagged,
+            maps,
+            stages,
+            compare,
+            place,
+            prevalence,
+            batch,
+            pdf,
+            model,
+            tissue,
+            slide,
+        ),
     )
 }
 
