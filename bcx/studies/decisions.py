@@ -172,6 +172,7 @@ def fit_elsewhere(
         absent_harm=absent_harm,
         negative_harm=negative_harm,
         weights=_equal_mass(frame["source"] + "\t" + ill),
+        hospitals=frame["source"].to_numpy(str),
     )
     return Fitted(temperature, rule)
 

@@ -135,8 +135,9 @@ def fit_rule(
     absent_harm: float = ABSENT_HARM,
     negative_harm: float = NEGATIVE_HARM,
     weights: np.ndarray | None = None,
+    hospitals: np.ndarray | None = None,
 ) -> HarmRule:
-    """Return the rule that refers least among those whose harm stays at or below both targets.
+    """Return the rule that refers least among those whose harm stays at or below both targets, in every hospital.
 
     Args:
         probabilities: float [N, C], 0..1, rows summing to 1; after temperature, of scans that the network was not
@@ -149,6 +150,7 @@ def fit_rule(
         absent_harm: of the positive scans, at most this share is answered with the absent class.
         negative_harm: likewise, with another lesion.
         weights: float [N], not negative; None counts every scan once.
+        hospitals: [N], where each scan comes from; None: one place.
 
     Raises:
         DataError: shapes that do not fit, or no positive scan, or none of the others.
@@ -163,10 +165,12 @@ def fit_rule(
             remedy="Fit the rule on a source that has both.",
         )
     likeliest, suspicion = probabilities.argmax(axis=1), probabilities[:, positive]
-    as_absent = np.where(likeliest == 0, probabilities[:, 0], 0.0)[ill]
-    as_negative = np.where((likeliest != 0) & (likeliest != positive), 1 - suspicion, 0.0)[ill]
-    absent_above = max(LEAST, _least(as_absent, weights[ill], absent_harm))
-    negative_below = min(LEAST, 1 - _least(as_negative, weights[ill], negative_harm))
+    as_absent = np.where(likeliest == 0, probabilities[:, 0], 0.0)
+    as_negative = np.where((likeliest != 0) & (likeliest != positive), 1 - suspicion, 0.0)
+    places = np.zeros(len(labels), int) if hospitals is None else np.asarray(hospitals)
+    parts = [ill & (places == place) for place in np.unique(places[ill & (weights > 0)])]
+    absent_above = max(LEAST, *(_least(as_absent[part], weights[part], absent_harm) for part in parts))
+    negative_below = min(LEAST, *(1 - _least(as_negative[part], weights[part], negative_harm) for part in parts))
     # The highest threshold that calls 95 % of the positive: of 1 - p, the least that leaves out no more than 5 %.
     screening = 1 - _least(1 - suspicion[ill], weights[ill], 1 - SENSITIVITY)
     rule_in = _least(suspicion[~ill], weights[~ill], 1 - SPECIFICITY)
@@ -175,7 +179,8 @@ def fit_rule(
         f"{task.positive} where it is the most probable class; {others} only where it is the most probable and "
         f"P({task.positive}) is at most {negative_below:.3f}; {absent} only where it is the most probable and "
         f"P({absent}) is at least {absent_above:.3f}; all else is referred: of the {task.positive} scans that this was "
-        f"fitted on, {100 * absent_harm:g} % at most are answered {absent} and {100 * negative_harm:g} % {others}."
+        f"fitted on, {100 * absent_harm:g} % at most are answered {absent} and {100 * negative_harm:g} % {others}"
+        f"{', in every hospital' if len(parts) > 1 else ''}."
     )
     return HarmRule(
         absent_above=absent_above,

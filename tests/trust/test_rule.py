@@ -66,6 +66,24 @@ def test_each_row_is_decided_as_the_sentence_says():
         assert REASONS[reason] == expected
 
 
+def test_harm_stays_below_its_targets_in_every_hospital():
+    probabilities, labels = simulated()
+    hospitals = np.where(np.arange(len(labels)) % 3 == 0, "a", "b")
+    probabilities = np.where((hospitals == "a")[:, None], probabilities**0.5, probabilities)  # doubts more
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    targets = {"absent_harm": 0.02, "negative_harm": 0.05}
+    strict, mean = (fit_rule(probabilities, labels, TASK, **targets, hospitals=h) for h in (hospitals, None))
+    each = [fit_rule(probabilities[hospitals == h], labels[hospitals == h], TASK, **targets) for h in "ab"]
+    assert strict.absent_above == max(rule.absent_above for rule in each)
+    assert strict.negative_below == min(rule.negative_below for rule in each)
+    assert strict.negative_below < mean.negative_below
+    for place in "ab":
+        ill = (labels == 2) & (hospitals == place)
+        said = answers(strict, probabilities[ill])
+        assert (said == 0).mean() <= 0.02
+        assert (said == 1).mean() <= 0.05
+
+
 def test_harm_stays_below_its_targets_and_no_milder_threshold_would_do():
     probabilities, labels = simulated()
     rule = fit_rule(probabilities, labels, TASK, absent_harm=0.02, negative_harm=0.05)
