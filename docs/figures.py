@@ -281,40 +281,24 @@ def transfer_table(transfer: dict[str, Any]) -> list[str]:
 def readme_block() -> str:
     """Return the README's table: the default model, and the one before, in hospitals that their networks never saw."""
     heads = ["ROC-AUC, malignant / benign", "cancers answered normal", "cancers answered benign", "scans referred"]
-    return "\n".join(columns([*heads, "heat inside the lesion"], [*hospital_rows(HOSPITALS), *hospital_rows(LESION)]))
+    return "\n".join(columns(heads, [*hospital_rows(HOSPITALS), *hospital_rows(LESION)]))
 
 
 def hospital_rows(folder: Path) -> list[tuple[str, list[str]]]:
-    """Return a row per hospital of one model: where it learned, as far as that was measured, and where it did not."""
+    """Return a row per hospital that the networks and the rule of one model had not seen."""
     decided = {
-        (row["hospital"], row["where"]): row
+        row["hospital"]: row
         for row in read(DECISIONS / folder.name / "decisions.json")["table"]
-        if row["point"] == "default"
-        and row["rule"] == ("as stored" if row["where"] == "home" else "by the other hospitals")
+        if (row["where"], row["rule"], row["point"]) == ("elsewhere", "by the other hospitals", "default")
     }
-    aucs, heats = {}, {}
-    for row in read(folder / "transfer" / "results.json")["table"]:
-        if row["part"] in ("hospital", "left-out"):
-            aucs[row["score_on"], "elsewhere"] = row["auc"]
-    for name, part in read(folder / "results.json")["sources"].items():
-        aucs.setdefault((name, "home"), part["one_view"]["auc_malignant_vs_benign"])
+    table = read(folder / "transfer" / "results.json")["table"]
+    aucs = {row["score_on"]: row["auc"] for row in table if row["part"] in ("hospital", "left-out")}
     if (folder / "external-breast.json").is_file():
-        breast = read(folder / "external-breast.json")
-        aucs["breast", "elsewhere"] = breast["figures"]["auc_malignant_vs_benign"]
-        heats["breast", "elsewhere"] = breast["localisation"]["by_source"]["breast"]["heat_inside"]
-    if (folder / "localisation.json").is_file():
-        found = read(folder / "localisation.json")["localisation"]["by_source"]
-        heats |= {(name, "home"): part["heat_inside"] for name, part in found.items()}
-    shown = {"busi": "BUSI", "busbra": "BUS-BRA", "breast": "BrEaST"}
+        aucs["breast"] = read(folder / "external-breast.json")["figures"]["auc_malignant_vs_benign"]
     rows = []
-    for where, words in (("elsewhere", "never seen"), ("home", "learned from")):
-        for name in shown:
-            if (name, where) in decided:
-                row = decided[name, where]
-                told = [figure(aucs[name, where], False)]
-                told += [figure(row[key], True) for key in ("as_absent", "as_other", "referred")]
-                told.append(figure(heats.get((name, where)), True))
-                rows.append((f"`{folder.name}`: {shown[name]}, {words}", told))
+    for name, words in (("busi", "BUSI"), ("busbra", "BUS-BRA"), ("breast", "BrEaST")):
+        told = [figure(decided[name][key], True) for key in ("as_absent", "as_other", "referred")]
+        rows.append((f"`{folder.name}`: {words}", [figure(aucs[name], False), *told]))
     return rows
 
 
