@@ -142,6 +142,9 @@ def test_the_readme_says_what_the_results_say():
         part = results["sources"][source]
         assert f"{100 * results['decisions']['sources'][source]['accuracy']['value']:.1f} %" in FIGURES
         assert re.search(rf"\b{part['n']} scans", FIGURES)
+    measured = json.loads((ROOT / "results" / "mobilenetv2-hospitals" / "results.json").read_text("utf-8"))
+    assert len(measured["sources"]) == 3
+    for part in measured["sources"].values():
         assert f"{part['one_view']['auc_malignant_vs_benign']['value']:.3f}"[1:] in README
 
 
