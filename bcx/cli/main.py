@@ -11,6 +11,7 @@ bcx train CONFIG.yaml                     train; bcx crossval measures a recipe 
 bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
 bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
 bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
+bcx study explanations --data NAME=DIR    which explanation to trust, on scans with outlines; it can be stopped
 bcx study descriptors --data NAME=DIR     what orientation, shape, margin and echoes tell of malignancy
 bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
 bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
@@ -64,7 +65,7 @@ from bcx.cli.tune import tune
 from bcx.errors import NO_ROOM, NOT_ALLOWED, BcxError, CheckpointError, ConfigError, output_error
 
 #: Commands that go on where they were when they are called again.
-_GO_ON = ("train", "crossval", "compare", "tune", "leak")
+_GO_ON = ("train", "crossval", "compare", "tune", "leak", "study")
 #: Commands whose processes, started by `accelerate launch`, share the work.
 _TOGETHER = ("train", "crossval")
 

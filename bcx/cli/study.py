@@ -36,3 +36,35 @@ def descriptors(
     write_json(out / "descriptors.json", {**describe_command(command), "data": describe_data(records), **found})
     for name, area in found["auc"].items():
         typer.echo(f"{name}: {in_words(area)}")
+
+
+@app.command()
+def explanations(
+    data: DataOption,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model that never saw the scans.")],
+    scans: Annotated[int, typer.Option(min=2, help="How many, the classes in turn.")] = 60,
+    checked: Annotated[int, typer.Option(min=0, help="Of how many stability and sanity are measured as well.")] = 12,
+    slow: Annotated[int, typer.Option(min=0, help="Of how many the slow methods are measured as well.")] = 6,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/studies/explanations"),
+) -> None:
+    """Measure every method of `bcx explain` against outlines and by its checks."""
+    import bcx
+
+    with needs_train_extra():
+        from bcx.explain.methods import METHODS
+        from bcx.studies.explanations import explanation_study, sample, summarise
+        from bcx.studies.explanations_figure import table, write_explanations_figure
+        from bcx.train.provenance import describe_command, describe_data, write_json
+    classifier = bcx.load(model)
+    records = sample(read_sources(named_folders(data), classifier.task), scans, classifier.task)
+    out.mkdir(parents=True, exist_ok=True)
+    total = sum(min(slow, len(records)) if method.slow else len(records) for method in METHODS.values())
+    with counted(total + len(records), what="maps") as on_map:
+        frame = explanation_study(classifier, records, out / "explanations.csv", checked, slow, on_map)
+    counts = {"scans": scans, "checked": checked, "slow": slow}
+    command = command_line("study explanations", data=named_folders(data), model=classifier.name, **counts)
+    about = {"model": classifier.name, "weights_sha256": classifier.weights_sha256, **describe_command(command)}
+    found = summarise(frame)
+    write_json(out / "explanations.json", {**about, "data": describe_data(records), **found})
+    write_explanations_figure(found, out / "explanations.png")
+    typer.echo(table(found))

@@ -92,6 +92,17 @@ class Checks:
 
 def check(classifier: Classifier, explanation: Explanation) -> Checks:
     """Test a map of this classifier's; the exact one takes some 25 answers of the network, another also five maps."""
+    checks = Checks(
+        **faithfulness(classifier, explanation),
+        lesion_share=_lesion_share(explanation),
+        **_stability(classifier, explanation),
+        **_sanity(classifier, explanation),
+    )
+    return replace(checks, verdict=verdict(checks, explanation))
+
+
+def faithfulness(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
+    """Return the attributes of `Checks` from `probability` to `road`: those that need the map alone, and no method."""
     pixels, target, heat = explanation.prediction.scan.pixels, explanation.target, explanation.heat
     before = explanation.prediction.probabilities[target]
     # The same share of the scan whatever the method: peaks differ in width, and a larger part hides more.
@@ -105,20 +116,16 @@ def check(classifier: Classifier, explanation: Explanation) -> Checks:
     scans += [_inserted(pixels, order, share) for order in (hot, random) for share in STEPS]
     found = _probabilities(classifier, scans, target)
     regions, curves = found[: len(hidden)], np.reshape(found[len(hidden) :], (4, len(STEPS))).mean(1)
-    checks = Checks(
-        probability=before,
-        drop_here=before - regions[0] if hidden else None,
-        drop_elsewhere=before - float(np.mean(regions[1:])) if regions[1:] else None,
-        deletion=float(curves[0]),
-        deletion_random=float(curves[1]),
-        insertion=float(curves[2]),
-        insertion_random=float(curves[3]),
-        road=_road(classifier, explanation),
-        lesion_share=_lesion_share(explanation),
-        **_stability(classifier, explanation),
-        **_sanity(classifier, explanation),
-    )
-    return replace(checks, verdict=verdict(checks, explanation))
+    return {
+        "probability": before,
+        "drop_here": before - regions[0] if hidden else None,
+        "drop_elsewhere": before - float(np.mean(regions[1:])) if regions[1:] else None,
+        "deletion": float(curves[0]),
+        "deletion_random": float(curves[1]),
+        "insertion": float(curves[2]),
+        "insertion_random": float(curves[3]),
+        "road": _road(classifier, explanation),
+    }
 
 
 def verdict(checks: Checks, explanation: Explanation) -> str:

@@ -1,0 +1,184 @@
+"""Which explanation should one trust? Every method on the same scans, against the outlines and by the checks.
+
+The network must not have been trained on the scans. The class that is explained is the more probable kind of lesion.
+Each map is held against that of another scan as well: what is no better than a map of something else is chance. The
+study can be stopped: a row is written when a map is measured, and rows that are there are not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from bcx.data.records import Record, load_mask
+from bcx.evaluate.intervals import means_with_intervals
+from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
+from bcx.explain.checks import check, faithfulness, likeness
+from bcx.explain.methods import EXACT, METHODS, Explanation, explain
+from bcx.files import write_rows
+from bcx.tasks import Task
+
+if TYPE_CHECKING:
+    from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
+
+#: The exact map of another scan, held against this one: what chance scores.
+CONTROL = "another scan's map"
+#: Of the table; a larger one is better, but for the last five.
+FIGURES = (
+    *("heat_inside", "pointing", "iou", "road", "insertion_gain", "deletion_gain", "here_more", "stability"),
+    *("random_head", "random_network", "other_scan", "seconds"),
+)
+_ABOUT = ("file", "group", "label", "answer", "target", "weights", "method")
+_MEASURED = (
+    *("heat_inside", "pointing", "iou", "probability", "drop_here", "drop_elsewhere", "deletion", "deletion_random"),
+    *("insertion", "insertion_random", "road", "mirror", "noise", "zoom", "random_head", "random_network"),
+    *("other_scan", "seconds"),
+)
+
+
+def sample(records: Sequence[Record], count: int, task: Task, seed: int = 0) -> list[Record]:
+    """Return up to `count` scans with an outlined lesion, the classes in turn, so that any first part is balanced."""
+    rng = np.random.default_rng(seed)
+    masked = [
+        record
+        for record in sorted(records, key=lambda record: record.key)
+        if record.masks and record.label != task.absent
+    ]
+    classes = [[record for record in masked if record.label == label] for label in sorted({r.label for r in masked})]
+    drawn = [[part[place] for place in rng.permutation(len(part))] for part in classes]
+    turns = [part[turn] for turn in range(max(map(len, drawn), default=0)) for part in drawn if turn < len(part)]
+    return turns[:count]
+
+
+def explanation_study(
+    classifier: Classifier,
+    records: Sequence[Record],
+    table: Path,
+    checked: int,
+    slow: int,
+    on_map: Callable[[], object] = lambda: None,
+) -> pd.DataFrame:
+    """Measure every method's map of every scan, and return the rows, which stand in `table` as well.
+
+    Args:
+        classifier: it never saw the scans.
+        records: with masks, at least two; see `sample`.
+        table: a CSV file; rows in it that this classifier made are kept.
+        checked: of how many scans, from the first on, stability and sanity are measured: six maps more for each map.
+        slow: of how many scans the slow methods' maps are made, without these.
+        on_map: called after each map.
+    """
+    rows = _read(table, classifier.weights_sha256[:12])
+    for place, record in enumerate(records):
+        wanted = [CONTROL, *(name for name, method in METHODS.items() if place < slow or not method.slow)]
+        deep = {name for name in wanted if place < checked and name != CONTROL and not METHODS[name].slow}
+        keys = {name: (record.key, name) for name in wanted}
+        missing = [
+            name
+            for name, key in keys.items()
+            if key not in rows or (name in deep and rows[key]["random_network"] is None)
+        ]
+        if not missing:
+            continue
+        partner = records[place - 1 if place else 1]
+        mine, other = (classifier.predict(each.file, each.key) for each in (record, partner))
+        for name in missing:
+            rows[keys[name]] = _row(classifier, record, mine, other, name, name in deep)
+            write_rows(table, [*_ABOUT, *_MEASURED], rows.values())
+            on_map()
+    order = {record.key: place for place, record in enumerate(records)}
+    frame = pd.DataFrame([row for (file, _), row in rows.items() if file in order], columns=[*_ABOUT, *_MEASURED])
+    return frame.sort_values("file", key=lambda file: file.map(order), kind="stable")
+
+
+def _read(table: Path, weights: str) -> dict[tuple[str, str], dict[str, Any]]:
+    if not table.exists():
+        return {}
+    frame = pd.read_csv(table).astype(object)
+    rows = frame.where(frame.notna(), None).to_dict("records")
+    return {(row["file"], row["method"]): row for row in rows if row["weights"] == weights}
+
+
+def _row(
+    classifier: Classifier, record: Record, mine: Prediction, other: Prediction, name: str, checked: bool
+) -> dict[str, Any]:
+    target, method = _target(classifier, mine), EXACT if name == CONTROL else name
+    found = explain(classifier, mine, target, method)
+
+    def foreign() -> np.ndarray:
+        size = (mine.scan.width, mine.scan.height)
+        return cv2.resize(explain(classifier, other, _target(classifier, other), method).map, size)
+
+    measured: Mapping[str, Any]
+    if name == CONTROL:
+        found = replace(found, map=foreign())
+    if not checked:
+        measured = faithfulness(classifier, found)
+    else:
+        measured = {**check(classifier, found).to_dict(), "other_scan": likeness(found.map, foreign())}
+    about = (record.key, record.group, record.label, mine.label, target, classifier.weights_sha256[:12], name)
+    values = {**measured, **_fit(found, record), "seconds": found.seconds}
+    numbers = {key: None if values.get(key) is None else round(float(values[key]), 5) for key in _MEASURED}
+    return dict(zip(_ABOUT, about, strict=True)) | numbers
+
+
+def _target(classifier: Classifier, prediction: Prediction) -> str:
+    kinds = [name for name in classifier.classes if name != classifier.task.absent]
+    return max(kinds, key=lambda name: prediction.probabilities[name])
+
+
+def _fit(found: Explanation, record: Record) -> dict[str, float]:
+    mask = load_mask(record, found.map.shape)
+    assert mask is not None  # `sample` leaves out scans without one
+    peak = float(found.heat.max())
+    fit = measure(found.heat / peak if peak > 0 else found.heat, mask, CLASS_MAP_LEVEL)
+    return {"heat_inside": fit.inside, "pointing": fit.pointing, "iou": fit.iou}
+
+
+def derived(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with `FIGURES`: gains are over random order, `here_more` over an equal region elsewhere."""
+    return frame.assign(
+        insertion_gain=frame["insertion"] - frame["insertion_random"],
+        deletion_gain=frame["deletion_random"] - frame["deletion"],
+        here_more=frame["drop_here"] - frame["drop_elsewhere"],
+        stability=frame[["mirror", "noise", "zoom"]].min(axis=1),
+    )
+
+
+def summarise(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return, ready for JSON, what each method is worth, with 95 % intervals over groups.
+
+    Returns:
+        `methods`: name -> `scans`, `FIGURES`, and `less_than_exact`: the exact map's figure minus this method's, on
+        the scans that both have. `chance`: the 95th percentile of `here_more` and `road` of another scan's map, and of
+        the likeness of two scans' exact maps: what a map must be above to tell anything.
+    """
+    frame = derived(frame)
+    exact = frame[frame["method"] == EXACT].set_index("file")
+    methods = {}
+    for name in [CONTROL, *METHODS]:
+        part = frame[frame["method"] == name]
+        if part.empty:
+            continue
+        groups = part["group"].tolist()
+        paired = exact.reindex(part["file"])
+        gaps = {key: paired[key].to_numpy(float) - part[key].to_numpy(float) for key in FIGURES if key != "seconds"}
+        methods[name] = {
+            "scans": len(part),
+            **means_with_intervals({key: part[key].to_numpy(float) for key in FIGURES}, groups),
+            **({} if name == EXACT else {"less_than_exact": means_with_intervals(gaps, groups)}),
+        }
+    control = frame[frame["method"] == CONTROL]
+    high = {
+        "here_more": control["here_more"].quantile(0.95),
+        "road": control["road"].quantile(0.95),
+        "likeness": exact["other_scan"].quantile(0.95),
+    }
+    return {"methods": methods, "chance": {key: round(float(value), 4) for key, value in high.items()}}

@@ -1,0 +1,81 @@
+"""The study of explanations: a balanced sample, rows that are kept, figures from rows, and the page's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bcx
+from bcx.data.readers import read_source
+from bcx.explain.methods import METHODS
+from bcx.studies import explanations
+from bcx.studies.explanations import CONTROL, explanation_study, sample, summarise
+from bcx.studies.explanations_figure import table, write_explanations_figure
+from bcx.tasks import get_task
+
+ROOT = Path(__file__).resolve().parents[2]
+STORED = ROOT / "results" / "studies" / "explanations"
+
+
+@pytest.fixture(scope="module")
+def records(busi_folder):
+    task = get_task("breast-ultrasound")
+    return sample(read_source("mine", busi_folder, task=task), 3, task)
+
+
+@pytest.fixture
+def one_method(monkeypatch):
+    monkeypatch.setattr(explanations, "METHODS", {"exact": METHODS["exact"]})
+
+
+def test_the_sample_takes_the_classes_in_turn_and_only_scans_with_an_outline(records):
+    assert [record.label for record in records] == ["benign", "malignant", "benign"]
+    assert all(record.masks for record in records)
+
+
+@pytest.mark.usefixtures("one_method")
+def test_rows_that_are_there_are_not_made_again(records, tiny_lesion_checkpoint, tmp_path):
+    classifier, made = bcx.load(tiny_lesion_checkpoint), []
+    file = tmp_path / "explanations.csv"
+    first = explanation_study(classifier, records[:2], file, 0, 0, lambda: made.append(1))
+    assert len(first) == len(made) == 4  # a map and the control, twice
+    assert first["mirror"].isna().all()
+    again = explanation_study(classifier, records, file, 1, 0, lambda: made.append(1))
+    assert len(again) == 6
+    assert len(made) == 7, "a third scan, and the first one's stability and sanity"
+    assert again["mirror"].notna().sum() == 1
+    assert again[again["method"] == CONTROL]["heat_inside"].between(0, 1).all()
+
+
+def test_figures_follow_from_the_rows_and_intervals_from_the_groups():
+    rng = np.random.default_rng(0)
+    columns = explanations._MEASURED
+    rows = [
+        {"file": f"{place}.png", "group": f"{place}", "method": method, **dict(zip(columns, numbers, strict=True))}
+        for method in (CONTROL, "exact", "grad-cam")
+        for place, numbers in enumerate(rng.random((12, len(columns))))
+    ]
+    frame = pd.DataFrame(rows)
+    found = summarise(frame)
+    exact, other = (frame[frame["method"] == name].reset_index() for name in ("exact", "grad-cam"))
+    figure = found["methods"]["exact"]["here_more"]
+    assert figure["value"] == pytest.approx((exact["drop_here"] - exact["drop_elsewhere"]).mean())
+    assert figure["low"] < figure["value"] < figure["high"]
+    gap = found["methods"]["grad-cam"]["less_than_exact"]["road"]["value"]
+    assert gap == pytest.approx((exact["road"] - other["road"]).mean())
+    control = frame[frame["method"] == CONTROL]
+    assert found["chance"]["road"] == pytest.approx(np.quantile(control["road"], 0.95), abs=1e-4)
+
+
+def test_the_pages_table_is_that_of_the_results(tmp_path):
+    results = json.loads((STORED / "explanations.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "explanation" / "which-explanation.md").read_text("utf-8")
+    assert table(results) in page
+    counts = pd.read_csv(STORED / "explanations.csv").groupby("method").size()
+    assert {name: row["scans"] for name, row in results["methods"].items()} == counts.to_dict()
+    write_explanations_figure(results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
