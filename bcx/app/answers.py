@@ -1,21 +1,17 @@
-"""Answers in words and HTML: what the engine said, for somebody who has never met a network.
-
->>> percent(0.834), percent(0.9991), percent(0.001)
-('83 %', 'over 99 %', 'under 1 %')
-"""
+"""Answers as HTML: what the engine said, for somebody who has never met a network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcx.app.pictures import data_url, lesion_picture
 from bcx.explain.descriptors import MEASURED, describe_lesion
 from bcx.imaging.overlay import lay_over
-from bcx.trust.claims import NOT_A_SCAN, REFER
+from bcx.report.pictures import data_url, lesion_picture
+from bcx.report.words import NEUTRAL, percent, words
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,78 +19,6 @@ if TYPE_CHECKING:
     from bcx.errors import BcxError
     from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
-
-NOTICE = "For research and teaching, never for diagnosis."
-NEUTRAL = "#6b7280"
-#: From this probability on, the second class is in question too: the rule answers "benign" only below about as much.
-_IN_QUESTION = 0.05
-
-
-@dataclass(frozen=True)
-class Words:
-    """An answer in words: a headline, a number beside it, what it means and what it does not mean."""
-
-    headline: str
-    number: str
-    means: str
-    means_not: str
-    colour: str
-
-
-def percent(probability: float) -> str:
-    """Return a probability as whole percent; never 0 or 100, since a network is never certain."""
-    whole = round(100 * probability)
-    if whole < 1:
-        return "under 1 %"
-    if whole > 99:
-        return "over 99 %"
-    return f"{whole} %"
-
-
-def words(prediction: Prediction, task: Task) -> Words:
-    """Say a prediction in plain words."""
-    label, number = prediction.label, percent(prediction.confidence)
-    place = task.classes.index(label)
-    if prediction.decision == NOT_A_SCAN:
-        return Words(
-            headline=f"Probably not a {task.image_noun}",
-            number="",
-            means=prediction.reason,
-            means_not="A network gives probabilities for any picture, a photograph too. Here they mean nothing; they "
-            "stand under Details.",
-            colour=NEUTRAL,
-        )
-    if prediction.decision == REFER:
-        return Words(
-            headline=f"Refer: {in_question(prediction)}",
-            number=", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction)),
-            means=prediction.reason,
-            means_not="A person should read this picture. It does not mean that anything is wrong: the network cannot "
-            "tell.",
-            colour=NEUTRAL,
-        )
-    return Words(
-        headline=label.capitalize(),
-        number=number,
-        means=task.meaning[place],
-        means_not="The network sees one picture and can be wrong. This is not a diagnosis.",
-        colour=task.colours[place],
-    )
-
-
-def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
-    """Return the two most probable classes, the likelier first."""
-    return sorted(prediction.probabilities.items(), key=lambda each: -each[1])[:2]
-
-
-def in_question(prediction: Prediction) -> str:
-    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign".
-
-    Args:
-        prediction: with the decision "refer".
-    """
-    (first, _), (second, probability) = likeliest(prediction)
-    return f"{first} or {second}" if probability >= _IN_QUESTION else f"perhaps {first}"
 
 
 def doubts_html(prediction: Prediction) -> str:

@@ -21,13 +21,13 @@ from bcx.app import incoming, mcp_answers
 from bcx.app.classify import NETWORK
 from bcx.app.download import download
 from bcx.app.incoming import Upload, choice, file_name, flag, handler
-from bcx.app.pictures import as_image, page_overlay, png_url
 from bcx.errors import BcxError, RequestError
 from bcx.explain.descriptors import describe_lesion
 from bcx.explain.methods import quick_methods
 from bcx.explain.sheet import overlay as overlay_of
 from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
 from bcx.inference.prediction import Failure
+from bcx.report.pictures import as_image, page_overlay, png_url
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from bcx.app import answers, incoming, rows, takeaway, viewer, worklist
 from bcx.app.classify import NETWORK, SCROLL
 from bcx.app.incoming import PRIVATE, Folder, Upload, file_name, handler
 from bcx.app.models import Models, Part
-from bcx.app.pictures import lesion_picture, save_png
 from bcx.errors import BcxError, RequestError
 from bcx.inference import table
 from bcx.inference.input_files import Found, choose, reached
+from bcx.report.pictures import lesion_picture, save_png
 
 if TYPE_CHECKING:
     from bcx.app.privacy import Session, Sessions

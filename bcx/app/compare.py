@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from bcx.app.answers import answer_html
-from bcx.app.pictures import data_url, layer_picture
+from bcx.report.pictures import data_url, layer_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import bcx
-from bcx.app.answers import NOTICE
-from bcx.app.pictures import layer_picture
 from bcx.errors import MissingExtra, ScanError
 from bcx.files import whole
 from bcx.imaging.dicom import read_header
+from bcx.report.pictures import layer_picture
+from bcx.report.words import NOTICE
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement

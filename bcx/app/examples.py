@@ -14,7 +14,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from bcx.app.pictures import data_url
+from bcx.report.pictures import data_url
 from bcx.tasks import Task
 
 

@@ -11,11 +11,11 @@ import gradio as gr
 
 from bcx.app.answers import gone_html
 from bcx.app.incoming import PRIVATE, choice, handler
-from bcx.app.pictures import as_image, data_url
 from bcx.app.viewer import LESION
 from bcx.errors import RequestError
 from bcx.explain.methods import METHODS, quick_methods
 from bcx.explain.sheet import draw_sheet, overlay
+from bcx.report.pictures import as_image, data_url
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:

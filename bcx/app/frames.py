@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bcx.app.answers import percent
+from bcx.report.words import percent
 
 if TYPE_CHECKING:
     from bcx.inference.clip import Clip

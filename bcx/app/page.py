@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from bcx.app.answers import NOTICE
 from bcx.app.api import build_api
 from bcx.app.batch import build_batch
 from bcx.app.classify import NETWORK, build_classify
@@ -28,6 +27,7 @@ from bcx.errors import BcxError
 from bcx.explain.checks import check
 from bcx.explain.methods import explain
 from bcx.inference.prediction import Prediction
+from bcx.report.words import NOTICE
 from bcx.slides import stream_slide
 
 if TYPE_CHECKING:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from bcx.app.answers import percent
 from bcx.app.incoming import PICK, box, event_value, flag, index
-from bcx.app.pictures import as_image, data_url
-from bcx.app.stages import place
 from bcx.explain import hiding
 from bcx.imaging.crop import find_box
 from bcx.inference.places import checked_box, inside, square_of
+from bcx.report.pictures import as_image, data_url
+from bcx.report.words import percent, place
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:

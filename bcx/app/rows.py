@@ -19,13 +19,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx.app.answers import NEUTRAL, in_question, percent
-from bcx.app.pictures import row_picture
 from bcx.app.worklist import OWN_LABEL, View
 from bcx.imaging.names import count_left_out
 from bcx.inference import table
 from bcx.inference.archives import Member, content
 from bcx.inference.prediction import Failure, Prediction
+from bcx.report.pictures import row_picture
+from bcx.report.words import NEUTRAL, in_question, percent
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:

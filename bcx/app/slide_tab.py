@@ -14,8 +14,8 @@ from bcx.app import answers, incoming, slide_words
 from bcx.app.classify import SCROLL
 from bcx.app.incoming import PRIVATE, Upload, handler
 from bcx.app.models import Models, Part
-from bcx.app.pictures import data_url
 from bcx.errors import BcxError
+from bcx.report.pictures import data_url
 from bcx.slides import SlideProgress, SlideReading
 from bcx.slides.grid import SCALES
 from bcx.slides.write import write_map, write_tiles

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from bcx.app.answers import NOTICE
-from bcx.app.pictures import data_url
 from bcx.app.rows import clock
 from bcx.imaging.overlay import colourise
+from bcx.report.pictures import data_url
+from bcx.report.words import NOTICE
 
 if TYPE_CHECKING:
     from bcx.app.slide_tab import SlideRun

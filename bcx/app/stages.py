@@ -1,8 +1,4 @@
-"""The lesion map, both stages and the class maps in words, and the card that shows the second stage.
-
->>> place(0.1, 0.2), place(0.5, 0.9), place(0.5, 0.5), place(0.9, 0.5)
-('upper left', 'lower middle', 'centre', 'right')
-"""
+"""The lesion map, both stages and the class maps in words, and the card that shows the second stage."""
 
 from __future__ import annotations
 
@@ -11,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcx.app.pictures import data_url, enlarged_picture
-from bcx.imaging.outline import COLOUR, regions
+from bcx.imaging.outline import COLOUR
+from bcx.report.pictures import data_url, enlarged_picture
+from bcx.report.words import lesion_words
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
@@ -21,39 +18,6 @@ if TYPE_CHECKING:
 
 #: Below this, a part is hardly larger than it was when the whole scan was read.
 _ENLARGED_FROM = 1.2
-
-
-def place(x: float, y: float) -> str:
-    """Return where a point is, in words; x and y in shares of the picture's width and height."""
-    column = ("left", "middle", "right")[min(int(3 * x), 2)]
-    row = ("upper", "", "lower")[min(int(3 * y), 2)]
-    if row:
-        return f"{row} {column}"
-    return "centre" if column == "middle" else column
-
-
-def lesion_words(prediction: Prediction, task: Task) -> str:
-    """Say where the network finds a lesion, or that it finds none, and whether that agrees with its result.
-
-    Args:
-        prediction: of a model with a lesion map.
-        task: says which class means "nothing there".
-    """
-    assert prediction.lesion is not None
-    found = regions(prediction.lesion, prediction.outline_level)
-    nothing_there = prediction.label == task.absent
-    if not found:
-        none = "No lesion found in both stages."
-        return none if nothing_there else f"{none} Yet {prediction.label} is more probable: trust the result less."
-    largest, scan = found[0], prediction.scan
-    where = place(
-        (largest.left + largest.width / 2) / scan.width,
-        (largest.top + largest.height / 2) / scan.height,
-    )
-    wide, high = (max(1, round(100 * part)) for part in (largest.width / scan.width, largest.height / scan.height))
-    size = f"{where}, {wide}\u00a0% of the picture's width and {high}\u00a0% of its height"
-    said = f"{len(found)} lesions found. Largest: {size}." if len(found) > 1 else f"One lesion found: {size}."
-    return f"{said} Yet the picture as a whole looks {prediction.label}: check this place." if nothing_there else said
 
 
 def second_stage_words(prediction: Prediction) -> str:

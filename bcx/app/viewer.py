@@ -11,9 +11,9 @@ import gradio as gr
 from bcx.app.answers import legend_html
 from bcx.app.frames import clip_html
 from bcx.app.incoming import choice, number
-from bcx.app.pictures import as_image, encoded, layer_picture
 from bcx.app.stages import evidence_words, lesion_key_html, stages_html
 from bcx.errors import RequestError
+from bcx.report.pictures import as_image, encoded, layer_picture
 from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:

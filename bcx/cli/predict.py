@@ -57,9 +57,17 @@ def predict(
             help="For DICOM scans: write overlay, lesion and report here as DICOM, in the study of the scan.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the page's one-page report (PDF) for each scan, and one for the batch."
+        ),
+    ] = None,
     mask_text: Annotated[
         bool,
-        typer.Option(help="Cover text that is burnt into scans, such as names, in overlays and DICOM; on on a Space."),
+        typer.Option(
+            help="Cover text that is burnt into scans, such as names, in overlays, DICOM and reports; on on a Space."
+        ),
     ] = ON_A_SPACE,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
     views: ViewsOption = 1,
@@ -113,7 +121,7 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
-    outputs = Outputs(overlays, dicom_out, mask_text)
+    outputs = Outputs(overlays, dicom_out, report, mask_text)
     listing = find(paths, leave_out=outputs.folders)
     if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
         raise ConfigError(
@@ -162,6 +170,7 @@ def predict(
                 if beside is not None:
                     rows = (journal.read(found.file)["row"] for found in listing.pictures)
                     typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
+            outputs.finish(classifier)
         if journal is not None:
             journal.finish()
     if listing.pictures:
@@ -205,7 +214,7 @@ def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) 
     import bcx
     from bcx.checkpoints.checkpoint import sha256_of
 
-    aside = {"paths", "model", "out", "overlays", "dicom_out", "resume", "verbose", "patients", "device"}
+    aside = {"paths", "model", "out", "overlays", "dicom_out", "report", "resume", "verbose", "patients", "device"}
     beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
     return {
         "bcx": bcx.__version__,
@@ -251,7 +260,7 @@ def _answers(
     with counted(kept + len(todo), kept) as on_scan:
         answers = classifier.stream(found.source for found, _, _ in todo)
         for each, answer in zip(todo, answers, strict=True):
-            outputs.write(answer, each[0], each[1])
+            outputs.write(answer, each[0], each[1], classifier.task)
             on_scan()
             yield each, answer
 
@@ -265,7 +274,9 @@ def _print_answers(
     def rows() -> Iterator[dict[str, Any]]:
         for (found, _, _), answer in _answers(classifier, todo, outputs):
             tally[_decision(answer)] += 1
-            yield _row(answer, found, classifier.task, as_json)
+            row = _row(answer, found, classifier.task, as_json)
+            outputs.count(found.file, _decision(answer), row)
+            yield row
 
     _write(rows(), _stdout(), classifier.task, as_json)
     sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
@@ -299,6 +310,7 @@ def _keep_answers(
         for found, _, _ in todo:
             answer = journal.read(found.file)
             tally[answer["decision"]] += 1
+            outputs.count(found.file, answer["decision"], answer["row"])
             yield {**answer["row"], **places.get(found.file, {})}
 
     with writing(out):

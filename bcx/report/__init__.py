@@ -1,1 +1,1 @@
-"""What is said about a model: its card, its figures, and whether they can be had again."""
+"""What is said about a model (its card, its figures, whether they can be had again) and about an answer (its sheet)."""

@@ -13,6 +13,7 @@ import bcx
 from bcx.app import answers, rows
 from bcx.errors import UnknownFormat
 from bcx.explain.descriptors import describe_lesion
+from bcx.report import words as wording
 from bcx.simulate import simulate
 from bcx.tasks import get_task
 
@@ -65,11 +66,11 @@ def test_refer_names_the_two_classes_in_question_on_card_and_row(prediction, tin
     names = list(prediction.probabilities)
     unsure = decided(prediction, "refer")
     unsure = dataclasses.replace(unsure, probabilities=dict(zip(names, (0.2, 0.45, 0.35), strict=True)))
-    (first, p), (second, q) = answers.likeliest(unsure)
+    (first, p), (second, q) = wording.likeliest(unsure)
     assert (first, second) == (names[1], names[2])
     card = Text(answers.answer_html(unsure, tiny.task)).text
     assert f"Refer: {first} or {second}" in card
-    assert f"{first} {answers.percent(p)}, {second} {answers.percent(q)}" in card
+    assert f"{first} {wording.percent(p)}, {second} {wording.percent(q)}" in card
     row = rows.make_row(unsure, Path("scan.png"), "scan.png", tiny.task)
     shown = Text(rows.rows_html(rows.Batch([], rows=[row]), tiny.task)).text
     assert f"refer: {first} or {second}" in shown
@@ -92,7 +93,7 @@ def test_an_example_says_that_it_is_simulated(prediction, tiny):
 
 @pytest.mark.parametrize(("probability", "said"), [(0, "under 1 %"), (1, "over 99 %"), (0.5, "50 %"), (0.994, "99 %")])
 def test_percentages_never_claim_certainty(probability, said):
-    assert answers.percent(probability) == said
+    assert wording.percent(probability) == said
 
 
 def test_names_and_reasons_cannot_inject_html(prediction, tiny):

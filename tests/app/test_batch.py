@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from bcx.app import batch, rows
-from bcx.app.pictures import lesion_picture
 from bcx.app.privacy import Sessions
 from bcx.imaging.names import ARCHIVE, MASK, NO_PICTURE
 from bcx.inference import table
+from bcx.report.pictures import lesion_picture
 
 
 @pytest.fixture

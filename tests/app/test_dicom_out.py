@@ -13,11 +13,11 @@ from highdicom.seg import segread
 from highdicom.sr import srread
 
 import bcx
-from bcx.app.answers import NOTICE
 from bcx.app.dicom_out import DicomWriter
-from bcx.app.pictures import layer_picture
 from bcx.errors import MissingExtra, ScanError
 from bcx.inference import prediction
+from bcx.report.pictures import layer_picture
+from bcx.report.words import NOTICE
 from bcx.simulate import simulate
 from tests.dicoms import framed, region, ultrasound
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.app import answers, pictures, rows, stages, viewer
+from bcx.app import answers, rows, stages, viewer
 from bcx.app.privacy import Sessions
 from bcx.imaging.crop import Box
 from bcx.inference.two_stage import Enlarged
+from bcx.report import pictures
+from bcx.report import words as wording
 from tests.app.test_answers import Text
 
 
@@ -52,7 +54,7 @@ UPPER_RIGHT = (slice(3, 8), slice(20, 26))
 
 
 def test_one_lesion_is_said_with_its_place_and_size(prediction, tiny_lesion):
-    said = stages.lesion_words(
+    said = wording.lesion_words(
         seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task
     )
     assert said.startswith("One lesion found: upper right, ")
@@ -64,7 +66,7 @@ def test_one_lesion_is_said_with_its_place_and_size(prediction, tiny_lesion):
 
 def test_several_places_are_counted(prediction, tiny_lesion):
     two = spot(UPPER_RIGHT, (slice(19, 25), slice(2, 9)))
-    said = stages.lesion_words(seen(prediction, two, EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task)
+    said = wording.lesion_words(seen(prediction, two, EVERYWHERE, label="benign", decision="benign"), tiny_lesion.task)
     assert said.startswith("2 lesions found. Largest: lower left, ")
 
 
@@ -79,18 +81,18 @@ def test_several_places_are_counted(prediction, tiny_lesion):
 )
 def test_no_lesion_is_found_where_the_stages_disagree(prediction, tiny_lesion, first, second):
     answer = seen(prediction, first, second, label="normal", decision="normal")
-    said = stages.lesion_words(answer, tiny_lesion.task)
+    said = wording.lesion_words(answer, tiny_lesion.task)
     assert answer.lesion_box is None
     assert said == "No lesion found in both stages."
 
 
 def test_words_that_do_not_fit_the_answer_say_so(prediction, tiny_lesion):
     none = seen(prediction, NOWHERE, NOWHERE, label="malignant", decision="malignant")
-    assert "Yet malignant is more probable" in stages.lesion_words(none, tiny_lesion.task)
+    assert "Yet malignant is more probable" in wording.lesion_words(none, tiny_lesion.task)
     one = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE, label="normal", decision="refer")
-    assert "looks normal: check this place" in stages.lesion_words(one, tiny_lesion.task)
+    assert "looks normal: check this place" in wording.lesion_words(one, tiny_lesion.task)
     claimed = dataclasses.replace(one, decision="normal", outlines=False)
-    assert "No lesion found" in stages.lesion_words(claimed, tiny_lesion.task)
+    assert "No lesion found" in wording.lesion_words(claimed, tiny_lesion.task)
     assert claimed.lesion_box is None
 
 

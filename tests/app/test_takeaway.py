@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, PdfParser
 
 from bcx.app import takeaway
-from bcx.app.answers import NOTICE, words
 from bcx.app.privacy import MOST_PAST, Chosen, Sessions
+from bcx.report import sheet
+from bcx.report.words import NOTICE, words
 from tests.app.test_answers import Text
 
 
@@ -27,46 +28,46 @@ def past(prediction, scans):
 
 
 def test_the_text_says_what_the_answer_says(past, prediction, tiny_lesion):
-    said = takeaway.text(prediction, tiny_lesion.task, past.at)
+    said = sheet.text(prediction, tiny_lesion.task, past.at)
     wanted = (words(prediction, tiny_lesion.task).headline, *tiny_lesion.classes, "It looks unlike the others.")
     for part in (*wanted, prediction.weights_sha256, prediction.scan.sha256, "grey.png, 140 x 110 pixels", NOTICE):
         assert part in said
-    assert takeaway.moment(past.at) in said
+    assert sheet.moment(past.at) in said
 
 
 def test_what_is_no_scan_gets_neither_probabilities_nor_an_overlay(past, prediction, tiny_lesion):
     none = dataclasses.replace(prediction, decision="not a scan", reason="It is blank.", outlines=False)
-    said = takeaway.text(none, tiny_lesion.task, past.at)
+    said = sheet.text(none, tiny_lesion.task, past.at)
     assert "It is blank." in said
     assert "%" not in said
-    shown, without = (np.asarray(takeaway.sheet(each, tiny_lesion.task, past.at)) for each in (prediction, none))
+    shown, without = (np.asarray(sheet.sheet(each, tiny_lesion.task, past.at)) for each in (prediction, none))
     right = (slice(220, 420), slice(720, 1150))
     assert shown[right].std() > 5
     assert without[right].min() == 255
 
 
 def test_the_sheet_shows_scan_and_bars(past, prediction, tiny_lesion, tmp_path):
-    takeaway.write_file("png", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.png")
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape[1:] == (1240, 3)
+    sheet.write_file("png", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.png")
+    drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert drawn.shape[1:] == (1240, 3)
     for colour in tiny_lesion.task.colours:
         rgb = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-        assert (sheet == rgb).all(2).sum() > 200
-    assert (sheet[-40:] == 255).all()
+        assert (drawn == rgb).all(2).sum() > 200
+    assert (drawn[-40:] == 255).all()
 
 
 def test_more_words_than_a_page_holds_make_it_longer_and_leave_none_out(past, prediction, tiny_lesion):
     wordy = dataclasses.replace(prediction, flags=["word " * 40 + "x" * 300] * 12)
-    assert takeaway.sheet(wordy, tiny_lesion.task, past.at).height > 1754
+    assert sheet.sheet(wordy, tiny_lesion.task, past.at).height > 1754
 
 
 def test_the_pdf_is_one_page_of_a4_with_the_answer_as_text(past, prediction, tiny_lesion, tmp_path):
-    takeaway.write_file("pdf", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.pdf")
+    sheet.write_file("pdf", prediction, tiny_lesion.task, past.at, tmp_path / "sheet.pdf")
     with PdfParser.PdfParser(str(tmp_path / "sheet.pdf")) as read:
         assert len(read.pages) == 1
         width, height = read.read_indirect(read.pages[0])[b"MediaBox"][2:]
         assert (width / 72 * 25.4, height / 72 * 25.4) == pytest.approx((210, 297), abs=0.5)
-        assert PdfParser.decode_text(read.info[b"Subject"]) == takeaway.text(prediction, tiny_lesion.task, past.at)
+        assert PdfParser.decode_text(read.info[b"Subject"]) == sheet.text(prediction, tiny_lesion.task, past.at)
 
 
 def test_an_answer_opened_again_is_whole(tiny_lesion, tmp_path):
@@ -78,10 +79,10 @@ def test_an_answer_opened_again_is_whole(tiny_lesion, tmp_path):
     assert past.prediction.scan.width < 100, "pixels are read again when they are asked for"
     again = past.open()
     assert again.to_dict() == large.to_dict()
-    takeaway.write_file("overlay", again, task, past.at, tmp_path / "overlay.png")
+    sheet.write_file("overlay", again, task, past.at, tmp_path / "overlay.png")
     assert Image.open(tmp_path / "overlay.png").size == (2000, 400)
     assert 'data-pick="overlay"' in takeaway.buttons_html(again, task, past.at)
-    assert "2000 x 400 pixels" in takeaway.text(again, task, past.at)
+    assert "2000 x 400 pixels" in sheet.text(again, task, past.at)
 
 
 def test_the_strip_has_the_last_answers_of_this_task_and_ends_with_the_session(past, tiny_lesion, cells_task, tmp_path):

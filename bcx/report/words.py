@@ -1,0 +1,124 @@
+"""An answer in plain words, for page and report: what it says, what it means and what it does not mean.
+
+>>> percent(0.834), percent(0.9991), percent(0.001)
+('83 %', 'over 99 %', 'under 1 %')
+>>> place(0.1, 0.2), place(0.5, 0.9), place(0.5, 0.5), place(0.9, 0.5)
+('upper left', 'lower middle', 'centre', 'right')
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bcx.imaging.outline import regions
+from bcx.trust.claims import NOT_A_SCAN, REFER
+
+if TYPE_CHECKING:
+    from bcx.inference.prediction import Prediction
+    from bcx.tasks import Task
+
+NOTICE = "For research and teaching, never for diagnosis."
+NEUTRAL = "#6b7280"
+#: From this probability on, the second class is in question too: the rule answers "benign" only below about as much.
+_IN_QUESTION = 0.05
+
+
+@dataclass(frozen=True)
+class Words:
+    """An answer in words: a headline, a number beside it, what it means and what it does not mean."""
+
+    headline: str
+    number: str
+    means: str
+    means_not: str
+    colour: str
+
+
+def percent(probability: float) -> str:
+    """Return a probability as whole percent; never 0 or 100, since a network is never certain."""
+    whole = round(100 * probability)
+    if whole < 1:
+        return "under 1 %"
+    if whole > 99:
+        return "over 99 %"
+    return f"{whole} %"
+
+
+def words(prediction: Prediction, task: Task) -> Words:
+    """Say a prediction in plain words."""
+    label, number = prediction.label, percent(prediction.confidence)
+    place = task.classes.index(label)
+    if prediction.decision == NOT_A_SCAN:
+        return Words(
+            headline=f"Probably not a {task.image_noun}",
+            number="",
+            means=prediction.reason,
+            means_not="A network gives probabilities for any picture, a photograph too. Here they mean nothing; they "
+            "stand under Details.",
+            colour=NEUTRAL,
+        )
+    if prediction.decision == REFER:
+        return Words(
+            headline=f"Refer: {in_question(prediction)}",
+            number=", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction)),
+            means=prediction.reason,
+            means_not="A person should read this picture. It does not mean that anything is wrong: the network cannot "
+            "tell.",
+            colour=NEUTRAL,
+        )
+    return Words(
+        headline=label.capitalize(),
+        number=number,
+        means=task.meaning[place],
+        means_not="The network sees one picture and can be wrong. This is not a diagnosis.",
+        colour=task.colours[place],
+    )
+
+
+def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
+    """Return the two most probable classes, the likelier first."""
+    return sorted(prediction.probabilities.items(), key=lambda each: -each[1])[:2]
+
+
+def in_question(prediction: Prediction) -> str:
+    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign".
+
+    Args:
+        prediction: with the decision "refer".
+    """
+    (first, _), (second, probability) = likeliest(prediction)
+    return f"{first} or {second}" if probability >= _IN_QUESTION else f"perhaps {first}"
+
+
+def place(x: float, y: float) -> str:
+    """Return where a point is, in words; x and y in shares of the picture's width and height."""
+    column = ("left", "middle", "right")[min(int(3 * x), 2)]
+    row = ("upper", "", "lower")[min(int(3 * y), 2)]
+    if row:
+        return f"{row} {column}"
+    return "centre" if column == "middle" else column
+
+
+def lesion_words(prediction: Prediction, task: Task) -> str:
+    """Say where the network finds a lesion, or that it finds none, and whether that agrees with its result.
+
+    Args:
+        prediction: of a model with a lesion map.
+        task: says which class means "nothing there".
+    """
+    assert prediction.lesion is not None
+    found = regions(prediction.lesion, prediction.outline_level)
+    nothing_there = prediction.label == task.absent
+    if not found:
+        none = "No lesion found in both stages."
+        return none if nothing_there else f"{none} Yet {prediction.label} is more probable: trust the result less."
+    largest, scan = found[0], prediction.scan
+    where = place(
+        (largest.left + largest.width / 2) / scan.width,
+        (largest.top + largest.height / 2) / scan.height,
+    )
+    wide, high = (max(1, round(100 * part)) for part in (largest.width / scan.width, largest.height / scan.height))
+    size = f"{where}, {wide}\u00a0% of the picture's width and {high}\u00a0% of its height"
+    said = f"{len(found)} lesions found. Largest: {size}." if len(found) > 1 else f"One lesion found: {size}."
+    return f"{said} Yet the picture as a whole looks {prediction.label}: check this place." if nothing_there else said
