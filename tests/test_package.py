@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What a Space installs, and what else the package can use.
 SPACE = ("train", "dicom", "fast", "slides")
-PACKAGE = (*SPACE, "dicom-out", "logs")
+PACKAGE = (*SPACE, "captum", "dicom-out", "logs", "cluster")
 # Nothing imports these, and something needs them: timm, pydicom (its decoders), accelerate, and tools that are run.
 NOT_IMPORTED = {
     "torchvision", "tensorboard", "pylibjpeg", "pylibjpeg-openjpeg",

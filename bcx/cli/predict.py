@@ -16,6 +16,7 @@ import typer
 
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
+from bcx.cli.cluster import predict_on_ray
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.outputs import Outputs, Target
 from bcx.cli.patients import PLACE, STUDY, patients_of, places_of, write_patients
@@ -105,6 +106,18 @@ def predict(
         float | None,
         typer.Option("--scale", help="Slides: pixels of the model's training images per pixel of the slide."),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ray",
+            help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
+            "column file; --out is a folder of shards.",
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: a running cluster; default: one on this machine.")
+    ] = None,
+    shards: Annotated[str, typer.Option(metavar="parquet|csv", help="With --engine ray: the form.")] = "parquet",
     resume: ResumeOption = True,
     verbose: VerboseOption = False,
     every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
@@ -121,6 +134,22 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
+    if engine == "ray":
+        beside_table = {"--overlays": overlays, "--dicom-out": dicom_out, "--report": report, "--patients": patients}
+        of_slides = {"--stride": stride, "--scale": scale, "--every-tile": every_tile}
+        if refused := [name for name, value in {"--json": as_json, **beside_table, **of_slides}.items() if value]:
+            raise ConfigError(
+                f"{refused[0]} was given with --engine ray.",
+                expected="a table alone",
+                remedy=f"Leave out {refused[0]}.",
+            )
+        options = {"prevalence": _shares(prevalence), "operating_point": operating_point, "frames": frames}
+        options |= {"views": views, "device": device}
+        if predict_on_ray(paths, model, out, options, form=shards, address=address, resume=resume):
+            raise typer.Exit(1)
+        return
     outputs = Outputs(overlays, dicom_out, report, mask_text)
     listing = find(paths, leave_out=outputs.folders)
     if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
@@ -158,8 +187,8 @@ def predict(
     begun = time.perf_counter()
     kept, tally = 0, collections.Counter[str]()
     with _journal(table, _settings(context, classifier, outputs), resume) as journal:
-        options = {"stride": stride, "scale": scale, "every_tile": every_tile}
-        failed_slides = read_slides(classifier, slides, options, out, as_json, journal)
+        how = {"stride": stride, "scale": scale, "every_tile": every_tile}
+        failed_slides = read_slides(classifier, slides, how, out, as_json, journal)
         if listing.pictures:
             targets = outputs.targets(listing.pictures)
             todo = [(found, target, found.stamp) for found, target in zip(listing.pictures, targets, strict=True)]
@@ -215,6 +244,7 @@ def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) 
     from bcx.checkpoints.checkpoint import sha256_of
 
     aside = {"paths", "model", "out", "overlays", "dicom_out", "report", "resume", "verbose", "patients", "device"}
+    aside |= {"engine", "address", "shards"}
     beside = [classifier.folder / "config.json", classifier.folder / "gate.safetensors"]
     return {
         "bcx": bcx.__version__,

@@ -1,0 +1,249 @@
+"""Which scans a run on many machines is about, and how they are cut into shards.
+
+shards = plan_shards(["s3://archive/scans.parquet"])
+shards[0].entries()[0]        # how the table names a scan, and where it is
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bcx.data.tables import read_table
+from bcx.errors import ConfigError, MissingExtra, ScanError
+from bcx.imaging.names import called_a_picture
+from bcx.inference.archives import Member
+from bcx.inference.input_files import find, is_mask_of
+from bcx.inference.journal import stamp
+
+#: Shards of a run at most, about: more cost the driver memory, fewer leave workers idle at the end.
+MOST_SHARDS = 20_000
+#: Scans of a shard at least and at most; a multiple of the scans in a forward pass.
+LEAST, MOST = 64, 5000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some of the scans, in order.
+
+    Attributes:
+        number: from 0.
+        count: how many.
+        files: pairs (as the table says it, where it is); empty where `table` has them.
+        table: a Parquet file with a column `file`, of which this shard is the rows from `start` on.
+        stamp: changes when a source does.
+    """
+
+    number: int
+    count: int
+    files: list[tuple[str, str]] = field(default_factory=list)
+    table: str = ""
+    start: int = 0
+    stamp: str = ""
+
+    def name(self, form: str) -> str:
+        """Return the name of its file."""
+        mark = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"part-{self.number:06}-{mark[:12]}.{form}"
+
+    def entries(self) -> list[tuple[str, str]]:
+        """Return its scans as in `files`."""
+        return self.files or _rows_of(self.table, self.start, self.count)
+
+
+class Remote(Member):
+    """A file behind a URL."""
+
+    def read(self) -> bytes:
+        import fsspec
+
+        from bcx.imaging.limits import MAX_BYTES, too_many_bytes
+
+        try:
+            with fsspec.open(self.name, "rb") as stream:
+                data: bytes = stream.read(MAX_BYTES + 1)
+        except Exception as error:  # every store has its own kinds
+            raise ScanError(
+                f"'{self.name}' cannot be read ({type(error).__name__}: {str(error)[:200]}).",
+                expected="a file that this node may read",
+                remedy="Check the address and the rights.",
+            ) from error
+        if len(data) > MAX_BYTES:
+            raise too_many_bytes(self.name, len(data))
+        return data
+
+
+def plan_shards(arguments: Sequence[str]) -> list[Shard]:
+    """Cut the scans that `arguments` name into shards; the same scans give the same shards.
+
+    Args:
+        arguments: files, folders and globs, here or behind a URL (s3://, gs://, hf:// ...; told by their names there),
+            and tables, CSV or Parquet, with a column `file`: paths from the table's folder, or URLs. Scans of a Parquet
+            table are never all in memory, here or anywhere.
+
+    Raises:
+        ConfigError: nothing was found, a table without the column, or an archive, which is for the local engine.
+        MissingExtra: a package that the URL needs is not installed.
+    """
+    tables: list[tuple[str, int, str]] = []
+    files: list[tuple[str, str, Any]] = []
+    plain: list[str] = []
+    for argument in arguments:
+        if argument.endswith(".parquet"):
+            path = argument if is_url(argument) else os.path.abspath(argument)
+            tables.append((path, *_size_of(path)))
+        elif argument.endswith(".csv"):
+            files += _listed(argument)
+        elif is_url(argument):
+            files += _behind(argument)
+        else:
+            plain.append(argument)
+    for found in find(plain).pictures if plain else []:
+        if found.member is not None:
+            raise ConfigError(
+                f"'{found.file}' lies in an archive.",
+                expected="files, folders, globs, tables of paths",
+                remedy="Unpack it, or leave out --engine ray.",
+            )
+        files.append((found.file, os.path.abspath(found.path), found.stamp))
+    total = len(files) + sum(count for _, count, _ in tables)
+    if not total:
+        raise ConfigError(
+            f"No scan was found in {', '.join(map(repr, arguments))}.",
+            expected="scans, or tables that name some",
+            remedy="Check the names.",
+        )
+    size = min(MOST, max(LEAST, -(-total // MOST_SHARDS)))
+    size += -size % LEAST
+    shards: list[Shard] = []
+    for at in range(0, len(files), size):
+        part = files[at : at + size]
+        pairs = [(file, path) for file, path, _ in part]
+        shards.append(Shard(len(shards), len(part), pairs, stamp=json.dumps([seen for _, _, seen in part])))
+    for path, count, seen in tables:
+        for at in range(0, count, size):
+            shards.append(Shard(len(shards), min(size, count - at), table=path, start=at, stamp=seen))
+    return shards
+
+
+def is_url(text: str) -> bool:
+    """Tell s3://bucket/scan.png from a path."""
+    return "://" in text
+
+
+def _joined(folder: str, file: str) -> str:
+    if is_url(file) or os.path.isabs(file):
+        return file
+    return posixpath.join(folder, file) if is_url(folder) else os.path.join(folder, file)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return what opens the files of a path or URL, and the path there, as fsspec has them."""
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise MissingExtra(
+            f"'{url}' needs a package that is not installed ({error}).",
+            expected="the package of that store, such as s3fs for s3://, gcsfs for gs://",
+            remedy="Install it on every node.",
+        ) from error
+
+
+def _behind(url: str) -> list[tuple[str, str, Any]]:
+    """Return the pictures that a URL names, told by their names, without masks."""
+    fs, path = filesystem(url)
+    if "*" in path:
+        met = fs.glob(path, detail=True)
+    elif fs.isdir(path):
+        met = fs.find(path, detail=True)
+    else:
+        met = {path: fs.info(path)}
+    stems: dict[str, set[str]] = {}
+    for name in met:
+        stems.setdefault(posixpath.dirname(name), set()).add(posixpath.splitext(posixpath.basename(name))[0])
+    files = []
+    for name, about in sorted(met.items()):
+        stem = posixpath.splitext(posixpath.basename(name))[0]
+        if about["type"] == "file" and called_a_picture(name) and not is_mask_of(stem, stems[posixpath.dirname(name)]):
+            whole_url = fs.unstrip_protocol(name)
+            files.append((whole_url, whole_url, about["size"]))
+    return files
+
+
+def _listed(table: str) -> list[tuple[str, str, Any]]:
+    """Return the scans that a CSV table names."""
+    folder = posixpath.dirname(table) if is_url(table) else os.path.dirname(os.path.abspath(table))
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(table)
+        if is_url(table):
+            path = Path(place, posixpath.basename(table))
+            path.write_bytes(Remote(table).read())
+        rows = read_table(path, ["file"], layout="a table with a column 'file'", error=ConfigError).rows
+    files = [(row["file"], _joined(folder, row["file"])) for _, row in rows]
+    return [(file, where, None if is_url(where) else stamp(Path(where))) for file, where in files]
+
+
+def _size_of(table: str) -> tuple[int, str]:
+    """Return how many rows a Parquet table has, and what changes when it does."""
+    pyarrow = import_pyarrow()
+    fs, path = filesystem(table)
+    try:
+        with fs.open(path, "rb") as stream:
+            about = pyarrow.parquet.ParquetFile(stream)
+            columns, count = about.schema_arrow.names, about.metadata.num_rows
+        seen = fs.info(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise ConfigError(
+            f"The table '{table}' cannot be read ({error}).", expected="a Parquet file", remedy="Check the path."
+        ) from error
+    if "file" not in columns:
+        raise ConfigError(
+            f"The table '{table}' has the columns {', '.join(columns[:20])}.",
+            expected="a column called file, with the path of a scan in each row",
+            remedy="Rename the column that holds the paths.",
+        )
+    return count, json.dumps([seen["size"], str(seen.get("mtime", seen.get("ETag", "")))])
+
+
+def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
+    """Read some rows of a Parquet table: of its file only the groups of rows that hold them."""
+    fs, path = filesystem(table)
+    folder = posixpath.dirname(table) if is_url(table) else os.path.dirname(table)
+    found: list[str] = []
+    with fs.open(path, "rb") as stream:
+        about, at = import_pyarrow().parquet.ParquetFile(stream), 0
+        for number in range(about.num_row_groups):
+            here = about.metadata.row_group(number).num_rows
+            if at + here > start and at < start + count:
+                part = about.read_row_group(number, columns=["file"]).column("file")
+                found += part.slice(max(0, start - at), max(0, start + count - max(at, start))).to_pylist()
+            at += here
+    return [(file, _joined(folder, file)) for file in found]
+
+
+def import_pyarrow() -> Any:
+    """Return PyArrow, with `parquet`, or say which pip line brings it."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise missing("PyArrow") from error
+    return pyarrow
+
+
+def missing(what: str) -> MissingExtra:
+    """Return the error for a package of the extra that is not installed."""
+    return MissingExtra(
+        f"{what} is not installed.",
+        expected="the extra 'cluster'",
+        remedy='Install it with: pip install "bcx[cluster]"',
+    )

@@ -1,0 +1,186 @@
+"""Shards hold the rows of the local engine, each is made once, and a lost node loses nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import bcx
+from bcx.errors import ConfigError, MissingExtra
+from bcx.inference import batches, shards, table
+from bcx.inference.batches import Job, answer_shard, run
+from bcx.inference.input_files import find
+from bcx.inference.shards import plan_shards
+from bcx.simulate import write_busi_folder
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_checkpoint):
+    return bcx.load(tiny_checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(shards, "LEAST", 4)
+
+
+def job_of(classifier, out: Path, form: str = "csv") -> Job:
+    out.mkdir(exist_ok=True)
+    return Job(str(classifier.folder), classifier.weights_sha256, str(out), form, {"views": 1})
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    """The rows of CSV shards in order, without the seconds that each took."""
+    rows = [row for part in sorted(out.glob("part-*.csv")) for row in csv.DictReader(part.open(encoding="utf-8"))]
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows]
+
+
+def local_rows(classifier, folder: Path, out: Path) -> list[dict[str, str]]:
+    pictures = find([str(folder)]).pictures
+    answers = classifier.stream(found.source for found in pictures)
+    rows = [table.row(answer, found.file, classifier.task) for found, answer in zip(pictures, answers, strict=True)]
+    out.mkdir()
+    table.write_csv(rows, out / "part-local.csv", classifier.task)
+    return rows_of(out)
+
+
+def test_a_folder_is_cut_into_shards_of_its_scans_in_order(busi_folder):
+    planned = plan_shards([str(busi_folder)])
+    assert [shard.count for shard in planned] == [4, 4, 4]
+    files = [file for shard in planned for file, _ in shard.entries()]
+    assert files == [found.file for found in find([str(busi_folder)]).pictures]
+    names = [shard.name("csv") for shard in planned]
+    assert names == [shard.name("csv") for shard in plan_shards([str(busi_folder)])]
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_names_scans_from_its_own_folder(tmp_path, kind):
+    files = [f"ward/{number}.png" for number in range(10)]
+    if kind == "csv":
+        (tmp_path / "scans.csv").write_text("\n".join(["file", *files]) + "\n")
+    else:
+        parquet.write_table(pa.table({"file": files}), tmp_path / "scans.parquet", row_group_size=3)
+    planned = plan_shards([str(tmp_path / f"scans.{kind}")])
+    assert [shard.count for shard in planned] == [4, 4, 2]
+    entries = [entry for shard in planned for entry in shard.entries()]
+    assert entries == [(file, str(tmp_path / file)) for file in files]
+
+
+def test_what_lies_behind_a_url_is_listed_and_read(busi_folder, classifier, tmp_path):
+    store = fsspec.filesystem("memory")
+    for path in (busi_folder / "benign").iterdir():
+        store.pipe_file(f"/archive/{path.name}", path.read_bytes())
+    planned = plan_shards(["memory://archive"])
+    assert [file for shard in planned for file, _ in shard.entries()] == [
+        f"memory:///archive/{path.name}"
+        for path in sorted((busi_folder / "benign").iterdir())
+        if "_mask" not in path.name
+    ]
+    for shard in planned:
+        answer_shard(job_of(classifier, tmp_path / "far"), classifier, shard)
+    far, near = rows_of(tmp_path / "far"), local_rows(classifier, busi_folder / "benign", tmp_path / "near")
+    assert [{**row, "file": ""} for row in far] == [{**row, "file": ""} for row in near]
+
+
+def test_a_table_without_paths_is_refused(tmp_path):
+    parquet.write_table(pa.table({"path": ["a.png"]}), tmp_path / "scans.parquet")
+    with pytest.raises(ConfigError, match="a column called file"):
+        plan_shards([str(tmp_path / "scans.parquet")])
+
+
+def test_shards_hold_the_rows_of_the_local_engine(busi_folder, classifier, tmp_path):
+    (tmp_path / "scans").mkdir()
+    for path in (busi_folder / "malignant").glob("*).png"):
+        (tmp_path / "scans" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "scans" / "empty.png").touch()
+    for form in ("csv", "parquet"):
+        for shard in plan_shards([str(tmp_path / "scans")]):
+            done = answer_shard(job_of(classifier, tmp_path / form, form), classifier, shard)
+    assert done["failed"] == 0  # the empty file is in the first shard
+    rows = local_rows(classifier, tmp_path / "scans", tmp_path / "local")
+    assert rows_of(tmp_path / "csv") == rows
+    parts = [parquet.read_table(part) for part in sorted((tmp_path / "parquet").glob("*.parquet"))]
+    for row, cells in zip(rows, pa.concat_tables(parts).to_pylist(), strict=True):
+        assert row["file"] == cells["file"]
+        assert row["decision"] == cells["decision"]
+        assert row["p_benign"] == ("" if cells["p_benign"] is None else str(cells["p_benign"]))
+
+
+def test_a_shard_that_is_there_is_not_made_again(busi_folder, classifier, tmp_path):
+    job, planned = job_of(classifier, tmp_path / "out"), plan_shards([str(busi_folder)])
+    first = answer_shard(job, classifier, planned[0])
+    file = next((tmp_path / "out").glob("part-*"))
+    written = file.stat().st_mtime_ns
+    again = answer_shard(job, classifier, planned[0])
+    assert (first["scans"], again["scans"]) == (4, 4)
+    assert file.stat().st_mtime_ns == written
+
+
+def test_shards_of_another_run_are_refused_or_deleted(busi_folder, classifier, tmp_path):
+    job, planned = job_of(classifier, tmp_path / "out"), plan_shards([str(busi_folder)])
+    assert batches._prepare(job, planned, True) == set()
+    answer_shard(job, classifier, planned[0])
+    assert batches._prepare(job, planned, True) == {planned[0].name("csv")}
+    other = Job(job.model, job.weights_sha256, job.out, "csv", {"views": 2})
+    with pytest.raises(ConfigError, match="settings differ: options"):
+        batches._prepare(other, planned, True)
+    with pytest.raises(ConfigError, match="1 of other or changed scans"):
+        batches._prepare(job, planned[1:], True)
+    assert batches._prepare(other, planned, False) == set()
+    assert json.loads((tmp_path / "out" / "_run.json").read_text())["options"] == {"views": 2}
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_without_ray_the_pip_line_is_named(monkeypatch, classifier, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"bcx\[cluster\]"):
+        next(run(job_of(classifier, tmp_path), []))
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_loses_nothing(classifier, tmp_path, monkeypatch):
+    """Two nodes, of which one is killed once some shards are there; then the driver finds them done."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(bcx.__file__).parents[1]))
+    folder = write_busi_folder(tmp_path / "scans", per_class=67)
+    planned, job = plan_shards([str(folder)]), job_of(classifier, tmp_path / "out")
+    assert sum(shard.count for shard in planned) == 201
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    lost = cluster.add_node(num_cpus=1)
+    early: dict[Path, int] = {}
+
+    def kill() -> None:
+        while len(list((tmp_path / "out").glob("part-*.csv"))) < 8:
+            time.sleep(0.05)
+        early.update({path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*.csv")})
+        cluster.remove_node(lost, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        done = list(run(job, planned, address=cluster.address))
+        killer.join()
+        assert sum(each["scans"] for each in done) == 201
+        assert len(list((tmp_path / "out").glob("part-*.csv"))) == len(planned)
+        assert 0 < len(early) < len(planned)
+        assert {path: path.stat().st_mtime_ns for path in early} == early, "what was finished is not made again"
+        assert rows_of(tmp_path / "out") == local_rows(classifier, folder, tmp_path / "local")
+
+        (tmp_path / "out" / planned[3].name("csv")).unlink()
+        again = list(run(job, planned, address=cluster.address))
+        assert sum("kept" not in each for each in again) == 1
+    finally:
+        cluster.shutdown()
