@@ -68,13 +68,15 @@ def _plain(facts: Facts) -> str:
     places = " and ".join(_SOURCES.get(name, name) for name in data)
     gloss = _GLOSS if task == BREAST_ULTRASOUND else {}
     kinds = ", ".join(gloss.get(name, name) for name in task.classes)
+    tested = "Tested on pictures that were not in its training data."
+    if facts.by_hospital:
+        tested = "Each hospital was tested with programs of the same kind that had seen the other hospitals only."
     parts = [
         f'<section class="bcx-plain"><h2>What is it?</h2><p>A computer program called <b>{escape(facts.name)}</b>. It '
         f"has looked at {seen:,} {escape(task.image_noun)}s whose answer was known ({escape(places)}) and learnt to "
         f"sort new ones into {len(task.classes)} kinds: {escape(kinds)}. It sees one picture, and knows "
         "nothing about the person.</p>",
-        f"<h2>How often is it right?</h2><p>Tested on pictures {'from hospitals ' if facts.by_hospital else ''}that "
-        "were not in its training data. Each dot is one picture out of a hundred.</p>",
+        f"<h2>How often is it right?</h2><p>{tested} Each dot is one picture out of a hundred.</p>",
     ]
     for source, figures in _decided(facts).items():
         parts.append(_tiles(facts, source, figures))

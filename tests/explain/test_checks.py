@@ -117,7 +117,7 @@ def test_a_random_weight_keeps_mean_and_spread():
     assert abs(np.corrcoef(weight.detach().ravel(), before.ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("model", ["mobilenetv2-busi", "mobilenetv2-lesion"])
+@pytest.mark.parametrize("model", ["mobilenetv2-busi", "mobilenetv2-hospitals"])
 def test_sanity_asks_other_networks_and_leaves_the_classifiers_own(model):
     classifier = bcx.load(model)
     found = explain(classifier, simulate("malignant", 3, 150, 190).pixels, "malignant")

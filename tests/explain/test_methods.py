@@ -24,7 +24,7 @@ from bcx.networks.build import build_dense_network, build_network
 from bcx.networks.lesion import LesionNetwork, account
 from bcx.simulate import simulate
 
-SHIPPED = ("mobilenetv2-busi", "mobilenetv2-lesion", "mobilenetv2-idc")
+SHIPPED = ("mobilenetv2-busi", "mobilenetv2-hospitals", "mobilenetv2-lesion", "mobilenetv2-idc")
 BY_PIXEL = [name for name, method in METHODS.items() if method.by_pixel]
 QUICK = [name for name, method in METHODS.items() if method.kind and not method.slow]
 
@@ -62,9 +62,9 @@ def by_hand(classifier, prediction, kind: str, number: int, **settings) -> np.nd
         return cv2.resize(library(kind, network, whole, number, **settings), (width, height))
     box = prediction.reading.second.box
     crop = preprocess.tensor(cut(pixels, box))[None]
-    straight, reader, mirrored = network.members  # the second sees mirror images; the third reads the whole scan
-    if not isinstance(mirrored, LesionNetwork):
-        reader, mirrored = mirrored, reader
+    straight, mirrored = (member for member in network.members if isinstance(member, LesionNetwork))
+    reader = next((member for member in network.members if not isinstance(member, LesionNetwork)), None)
+    share = 1 if reader is None else 2 / 3  # the second lesion network sees mirror images; the reader the whole scan
     summed = np.zeros((height, width), np.float32)
     for batch, place in ((whole, (0, 0, width, height)), (crop, (box.x, box.y, box.side, box.side))):
         one = library(kind, straight, batch, number, **settings)
@@ -74,7 +74,9 @@ def by_hand(classifier, prediction, kind: str, number: int, **settings) -> np.nd
         if batch is crop:  # it fades in over a fifth of its side
             edge = np.minimum(np.arange(wide), np.arange(wide)[::-1]) / (0.2 * wide)
             large *= np.outer(edge.clip(0, 1), edge.clip(0, 1))
-        summed[top : top + high, left : left + wide] += large / 6
+        summed[top : top + high, left : left + wide] += large * share / 4
+    if reader is None:
+        return summed
     return summed + cv2.resize(library(kind, reader, whole, number, **settings), (width, height)) / 3
 
 
