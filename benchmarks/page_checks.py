@@ -18,11 +18,12 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
+from bcx import DEFAULT_MODEL
 from bcx.simulate.slide import write_slide
 from bcx.train.provenance import current_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("mobilenetv2-lesion", "mobilenetv2-idc")
+MODELS = (DEFAULT_MODEL, "mobilenetv2-idc")
 SHIFTS = """
 window.shifted = 0;
 new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
@@ -58,6 +59,12 @@ def check(page: Page, axe: str, url: str, folder: Path) -> dict[str, Any]:
     for box in ("common", "details"):
         page.click(f"#classify-{box}-box > button")
     look("classify")
+    page.click("#classify-place-box > button")
+    page.wait_for_selector("#classify-place [tabindex]")
+    look("read another place")
+    page.click("#classify-explain-box > button")
+    page.wait_for_selector("#classify-explain section[data-state='Done']", timeout=180_000)
+    look("compare explanations")
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", sorted(folder.glob("*.png")))
     page.wait_for_selector(".bcx-progress[data-finished=true]")
