@@ -12,6 +12,7 @@ is done, for whoever asks: a worker whose node came back, or a driver that was s
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -163,6 +164,7 @@ def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the bar of the command says what is done
     resources = ray.cluster_resources()
     per_gpu = resources.get("GPU", 0) >= 1 and job.options.get("device", "auto") in ("auto", "cuda")
     workers = int(resources.get("GPU" if per_gpu else "CPU", 1))
