@@ -129,3 +129,11 @@ def test_no_shipped_file_is_too_large_or_a_pickle():
     for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
         assert path.stat().st_size < 50e6, path
         assert path.suffix not in {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}, path
+
+
+def test_the_default_model_travels_with_the_package():
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]
+    folder = f"checkpoints/{bcx.DEFAULT_MODEL}"
+    assert targets["wheel"]["force-include"] == {folder: f"bcx/_{folder}"}
+    assert f"/{folder}" in targets["sdist"]["include"]
+    assert (ROOT / folder / "model.safetensors").is_file()
