@@ -174,7 +174,7 @@ def _tile(each: Explanation, checks: Checks | None, state: str) -> str:
     verdict = checks.verdict if checks else "Not tested yet." if state == "Working" else "Not tested."
     return (
         f'<li data-method="{escape(each.method)}"><img src="{data_url(as_image(overlay(each)), SIDE)}" '
-        f'alt="The scan with the map of {title}"><h4>{title} <small>{each.seconds:.1f} s</small></h4>'
+        f'alt="The scan with the map of {title}"><h3>{title} <small>{each.seconds:.1f} s</small></h3>'
         f"<p>{escape(verdict)}</p><details><summary>What it explains</summary>"
         f"<p>{escape(each.explains)} {escape(each.paper)}.</p></details></li>"
     )
