@@ -94,7 +94,7 @@ def test_a_figure_that_nobody_measured_is_found():
 
 
 def numbers(cell: str) -> list[float]:
-    return [float(number) for number in NUMBER.findall(cell)]
+    return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", cell)]
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bcx.cli.options import DeviceOption
 from bcx.cli.progress import counted
 from bcx.cli.sources import command_line, in_words, named_folders, needs_train_extra, read_sources
 
@@ -46,6 +47,7 @@ def explanations(
     checked: Annotated[int, typer.Option(min=0, help="Of how many stability and sanity are measured as well.")] = 12,
     slow: Annotated[int, typer.Option(min=0, help="Of how many the slow methods are measured as well.")] = 6,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/studies/explanations"),
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure every method of `bcx explain` against outlines and by its checks."""
     import bcx
@@ -55,7 +57,7 @@ def explanations(
         from bcx.studies.explanations import explanation_study, sample, summarise
         from bcx.studies.explanations_figure import table, write_explanations_figure
         from bcx.train.provenance import describe_command, describe_data, write_json
-    classifier = bcx.load(model)
+    classifier = bcx.load(model, device=device)
     records = sample(read_sources(named_folders(data), classifier.task), scans, classifier.task)
     out.mkdir(parents=True, exist_ok=True)
     total = sum(min(slow, len(records)) if method.slow else len(records) for method in METHODS.values())

@@ -156,7 +156,7 @@ def test_a_class_that_is_never_predicted_counts_as_nought():
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 8), classes=st.integers(2, 4))
 @settings(max_examples=80, deadline=None)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning", "error::FutureWarning")
 def test_the_smallest_parts_never_crash_and_stay_json(seed, count, classes):
     labels, probabilities = answers(count, classes, seed)
     report = classification_report(labels, probabilities, [f"class {c}" for c in range(classes)])

@@ -111,7 +111,7 @@ def test_masks_in_a_folder_of_masks_belong_to_the_scans_above_it(scans):
 
 
 def test_a_folder_to_leave_out_is_not_searched(scans):
-    assert "scans/deep/er/c.png" not in files("scans", leave_out=Path("scans/deep"))
+    assert "scans/deep/er/c.png" not in files("scans", leave_out=[Path("scans/deep")])
 
 
 @pytest.mark.parametrize("argument", ["absent.png", "absent/*.png", "scans/*.jpg", ""])

@@ -13,7 +13,8 @@ from bcx.errors import ConfigError
 from bcx.networks import device
 
 #: Commands that run no network.
-NO_NETWORK = {"info", "card", "export", "space", "push", "examples", "data", "serve", "input-check", "gate", "synth"}
+NO_NETWORK = {"info", "card", "export", "space", "push", "examples", "data", "serve"}
+GROUPS = {"input-check", "gate", "study", "synth"}
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +72,9 @@ def test_every_command_that_runs_a_network_takes_a_device():
     from typer.main import get_command
 
     groups = get_command(app).commands
-    commands = {name: command for name, command in groups.items() if name not in NO_NETWORK}
+    commands = {name: command for name, command in groups.items() if name not in NO_NETWORK | GROUPS}
     commands |= {f"input-check {name}": command for name, command in groups["input-check"].commands.items()}
     commands |= {f"synth {name}": command for name, command in groups["synth"].commands.items()}
+    commands["study explanations"] = groups["study"].commands["explanations"]
     without = [name for name, each in commands.items() if "device" not in {option.name for option in each.params}]
     assert not without
