@@ -249,3 +249,48 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
 
 def kind_folder(kind: str) -> Path:
     return ROOT / "results" / "studies" / f"mobilenetv2-lesion-{kind}"
+
+
+@pytest.mark.parametrize(
+    ("hospital", "before", "said"),
+    [
+        ("busi", "mobilenetv2-lesion/transfer/hospital-busbra/oof.csv", "+.013 (-.012 to .038)"),
+        ("busbra", "mobilenetv2-lesion/transfer/hospital-busi/oof.csv", "+.082 (.060 to .103)"),
+        ("breast", "studies/decisions/mobilenetv2-lesion/answers-breast.csv", "-.001 (-.020 to .020)"),
+    ],
+)
+def test_what_a_third_hospital_is_worth_comes_out_of_the_answers(hospital, before, said):
+    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8")
+    assert said in page
+    now = pd.read_csv(ROOT / "results" / "mobilenetv2-hospitals" / "transfer" / f"without-{hospital}" / "oof.csv")
+    if hospital == "breast":
+        assert f"stops {100 * (now['distance'] > 2.5).mean():.1f} % of BrEaST" in page.replace("\n", " ")
+    else:
+        assert not (now["distance"] > 2.5).any()
+    then = pd.read_csv(ROOT / "results" / before).set_index("file").loc[now["file"]].reset_index()
+    lesion = (now["label"] != "normal").to_numpy()
+    truth, group = (now["label"] == "malignant").to_numpy()[lesion], now["group"].to_numpy()[lesion]
+    odds = [(each["logit_malignant"] - each["logit_benign"]).to_numpy()[lesion] for each in (now, then)]
+    value, low, high = (float(number) for number in re.findall(r"[-+]?\.\d+", said))
+    assert roc_auc_score(truth, odds[0]) - roc_auc_score(truth, odds[1]) == pytest.approx(value, abs=0.0006)
+    rng, rows = np.random.default_rng(1), pd.Series(np.arange(len(group))).groupby(group).apply(np.asarray).tolist()
+    drawn = []
+    for _ in range(300):
+        some = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
+        drawn.append(roc_auc_score(truth[some], odds[0][some]) - roc_auc_score(truth[some], odds[1][some]))
+    assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([low, high], abs=0.01)
+
+
+def test_the_mean_harm_over_hospitals_is_that_of_the_studies():
+    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
+    for model, missed, referred in (("hospitals", "3.8 %", "46 %"), ("lesion", "2.4 %", "54 %")):
+        study = ROOT / "results" / "studies" / "decisions" / f"mobilenetv2-{model}" / "decisions.json"
+        rows = [
+            row
+            for row in json.loads(study.read_text("utf-8"))["table"]
+            if (row["where"], row["rule"], row["point"]) == ("elsewhere", "by the other hospitals", "default")
+        ]
+        assert f"{100 * np.mean([row['missed']['value'] for row in rows]):.1f} %" == missed
+        assert f"{100 * np.mean([row['referred']['value'] for row in rows]):.0f} %" == referred
+        assert missed in page
+        assert referred in page

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bcx.data.tables import decimal, read_columns
+from bcx.data.tables import decimal, read_columns, read_table
 from bcx.errors import DataError
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import classification_report
@@ -103,9 +103,12 @@ def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """Return the table as `read_oof`, with `distance` (float, NaN where it is not known).
 
     Raises:
-        DataError: as `read_oof`.
+        DataError: as `read_oof`, or a distance that is no number.
     """
-    return read_oof(path, task).assign(**{DISTANCE: pd.read_csv(path).get(DISTANCE, np.nan)})
+    frame, layout = read_oof(path, task), "a CSV file with numbers in the column distance"
+    known = DISTANCE in read_table(Path(path), ["file"], [DISTANCE], layout=layout).columns
+    column = read_columns(Path(path), {DISTANCE: decimal}, layout=layout)[DISTANCE] if known else np.nan
+    return frame.assign(**{DISTANCE: column})
 
 
 def summarise_oof(

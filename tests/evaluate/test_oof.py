@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from bcx.data.records import Record
 from bcx.errors import DataError
-from bcx.evaluate.oof import oof_columns, oof_frame, read_oof, summarise_oof, view_logits, write_oof
+from bcx.evaluate.oof import oof_columns, oof_frame, read_answers, read_oof, summarise_oof, view_logits, write_oof
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")
@@ -71,6 +71,20 @@ def test_text_comes_back_even_where_it_looks_like_something_else(tmp_path):
     frame["file"] = ["null", "=1+1", "nan", "ä ö.png", "a/b\\c", "True"]
     write_oof(tmp_path / "oof.csv", frame, TASK)
     pd.testing.assert_frame_equal(read_oof(tmp_path / "oof.csv", TASK), frame, check_dtype=False)
+
+
+@pytest.mark.parametrize("sign", [",", ";"])
+def test_the_distance_comes_back_and_must_be_a_number(tmp_path, sign):
+    file, frame = tmp_path / "oof.csv", table().assign(distance=1.25)
+    write_oof(file, frame, TASK)
+    file.write_text(file.read_text().replace(",", sign))
+    assert (read_answers(file, TASK)["distance"] == 1.25).all()
+    assert "distance" not in read_oof(file, TASK)
+    file.write_text(file.read_text().replace("1.25", "far"))
+    with pytest.raises(DataError, match="'far'"):
+        read_answers(file, TASK)
+    write_oof(file, frame.drop(columns="distance"), TASK)
+    assert read_answers(file, TASK)["distance"].isna().all()
 
 
 def test_the_summary_is_the_same_from_file_and_from_memory(tmp_path):
