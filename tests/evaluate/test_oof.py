@@ -75,12 +75,12 @@ def test_text_comes_back_even_where_it_looks_like_something_else(tmp_path):
 
 @pytest.mark.parametrize("sign", [",", ";"])
 def test_the_distance_comes_back_and_must_be_a_number(tmp_path, sign):
-    file, frame = tmp_path / "oof.csv", table().assign(distance=1.25)
+    file, frame = tmp_path / "oof.csv", table().assign(distance=77777.5)
     write_oof(file, frame, TASK)
     file.write_text(file.read_text().replace(",", sign))
-    assert (read_answers(file, TASK)["distance"] == 1.25).all()
+    assert (read_answers(file, TASK)["distance"] == 77777.5).all()
     assert "distance" not in read_oof(file, TASK)
-    file.write_text(file.read_text().replace("1.25", "far"))
+    file.write_text(file.read_text().replace("77777.5", "far"))
     with pytest.raises(DataError, match="'far'"):
         read_answers(file, TASK)
     write_oof(file, frame.drop(columns="distance"), TASK)
