@@ -20,9 +20,9 @@ from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing
 
 if TYPE_CHECKING:
-    from bcx.app.dicom_out import DicomWriter
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Failure, Prediction
+    from bcx.report.dicom_out import DicomWriter
     from bcx.report.sheet import Batch
     from bcx.tasks import Task
 
@@ -153,7 +153,7 @@ def _batch() -> Batch:
 
 
 def _writer() -> DicomWriter:
-    from bcx.app.dicom_out import DicomWriter  # here, since it loads torch
+    from bcx.report.dicom_out import DicomWriter  # here, since it loads torch
 
     return DicomWriter()
 

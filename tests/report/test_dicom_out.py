@@ -13,9 +13,9 @@ from highdicom.seg import segread
 from highdicom.sr import srread
 
 import bcx
-from bcx.app.dicom_out import DicomWriter
 from bcx.errors import MissingExtra, ScanError
 from bcx.inference import prediction
+from bcx.report.dicom_out import DicomWriter
 from bcx.report.pictures import layer_picture
 from bcx.report.words import NOTICE
 from bcx.simulate import simulate
