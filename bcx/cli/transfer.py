@@ -32,12 +32,12 @@ def transfer(
     records = read_records(recipe)
     with needs_train_extra():
         from bcx.evaluate.corruptions import CORRUPTIONS
-        from bcx.studies.transfer import is_finished, transfer_study
+        from bcx.studies.transfer import is_done, transfer_study
         from bcx.studies.transfer_plan import PARTS, plan_runs
         from bcx.train.steps import training_steps
     wanted = parts or PARTS
     devices = _devices(recipe)
-    left = [run for run in plan_runs(recipe, records, wanted, devices, machines) if not is_finished(run, recipe, out)]
+    left = [run for run in plan_runs(recipe, records, wanted, devices, machines) if not is_done(run, out)]
     trained = [run for run in left if crossval is None or run.part != "corruption"]
     pictures = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
     pictures += sum(2 * len(run.held) for run in trained)

@@ -30,8 +30,8 @@ from bcx.tasks import get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval
 from bcx.train.heads import recipe_network
-from bcx.train.members import NETWORK
 from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
+from bcx.train.runs import NETWORK
 
 #: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
 #: dense layer alone would hold 51 million weights).

@@ -1,20 +1,13 @@
-"""How far what was learnt carries: to another hospital, another machine, another way of taking and saving pictures.
-
-results = transfer_study(recipe, records, out=Path("results/my-model/transfer"), command="bcx ...")
-results["table"][0]      # {"train_on": "busbra", "score_on": "busi", "auc": {"value": ..., "low": ...}, ...}
+"""How far what was learnt carries: to another hospital, another machine, another way of taking and saving scans.
 
 Each training is a run with a folder of its own: killed at any moment it goes on where it was, and finished it is not
-trained again. So the parts can be asked for one after the other, or by processes side by side; the results always hold
-every run that is finished. The runs of the corruption part are the folds of a cross-validation: those of
-`bcx crossval` with the same recipe and data can be used.
+trained again. So the parts can be asked for one after the other, or by processes side by side.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +17,9 @@ from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from bcx.data.records import Record
 from bcx.errors import BcxError, TrainingError
 from bcx.evaluate.corruptions import suite_fingerprint
-from bcx.evaluate.intervals import bootstrap_interval, means_with_intervals
-from bcx.evaluate.metrics import or_none, ranked_auc
-from bcx.evaluate.oof import DISTANCE, label_positions, oof_frame, read_oof, view_probabilities, write_oof
-from bcx.imaging.preprocess import Preprocess
-from bcx.imaging.scan import Scan
+from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
+from bcx.evaluate.metrics import ranked_auc
+from bcx.evaluate.oof import DISTANCE, label_positions, read_oof, view_probabilities, write_oof
 from bcx.studies.corruptions import (
     corruption_frame,
     lesion_score,
@@ -39,20 +30,20 @@ from bcx.studies.corruptions import (
 from bcx.studies.transfer_figure import write_transfer_figure
 from bcx.studies.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.tasks import Task, get_task
-from bcx.train.answer import answer_records, answer_scans, stacked_logits
+from bcx.train.answer import answer_records, answer_scans, answer_table
 from bcx.train.config import Recipe
-from bcx.train.fit import STATE_FILE, run_fingerprint
-from bcx.train.members import NETWORK, fit_network, member_seconds
-from bcx.train.provenance import current_commit, describe_run, read_json, write_json
+from bcx.train.fit import STATE_FILE, Fitted
+from bcx.train.members import fit_network
+from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
 
 FIGURE = "transfer.png"
-_AT_ONCE = 64  # scans whose answers, maps included, are in memory together
+CORRUPTED = "corrupted.csv"
 
 
 def transfer_study(
@@ -65,22 +56,20 @@ def transfer_study(
     devices: Mapping[str, str] | None = None,
     machines: Sequence[str] | None = None,
     crossval: Path | None = None,
-    on_epoch: Callable[[str, dict[str, Any], int], None] | None = None,
+    on_epoch: Callable[[str, dict[str, Any], int], object] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
-    on_picture: Callable[[], None] | None = None,
+    on_picture: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
 
     Args:
-        recipe: every setting; the same for all runs.
         records: all sources together, with folds; those without one take no part.
         out: folder of the results: `results.json`, `transfer.png`, and a folder per run with its predictions
             (`oof.csv`; in the corruption part also `corrupted.csv`), history and network.
-        command: the command line, for the record.
         parts: what to run now. "hospital" trains on each source alone and scores the others; "left-out" (of three or
-            more) trains on all others and scores the one; "machine" leaves out one
-            machine at a time; "corruption" answers the held-out folds of the sources that show every class once more
-            under every change of `bcx.evaluate.corruptions`.
+            more) trains on all others and scores the one; "machine" leaves out one machine at a time; "corruption"
+            answers the held-out folds of the sources that show every class once more under every change of
+            `bcx.evaluate.corruptions`.
         devices: the machine of each scan by the record's key (see `bcx.data.busbra.busbra_devices`); scans that are not
             in it are always trained on.
         machines: leave out only these; None: each that has scans of both kinds of lesion.
@@ -88,7 +77,7 @@ def transfer_study(
             corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
         on_epoch: called with the run's name, the history row, the number of epochs.
         on_batch: called after every training step.
-        on_picture: called after every picture that a network answered.
+        on_picture: called after every image that a network answered.
 
     Returns:
         What results.json holds, of every run of this recipe and data that is finished in `out`, whether it was asked
@@ -102,49 +91,128 @@ def transfer_study(
         SplitError: no folds, or a group on both sides.
         TrainingError: `crossval` is of another recipe or other data, or as `bcx.train.fit.fit`.
     """
-    task = get_task(recipe.task)
     runs = plan_runs(recipe, records, parts, devices, machines)
-    if crossval is not None:
-        _require_folds(crossval, recipe, [run for run in runs if run.part == "corruption"])
+    lent = {run.name: crossval / run.slug for run in runs if crossval is not None and run.part == "corruption"}
+    for run in runs:
+        if run.name in lent and not is_finished(lent[run.name], run.fingerprint):
+            raise TrainingError(
+                f"'{lent[run.name].parent.name}/{run.slug}' holds no finished run of this recipe on these scans.",
+                expected="the results of `bcx crossval` with the same recipe and data",
+                remedy="Run it first, or name no cross-validation: the folds are then trained here.",
+            )
     for run in runs:
 
         def report(row: dict[str, Any], epochs: int, name: str = run.name) -> None:
-            if on_epoch:
-                on_epoch(name, row, epochs)
+            on_epoch(name, row, epochs)
 
-        lent = crossval / run.folder if crossval is not None and run.part == "corruption" else None
-        _complete(run, recipe, run_folder(out, run), task, command, report, on_batch, on_picture, lent)
+        _complete(run, out, command, report, on_batch, on_picture, lent.get(run.name))
     every = plan_every_run(recipe, records, devices)
     while True:
-        finished = [run for run in every if is_finished(run, recipe, out)]
+        finished = [run for run in every if is_done(run, out)]
         results = _summarise(recipe, records, finished, every, out, command)
         # Another process may have finished a run, and summarised without this one's, meanwhile.
-        if len(finished) == sum(is_finished(run, recipe, out) for run in every):
+        if len(finished) == sum(is_done(run, out) for run in every):
             return results
 
 
-def run_folder(out: Path, run: Run) -> Path:
-    """Return where a run of the study in `out` lies."""
-    return (out / "crossval" if run.part == "corruption" else out) / run.folder
-
-
-def is_finished(run: Run, recipe: Recipe, out: Path) -> bool:
+def is_done(run: Run, out: Path) -> bool:
     """Whether a run is trained and has answered all that it is to answer."""
-    task, folder = get_task(recipe.task), run_folder(out, run)
-    fingerprint = run_fingerprint(recipe, run.train, run.inner)
-    answered = _is_answered(folder, fingerprint, run.held, task)
-    return answered and (not run.corrupted or _is_corrupted(folder, fingerprint, run.corrupted, task))
+    return _is_answered(run, out) and (not run.corrupted or _is_corrupted(run, out))
+
+
+def _is_answered(run: Run, out: Path) -> bool:
+    folder = out / run.folder
+    try:
+        found = read_oof(folder / ANSWERS, get_task(run.recipe.task)) if is_finished(folder, run.fingerprint) else None
+    except BcxError:
+        return False
+    return found is not None and list(found["file"]) == [record.key for record in run.held]
+
+
+def _is_corrupted(run: Run, out: Path) -> bool:
+    folder = out / run.folder
+    note = folder / "corrupted.json"
+    if not note.is_file() or read_json(note) != _corruption_note(run):
+        return False
+    try:
+        found = read_corruption_frame(folder / CORRUPTED, get_task(run.recipe.task))
+    except BcxError:
+        return False
+    return set(found["file"]) == {record.key for record in run.corrupted}
+
+
+def _corruption_note(run: Run) -> dict[str, Any]:
+    return {"fingerprint": run.fingerprint, "suite": suite_fingerprint()}
+
+
+def _complete(
+    run: Run,
+    out: Path,
+    command: str,
+    on_epoch: Callable[[dict[str, Any], int], None],
+    on_batch: Callable[[], None] | None = None,
+    on_picture: Callable[[], object] = lambda: None,
+    lent: Path | None = None,
+) -> None:
+    """Train the run and write its predictions, where they are not there yet; `lent`: the fold of a cross-validation."""
+    folder, task = out / run.folder, get_task(run.recipe.task)
+    if lent is not None and not is_finished(folder, run.fingerprint):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lent / ANSWERS, folder / ANSWERS)
+        write_json(folder / NOTE, read_json(lent / NOTE))
+
+    def kept() -> Checkpoint | None:
+        """The network of this run, where it was kept; its weights may be rounded."""
+        for place in (folder, lent):
+            if place is not None and is_finished(place, run.fingerprint, f"{NETWORK}/config.json"):
+                return load_checkpoint(place / NETWORK)
+        return None
+
+    def train() -> Fitted:
+        fitted = fit_network(run.recipe, run.train, run.inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
+        save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
+        return fitted
+
+    if not _is_answered(run, out):
+        classes = sorted({record.label for record in run.train})  # no network knows a class that it never saw
+        counts = {"n_train": len(run.train), "n_inner": len(run.inner), "n_held": len(run.held)}
+        with noted(folder, run.fingerprint, **counts, classes=classes, command=command):
+            used = kept() or train()
+            table, stages = answer_table(used.network, used.preprocess, run.held, run.number, task, on_picture)
+            if run.part == "left-out":  # how far each scan lies from those learned from
+                learned = np.stack([r.stages for r in answer_records(used.network, used.preprocess, run.train)])
+                input_check = fit_input_check(learned, np.array([record.fold for record in run.train]))
+                table[DISTANCE] = input_check.distances(stages)
+            write_oof(folder / ANSWERS, table, task)
+    if run.corrupted and not _is_corrupted(run, out):
+        if kept() is None:  # answered by a cross-validation that did not keep its networks
+            train()
+        network = kept()
+        assert network is not None
+
+        def answer(images: Iterable[np.ndarray]) -> np.ndarray:
+            logits = []
+            for reading in answer_scans(network.network, network.preprocess, images):
+                logits.append(reading.logits)
+                on_picture()
+            return apply_temperature(np.stack(logits))
+
+        write_corruption_frame(folder / CORRUPTED, corruption_frame(answer, run.corrupted, task, run.number))
+        write_json(folder / "corrupted.json", _corruption_note(run))
+    (folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def _summarise(
     recipe: Recipe, records: Sequence[Record], runs: Sequence[Run], every: Sequence[Run], out: Path, command: str
 ) -> dict[str, Any]:
     """Write what the finished runs say."""
+    import pandas as pd
+
     task = get_task(recipe.task)
     folds = [run for run in runs if run.part == "corruption"]
     if len(folds) < sum(run.part == "corruption" for run in every):  # pooled figures need every fold
         runs, folds = [run for run in runs if run.part != "corruption"], []
-    notes = [read_json(run_folder(out, run) / "run.json") for run in runs]
+    notes = [read_json(out / run.folder / NOTE) for run in runs]
     results: dict[str, Any] = {
         "what": "transfer: scored on hospitals, machines and kinds of picture that were not trained on",
         **describe_run(recipe, records, command),
@@ -153,12 +221,10 @@ def _summarise(
         "note": "One view; the answer is the most probable class. auc: the positive class against the other lesions, "
         "scans without a lesion left out; sensitivity: positive scans called positive; specificity: other lesions not "
         "called positive.",
-        "table": _table(runs, {run.name: read_oof(run_folder(out, run) / "oof.csv", task) for run in runs}, task),
+        "table": _table([(run, read_oof(out / run.folder / ANSWERS, task)) for run in runs], task),
     }
     if folds:
-        import pandas as pd
-
-        frames = [read_corruption_frame(run_folder(out, run) / "corrupted.csv", task) for run in folds if run.corrupted]
+        frames = [read_corruption_frame(out / run.folder / CORRUPTED, task) for run in folds if run.corrupted]
         results["corruption"] = summarise_corruptions(pd.concat(frames, ignore_index=True), task)
     out.mkdir(parents=True, exist_ok=True)
     write_transfer_figure(results, out / FIGURE)
@@ -167,174 +233,27 @@ def _summarise(
     return results
 
 
-def _require_folds(crossval: Path, recipe: Recipe, runs: Sequence[Run]) -> None:
-    """Make sure that what is lent belongs to this recipe and these scans."""
-    for run in runs:
-        if not _is_of(crossval / run.folder / "run.json", run_fingerprint(recipe, run.train, run.inner)):
-            raise TrainingError(
-                f"'{crossval.name}/{run.folder}' holds no finished run of this recipe on these scans.",
-                expected="the results of `bcx crossval` with the same recipe and data",
-                remedy="Run it first, or name no cross-validation: the folds are then trained here.",
-            )
-
-
-def _complete(
-    run: Run,
-    recipe: Recipe,
-    folder: Path,
-    task: Task,
-    command: str,
-    report: Callable[[dict[str, Any], int], None],
-    on_batch: Callable[[], None] | None = None,
-    on_picture: Callable[[], None] | None = None,
-    lent: Path | None = None,
-) -> None:
-    """Train the run and write its predictions, where they are not there yet; `lent`: the fold of a cross-validation."""
-    fingerprint = run_fingerprint(recipe, run.train, run.inner)
-    if lent is not None and not _is_of(folder / "run.json", fingerprint):
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(lent / "oof.csv", folder / "oof.csv")
-        write_json(folder / "run.json", read_json(lent / "run.json"))
-
-    def kept() -> Checkpoint | None:
-        return _kept(folder, fingerprint) or (_kept(lent, fingerprint) if lent is not None else None)
-
-    def train() -> tuple[nn.Module, Preprocess]:
-        fitted = fit_network(recipe, run.train, run.inner, out=folder, on_epoch=report, on_batch=on_batch)
-        save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
-        return fitted.network, fitted.preprocess
-
-    if not _is_answered(folder, fingerprint, run.held, task):
-        started, commit = time.perf_counter(), current_commit()
-        reader = kept()
-        network, preprocess = (reader.network, reader.preprocess) if reader else train()
-        straight, mirrored = (
-            _logits(network, preprocess, (Scan.open(r.file).pixels for r in run.held), task, on_picture, mirror=mirror)
-            for mirror in (False, True)
-        )
-        frame = oof_frame(run.held, run.number, straight, mirrored, task)
-        if run.part == "left-out":
-            frame[DISTANCE] = distances(network, preprocess, run.train, run.held)
-        write_oof(folder / "oof.csv", frame, task)
-        note: dict[str, Any] = {
-            "n_train": len(run.train),
-            "n_inner": len(run.inner),
-            "n_held": len(run.held),
-            "commit": commit,
-        }
-        note["classes"] = sorted({record.label for record in run.train})  # no network knows a class that it never saw
-        seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)  # members may be older
-        write_json(folder / "run.json", {"fingerprint": fingerprint, **note, "command": command, "seconds": seconds})
-    if run.corrupted and not _is_corrupted(folder, fingerprint, run.corrupted, task):
-        if kept() is None:  # answered by a cross-validation that did not keep its networks
-            train()
-        reader = kept()
-        assert reader is not None
-
-        def answer(pictures: Iterable[np.ndarray]) -> np.ndarray:
-            return apply_temperature(_logits(reader.network, reader.preprocess, pictures, task, on_picture))
-
-        write_corruption_frame(folder / "corrupted.csv", corruption_frame(answer, run.corrupted, task, run.number))
-        write_json(folder / "corrupted.json", {"fingerprint": fingerprint, "suite": suite_fingerprint()})
-    (folder / STATE_FILE).unlink(missing_ok=True)
-
-
-def distances(
-    network: nn.Module, preprocess: Preprocess, train: Sequence[Record], held: Sequence[Record]
-) -> np.ndarray:
-    """Return float32 `[N]`: how far scans lie from those that a network learned from, by an input check fitted on them.
-
-    Args:
-        train: what it learned from, with folds.
-        held: N scans that it never saw.
-    """
-    learned, others = (
-        np.concatenate(
-            [
-                np.stack([reading.stages for reading in answer_records(network, preprocess, part[i : i + _AT_ONCE])])
-                for i in range(0, len(part), _AT_ONCE)
-            ]
-        )
-        for part in (train, held)
-    )
-    return fit_input_check(learned, np.array([record.fold for record in train])).distances(others)
-
-
-def _logits(
-    network: nn.Module,
-    preprocess: Preprocess,
-    pictures: Iterable[np.ndarray],
-    task: Task,
-    on_picture: Callable[[], None] | None = None,
-    *,
-    mirror: bool = False,
-) -> np.ndarray:
-    """Return float32 `[N, C]`, before temperature, by the same path as serving; maps are not kept."""
-    waiting, rows = iter(pictures), []
-    while some := list(islice(waiting, _AT_ONCE)):
-        readings = answer_scans(network, preprocess, some, mirror=mirror)
-        rows.append(stacked_logits(readings, len(task.classes)))
-        for _ in some:
-            if on_picture:
-                on_picture()
-    return np.concatenate(rows) if rows else np.zeros((0, len(task.classes)), np.float32)
-
-
-def _kept(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """Return the network of a finished run, if that is this run and it was kept (its weights may be rounded)."""
-    if not _is_of(folder / "run.json", fingerprint) or not (folder / NETWORK / "config.json").is_file():
-        return None
-    return load_checkpoint(folder / NETWORK)
-
-
-def _is_of(note: Path, fingerprint: str) -> bool:
-    return note.is_file() and read_json(note)["fingerprint"] == fingerprint
-
-
-def _is_answered(folder: Path, fingerprint: str, held: Sequence[Record], task: Task) -> bool:
-    if not _is_of(folder / "run.json", fingerprint):
-        return False
-    try:
-        return list(read_oof(folder / "oof.csv", task)["file"]) == [record.key for record in held]
-    except BcxError:
-        return False
-
-
-def _is_corrupted(folder: Path, fingerprint: str, corrupted: Sequence[Record], task: Task) -> bool:
-    note = folder / "corrupted.json"
-    if not _is_of(note, fingerprint) or read_json(note)["suite"] != suite_fingerprint():
-        return False
-    try:
-        return set(read_corruption_frame(folder / "corrupted.csv", task)["file"]) == {r.key for r in corrupted}
-    except BcxError:
-        return False
-
-
-def _table(runs: Sequence[Run], answers: Mapping[str, pd.DataFrame], task: Task) -> list[dict[str, Any]]:
+def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict[str, Any]]:
     """One row per pair of training and scoring set; machines and folds are pooled as well."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for run in runs:
+
+    def add(part: str, train_on: str, score_on: Any, n_train: int | None, frame: pd.DataFrame) -> None:
+        about = {"part": part, "train_on": train_on, "score_on": score_on, "n_train": n_train}
+        rows.append(about | lesion_row(frame, task))
+
+    for run, frame in answers:
         if run.part == "corruption":
             continue
-        frame = answers[run.name]
-        by_source = frame.groupby("source", sort=True) if run.part == "hospital" else [(run.score_on, frame)]
-        for scored, part in by_source:
-            words = {"part": run.part, "train_on": run.train_on, "score_on": scored, "n_train": len(run.train)}
-            rows.append(words | lesion_row(part, task))
-    for part, source in (("machine", None), ("corruption", "source")):
-        of = [answers[run.name] for run in runs if run.part == part]
-        if len(of) < 2:
-            continue
-        pooled = pd.concat(of, ignore_index=True)
-        if source is None:
-            words = {"part": part, "train_on": "every other machine", "score_on": "the machines above, pooled"}
-            rows.append(words | {"n_train": None} | lesion_row(pooled, task))
-            continue
-        for name, frame in pooled.groupby(source, sort=True):
-            words = {"part": "folds", "train_on": "the other folds of every source", "score_on": name, "n_train": None}
-            rows.append(words | lesion_row(frame, task))
+        for scored, part in frame.groupby("source") if run.part == "hospital" else [(run.score_on, frame)]:
+            add(run.part, run.train_on, scored, len(run.train), part)
+    machines, folds = ([frame for run, frame in answers if run.part == part] for part in ("machine", "corruption"))
+    if len(machines) > 1:
+        add("machine", "every other machine", "the machines above, pooled", None, pd.concat(machines))
+    if len(folds) > 1:
+        for source, part in pd.concat(folds).groupby("source"):
+            add("folds", "the other folds of every source", source, None, part)
     return rows
 
 
@@ -343,7 +262,6 @@ def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
 
     Args:
         frame: as `bcx.evaluate.oof.read_oof` returns it.
-        task: gives the positive class and the absent one.
 
     Returns:
         `n`, `lesions`, `groups`, and as {value, low, high, n}: `auc` (positive class against the other lesions,
@@ -357,23 +275,17 @@ def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     absent = np.array([name == task.absent for name in task.classes])
     lesion = ~absent[labels]
     area = ranked_auc(lesion_score(probabilities, task), positive)
-
-    def auc(weights: np.ndarray) -> float:
-        return area(weights * lesion)
-
-    low, high = bootstrap_interval(auc, groups)
-    value = auc(np.ones(len(labels)))
-    right = called == labels
     shares = {
-        "sensitivity": np.where(positive, right, np.nan),
+        "sensitivity": np.where(positive, called == labels, np.nan),
         "specificity": np.where(lesion & ~positive, called != task.classes.index(task.positive), np.nan),
         "lesions_called_absent": np.where(lesion, absent[called], np.nan),
         "absent_called_absent": np.where(lesion, np.nan, absent[called]),
     }
+    count = int(lesion.sum())
     return {
         "n": len(labels),
-        "lesions": int(lesion.sum()),
+        "lesions": count,
         "groups": len(np.unique(groups)),
-        "auc": {"value": or_none(value), "low": or_none(low), "high": or_none(high), "n": int(lesion.sum())},
+        **figures_with_intervals(lambda weights: np.array([area(weights * lesion)]), {"auc": count}, groups),
         **means_with_intervals(shares, groups),
     }

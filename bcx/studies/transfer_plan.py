@@ -1,8 +1,4 @@
-"""Which trainings a transfer study needs, and what each of them is to answer.
-
-runs = plan_runs(recipe, records, ("hospital", "machine"), devices)
-[(run.name, len(run.train), len(run.held)) for run in runs]
-"""
+"""Which trainings a transfer study needs, and what each of them is to answer."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bcx.data.records import Record
 from bcx.data.splits import check_split
@@ -18,6 +13,7 @@ from bcx.errors import ConfigError, DataError
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner, split_fold
+from bcx.train.fit import run_fingerprint
 
 PARTS = ("hospital", "left-out", "machine", "corruption")
 
@@ -27,20 +23,18 @@ class Run:
     """One training and what it answers.
 
     Attributes:
-        name: as shown while it runs.
-        folder: below the study's folder, or for the folds below that of the cross-validation.
         part: one of `PARTS`.
-        train_on: what it is trained on, in words.
-        score_on: what it answers, in words.
+        name: as shown while it runs.
+        train_on, score_on: in words.
         number: its `fold` in the table of predictions.
         train, inner: what it is trained on, and what it watches.
         held: what it answers, out of no group of `train`.
         corrupted: those of `held` that it answers under every corruption too.
     """
 
-    name: str
-    folder: str
+    recipe: Recipe
     part: str
+    name: str
     train_on: str
     score_on: str
     number: int
@@ -48,6 +42,21 @@ class Run:
     inner: list[Record]
     held: list[Record]
     corrupted: list[Record]
+
+    @property
+    def slug(self) -> str:
+        """The name of its folder."""
+        return re.sub(r"\W+", "-", self.name.lower()).strip("-")
+
+    @property
+    def folder(self) -> str:
+        """Its folder below that of the study."""
+        return f"crossval/{self.slug}" if self.part == "corruption" else self.slug
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what determines its network."""
+        return run_fingerprint(self.recipe, self.train, self.inner)
 
 
 def plan_runs(
@@ -67,10 +76,10 @@ def plan_runs(
     used = [record for record in records if record.fold is not None]
     runs: list[Run] = []
     if "hospital" in parts:
-        runs += _hospitals(recipe, used)
+        runs += _hospitals(recipe, used, "hospital")
     # Of two hospitals, training on each alone is leaving the other one out.
     if "left-out" in parts and ("hospital" not in parts or len({record.source for record in used}) > 2):
-        runs += _left_out(recipe, used)
+        runs += _hospitals(recipe, used, "left-out")
     if "machine" in parts:
         runs += _machines(recipe, used, devices or {}, machines)
     if "corruption" in parts:
@@ -87,61 +96,40 @@ def plan_every_run(recipe: Recipe, records: Sequence[Record], devices: Mapping[s
     return runs
 
 
-def _run(recipe: Recipe, train: list[Record], held: list[Record], corrupted: list[Record], **words: Any) -> Run:
+def _run(
+    recipe: Recipe,
+    part: str,
+    name: str,
+    words: tuple[str, str],
+    number: int,
+    train: list[Record],
+    held: list[Record],
+    corrupted: Sequence[Record] = (),
+) -> Run:
     check_split(train, held)
-    train, inner = cut_inner(recipe, train)
-    return Run(**words, train=train, inner=inner, held=held, corrupted=corrupted)
+    return Run(recipe, part, name, *words, number, *cut_inner(recipe, train), held, list(corrupted))
 
 
-def _sources(records: Sequence[Record], least: int, part: str) -> list[str]:
+def _hospitals(recipe: Recipe, records: Sequence[Record], part: str) -> list[Run]:
+    """One run per hospital: trained on it alone, or with the part "left-out" on all others."""
     sources = sorted({record.source for record in records})
-    if len(sources) < least:
+    least = "two" if part == "hospital" else "three"
+    if len(sources) < {"two": 2, "three": 3}[least]:
         raise DataError(
             f"The scans come from {len(sources)} source{'s' if len(sources) != 1 else ''}.",
-            expected=f"{'two' if least == 2 else 'three'} hospitals or more, each a source of its own",
+            expected=f"{least} hospitals or more, each a source of its own",
             remedy=f"Name another source with --data, or leave the part '{part}' out.",
         )
-    return sources
-
-
-def _hospitals(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
-    """One run per hospital, trained on it alone."""
-    sources = _sources(records, 2, "hospital")
-    return [
-        _run(
-            recipe,
-            [record for record in records if record.source == source],
-            [record for record in records if record.source != source],
-            [],
-            name=f"hospital {source}",
-            folder=f"hospital-{_slug(source)}",
-            part="hospital",
-            train_on=source,
-            score_on=", ".join(other for other in sources if other != source),
-            number=number,
-        )
-        for number, source in enumerate(sources)
-    ]
-
-
-def _left_out(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
-    """One run per hospital, trained on all others."""
-    sources = _sources(records, 3, "left-out")
-    return [
-        _run(
-            recipe,
-            [record for record in records if record.source != source],
-            [record for record in records if record.source == source],
-            [],
-            name=f"without {source}",
-            folder=f"without-{_slug(source)}",
-            part="left-out",
-            train_on=", ".join(other for other in sources if other != source),
-            score_on=source,
-            number=number,
-        )
-        for number, source in enumerate(sources)
-    ]
+    runs = []
+    for number, source in enumerate(sources):
+        own = [record for record in records if record.source == source]
+        rest = [record for record in records if record.source != source]
+        others = ", ".join(other for other in sources if other != source)
+        if part == "hospital":
+            runs.append(_run(recipe, part, f"hospital {source}", (source, others), number, own, rest))
+        else:
+            runs.append(_run(recipe, part, f"without {source}", (others, source), number, rest, own))
+    return runs
 
 
 def _machines(
@@ -153,46 +141,38 @@ def _machines(
     for number, device in enumerate(sorted({devices[record.key] for record in records if record.key in devices})):
         held = [record for record in records if devices.get(record.key) == device]
         kinds = {record.label for record in held} - {task.absent}
-        if not (task.positive in kinds and len(kinds) > 1):
-            continue
-        groups = {record.group for record in held}
-        train = [record for record in records if record.group not in groups]
-        words = {"name": f"machine {device}", "folder": f"machine-{_slug(device)}", "part": "machine"}
-        words |= {"train_on": "every other machine", "score_on": device}
-        runs.append(_run(recipe, train, held, [], **words, number=number))
+        if task.positive in kinds and len(kinds) > 1:
+            groups = {record.group for record in held}
+            train = [record for record in records if record.group not in groups]
+            words = ("every other machine", device)
+            runs.append(_run(recipe, "machine", f"machine {device}", words, number, train, held))
     if not runs:
         raise DataError(
             "No machine is known that has scans of both kinds of lesion.",
             expected="the machine of each scan, such as the column Device of BUS-BRA gives it",
             remedy="Name BUS-BRA as a source, or leave the part 'machine' out.",
         )
-    if only is None:
-        return runs
     known = {run.score_on: len(run.held) for run in runs}
-    if unknown := [name for name in only if name not in known]:
+    if unknown := [name for name in only or () if name not in known]:
         raise ConfigError(
             f"There is no machine '{unknown[0]}' with scans of both kinds of lesion.",
             expected="one or more of " + ", ".join(f"'{name}' ({count} scans)" for name, count in known.items()),
             remedy="Correct the name.",
         )
-    return [run for run in runs if run.score_on in only]
+    return [run for run in runs if only is None or run.score_on in only]
 
 
 def _folds(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
     """The runs of a cross-validation; corrupted are the sources that show every class, or all where none does."""
-    task = get_task(recipe.task)
-    sources = {record.source for record in records}
-    whole = {
-        source for source in sources if {r.label for r in records if r.source == source} >= set(task.classes)
-    } or sources
+    labels: dict[str, set[str]] = {}
+    for record in records:
+        labels.setdefault(record.source, set()).add(record.label)
+    classes = set(get_task(recipe.task).classes)
+    corrupted = {source for source, seen in labels.items() if seen >= classes} or set(labels)
     runs = []
     for fold in sorted({record.fold for record in records if record.fold is not None}):
         train, held = split_fold(records, fold)
-        words = {"name": f"fold {fold}", "folder": f"fold-{fold}", "part": "corruption"}
-        words |= {"train_on": "the other folds of every source", "score_on": f"fold {fold}"}
-        runs.append(_run(recipe, train, held, [r for r in held if r.source in whole], **words, number=fold))
+        words = ("the other folds of every source", f"fold {fold}")
+        chosen = [record for record in held if record.source in corrupted]
+        runs.append(_run(recipe, "corruption", f"fold {fold}", words, fold, train, held, chosen))
     return runs
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "-", name.lower()).strip("-")

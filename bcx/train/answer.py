@@ -1,59 +1,83 @@
-"""How a network that is being trained answers whole scans: through the same path as serving.
-
-readings = answer_records(network, preprocess, records)
-"""
+"""How a network that is being trained answers whole scans: through the same path as serving."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from bcx.data.records import Record
+from bcx.evaluate.oof import oof_frame
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import run_network
+from bcx.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _AT_ONCE = 16
 
 
 def answer_scans(
     network: nn.Module, preprocess: Preprocess, scans: Iterable[np.ndarray], *, mirror: bool = False
-) -> list[Reading]:
-    """Read scans with a network, in evaluation mode; its own mode is as before afterwards.
+) -> Iterator[Reading]:
+    """Read scans with a network, in evaluation mode, a batch in memory at a time; its own mode is as before afterwards.
 
     Args:
-        network: from `build_network` or `build_lesion_network`.
-        preprocess: its input.
         scans: uint8 `[H, W]` or `[H, W, 3]` each.
         mirror: flip every scan left to right first; maps are then of the flipped scan.
     """
     was_training = network.training
     network.eval()
     forward = partial(run_network, network, preprocess)
-    readings: list[Reading] = []
-    batch: list[np.ndarray] = []
-    for pixels in scans:
-        batch.append(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
-        if len(batch) == _AT_ONCE:
-            readings += read_scans(forward, preprocess, batch)
-            batch = []
-    if batch:
-        readings += read_scans(forward, preprocess, batch)
-    network.train(was_training)
-    return readings
+    waiting = iter(scans)
+    try:
+        while batch := list(islice(waiting, _AT_ONCE)):
+            flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in batch] if mirror else batch
+            yield from read_scans(forward, preprocess, flipped)
+    finally:
+        network.train(was_training)
 
 
 def answer_records(
-    network: nn.Module, preprocess: Preprocess, records: Sequence[Record], *, mirror: bool = False
-) -> list[Reading]:
-    """Read the scans of records; as `answer_scans`, one scan in memory at a time."""
+    network: nn.Module, preprocess: Preprocess, records: Iterable[Record], *, mirror: bool = False
+) -> Iterator[Reading]:
+    """Read the scans of records, as `answer_scans`."""
     return answer_scans(network, preprocess, (Scan.open(record.file).pixels for record in records), mirror=mirror)
 
 
-def stacked_logits(readings: Sequence[Reading], classes: int) -> np.ndarray:
+def answer_table(
+    network: nn.Module,
+    preprocess: Preprocess,
+    records: Sequence[Record],
+    fold: int,
+    task: Task,
+    on_scan: Callable[[], object] | None = None,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Answer the scans of records and their mirror images.
+
+    Returns:
+        The rows of `oof.csv` (see `bcx.evaluate.oof.oof_frame`), and the stages of each scan, float32 `[N, K]`.
+    """
+    logits: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    stages = []
+    for mirror, rows in logits.items():
+        for reading in answer_records(network, preprocess, records, mirror=mirror):
+            rows.append(reading.logits)
+            if not mirror:
+                stages.append(reading.stages)
+            if on_scan:
+                on_scan()
+    return oof_frame(records, fold, np.stack(logits[False]), np.stack(logits[True]), task), np.stack(stages)
+
+
+def stacked_logits(readings: Iterable[Reading], classes: int) -> np.ndarray:
     """Return float32 `[N, C]`."""
-    return np.stack([reading.logits for reading in readings]) if readings else np.zeros((0, classes), np.float32)
+    rows = [reading.logits for reading in readings]
+    return np.stack(rows) if rows else np.zeros((0, classes), np.float32)

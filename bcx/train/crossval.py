@@ -6,7 +6,6 @@ summary["one_view"]["accuracy"]      # {"value": ..., "low": ..., "high": ..., "
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ from bcx.data.records import Record
 from bcx.data.splits import check_split, inner_split
 from bcx.errors import SplitError
 from bcx.evaluate.derived import derive
-from bcx.evaluate.oof import oof_frame, read_oof, write_oof
+from bcx.evaluate.oof import read_oof, write_oof
 from bcx.tasks import get_task
-from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.answer import answer_table
 from bcx.train.config import Recipe
-from bcx.train.fit import STATE_FILE, run_fingerprint
-from bcx.train.members import NETWORK, fit_network, member_seconds
+from bcx.train.fit import run_fingerprint
+from bcx.train.members import fit_network
 from bcx.train.processes import processes
-from bcx.train.provenance import current_commit, describe_run, read_json, write_json
+from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
 from bcx.train.steps import training_steps
 
 
@@ -93,7 +93,7 @@ def crossval(
         train, inner = cut_inner(recipe, train)
         fingerprint = run_fingerprint(recipe, train, inner)
         asked = only is None or fold in only
-        if _is_done(folder, fingerprint):
+        if is_finished(folder, fingerprint, ANSWERS):
             done.append(fold)
             if on_batch and asked:
                 for _ in range(training_steps(recipe, [*train, *inner])):
@@ -101,39 +101,22 @@ def crossval(
             continue
         if not asked:
             continue
-        started, commit = time.perf_counter(), current_commit()
 
         def report(row: dict[str, Any], epochs: int, fold: int = fold) -> None:
             if on_epoch:
                 on_epoch(fold, row, epochs)
 
-        fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
-        if not processes().is_main_process:  # one writes
-            processes().wait_for_everyone()
-            done.append(fold)
-            continue
-        # Kept beside the results, so that maps and other pictures can be asked of it later without training again.
-        save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
-        straight, mirrored = (
-            stacked_logits(answer_records(fitted.network, fitted.preprocess, held, mirror=mirror), len(task.classes))
-            for mirror in (False, True)
-        )
-        write_oof(folder / "oof.csv", oof_frame(held, fold, straight, mirrored, task), task)
-        note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "n_held": len(held)}
-        # Members may have been trained earlier.
-        seconds = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
-        write_json(folder / "run.json", note | {"commit": commit, "seconds": seconds})
-        (folder / STATE_FILE).unlink(missing_ok=True)
-        processes().wait_for_everyone()
+        with noted(folder, fingerprint, n_train=len(train), n_inner=len(inner), n_held=len(held)):
+            fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+            if processes().is_main_process:  # one writes
+                # Kept beside the results, so that maps can be asked of it later without training again.
+                save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
+                table, _ = answer_table(fitted.network, fitted.preprocess, held, fold, task)
+                write_oof(folder / ANSWERS, table, task)
         done.append(fold)
     if len(done) < len(folds) or not processes().is_main_process:
         return None
     return _summarise(recipe, records, folds, out, command, leave_out)
-
-
-def _is_done(folder: Path, fingerprint: str) -> bool:
-    note = folder / "run.json"
-    return note.is_file() and (folder / "oof.csv").is_file() and read_json(note)["fingerprint"] == fingerprint
 
 
 def _summarise(
@@ -147,15 +130,15 @@ def _summarise(
     import pandas as pd
 
     task = get_task(recipe.task)
-    frame = pd.concat([read_oof(out / f"fold-{fold}" / "oof.csv", task) for fold in folds], ignore_index=True)
-    write_oof(out / "oof.csv", frame, task)
-    runs = [read_json(out / f"fold-{fold}" / "run.json") for fold in folds]
+    frame = pd.concat([read_oof(out / f"fold-{fold}" / ANSWERS, task) for fold in folds], ignore_index=True)
+    write_oof(out / ANSWERS, frame, task)
+    runs = [read_json(out / f"fold-{fold}" / NOTE) for fold in folds]
     results = {
         "what": "grouped cross-validation, pooled out-of-fold predictions",
         **describe_run(recipe, records, command),
         "seconds": round(sum(run["seconds"] for run in runs), 1),
         "runs": [{"fold": fold, **run} for fold, run in zip(folds, runs, strict=True)],
-        "oof": {"file": "oof.csv", "rows": len(frame)},
+        "oof": {"file": ANSWERS, "rows": len(frame)},
         "note": "Probabilities are softmax(logits / temperature); the temperature was fitted on these logits, "
         "so log_loss, brier and ece are slightly optimistic; uncalibrated holds them without it.",
         **derive(frame, task, leave_out),

@@ -7,7 +7,6 @@ fitted.network         # one network, or a `LesionEnsemble`
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from bcx.networks.ensemble import LesionEnsemble, PictureShare
 from bcx.tasks import get_task
 from bcx.train.average import average
 from bcx.train.config import Recipe
-from bcx.train.fit import STATE_FILE, Fitted, fit, run_fingerprint
+from bcx.train.fit import Fitted, fit, run_fingerprint
 from bcx.train.processes import processes
-from bcx.train.provenance import current_commit, read_json, write_json
+from bcx.train.provenance import read_json
+from bcx.train.runs import NETWORK, NOTE, is_finished, noted
 from bcx.train.steps import training_steps
 
-#: Folder of a network inside a run's folder.
-NETWORK = "network"
 _MEMBER, _TRAINING = "member", "training"
 
 
@@ -59,49 +57,31 @@ def fit_network(
     for number, part in enumerate(parts):
         folder = out / f"{kind}-{number}"
         fingerprint = run_fingerprint(part, train, inner)
-        if not _is_done(folder, fingerprint):
+        if not is_finished(folder, fingerprint, f"{NETWORK}/config.json"):
 
             def report(row: dict[str, Any], _: int, number: int = number) -> None:
                 if on_epoch:
                     on_epoch({kind: number, **row}, epochs)
 
-            started, commit = time.perf_counter(), current_commit()
-            fitted = fit_network(part, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
-            if processes().is_main_process:
-                save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
-                note = {"fingerprint": fingerprint, "n_train": len(train), "n_inner": len(inner), "commit": commit}
-                note["seconds"] = round(max(time.perf_counter() - started, member_seconds(folder)), 1)
-                write_json(folder / "run.json", {**note, "history": fitted.history})
-                (folder / STATE_FILE).unlink(missing_ok=True)
-            processes().wait_for_everyone()
+            with noted(folder, fingerprint, n_train=len(train), n_inner=len(inner)) as note:
+                fitted = fit_network(part, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
+                if processes().is_main_process:
+                    save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
+                note["history"] = fitted.history
         elif on_batch:
             for _ in range(training_steps(part, [*train, *inner])):  # taken earlier
                 on_batch()
         kept = load_checkpoint(folder / NETWORK)
         networks.append(kept.network)
-        history += [{kind: number, **row} for row in read_json(folder / "run.json").get("history", [])]
+        history += [{kind: number, **row} for row in read_json(folder / NOTE).get("history", [])]
     if recipe.members:
         share = PictureShare(**recipe.picture.model_dump())
         return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
     return Fitted(average(parts[0], networks, train, on_batch=on_batch), kept.preprocess, history)
 
 
-def member_seconds(out: Path) -> float:
-    """Return the seconds that the members or trainings in a run's folder took; 0 where it has none."""
-    return sum(read_json(folder / "run.json")["seconds"] for folder in _parts(out) if (folder / "run.json").is_file())
-
-
 def remove_members(out: Path) -> None:
     """Remove the members' and trainings' folders, once what was made of them is stored."""
-    for folder in _parts(out):
-        shutil.rmtree(folder)
-
-
-def _parts(out: Path) -> list[Path]:
-    return sorted(folder for kind in (_MEMBER, _TRAINING) for folder in out.glob(f"{kind}-*"))
-
-
-def _is_done(folder: Path, fingerprint: str) -> bool:
-    note = folder / "run.json"
-    kept = (folder / NETWORK / "config.json").is_file()
-    return kept and note.is_file() and read_json(note)["fingerprint"] == fingerprint
+    for kind in (_MEMBER, _TRAINING):
+        for folder in out.glob(f"{kind}-*"):
+            shutil.rmtree(folder)

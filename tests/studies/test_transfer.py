@@ -240,7 +240,7 @@ def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, rec
     with monkeypatch.context() as patched:
         patched.setattr(module, "fit_network", never)
         run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
-        module._complete(replace(run, held=[*run.held, more]), RECIPE, tmp_path / run.folder, TASK, "x", never)
+        module._complete(replace(run, held=[*run.held, more]), tmp_path, "x", never)
     before, after = (read_oof(folder / "hospital-cairo/oof.csv", TASK) for folder in (study.out, tmp_path))
     assert list(after["file"]) == [*before["file"], "sono/more.png"]
     columns = [f"logit_{name}" for name in TASK.classes]
@@ -329,9 +329,9 @@ def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, d
     shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
     other = RECIPE.model_copy(update={"lr": 1e-5})
     runs = {run.name: run for run in plan_runs(RECIPE, records, ["hospital"])}
-    assert module.is_finished(runs["hospital cairo"], RECIPE, tmp_path)
-    assert not module.is_finished(runs["hospital cairo"], other, tmp_path)
-    assert not module.is_finished(runs["hospital rio"], RECIPE, tmp_path)
+    assert module.is_done(runs["hospital cairo"], tmp_path)
+    assert not module.is_done(replace(runs["hospital cairo"], recipe=other), tmp_path)
+    assert not module.is_done(runs["hospital rio"], tmp_path)
 
 
 def test_every_picture_is_told_once_per_look(study, records, tmp_path, monkeypatch):

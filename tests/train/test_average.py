@@ -23,7 +23,8 @@ from bcx.train.average import average, estimate_norms, mean_state
 from bcx.train.config import LesionRecipe, Recipe, load_recipe
 from bcx.train.fit import fit, freeze_parts, run_fingerprint, write_history
 from bcx.train.heads import training_side
-from bcx.train.members import fit_network, member_seconds
+from bcx.train.members import fit_network
+from bcx.train.runs import earlier_seconds
 from bcx.train.ship import train_checkpoint
 from bcx.train.steps import training_steps
 from bcx.train.tune import tune
@@ -138,7 +139,7 @@ def test_trainings_run_once_and_their_weights_are_averaged(records, tmp_path, mo
     assert len(steps) == training_steps(LESION, records)
     assert [(row["training"], row["epoch"], epochs) for row, epochs in told] == [(0, 1, 2), (1, 1, 2)]
     assert [row["training"] for row in fitted.history] == [0, 1]
-    assert member_seconds(tmp_path / "run") > 0
+    assert earlier_seconds(tmp_path / "run") > 0
     alone = [fit(part, records, out=tmp_path / f"alone-{k}") for k, part in enumerate(LESION.averaged_recipes())]
     weights = [dict(part.network.named_parameters()) for part in alone]
     for name, value in fitted.network.named_parameters():
