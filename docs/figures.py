@@ -18,8 +18,8 @@ from typing import Any
 from bcx.evaluate.words import interval, units
 from bcx.report import tables
 from bcx.report.search_table import search_lines
-from bcx.studies.compare_table import leaderboard_markdown
-from bcx.studies.leak_table import leak_lines
+from bcx.studies.leaderboard import leaderboard_markdown
+from bcx.studies.leak_figures import leak_lines
 from bcx.studies.synthesis.tables import answer_lines, page_block
 from bcx.tasks import BREAST_ULTRASOUND
 

@@ -55,7 +55,7 @@ def compare(
     with needs_train_extra():
         from bcx.studies.compare import compare as run
         from bcx.studies.compare import plan_comparison
-        from bcx.studies.compare_table import leaderboard_markdown
+        from bcx.studies.leaderboard import leaderboard_markdown
         from bcx.train.crossval import split_fold
     if init_others not in ("timm", "scratch"):
         raise ConfigError(

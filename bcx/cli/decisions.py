@@ -50,8 +50,13 @@ def decisions(
     with needs_train_extra():
         from bcx.evaluate.derived import BY_HOSPITAL
         from bcx.evaluate.oof import read_oof, write_oof
-        from bcx.studies.decisions import decisions_study, flat, left_out_results, transfer_answers
-        from bcx.studies.decisions_figure import write_decisions_figure
+        from bcx.studies.decisions import (
+            decisions_study,
+            flat,
+            left_out_results,
+            transfer_answers,
+            write_decisions_figure,
+        )
     from bcx.checkpoints.checkpoint import load_checkpoint, update_config
     from bcx.report.facts import results_folder
     from bcx.train.provenance import describe_command, read_json, write_json

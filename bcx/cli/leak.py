@@ -33,8 +33,7 @@ def leak(
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)
     records = read_records(recipe)
     with needs_train_extra():
-        from bcx.studies.leak import is_done, leak_study
-        from bcx.studies.protocols import plan_protocols
+        from bcx.studies.leak import is_done, leak_study, plan_protocols
         from bcx.train.steps import training_steps
     folder = out or Path("results", "studies", "leak", recipe.name)
     wanted = _seeds(seeds)

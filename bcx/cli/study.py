@@ -54,8 +54,7 @@ def explanations(
 
     with needs_train_extra():
         from bcx.explain.methods import METHODS
-        from bcx.studies.explanations import explanation_study, sample, summarise
-        from bcx.studies.explanations_figure import table, write_explanations_figure
+        from bcx.studies.explanations import explanation_study, sample, summarise, table, write_explanations_figure
         from bcx.train.provenance import describe_command, describe_data, write_json
     classifier = bcx.load(model, device=device)
     records = sample(read_sources(named_folders(data), classifier.task), scans, classifier.task)

@@ -24,14 +24,13 @@ from bcx.evaluate.oof import read_oof
 from bcx.files import whole
 from bcx.networks.build import fold_norms
 from bcx.networks.run import run_network
-from bcx.studies.compare_table import leaderboard_markdown, write_leaderboard
-from bcx.studies.leaderboard import DECIDES, Board, Row, rank_models
+from bcx.studies.leaderboard import DECIDES, Row, leaderboard_markdown, rank_models, write_leaderboard
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
-from bcx.train.runs import NETWORK
+from bcx.train.runs import ANSWERS, NETWORK
 
 #: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
 #: dense layer alone would hold 51 million weights).
@@ -44,14 +43,7 @@ _USUAL = "mobilenetv2_100"  # whose time is the measure, where it takes part
 
 @dataclass(frozen=True)
 class Entrant:
-    """One architecture that takes part.
-
-    Attributes:
-        recipe: every setting of its training.
-        start: its starting weights, in words.
-        parameters: number of weights.
-        macs: multiply-accumulates per picture.
-    """
+    """One architecture that takes part: its recipe, starting weights in words, multiply-accumulates per image."""
 
     recipe: Recipe
     start: str
@@ -73,16 +65,16 @@ def plan_comparison(
         recipe: the settings that all share; its own `init` counts for its own architecture.
         archs: timm's names, and tiny_cnn; at least two.
         inits: starting weights by architecture: a file, "timm" or "scratch".
-        others: starting weights of architectures that `inits` does not name: "timm" or "scratch". tiny_cnn, which
-            nobody has published weights of, starts from scratch in either case.
+        others: starting weights of architectures that `inits` does not name: "timm" or "scratch". tiny_cnn starts from
+            scratch in either case.
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
 
     Raises:
         ConfigError: fewer than two architectures, one that is named twice or unknown, settings that do not fit, or
             a recipe of several trainings.
     """
-    inits, changes = dict(inits or {}), dict(changes or {})
-    strangers = sorted((set(inits) | set(changes)) - set(archs))
+    inits, changes = inits or {}, changes or {}
+    strangers = sorted({*inits, *changes} - set(archs))
     if len(set(archs)) < 2 or len(set(archs)) < len(archs) or strangers:
         raise ConfigError(
             f"The comparison was asked for {', '.join(archs)}"
@@ -134,41 +126,36 @@ def compare(
     on_batch: Callable[[Entrant], Any] = lambda _: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the same folds for each architecture, and write the leaderboard.
+    """Run the same folds for each architecture; return what results.json holds.
 
     Each architecture has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is
     not run again, what was interrupted goes on. `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and
     `results.json`.
 
     Args:
-        folds: which folds are run and compared.
         rounds: how often each network is timed.
         on_epoch: called with entrant, fold, history row, number of epochs.
-
-    Returns:
-        What results.json holds.
 
     Raises:
         CheckpointError: starting weights that cannot be had; or as `crossval`.
     """
     task = get_task(entrants[0].recipe.task)
+    by_arch = {entrant.recipe.arch: entrant for entrant in entrants}
     frames = {}
-    for entrant in entrants:
-        folder = out / entrant.recipe.arch
+    for arch, entrant in by_arch.items():
         crossval(
             entrant.recipe,
             records,
-            out=folder,
+            out=out / arch,
             command=command,
             only=folds,
             on_epoch=partial(on_epoch, entrant),
             on_batch=partial(on_batch, entrant),
         )
-        tables = [read_oof(folder / f"fold-{fold}" / "oof.csv", task) for fold in folds]
-        frames[entrant.recipe.arch] = pd.concat(tables, ignore_index=True)
+        tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
+        frames[arch] = pd.concat(tables, ignore_index=True)
         on_done(entrant)
     board = rank_models(frames, task)
-    by_arch = {entrant.recipe.arch: entrant for entrant in entrants}
     times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in by_arch}, rounds)
     base = _USUAL if _USUAL in by_arch else entrants[0].recipe.arch
     rows = [
@@ -190,27 +177,27 @@ def compare(
         "leaderboard": rows,
         "recipes": {arch: describe_run(by_arch[arch].recipe, [], command)["recipe"] for arch in by_arch},
     }
-    _write(out, results, board)
+    probabilities = {row.name: row.probabilities for row in board.rows}
+    roc_of_all(probabilities, board.labels, board.groups, task, out / "roc.png")
+    write_leaderboard(out / "leaderboard.csv", results)
+    with whole(out / "leaderboard.md") as file:
+        file.write_text(leaderboard_markdown(results), encoding="utf-8")
+    write_json(out / "results.json", results)
     return results
 
 
 def _row(
-    place: int,
-    row: Row,
-    entrant: Entrant,
-    folder: Path,
-    folds: Sequence[int],
-    times: np.ndarray,
-    base: np.ndarray,
+    place: int, row: Row, entrant: Entrant, folder: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray
 ) -> dict[str, Any]:
-    networks = [folder / f"fold-{fold}" / NETWORK for fold in folds]
-    files = [networks[0] / "model.safetensors", networks[0] / HEAD_FILE]
+    network = folder / f"fold-{folds[0]}" / NETWORK
+    files = [network / "model.safetensors", network / HEAD_FILE]
     return {
         "rank": place,
         "arch": row.name,
         "starting_weights": entrant.start,
         "input": entrant.recipe.size,
-        "epochs": [_epochs(folder / f"fold-{fold}" / "history.csv") for fold in folds],
+        # Fewer than asked for, where training stopped early.
+        "epochs": [len(pd.read_csv(folder / f"fold-{fold}" / "history.csv")) for fold in folds],
         "figures": row.figures,
         "temperature": row.temperature,
         "best_minus_this": None if row.to_best is None else {k: d.to_dict() for k, d in row.to_best.items()},
@@ -223,11 +210,6 @@ def _row(
         "times_base": round(float(np.median(times / base)), 3),
         "bytes": sum(file.stat().st_size for file in files if file.is_file()),
     }
-
-
-def _epochs(history: Path) -> int:
-    """How many epochs were trained: fewer than asked for, where training stopped early."""
-    return len(history.read_text(encoding="utf-8").splitlines()) - 1
 
 
 def _times(networks: Mapping[str, Path], rounds: int) -> dict[str, np.ndarray]:
@@ -257,12 +239,3 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if len({row["input"] for row in rows}) > 1:
         notes.append("Inputs differ in size: " + ", ".join(f"{row['arch']} {row['input']}" for row in rows) + ".")
     return notes
-
-
-def _write(out: Path, results: dict[str, Any], board: Board) -> None:
-    task = get_task(next(iter(results["recipes"].values()))["task"])
-    roc_of_all({row.name: row.probabilities for row in board.rows}, board.labels, board.groups, task, out / "roc.png")
-    write_leaderboard(out / "leaderboard.csv", results)
-    with whole(out / "leaderboard.md") as partial:
-        partial.write_text(leaderboard_markdown(results), encoding="utf-8")
-    write_json(out / "results.json", results)

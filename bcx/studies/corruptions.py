@@ -1,14 +1,13 @@
 """What the fixed suite of corruptions costs: every scan answered as it is and once under each change.
 
 A network must not have been trained on the scans that it answers here. With the networks of a cross-validation, make
-one table per fold (`corruption_frame`), join them with `pandas.concat(frames, ignore_index=True)`, and summarise the
-whole.
+one table per fold (`corruption_frame`), join them, and summarise the whole.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import pandas as pd
 from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
-from bcx.evaluate.corruptions import CORRUPTIONS, Corruption, suite_fingerprint
+from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
 from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
 from bcx.files import whole
@@ -30,22 +29,20 @@ from bcx.tasks import Task
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
 
-#: From pictures, uint8 [H, W] each and taken one after the other, to probabilities float [N, C].
+#: From images, uint8 [H, W] each and taken one after the other, to probabilities float [N, C].
 Answer = Callable[[Iterable[np.ndarray]], np.ndarray]
 
 CLEAN = "clean"
+KINDS = (CLEAN, *(corruption.name for corruption in CORRUPTIONS))
 FIGURES = ("macro_auc", "lesion_auc", "accuracy")
 
 
 def streamed(classifier: Classifier) -> Answer:
-    """Return the answer function of a loaded checkpoint.
+    """Return the answer function of a loaded checkpoint; it raises the error of an image that cannot be read."""
 
-    The function raises the error of a picture that the classifier cannot read.
-    """
-
-    def answer(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def answer(images: Iterable[np.ndarray]) -> np.ndarray:
         rows = []
-        for answered in classifier.stream(pictures):
+        for answered in classifier.stream(images):
             if isinstance(answered, Failure):
                 raise answered.error
             rows.append([answered.probabilities[name] for name in classifier.classes])
@@ -55,25 +52,9 @@ def streamed(classifier: Classifier) -> Answer:
 
 
 def corruption_study(
-    answer: Answer,
-    records: Sequence[Record],
-    *,
-    task: Task,
-    n_resamples: int = RESAMPLES,
+    answer: Answer, records: Sequence[Record], *, task: Task, n_resamples: int = RESAMPLES
 ) -> dict[str, Any]:
-    """Answer every scan clean and under the whole suite, and return the drops with their intervals.
-
-    Args:
-        answer: from pictures to probabilities; it should take them one by one, so that memory stays flat.
-        records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
-
-    Returns:
-        As `summarise_corruptions`.
-
-    Raises:
-        DataError: no scans, or not one row of probabilities per picture.
-        BcxError: a scan or mask that cannot be read.
-    """
+    """Answer every scan clean and under the whole suite; as `corruption_frame` and `summarise_corruptions`."""
     return summarise_corruptions(corruption_frame(answer, records, task), task, n_resamples)
 
 
@@ -83,40 +64,47 @@ def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold
     Each file is read once, and only one of its variants is in memory at a time.
 
     Args:
-        answer, records, task: as `corruption_study`.
+        answer: should take the images one by one, so that memory stays flat.
+        records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
 
     Returns:
         Columns `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
+
+    Raises:
+        DataError: no scans, a task in colour, or not one row of probabilities per image.
+        BcxError: a scan or mask that cannot be read.
     """
-    kinds = [CLEAN, *(corruption.name for corruption in CORRUPTIONS)]
-    probabilities = np.asarray(answer(_pictures(records, CORRUPTIONS, task)), np.float64)
-    expected = (len(records) * len(kinds), len(task.classes))
-    if probabilities.shape != expected or not len(records):
-        raise DataError(
-            f"{len(records)} scans, {len(kinds)} variants each, were answered with the shape {probabilities.shape}.",
-            expected=f"at least one scan, and the shape {expected}",
-            remedy="Return one row of probabilities per picture, in order.",
-        )
-    rows = [(kind, r.key, r.source, r.group, fold, r.label) for r in records for kind in kinds]
-    frame = pd.DataFrame(rows, columns=["kind", "file", "source", "group", "fold", "label"])
-    for c, name in enumerate(task.classes):
-        frame[f"p_{name}"] = probabilities[:, c]
-    return frame
-
-
-def _pictures(records: Sequence[Record], corruptions: Sequence[Corruption], task: Task) -> Iterator[np.ndarray]:
     if not task.grey:
         raise DataError(
             f"The task '{task.name}' reads colour.",
             expected="a task on grey scans, which the suite was made for",
             remedy="Leave the corruption suite out.",
         )
-    for record in records:
-        pixels = to_grey(Scan.open(record.file).pixels)
-        mask = load_mask(record, pixels.shape)
-        yield pixels
-        for corruption in corruptions:
-            yield corruption(pixels, mask)[0]
+
+    def images() -> Iterable[np.ndarray]:
+        for record in records:
+            pixels = to_grey(Scan.open(record.file).pixels)
+            mask = load_mask(record, pixels.shape)
+            yield pixels
+            for corruption in CORRUPTIONS:
+                yield corruption(pixels, mask)[0]
+
+    probabilities = np.asarray(answer(images()), np.float64)
+    expected = (len(records) * len(KINDS), len(task.classes))
+    if probabilities.shape != expected or not len(records):
+        raise DataError(
+            f"{len(records)} scans, {len(KINDS)} variants each, were answered with the shape {probabilities.shape}.",
+            expected=f"at least one scan, and the shape {expected}",
+            remedy="Return one row of probabilities per image, in order.",
+        )
+    rows = [(kind, r.key, r.source, r.group, fold, r.label) for r in records for kind in KINDS]
+    frame = pd.DataFrame(rows, columns=["kind", "file", "source", "group", "fold", "label"])
+    frame[_probability_columns(task)] = probabilities
+    return frame
+
+
+def _probability_columns(task: Task) -> list[str]:
+    return [f"p_{name}" for name in task.classes]
 
 
 def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None:
@@ -133,7 +121,7 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """
     text = ("kind", "file", "source", "group", "label")
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
-    kinds |= {f"p_{name}": decimal for name in task.classes}
+    kinds |= dict.fromkeys(_probability_columns(task), decimal)
     return pd.DataFrame(read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}"))
 
 
@@ -142,31 +130,27 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
 
     Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference.
 
-    Args:
-        task: gives the classes; `lesion_auc` is the positive class against the others without the absent class
-            (malignant against benign).
-
     Returns:
         `n`, `groups`, `suite` (fingerprint); `clean`, {figure: {value, low, high}}; `kinds`, a list of {kind, sentence,
         <figure>: {value, low, high}, drop: {<figure>: {value, low, high}}} in the order of the suite; `mean_drop`,
         {figure: {value, low, high}}, the mean over the kinds. Figures are `macro_auc`, `lesion_auc` and `accuracy`; a
-        drop is the clean figure minus the changed one. A value without meaning is None.
+        drop is the clean figure minus the changed one; `lesion_auc` is the positive class against the others without
+        the absent class. A value without meaning is None.
 
     Raises:
         DataError: a kind that is missing or not of this suite, or kinds with other scans.
     """
-    kinds = [CLEAN, *(corruption.name for corruption in CORRUPTIONS)]
     parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
     clean = parts.get(CLEAN)
-    if clean is None or set(parts) != set(kinds) or any(list(p["file"]) != list(clean["file"]) for p in parts.values()):
+    if clean is None or set(parts) != set(KINDS) or any(list(p["file"]) != list(clean["file"]) for p in parts.values()):
         raise DataError(
             f"The table of corrupted scans holds the kinds {', '.join(map(str, parts))}, or unlike scans among them.",
-            expected=f"every scan once under each of {', '.join(kinds)}",
+            expected=f"every scan once under each of {', '.join(KINDS)}",
             remedy="Run the study again.",
         )
     labels = np.array([task.classes.index(label) for label in clean["label"]])
-    columns = [f"p_{name}" for name in task.classes]
-    measures = [_measures(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in kinds]
+    columns = _probability_columns(task)
+    measures = [_measures(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in KINDS]
 
     def statistics(weights: np.ndarray) -> np.ndarray:
         found = np.array([[measure(weights) for measure in row] for row in measures])  # [1 + K, 3]
@@ -180,7 +164,7 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
         {"value": or_none(v), "low": or_none(a), "high": or_none(b)} for v, a, b in zip(values, low, high, strict=True)
     ]
     rows = [dict(zip(FIGURES, figures[i : i + 3], strict=True)) for i in range(0, len(figures), 3)]
-    changed, drops = rows[1 : len(kinds)], rows[len(kinds) : -1]
+    changed, drops = rows[1 : len(KINDS)], rows[len(KINDS) : -1]
     return {
         "n": len(clean),
         "groups": len(np.unique(groups)),

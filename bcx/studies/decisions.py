@@ -1,16 +1,12 @@
 """Decisions in hospitals that no network saw: a rule fitted where it is judged least kindly, beside the one before.
 
-answers = transfer_answers(Path("results/mobilenetv2-lesion/transfer"), task)
-answers["breast"] = fresh_answers(checkpoint, records)
-results = decisions_study(checkpoint, answers, at_home=read_oof("oof.csv", task))
-results["table"][0]      # {"hospital": "busi", "rule": "before", "missed": {"value": ..., "low": ...}, ...}
-
 Each hospital's figures come from thresholds and a temperature that were fitted on the other hospitals. What is stored
 is fitted on all of them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +17,16 @@ import numpy as np
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
+from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
 from bcx.evaluate.derived import BY_HOSPITAL, derive, noted_scans
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error
-from bcx.evaluate.oof import DISTANCE, label_positions, oof_frame, read_answers, view_logits
+from bcx.evaluate.oof import DISTANCE, label_positions, read_answers, view_logits
 from bcx.tasks import Task
-from bcx.train.answer import answer_records, stacked_logits
+from bcx.train.answer import answer_table
 from bcx.train.provenance import read_json
+from bcx.train.runs import ANSWERS, NOTE
 from bcx.trust.calibration import apply_temperature, fit_temperature
 from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
@@ -56,28 +54,16 @@ class Elsewhere:
     left_out: int = 0
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A temperature and the rule that goes with it."""
-
-    temperature: float
-    rule: HarmRule
-
-
 def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
-    """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out".
+    """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out"; none where there is no folder.
 
     Of several runs that answer a hospital, those count that learned from most scans.
-
-    Args:
-        folder: of that study; empty where there is none.
-        task: of the answers.
     """
     found: dict[str, tuple[int, Elsewhere]] = {}
     for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
-        note = read_json(run / "run.json")
-        frame = read_answers(run / "oof.csv", task)
-        for hospital, part in frame.groupby("source", sort=True):
+        note = read_json(run / NOTE)
+        frame = read_answers(run / ANSWERS, task)
+        for hospital, part in frame.groupby("source"):
             known = part[part["label"].isin(note["classes"])].reset_index(drop=True)
             words = f"networks of the same recipe trained on {note['n_train']} scans from elsewhere"
             if note["n_train"] > found.get(str(hospital), (0, None))[0]:
@@ -87,10 +73,6 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
 
 def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """Return a cross-validation whose folds are hospitals, from a study of transfer that left each of them out.
-
-    Args:
-        transfer: folder of `bcx evaluate --transfer --parts left-out`.
-        task: of the answers.
 
     Returns:
         The out-of-fold table and what belongs in results.json; None where not every hospital was left out.
@@ -105,7 +87,7 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
         return None
     frame = pd.concat(
         [
-            read_answers(transfer / run["name"].replace(" ", "-") / "oof.csv", task).assign(fold=fold)
+            read_answers(transfer / run["name"].replace(" ", "-") / ANSWERS, task).assign(fold=fold)
             for fold, run in enumerate(runs)
         ],
         ignore_index=True,
@@ -116,7 +98,7 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
         "protocol": BY_HOSPITAL,
         **{key: study[key] for key in kept},
         "runs": [{"fold": fold, **run} for fold, run in enumerate(runs)],
-        "oof": {"file": "oof.csv", "rows": len(frame)},
+        "oof": {"file": ANSWERS, "rows": len(frame)},
     }
     return frame, about | derive(frame, task, noted_scans(frame["file"]))
 
@@ -134,15 +116,10 @@ def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str
             expected="hospitals that it never saw",
             remedy="Leave these out.",
         )
-    straight, mirrored = (
-        answer_records(checkpoint.network, checkpoint.preprocess, records, mirror=mirror) for mirror in (False, True)
-    )
-    count = len(checkpoint.task.classes)
-    frame = oof_frame(records, 0, stacked_logits(straight, count), stacked_logits(mirrored, count), checkpoint.task)
+    frame, stages = answer_table(checkpoint.network, checkpoint.preprocess, records, 0, checkpoint.task)
     if checkpoint.input_check is not None:
-        input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
-        frame[DISTANCE] = input_check.distances(np.stack([reading.stages for reading in straight]))
-    return {str(source): part.reset_index(drop=True) for source, part in frame.groupby("source", sort=True)}
+        frame[DISTANCE] = InputCheck.load(checkpoint.folder, checkpoint.input_check).distances(stages)
+    return {str(source): part.reset_index(drop=True) for source, part in frame.groupby("source")}
 
 
 def fit_elsewhere(
@@ -153,7 +130,7 @@ def fit_elsewhere(
     *,
     absent_harm: float = ABSENT_HARM,
     negative_harm: float = NEGATIVE_HARM,
-) -> Fitted:
+) -> tuple[float, HarmRule]:
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
     import pandas as pd
 
@@ -174,7 +151,7 @@ def fit_elsewhere(
         weights=_equal_mass(frame["source"] + "\t" + ill),
         hospitals=frame["source"].to_numpy(str),
     )
-    return Fitted(temperature, rule)
+    return temperature, rule
 
 
 def _equal_mass(kinds: pd.Series) -> np.ndarray:
@@ -191,9 +168,8 @@ def decisions_study(
     """Fit the rule of decision, and hold it against the one before in every hospital.
 
     Args:
-        checkpoint: whose rule it will be.
         elsewhere: hospital -> answers by networks that never saw it; two or more.
-        at_home: the out-of-fold table of its own hospitals, or None.
+        at_home: the out-of-fold table of the checkpoint's own hospitals, or None.
         before: `temperature` and `decisions` as they were stored before, or None.
 
     Returns:
@@ -216,10 +192,7 @@ def decisions_study(
     prevalence = stated_prevalence(checkpoint)
     names = sorted(elsewhere)
     said = f"answers to {', '.join(names)} by networks that never saw them"
-    stored = fit_elsewhere(elsewhere.values(), task, prevalence, said)
-    others = {
-        name: fit_elsewhere([elsewhere[other] for other in names if other != name], task, prevalence) for name in names
-    }
+    temperature, stored = fit_elsewhere(elsewhere.values(), task, prevalence, said)
     sets = [("elsewhere", name, elsewhere[name].frame) for name in names]
     if at_home is not None:
         sets += [("home", str(name), part.reset_index(drop=True)) for name, part in at_home.groupby("source")]
@@ -229,18 +202,21 @@ def decisions_study(
         if before is not None:
             ways["before"] = before["temperature"], before["decisions"]
         if where == "elsewhere":
-            ways["by the other hospitals"] = others[name].temperature, {"rule": others[name].rule.to_dict()}
-        ways["as stored"] = stored.temperature, {"rule": stored.rule.to_dict()}
-        for rule, (temperature, block) in ways.items():
-            words = {"hospital": name, "where": where, "rule": rule}
+            others = [elsewhere[other] for other in names if other != name]
+            own, rule = fit_elsewhere(others, task, prevalence)
+            ways["by the other hospitals"] = own, {"rule": rule.to_dict()}
+        ways["as stored"] = temperature, {"rule": stored.to_dict()}
+        labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+        for way, (own, block) in ways.items():
+            words = {"hospital": name, "where": where, "rule": way}
             for point in POINTS if "rule" in block else POINTS[:1]:
-                decider = Decider(block, task, point=point)
-                figures = _figures(frame, temperature, decider, task)
-                rows.append({**words, "point": point, "temperature": temperature, **figures})
-            calibration.append({**words, "temperature": temperature, **_calibration(frame, temperature, task)})
+                answers = _decided(frame, own, Decider(block, task, point=point), task)
+                figures = harm_figures(labels, answers, groups, task)
+                rows.append({**words, "point": point, "temperature": own, **figures})
+            calibration.append({**words, "temperature": own, **_calibration(frame, own, task)})
     return {
-        "temperature": stored.temperature,
-        "rule": stored.rule.to_dict(),
+        "temperature": temperature,
+        "rule": stored.to_dict(),
         "before": before,
         "targets": {"as_absent": ABSENT_HARM, "as_other": NEGATIVE_HARM},
         "hospitals": {name: _about(elsewhere[name]) for name in names},
@@ -279,11 +255,6 @@ def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Ta
     return np.where([bool(reason) for reason in reasons], REFERRED, labels)
 
 
-def _figures(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> dict[str, Any]:
-    answers = _decided(frame, temperature, decider, task)
-    return harm_figures(label_positions(frame, task), answers, frame["group"].to_numpy(str), task)
-
-
 def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
     labels, probabilities = label_positions(frame, task), apply_temperature(view_logits(frame, task)[0], temperature)
     shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
@@ -295,13 +266,7 @@ def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[st
 
 
 def calibration_figures(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Return `ece` and `log_loss` with intervals over groups.
-
-    Args:
-        labels: int [N], positions of the classes.
-        probabilities: float [N, C].
-        groups: [N].
-    """
+    """Return `ece` and `log_loss` with intervals over groups; of int [N], float [N, C] and text [N]."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     surprise = -np.log(probabilities[np.arange(len(labels)), labels])
 
@@ -339,8 +304,8 @@ def _curves(
     strict = []
     for level in LEVELS:
         harms = {"absent_harm": level * ABSENT_HARM / total, "negative_harm": level * NEGATIVE_HARM / total}
-        fitted = fit_elsewhere(others, task, (), **harms)
-        strict.append(point(fitted.temperature, {"rule": fitted.rule.to_dict()}))
+        temperature, rule = fit_elsewhere(others, task, (), **harms)
+        strict.append(point(temperature, {"rule": rule.to_dict()}))
     curves = {"harm first": strict}
     if before is not None and before["decisions"].get("refer"):
         refer = before["decisions"]["refer"]
@@ -352,3 +317,58 @@ def _curves(
         rule: {"referred": [round(x, 5) for x, _ in points], "missed": [round(y, 5) for _, y in points]}
         for rule, points in curves.items()
     }
+
+
+_RULES = {"before": ("rule before", CYCLE[1], "s"), "harm first": ("harm first", CYCLE[0], "o")}
+_MARKED = {
+    "before": ("before", "as stored before", True),
+    "by the other hospitals": ("harm first", "fitted on the other hospitals", True),
+    "as stored": ("harm first", "as stored, fitted on all", False),
+}
+
+
+@styled
+def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, task: Task) -> None:
+    """Draw, for each hospital, the positive scans missed against the scans referred, with 95 % intervals of each rule.
+
+    Args:
+        results: as `decisions_study`.
+    """
+    names, table = list(results["curves"]), results["table"]
+    sheet, axes = paper(3.1 * len(names), 3.9, 1, len(names), sharex=True, sharey=True)
+    target = sum(results["targets"].values())
+    for name, panel in zip(names, axes, strict=True):
+        about = results["hospitals"][name]
+        panel.axhline(target, color=DIM, linewidth=1, linestyle=(0, (4, 3)))
+        for rule, curve in results["curves"][name].items():
+            words, colour, _ = _RULES[rule]
+            panel.plot(curve["referred"], curve["missed"], color=colour, label=f"{words}, from mild to strict")
+        for row in table:
+            if (row["hospital"], row["where"], row["point"]) == (name, "elsewhere", "default"):
+                rule, words, filled = _MARKED[row["rule"]]
+                _, colour, shape = _RULES[rule]
+                x, y = row["referred"], row["missed"]
+                panel.errorbar(
+                    x["value"],
+                    y["value"],
+                    xerr=[[x["value"] - x["low"]], [x["high"] - x["value"]]],
+                    yerr=[[y["value"] - y["low"]], [y["high"] - y["value"]]],
+                    fmt=shape,
+                    color=colour,
+                    markerfacecolor=colour if filled else "white",
+                    markersize=6,
+                    elinewidth=1,
+                    label=words,
+                )
+        panel.set_title(f"{name}: {about['counts'].get(task.positive, 0)} {task.positive} of {about['n']} scans")
+        panel.set_xlabel("scans referred")
+        in_percent(panel.xaxis)
+    axes[0].set_ylabel(f"{task.positive} scans answered with another class")
+    highest = max(row["missed"]["high"] for row in table if (row["where"], row["point"]) == ("elsewhere", "default"))
+    axes[0].set_ylim(-0.01, highest + 0.02)
+    axes[0].set_xlim(0, 0.95)
+    in_percent(axes[0].yaxis)
+    axes[-1].annotate("target", (0.94, target), ha="right", va="bottom", fontsize=8, color=DIM)
+    handles, labels = axes[0].get_legend_handles_labels()
+    sheet.legend(handles, labels, loc="outside lower center", ncols=3)
+    publish(sheet, path)

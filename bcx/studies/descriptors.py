@@ -1,4 +1,4 @@
-"""What each word of the trade tells of malignancy, measured on the doctors' own outlines, against the biopsy."""
+"""What each BI-RADS descriptor tells of malignancy, measured on the doctors' own outlines, against the biopsy."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ TERMS = ("orientation", "shape", "margin", "echo", "posterior")
 
 
 def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = lambda: None) -> pd.DataFrame:
-    """Describe every scan's outlined lesion; scans without one are left out.
-
-    Returns:
-        A row per scan: file, group, label, `NUMBERS` and `TERMS`.
-    """
+    """Describe every scan's outlined lesion, a row each: file, group, label, `NUMBERS`, `TERMS`; none where no mask."""
     rows = []
     for record in records:
         pixels = Scan.open(record.file).pixels

@@ -7,8 +7,10 @@ study can be stopped: a row is written when a map is measured, and rows that are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,10 @@ import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record, load_mask
+from bcx.evaluate.canvas import CYCLE, DIM, paper, publish, styled
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
+from bcx.evaluate.words import markdown_table
 from bcx.explain.checks import check, faithfulness, likeness
 from bcx.explain.methods import EXACT, METHODS, Explanation, explain
 from bcx.files import write_rows
@@ -46,14 +50,12 @@ _MEASURED = (
 def sample(records: Sequence[Record], count: int, task: Task, seed: int = 0) -> list[Record]:
     """Return up to `count` scans with an outlined lesion, the classes in turn, so that any first part is balanced."""
     rng = np.random.default_rng(seed)
-    masked = [
-        record
-        for record in sorted(records, key=lambda record: record.key)
-        if record.masks and record.label != task.absent
-    ]
-    classes = [[record for record in masked if record.label == label] for label in sorted({r.label for r in masked})]
-    drawn = [[part[place] for place in rng.permutation(len(part))] for part in classes]
-    turns = [part[turn] for turn in range(max(map(len, drawn), default=0)) for part in drawn if turn < len(part)]
+    classes: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: (record.label, record.key)):
+        if record.masks and record.label != task.absent:
+            classes.setdefault(record.label, []).append(record)
+    drawn = [[part[place] for place in rng.permutation(len(part))] for part in classes.values()]
+    turns = [record for turn in zip_longest(*drawn) for record in turn if record is not None]
     return turns[:count]
 
 
@@ -68,12 +70,10 @@ def explanation_study(
     """Measure every method's map of every scan, and return the rows, which stand in `table` as well.
 
     Args:
-        classifier: it never saw the scans.
         records: with masks, at least two; see `sample`.
         table: a CSV file; rows in it that this classifier made are kept.
         checked: of how many scans, from the first on, stability and sanity are measured: six maps more for each map.
         slow: of how many scans the slow methods' maps are made, without these.
-        on_map: called after each map.
     """
     rows = _read(table, classifier.weights_sha256[:12])
     for place, record in enumerate(records):
@@ -116,13 +116,11 @@ def _row(
         size = (mine.scan.width, mine.scan.height)
         return cv2.resize(explain(classifier, other, _target(classifier, other), method).map, size)
 
-    measured: Mapping[str, Any]
     if name == CONTROL:
         found = replace(found, map=foreign())
-    if not checked:
-        measured = faithfulness(classifier, found)
-    else:
-        measured = {**check(classifier, found).to_dict(), "other_scan": likeness(found.map, foreign())}
+    measured = check(classifier, found).to_dict() if checked else faithfulness(classifier, found)
+    if checked:
+        measured["other_scan"] = likeness(found.map, foreign())
     about = (record.key, record.group, record.label, mine.label, target, classifier.weights_sha256[:12], name)
     values = {**measured, **_fit(found, record), "seconds": found.seconds}
     numbers = {key: None if values.get(key) is None else round(float(values[key]), 5) for key in _MEASURED}
@@ -182,3 +180,66 @@ def summarise(frame: pd.DataFrame) -> dict[str, Any]:
         "likeness": exact["other_scan"].quantile(0.95),
     }
     return {"methods": methods, "chance": {key: round(float(value), 4) for key, value in high.items()}}
+
+
+#: Figures on paper, and the words for them.
+SHOWN = {
+    "pointing": "hottest pixel in the lesion",
+    "heat_inside": "energy in the lesion",
+    "iou": "IoU at 30 % of the peak",
+    "road": "ROAD",
+    "deletion_gain": "deletion, gain over random",
+    "insertion_gain": "insertion, gain over random",
+    "here_more": "hidden here, more than elsewhere",
+    "stability": "stability, least of three",
+    "random_network": "like a random network's",
+    "seconds": "seconds",
+}
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Return the figures as a table in Markdown, "value (low to high)"; from `summarise`."""
+    rows = [
+        [_title(name), str(row["scans"]), *(_cell(row[key]) for key in SHOWN)]
+        for name, row in results["methods"].items()
+    ]
+    return "\n".join(markdown_table(["method", "lesions", *SHOWN.values()], rows))
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
+    return f"{figure['value']:.2f}{span}"
+
+
+def _title(name: str) -> str:
+    return METHODS[name].title if name in METHODS else name.capitalize()
+
+
+@styled
+def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draw the figures but seconds, a panel each, a row per method; dotted: what another scan's map scores.
+
+    Args:
+        results: as `summarise`.
+    """
+    methods, figures = results["methods"], [name for name in SHOWN if name != "seconds"]
+    names = list(methods)
+    sheet, axes = paper(9.2, 2.1 + 0.55 * len(names), 3, 3, sharey=True)
+    for name, panel in zip(figures, axes, strict=True):
+        panel.set_title(SHOWN[name])
+        for place, method in enumerate(names):
+            found = methods[method][name]
+            if found["value"] is None:
+                continue
+            low, high = (found["value"] if found[end] is None else found[end] for end in ("low", "high"))
+            colour = CYCLE[1] if place == 0 else CYCLE[0]
+            panel.plot([low, high], [place, place], color=colour, linewidth=1.2)
+            panel.plot(found["value"], place, "o", color=colour, markersize=4)
+        chance = methods[names[0]][name]["value"]
+        if chance is not None:
+            panel.axvline(chance, color=DIM, linewidth=1, linestyle=(0, (1, 2)))
+        panel.set_yticks(range(len(names)), [_title(method) for method in names])
+    axes[0].invert_yaxis()
+    publish(sheet, path)

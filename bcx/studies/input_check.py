@@ -15,7 +15,7 @@ from bcx.errors import CheckpointError
 from bcx.evaluate.non_scans import NonScan
 from bcx.imaging.scan import Scan
 from bcx.networks.run import run_network
-from bcx.trust.input_check import InputCheck, Verdict, left_out_distances
+from bcx.trust.input_check import InputCheck, left_out_distances
 
 BATCH = 16
 
@@ -27,10 +27,9 @@ def study(
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
 ) -> dict[str, Any]:
-    """Judge pictures that are no scans, and true scans, with a checkpoint's input check.
+    """Judge images that are no scans, and true scans, with a checkpoint's input check.
 
     Args:
-        checkpoint: with an input check.
         pictures: what should be stopped.
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
@@ -49,61 +48,59 @@ def study(
             remedy="Fit one with: bcx input-check fit",
         )
     input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
-    verdicts = list(judge(checkpoint, input_check, (Scan.open(p.pixels, p.name) for p in pictures)))
+
+    def judge(scans: Iterable[Scan]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of them pass as scans, bool [N], and their distances, float [N]."""
+        verdicts = [input_check.judge(scan, row, checkpoint.task) for scan, row in _described(checkpoint, scans)]
+        return np.array([v.is_scan for v in verdicts]), np.array([v.distance for v in verdicts])
+
+    passed, distances = judge(Scan.open(picture.pixels, picture.name) for picture in pictures)
     kinds = np.array([picture.kind for picture in pictures])
     seen = np.array([picture.seen for picture in pictures])
-    stopped = np.array([not verdict.is_scan for verdict in verdicts])
     report: dict[str, Any] = {
         "input_check": checkpoint.input_check,
         "non_scans": {
-            "all": _stopped(stopped),
-            "kinds in view while the input check was made": _stopped(stopped[seen]),
-            "kinds made afterwards": _stopped(stopped[~seen]),
-            "distance": _quantiles([verdict.distance for verdict in verdicts]),
+            "all": _stopped(~passed),
+            "kinds in view while the input check was made": _stopped(~passed[seen]),
+            "kinds made afterwards": _stopped(~passed[~seen]),
+            "distance": _quantiles(distances),
             "by_kind": {
-                kind: {**_stopped(stopped[kinds == kind]), "seen": bool(seen[kinds == kind].all())}
+                kind: {**_stopped(~passed[kinds == kind]), "seen": bool(seen[kinds == kind].all())}
                 for kind in sorted(set(kinds.tolist()))
             },
         },
         "scans": {},
     }
-    stages = np.concatenate([rows for _, rows in _described(checkpoint, (Scan.open(r.file) for r in training))])
+    stages = np.stack([row for _, row in _described(checkpoint, (Scan.open(r.file) for r in training))])
     left_out = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
-    report["scans"]["training scans, left out of the input check by folds"] = {
-        "n": len(left_out),
-        "usual": round(float((left_out <= 1).mean()), 4),
-        "passed": round(float((left_out <= input_check.allowance).mean()), 4),
-        "distance": _quantiles(left_out),
-    }
+    report["scans"]["training scans, left out of the input check by folds"] = _passed(
+        left_out <= input_check.allowance, left_out
+    )
     for name, files in scans.items():
-        judged = list(judge(checkpoint, input_check, map(Scan.open, files)))
-        report["scans"][name] = {
-            "n": len(judged),
-            "usual": round(float(np.mean([v.is_scan and v.distance <= 1 for v in judged])), 4),
-            "passed": round(float(np.mean([v.is_scan for v in judged])), 4),
-            "distance": _quantiles([v.distance for v in judged]),
-        }
+        report["scans"][name] = _passed(*judge(map(Scan.open, files)))
     return report
 
 
-def judge(checkpoint: Checkpoint, input_check: InputCheck, scans: Iterable[Scan]) -> Iterator[Verdict]:
-    """Yield the input check's verdict on each scan, in order."""
-    for batch, rows in _described(checkpoint, scans):
-        for scan, row in zip(batch, rows, strict=True):
-            yield input_check.judge(scan, row, checkpoint.task)
-
-
-def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[list[Scan], np.ndarray]]:
-    """Yield scans in batches, with their descriptions float32 [B, K]."""
+def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[Scan, np.ndarray]]:
+    """Yield scans with their descriptions, float32 [K]; a batch is in memory at a time."""
     waiting = iter(scans)
     while batch := list(islice(waiting, BATCH)):
         planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
-        yield batch, run_network(checkpoint.network, checkpoint.preprocess, planes).stages
+        yield from zip(batch, run_network(checkpoint.network, checkpoint.preprocess, planes).stages, strict=True)
+
+
+def _passed(passed: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
+    return {
+        "n": len(passed),
+        "usual": round(float((passed & (distances <= 1)).mean()), 4),
+        "passed": round(float(passed.mean()), 4),
+        "distance": _quantiles(distances),
+    }
 
 
 def _stopped(of: np.ndarray) -> dict[str, Any]:
     return {"n": len(of), "stopped": int(of.sum()), "share": round(float(of.mean()), 4) if len(of) else None}
 
 
-def _quantiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+def _quantiles(values: np.ndarray) -> dict[str, float]:
     return {f"{100 * q:g} %": round(float(np.quantile(values, q)), 3) for q in (0.03, 0.05, 0.5, 0.95, 0.97, 0.99)}

@@ -1,6 +1,5 @@
 """One table of several models that answered the same scans: figures with intervals, and who is really better.
 
->>> import pandas as pd
 >>> from bcx.evaluate.oof import oof_columns
 >>> from bcx.tasks import get_task
 >>> task = get_task("breast-ultrasound")
@@ -17,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,17 @@ from bcx.errors import DataError
 from bcx.evaluate.comparison import Difference, compare_answers, delong
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.words import interval, markdown_table, units
+from bcx.files import write_rows
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, fit_temperature
 
 #: The figure that decides who is best, named before anything is measured: it needs no threshold and no temperature.
 DECIDES = "macro_auc"
-ALSO = ("accuracy", "balanced_accuracy")
 LEVEL = 0.05
+# Of leaderboard.csv: of all classes, and of the positive one.
+_FIGURES = ("macro_auc", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece")
+_OF_POSITIVE = ("auc", "sensitivity", "specificity", "pr_auc")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,6 @@ class Row:
     """One model.
 
     Attributes:
-        name: of the model.
         figures: name -> {value, low, high, n} (see `report_with_intervals`).
         temperature: fitted on these very logits.
         to_best: the best model's figures less this one's, by name; None for the best itself.
@@ -105,15 +108,15 @@ def rank_models(answers: Mapping[str, pd.DataFrame], task: Task) -> Board:
         figures[name] = report_with_intervals(labels, probabilities[name], groups, task.classes)
     order = sorted(frames, key=lambda name: (-round(figures[name][DECIDES]["value"], 9), name))
     best, others = order[0], order[1:]
-    names = (DECIDES, *ALSO, f"auc_{task.positive}")
-    positive = labels == task.classes.index(task.positive)
-    testable = min(positive.sum(), (~positive).sum()) >= 2
+    column = task.classes.index(task.positive)
+    positive = labels == column
+    compared = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
     to_best, by_delong = {}, {}
     for name in others:
-        to_best[name] = compare_answers(labels, probabilities[best], probabilities[name], groups, task.classes, names)
-        column = task.classes.index(task.positive)
-        if testable:
-            by_delong[name] = delong(probabilities[best][:, column], probabilities[name][:, column], positive)
+        pair = probabilities[best], probabilities[name]
+        to_best[name] = compare_answers(labels, *pair, groups, task.classes, compared)
+        if min(positive.sum(), (~positive).sum()) >= 2:
+            by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive)
     adjusted = dict(zip(others, holm([to_best[name][DECIDES].p_value for name in others]), strict=True))
     rows = [
         Row(
@@ -138,12 +141,78 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p_values, kind="stable")
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        if np.isnan(p_values[place]):  # these come last
-            adjusted[place] = float("nan")
-            continue
-        least = max(least, (len(p_values) - rank) * p_values[place])
-        adjusted[place] = float(min(1.0, least))
-    return adjusted
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")  # nan comes last
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]))
+    return adjusted.tolist()
+
+
+def write_leaderboard(file: Path, results: Mapping[str, Any]) -> None:
+    """Write a row per architecture, best first: figures with intervals, costs, start, difference to the best.
+
+    Columns that end in `_low` and `_high` are 95 % intervals over groups.
+
+    Args:
+        results: as `bcx.studies.compare.compare` returns them.
+    """
+    names = [*_FIGURES, *(f"{figure}_{results['positive']}" for figure in _OF_POSITIVE)]
+    rows = []
+    for row in results["leaderboard"]:
+        difference = (row["best_minus_this"] or {}).get(results["decides"]) or {}
+        flat = {key: row[key] for key in ("rank", "arch", "starting_weights", "input")}
+        flat["epochs"] = "/".join(map(str, row["epochs"]))
+        flat |= {"folds": "/".join(map(str, results["folds"])), "n": results["n"], "groups": results["groups"]}
+        for name in names:
+            figure = row["figures"][name]
+            flat |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        flat |= {f"best_minus_this_{key}": difference.get(key) for key in ("value", "low", "high", "p_value")}
+        flat |= {"p_holm": row["p_holm"], "significantly_worse": row["significantly_worse"]}
+        flat["delong_p"] = (row["delong"] or {}).get("p_value")
+        flat |= {key: row[key] for key in ("parameters", "macs", "milliseconds", "times_base", "bytes")}
+        rows.append(flat)
+    write_rows(file, rows[0], rows)
+
+
+def leaderboard_markdown(results: Mapping[str, Any]) -> str:
+    """Return the table with what must be known to read it, in Markdown; from `bcx.studies.compare.compare`."""
+    positive, base = results["positive"], results["time"]["base"]
+    heads = (
+        *("network", "starting weights", "input", "epochs", "ROC-AUC, macro", "accuracy", f"sensitivity, {positive}"),
+        *("worse than the best?", "parameters", "MACs", f"ms per scan (x {base})", "MB"),
+    )
+    rows = [
+        [
+            row["arch"],
+            row["starting_weights"],
+            f"{row['input']} px",
+            "/".join(map(str, row["epochs"])),
+            *(interval(row["figures"][name]) for name in ("macro_auc", "accuracy", f"sensitivity_{positive}")),
+            _verdict(row, results["decides"]),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['macs'] / 1e9:.2f} G",
+            f"{row['milliseconds']:.0f} ({row['times_base']:.2f})",
+            f"{row['bytes'] / 1e6:.1f}",
+        ]
+        for row in results["leaderboard"]
+    ]
+    folds, threads = results["folds"], results["time"]["threads"]
+    notes = [
+        f"{results['n']} scans in {results['groups']} groups, fold{'s' if len(folds) != 1 else ''} "
+        f"{', '.join(map(str, folds))}, each answered by a network that never saw its "
+        "group. In brackets: 95 % intervals over groups. Worse than the best: difference in macro ROC-AUC, paired "
+        "bootstrap over groups, p adjusted for the number of comparisons (Holm). Milliseconds: median, one scan at a "
+        f"time with all maps, {threads} thread{'s' if threads != 1 else ''}; in brackets the median ratio within a "
+        "round.",
+        *results["notes"],
+    ]
+    return "\n".join([*markdown_table(heads, rows), "", *notes]) + "\n"
+
+
+def _verdict(row: Mapping[str, Any], decides: str) -> str:
+    if row["best_minus_this"] is None:
+        return "the best"
+    if row["significantly_worse"] is None:
+        return "cannot be said"
+    by = units(row["best_minus_this"][decides]["value"])
+    return f"{'yes' if row['significantly_worse'] else 'not shown'}, by {by} (p {row['p_holm']:.3f})"

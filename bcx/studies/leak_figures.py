@@ -1,8 +1,11 @@
-"""What a leak is worth: the same recipe under a random and under a grouped split.
+"""What a leak is worth: the answers under both protocols as a table, figures from it, and those as Markdown.
 
 A row of the table is one answer: of the network of one protocol, seed and fold, about one scan that was held out.
 Answers of all seeds are pooled. Intervals come from drawing groups and seeds anew at once, and the difference from
 drawing the same ones for both protocols; three seeds say little about how much another seed would change.
+
+>>> words_of("sensitivity_normal")
+'sensitivity, normal'
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from bcx.errors import DataError
 from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
 from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
 from bcx.evaluate.oof import label_positions, logits_of, record_columns
+from bcx.evaluate.words import interval, markdown_table, units
 from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -26,14 +30,15 @@ from bcx.trust.calibration import apply_temperature
 if TYPE_CHECKING:
     from bcx.data.records import Record
 
-TEXT_COLUMNS = ("protocol", "file", "source", "group", "label")
-COUNTS = ("seed", "fold", "copies", "copies_in_training")
+_FRONT: dict[str, Callable[[str], Any]] = {
+    **{"protocol": str, "seed": np.int64, "fold": np.int64, "file": str, "source": str, "group": str, "label": str},
+    **{"copies": np.int64, "copies_in_training": np.int64},
+}
 
 
 def leak_columns(task: Task) -> list[str]:
     """Return the columns of the table, in order."""
-    front = ["protocol", "seed", "fold", "file", "source", "group", "label", "copies", "copies_in_training"]
-    return [*front, *(f"logit_{name}" for name in task.classes)]
+    return [*_FRONT, *(f"logit_{name}" for name in task.classes)]
 
 
 def leak_frame(
@@ -52,15 +57,13 @@ def leak_frame(
     Args:
         held: N scans that were held out.
         logits: float [N, C], before temperature, of one view.
-        protocol, seed, fold: of the run.
         copies: [N], other scans of the same group among all scans of the study.
         copies_in_training: [N], those of them that the run was trained on.
     """
     frame = pd.DataFrame(record_columns(held)).assign(
         protocol=protocol, seed=seed, fold=fold, copies=list(copies), copies_in_training=list(copies_in_training)
     )
-    for c, name in enumerate(task.classes):
-        frame[f"logit_{name}"] = np.asarray(logits, np.float32)[:, c]
+    frame[[f"logit_{name}" for name in task.classes]] = np.asarray(logits, np.float32)
     return _checked(frame, task, "the run's answers")
 
 
@@ -76,10 +79,31 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
     Raises:
         DataError: no such file, a column or label that does not fit, or logits that are not finite.
     """
-    known: dict[str, Callable[[str], Any]] = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(COUNTS, np.int64)
-    kinds = {name: known.get(name, decimal) for name in leak_columns(task)}
+    kinds = {name: _FRONT.get(name, decimal) for name in leak_columns(task)}
     columns = read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
     return _checked(pd.DataFrame(columns), task, path.name)
+
+
+def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
+    columns = leak_columns(task)
+    problem = None
+    if missing := [name for name in columns if name not in frame.columns]:
+        problem = f"has no column {', '.join(missing)}"
+    elif frame.empty:
+        problem = "has no rows"
+    elif strange := sorted(set(frame["label"]) - set(task.classes)):
+        problem = f"holds the label '{strange[0]}'"
+    elif frame.duplicated(["protocol", "seed", "file"]).any():
+        problem = "answers a scan twice under one protocol and seed"
+    elif not np.isfinite(frame[columns[len(_FRONT) :]].to_numpy(np.float64)).all():
+        problem = "holds logits that are infinite or not a number"
+    if problem:
+        raise DataError(
+            f"The table of answers ({where}) {problem}.",
+            expected=f"a row per protocol, seed and scan, finite logits, and the columns {', '.join(columns)}",
+            remedy="Run bcx leak again.",
+        )
+    return frame[columns].reset_index(drop=True)
 
 
 def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
@@ -92,49 +116,60 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and `accuracy_single`, that of scans
         which do and do not share a group at all, wherever the others are. `leak`: figures of random minus those of
         grouped, each {value, low, high}; `leak_copied` and `leak_single`: the same for the accuracy of these scans.
+
+    Raises:
+        DataError: answers under one protocol only.
     """
     parts = {protocol: frame[frame["protocol"] == protocol] for protocol in ("random", "grouped")}
     if any(part.empty for part in parts.values()):
         raise DataError(
             "The table holds one protocol only.", expected="answers under both", remedy="Run bcx leak to its end."
         )
-    names = [*figure_names(task.classes), "copied", "single"]
     statistics = {protocol: _statistics(part, task) for protocol, part in parts.items()}
-    groups, group_of = np.unique(frame["group"].to_numpy(str), return_inverse=True)
-    seeds, seed_of = np.unique(frame["seed"].to_numpy(), return_inverse=True)
     where = {protocol: (frame["protocol"] == protocol).to_numpy() for protocol in parts}
 
     def all_figures(weights: np.ndarray) -> np.ndarray:
-        random, grouped = (statistics[protocol](weights[where[protocol]]) for protocol in ("random", "grouped"))
+        random, grouped = (statistics[protocol](weights[where[protocol]]) for protocol in parts)
         return np.stack([random, grouped, random - grouped])
 
     rng = np.random.default_rng(0)
+    groups, group_of = np.unique(frame["group"].to_numpy(str), return_inverse=True)
+    seeds, seed_of = np.unique(frame["seed"].to_numpy(), return_inverse=True)
     share, seed_share = np.full(len(groups), 1 / len(groups)), np.full(len(seeds), 1 / len(seeds))
-    drawn = np.stack(
-        [
-            all_figures(
-                rng.multinomial(len(groups), share)[group_of] * rng.multinomial(len(seeds), seed_share)[seed_of] * 1.0
-            )
-            for _ in range(RESAMPLES)
-        ]
-    )
-    tables = _with_intervals(names, all_figures(np.ones(len(frame))), drawn)
-    own = {"copied", "single"}
-    summary: dict[str, Any] = {"protocols": {}}
-    for table, (protocol, part) in zip(tables, parts.items(), strict=False):
-        summary["protocols"][protocol] = {
+    drawn = []
+    for _ in range(RESAMPLES):
+        weights = rng.multinomial(len(groups), share)[group_of] * rng.multinomial(len(seeds), seed_share)[seed_of]
+        drawn.append(all_figures(weights * 1.0))
+    values = all_figures(np.ones(len(frame)))
+    low, high = (bound.reshape(values.shape) for bound in percentiles(np.stack(drawn).reshape(RESAMPLES, -1)))
+    names = [*figure_names(task.classes), "copied", "single"]
+    tables = [
+        {
+            name: {"value": or_none(value), "low": or_none(a), "high": or_none(b)}
+            for name, value, a, b in zip(names, *rows, strict=True)
+        }
+        for rows in zip(values, low, high, strict=True)
+    ]
+    # The last two are of single kinds of scans, and stand apart.
+    own = [{name: table.pop(name) for name in ("copied", "single")} for table in tables]
+    protocols = {}
+    for (protocol, part), figures, copied in zip(parts.items(), tables, own, strict=False):
+        protocols[protocol] = {
             "n": len(part),
             "scans": int(part["file"].nunique()),
             "groups": int(part["group"].nunique()),
-            "figures": {name: figure for name, figure in table.items() if name not in own},
+            "figures": figures,
             "seeds": _by_seed(part, task),
-            "copies": _copies(part, task) | {f"accuracy_{name}": table[name] for name in sorted(own)},
+            "copies": _copies(part, task) | {f"accuracy_{name}": figure for name, figure in copied.items()},
         }
-    summary["leak"] = {name: figure for name, figure in tables[2].items() if name not in own}
-    return summary | {f"leak_{name}": tables[2][name] for name in sorted(own)}
+    return {"protocols": protocols, "leak": tables[2], **{f"leak_{name}": figure for name, figure in own[2].items()}}
 
 
-def _statistics(part: pd.DataFrame, task: Task) -> Any:
+def _answers(part: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    return label_positions(part, task), apply_temperature(logits_of(part, task))
+
+
+def _statistics(part: pd.DataFrame, task: Task) -> Callable[[np.ndarray], np.ndarray]:
     """A function from weights [N] to all figures, and the accuracy of scans with and without copies at the end."""
     labels, probabilities = _answers(part, task)
     figures = weighted_figures(labels, probabilities)
@@ -151,22 +186,10 @@ def _statistics(part: pd.DataFrame, task: Task) -> Any:
     return statistic
 
 
-def _with_intervals(names: Sequence[str], values: np.ndarray, drawn: np.ndarray) -> list[dict[str, Any]]:
-    """One table per row of `values` [3, K], from `drawn` [R, 3, K]."""
-    low, high = (bound.reshape(values.shape) for bound in percentiles(drawn.reshape(len(drawn), -1)))
-    return [
-        {
-            name: {"value": or_none(value), "low": or_none(a), "high": or_none(b)}
-            for name, value, a, b in zip(names, *rows, strict=True)
-        }
-        for rows in zip(values, low, high, strict=True)
-    ]
-
-
 def _by_seed(part: pd.DataFrame, task: Task) -> dict[str, dict[str, float | None]]:
     names = figure_names(task.classes)
     found = {}
-    for seed, rows in part.groupby("seed", sort=True):
+    for seed, rows in part.groupby("seed"):
         values = weighted_figures(*_answers(rows, task))(np.ones(len(rows)))
         found[str(seed)] = {name: or_none(values[names.index(name)]) for name in ("accuracy", "macro_auc")}
     return found
@@ -184,27 +207,72 @@ def _copies(part: pd.DataFrame, task: Task) -> dict[str, Any]:
     return means_with_intervals(columns, part["group"].to_list())
 
 
-def _answers(part: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    return label_positions(part, task), apply_temperature(logits_of(part, task))
+def leak_lines(results: dict[str, Any]) -> list[str]:
+    """Return what a published system reports beside what the same recipe reaches, with and without the leak."""
+    recipe, seeds = results["recipe"], ", ".join(map(str, results["seeds"]))
+    published = recipe["published"] or {"system": recipe["name"], "figures": {}, "differs": []}
+    random, grouped = (results["protocols"][name] for name in ("random", "grouped"))
+    reported = published["figures"]
+    sizes = " or ".join(sorted({str(run["n_train"]) for run in results["runs"]}))
+    rows = []
+    for name in dict.fromkeys([*reported, "accuracy", "macro_auc"]):
+        theirs = units(reported[name]) if name in reported else "-"
+        ours = [interval(part["figures"][name]) for part in (random, grouped)]
+        rows.append([words_of(name), theirs, *ours, interval(results["leak"][name], sign=True)])
+    head = ["figure", "theirs", "ours, random split as theirs", "ours, grouped", "random minus grouped"]
+    lines = [
+        f"### {published['system']}",
+        "",
+        f"{recipe['arch']}, {recipe['size']} pixels, {recipe['epochs']} epochs, seeds {seeds}; trained on {sizes} "
+        f"scans at a time, {random['n']} answers under each split.",
+        "",
+        *markdown_table(head, rows),
+        "",
+        _copies_line(results),
+    ]
+    if published["differs"]:
+        lines += ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
+    return [*lines, ""]
 
 
-def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
-    columns = leak_columns(task)
-    problem = None
-    if missing := [name for name in columns if name not in frame.columns]:
-        problem = f"has no column {', '.join(missing)}"
-    elif frame.empty:
-        problem = "has no rows"
-    elif strange := sorted(set(frame["label"]) - set(task.classes)):
-        problem = f"holds the label '{strange[0]}'"
-    elif frame.duplicated(["protocol", "seed", "file"]).any():
-        problem = "answers a scan twice under one protocol and seed"
-    elif not np.isfinite(frame[columns[9:]].to_numpy(np.float64)).all():
-        problem = "holds logits that are infinite or not a number"
-    if problem:
-        raise DataError(
-            f"The table of answers ({where}) {problem}.",
-            expected=f"a row per protocol, seed and scan, finite logits, and the columns {', '.join(columns)}",
-            remedy="Run bcx leak again.",
+def _copies_line(results: dict[str, Any]) -> str:
+    """Say what the answers about scans are worth of which something was trained on."""
+    known = results["protocols"]["random"]["copies"]
+    share = known["in_training"]
+    start = (
+        f"Under the random split {100 * share['value']:.0f} % ({100 * share['low']:.0f} to {100 * share['high']:.0f}) "
+        "of the answers were about a "
+    )
+    if known["accuracy_without"]["value"] is None:  # where patients are groups, hardly one stands on one side alone
+        return (
+            f"{start}group (of patches: a patient) of which others had been trained on, so that there is nothing to "
+            "compare them with."
         )
-    return frame[columns].reset_index(drop=True)
+    copied, single = (interval(results[f"leak_{kind}"], sign=True) for kind in ("copied", "single"))
+    return (
+        f"{start}scan of which a near-duplicate, or the same lesion in another frame, had been trained on: accuracy "
+        f"{interval(known['accuracy_with'])} on these and {interval(known['accuracy_without'])} on the others. "
+        f"Random minus grouped is {copied} in the accuracy on scans that have such a copy anywhere in the set, and "
+        f"{single} on those that have none."
+    )
+
+
+_WORDS = {
+    "macro_auc": "ROC-AUC, macro",
+    "macro_pr_auc": "PR-AUC, macro",
+    "macro_precision": "precision, macro",
+    "balanced_accuracy": "recall, macro (balanced accuracy)",
+    "mcc": "Matthews correlation",
+}
+_KINDS = {"sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision"}
+_KINDS |= {"pr_auc": "PR-AUC", "auc": "ROC-AUC", "f1": "F1"}
+
+
+def words_of(name: str) -> str:
+    """Return a figure's name in words."""
+    if name in _WORDS:
+        return _WORDS[name]
+    for start, words in _KINDS.items():
+        if name.startswith(f"{start}_") and "_vs_" not in name:
+            return f"{words}, {name.removeprefix(f'{start}_')}"
+    return name.replace("_", " ")

@@ -1,8 +1,4 @@
-"""What one answer per patient is worth beside one per scan, on patients with several scans of one lesion.
-
-results = patients_study(read_oof(file, task), task, temperature, decider)
-results["auc"]["gain"]       # {"value": ..., "low": ..., "high": ..., "n": ...}
-"""
+"""What one answer per patient is worth beside one per scan, on patients with several scans of one lesion."""
 
 from __future__ import annotations
 
@@ -40,9 +36,7 @@ def patients_table(
 
     Args:
         sources: hospitals whose groups are patients.
-        elsewhere, at_home: as `bcx.studies.decisions.decisions_study`.
-        task: of the answers.
-        temperature, rule: as that study returns them.
+        elsewhere, at_home: as `bcx.studies.decisions.decisions_study`; temperature and rule as it returns them.
 
     Raises:
         DataError: there are no answers to one of the sources.
@@ -72,9 +66,6 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
     Args:
         frame: as `bcx.evaluate.oof.read_oof`; its groups are patients, each with one label. Those with one scan are
             left out.
-        task: of the answers.
-        temperature: for the scans' logits.
-        decider: the rule, for scans and patients alike.
 
     Returns:
         `patients`, `scans`; `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`);
@@ -84,7 +75,8 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
     scans = apply_temperature(view_logits(frame, task)[0], temperature).astype(float)
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     chosen, reasons = decider.decide_rows(scans)
-    decisions = [REFER if reason else task.classes[k] for k, reason in zip(chosen, reasons, strict=True)]
+    codes = np.where([bool(reason) for reason in reasons], REFERRED, chosen)
+    decisions = [REFER if code == REFERRED else task.classes[code] for code in codes]
     names, first, of = np.unique(groups, return_index=True, return_inverse=True)
     answers = []
     for number, name in enumerate(names):
@@ -95,6 +87,7 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
         ]
         answers.append(combine(name, each, decider, task))
     patients = np.array([list(one.probabilities.values()) for one in answers])
+    combined = [REFERRED if one.decision == REFER else task.classes.index(one.decision) for one in answers]
 
     positive = task.classes.index(task.positive)
     by_scan = ranked_auc(lesion_score(scans, task), labels == positive)
@@ -105,18 +98,11 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
         return np.array([scan, patient, patient - scan])
 
     counts = {"scan": len(frame), "patient": len(names), "gain": len(names)}
-    codes = [REFERRED if one.decision == REFER else task.classes.index(one.decision) for one in answers]
-    single = [REFERRED if said == REFER else task.classes.index(said) for said in decisions]
     return {
         "patients": len(names),
         "scans": len(frame),
         "auc": figures_with_intervals(areas, counts, names),
-        "scan": {
-            **harm_figures(labels, np.array(single), groups, task),
-            **calibration_figures(labels, scans, groups),
-        },
-        "patient": {
-            **harm_figures(labels[first], np.array(codes), names, task),
-            **calibration_figures(labels[first], patients, names),
-        },
+        "scan": harm_figures(labels, codes, groups, task) | calibration_figures(labels, scans, groups),
+        "patient": harm_figures(labels[first], np.array(combined), names, task)
+        | calibration_figures(labels[first], patients, names),
     }

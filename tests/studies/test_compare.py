@@ -15,7 +15,7 @@ from bcx.data.splits import assign_folds
 from bcx.errors import CheckpointError, ConfigError
 from bcx.networks.build import build_network
 from bcx.studies.compare import SCRATCH, compare, plan_comparison, starting_weights
-from bcx.studies.compare_table import leaderboard_markdown
+from bcx.studies.leaderboard import leaderboard_markdown
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 

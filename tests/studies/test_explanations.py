@@ -13,8 +13,14 @@ import bcx
 from bcx.data.readers import read_source
 from bcx.explain.methods import METHODS
 from bcx.studies import explanations
-from bcx.studies.explanations import CONTROL, explanation_study, sample, summarise
-from bcx.studies.explanations_figure import table, write_explanations_figure
+from bcx.studies.explanations import (
+    CONTROL,
+    explanation_study,
+    sample,
+    summarise,
+    table,
+    write_explanations_figure,
+)
 from bcx.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from bcx.data.readers import read_source
 from bcx.errors import ConfigError
 from bcx.simulate import write_busi_folder
 from bcx.studies.leak import leak_study
-from bcx.studies.leak_table import leak_lines
+from bcx.studies.leak_figures import leak_lines
 from bcx.tasks import get_task
 from bcx.train.config import load_recipe
 

@@ -11,7 +11,7 @@ import pytest
 from bcx.data.busi import busi_rows
 from bcx.data.records import Record
 from bcx.errors import SplitError
-from bcx.studies.protocols import cut, plan_protocols
+from bcx.studies.leak import cut, plan_protocols
 from bcx.train.config import Recipe
 from bcx.train.published import Published
 
