@@ -20,7 +20,7 @@ from bcx.report import tables
 from bcx.report.search_table import search_lines
 from bcx.studies.leaderboard import leaderboard_markdown
 from bcx.studies.leak_figures import leak_lines
-from bcx.studies.synthesis.tables import answer_lines, page_block
+from bcx.studies.synthesis.figures import answer_lines, page_block
 from bcx.tasks import BREAST_ULTRASOUND
 
 ROOT = Path(__file__).resolve().parent.parent

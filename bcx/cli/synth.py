@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bcx.data.records import Record
-    from bcx.studies.synthesis.arms import GeneratorJob, RunJob
+    from bcx.studies.synthesis.recipes import GeneratorJob, RunJob
     from bcx.train.config import Recipe
 
 app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and whether they help.")
@@ -43,9 +43,8 @@ def train(
 ) -> None:
     """Train a generator per class. Killed at any moment, the same command goes on where it was."""
     with needs_train_extra():
-        from bcx.studies.synthesis.arms import GeneratorJob
-        from bcx.studies.synthesis.config import load_synth_recipe
         from bcx.studies.synthesis.fit import train_generator
+        from bcx.studies.synthesis.recipes import GeneratorJob, load_synth_recipe
         from bcx.train.config import find_recipe
         from bcx.train.crossval import split_fold
 
@@ -89,7 +88,7 @@ def sample(
     if sheet is not None and not data:
         raise ConfigError("--sheet needs the real scans.", expected="--data NAME=DIR", remedy="Add it.")
     with needs_train_extra():
-        from bcx.studies.synthesis.judging import build_describers, judge_generator
+        from bcx.studies.synthesis.quality import build_describers, judge_generator
         from bcx.studies.synthesis.sample import load_generator, write_samples
         from bcx.train.provenance import describe_command, write_json
 
@@ -126,8 +125,8 @@ def study(
 ) -> None:
     """Train a classifier with and without generated pictures on the same grouped folds. It can be stopped."""
     with needs_train_extra():
-        from bcx.studies.synthesis.arms import load_study, plan_generators, plan_runs
         from bcx.studies.synthesis.fit import is_trained
+        from bcx.studies.synthesis.recipes import load_study, plan_generators, plan_runs
         from bcx.studies.synthesis.study import answered, synth_study
         from bcx.train.config import find_recipe
 

@@ -216,8 +216,7 @@ def attack_yaml(prepared: list[Path], rng: Random, folder: Path) -> None:
     import yaml
 
     from bcx.data.settings import parse_value
-    from bcx.studies.synthesis.arms import load_study
-    from bcx.studies.synthesis.config import load_synth_recipe
+    from bcx.studies.synthesis.recipes import load_study, load_synth_recipe
     from bcx.train.config import load_recipe
 
     origin = rng.choice(prepared)

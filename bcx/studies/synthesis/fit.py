@@ -13,30 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, relu
+from torch.nn.functional import binary_cross_entropy_with_logits as _entropy
+from torch.nn.functional import relu
 
 from bcx.data.records import Record
 from bcx.errors import DataError, TrainingError
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
 from bcx.networks.device import pick_device
-from bcx.studies.synthesis.config import SynthRecipe
 from bcx.studies.synthesis.diffaugment import augment
+from bcx.studies.synthesis.figures import write_losses, write_over_epochs
 from bcx.studies.synthesis.networks import build_networks
-from bcx.studies.synthesis.pictures import write_losses, write_over_epochs
-from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_pictures, to_planes, write_png
+from bcx.studies.synthesis.recipes import SynthRecipe
+from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_images, to_planes, write_png
 from bcx.train.dataset import epoch_order, mix_seed
 from bcx.train.fit import STATE_FILE, write_history
-from bcx.train.provenance import current_commit, read_json, write_json
+from bcx.train.provenance import current_commit, write_json
+from bcx.train.runs import NOTE, is_finished
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
 
 WEIGHTS = "generator.safetensors"
-NOTE = "run.json"
-#: Pictures from the same noise, shown over the epochs, and at how many epochs.
+#: Images from the same noise, shown over the epochs, and at how many epochs.
 FIXED, GRIDS = 8, 8
 # What a seed is for: the noise of the grids, an epoch's draws.
 _FIXED_NOISE, _EPOCH = 1, 2
-# Snapshots are at least so many seconds apart: epochs over a hundred small pictures take less than writing one.
+# Snapshots are at least so many seconds apart: epochs over a hundred small images take less than writing one.
 _SNAPSHOT_SECONDS = 20.0
 
 
@@ -71,9 +72,7 @@ def gan_fingerprint(recipe: SynthRecipe, records: Sequence[Record]) -> str:
 
 def is_trained(recipe: SynthRecipe, label: str, records: Sequence[Record], out: Path) -> bool:
     """Tell whether `out` holds the finished generator of this recipe, class and data."""
-    note = out / NOTE
-    mark = gan_fingerprint(recipe.for_class(label), class_records(records, label))
-    return note.is_file() and (out / WEIGHTS).is_file() and read_json(note)["fingerprint"] == mark
+    return is_finished(out, gan_fingerprint(recipe.for_class(label), class_records(records, label)), WEIGHTS)
 
 
 def train_generator(
@@ -85,12 +84,12 @@ def train_generator(
     fold: int | None,
     on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
 ) -> Generator:
-    """Train the generator of one class, or return the finished one.
+    """Train the generator of one class, or return the finished one; a killed run goes on.
 
     Args:
         records: what may be learnt from; those of other classes are left out.
-        out: its folder: `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
-            epochs), `run.json`, and while it trains the snapshot from which a killed run goes on.
+        out: receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
+            epochs) and `run.json`.
         fold: the fold that `records` leave out, for the record; None where they are all.
         on_epoch: called with the epoch's history row and the number of epochs.
 
@@ -98,17 +97,18 @@ def train_generator(
         DataError: too few scans of this class.
         TrainingError: the folder holds the snapshot of another run, or a loss is no longer finite.
     """
-    if is_trained(recipe, label, records, out):
-        return load_generator(out / WEIGHTS)
     chosen, own = class_records(records, label), recipe.for_class(label)
     mark, started, commit = gan_fingerprint(own, chosen), time.perf_counter(), current_commit()
+    if is_finished(out, mark, WEIGHTS):
+        return load_generator(out / WEIGHTS)
     out.mkdir(parents=True, exist_ok=True)
     network, history = _fit(own, read_planes(chosen, own.size), out, mark, label, on_epoch)
     about = {"fold": fold, "n_train": len(chosen), "epochs": own.epochs, "fingerprint": mark}
     generator = Generator(network, own, label, about)
     save_generator(out / WEIGHTS, generator)
     write_losses(history, out / "losses.png", f"{label}, {own.size} px, {len(chosen)} scans")
-    write_over_epochs(_grids(out), out / "epochs.png", own.size)
+    grids = [(int(file.stem.split("-")[1]), file) for file in sorted((out / "grids").glob("epoch-*.png"))]
+    write_over_epochs(grids, out / "epochs.png", own.size)
     seconds = round(sum(row["seconds"] for row in history), 1)
     here = round(time.perf_counter() - started, 1)
     write_json(out / NOTE, {**about, "label": label, "commit": commit, "seconds": seconds, "seconds_last_call": here})
@@ -132,15 +132,13 @@ def _fit(
     fixed = torch.randn(
         FIXED, recipe.noise, generator=torch.Generator().manual_seed(mix_seed(recipe.seed, _FIXED_NOISE))
     )
-    pictures, shown, saved = to_pictures(planes), grid_epochs(recipe.epochs), time.perf_counter()
+    images, shown, saved = to_images(planes), grid_epochs(recipe.epochs), time.perf_counter()
     while len(history) < recipe.epochs:
         epoch, started = len(history), time.perf_counter()
         # One seed per epoch: what is drawn does not depend on where the run was interrupted.
         draws = torch.Generator().manual_seed(mix_seed(recipe.seed, _EPOCH, epoch))
-        steps = [
-            pair.step(pictures[batch], draws)
-            for batch in epoch_order(len(pictures), recipe.batch_size, recipe.seed, epoch)
-        ]
+        batches = epoch_order(len(images), recipe.batch_size, recipe.seed, epoch)
+        steps = [pair.step(images[batch], draws) for batch in batches]
         means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         row = {"epoch": epoch + 1, **means, "seconds": round(time.perf_counter() - started, 3)}
         if not all(np.isfinite(value) for value in means.values()):
@@ -168,7 +166,7 @@ class _Pair:
         self.device = torch.device(pick_device())
         generator, discriminator = build_networks(recipe, recipe.seed)
         self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
-        # The moving average makes better pictures than any single step (Yazici et al. 2019).
+        # The moving average makes better images than any single step (Yazici et al. 2019).
         self.kept = deepcopy(self.generator).requires_grad_(False) if recipe.ema else self.generator
         betas = (recipe.beta1, recipe.beta2)
         self._by_generator = torch.optim.Adam(self.generator.parameters(), lr=recipe.lr_generator, betas=betas)
@@ -225,7 +223,7 @@ class _Pair:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
 
     def save(self, file: Path, mark: str, history: list[dict[str, Any]]) -> None:
-        """Write everything that the next epoch depends on."""
+        """Write all that the next epoch depends on."""
         parts = {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -258,16 +256,14 @@ def _judge(on_real: torch.Tensor, on_made: torch.Tensor, loss: str) -> torch.Ten
     """The discriminator's loss: hinge (Lim and Ye 2017), or the cross-entropy of its sigmoid."""
     if loss == "hinge":
         return relu(1 - on_real).mean() + relu(1 + on_made).mean()
-    return binary_cross_entropy_with_logits(on_real, torch.ones_like(on_real)) + binary_cross_entropy_with_logits(
-        on_made, torch.zeros_like(on_made)
-    )
+    return _entropy(on_real, torch.ones_like(on_real)) + _entropy(on_made, torch.zeros_like(on_made))
 
 
 def _convince(verdict: torch.Tensor, loss: str) -> torch.Tensor:
     """The generator's loss; with cross-entropy the form that does not saturate (Goodfellow et al. 2014)."""
     if loss == "hinge":
         return -verdict.mean()
-    return binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
+    return _entropy(verdict, torch.ones_like(verdict))
 
 
 def grid_epochs(epochs: int) -> list[int]:
@@ -285,8 +281,3 @@ def _write_grid(network: nn.Module, noise: torch.Tensor, out: Path, epoch: int, 
     row = np.concatenate(list(to_planes(network(noise))), axis=1)
     (out / "grids").mkdir(exist_ok=True)
     write_png(row, out / "grids" / f"epoch-{epoch:06d}.png", f"generated '{label}', epoch {epoch}")
-
-
-def _grids(out: Path) -> list[tuple[int, Path]]:
-    files = sorted((out / "grids").glob("epoch-*.png"))
-    return [(int(file.stem.split("-")[1]), file) for file in files]

@@ -1,4 +1,4 @@
-"""Generators and discriminators, for grey pictures in -1..1.
+"""Generators and discriminators, for grey images in -1..1.
 
 *dcgan*: dense layer, transposed convolutions, batch normalisation, LeakyReLU, tanh (Radford et al. 2016). At 224
 pixels, with a width of 32, grids and channels are those of the published comparison that `configs/r4-dcgan.yaml`
@@ -7,10 +7,9 @@ repeats. It gives no kernel size and no slope: 5 x 5 and 0.2 are those of Radfor
 *upsampling*: enlarge by repetition, then convolve, which leaves no chequerboard (Odena et al. 2016); the discriminator
 under spectral normalisation (Miyato et al. 2018).
 
->>> import torch
 >>> generator, discriminator = build_networks(SynthRecipe(size=16, width=8, noise=10), seed=0)
->>> pictures = generator(torch.zeros(2, 10))
->>> tuple(pictures.shape), tuple(discriminator(pictures).shape)
+>>> images = generator(torch.zeros(2, 10))
+>>> tuple(images.shape), tuple(discriminator(images).shape)
 ((2, 1, 16, 16), (2,))
 """
 
@@ -22,14 +21,14 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from bcx.studies.synthesis.config import SynthRecipe
+from bcx.studies.synthesis.recipes import SynthRecipe
 
 _SLOPE = 0.2
 _WIDEST = 8  # times `width`: channels at the coarsest grids
 
 
 class GeneratorNetwork(nn.Module):
-    """Noise float32 `[B, noise]` to pictures float32 `[B, 1, S, S]` in -1..1."""
+    """Noise float32 `[B, noise]` to images float32 `[B, 1, S, S]` in -1..1."""
 
     def __init__(self, dense: nn.Linear, grid: int, layers: list[nn.Module]) -> None:
         super().__init__()
@@ -37,7 +36,7 @@ class GeneratorNetwork(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Make one picture per row of noise."""
+        """Make one image per row of noise."""
         return self.layers(self.dense(noise).unflatten(1, (-1, self._grid, self._grid)))
 
 
@@ -48,9 +47,9 @@ class DiscriminatorNetwork(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Judge each picture."""
-        return self.layers(pictures)[:, 0]
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Judge each image."""
+        return self.layers(images)[:, 0]
 
 
 def dcgan_generator(size: int, noise: int, width: int) -> GeneratorNetwork:

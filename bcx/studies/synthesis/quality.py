@@ -1,12 +1,11 @@
-"""What generated pictures are worth, by machine: distances between sets of features, and copies of training scans.
+"""What generated images are worth, by machine: distances between sets of features, and copies of training scans.
 
-*FID* is the Fréchet distance between two Gaussians fitted to features (Heusel et al. 2017); it grows as pictures get
+*FID* is the Fréchet distance between two Gaussians fitted to features (Heusel et al. 2017); it grows as images get
 fewer, so it is given at equal numbers only. *KID* is the squared maximum mean discrepancy under a cubic kernel, in its
 unbiased form (Bińkowski et al. 2018): nought on average where both sets come from one source, however few they are, so
 single values may lie below nought. The features are not those of Inception, so neither compares with other papers:
 each stands beside the same figure of real scans against real scans.
 
->>> import numpy as np
 >>> a = np.random.default_rng(0).normal(size=(50, 4))
 >>> round(frechet_distance(a, a + [3, 0, 0, 0]), 6)
 9.0
@@ -16,35 +15,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import nn
 
+from bcx.checkpoints.checkpoint import load_checkpoint
+from bcx.data.records import Record
 from bcx.errors import DataError
-from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.preprocess import Preprocess
+from bcx.networks.build import build_network
 from bcx.networks.device import pick_device
 from bcx.networks.run import run_network
+from bcx.studies.synthesis.figures import write_beside
+from bcx.studies.synthesis.fit import class_records, gan_fingerprint, read_planes
+from bcx.studies.synthesis.sample import Generator
+from bcx.tasks import get_task
+from bcx.train.config import Recipe
+from bcx.train.heads import make_preprocess
 
-#: From planes, uint8 `[N, S, S]`, to features, float64 `[N, K]`.
+#: From grey images, uint8 `[N, S, S]`, to features, float64 `[N, K]`.
 Describe = Callable[[np.ndarray], np.ndarray]
 
-#: A picture that follows a training scan this closely, pixel by pixel, is a copy, whatever real scans do.
+#: An image that follows a training scan this closely, pixel by pixel, is a copy, whatever real scans do.
 COPY_CORRELATION = 0.95
-_COARSE = 32  # pixels: side at which pictures are correlated
+#: Images are judged with a seed that no training of a classifier uses.
+JUDGED_SEED = 1_000_003
+_COARSE = 32  # pixels: side at which images are correlated
 _DRAWS = 50  # subsets for spreads and for equal numbers
 _AT_ONCE = 16
 
 
-def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
-    """Return a function from planes to the means of every channel at the end of the network's last stages.
+def build_describers(checkpoint: str | None, start: Recipe) -> dict[str, Describe]:
+    """Return the networks that describe images, by name.
 
     Args:
-        network: from `build_network` or `build_lesion_network`, in evaluation mode; moved to where networks run.
+        checkpoint: one of the project's own; None leaves it out.
+        start: gives architecture and starting weights of a second network, which has seen no scans ("timm" or a file of
+            ImageNet weights); with random weights it is left out, unless it would be the only one.
+
+    Raises:
+        CheckpointError, ConfigError: a network that cannot be had.
     """
+    found: dict[str, Describe] = {}
+    if checkpoint is not None:
+        loaded = load_checkpoint(checkpoint)
+        found[loaded.name] = describer(loaded.network, loaded.preprocess)
+    if start.init != "scratch" or not found:
+        task = get_task(start.task)
+        network = build_network(start.arch, len(task.classes), init=start.init).eval()
+        # At the side that ImageNet's weights were trained at, whatever the classifier's own.
+        preprocess = make_preprocess(start.model_copy(update={"size": 224}), network, task)
+        found[f"{start.arch} as it starts"] = describer(network, preprocess)
+    return found
+
+
+def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
+    """Return a function from images to the means of every channel at the end of the network's last stages."""
     network.to(pick_device())
 
     def describe(planes: np.ndarray) -> np.ndarray:
@@ -93,8 +125,8 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise DataError(
             f"Features of the shapes {a.shape} and {b.shape} cannot be compared.",
-            expected="two sets of at least two pictures, described by the same network",
-            remedy="Generate more pictures, or name more scans.",
+            expected="two sets of at least two images, described by the same network",
+            remedy="Generate more images, or name more scans.",
         )
 
 
@@ -102,17 +134,16 @@ def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, se
     """Compare generated and real scans with the training scans, at equal numbers.
 
     Args:
-        generated: float `[N, K]`, features of generated pictures.
+        generated: float `[N, K]`, features of generated images.
         train: float `[M, K]`, of what the generator learnt from.
         held: float `[L, K]`, of other real scans: the level that a perfect generator would reach.
 
     Returns:
-        `n` (pictures of each set that stand against `train`: the smaller of N and L), and `kid` and `fid`, each with
+        `n` (images of each set that stand against `train`: the smaller of N and L), and `kid` and `fid`, each with
         `generated` and `real` as {"mean", "sd"} over subsets of that size (without spread where there is only one).
         Features are scaled by the training scans' mean and spread first, so that every channel counts.
     """
-    centre, spread = train.mean(0), train.std(0) + 1e-8
-    train, held, generated = ((part - centre) / spread for part in (train, held, generated))
+    train, held, generated = (_scaled(part, train) for part in (train, held, generated))
     n = min(len(generated), len(held))
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {"n": n, "n_train": len(train)}
@@ -121,76 +152,57 @@ def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, se
         for kind, part in (("generated", generated), ("real", held)):
             draws = _DRAWS if len(part) > n else 1
             values = [distance(part[rng.permutation(len(part))[:n]], train) for _ in range(draws)]
-            spread_of = float(np.std(values)) if draws > 1 else None
-            found[name][kind] = {"mean": float(np.mean(values)), "sd": spread_of}
+            found[name][kind] = {"mean": float(np.mean(values)), "sd": float(np.std(values)) if draws > 1 else None}
     return found
+
+
+def _scaled(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    return (features - train.mean(0)) / (train.std(0) + 1e-8)
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The training scan that is nearest to each picture, or to its mirror image.
+    """The training scan that is nearest to each of N images, or whose mirror image is.
 
     Attributes:
         nearest: int `[N]`, by features, position among the training scans.
         distance: float `[N]`, root mean square over features in units of the training scans' spread.
-        twin: int `[N]`, the training scan with the highest correlation.
-        correlation: float `[N]`, of the grey values at 32 x 32, -1..1.
+        correlation: float `[N]`, the highest of the grey values at 32 x 32, -1..1.
     """
 
     nearest: np.ndarray
     distance: np.ndarray
-    twin: np.ndarray
     correlation: np.ndarray
 
 
-class Neighbourhood:
-    """Training scans and their mirror images, ready to be searched."""
+def find_neighbours(
+    planes: np.ndarray,
+    features: np.ndarray,
+    train: np.ndarray,
+    train_features: np.ndarray,
+    barred: np.ndarray | None = None,
+) -> Neighbours:
+    """Find each image's nearest training scan.
 
-    def __init__(self, planes: np.ndarray, groups: Sequence[str], describe: Describe) -> None:
-        """Describe the training scans.
+    Args:
+        planes, features: uint8 `[N, S, S]` and float `[N, K]`, the images.
+        train: uint8 `[M, S, S]`, the training scans.
+        train_features: float `[2 M, K]`, of the training scans, then of their mirror images.
+        barred: bool `[N, M]`, training scans that do not count.
+    """
+    count = len(train)
+    own = train_features[:count]
+    distance = cdist(_scaled(features, own), _scaled(train_features, own)) / np.sqrt(features.shape[1])
+    correlation = _coarse(planes) @ _coarse(with_mirrored(train)).T
+    if barred is not None:
+        barred = np.tile(barred, (1, 2))
+        distance, correlation = np.where(barred, np.inf, distance), np.where(barred, -np.inf, correlation)
+    return Neighbours(distance.argmin(1) % count, distance.min(1), correlation.max(1))
 
-        Args:
-            planes: uint8 `[M, S, S]`.
-            groups: of each, for `within`.
-            describe: see `describer`.
-        """
-        both = np.concatenate([planes, planes[:, :, ::-1]])
-        self.features = describe(both)
-        self._describe, self._groups = describe, np.asarray(groups)
-        half = self.features[: len(planes)]
-        self._centre, self._spread = half.mean(0), half.std(0) + 1e-8
-        self._scaled = (self.features - self._centre) / self._spread
-        self._coarse = _coarse(both)
 
-    def find(self, planes: np.ndarray, features: np.ndarray | None = None) -> Neighbours:
-        """Find the neighbours of pictures, uint8 `[N, S, S]`; `features` where they are known already."""
-        described = self._describe(planes) if features is None else features
-        return self._nearest((described - self._centre) / self._spread, _coarse(planes), None)
-
-    def within(self) -> Neighbours:
-        """Find each training scan's nearest among those of other groups: the level where no scans are held out.
-
-        Raises:
-            DataError: all are of one group.
-        """
-        count = len(self._groups)
-        if len(set(self._groups)) < 2:
-            raise DataError(
-                "All training scans are of one group.", expected="two groups or more", remedy="Name more scans."
-            )
-        same = np.tile(self._groups[:, None] == self._groups[None, :], (1, 2))
-        return self._nearest(self._scaled[:count], self._coarse[:count], same)
-
-    def _nearest(self, scaled: np.ndarray, coarse: np.ndarray, barred: np.ndarray | None) -> Neighbours:
-        count = len(self._groups)
-        squares = (scaled**2).sum(1)[:, None] + (self._scaled**2).sum(1)[None, :] - 2 * scaled @ self._scaled.T
-        distance = np.sqrt(np.maximum(squares, 0) / scaled.shape[1])
-        correlation = coarse @ self._coarse.T
-        if barred is not None:
-            distance, correlation = np.where(barred, np.inf, distance), np.where(barred, -np.inf, correlation)
-        return Neighbours(
-            distance.argmin(1) % count, distance.min(1), correlation.argmax(1) % count, correlation.max(1)
-        )
+def with_mirrored(planes: np.ndarray) -> np.ndarray:
+    """Return images, then their mirror images."""
+    return np.concatenate([planes, planes[:, :, ::-1]])
 
 
 def _coarse(planes: np.ndarray) -> np.ndarray:
@@ -202,36 +214,32 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
 
 
 def find_copies(generated: Neighbours, real: Neighbours) -> np.ndarray:
-    """Return bool `[N]`: generated pictures that are nearer to a training scan than any real scan is.
+    """Return bool `[N]`: generated images that are nearer to a training scan than any real scan is.
 
     Nearer means a higher correlation than the highest of `real` (or than `COPY_CORRELATION`, since copies hide in real
-    data too), or a smaller distance than the smallest.
-
-    Args:
-        generated: neighbours of generated pictures.
-        real: neighbours of real scans that the generator did not see.
+    data too), or a smaller distance than the smallest. `real`: scans that the generator did not see.
     """
     limit = min(COPY_CORRELATION, float(real.correlation.max()))
     return (generated.correlation > limit) | (generated.distance < real.distance.min())
 
 
 def judge_copies(generated: Neighbours, real: Neighbours) -> dict[str, Any]:
-    """Return how near generated pictures come to training scans, beside real scans that the generator did not see.
+    """Return how near generated images come to training scans, beside real scans that the generator did not see.
 
     Returns:
         `n`, `copies` (how many `find_copies` flags), `real_n`, `expected` (how many of n would be flagged if generated
-        pictures were like real ones, at most: each of the two extremes of L scans is passed by one in L + 1), quartiles
-        of `distance` and `correlation` for both, and `nearer`: the chance that a generated picture is nearer to its
+        images were like real ones, at most: each of the two extremes of L scans is passed by one in L + 1), quartiles
+        of `distance` and `correlation` for both, and `nearer`: the chance that a generated image is nearer to its
         training scan than a real one to its own (.5: alike).
     """
-    scores = -np.concatenate([generated.distance, real.distance])
-    is_made = np.arange(len(scores)) < len(generated.distance)
+    n, real_n = len(generated.distance), len(real.distance)
+    distances = np.concatenate([generated.distance, real.distance])
     return {
-        "n": len(generated.distance),
+        "n": n,
         "copies": int(find_copies(generated, real).sum()),
-        "real_n": len(real.distance),
-        "expected": round(2 * len(generated.distance) / (len(real.distance) + 1), 1),
-        "nearer": ranked_auc(scores, is_made)(np.ones(len(scores))),
+        "real_n": real_n,
+        "expected": round(2 * n / (real_n + 1), 1),
+        "nearer": float(roc_auc_score(np.arange(len(distances)) < n, -distances)),
         "distance": {"generated": _quartiles(generated.distance), "real": _quartiles(real.distance)},
         "correlation": {"generated": _quartiles(generated.correlation), "real": _quartiles(real.correlation)},
     }
@@ -241,60 +249,111 @@ def _quartiles(values: np.ndarray) -> list[float]:
     return [round(float(value), 4) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Quality of one class's pictures.
-
-    Attributes:
-        report: ready for JSON: per describing network `set_distances` and `judge_copies`.
-        copies: bool `[N]`, flagged by any network or by the pixels.
-        neighbours: by the first network.
-    """
-
-    report: dict[str, Any]
-    copies: np.ndarray
-    neighbours: Neighbours
-
-
 def judge(
     generated: np.ndarray,
     train: np.ndarray,
     groups: Sequence[str],
     held: np.ndarray | None,
     describers: Mapping[str, Describe],
-) -> Judged:
-    """Judge generated pictures of one class against real scans at the same size.
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Judge generated images of one class against real scans at the same size.
 
     Args:
         generated: uint8 `[N, S, S]`.
         train: uint8 `[M, S, S]`, what the generator learnt from.
+        groups: `[M]`, of these.
         held: uint8 `[L, S, S]`, scans of other groups that it never saw; None where it saw all: then one half of the
             groups stands for real scans against the other, and copies are judged by each training scan's nearest
             among other groups.
         describers: at least one network by name.
+
+    Returns:
+        By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any
+        network or by the pixels; int `[N]`, the training scan nearest by the first network.
+
+    Raises:
+        DataError: all training scans are of one group, and none is held out.
     """
-    report, flags, first = {}, np.zeros(len(generated), bool), None
+    names = np.asarray(groups)
+    if held is None and len(set(groups)) < 2:
+        raise DataError(
+            "All training scans are of one group.", expected="two groups or more", remedy="Name more scans."
+        )
+    report, flags, nearest = {}, np.zeros(len(generated), bool), []
     for name, describe in describers.items():
-        around = Neighbourhood(train, groups, describe)
-        features, own = describe(generated), around.features[: len(train)]
-        found = around.find(generated, features)
+        around, features = describe(with_mirrored(train)), describe(generated)
+        own = around[: len(train)]
+        found = find_neighbours(generated, features, train, around)
         if held is None:
-            half = _half(groups)
+            half = _half(names)
             distances = set_distances(features, own[half], own[~half])
-            real = around.within()
+            real = find_neighbours(train, own, train, around, barred=names[:, None] == names)
         else:
             described = describe(held)
             distances = set_distances(features, own, described)
-            real = around.find(held, described)
+            real = find_neighbours(held, described, train, around)
         report[name] = {"distances": distances, "copies": judge_copies(found, real)}
         flags |= find_copies(found, real)
-        first = first or found
-    assert first is not None  # the caller names a network
-    return Judged(report, flags, first)
+        nearest.append(found.nearest)
+    return report, flags, nearest[0]
 
 
-def _half(groups: Sequence[str]) -> np.ndarray:
+def _half(groups: np.ndarray) -> np.ndarray:
     """Return bool `[M]`: the scans of half of the groups, the same ones every time."""
-    names = np.unique(np.asarray(groups))
-    chosen = np.random.default_rng(0).permutation(names)[: (len(names) + 1) // 2]
-    return np.isin(np.asarray(groups), chosen)
+    names = np.unique(groups)
+    return np.isin(groups, np.random.default_rng(0).permutation(names)[: (len(names) + 1) // 2])
+
+
+def scans_of(generator: Generator, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the scans of the generator's class that it learnt from, and those of the fold that it never saw.
+
+    Raises:
+        DataError: these are not the scans that it learnt from.
+    """
+    fold = generator.about["fold"]
+    used = [record for record in records if record.fold is not None]
+    train = class_records([record for record in used if record.fold != fold or fold is None], generator.label)
+    if gan_fingerprint(generator.recipe, train) != generator.about["fingerprint"]:
+        raise DataError(
+            f"The {len(train)} scans of '{generator.label}' are not those that this generator learnt from.",
+            expected=f"the {generator.about['n_train']} scans of its training, under the same names",
+            remedy="Name the same sources with --data as in `bcx synth train`.",
+        )
+    held = [record for record in used if record.fold == fold and record.label == generator.label]
+    return train, held
+
+
+def judge_generator(
+    generator: Generator,
+    records: Sequence[Record],
+    describers: Mapping[str, Describe],
+    *,
+    seed: int = JUDGED_SEED,
+    count: int | None = None,
+    sheet: Path | None = None,
+) -> dict[str, Any]:
+    """Generate images and judge them, all at the generator's own size.
+
+    Args:
+        seed, count: of the images; by default as many as training scans.
+        sheet: where a sheet of real, generated and nearest scans goes; it shows patients' scans.
+
+    Returns:
+        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of images), `copies` (flagged by any network or
+        by the pixels), `flagged` (their positions) and `by` network (see `judge`).
+
+    Raises:
+        DataError: as `scans_of`.
+    """
+    train, held = scans_of(generator, records)
+    size = generator.recipe.size
+    planes = read_planes(train, size)
+    others = read_planes(held, size) if len(held) > 1 else None
+    made = generator.sample(count or len(train), seed)
+    report, copies, nearest = judge(made, planes, [record.group for record in train], others, describers)
+    if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        write_beside(planes, made, sheet, generator.label, planes[nearest])
+    flagged = np.flatnonzero(copies).tolist()
+    numbers = {"size": size, "generated": len(made), "train": len(train), "held": len(held)}
+    return {**numbers, "copies": len(flagged), "flagged": flagged, "by": report}

@@ -1,4 +1,4 @@
-"""A trained generator: one file of weights that knows what it makes, and pictures out of it."""
+"""A trained generator: one file of weights that knows what it makes, and images out of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torch import nn
 from bcx import __version__
 from bcx.errors import BcxError, CheckpointError
 from bcx.files import whole
-from bcx.studies.synthesis.config import SynthRecipe
 from bcx.studies.synthesis.networks import build_generator
+from bcx.studies.synthesis.recipes import SynthRecipe
 
 FORMAT = "bcx generator 1"
 #: Key of the PNG text that says so, and its value.
@@ -34,7 +34,6 @@ class Generator:
 
     Attributes:
         network: in evaluation mode, float32, on the CPU.
-        recipe: of this class.
         label: the class that it was trained on.
         about: where it comes from: `fold` (the fold that it never saw, or None: it saw all), `n_train`, `epochs`,
             `fingerprint` (see `bcx.studies.synthesis.fit.gan_fingerprint`).
@@ -47,19 +46,18 @@ class Generator:
 
     @torch.inference_mode()
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """Return pictures, uint8 `[count, S, S]`; picture i of a seed is the same, but for rounding, at any count."""
+        """Return images, uint8 `[count, S, S]`; image i of a seed is the same, but for rounding, at any count."""
         drawn = np.random.default_rng(seed).standard_normal((count, self.recipe.noise), dtype=np.float32)
-        noise = torch.from_numpy(drawn)
-        made = [to_planes(self.network(part)) for part in noise.split(_AT_ONCE)] if count else []
-        return np.concatenate(made) if made else np.zeros((0, self.recipe.size, self.recipe.size), np.uint8)
+        made = [to_planes(self.network(part)) for part in torch.from_numpy(drawn).split(_AT_ONCE)]
+        return np.concatenate(made)
 
 
-def to_planes(pictures: torch.Tensor) -> np.ndarray:
+def to_planes(images: torch.Tensor) -> np.ndarray:
     """Turn float32 `[B, 1, S, S]` in -1..1 into uint8 `[B, S, S]`."""
-    return ((pictures[:, 0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+    return ((images[:, 0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
-def to_pictures(planes: np.ndarray) -> torch.Tensor:
+def to_images(planes: np.ndarray) -> torch.Tensor:
     """Turn uint8 `[B, S, S]` into float32 `[B, 1, S, S]` in -1..1."""
     return torch.from_numpy(planes).to(torch.float32)[:, None] / 127.5 - 1
 
@@ -116,7 +114,7 @@ def load_generator(file: Path) -> Generator:
 
 
 def write_png(plane: np.ndarray, file: Path, title: str) -> None:
-    """Write uint8 `[H, W]` as a PNG that says in its metadata that it was generated; at once or not at all."""
+    """Write uint8 `[H, W]` as a PNG that says that it was generated, at once or not at all."""
     info = PngInfo()
     info.add_text(*MARK)
     info.add_text("Title", title)
@@ -126,11 +124,7 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
 
 
 def write_samples(planes: np.ndarray, generator: Generator, folder: Path, seed: int) -> list[Path]:
-    """Write pictures as `<label>-<seed>-<number>.png`, each marked as generated.
-
-    Args:
-        planes: uint8 `[N, S, S]`, from `Generator.sample`.
-        folder: where they go; made if missing.
+    """Write images, uint8 `[N, S, S]`, as `<label>-<seed>-<number>.png`, each marked as generated.
 
     Raises:
         BcxError: the folder cannot be written to.

@@ -1,12 +1,11 @@
-"""Does it help to fill rare classes with generated pictures? The same grouped folds for every answer.
+"""Does it help to fill rare classes with generated images? The same grouped folds for every answer.
 
 Each training has a folder of its own below `work`: killed at any moment it goes on where it was, and finished it is not
-trained again. Pictures stay in `work`; `out` receives figures only.
+trained again. Images stay in `work`; `out` receives figures only.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,12 @@ import pandas as pd
 from bcx.data.records import Record
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
-from bcx.evaluate.oof import label_positions, oof_frame, read_oof, view_probabilities, write_oof
+from bcx.evaluate.oof import label_positions, read_oof, view_probabilities, write_oof
 from bcx.files import whole
-from bcx.studies.synthesis.arms import (
+from bcx.studies.synthesis.figures import write_study_figure
+from bcx.studies.synthesis.fit import WEIGHTS, train_generator
+from bcx.studies.synthesis.quality import build_describers, judge_generator
+from bcx.studies.synthesis.recipes import (
     ARMS,
     QUESTIONS,
     GeneratorJob,
@@ -30,20 +32,12 @@ from bcx.studies.synthesis.arms import (
     plan_runs,
     study_folds,
 )
-from bcx.studies.synthesis.fit import NOTE, WEIGHTS, train_generator
-from bcx.studies.synthesis.judging import build_describers, judge_generator
-from bcx.studies.synthesis.pictures import write_study_figure
 from bcx.studies.synthesis.sample import Generator, load_generator, write_samples
 from bcx.tasks import Task, get_task
-from bcx.train.answer import answer_records, stacked_logits
-from bcx.train.fit import STATE_FILE, fit
-from bcx.train.provenance import current_commit, describe_run, read_json, write_json
-
-
-def shown_figures(task: Task) -> list[str]:
-    """Return the names of the figures that the study gives (see `bcx.evaluate.metrics.figure_names`)."""
-    per_class = [f"{figure}_{label}" for figure in ("sensitivity", "specificity") for label in task.classes]
-    return ["accuracy", "balanced_accuracy", "macro_auc", *per_class]
+from bcx.train.answer import answer_table
+from bcx.train.fit import fit
+from bcx.train.provenance import describe_run, read_json, write_json
+from bcx.train.runs import ANSWERS, NOTE, is_finished, noted
 
 
 def synth_study(
@@ -62,11 +56,10 @@ def synth_study(
 
     Args:
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
-        work: generators, generated pictures and runs; not to be published.
+        work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
         on_generator: called after a generator's epoch with its job, its history row and the number of epochs.
         on_epoch: called after a classifier's epoch, in the same way.
-        on_batch: called after every training step of a classifier.
 
     Returns:
         What `<name>.json` holds: `arms` {arm: {words, trained_on, figures}}, where a figure is the mean over seeds as
@@ -80,9 +73,13 @@ def synth_study(
     generators: dict[tuple[int | None, str], Generator] = {}
     plan = plan_generators(study, records)
     for job in plan:
-        folder, told = work / "generators" / job.folder, partial(on_generator, job)
         generators[job.fold, job.label] = train_generator(
-            study.generator, job.label, job.records, out=folder, fold=job.fold, on_epoch=told
+            study.generator,
+            job.label,
+            job.records,
+            out=work / "generators" / job.folder,
+            fold=job.fold,
+            on_epoch=partial(on_generator, job),
         )
     jobs = plan_runs(study, records)
     for run in jobs:
@@ -120,29 +117,22 @@ def _complete(
     used = {label: generators[scope, label] for label in job.wanted}
     marks = [used[label].about["fingerprint"] for label in sorted(used)]
     folder = work / "classifiers" / job.folder
-    if answered(job, work) and read_json(folder / NOTE)["fingerprint"] == job.fingerprint(marks):
+    if is_finished(folder, job.fingerprint(marks)):
         return
     made = [
         record
         for label, generator in used.items()
         for record in generated_records(generator, job.wanted[label], job.seed, work)
     ]
-    started, commit = time.perf_counter(), current_commit()
-    fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=partial(on_epoch, job), on_batch=on_batch)
-    straight, mirrored = (
-        stacked_logits(answer_records(fitted.network, fitted.preprocess, job.held, mirror=mirror), len(task.classes))
-        for mirror in (False, True)
-    )
-    write_oof(folder / "oof.csv", oof_frame(job.held, job.fold, straight, mirrored, task), task)
     numbers = {"n_train": len(job.train), "n_generated": len(made), "n_held": len(job.held)}
-    seconds = round(time.perf_counter() - started, 1)
-    note = {"fingerprint": job.fingerprint(marks), **numbers, "commit": commit, "seconds": seconds}
-    write_json(folder / NOTE, note)
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    with noted(folder, job.fingerprint(marks), **numbers):
+        fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=partial(on_epoch, job), on_batch=on_batch)
+        table, _ = answer_table(fitted.network, fitted.preprocess, job.held, job.fold, task)
+        write_oof(folder / ANSWERS, table, task)
 
 
 def generated_records(generator: Generator, count: int, seed: int, work: Path) -> list[Record]:
-    """Generate pictures, write them below `work/pictures`, and return them as training records.
+    """Generate images, write them below `work/pictures`, and return them as training records.
 
     Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
     """
@@ -179,7 +169,7 @@ def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> dict[str, list[p
     for arm in dict.fromkeys(job.arm for job in jobs):
         for seed in dict.fromkeys(job.seed for job in jobs):
             parts = [
-                read_oof(work / "classifiers" / job.folder / "oof.csv", task)
+                read_oof(work / "classifiers" / job.folder / ANSWERS, task)
                 for job in jobs
                 if (job.arm, job.seed) == (arm, seed)
             ]
@@ -206,7 +196,8 @@ def _summarise(
     tables = _answers(jobs, work, task)
     first = next(iter(tables.values()))[0]
     labels, groups = label_positions(first, task), first["group"].to_numpy(str)
-    names = shown_figures(task)
+    names = ["accuracy", "balanced_accuracy", "macro_auc"]
+    names += [f"{figure}_{label}" for figure in ("sensitivity", "specificity") for label in task.classes]
     chosen = [figure_names(task.classes).index(name) for name in names]
     counts = {name: figure_counts(labels, task.classes)[name] for name in names}
     per_seed = {

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from bcx.errors import ConfigError
-from bcx.studies.synthesis.arms import load_study
-from bcx.studies.synthesis.config import SynthRecipe, load_synth_recipe
+from bcx.studies.synthesis.recipes import SynthRecipe, load_study, load_synth_recipe
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcx.studies.synthesis.config import AUGMENTATIONS
 from bcx.studies.synthesis.diffaugment import augment
+from bcx.studies.synthesis.recipes import AUGMENTATIONS
 
 
 def changed(pictures, names, seed=0):

@@ -14,9 +14,9 @@ from sklearn.metrics import log_loss
 import bcx.studies.synthesis.fit as module
 from bcx.data.readers import read_source
 from bcx.errors import CheckpointError, DataError, TrainingError
-from bcx.studies.synthesis.config import SynthRecipe
 from bcx.studies.synthesis.fit import grid_epochs, is_trained, read_planes, train_generator
-from bcx.studies.synthesis.sample import MARK, load_generator, to_pictures, to_planes, write_samples
+from bcx.studies.synthesis.recipes import SynthRecipe
+from bcx.studies.synthesis.sample import MARK, load_generator, to_images, to_planes, write_samples
 from bcx.tasks import get_task
 from bcx.train.fit import STATE_FILE
 
@@ -150,7 +150,7 @@ def test_another_runs_snapshot_is_refused(records, tmp_path, monkeypatch):
 def test_planes_and_pictures_are_the_same_grey_values(records):
     planes = read_planes(records[:2], 16)
     assert planes.shape == (2, 16, 16)
-    pictures = to_pictures(planes)
+    pictures = to_images(planes)
     assert float(pictures.min()) >= -1
     assert float(pictures.max()) <= 1
     assert np.array_equal(to_planes(pictures), planes)

@@ -8,13 +8,14 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from bcx.errors import DataError
 from bcx.studies.synthesis.quality import (
-    Neighbourhood,
     describer,
     find_copies,
+    find_neighbours,
     frechet_distance,
     judge,
     kernel_distance,
     set_distances,
+    with_mirrored,
 )
 
 
@@ -110,9 +111,13 @@ def by_blocks(planes):
     return planes.reshape(len(planes), 6, 4, 6, 4).mean((2, 4)).reshape(len(planes), -1).astype(float)
 
 
+def neighbours_of(planes, train, barred=None):
+    return find_neighbours(planes, by_blocks(planes), train, by_blocks(with_mirrored(train)), barred)
+
+
 def test_neighbours_are_those_that_all_pairs_give():
     train, others = blobs(15, 0), blobs(7, 1)
-    found = Neighbourhood(train, [f"g{i}" for i in range(15)], by_blocks).find(others)
+    found = neighbours_of(others, train)
     own = by_blocks(train)
     both = np.concatenate([own, by_blocks(np.ascontiguousarray(train[:, :, ::-1]))])
     centre, spread = own.mean(0), own.std(0) + 1e-8
@@ -125,16 +130,16 @@ def test_neighbours_are_those_that_all_pairs_give():
 def test_a_scan_is_no_neighbour_of_its_own_group():
     train = blobs(10, 0)
     train[5] = train[4]
-    groups = [f"g{i}" for i in range(10)]
-    apart = Neighbourhood(train, groups, by_blocks).within()
+    groups = np.arange(10)
+    apart = neighbours_of(train, train, groups[:, None] == groups)
     assert apart.nearest[4] == 5
     assert apart.distance[4] == pytest.approx(0, abs=1e-6)
     groups[5] = groups[4]
-    together = Neighbourhood(train, groups, by_blocks).within()
+    together = neighbours_of(train, train, groups[:, None] == groups)
     assert together.nearest[4] not in (4, 5)
     assert together.distance[4] > 0.1
     with pytest.raises(DataError):
-        Neighbourhood(train, ["g"] * 10, by_blocks).within()
+        judge(train, train, ["g"] * 10, None, {"blocks": by_blocks})
 
 
 def test_copies_are_caught_also_mirrored_and_noisy_and_new_pictures_are_not():
@@ -143,25 +148,24 @@ def test_copies_are_caught_also_mirrored_and_noisy_and_new_pictures_are_not():
     copies = train[:6].astype(float) + noise
     copies[3:] = copies[3:, :, ::-1]
     copies = np.clip(copies, 0, 255).astype(np.uint8)
-    around = Neighbourhood(train, [f"g{i}" for i in range(40)], by_blocks)
-    real = around.find(held)
-    assert find_copies(around.find(copies), real).all()
-    assert around.find(copies).twin.tolist() == [0, 1, 2, 3, 4, 5]
-    assert find_copies(around.find(new), real).mean() < 0.3
+    real, copied, other = (neighbours_of(planes, train) for planes in (held, copies, new))
+    assert find_copies(copied, real).all()
+    assert copied.nearest.tolist() == [0, 1, 2, 3, 4, 5]
+    assert find_copies(other, real).mean() < 0.3
 
 
 @pytest.mark.parametrize("held", [None, blobs(20, 1)])
 def test_a_judgement_counts_copies_and_says_how_near_pictures_come(held):
     train = blobs(40, 0)
-    judged = judge(
+    report, copies, nearest = judge(
         np.concatenate([train[:10], blobs(10, 2)]), train, [f"g{i}" for i in range(40)], held, {"blocks": by_blocks}
     )
-    found = judged.report["blocks"]["copies"]
-    assert judged.copies[:10].all()
-    assert found["copies"] == judged.copies.sum() >= 10
+    found = report["blocks"]["copies"]
+    assert copies[:10].all()
+    assert found["copies"] == copies.sum() >= 10
     assert found["nearer"] > 0.6
-    assert judged.neighbours.nearest[:10].tolist() == list(range(10))
-    assert judged.report["blocks"]["distances"]["n"] == 20
+    assert nearest[:10].tolist() == list(range(10))
+    assert report["blocks"]["distances"]["n"] == 20
 
 
 def test_a_network_describes_pictures_by_its_stages(tiny_checkpoint):

@@ -12,12 +12,11 @@ import bcx.studies.synthesis.study as module
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, DataError
-from bcx.studies.synthesis.arms import ARMS, StudyRecipe, plan_generators, plan_runs
-from bcx.studies.synthesis.config import SynthRecipe
-from bcx.studies.synthesis.judging import scans_of
+from bcx.studies.synthesis.figures import page_block, study_block
+from bcx.studies.synthesis.quality import scans_of
+from bcx.studies.synthesis.recipes import ARMS, StudyRecipe, SynthRecipe, plan_generators, plan_runs
 from bcx.studies.synthesis.sample import load_generator
 from bcx.studies.synthesis.study import synth_study
-from bcx.studies.synthesis.tables import page_block, study_block
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 
