@@ -1,16 +1,94 @@
-"""A breast in layers: skin, fat with septa, gland, fat again, muscle, chest wall, sometimes a rib.
+"""What the beam meets: a breast in layers and its lesions, as maps of scattering, mirrors and loss.
 
->>> import numpy as np
->>> scene = breast(np.random.default_rng(0), 96, 120)
->>> scene.echo.shape
-(96, 120)
+All lengths are fractions of the image's height, so that one seed gives the same anatomy at every size.
+
+>>> rng = np.random.default_rng(0)
+>>> scene = breast(rng, 96, 120)
+>>> scene.echo.shape, bool(add_lesion(scene, "benign", rng).any())
+((96, 120), True)
 """
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from bcx.simulate.scene import Map, Scene, curve, grid, ramp, ridges, smooth_field
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+Map = NDArray[np.float32]
+
+
+@dataclass
+class Scene:
+    """The tissue under the probe: float32 [H, W], one value per pixel of the image.
+
+    Attributes:
+        echo: backscatter of unresolved scatterers in dB (fibroglandular tissue is 0).
+        mirror: amplitude of coherent reflectors (septa, fasciae, capsules); 1 is as strong as fibroglandular speckle.
+        loss: attenuation in dB per image height beyond what the scanner's depth gain makes up for; negative where the
+            sound is weakened less than that, which brightens everything below.
+    """
+
+    echo: Map
+    mirror: Map
+    loss: Map
+
+
+def grid(height: int, width: int) -> tuple[Map, Map]:
+    """Coordinates of the pixel centres in image heights: `y` float32 [H, 1] in 0..1, `x` float32 [1, W] in 0..W/H."""
+    y = ((np.arange(height) + 0.5) / height).astype(np.float32)
+    x = ((np.arange(width) + 0.5) / height).astype(np.float32)
+    return y[:, None], x[None, :]
+
+
+def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide: float) -> Map:
+    """A smooth random field of mean 0 and standard deviation about 1, at any coordinates.
+
+    White noise on nodes `tall` x `wide` apart, joined by cubic B-splines; features are about twice as large.
+
+    Args:
+        y, x: float32 arrays of coordinates that broadcast together, in image heights.
+    """
+    rows, columns = np.broadcast_arrays(y / tall, x / wide)
+    top, left = float(rows.min()), float(columns.min())
+    shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5
+    nodes = rng.standard_normal(shape).astype(np.float32)
+    # 0.48 = sum of squares of the cubic B-spline's weights, averaged over positions (151/315): the power along one
+    # axis, and so the standard deviation along two
+    values = map_coordinates(nodes, np.stack([rows - top + 1.5, columns - left + 1.5]), order=3, prefilter=False)
+    return (values / 0.48).astype(np.float32)
+
+
+def curve(rng: np.random.Generator, x: Map, *, wide: float, height: float) -> Map:
+    """A smooth random line over `x` (float32 [1, W]) of standard deviation `height` and features about 2 `wide`."""
+    return smooth_field(rng, np.zeros_like(x), x, tall=1.0, wide=wide) * np.float32(height)
+
+
+def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Map:
+    """Thin bright lines along the zero level of a field: how septa and fibres look across a beam.
+
+    A mirror answers when it lies square to the beam, so a line's strength falls with its slope (the cosine of the
+    angle between its normal and the vertical, to the power `favour`).
+
+    Args:
+        field: float32 [H, W].
+        pixel: side of a pixel in image heights.
+        thick: half thickness of the line in image heights.
+
+    Returns:
+        float32 [H, W] in 0..1.
+    """
+    down, across = np.gradient(field, pixel)
+    steep = np.sqrt(down**2 + across**2) + 1e-3
+    thick = max(thick, 0.6 * pixel)
+    line = np.exp(-0.5 * (field / (steep * thick)) ** 2)
+    return (line * (np.abs(down) / steep) ** favour).astype(np.float32)
+
+
+def ramp(distance: Map, soft: float) -> Map:
+    """0 well above an edge, 1 well below it: a logistic step of width `soft` over a signed `distance`."""
+    return (1 / (1 + np.exp(np.clip(-distance / soft, -30, 30)))).astype(np.float32)
 
 
 def _line(distance: Map, thick: float, pixel: float) -> Map:
@@ -96,3 +174,104 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
         mirror += 1.6 * there * _line(y - cap, 0.006, pixel)
         loss += 110 * there * ramp(y - cap - 0.012, 0.01)
     return Scene(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where a lesion ends.
+
+    Attributes:
+        outside: float32 [H, W], about the distance from the edge in image heights, negative inside.
+        angle: float32 [H, W], direction from the centre in radians, 0 to the right and pi/2 downwards.
+        tall: height of the lesion in image heights.
+    """
+
+    outside: Map
+    angle: Map
+    tall: float
+
+
+def _waves(rng: np.random.Generator, angle: Map, roughness: float, orders: range) -> Map:
+    """Relative radius over `angle`: 1 plus waves of the given orders, weaker with order."""
+    radius = np.ones_like(angle)
+    for order in orders:
+        radius += roughness / order * rng.normal() * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+    return radius
+
+
+def _spikes(rng: np.random.Generator, angle: Map) -> Map:
+    """Pointed outgrowths over `angle`, as a share of the radius."""
+    radius = np.zeros_like(angle)
+    for at in rng.uniform(-np.pi, np.pi, rng.integers(6, 11)):
+        away = np.abs((angle - at + np.pi) % (2 * np.pi) - np.pi)
+        radius = np.maximum(radius, rng.uniform(0.08, 0.42) * np.exp(-away / rng.uniform(0.08, 0.2)))
+    return radius
+
+
+def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> Outline:
+    y, x = grid(height, width)
+    benign = label == "benign"
+    size = rng.uniform(0.075, 0.16) if benign else rng.uniform(0.13, 0.23)
+    stretch = rng.uniform(1.4, 2.0) if benign else 1 / rng.uniform(1.12, 1.4)
+    half_wide, half_tall = size * np.sqrt(stretch), size / np.sqrt(stretch)
+    top = rng.uniform(0.13, 0.28) if benign else rng.uniform(0.1, 0.2)
+    dy = y - top - half_tall
+    dx = x - rng.uniform(0.3, 0.7) * width / height
+    tilt = rng.normal(0, 0.12)
+    u = (dx * np.cos(tilt) + dy * np.sin(tilt)) / half_wide
+    v = (dy * np.cos(tilt) - dx * np.sin(tilt)) / half_tall
+    angle = np.arctan2(v, u)
+    if benign:
+        rim, jag = _waves(rng, angle, 0.09, range(2, 5)), 0.0015
+    else:
+        rim, jag = 0.9 * _waves(rng, angle, 0.22, range(2, 7)) + _spikes(rng, angle), 0.005
+    outside = (np.hypot(u, v) - rim) * np.hypot(half_wide * np.cos(angle), half_tall * np.sin(angle))
+    outside += jag * smooth_field(rng, y, x, tall=0.012, wide=0.015)
+    return Outline(outside.astype(np.float32), angle, 2 * half_tall)
+
+
+def add_lesion(scene: Scene, label: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Put one lesion into `scene`, in place; return where it is, bool [H, W].
+
+    Benign: an oval wider than tall, even inside or (a cyst) empty, with a thin bright capsule, enhancement below and
+    narrow shadows from its sides. Malignant: taller than wide, spiculated, uneven inside, in a bright halo, with a
+    shadow below. (The signs of BI-RADS, American College of Radiology 2013.)
+    """
+    height, width = scene.echo.shape
+    edge = _outline(rng, label, height, width)
+    draw = _benign if label == "benign" else _malignant
+    draw(scene, edge, rng)
+    return edge.outside < 0
+
+
+def _fill(scene: Scene, inside: Map, level: Map, gained: float, tall: float) -> None:
+    """Replace the tissue by scatterers of `level` dB; sound that crosses all of it gains `gained` dB."""
+    scene.echo += ((level - scene.echo) * inside).astype(np.float32)
+    scene.mirror *= 1 - inside
+    scene.loss -= (gained / tall * inside).astype(np.float32)
+
+
+def _benign(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
+    y, x = grid(*scene.echo.shape)
+    inside = 1 - ramp(edge.outside, 0.004)
+    cyst = rng.random() < 0.35
+    even = smooth_field(rng, y, x, tall=0.02, wide=0.045)
+    level = (rng.uniform(-38, -28) if cyst else rng.uniform(-22, -15)) + 1.8 * even
+    _fill(scene, inside, level, rng.uniform(9, 14) if cyst else rng.uniform(6, 10), edge.tall)
+    thick = max(0.003, 0.7 / len(y))
+    capsule = np.exp(-0.5 * ((edge.outside - thick) / thick) ** 2)
+    scene.mirror += (1.2 * capsule * np.sin(edge.angle) ** 2).astype(np.float32)
+    scene.loss += (120 * capsule * np.cos(edge.angle) ** 6).astype(np.float32)
+
+
+def _malignant(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
+    y, x = grid(*scene.echo.shape)
+    vague = smooth_field(rng, y, x, tall=0.08, wide=0.08)
+    uneven = smooth_field(rng, y, x, tall=0.022, wide=0.04)
+    rays = np.clip(_waves(rng, edge.angle, 9.0, range(9, 22)) - 1, -2, 2)
+    halo = np.exp(-0.5 * ((edge.outside - 0.025) / 0.022) ** 2) * np.clip(0.8 + 0.4 * vague, 0, 1.6)
+    scene.echo += (6 * halo + 3 * rays * np.exp(-np.maximum(edge.outside, 0) / 0.03)).astype(np.float32)
+    scene.mirror *= 1 - 0.6 * np.exp(-np.maximum(edge.outside, 0) / 0.02).astype(np.float32)
+    inside = 1 - ramp(edge.outside, 0.010)
+    level = rng.uniform(-19, -12) + 3.0 * uneven + 4.0 * vague
+    _fill(scene, inside, level, -rng.uniform(10, 18), edge.tall)

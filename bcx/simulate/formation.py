@@ -1,4 +1,4 @@
-"""One simulated scan from a label and a seed.
+"""One simulated scan from a label and a seed: scatterers, point-spread function, envelope, depth gain, log compression.
 
 >>> scan = simulate("benign", seed=1, height=96, width=120)
 >>> scan.pixels.shape, scan.pixels.dtype, bool(scan.mask.any())
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bcx.errors import ConfigError
+from bcx.simulate.anatomy import Map, Scene, add_lesion, breast, grid
 
 LABELS = ("normal", "benign", "malignant")
+DYNAMIC_RANGE = 60.0  # decibels between black and white
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,11 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
 
     Args:
         seed: any integer from 0 up.
-        height, width: size in pixels, 32 or more each. The anatomy of a seed does not depend on it.
+        height, width: in pixels, 32 or more each. The anatomy of a seed does not depend on it.
 
     Raises:
         ConfigError: another label, a negative seed or a size below 32.
     """
-    from bcx.simulate.anatomy import breast
-    from bcx.simulate.beam import compress, envelope
-    from bcx.simulate.lesions import add_lesion
-
     if label not in LABELS or seed < 0 or min(height, width) < 32:
         raise ConfigError(
             f"A simulated scan was asked for with label '{label}', seed {seed}, {width} x {height} pixels.",
@@ -63,3 +62,92 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
     amplitude = envelope(scene, sound, looks=4, focus=sound.uniform(0.3, 0.5))
     pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(-1.5, 3))
     return Simulated(pixels, mask, label, seed)
+
+
+def widths(height: int, focus: float) -> Map:
+    """Lateral half width of the beam in pixels at every row: float32 [H], narrowest at depth `focus` (0..1)."""
+    y, _ = grid(height, 1)
+    spread = 0.0062 * np.sqrt(1 + ((y[:, 0] - focus) / 0.42) ** 2)
+    return np.maximum(spread * height, 0.6).astype(np.float32)
+
+
+def _keep(sigma: float) -> np.float32:
+    """What blurred white noise must be multiplied by to keep its power."""
+    return np.float32(np.sqrt(2 * np.sqrt(np.pi) * sigma))
+
+
+def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
+    """Echo amplitude before compression.
+
+    Every pixel holds scatterers at random depths below the wavelength, hence echoes of random phase; together with the
+    coherent mirrors they pass through a separable Gaussian point-spread function in complex baseband (the carrier's
+    modulation is in the phases). Over even tissue one look has fully developed speckle, whose amplitude follows
+    Rayleigh's law: mean / standard deviation = 1.91 (Wagner et al., IEEE Trans. Sonics Ultrason. 1983).
+
+    Args:
+        looks: how many to average in power, from different angles: spatial compounding.
+        focus: depth of the focus, 0..1 of the image.
+
+    Returns:
+        float32 [H, W], root mean square 1 over fibroglandular tissue (0 dB) without loss.
+    """
+    height, width = scene.echo.shape
+    amplitude = 10 ** (scene.echo / 20)
+    axial = max(0.0033 * height, 0.55)
+    beam = widths(height, focus)
+    stops = np.linspace(beam.min(), beam.max(), 3)  # blurring at three widths and blending is enough, and quick
+    place = np.interp(beam, stops, np.arange(3))
+    shares = np.maximum(1 - np.abs(place[:, None] - np.arange(3)), 0).astype(np.float32)
+    mirror = gaussian_filter1d(scene.mirror, axial, axis=0, truncate=3.0)
+    mirror = gaussian_filter1d(mirror, float(stops[1]), axis=1, truncate=3.0)
+    power = np.zeros((height, width), np.float32)
+    for _ in range(looks):
+        echoes = rng.standard_normal((2, height, width), np.float32) * (amplitude * np.float32(np.sqrt(0.5)))
+        echoes = gaussian_filter1d(echoes, axial, axis=1, truncate=3.0) * _keep(axial)
+        field = np.zeros_like(echoes)
+        for share, stop in zip(shares.T, stops, strict=True):
+            field += share[:, None] * gaussian_filter1d(echoes, stop, axis=2, truncate=3.0) * _keep(stop)
+        power += (field[0] + mirror) ** 2 + field[1] ** 2
+    power /= looks
+    shade = np.cumsum(scene.loss, axis=0) / height
+    near, far = (gaussian_filter1d(shade, blur * height, axis=1) for blur in (0.008, 0.04))
+    y, _ = grid(height, 1)
+    shade = near + (far - near) * y  # the beam is wide where it is deep, and blurs the sides of a shadow
+    return (np.sqrt(power) * 10 ** (-shade / 20)).astype(np.float32)
+
+
+def calm(decibels: Map) -> Map:
+    """Reduce speckle as scanners do: bright departures from around above 8 dB stay, lesser ones shrink; float32 [H, W].
+
+    Dark departures end at 5 dB.
+    """
+    height = len(decibels)
+    around = gaussian_filter(decibels, (max(0.004 * height, 0.6), max(0.012 * height, 0.8)), truncate=2.5)
+    departure = decibels - around
+    return around + np.maximum(departure * np.clip(departure / 8, 0.65, 1), -5)
+
+
+def compress(
+    amplitude: Map,
+    *,
+    noise: float,
+    rng: np.random.Generator | None,
+    gain: float = 0.0,
+    gamma: float = 1.55,
+) -> np.ndarray:
+    """Log compression to grey levels, uint8 [H, W].
+
+    Args:
+        amplitude: float32 [H, W] from `envelope`.
+        noise: amplitude of the electronics' noise at the bottom of the image, where depth gain lifts it most.
+        gain: added to all echoes, in dB.
+        gamma: exponent of the grey map; above 1 it holds dark tissue together and sets bright lines apart.
+    """
+    height = len(amplitude)
+    if rng is not None:
+        y, _ = grid(height, 1)
+        hiss = rng.standard_normal((2, *amplitude.shape), np.float32) * (noise * y**2)
+        amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2).astype(np.float32)
+    decibels = calm((20 * np.log10(np.maximum(amplitude, 1e-6)) + gain).astype(np.float32))
+    level = np.clip((decibels + 0.74 * DYNAMIC_RANGE) / DYNAMIC_RANGE, 0, 1) ** gamma
+    return np.rint(level * 255).astype(np.uint8)

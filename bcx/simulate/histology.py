@@ -8,7 +8,7 @@ True
 
 Pink fibres run one way, fat and the openings of glands are white, nuclei purple. Without a tumour nuclei are few, small
 and thin; with one they lie in dense nests, larger, uneven and dark. Stains add up as density (Beer and Lambert).
-Textbook signs, far tidier than tissue: how a network reads these pictures says nothing about how it reads patients.
+Textbook signs, far tidier than tissue: how a network reads these images says nothing about how it reads patients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bcx.simulate.files import save_png, write_drawn
+from bcx.simulate.layouts import save_png, write_drawn
 
 LABELS = ("negative", "positive")
 SIDE = 50
@@ -46,27 +46,16 @@ _SHEET = _Nuclei(0.0110, (0.7, 1.0, 1.4), 0.80, (0.5, 1.5))
 
 
 def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Draw one patch; the same arguments draw the same picture.
-
-    Args:
-        side: pixels.
-        stain: how strongly haematoxylin and eosin took; laboratories differ.
-
-    Returns:
-        uint8 `[side, side, 3]`.
-    """
-    tumour = np.full((side, side), label == LABELS[1])
-    return simulate_tissue(tumour, seed, stain)
+    """Draw one patch, uint8 `[side, side, 3]`; the same arguments draw the same image."""
+    return simulate_tissue(np.full((side, side), label == LABELS[1]), seed, stain)
 
 
 def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Draw tissue of any size with a tumour where it is told to be.
+    """Draw tissue with a tumour where it is told to be, uint8 `[H, W, 3]`.
 
     Args:
         tumour: bool `[H, W]`.
-
-    Returns:
-        uint8 `[H, W, 3]`.
+        stain: how strongly haematoxylin and eosin took; laboratories differ.
     """
     rng = np.random.default_rng([seed, int(tumour.any())])
     height, width = tumour.shape
@@ -146,9 +135,6 @@ def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: i
     Args:
         patients: numbered from 101; each has stains of its own.
         patches: of each class, for every patient.
-
-    Returns:
-        `root` as a Path.
     """
     root = Path(root)
     for number in range(patients):
@@ -169,14 +155,11 @@ def write_breakhis_folder(
     magnifications: Iterable[int] = (40, 100, 200, 400),
     size: tuple[int, int] = (46, 70),
 ) -> Path:
-    """Write drawn pictures in the layout of BreakHis, one for each of the eight subtypes, patient and magnification.
+    """Write drawn images in the layout of BreakHis, one for each of the eight subtypes, patient and magnification.
 
     Args:
         magnifications: any of 40, 100, 200 and 400.
         size: height and width in pixels (the published ones: 460 and 700).
-
-    Returns:
-        `root` as a Path.
     """
     root = Path(root)
     subtypes = {
@@ -209,11 +192,5 @@ NOTE = "simulated breast tissue in haematoxylin and eosin ({}, seed {}), made by
 def write_histology_examples(
     folder: str | os.PathLike[str], examples: Iterable[tuple[str, int]] = EXAMPLES
 ) -> list[Path]:
-    """Write example patches and `examples.csv` with the columns `file,label,seed,mask` (there are no masks).
-
-    Every PNG says in its text chunk `Description` that it is simulated.
-
-    Returns:
-        The pictures, in the order of the table.
-    """
+    """Write example patches and a table of them, as `write_drawn`; every PNG says that it is simulated."""
     return write_drawn(folder, examples, lambda label, seed: (simulate_patch(label, seed), None), NOTE)

@@ -1,4 +1,4 @@
-"""Simulated pictures in the folder layouts of published sets, for tests, and as shipped examples.
+"""Simulated images in the folder layouts of published sets, for tests, and as shipped examples.
 
 >>> import tempfile
 >>> root = write_busi_folder(tempfile.mkdtemp(), per_class=1, size=(48, 64))
@@ -9,14 +9,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from bcx.files import write_rows
-from bcx.simulate.files import ink, save_png, write_drawn
+from bcx.files import whole, write_rows
 from bcx.simulate.formation import LABELS, simulate
+
+
+def save_png(pixels: np.ndarray, path: Path, note: str = "") -> None:
+    """Write uint8 [H, W] or [H, W, 3], whole or not at all, with a note in the text chunk `Description`."""
+    info = PngInfo()
+    if note:
+        info.add_text("Description", note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG", optimize=True, pnginfo=info)
+
+
+def ink(mask: np.ndarray) -> np.ndarray:
+    """Return a mask, bool [H, W], as an image: uint8, white inside."""
+    return mask.astype(np.uint8) * 255
+
+
+def write_drawn(
+    folder: str | os.PathLike[str],
+    examples: Iterable[tuple[str, int]],
+    draw: Callable[[str, int], tuple[np.ndarray, np.ndarray | None]],
+    note: str,
+) -> list[Path]:
+    """Write `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` where there is one, and `examples.csv`.
+
+    Args:
+        examples: label and seed of each image.
+        draw: from these to pixels, and a mask or None.
+        note: with places for label and seed; stands in each PNG.
+
+    Returns:
+        The images, in the order of the table (columns file, label, seed, mask).
+    """
+    folder, counts = Path(folder), Counter[str]()
+    files: list[Path] = []
+    rows: list[dict[str, object]] = []
+    for label, seed in examples:
+        counts[label] += 1
+        name, said = f"simulated-{label}-{counts[label]}", note.format(label, seed)
+        pixels, mask = draw(label, seed)
+        files.append(folder / f"{name}.png")
+        save_png(pixels, files[-1], said)
+        rows.append({"file": files[-1].name, "label": label, "seed": seed, "mask": ""})
+        if mask is not None:
+            rows[-1]["mask"] = f"masks/{name}_mask.png"
+            save_png(ink(mask), folder / f"masks/{name}_mask.png", f"{said}; mask of the lesion")
+    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
+    return files
 
 
 def write_busi_folder(
@@ -26,7 +76,7 @@ def write_busi_folder(
     size: tuple[int, int] = (96, 112),
     duplicates: int = 0,
 ) -> Path:
-    """Write simulated scans in the layout that Kaggle spreads BUSI in.
+    """Write simulated scans in the layout that Kaggle spreads BUSI in, and return `root`.
 
     `<class>/<class> (n).png` with `<class>/<class> (n)_mask.png`; the masks of normals are black.
 
@@ -35,9 +85,6 @@ def write_busi_folder(
         size: height and width in pixels.
         duplicates: further scans per class that repeat the first ones with another gain and a narrow crop, as
             near-duplicates do in published sets. They are numbered after the others.
-
-    Returns:
-        `root` as a Path.
     """
     root = Path(root)
     height, width = size
@@ -61,12 +108,9 @@ BUSBRA_COLUMNS = ["ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "W
 def write_busbra_folder(
     root: str | os.PathLike[str], patients: int = 6, seed: int = 0, size: tuple[int, int] = (96, 80)
 ) -> Path:
-    """Write simulated scans in the layout of BUS-BRA: `bus_data.csv`, `Images/`, `Masks/`; no normals.
+    """Write simulated scans in the layout of BUS-BRA: `bus_data.csv`, `Images/`, `Masks/`; return `root`.
 
-    Every patient (`Case`) has two views of one lesion, `-l` and `-r`, and a fold from 0 to 3.
-
-    Returns:
-        `root` as a Path.
+    Every patient (`Case`) has two views of one lesion, `-l` and `-r`, and a fold from 0 to 3. There are no normals.
     """
     root = Path(root)
     height, width = size
@@ -102,12 +146,9 @@ def write_busbra_folder(
 def write_breast_folder(
     root: str | os.PathLike[str], cases: int = 6, seed: int = 0, size: tuple[int, int] = (96, 80)
 ) -> Path:
-    """Write simulated scans in the layout of BrEaST: `manifest.csv`, `Images/`, `Masks/`; a patient per scan.
+    """Write simulated scans in the layout of BrEaST: `manifest.csv`, `Images/`, `Masks/`; return `root`.
 
-    The classes come in turn; normals have no mask.
-
-    Returns:
-        `root` as a Path.
+    There is a patient per scan; the classes come in turn, normals have no mask.
     """
     root = Path(root)
     rows: list[dict[str, object]] = []
@@ -123,17 +164,11 @@ def write_breast_folder(
     return root
 
 
-# The shipped pictures: label and seed, typical ones of each class.
+# The shipped images: label and seed, typical ones of each class.
 EXAMPLES = (
-    ("normal", 14),
-    ("normal", 16),
-    ("normal", 34),
-    ("benign", 13),
-    ("benign", 28),
-    ("benign", 7),
-    ("malignant", 8),
-    ("malignant", 10),
-    ("malignant", 5),
+    *(("normal", 14), ("normal", 16), ("normal", 34)),
+    *(("benign", 13), ("benign", 28), ("benign", 7)),
+    *(("malignant", 8), ("malignant", 10), ("malignant", 5)),
 )
 NOTE = "simulated breast ultrasound ({}, seed {}), made by bcx: a picture of nobody"
 
@@ -143,17 +178,9 @@ def write_examples(
     examples: Iterable[tuple[str, int]] = EXAMPLES,
     size: tuple[int, int] = (470, 560),
 ) -> list[Path]:
-    """Write the example pictures, their masks and a table of both.
+    """Write the examples, their masks (not of normals) and a table of both, as `write_drawn`; `size`: height, width.
 
-    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png`, and `examples.csv` with the columns
-    `file,label,seed,mask` (normals have no mask file). Every PNG says in its text chunk
-    `Description` that it is simulated.
-
-    Args:
-        size: height and width in pixels.
-
-    Returns:
-        The pictures, in the order of the table.
+    Every PNG says in its text chunk `Description` that it is simulated.
     """
 
     def draw(label: str, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -38,13 +38,7 @@ _GLASS = np.array([243, 240, 244], np.float32)
 
 @dataclass(frozen=True)
 class SlideScene:
-    """One simulated slide, drawn part by part.
-
-    Attributes:
-        seed: the same seed draws the same slide.
-        width, height: in pixels.
-        tissue: share of the slide that is tissue, about.
-    """
+    """One simulated slide of `width` x `height` pixels, drawn part by part; `tissue`: share of it that is tissue."""
 
     seed: int
     width: int
@@ -92,7 +86,7 @@ class SlideScene:
         columns = (np.arange(x, x + width, dtype=np.float32) / COARSE)[None].repeat(height, 0)
         rows = (np.arange(y, y + height, dtype=np.float32) / COARSE)[:, None].repeat(width, 1)
         left, top = x // COARSE, y // COARSE
-        # remap knows no picture longer than 32,767 pixels, so it gets the points around the part alone.
+        # remap knows no image longer than 32,767 pixels, so it gets the points around the part alone.
         near = self._outlines[top : top + height // COARSE + 3, left : left + width // COARSE + 3]
         return cv2.remap(near, columns - left, rows - top, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -110,9 +104,6 @@ def write_slide(
     """Write a simulated slide as a tiled BigTIFF, tile by tile, so that its size does not matter.
 
     Args:
-        file: where to; it appears under this name once it is complete.
-        width, height: in pixels.
-        tissue: share of the slide that is tissue, about.
         compression: as tifffile names it ("jpeg", "zlib", None for none).
         microns: micrometres per pixel, noted in the file; None notes nothing.
 

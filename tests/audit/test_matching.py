@@ -9,9 +9,8 @@ import pytest
 from bcx.audit.candidates import COARSE, MIRRORED, WORDS
 from bcx.audit.features import Features, Store, describe, mirrored, rooted
 from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Comparer, compare
-from bcx.simulate.anatomy import breast
-from bcx.simulate.beam import compress, envelope
-from bcx.simulate.lesions import add_lesion
+from bcx.simulate.anatomy import add_lesion, breast
+from bcx.simulate.formation import compress, envelope
 from tests.audit.conftest import COPIES, overlaid, scan
 
 ALL = WORDS | MIRRORED | COARSE

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 import bcx
 from bcx.explain.descriptors import DEFINITIONS, Descriptors, describe, describe_lesion
 from bcx.simulate import simulate
-from bcx.simulate.beam import compress, envelope
-from bcx.simulate.scene import Scene
+from bcx.simulate.anatomy import Scene
+from bcx.simulate.formation import compress, envelope
 
 HEIGHT, WIDTH = 360, 480
 WITHIN = 0.05

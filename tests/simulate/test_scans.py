@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from bcx.errors import ConfigError
 from bcx.simulate import EXAMPLES, LABELS, simulate, write_busbra_folder, write_busi_folder, write_examples
-from bcx.simulate.beam import compress, envelope, widths
-from bcx.simulate.scene import Scene, curve, grid, ridges, smooth_field
+from bcx.simulate.anatomy import Scene, curve, grid, ridges, smooth_field
+from bcx.simulate.formation import compress, envelope, widths
 
 SHIPPED = Path(__file__).resolve().parents[2] / "examples"
 SEEDS = range(12)
