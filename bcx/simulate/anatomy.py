@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 Map = NDArray[np.float32]
 
@@ -50,6 +49,8 @@ def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide:
     Args:
         y, x: float32 arrays of coordinates that broadcast together, in image heights.
     """
+    from scipy.ndimage import map_coordinates
+
     rows, columns = np.broadcast_arrays(y / tall, x / wide)
     top, left = float(rows.min()), float(columns.min())
     shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5
@@ -66,18 +67,11 @@ def curve(rng: np.random.Generator, x: Map, *, wide: float, height: float) -> Ma
 
 
 def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Map:
-    """Thin bright lines along the zero level of a field: how septa and fibres look across a beam.
+    """Thin bright lines along the zero level of a field, float32 [H, W] in 0..1: septa and fibres across a beam.
 
     A mirror answers when it lies square to the beam, so a line's strength falls with its slope (the cosine of the
-    angle between its normal and the vertical, to the power `favour`).
-
-    Args:
-        field: float32 [H, W].
-        pixel: side of a pixel in image heights.
-        thick: half thickness of the line in image heights.
-
-    Returns:
-        float32 [H, W] in 0..1.
+    angle between its normal and the vertical, to the power `favour`). `pixel`, `thick`: side of a pixel and half
+    thickness of the line in image heights.
     """
     down, across = np.gradient(field, pixel)
     steep = np.sqrt(down**2 + across**2) + 1e-3

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bcx.errors import ConfigError
 from bcx.simulate.anatomy import Map, Scene, add_lesion, breast, grid
@@ -77,7 +76,7 @@ def _keep(sigma: float) -> np.float32:
 
 
 def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
-    """Echo amplitude before compression.
+    """Echo amplitude before compression, float32 [H, W], of root mean square 1 over fibroglandular tissue without loss.
 
     Every pixel holds scatterers at random depths below the wavelength, hence echoes of random phase; together with the
     coherent mirrors they pass through a separable Gaussian point-spread function in complex baseband (the carrier's
@@ -86,11 +85,10 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
 
     Args:
         looks: how many to average in power, from different angles: spatial compounding.
-        focus: depth of the focus, 0..1 of the image.
-
-    Returns:
-        float32 [H, W], root mean square 1 over fibroglandular tissue (0 dB) without loss.
+        focus: its depth, 0..1 of the image.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     height, width = scene.echo.shape
     amplitude = 10 ** (scene.echo / 20)
     axial = max(0.0033 * height, 0.55)
@@ -121,6 +119,8 @@ def calm(decibels: Map) -> Map:
 
     Dark departures end at 5 dB.
     """
+    from scipy.ndimage import gaussian_filter
+
     height = len(decibels)
     around = gaussian_filter(decibels, (max(0.004 * height, 0.6), max(0.012 * height, 0.8)), truncate=2.5)
     departure = decibels - around

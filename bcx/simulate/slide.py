@@ -4,10 +4,9 @@
 >>> slide.part(0, 0, 50, 40).shape, slide.part(0, 0, 50, 40).dtype
 ((40, 50, 3), dtype('uint8'))
 
-Nobody's tissue: blobs with soft borders, painted with two small textures of `bcx.simulate.histology`, without and with
-a tumour, which repeat. A pixel depends on the seed and on where it lies alone, so that a slide written tile by tile has
-no seams, and a part of it can be drawn without the rest. It is cheap rather than true to life: for tests, the example
-and the benchmark, never for training.
+Blobs with soft borders are painted with two small textures, without and with a tumour, which repeat. A pixel depends on
+the seed and on where it lies alone, so that a slide written tile by tile has no seams. It is cheap rather than true to
+life: for tests, the example and the benchmark, never for training.
 """
 
 from __future__ import annotations

@@ -63,10 +63,8 @@ def plan_comparison(
 
     Args:
         recipe: the settings that all share; its own `init` counts for its own architecture.
-        archs: timm's names, and tiny_cnn; at least two.
-        inits: starting weights by architecture: a file, "timm" or "scratch".
-        others: starting weights of architectures that `inits` does not name: "timm" or "scratch". tiny_cnn starts from
-            scratch in either case.
+        archs: timm's names, and tiny_cnn, which starts from scratch in any case; at least two.
+        inits: starting weights by architecture: a file, "timm" or "scratch"; `others`, one of the latter, of the rest.
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
 
     Raises:
@@ -126,11 +124,10 @@ def compare(
     on_batch: Callable[[Entrant], Any] = lambda _: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the same folds for each architecture; return what results.json holds.
+    """Run the same folds for each architecture, and return what results.json holds.
 
-    Each architecture has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is
-    not run again, what was interrupted goes on. `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and
-    `results.json`.
+    Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
+    `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`.
 
     Args:
         rounds: how often each network is timed.

@@ -59,9 +59,7 @@ def corruption_study(
 
 
 def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold: int = 0) -> pd.DataFrame:
-    """Return one row per scan and change, the unchanged scan ("clean") first.
-
-    Each file is read once, and only one of its variants is in memory at a time.
+    """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
     Args:
         answer: should take the images one by one, so that memory stays flat.

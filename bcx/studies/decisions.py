@@ -44,7 +44,7 @@ class Elsewhere:
     """The answers to one hospital by networks that never saw it.
 
     Attributes:
-        frame: see `bcx.evaluate.oof`; with the input check's `distance` where it is known.
+        frame: see `bcx.evaluate.oof.read_answers`.
         networks: what answered, in words.
         left_out: scans of classes that those networks never learned, which are not in the frame.
     """
@@ -173,11 +173,9 @@ def decisions_study(
         before: `temperature` and `decisions` as they were stored before, or None.
 
     Returns:
-        `temperature` and `rule` as fitted on all hospitals, `before`, `hospitals` ({name: {n, groups, counts, networks,
-        left_out}}), `table` (a row per hospital, rule and operating point: `hospital`, `where` ("elsewhere" or "home"),
-        `rule` ("before", "by the other hospitals", "as stored"), `point`, `temperature` and the figures of
-        `bcx.evaluate.harm`), `calibration` (a row per hospital and temperature: ece, log_loss, mean probability and
-        share of each class) and `curves` (hospital -> rule -> referred, missed).
+        `temperature` and `rule` as fitted on all hospitals; `table`, a row of harm per hospital, rule ("before", "by
+        the other hospitals", "as stored") and operating point; `calibration`, a row per hospital and temperature;
+        `curves`, hospital -> rule -> referred, missed; `hospitals`, `before` and `targets`.
 
     Raises:
         DataError: fewer than two hospitals.

@@ -27,16 +27,13 @@ def study(
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
 ) -> dict[str, Any]:
-    """Judge images that are no scans, and true scans, with a checkpoint's input check.
+    """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
     Args:
         pictures: what should be stopped.
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
             the others.
-
-    Returns:
-        JSON-able: counts and shares, overall and by kind, and quantiles of the distance.
 
     Raises:
         CheckpointError: the checkpoint has no input check.

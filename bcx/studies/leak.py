@@ -77,8 +77,7 @@ def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[in
     """Return every run of both protocols: one per seed and fold, or per seed where the published split is one.
 
     Args:
-        recipe: with `published.split`, the parts' sizes; without it, `folds` folds.
-        records: their own folds do not count.
+        recipe: with `published.split`, the parts' sizes; without it, `folds` folds. The records' own do not count.
 
     Raises:
         SplitError: too few scans or groups of a class for every part.
@@ -111,9 +110,6 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
     Args:
         sizes: of the parts, in any unit; 0 leaves a part empty.
         grouped: keep groups whole; else every scan is drawn for itself.
-
-    Returns:
-        One list per size, each sorted by key.
 
     Raises:
         SplitError: a class would be missing from a part.
@@ -167,13 +163,10 @@ def leak_study(
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Train and answer under both protocols, and write `predictions.csv` and `results.json`.
-
-    Stopped at any moment, the same call goes on where it was; finished runs are not trained again.
+    """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 
     Args:
         recipe: its `published` block says how to split; its own seed is not used.
-        out: folder of the results; `runs/PROTOCOL-SEED-FOLD/` inside holds each run's history and answers.
         seeds: each cuts the scans and trains once per protocol and fold.
         only: train these folds only; the summary is written once every fold is there.
         on_epoch: called with the run, its history row and the number of epochs.
@@ -183,8 +176,7 @@ def leak_study(
 
     Raises:
         ConfigError: no seed, or a seed twice.
-        SplitError: too few scans or groups for every part.
-        As `bcx.train.fit.fit`.
+        SplitError, TrainingError: as `cut` and `bcx.train.fit.fit`.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(

@@ -35,8 +35,7 @@ def patients_table(
     """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
 
     Args:
-        sources: hospitals whose groups are patients.
-        elsewhere, at_home: as `bcx.studies.decisions.decisions_study`; temperature and rule as it returns them.
+        sources: hospitals whose groups are patients; the others as `bcx.studies.decisions.decisions_study` has them.
 
     Raises:
         DataError: there are no answers to one of the sources.
@@ -63,9 +62,7 @@ def patients_table(
 def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
     """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
 
-    Args:
-        frame: as `bcx.evaluate.oof.read_oof`; its groups are patients, each with one label. Those with one scan are
-            left out.
+    The frame's groups are patients, each with one label; those with one scan are left out.
 
     Returns:
         `patients`, `scans`; `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`);

@@ -64,8 +64,7 @@ def transfer_study(
 
     Args:
         records: all sources together, with folds; those without one take no part.
-        out: folder of the results: `results.json`, `transfer.png`, and a folder per run with its predictions
-            (`oof.csv`; in the corruption part also `corrupted.csv`), history and network.
+        out: receives `results.json`, `transfer.png`, and a folder per run with predictions, history and network.
         parts: what to run now. "hospital" trains on each source alone and scores the others; "left-out" (of three or
             more) trains on all others and scores the one; "machine" leaves out one machine at a time; "corruption"
             answers the held-out folds of the sources that show every class once more under every change of
@@ -75,15 +74,13 @@ def transfer_study(
         machines: leave out only these; None: each that has scans of both kinds of lesion.
         crossval: folder of a finished cross-validation with this recipe and data, whose answers and networks the
             corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
-        on_epoch: called with the run's name, the history row, the number of epochs.
-        on_batch: called after every training step.
-        on_picture: called after every image that a network answered.
+        on_epoch: called with the run's name, the history row, the number of epochs; the others after every training
+            step, and after every image that a network answered.
 
     Returns:
-        What results.json holds, of every run of this recipe and data that is finished in `out`, whether it was asked
-        for now or earlier: `table`, a row per pair of training and scoring set (`lesion_row`), and `corruption` (see
-        `summarise_corruptions`) once all folds are there. Runs that left out a machine are found where `devices` are
-        given.
+        What results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier (those
+        that left out a machine only where `devices` are given): `table`, a row per pair of training and scoring set
+        (`lesion_row`), and `corruption` (`summarise_corruptions`) once all folds are there.
 
     Raises:
         ConfigError: an unknown part or machine.

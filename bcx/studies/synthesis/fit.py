@@ -90,8 +90,7 @@ def train_generator(
         records: what may be learnt from; those of other classes are left out.
         out: receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
             epochs) and `run.json`.
-        fold: the fold that `records` leave out, for the record; None where they are all.
-        on_epoch: called with the epoch's history row and the number of epochs.
+        fold: that `records` leave out, for the record; None where they are all.
 
     Raises:
         DataError: too few scans of this class.

@@ -56,8 +56,8 @@ def build_describers(checkpoint: str | None, start: Recipe) -> dict[str, Describ
 
     Args:
         checkpoint: one of the project's own; None leaves it out.
-        start: gives architecture and starting weights of a second network, which has seen no scans ("timm" or a file of
-            ImageNet weights); with random weights it is left out, unless it would be the only one.
+        start: gives architecture and starting weights of a second network, which has seen no scans; with random weights
+            it is left out, unless it would be the only one.
 
     Raises:
         CheckpointError, ConfigError: a network that cannot be had.
@@ -91,17 +91,14 @@ def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the squared Fréchet distance between Gaussians fitted to two sets of features.
+    """Return the squared Fréchet distance between Gaussians fitted to features, float `[N, K]` and `[M, K]`.
 
     |mean difference|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2)), where the last trace is the sum of the singular values of
     A^(1/2) B^(1/2): both roots come from centred features, so no root of a product, which may come out complex, is
     taken.
 
-    Args:
-        a, b: float `[N, K]` and `[M, K]`, at least two rows each.
-
     Raises:
-        DataError: fewer rows, or other columns.
+        DataError: fewer than two rows, or other columns.
     """
     _check(a, b)
     roots = [(part - part.mean(0)) / np.sqrt(len(part) - 1) for part in (a, b)]
@@ -131,17 +128,14 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Compare generated and real scans with the training scans, at equal numbers.
+    """Compare generated images and other real scans with the training scans by features `[N, K]`, at equal numbers.
 
-    Args:
-        generated: float `[N, K]`, features of generated images.
-        train: float `[M, K]`, of what the generator learnt from.
-        held: float `[L, K]`, of other real scans: the level that a perfect generator would reach.
+    The level of real scans is what a perfect generator would reach. Features are scaled by the training scans' mean and
+    spread first, so that every channel counts.
 
     Returns:
-        `n` (images of each set that stand against `train`: the smaller of N and L), and `kid` and `fid`, each with
-        `generated` and `real` as {"mean", "sd"} over subsets of that size (without spread where there is only one).
-        Features are scaled by the training scans' mean and spread first, so that every channel counts.
+        `n` (images of each set that stand against `train`: as many as the smaller set has), and `kid` and `fid`, each
+        with `generated` and `real` as {"mean", "sd"} over subsets of that size; no spread where there is only one.
     """
     train, held, generated = (_scaled(part, train) for part in (train, held, generated))
     n = min(len(generated), len(held))
@@ -182,11 +176,10 @@ def find_neighbours(
     train_features: np.ndarray,
     barred: np.ndarray | None = None,
 ) -> Neighbours:
-    """Find each image's nearest training scan.
+    """Find the training scan nearest to each image, uint8 `[N, S, S]` with features `[N, K]`.
 
     Args:
-        planes, features: uint8 `[N, S, S]` and float `[N, K]`, the images.
-        train: uint8 `[M, S, S]`, the training scans.
+        train: uint8 `[M, S, S]`.
         train_features: float `[2 M, K]`, of the training scans, then of their mirror images.
         barred: bool `[N, M]`, training scans that do not count.
     """
@@ -256,16 +249,13 @@ def judge(
     held: np.ndarray | None,
     describers: Mapping[str, Describe],
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Judge generated images of one class against real scans at the same size.
+    """Judge generated images of one class, uint8 `[N, S, S]`, against real scans at the same size.
 
     Args:
-        generated: uint8 `[N, S, S]`.
-        train: uint8 `[M, S, S]`, what the generator learnt from.
-        groups: `[M]`, of these.
+        train: uint8 `[M, S, S]`, what the generator learnt from, in groups `[M]`.
         held: uint8 `[L, S, S]`, scans of other groups that it never saw; None where it saw all: then one half of the
             groups stands for real scans against the other, and copies are judged by each training scan's nearest
             among other groups.
-        describers: at least one network by name.
 
     Returns:
         By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any
@@ -339,8 +329,8 @@ def judge_generator(
         sheet: where a sheet of real, generated and nearest scans goes; it shows patients' scans.
 
     Returns:
-        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of images), `copies` (flagged by any network or
-        by the pixels), `flagged` (their positions) and `by` network (see `judge`).
+        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of images), `copies` (how many were flagged),
+        `flagged` (their positions) and `by` network (see `judge`).
 
     Raises:
         DataError: as `scans_of`.

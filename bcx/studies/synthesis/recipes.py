@@ -121,10 +121,9 @@ class Arm:
     """One way to train the classifier.
 
     Attributes:
-        words: what it is, for tables.
         augmented: with the recipe's strength of augmentation; otherwise scans are shown as they are.
         oversample: scans of rare classes are drawn again until all classes are as frequent.
-        generated: rare classes are filled with generated pictures instead; "fold": by a generator that saw the
+        generated: rare classes are filled with generated images instead; "fold": by a generator that saw the
             training part only, "all": by one that saw every scan, those that are scored included.
     """
 
@@ -210,13 +209,7 @@ def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyReci
 
 @dataclass(frozen=True)
 class GeneratorJob:
-    """One generator to train.
-
-    Attributes:
-        fold: that it must not see; None: it sees all.
-        label: its class.
-        records: of all classes, from which it takes those of its own.
-    """
+    """One generator to train: of class `label`, from `records` without those of `fold` (None: from all)."""
 
     fold: int | None
     label: str
@@ -235,7 +228,7 @@ class RunJob:
     Attributes:
         recipe: with the arm's settings and the seed in place.
         train, held: real scans; no group stands in both.
-        wanted: how many generated pictures of each class belong into the training part.
+        wanted: how many generated images of each class belong into the training part.
     """
 
     arm: str

@@ -58,13 +58,12 @@ def synth_study(
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
-        on_generator: called after a generator's epoch with its job, its history row and the number of epochs.
-        on_epoch: called after a classifier's epoch, in the same way.
+        on_generator, on_epoch: called after an epoch of a generator or classifier with its job, its history row and the
+            number of epochs.
 
     Returns:
-        What `<name>.json` holds: `arms` {arm: {words, trained_on, figures}}, where a figure is the mean over seeds as
-        {value, low, high, n, seeds}; `differences`, a row per question with the paired differences; `quality` by
-        generator; `sizes` in words.
+        What `<name>.json` holds: `arms` {arm: {words, real, generated, seconds, figures}}, where a figure is the mean
+        over seeds as {value, low, high, n, seeds}; `differences`, a row per question; `quality` by generator.
 
     Raises:
         ConfigError, DataError, SplitError, TrainingError: as `bcx.train.fit.fit` and `train_generator`.
@@ -84,17 +83,18 @@ def synth_study(
     jobs = plan_runs(study, records)
     for run in jobs:
         _complete(run, generators, work, task, on_epoch, on_batch)
-    quality = _qualities(study, plan, records, work, sheets)
-    results = _summarise(study, records, jobs, work, task, command)
-    results["generators"] = [
-        {"folder": job.folder, **read_json(work / "generators" / job.folder / NOTE)} for job in plan
-    ]
-    results["quality"] = quality
+    answers = _answers(jobs, work, task)
+    results = {
+        **_summarise(study, records, jobs, answers, work, task, command),
+        "generators": [{"folder": job.folder, **read_json(work / "generators" / job.folder / NOTE)} for job in plan],
+        "quality": _qualities(study, plan, records, work, sheets),
+        "figure": f"{study.name}.png",
+        "answers": f"{study.name}.scans.csv",
+    }
     out.mkdir(parents=True, exist_ok=True)
-    write_study_figure(results, out / f"{study.name}.png")
-    results["figure"] = f"{study.name}.png"
-    _write_answers(jobs, work, task, out / f"{study.name}.scans.csv")
-    results["answers"] = f"{study.name}.scans.csv"
+    write_study_figure(results, out / results["figure"])
+    with whole(out / results["answers"]) as file:
+        answers.to_csv(file, index=False, float_format="%.5f", lineterminator="\n")
     write_json(out / f"{study.name}.json", results)
     return results
 
@@ -163,37 +163,37 @@ def _qualities(
     return found
 
 
-def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> dict[str, list[pd.DataFrame]]:
-    """Return arm -> a table per seed with all folds, in the same order of scans for every arm and seed."""
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for arm in dict.fromkeys(job.arm for job in jobs):
-        for seed in dict.fromkeys(job.seed for job in jobs):
-            parts = [
-                read_oof(work / "classifiers" / job.folder / ANSWERS, task)
-                for job in jobs
-                if (job.arm, job.seed) == (arm, seed)
-            ]
-            tables.setdefault(arm, []).append(pd.concat(parts, ignore_index=True))
-    return tables
+def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
+    """Return a row per arm, seed and scan, the scans of each arm and seed in the same order."""
+    arms = list(dict.fromkeys(job.arm for job in jobs))
+    parts = []
+    for job in sorted(jobs, key=lambda job: arms.index(job.arm)):  # they come seed by seed, fold by fold
+        frame = read_oof(work / "classifiers" / job.folder / ANSWERS, task)
+        about = frame[["file", "group", "fold", "label"]].copy()
+        about.insert(0, "arm", job.arm)
+        about.insert(1, "seed", job.seed)
+        about[_probability_columns(task)] = view_probabilities(frame, task)[0]
+        parts.append(about)
+    return pd.concat(parts, ignore_index=True)
 
 
-def _write_answers(jobs: Sequence[RunJob], work: Path, task: Task, file: Path) -> None:
-    rows = []
-    for arm, frames in _answers(jobs, work, task).items():
-        for seed, frame in zip(dict.fromkeys(job.seed for job in jobs), frames, strict=True):
-            table = frame[["file", "group", "fold", "label"]].copy()
-            table.insert(0, "arm", arm)
-            table.insert(1, "seed", seed)
-            chances = view_probabilities(frame, task)[0]
-            rows.append(table.assign(**{f"p_{name}": chances[:, i] for i, name in enumerate(task.classes)}))
-    with whole(file) as partial:
-        pd.concat(rows, ignore_index=True).to_csv(partial, index=False, float_format="%.5f", lineterminator="\n")
+def _probability_columns(task: Task) -> list[str]:
+    return [f"p_{name}" for name in task.classes]
 
 
 def _summarise(
-    study: StudyRecipe, records: Sequence[Record], jobs: Sequence[RunJob], work: Path, task: Task, command: str
+    study: StudyRecipe,
+    records: Sequence[Record],
+    jobs: Sequence[RunJob],
+    answers: pd.DataFrame,
+    work: Path,
+    task: Task,
+    command: str,
 ) -> dict[str, Any]:
-    tables = _answers(jobs, work, task)
+    tables = {
+        str(arm): [part for _, part in rows.groupby("seed", sort=False)]
+        for arm, rows in answers.groupby("arm", sort=False)
+    }
     first = next(iter(tables.values()))[0]
     labels, groups = label_positions(first, task), first["group"].to_numpy(str)
     names = ["accuracy", "balanced_accuracy", "macro_auc"]
@@ -201,8 +201,8 @@ def _summarise(
     chosen = [figure_names(task.classes).index(name) for name in names]
     counts = {name: figure_counts(labels, task.classes)[name] for name in names}
     per_seed = {
-        arm: [weighted_figures(labels, view_probabilities(frame, task)[0]) for frame in frames]
-        for arm, frames in tables.items()
+        arm: [weighted_figures(labels, part[_probability_columns(task)].to_numpy()) for part in parts]
+        for arm, parts in tables.items()
     }
 
     def mean(arm: str, weights: np.ndarray) -> np.ndarray:
