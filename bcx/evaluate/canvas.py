@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -89,6 +90,20 @@ def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -
     with whole(path) as partial:
         picture.save(partial, format="PNG", dpi=(DPI, DPI), optimize=True)
     return figure
+
+
+def dots(
+    axes: Axes,
+    places: Sequence[float] | np.ndarray,
+    figures: Sequence[Mapping[str, Any]],
+    colour: str,
+    shape: str = "o",
+    label: str | None = None,
+) -> None:
+    """Draw figures ({value, low, high}) as dots with their intervals, each at its place; None is not drawn."""
+    values, low, high = (np.array([figure[key] for figure in figures], float) for key in ("value", "low", "high"))
+    axes.hlines(places, low, high, color=colour, linewidth=1.6)
+    axes.plot(values, places, shape, color=colour, markersize=5, label=label)
 
 
 def in_percent(axis: Axis) -> None:

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
@@ -31,9 +32,6 @@ from bcx.trust.calibration import apply_temperature, fit_temperature
 from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
 from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, HarmRule, fit_rule
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Levels of harm that the curve goes through, in the proportion of the two targets.
 LEVELS = np.geomspace(0.002, 0.4, 60)
@@ -77,8 +75,6 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
     Returns:
         The out-of-fold table and what belongs in results.json; None where not every hospital was left out.
     """
-    import pandas as pd
-
     if not (transfer / "results.json").is_file():
         return None
     study = read_json(transfer / "results.json")
@@ -132,8 +128,6 @@ def fit_elsewhere(
     negative_harm: float = NEGATIVE_HARM,
 ) -> tuple[float, HarmRule]:
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
-    import pandas as pd
-
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
     logits, labels = view_logits(frame, task)[0], label_positions(frame, task)
     temperature = fit_temperature(logits, labels, _equal_mass(frame["source"]))
@@ -233,8 +227,6 @@ def stated_prevalence(checkpoint: Checkpoint) -> list[float]:
 
 def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row per figure of the study's table: hospital, where, rule, point, figure, value, low, high, n."""
-    import pandas as pd
-
     keys = ("hospital", "where", "rule", "point")
     return pd.DataFrame(
         [

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record, load_mask
-from bcx.evaluate.canvas import CYCLE, DIM, paper, publish, styled
+from bcx.evaluate.canvas import CYCLE, DIM, dots, paper, publish, styled
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
 from bcx.evaluate.words import markdown_table
@@ -229,17 +229,11 @@ def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLik
     sheet, axes = paper(9.2, 2.1 + 0.55 * len(names), 3, 3, sharey=True)
     for name, panel in zip(figures, axes, strict=True):
         panel.set_title(SHOWN[name])
-        for place, method in enumerate(names):
-            found = methods[method][name]
-            if found["value"] is None:
-                continue
-            low, high = (found["value"] if found[end] is None else found[end] for end in ("low", "high"))
-            colour = CYCLE[1] if place == 0 else CYCLE[0]
-            panel.plot([low, high], [place, place], color=colour, linewidth=1.2)
-            panel.plot(found["value"], place, "o", color=colour, markersize=4)
-        chance = methods[names[0]][name]["value"]
-        if chance is not None:
-            panel.axvline(chance, color=DIM, linewidth=1, linestyle=(0, (1, 2)))
+        control, *others = (methods[method][name] for method in names)
+        dots(panel, [0], [control], CYCLE[1])
+        dots(panel, range(1, len(names)), others, CYCLE[0])
+        if control["value"] is not None:
+            panel.axvline(control["value"], color=DIM, linewidth=1, linestyle=(0, (1, 2)))
         panel.set_yticks(range(len(names)), [_title(method) for method in names])
     axes[0].invert_yaxis()
     publish(sheet, path)

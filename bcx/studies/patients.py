@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED, harm_figures
@@ -19,9 +20,6 @@ from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.claims import REFER
 from bcx.trust.decider import Decider
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def patients_table(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bcx.data.records import Record
@@ -38,9 +39,6 @@ from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FIGURE = "transfer.png"
 CORRUPTED = "corrupted.csv"
@@ -203,8 +201,6 @@ def _summarise(
     recipe: Recipe, records: Sequence[Record], runs: Sequence[Run], every: Sequence[Run], out: Path, command: str
 ) -> dict[str, Any]:
     """Write what the finished runs say."""
-    import pandas as pd
-
     task = get_task(recipe.task)
     folds = [run for run in runs if run.part == "corruption"]
     if len(folds) < sum(run.part == "corruption" for run in every):  # pooled figures need every fold
@@ -232,8 +228,6 @@ def _summarise(
 
 def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict[str, Any]]:
     """One row per pair of training and scoring set; machines and folds are pooled as well."""
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
 
     def add(part: str, train_on: str, score_on: Any, n_train: int | None, frame: pd.DataFrame) -> None:

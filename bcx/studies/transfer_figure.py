@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcx.evaluate.canvas import CYCLE, DIM, FAINT, INK, paper, publish, styled
+from bcx.evaluate.canvas import CYCLE, DIM, FAINT, INK, dots, paper, publish, styled
 from bcx.evaluate.corruptions import CORRUPTIONS
 from bcx.imaging.preprocess import resize
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 # The marks differ in shape too, for print without colour.
 _PARTS = {
-    "hospital": ("another hospital", CYCLE[0], "o"),
-    "left-out": ("a hospital left out", CYCLE[2], "^"),
-    "machine": ("another machine", CYCLE[1], "s"),
-    "folds": ("all sources, another fold", DIM, "D"),
+    "hospital": (CYCLE[0], "o", "another hospital"),
+    "left-out": (CYCLE[2], "^", "a hospital left out"),
+    "machine": (CYCLE[1], "s", "another machine"),
+    "folds": (DIM, "D", "all sources, another fold"),
 }
 _ROW = 0.27  # inches
 _TILE = 200  # pixels: longer side of a scan on the sheet
@@ -48,7 +48,7 @@ def _draw_table(axes: Axes, table: Sequence[Mapping[str, Any]]) -> None:
     for part, style in _PARTS.items():
         rows = [(-place, row["auc"]) for place, row in enumerate(table) if row["part"] == part]
         if rows:
-            _dots(axes, [place for place, _ in rows], [auc for _, auc in rows], *style)
+            dots(axes, [place for place, _ in rows], [auc for _, auc in rows], *style)
     names = [
         (f"{row['train_on']} → " if row["part"] == "hospital" else "") + f"{row['score_on']} ({row['lesions']})"
         for row in table
@@ -63,22 +63,11 @@ def _draw_drops(axes: Axes, corruption: Mapping[str, Any]) -> None:
     places = -np.arange(len(rows), dtype=float)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.axhline(-0.5, color=FAINT, linewidth=0.8)
-    for figure, shift, style in (
-        ("macro_auc", 0.15, ("macro, one against the rest", CYCLE[0], "o")),
-        ("lesion_auc", -0.15, ("malignant against benign", CYCLE[1], "s")),
-    ):
-        _dots(axes, places + shift, [drop[figure] for _, drop in rows], *style)
+    macro, lesion = ([drop[figure] for _, drop in rows] for figure in ("macro_auc", "lesion_auc"))
+    dots(axes, places + 0.15, macro, CYCLE[0], "o", "macro, one against the rest")
+    dots(axes, places - 0.15, lesion, CYCLE[1], "s", "malignant against benign")
     axes.set_xlabel("drop in ROC-AUC against the unchanged scans, with 95 % interval")
     _rows(axes, [name for name, _ in rows], f"What each change of the picture costs ({corruption['n']} scans)")
-
-
-def _dots(
-    axes: Axes, places: Sequence[float] | np.ndarray, figures: Sequence[Mapping], words: str, colour: str, shape: str
-) -> None:
-    # None, where a figure has no value, becomes nan, which is not drawn.
-    values, low, high = (np.array([figure[key] for figure in figures], float) for key in ("value", "low", "high"))
-    axes.hlines(places, low, high, color=colour, linewidth=1.6)
-    axes.plot(values, places, shape, color=colour, markersize=5, label=words)
 
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bcx.evaluate.canvas import CYCLE, paper, publish, styled
+from bcx.evaluate.canvas import CYCLE, dots, paper, publish, styled
 from bcx.evaluate.words import markdown_table
 from bcx.imaging.preprocess import resize
 
@@ -75,12 +75,9 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
     for axes, name in zip(grid, names, strict=False):
         for place, arm, colour in zip(places, arms.values(), CYCLE, strict=False):
             found = arm["figures"][name]
-            if found["low"] is not None:
-                axes.hlines(place, found["low"], found["high"], color=colour, linewidth=1.6)
-            # None, where a figure has no value, becomes nan, which is not drawn.
-            values, seeds = np.array([found["value"]], float), np.array(found["seeds"], float)
+            dots(axes, [place], [found], colour)
+            seeds = np.array(found["seeds"], float)  # None becomes nan, which is not drawn
             axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=7)
-            axes.plot(values, [place], "o", color=colour, markersize=5)
         axes.set_title(figure_words(name))
         axes.set_yticks(places, list(arms))
         axes.grid(False, axis="y")
