@@ -24,7 +24,7 @@ from bcx.evaluate.oof import read_oof
 from bcx.files import whole
 from bcx.networks.build import fold_norms
 from bcx.networks.run import run_network
-from bcx.studies.leaderboard import DECIDES, Row, leaderboard_markdown, rank_models, write_leaderboard
+from bcx.studies.leaderboard import DECIDES, leaderboard_markdown, rank_models, write_leaderboard
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval
@@ -156,7 +156,7 @@ def compare(
     times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in by_arch}, rounds)
     base = _USUAL if _USUAL in by_arch else entrants[0].recipe.arch
     rows = [
-        _row(place, row, by_arch[row.name], out / row.name, folds, times[row.name], times[base])
+        {"rank": place, **row, **_about(by_arch[row["arch"]], out, folds, times[row["arch"]], times[base])}
         for place, row in enumerate(board.rows, 1)
     ]
     results = {
@@ -174,8 +174,7 @@ def compare(
         "leaderboard": rows,
         "recipes": {arch: describe_run(by_arch[arch].recipe, [], command)["recipe"] for arch in by_arch},
     }
-    probabilities = {row.name: row.probabilities for row in board.rows}
-    roc_of_all(probabilities, board.labels, board.groups, task, out / "roc.png")
+    roc_of_all(board.probabilities, board.labels, board.groups, task, out / "roc.png")
     write_leaderboard(out / "leaderboard.csv", results)
     with whole(out / "leaderboard.md") as file:
         file.write_text(leaderboard_markdown(results), encoding="utf-8")
@@ -183,24 +182,14 @@ def compare(
     return results
 
 
-def _row(
-    place: int, row: Row, entrant: Entrant, folder: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray
-) -> dict[str, Any]:
-    network = folder / f"fold-{folds[0]}" / NETWORK
-    files = [network / "model.safetensors", network / HEAD_FILE]
+def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray) -> dict[str, Any]:
+    """What the leaderboard says of a network beside its answers."""
+    runs = [out / entrant.recipe.arch / f"fold-{fold}" for fold in folds]
+    files = [runs[0] / NETWORK / "model.safetensors", runs[0] / NETWORK / HEAD_FILE]
     return {
-        "rank": place,
-        "arch": row.name,
         "starting_weights": entrant.start,
         "input": entrant.recipe.size,
-        # Fewer than asked for, where training stopped early.
-        "epochs": [len(pd.read_csv(folder / f"fold-{fold}" / "history.csv")) for fold in folds],
-        "figures": row.figures,
-        "temperature": row.temperature,
-        "best_minus_this": None if row.to_best is None else {k: d.to_dict() for k, d in row.to_best.items()},
-        "delong": None if row.delong is None else row.delong.to_dict(),
-        "p_holm": None if row.worse is None else row.p_holm,
-        "significantly_worse": row.worse,
+        "epochs": [len(pd.read_csv(run / "history.csv")) for run in runs],  # fewer, where training stopped early
         "parameters": entrant.parameters,
         "macs": entrant.macs,
         "milliseconds": round(1000 * float(np.median(times)), 2),

@@ -8,7 +8,7 @@
 ...             for i in range(12)]
 ...     return pd.DataFrame(rows, columns=oof_columns(task))
 >>> board = rank_models({"a": frame(0.0), "b": frame(3.0)}, task)
->>> [(row.name, row.figures["macro_auc"]["value"]) for row in board.rows]
+>>> [(row["arch"], row["figures"]["macro_auc"]["value"]) for row in board.rows]
 [('b', 1.0), ('a', 0.5)]
 """
 
@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 
 from bcx.errors import DataError
-from bcx.evaluate.comparison import Difference, compare_answers, delong
+from bcx.evaluate.comparison import compare_answers, delong
 from bcx.evaluate.intervals import report_with_intervals
+from bcx.evaluate.metrics import or_none
 from bcx.evaluate.oof import label_positions, view_logits
 from bcx.evaluate.words import interval, markdown_table, units
 from bcx.files import write_rows
@@ -40,38 +41,21 @@ _OF_POSITIVE = ("auc", "sensitivity", "specificity", "pr_auc")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One model.
+class Board:
+    """The models, best first, and the scans that all of them answered.
 
     Attributes:
-        figures: name -> {value, low, high, n} (see `report_with_intervals`).
-        temperature: fitted on these very logits.
-        to_best: the best model's figures less this one's, by name; None for the best itself.
-        delong: the same for the area under the ROC curve of the positive class against the rest, scans taken as
-            independent; None for the best, or with fewer than two scans of a kind.
-        p_holm: of the deciding figure, adjusted for as many comparisons as there are other models (Holm 1979).
-        probabilities: float64 [N, C], in the order of `Board.labels`.
+        rows: ready for JSON, each `arch`, `figures` (see `report_with_intervals`), `temperature` (fitted on these very
+            logits), `best_minus_this` (the best model's figures less this one's), `delong` (the same for the area under
+            the ROC curve of the positive class against the rest, scans taken as independent), `p_holm` (of the deciding
+            figure, adjusted for as many comparisons as there are other models) and `significantly_worse`; None for
+            the best, and where a comparison cannot be made.
+        probabilities: by model, float64 [N, C].
+        labels, groups: int [N] and text [N].
     """
 
-    name: str
-    figures: dict[str, dict[str, Any]]
-    temperature: float
-    to_best: dict[str, Difference] | None
-    delong: Difference | None
-    p_holm: float | None
-    probabilities: np.ndarray
-
-    @property
-    def worse(self) -> bool | None:
-        """Whether it is significantly worse than the best; None for the best, and where that cannot be said."""
-        return None if self.p_holm is None or self.p_holm != self.p_holm else self.p_holm < LEVEL
-
-
-@dataclass(frozen=True)
-class Board:
-    """The models, best first, and the scans that all of them answered: int [N] labels, text [N] groups."""
-
-    rows: list[Row]
+    rows: list[dict[str, Any]]
+    probabilities: dict[str, np.ndarray]
     labels: np.ndarray
     groups: np.ndarray
 
@@ -111,26 +95,28 @@ def rank_models(answers: Mapping[str, pd.DataFrame], task: Task) -> Board:
     column = task.classes.index(task.positive)
     positive = labels == column
     compared = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
-    to_best, by_delong = {}, {}
+    differences, by_delong = {}, {}
     for name in others:
         pair = probabilities[best], probabilities[name]
-        to_best[name] = compare_answers(labels, *pair, groups, task.classes, compared)
+        differences[name] = compare_answers(labels, *pair, groups, task.classes, compared)
         if min(positive.sum(), (~positive).sum()) >= 2:
-            by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive)
-    adjusted = dict(zip(others, holm([to_best[name][DECIDES].p_value for name in others]), strict=True))
-    rows = [
-        Row(
-            name,
-            figures[name],
-            temperatures[name],
-            to_best.get(name),
-            by_delong.get(name),
-            adjusted.get(name),
-            probabilities[name],
+            by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
+    adjusted = dict(zip(others, holm([differences[name][DECIDES].p_value for name in others]), strict=True))
+    rows: list[dict[str, Any]] = []
+    for name in order:
+        p_value = or_none(adjusted.get(name, np.nan))
+        rows.append(
+            {
+                "arch": name,
+                "figures": figures[name],
+                "temperature": temperatures[name],
+                "best_minus_this": {key: each.to_dict() for key, each in differences.get(name, {}).items()} or None,
+                "delong": by_delong.get(name),
+                "p_holm": p_value,
+                "significantly_worse": None if p_value is None else p_value < LEVEL,
+            }
         )
-        for name in order
-    ]
-    return Board(rows, labels, groups)
+    return Board(rows, {name: probabilities[name] for name in order}, labels, groups)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -41,28 +41,16 @@ def leak_columns(task: Task) -> list[str]:
     return [*_FRONT, *(f"logit_{name}" for name in task.classes)]
 
 
-def leak_frame(
-    held: Sequence[Record],
-    logits: np.ndarray,
-    task: Task,
-    *,
-    protocol: str,
-    seed: int,
-    fold: int,
-    copies: Sequence[int],
-    copies_in_training: Sequence[int],
-) -> pd.DataFrame:
+def leak_frame(held: Sequence[Record], logits: np.ndarray, task: Task, **about: Any) -> pd.DataFrame:
     """Return the rows of one run.
 
     Args:
         held: N scans that were held out.
         logits: float [N, C], before temperature, of one view.
-        copies: [N], other scans of the same group among all scans of the study.
-        copies_in_training: [N], those of them that the run was trained on.
+        about: protocol, seed and fold; `copies` [N], other scans of the same group among all scans of the study;
+            `copies_in_training` [N], those of them that the run was trained on.
     """
-    frame = pd.DataFrame(record_columns(held)).assign(
-        protocol=protocol, seed=seed, fold=fold, copies=list(copies), copies_in_training=list(copies_in_training)
-    )
+    frame = pd.DataFrame(record_columns(held)).assign(**about)
     frame[[f"logit_{name}" for name in task.classes]] = np.asarray(logits, np.float32)
     return _checked(frame, task, "the run's answers")
 

@@ -71,7 +71,7 @@ def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
     figure, grid = paper(11, 0.9 + down * (0.5 + 0.24 * len(arms)), down, 4, sharey=True)
     for axes in grid[len(names) :]:
         axes.axis("off")
-    places = -np.arange(len(arms))
+    places = range(0, -len(arms), -1)
     for axes, name in zip(grid, names, strict=False):
         for place, arm, colour in zip(places, arms.values(), CYCLE, strict=False):
             found = arm["figures"][name]
