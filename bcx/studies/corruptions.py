@@ -97,11 +97,12 @@ def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold
         )
     rows = [(kind, r.key, r.source, r.group, fold, r.label) for r in records for kind in KINDS]
     frame = pd.DataFrame(rows, columns=["kind", "file", "source", "group", "fold", "label"])
-    frame[_probability_columns(task)] = probabilities
+    frame[probability_columns(task)] = probabilities
     return frame
 
 
-def _probability_columns(task: Task) -> list[str]:
+def probability_columns(task: Task) -> list[str]:
+    """Return the columns that hold the probability of each class."""
     return [f"p_{name}" for name in task.classes]
 
 
@@ -119,7 +120,7 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """
     text = ("kind", "file", "source", "group", "label")
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
-    kinds |= dict.fromkeys(_probability_columns(task), decimal)
+    kinds |= dict.fromkeys(probability_columns(task), decimal)
     return pd.DataFrame(read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}"))
 
 
@@ -147,7 +148,7 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
             remedy="Run the study again.",
         )
     labels = np.array([task.classes.index(label) for label in clean["label"]])
-    columns = _probability_columns(task)
+    columns = probability_columns(task)
     measures = [_measures(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in KINDS]
 
     def statistics(weights: np.ndarray) -> np.ndarray:

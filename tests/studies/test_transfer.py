@@ -216,51 +216,64 @@ def test_no_path_of_this_machine_and_no_snapshot_is_left(study, busi_folder, bus
             assert str(busi_folder.parent) not in file.read_text()
 
 
+def ask(records, out, *parts, **options):
+    return transfer_study(RECIPE, records, out=out, command="x", parts=parts or PARTS, **options)
+
+
 def never(*args, **kwargs):
     raise AssertionError("trained again")
 
 
-def test_what_is_finished_is_not_trained_again(study, records, devices, monkeypatch):
+@pytest.fixture
+def no_training(monkeypatch):
     monkeypatch.setattr(module, "fit_network", never)
     monkeypatch.setattr("bcx.train.crossval.fit_network", never)
-    again = transfer_study(RECIPE, records, out=study.out, command="bcx study", devices=devices)
-    assert again | {"commit": None} == study.results | {"commit": None}  # someone may commit meanwhile
-    part = transfer_study(RECIPE, records, out=study.out, command="bcx study", devices=devices, parts=["hospital"])
-    assert part | {"commit": None} == study.results | {"commit": None}  # the other parts are still there
+
+
+@pytest.fixture
+def folds(study, tmp_path):
+    """The cross-validation of the study without what it answered under corruptions."""
+    for fold in (0, 1):
+        shutil.copytree(
+            study.out / f"crossval/fold-{fold}",
+            tmp_path / f"folds/fold-{fold}",
+            ignore=shutil.ignore_patterns("corrupted.*"),
+        )
+    return tmp_path / "folds"
+
+
+@pytest.mark.usefixtures("no_training")
+def test_what_is_finished_is_not_trained_again(study, records, devices):
+    unlike = {"commit": None, "command": None}  # someone may commit meanwhile
+    for parts in (PARTS, ["hospital"]):  # the other parts are still there
+        again = ask(records, study.out, *parts, devices=devices)
+        assert again | unlike == study.results | unlike
     pooled = crossval(RECIPE, records, out=study.out / "crossval", command="bcx crossval")
     assert pooled["n"] == len(records)
     with pytest.raises(AssertionError, match="trained again"):
         transfer_study(RECIPE.model_copy(update={"lr": 1e-5}), records, out=study.out, command="x", devices=devices)
 
 
-def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, records, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_training")
+def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, records, tmp_path):
     shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
-    shutil.copytree(study.out / "hospital-rio", tmp_path / "hospital-rio")
     more = replace(records[-1], key="sono/more.png", source="sono", group="sono:more")
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "fit_network", never)
-        run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
-        module._complete(replace(run, held=[*run.held, more]), tmp_path, "x", never)
+    run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
+    module._complete(replace(run, held=[*run.held, more]), tmp_path, "x", never)
     before, after = (read_oof(folder / "hospital-cairo/oof.csv", TASK) for folder in (study.out, tmp_path))
     assert list(after["file"]) == [*before["file"], "sono/more.png"]
     columns = [f"logit_{name}" for name in TASK.classes]
     assert np.allclose(after[columns].iloc[:-1], before[columns], atol=0.01)  # weights are kept rounded
 
 
-def test_the_networks_of_a_cross_validation_are_used(study, records, tmp_path, monkeypatch):
-    for fold in (0, 1):
-        shutil.copytree(study.out / f"crossval/fold-{fold}", tmp_path / f"folds/fold-{fold}")
-        for name in ("corrupted.csv", "corrupted.json"):
-            (tmp_path / f"folds/fold-{fold}" / name).unlink()
-    monkeypatch.setattr(module, "fit_network", never)
-    results = transfer_study(
-        RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
-    )
+@pytest.mark.usefixtures("no_training")
+def test_the_networks_of_a_cross_validation_are_used(study, records, folds, tmp_path):
+    results = ask(records, tmp_path / "out", "corruption", crossval=folds)
     assert results["corruption"] == study.results["corruption"]
     for name in ("corrupted.csv", "oof.csv", "run.json"):
         found, before = (folder / f"crossval/fold-1/{name}" for folder in (tmp_path / "out", study.out))
         assert found.read_bytes() == before.read_bytes()
-    assert not (tmp_path / "folds/fold-1/corrupted.csv").exists()  # nothing is written where the networks were found
+    assert not (folds / "fold-1/corrupted.csv").exists()  # nothing is written where the networks were found
     assert not (tmp_path / "out/crossval/fold-1/network").exists()
     with pytest.raises(TrainingError, match="folds/fold-0"):  # nobody's results are trained over
         transfer_study(
@@ -269,43 +282,40 @@ def test_the_networks_of_a_cross_validation_are_used(study, records, tmp_path, m
             out=tmp_path / "out",
             command="x",
             parts=["corruption"],
-            crossval=tmp_path / "folds",
+            crossval=folds,
         )
-    shutil.rmtree(tmp_path / "folds/fold-1/network")
+    shutil.rmtree(folds / "fold-1/network")
     (tmp_path / "out/crossval/fold-1/corrupted.csv").unlink()
     with pytest.raises(AssertionError, match="trained again"):
-        transfer_study(
-            RECIPE, records, out=tmp_path / "out", command="x", parts=["corruption"], crossval=tmp_path / "folds"
-        )
+        ask(records, tmp_path / "out", "corruption", crossval=folds)
 
 
-def test_parts_asked_for_one_after_the_other_stand_side_by_side(study, records, devices, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_training")
+def test_parts_asked_for_one_after_the_other_stand_side_by_side(study, records, devices, tmp_path):
     """As processes would do it that share a folder, with the trainings taken from the whole study."""
     for folder in ("hospital-cairo", "hospital-rio", "machine-sono-2", "machine-ultra-7-mhz", "crossval"):
         shutil.copytree(study.out / folder, tmp_path / "ready" / folder)
-    monkeypatch.setattr(module, "fit_network", never)
 
-    def ask(*parts, bring, **options):
+    def bringing(*parts, bring, **options):
         for folder in bring:
             shutil.copytree(tmp_path / "ready" / folder, tmp_path / "out" / folder)
-        return transfer_study(
-            RECIPE, records, out=tmp_path / "out", command="x", devices=devices, parts=parts, **options
-        )
+        return ask(records, tmp_path / "out", *parts, devices=devices, **options)
 
-    one = ask("machine", machines=["Sono 2"], bring=["machine-sono-2"])
+    one = bringing("machine", machines=["Sono 2"], bring=["machine-sono-2"])
     assert [row["score_on"] for row in one["table"]] == ["Sono 2"]
-    hospitals = ask("hospital", bring=["hospital-cairo", "hospital-rio"])
+    hospitals = bringing("hospital", bring=["hospital-cairo", "hospital-rio"])
     assert [row["score_on"] for row in hospitals["table"]] == ["rio", "cairo", "Sono 2"]
-    both = ask("machine", bring=["machine-ultra-7-mhz"])
+    both = bringing("machine", bring=["machine-ultra-7-mhz"])
     assert both["table"] == study.results["table"][:5]
     assert "corruption" not in both
     shutil.copytree(tmp_path / "ready/crossval/fold-0", tmp_path / "out/crossval/fold-0")
-    assert ask("machine", bring=[])["table"] == both["table"]  # one fold alone is not pooled
-    whole = ask("corruption", bring=[], crossval=tmp_path / "ready/crossval")
+    assert bringing("machine", bring=[])["table"] == both["table"]  # one fold alone is not pooled
+    whole = bringing("corruption", bring=[], crossval=tmp_path / "ready/crossval")
     assert whole["table"] == study.results["table"]
     assert whole["corruption"] == study.results["corruption"]
 
 
+@pytest.mark.usefixtures("no_training")
 def test_what_another_process_finished_meanwhile_is_in_the_results(study, records, devices, tmp_path, monkeypatch):
     for folder in ("hospital-cairo", "hospital-rio"):
         shutil.copytree(study.out / folder, tmp_path / folder)
@@ -317,9 +327,8 @@ def test_what_another_process_finished_meanwhile_is_in_the_results(study, record
         calls.append(file.name)
         write(file, content)
 
-    monkeypatch.setattr(module, "fit_network", never)
     monkeypatch.setattr(module, "write_json", slow_write)
-    results = transfer_study(RECIPE, records, out=tmp_path, command="x", devices=devices, parts=["hospital"])
+    results = ask(records, tmp_path, "hospital", devices=devices)
     assert [row["score_on"] for row in results["table"]] == ["rio", "cairo", "Sono 2"]
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
     assert calls == ["results.json"] * 2
@@ -334,19 +343,9 @@ def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, d
     assert not module.is_done(runs["hospital rio"], tmp_path)
 
 
-def test_every_picture_is_told_once_per_look(study, records, tmp_path, monkeypatch):
-    for fold in (0, 1):
-        shutil.copytree(study.out / f"crossval/fold-{fold}", tmp_path / f"folds/fold-{fold}")
+def test_every_answer_is_told(study, records, folds, tmp_path):
     told = []
-    transfer_study(
-        RECIPE,
-        records,
-        out=tmp_path / "out",
-        command="x",
-        parts=["corruption"],
-        crossval=tmp_path / "folds",
-        on_picture=lambda: told.append(1),
-    )
+    ask(records, tmp_path / "out", "corruption", crossval=folds, on_picture=lambda: told.append(1))
     assert len(told) == study.results["corruption"]["n"] * (1 + len(CORRUPTIONS))
 
 
@@ -354,13 +353,11 @@ def test_a_run_that_was_stopped_while_it_answered_goes_on_without_training(recor
     """The snapshot stays until everything is written: the second start trains no epoch."""
     monkeypatch.setattr(module, "write_oof", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        transfer_study(RECIPE, records, out=tmp_path, command="x", parts=["hospital"])
+        ask(records, tmp_path, "hospital")
     monkeypatch.undo()
     assert (tmp_path / "hospital-cairo" / STATE_FILE).is_file()
     told = []
-    transfer_study(
-        RECIPE, records, out=tmp_path, command="x", parts=["hospital"], on_epoch=lambda name, *_: told.append(name)
-    )
+    ask(records, tmp_path, "hospital", on_epoch=lambda name, *_: told.append(name))
     assert told == ["hospital rio"]
 
 

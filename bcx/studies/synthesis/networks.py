@@ -41,7 +41,7 @@ class GeneratorNetwork(nn.Module):
 
 
 class DiscriminatorNetwork(nn.Module):
-    """Pictures float32 `[B, 1, S, S]` to logits float32 `[B]`, positive for real; the sigmoid is part of the loss."""
+    """Images float32 `[B, 1, S, S]` to logits float32 `[B]`, positive for real; the sigmoid is part of the loss."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()

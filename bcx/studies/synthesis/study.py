@@ -19,6 +19,7 @@ from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.evaluate.oof import label_positions, read_oof, view_probabilities, write_oof
 from bcx.files import whole
+from bcx.studies.corruptions import probability_columns
 from bcx.studies.synthesis.figures import write_study_figure
 from bcx.studies.synthesis.fit import WEIGHTS, train_generator
 from bcx.studies.synthesis.quality import build_describers, judge_generator
@@ -172,13 +173,9 @@ def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
         about = frame[["file", "group", "fold", "label"]].copy()
         about.insert(0, "arm", job.arm)
         about.insert(1, "seed", job.seed)
-        about[_probability_columns(task)] = view_probabilities(frame, task)[0]
+        about[probability_columns(task)] = view_probabilities(frame, task)[0]
         parts.append(about)
     return pd.concat(parts, ignore_index=True)
-
-
-def _probability_columns(task: Task) -> list[str]:
-    return [f"p_{name}" for name in task.classes]
 
 
 def _summarise(
@@ -201,7 +198,7 @@ def _summarise(
     chosen = [figure_names(task.classes).index(name) for name in names]
     counts = {name: figure_counts(labels, task.classes)[name] for name in names}
     per_seed = {
-        arm: [weighted_figures(labels, part[_probability_columns(task)].to_numpy()) for part in parts]
+        arm: [weighted_figures(labels, part[probability_columns(task)].to_numpy()) for part in parts]
         for arm, parts in tables.items()
     }
 
