@@ -11,16 +11,21 @@ print(answer["label"], answer["probabilities"])
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+import gradio.mcp
+from mcp import types
 
-from bcx.app import incoming, mcp_answers
-from bcx.app.classify import NETWORK
+from bcx.app import incoming
 from bcx.app.download import download
-from bcx.app.incoming import Upload, choice, file_name, flag, handler
+from bcx.app.incoming import Upload, choice, file_name, flag, in_words
+from bcx.app.privacy import Session
+from bcx.app.wiring import NETWORK, Page
 from bcx.errors import BcxError, RequestError
 from bcx.explain.descriptors import describe_lesion
 from bcx.explain.methods import quick_methods
@@ -30,31 +35,19 @@ from bcx.inference.prediction import Failure
 from bcx.report.pictures import as_image, page_overlay, png_url
 from bcx.trust.claims import NOT_A_SCAN
 
-if TYPE_CHECKING:
-    from bcx.app.privacy import Session, Sessions
-    from bcx.explain.checks import Checks
-    from bcx.explain.methods import Explanation
-    from bcx.inference.prediction import Prediction
-    from bcx.tasks import Task
+#: What MCP clients may send in a file's place.
+_KINDS = "a data address, a public http or https address, or the path that /gradio_api/upload returned"
+_server: Any = gradio.mcp.GradioMCPServer
+_simplified, _created = _server.simplify_filedata_schema, _server.create_mcp_server
 
 
-def build_api(
-    sessions: Sessions,
-    task: Task,
-    predict: Callable[..., Prediction],
-    stream: Callable[..., Any],
-    explain_answer: Callable[..., Explanation],
-    check_map: Callable[[Explanation], Checks],
-) -> None:
-    """Add the public endpoints. Their docstrings are what people and language models read about them.
+def build_api(page: Page) -> None:
+    """Add the public endpoints, which the default model answers.
 
-    Args:
-        sessions: the open pages.
-        task: what the model that answers here was trained for.
-        predict, stream: as `Classifier.predict` and `Classifier.stream`.
-        explain_answer, check_map: as `bcx.explain.methods.explain` and `bcx.explain.checks.check`.
+    Their docstrings are what people and language models read about them.
     """
-    mcp_answers.install()
+    sessions, model, task = page.sessions, page.models.default.name, page.models.default.task
+    _answer_mcp_clients()
     with gr.Row(visible=False):
         one = Upload(label="scan", file_count="single")
         many = Upload(label="scans", file_count="multiple")
@@ -72,7 +65,7 @@ def build_api(
         answer = gr.JSON(label="answer")
         call_one, call_many, call_explain = gr.Button("classify"), gr.Button("batch"), gr.Button("explain")
 
-    @handler
+    @in_words("classify")
     def classify(scan: Any, overlay: Any, box: Any, request: gr.Request) -> dict[str, Any]:
         """Classify one IMAGE as CLASSES, with a probability for each.
 
@@ -104,15 +97,11 @@ def build_api(
             overlay: only where asked for, a PNG as a data address (MCP: a picture beside the text), at most 1400 pixels
         """
         wanted, edges = flag(overlay, "The overlay"), None if box in (None, []) else incoming.box(box)
-        with sessions.at_work(request.session_hash) as session:
-            source = _source(session, scan)
-            try:
-                found = predict(source, file_name(scan, "scan"), edges)
-                return {**found.to_dict(), "overlay": png_url(page_overlay(found))} if wanted else found.to_dict()
-            finally:
-                _done_with(session, source)
+        with sessions.at_work(request.session_hash) as session, _source(session, scan) as source:
+            found = page.predict(model, source, file_name(scan, "scan"), edges)
+            return {**found.to_dict(), "overlay": png_url(page_overlay(found))} if wanted else found.to_dict()
 
-    @handler
+    @in_words("explain")
     def explain(scan: Any, target: Any, method: Any, check: Any, request: gr.Request) -> dict[str, Any]:
         """Show where in one IMAGE the network's result rests: the picture with one map over it, and numbers.
 
@@ -136,15 +125,11 @@ def build_api(
         """
         wanted = choice(target, ["", *task.classes], "The class")
         name, checked = choice(method, quick_methods(), "The method"), flag(check, "The check")
-        with sessions.at_work(request.session_hash) as session:
-            source = _source(session, scan)
-            try:
-                found = predict(source, file_name(scan, "scan")).screen
-                explanation = explain_answer(found, wanted or found.label, name)
-                checks = check_map(explanation).to_dict() if checked else None
-                lesion = describe_lesion(found)
-            finally:
-                _done_with(session, source)
+        with sessions.at_work(request.session_hash) as session, _source(session, scan) as source:
+            found = page.predict(model, source, file_name(scan, "scan")).screen
+            explanation = page.explain(model, found, wanted or found.label, name)
+            checks = page.check(model, explanation).to_dict() if checked else None
+            lesion = describe_lesion(found)
         shown = None if found.decision == NOT_A_SCAN else png_url(as_image(overlay_of(explanation)))
         return {
             "name": found.name,
@@ -156,7 +141,7 @@ def build_api(
             "overlay": shown,
         }
 
-    @handler
+    @in_words("batch")
     def batch(scans: Any, request: gr.Request) -> list[dict[str, Any]]:
         """Classify many IMAGEs in one call; a file that cannot be read does not stop the others.
 
@@ -172,28 +157,38 @@ def build_api(
         sent = incoming.files(scans, "The scans")
         # The files lie under names that were cleaned for the disk; the caller knows them by their own.
         names = [file_name(scan, f"scan {place}") for place, scan in enumerate(sent, start=1)]
-        with sessions.at_work(request.session_hash) as session:
-            sources = [_source_or_failure(session, scan, name) for scan, name in zip(sent, names, strict=True)]
-            good = [source for source in sources if not isinstance(source, Failure)]
-            try:
-                answers = iter(stream(good))
-                each = [source if isinstance(source, Failure) else next(answers) for source in sources]
-                return [{**answer.to_dict(), "name": name} for answer, name in zip(each, names, strict=True)]
-            finally:
-                for source in good:
-                    _done_with(session, source)
+        with sessions.at_work(request.session_hash) as session, ExitStack() as kept:
+            sources: list[Path | bytes | Failure] = []
+            for scan, name in zip(sent, names, strict=True):
+                try:
+                    sources.append(kept.enter_context(_source(session, scan)))
+                except BcxError as error:
+                    sources.append(Failure(name, error))
+            answers = iter(page.stream(model, [source for source in sources if not isinstance(source, Failure)]))
+            each = [source if isinstance(source, Failure) else next(answers) for source in sources]
+            return [{**answer.to_dict(), "name": name} for answer, name in zip(each, names, strict=True)]
 
     for function in (classify, batch, explain):
         words = function.__doc__ or ""
         function.__doc__ = words.replace("IMAGE", task.image_noun).replace("CLASSES", " or ".join(task.classes))
-    call_one.click(classify, [one, with_overlay, box_edges], answer, api_name="classify", preprocess=False, **NETWORK)
-    call_explain.click(
-        explain, [one, target, method, with_checks], answer, api_name="explain", preprocess=False, **NETWORK
-    )
-    call_many.click(batch, many, answer, api_name="batch", preprocess=False, **NETWORK)
+    how = {"preprocess": False, **NETWORK}
+    call_one.click(classify, [one, with_overlay, box_edges], answer, api_name="classify", **how)
+    call_explain.click(explain, [one, target, method, with_checks], answer, api_name="explain", **how)
+    call_many.click(batch, many, answer, api_name="batch", **how)
 
 
-def _source(session: Session, scan: Any) -> Path | bytes:
+@contextmanager
+def _source(session: Session, scan: Any) -> Iterator[Path | bytes]:
+    """Give what `_read` returns, and delete an uploaded file after it."""
+    source = _read(session, scan)
+    try:
+        yield source
+    finally:
+        if isinstance(source, Path):
+            session.drop(source)
+
+
+def _read(session: Session, scan: Any) -> Path | bytes:
     """Return what `Scan.open` can read: an uploaded file, or the content of a data or web address (MCP clients)."""
     content = incoming.data_address(scan, MOST_BYTES)
     if content is not None:
@@ -210,13 +205,69 @@ def _source(session: Session, scan: Any) -> Path | bytes:
     return session.take(scan) if address is None else download(address, MOST_BYTES)
 
 
-def _source_or_failure(session: Session, scan: Any, name: str) -> Path | bytes | Failure:
-    try:
-        return _source(session, scan)
-    except BcxError as error:
-        return Failure(name, error)
+def _content(self: Any, data: list[Any], root_url: str) -> list[Any]:
+    """Return each output as JSON text, and the overlay, where there is one, as a picture after it."""
+    parts: list[Any] = []
+    for output in data:
+        shown = dict(output) if isinstance(output, dict) else output
+        overlay = shown.pop("overlay", None) if isinstance(shown, dict) else None
+        parts.append(types.TextContent(type="text", text=json.dumps(shown, ensure_ascii=False)))
+        if overlay:
+            encoded = overlay.partition(",")[2]
+            parts.append(types.ImageContent(type="image", data=encoded, mimeType="image/png"))
+    return parts
 
 
-def _done_with(session: Session, source: Path | bytes) -> None:
-    if isinstance(source, Path):
-        session.drop(source)
+def _create(self: Any) -> Any:
+    """Return Gradio's MCP server, whose answers also have their structured content: a list stands under `answers`."""
+    server = _created(self)
+    call = server.request_handlers[types.CallToolRequest]
+
+    async def structured(request: types.CallToolRequest) -> types.ServerResult:
+        result = await call(request)
+        if isinstance(result.root, types.CallToolResult) and not result.root.isError:
+            text: Any = result.root.content[0]
+            answer = json.loads(text.text)
+            result.root.structuredContent = answer if isinstance(answer, dict) else {"answers": answer}
+        return result
+
+    server.request_handlers[types.CallToolRequest] = structured
+    return server
+
+
+def _schema(self: Any, given: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return a tool's schema with what may stand in a file's place."""
+    simple, places = _simplified(self, given)
+    waiting: list[Any] = [simple]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if str(node.get("format", "")).startswith("Gradio"):
+                node["format"] = _KINDS
+                node.pop("title", None)
+                node.pop("required", None)  # of a file as Gradio describes it, as is the text of a list's items
+                if places and node.get("description", "").startswith("The FileData"):
+                    del node["description"]
+            waiting += node.values()
+    return simple, places
+
+
+def _how_to_send(self: Any) -> str:
+    """Return the end of each tool's description that takes files. All but web addresses work on localhost too."""
+    address = f"{(self.local_url or 'http://127.0.0.1:7860').rstrip('/')}/gradio_api/upload"
+    return (
+        " How to send a file: as a data address (`data:image/png;base64,...`); or upload it "
+        f"(`curl -F files=@scan.png {address}`, or this server's address as you know it) and send the path that this "
+        "returns, each path once; or as a public http or https address. Paths of your own machine mean nothing here."
+    )
+
+
+def _answer_mcp_clients() -> None:
+    """Have Gradio's MCP server answer in JSON text with the same content as structure, and say how to send a file.
+
+    It has no settings for that, and would answer with Python's own notation, which no JSON parser reads.
+    """
+    _server.postprocess_output_data = _content
+    _server.create_mcp_server = _create
+    _server.simplify_filedata_schema = _schema
+    _server._file_data_tool_description = property(_how_to_send)

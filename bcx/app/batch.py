@@ -8,28 +8,27 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from bcx.app import answers, incoming, rows, takeaway, viewer, worklist
-from bcx.app.classify import NETWORK, SCROLL
-from bcx.app.incoming import PRIVATE, Folder, Upload, file_name, handler
-from bcx.app.models import Models, Part
+from bcx.app import incoming, rows, takeaway, worklist
+from bcx.app.incoming import Folder, Upload, event_value, file_name
+from bcx.app.markup import html
+from bcx.app.models import Part
+from bcx.app.privacy import Session
+from bcx.app.viewer import Viewer
+from bcx.app.wiring import NETWORK, QUICK, Changes, Page, scroll_to
 from bcx.errors import BcxError, RequestError
 from bcx.inference import table
+from bcx.inference.classifier import Classifier
 from bcx.inference.input_files import Found, choose, reached
+from bcx.inference.prediction import Prediction
 from bcx.report.pictures import lesion_picture, save_png
-
-if TYPE_CHECKING:
-    from bcx.app.privacy import Session, Sessions
-    from bcx.inference.classifier import Classifier
-    from bcx.inference.prediction import Prediction
-    from bcx.tasks import Task
+from bcx.tasks import Task
 
 #: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
 TELL_SECONDS = 0.4
-VIEW = "batch"
 #: Within the list of rows.
 LIST = Path(__file__).with_name("worklist.js").read_text("utf-8")
 #: Within the counts: a click on one shows the rows that it counts.
@@ -41,6 +40,11 @@ element.addEventListener('click', (event) => {
 """
 #: To the row before or after the open one.
 STEP = "() => { document.dispatchEvent(new CustomEvent('bcx-step', {detail: BY})); }"
+STEPS = (
+    "Choose files, a ZIP archive or a folder. Every file gets a row.",
+    "Open rows while the others are still running.",
+    "Save the table and the overlays. They are deleted here when this page closes.",
+)
 
 
 def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
@@ -115,281 +119,235 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
             yield done, target
 
 
-def build_batch(models: Models, picker: gr.Dropdown, sessions: Sessions, stream: Callable[..., Any]) -> Part:
-    """Lay out the tab and wire it.
+class BatchTab:
+    """The tab's components, what they show of a batch, and what a person can do with them."""
 
-    Args:
-        models: what can answer; `picker` holds the name of the one that does.
-        picker: the page's choice of model.
-        sessions: the open pages.
-        stream: from a model's name and sources to its answers, one after the other.
-    """
-    with gr.Row(elem_classes="bcx-split"):
-        with gr.Column(scale=6, min_width=300):
-            files = Upload(
-                label=_upload_label(models.default.task),
-                file_count="multiple",
-                height=150,
-                elem_id="batch-upload",
-            )
-            with gr.Row():
-                folder = Folder(
-                    "Choose folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
-                )
-                stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
-            progress = gr.HTML(elem_id="batch-progress")
-            with gr.Column(elem_id="batch-tools"):
-                counts = gr.HTML(js_on_load=SHOW, elem_id="batch-counts")
-                with gr.Row(elem_classes="bcx-controls"):
-                    order = gr.Radio(
-                        [(words, name) for name, words in worklist.ORDERS.items()],
-                        value="name",
-                        label="Sort by",
-                        elem_id="batch-order",
-                        min_width=260,
+    def __init__(self, page: Page) -> None:
+        """Lay out the tab."""
+        self.page, task = page, page.models.default.task
+        with gr.Row(elem_classes="bcx-split"):
+            with gr.Column(scale=6, min_width=300):
+                label = _upload_label(task)
+                self.files = Upload(label=label, file_count="multiple", height=150, elem_id="batch-upload")
+                with gr.Row():
+                    self.folder = Folder(
+                        "Choose folder", file_count="directory", size="sm", elem_id="batch-folder", min_width=120
                     )
-                    search = gr.Textbox(label="Search", max_lines=1, elem_id="batch-search", min_width=160)
-                score = gr.HTML(elem_id="batch-score")
-            listing = gr.HTML(js_on_load=LIST, elem_id="batch-rows")
-        with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
-            with gr.Row():
-                csv = gr.DownloadButton(
-                    "Table (CSV)", interactive=False, size="sm", elem_id="batch-csv", variant="primary", min_width=120
-                )
-                make_zip = gr.Button("Make overlays (ZIP)", interactive=False, size="sm", elem_id="batch-make-zip")
-                download_zip = gr.DownloadButton(
-                    "Overlays (ZIP)", visible=False, size="sm", elem_id="batch-zip", variant="primary"
-                )
-            with gr.Row(elem_id="batch-step"):
-                back = gr.Button("Previous", size="sm", min_width=80, elem_id="batch-back")
-                place = gr.HTML(elem_id="batch-place", min_width=60)
-                on = gr.Button("Next", size="sm", min_width=80, elem_id="batch-on")
-            answer = gr.HTML(_hint(), elem_id="batch-answer")
-            take = takeaway.build_take("batch", models, picker, sessions, _on_show)
-            view = viewer.build_viewer(models.default.task, VIEW)
+                    self.stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
+                self.progress = gr.HTML(elem_id="batch-progress")
+                with gr.Column(elem_id="batch-tools"):
+                    self.counts = gr.HTML(js_on_load=SHOW, elem_id="batch-counts")
+                    with gr.Row(elem_classes="bcx-controls"):
+                        orders = [(words, name) for name, words in worklist.ORDERS.items()]
+                        self.order = gr.Radio(
+                            orders, value="name", label="Sort by", elem_id="batch-order", min_width=260
+                        )
+                        self.search = gr.Textbox(label="Search", max_lines=1, elem_id="batch-search", min_width=160)
+                    self.score = gr.HTML(elem_id="batch-score")
+                self.listing = gr.HTML(js_on_load=LIST, elem_id="batch-rows")
+            with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
+                with gr.Row():
+                    more: dict[str, Any] = {"size": "sm", "variant": "primary"}
+                    self.csv = gr.DownloadButton(
+                        "Table (CSV)", interactive=False, elem_id="batch-csv", min_width=120, **more
+                    )
+                    self.make_zip = gr.Button(
+                        "Make overlays (ZIP)", interactive=False, size="sm", elem_id="batch-make-zip"
+                    )
+                    self.zip = gr.DownloadButton("Overlays (ZIP)", visible=False, elem_id="batch-zip", **more)
+                with gr.Row(elem_id="batch-step"):
+                    self.back = gr.Button("Previous", size="sm", min_width=80, elem_id="batch-back")
+                    self.place = gr.HTML(elem_id="batch-place", min_width=60)
+                    self.on = gr.Button("Next", size="sm", min_width=80, elem_id="batch-on")
+                self.card = gr.HTML(hint_html(), elem_id="batch-answer")
+                self.take = takeaway.build_take("batch", page, _on_show)
+                self.view = Viewer(task, "batch")
 
-    off = gr.update(interactive=False)
+    def wire(self) -> Part:
+        """Wire the components to what a person can do, and return what follows the chosen model."""
+        listen, view = self.page.listen, self.view
+        results = [self.files, self.stop, self.progress, self.counts, self.score, self.listing, self.csv]
+        results += [self.make_zip, self.zip, self.place, self.card, self.take, *view.outputs]
+        once = {"show_progress": "hidden", "trigger_mode": "once", **NETWORK}
+        asked = [self.order, self.search]
+        listen(self.files.upload, self.from_files, [self.files, *asked], results, **once)
+        listen(self.folder.upload, self.from_folder, [self.folder, *asked], results, **once)
 
-    def listed(batch: rows.Batch, task: Task) -> dict[Any, Any]:
+        last = {"trigger_mode": "always_last", **QUICK}
+        listen([self.order.input, self.search.change], self.arrange, asked, [self.listing], **last)
+        listen(self.counts.click, self.show_only, [], [self.listing, self.counts], **last)
+        listen(self.listing.select, self.turn_page, [], [self.listing], **last)
+        scored = [self.score, self.csv, self.card]
+        listen(self.listing.input, self.label_row, [], scored, trigger_mode="multiple", **QUICK)
+        for button, by in ((self.back, "-1"), (self.on, "1")):
+            button.click(None, js=STEP.replace("BY", by))
+        listen(self.stop.click, self.ask_to_stop, [], [self.stop], **QUICK)
+        opened = [self.place, self.card, self.take, *view.outputs]
+        listen(self.listing.click, self.open_row, [view.opacity], opened, **last).then(None, js=scroll_to("batch-step"))
+        painted = [view.slider, view.legend, self.card]
+        listen(view.changes, self.repaint, [view.layer, view.opacity], painted, **last)
+        making = {"show_progress": "hidden", "concurrency_limit": 2}
+        listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **making)
+
+        def again(event: Any) -> Any:
+            return listen(event.then, self.read_again, [], results, show_progress="hidden", **NETWORK)
+
+        return Part(results, lambda chosen: [self.cleared(chosen.task).get(each, gr.skip()) for each in results], again)
+
+    # What is shown, by component
+
+    def listed(self, batch: rows.Batch, task: Task) -> Changes:
         return {
-            progress: rows.progress_html(batch),
-            counts: worklist.counts_html(batch, task),
-            listing: rows.rows_html(batch, task),
+            self.progress: rows.progress_html(batch),
+            self.counts: worklist.counts_html(batch, task),
+            self.listing: rows.rows_html(batch, task),
         }
 
-    def written(session: Session, batch: rows.Batch, task: Task) -> dict[Any, Any]:
+    def written(self, session: Session, batch: rows.Batch, task: Task) -> Changes:
         """The table, and what the person's own labels make of it."""
         path = session.picture("bcx-results", ".csv")
         table.write_csv(batch.table(), path, task, more=[worklist.OWN_LABEL])
-        return {csv: gr.update(value=str(path), interactive=True), score: worklist.score_html(batch, task)}
+        table_ready = gr.update(value=str(path), interactive=True)
+        return {self.csv: table_ready, self.score: worklist.score_html(batch, task)}
 
-    def shut() -> dict[Any, Any]:
+    def shut(self) -> Changes:
         """No row is open."""
-        return {place: "", answer: _hint(), take: "", **dict(zip(view.outputs, viewer.hide(), strict=True))}
+        return {self.place: "", self.card: hint_html(), self.take: "", **self.view.hide()}
 
-    def classify_files(
-        sent: Any, folder_chosen: bool, seen: worklist.View, model: Any, session: Session
-    ) -> Iterator[dict[Any, Any]]:
+    def nothing_ready(self) -> Changes:
+        off = gr.update(interactive=False)
+        return {self.score: "", self.csv: off, self.make_zip: off, self.zip: gr.update(visible=False, value=None)}
+
+    def cleared(self, task: Task) -> Changes:
+        """No batch."""
+        return {
+            **{**self.shut(), **self.nothing_ready(), self.progress: "", self.counts: "", self.listing: ""},
+            self.files: gr.update(value=None, label=_upload_label(task)),
+            self.stop: gr.update(interactive=False),
+            self.make_zip: gr.update(value="Make overlays (ZIP)", interactive=False),
+        }
+
+    # What a person does
+
+    def from_files(
+        self, session: Session, classifier: Classifier, sent: Any, order: Any, search: Any, folder: bool = False
+    ) -> Iterator[Changes]:
+        view = _view(order, search)
         uploads = incoming.files(sent)
         if not uploads:
-            yield {files: gr.skip()}
+            yield {}
             return
-        task = models.get(model).task
-        batch = take_in(session, uploads, folder_chosen)
-        batch.task, batch.view = task.name, seen
-        batch.own = worklist.own_labels([name for _, name in batch.files], task)
+        batch = take_in(session, uploads, folder)
+        batch.task, batch.view = classifier.task.name, view
+        batch.own = worklist.own_labels([name for _, name in batch.files], classifier.task)
         session.batch = batch
-        yield from read(session, batch, model)
+        yield from self.read(session, batch, classifier)
 
-    def read(session: Session, batch: rows.Batch, model: Any) -> Iterator[dict[Any, Any]]:
+    def from_folder(
+        self, session: Session, classifier: Classifier, sent: Any, order: Any, search: Any
+    ) -> Iterator[Changes]:
+        yield from self.from_files(session, classifier, sent, order, search, folder=True)
+
+    def read_again(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
+        batch = session.batch
+        if batch is None or "batch" not in session.again or batch.task != classifier.task.name:
+            yield {}
+            return
+        batch.started = time.monotonic()
+        yield from self.read(session, batch, classifier)
+
+    def read(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Iterator[Changes]:
         session.again.discard("batch")
-        classifier = models.get(model)
         task = classifier.task
-        running = {
-            **{files: None, stop: gr.update(interactive=True), score: "", csv: off, make_zip: off},
-            download_zip: gr.update(visible=False, value=None),
-        }
-        cleared = shut()
-        for _ in run(session, batch, classifier, partial(stream, model)):
+        running = {**self.nothing_ready(), self.files: None, self.stop: gr.update(interactive=True)}
+        cleared = self.shut()
+        for _ in run(session, batch, classifier, partial(self.page.stream, classifier.name)):
             if session.batch is not batch:  # the page shows another batch, or another model
                 return
-            yield {**listed(batch, task), **running, **cleared}
+            yield {**self.listed(batch, task), **running, **cleared}
             cleared = {}
         if session.ended.is_set() or session.batch is not batch:
             return
-        yield {
-            **{stop: off, make_zip: gr.update(interactive=True)},
-            **listed(batch, task),
-            **written(session, batch, task),
-        }
+        ended = {self.stop: gr.update(interactive=False), self.make_zip: gr.update(interactive=True)}
+        yield {**self.listed(batch, task), **self.written(session, batch, task), **ended}
 
-    @handler
-    def from_files(uploads: Any, order: Any, search: Any, model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        with sessions.at_work(request.session_hash) as session:
-            yield from classify_files(uploads, False, _view(order, search), model, session)
-
-    @handler
-    def from_folder(uploads: Any, order: Any, search: Any, model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        with sessions.at_work(request.session_hash) as session:
-            yield from classify_files(uploads, True, _view(order, search), model, session)
-
-    @handler
-    def read_again(model: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        with sessions.at_work(request.session_hash) as session:
-            batch = session.batch
-            if batch is None or "batch" not in session.again or batch.task != models.get(model).task.name:
-                yield {files: gr.skip()}
-                return
-            batch.started = time.monotonic()
-            yield from read(session, batch, model)
-
-    @handler
-    def ask_to_stop(request: gr.Request) -> Any:
-        session = sessions.find(request.session_hash)
-        if session is not None and session.batch is not None:
+    def ask_to_stop(self, session: Session, _: Classifier) -> Changes:
+        if session.batch is not None:
             session.batch.stop.set()
-        return gr.update(interactive=False)
+        return {self.stop: gr.update(interactive=False)}
 
-    @handler
-    def arrange(order: Any, search: Any, model: Any, request: gr.Request) -> dict[Any, Any]:
-        session = sessions.find(request.session_hash)
-        if session is None or session.batch is None:
-            return {listing: gr.skip()}
+    def arrange(self, session: Session, classifier: Classifier, order: Any, search: Any) -> Changes:
         batch = session.batch
+        if batch is None:
+            return {}
         batch.view, batch.page = _view(order, search, batch.view.decision), 0
-        return {listing: rows.rows_html(batch, models.get(model).task)}
+        return {self.listing: rows.rows_html(batch, classifier.task)}
 
-    @handler
-    def show_only(model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        session, task = sessions.find(request.session_hash), models.get(model).task
-        if session is None or session.batch is None:
-            return {listing: gr.skip()}
-        batch, wanted = session.batch, incoming.event_value(event, "show")
-        batch.view.decision = incoming.choice(wanted, ["", *worklist.filters(task)], "The decision")
-        batch.page = 0
-        return {listing: rows.rows_html(batch, task), counts: worklist.counts_html(batch, task)}
+    def show_only(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        batch, task = session.batch, classifier.task
+        if batch is None:
+            return {}
+        wanted = incoming.choice(event_value(event, "show"), ["", *worklist.filters(task)], "The decision")
+        batch.view.decision, batch.page = wanted, 0
+        return {self.listing: rows.rows_html(batch, task), self.counts: worklist.counts_html(batch, task)}
 
-    @handler
-    def turn_page(model: Any, event: gr.EventData, request: gr.Request) -> Any:
-        session, task = sessions.find(request.session_hash), models.get(model).task
-        if session is None or session.batch is None:
-            return gr.skip()
-        batch = session.batch
+    def turn_page(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        batch, task = session.batch, classifier.task
+        if batch is None:
+            return {}
         count = rows.pages(len(batch.view.places(batch.rows, task)))
-        batch.page = incoming.index(incoming.event_value(event, "page"), count, "The page")
-        return rows.rows_html(batch, task)
+        batch.page = incoming.index(event_value(event, "page"), count, "The page")
+        return {self.listing: rows.rows_html(batch, task)}
 
-    @handler
-    def label_row(model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        session, task = sessions.find(request.session_hash), models.get(model).task
-        if session is None or session.batch is None:
-            return {answer: answers.gone_html()}
-        batch = session.batch
-        row = incoming.index(incoming.event_value(event, "row"), len(batch.rows), "The row")
-        label = incoming.choice(incoming.event_value(event, "label"), ["", *task.classes], "The label")
-        batch.own[row] = label
-        if not label:
+    def label_row(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        batch, task = session.batch, classifier.task
+        if batch is None:
+            return {self.card: html.gone()}
+        row = incoming.index(event_value(event, "row"), len(batch.rows), "The row")
+        batch.own[row] = incoming.choice(event_value(event, "label"), ["", *task.classes], "The label")
+        if not batch.own[row]:
             del batch.own[row]
-        return {score: gr.skip()} if batch.ended is None else written(session, batch, task)
+        return {} if batch.ended is None else self.written(session, batch, task)
 
-    @handler
-    def open_row(opacity: Any, model: Any, event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        session, task = sessions.find(request.session_hash), models.get(model).task
-        if session is None or session.batch is None:
-            return {**shut(), answer: answers.gone_html()}
-        batch = session.batch
-        chosen = incoming.index(incoming.event_value(event, "pick"), len(batch.rows), "The row")
+    def open_row(self, session: Session, classifier: Classifier, opacity: Any, event: gr.EventData) -> Changes:
+        batch, task = session.batch, classifier.task
+        if batch is None:
+            return {**self.shut(), self.card: html.gone()}
+        chosen = incoming.index(event_value(event, "pick"), len(batch.rows), "The row")
         row = batch.rows[chosen]
         try:
             prediction = row.prediction()
         except BcxError as error:
-            return {**shut(), answer: answers.failure_html(error, str(row.cells["file"]))}
+            return {**self.shut(), self.card: html.failure(error, row.cells["file"])}
         if prediction is None:
-            return {answer: gr.skip()}
+            return {}
         batch.opened, batch.current = prediction, chosen
         shown = batch.view.places(batch.rows, task)
         where = f"{shown.index(chosen) + 1:,} of {len(shown):,}" if chosen in shown else ""
-        painted = viewer.show(session, VIEW, prediction, task, opacity)
         return {
-            place: f'<p class="bcx-caption">{where}</p>',
-            answer: answers.answer_html(prediction, task),
-            take: takeaway.buttons_html(prediction, task, row.at),
-            **dict(zip(view.outputs, painted, strict=True)),
+            **self.view.show(session, prediction, task, opacity),
+            self.place: html.caption(where),
+            self.card: html.answer(prediction, task),
+            self.take: takeaway.buttons_html(prediction, task, row.at),
         }
 
-    @handler
-    def repaint(layer: Any, opacity: Any, model: Any, request: gr.Request) -> list[Any]:
-        session, task = sessions.find(request.session_hash), models.get(model).task
-        if session is None or session.batch is None or session.batch.opened is None:
-            return [gr.skip(), gr.skip(), answers.gone_html()]
-        return [*viewer.repaint(session, VIEW, session.batch.opened, task, layer, opacity), gr.skip()]
+    def repaint(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+        if session.batch is None or session.batch.opened is None:
+            return {self.card: html.gone()}
+        return self.view.repaint(session, session.batch.opened, classifier.task, layer, opacity)
 
-    @handler
-    def zip_overlays(request: gr.Request) -> Iterator[list[Any]]:
-        session = sessions.find(request.session_hash)
-        if session is None or session.batch is None:
-            yield [gr.skip(), gr.skip()]
-            return
+    def zip_overlays(self, session: Session, _: Classifier) -> Iterator[Changes]:
         batch = session.batch
+        if batch is None:
+            yield {}
+            return
         total, told, ready = len(batch.rows) - batch.failed, 0.0, gr.skip()
         for done, path in write_overlays(session, batch):
             ready = gr.update(value=str(path), visible=True)
             if time.monotonic() - told >= TELL_SECONDS:
-                yield [gr.update(value=f"Making overlays: {done} of {total}", interactive=False), gr.skip()]
+                yield {self.make_zip: gr.update(value=f"Making overlays: {done} of {total}", interactive=False)}
                 told = time.monotonic()
-        yield [gr.update(value="Make overlays (ZIP)", interactive=True), ready]
-
-    def values(classifier: Classifier) -> list[Any]:
-        cleared = {
-            files: gr.update(value=None, label=_upload_label(classifier.task)),
-            **{stop: off, progress: "", counts: "", score: "", listing: "", csv: off},
-            make_zip: gr.update(value="Make overlays (ZIP)", interactive=False),
-            download_zip: gr.update(visible=False, value=None),
-            **shut(),
-        }
-        return [cleared[output] for output in results]
-
-    results = [files, stop, progress, counts, score, listing, csv, make_zip, download_zip]
-    results += [place, answer, take, *view.outputs]
-    for source, classify in ((files, from_files), (folder, from_folder)):
-        source.upload(
-            classify,
-            [source, order, search, picker],
-            results,
-            show_progress="hidden",
-            trigger_mode="once",
-            **NETWORK,
-            **PRIVATE,
-        )
-    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, **PRIVATE}
-    gr.on([order.input, search.change], arrange, [order, search, picker], listing, trigger_mode="always_last", **quick)
-    counts.click(show_only, picker, [listing, counts], trigger_mode="always_last", **quick)
-    listing.select(turn_page, picker, listing, trigger_mode="always_last", **quick)
-    listing.input(label_row, picker, [score, csv, answer], trigger_mode="multiple", **quick)
-    for button, by in ((back, "-1"), (on, "1")):
-        button.click(None, js=STEP.replace("BY", by))
-    stop.click(ask_to_stop, None, stop, **quick)
-    listing.click(
-        open_row,
-        [view.opacity, picker],
-        [place, answer, take, *view.outputs],
-        trigger_mode="always_last",
-        **quick,
-    ).then(None, js=SCROLL.replace("ANCHOR", "batch-step"))
-    gr.on(
-        [view.picker.input, view.opacity.input, view.opacity.release],
-        repaint,
-        [view.picker, view.opacity, picker],
-        [view.slider, view.legend, answer],
-        trigger_mode="always_last",
-        **quick,
-    )
-    make_zip.click(zip_overlays, None, [make_zip, download_zip], show_progress="hidden", concurrency_limit=2, **PRIVATE)
-
-    def again(event: Any) -> Any:
-        return event.then(read_again, picker, results, show_progress="hidden", **NETWORK, **PRIVATE)
-
-    return Part(results, values, again)
+        yield {self.make_zip: gr.update(value="Make overlays (ZIP)", interactive=True), self.zip: ready}
 
 
 def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
@@ -401,22 +359,14 @@ def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
 
 def _view(order: Any, search: Any, decision: str = "") -> worklist.View:
     """Return what a person chose to see, checked."""
-    return worklist.View(
-        incoming.choice(order, worklist.ORDERS, "The order"),
-        decision,
-        incoming.text(search or "", "The search", worklist.LONGEST_SEARCH),
-    )
+    order = incoming.choice(order, worklist.ORDERS, "The order")
+    return worklist.View(order, decision, incoming.text(search or "", "The search", worklist.LONGEST_SEARCH))
 
 
 def _upload_label(task: Task) -> str:
     return f"Many {task.image_noun}s"
 
 
-def _hint() -> str:
-    return (
-        '<section class="bcx-answer bcx-empty"><p class="bcx-kicker">No row open</p>'
-        '<h2 class="bcx-headline">Open a row to see its result</h2>'
-        "<ol><li>Choose files, a ZIP archive or a folder. Every file gets a row.</li>"
-        "<li>Open rows while the others are still running.</li>"
-        "<li>Save the table and the overlays. They are deleted here when this page closes.</li></ol></section>"
-    )
+def hint_html() -> str:
+    """Return the card shown while no row is open."""
+    return html.empty("No row open", "Open a row to see its result", STEPS)

@@ -11,7 +11,6 @@ import csv
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 
 from bcx.report.pictures import data_url
@@ -48,19 +47,3 @@ def _read(path: Path, label: str) -> Example:
     from bcx.imaging.scan import Scan
 
     return Example(path.resolve(), label, data_url(Scan.open(path).pixels, side=168))
-
-
-def strip_html(examples: list[Example]) -> str:
-    """Return the row of example buttons, each of which says that it is simulated; "" where there are none."""
-    if not examples:
-        return ""
-    buttons = "".join(
-        f'<button type="button" class="bcx-example" data-pick="{place}" '
-        f'aria-label="Example {place + 1}: simulated picture, made to look {escape(example.label)}">'
-        f'<img src="{example.thumbnail}" alt=""><span>{escape(example.label)}</span></button>'
-        for place, example in enumerate(examples)
-    )
-    return (
-        '<p class="bcx-strip-title">Or try an example <span class="bcx-chip">simulated</span></p>'
-        f'<div class="bcx-strip" role="group" aria-label="Simulated examples">{buttons}</div>'
-    )

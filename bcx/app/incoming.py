@@ -1,24 +1,8 @@
 """Whatever a client sent becomes something checked, or a `RequestError` in words.
 
-What a client can send, and what looks at it:
-
-- a request's form, the session that it names, the call, how many values: `bcx.app.middleware.Guard`, by `checked_call`;
-- a file: `Session.take`, the only way from a sent file to a path; its name: `file_name`;
-- a web or data address in a file's place: `web_address` (then `bcx.app.download`) and `data_address`;
-- a number, a place in a list, a box, a choice of a few, words, what a click carries: `number`, `index`, `box`,
-  `choice`, `text`, `event_value`.
-
-A handler gets what stands in the request, which is any JSON, so it is wrapped in `handler` and reads each value
-through one of these; its components for files are `Upload` and `Folder`, its event is wired with `**PRIVATE`.
-It has its session from `sessions.at_work`, which ends it after the call where no page is open, or from `sessions.find`,
-which makes none.
-
-    @handler
-    def read(file, layer, opacity, request: gr.Request):
-        layer = choice(layer, task.classes, "The layer")
-        share = number(opacity, "The opacity", 0, 100) / 100
-        with sessions.at_work(request.session_hash) as session:
-            path, name = session.take(file), file_name(file, "scan")
+`bcx.app.middleware.Guard` checks a request's form by `checked_call` and its relatives. What stands in it may still be
+any JSON: a handler reads each value through one of the functions here, and gets a file through `Session.take`, the only
+way from a sent file to a path. A web address in a file's place goes to `bcx.app.download`.
 
 >>> number("5", "The scale", 0, 8)
 Traceback (most recent call last):
@@ -31,13 +15,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import inspect
 import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -102,27 +85,9 @@ class Folder(_AsSent, gr.UploadButton):
         return "uploadbutton"
 
 
-def handler(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a handler of the page, so that whatever goes wrong reaches the person in words."""
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def steps(*arguments: Any, **named: Any) -> Any:
-            with _in_words(function.__name__):
-                yield from function(*arguments, **named)
-
-        return steps
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        with _in_words(function.__name__):
-            return function(*arguments, **named)
-
-    return call
-
-
 @contextmanager
-def _in_words(name: str) -> Iterator[None]:
+def in_words(name: str) -> Iterator[None]:
+    """Turn what goes wrong in a handler of that name into words for the person; also a decorator."""
     try:
         yield
     except gr.Error:
@@ -164,9 +129,6 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
         sent: the body.
         calls: the page's calls by number (`Blocks.fns`).
         name: where the route names the call; else its number stands in the body.
-
-    Raises:
-        RequestError: an unknown call, or values that are no list or not as many as the call takes.
     """
     if name is None or "fn_index" in sent:
         call = sent.get("fn_index")
@@ -225,12 +187,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return [_plain(part, depth + 1) for part in value] if isinstance(value, list) else value
 
 
-def number(
-    value: Any, what: str, low: float, high: float, *, whole: bool = False, otherwise: float | None = None
-) -> float:
-    """Return a finite number within `low` to `high`; `otherwise`, where it is given, stands for None."""
-    if value is None and otherwise is not None:
-        return otherwise
+def number(value: Any, what: str, low: float, high: float, *, whole: bool = False) -> float:
+    """Return a finite number within `low` to `high`."""
     fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"

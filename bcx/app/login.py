@@ -2,12 +2,6 @@
 
 Names and passwords come from a file or from the environment, never from the command line, which everybody on the
 machine can read. Whatever leads to the page must be encrypted: Basic sends the password with each request.
-
->>> login = Login("ada:correct horse\\n", "the file")
->>> login.lets_in({b"authorization": b"Basic " + base64.b64encode(b"ada:correct horse")})
-True
->>> login.lets_in({b"authorization": b"Basic " + base64.b64encode(b"ada:wrong")})
-False
 """
 
 from __future__ import annotations
@@ -32,11 +26,9 @@ class Login:
     """Who may use the page."""
 
     def __init__(self, text: str, where: str) -> None:
-        """Read who may.
+        """Read a line `name:password` for each person; empty lines and those that start with # count as none.
 
-        Args:
-            text: a line `name:password` for each person; empty lines and those that start with # count as none.
-            where: what is said of it in errors, which never show a line.
+        `where` stands in errors, which never show a line.
 
         Raises:
             ConfigError: a line of another form, a password shorter than `SHORTEST`, or nobody.
@@ -70,11 +62,7 @@ class Login:
 
 
 def read_login(file: str | None) -> Login | None:
-    """Return the login in a file, else in `VARIABLE`; None where neither is given, and everybody may use the page.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds no login, or the variable is set and holds none.
-    """
+    """Return the login in a file, else in `VARIABLE`; None where neither is given, and everybody may use the page."""
     if file is not None:
         try:
             return Login(Path(file).read_text("utf-8-sig"), f"'{file}'")

@@ -10,25 +10,20 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bcx.app.incoming import checked_arguments, checked_call, checked_stop, session_name
+from bcx.app.login import Login
+from bcx.app.privacy import Sessions
 from bcx.errors import RequestError
 from bcx.imaging.scan import MAX_BYTES
-
-if TYPE_CHECKING:
-    import gradio as gr
-
-    from bcx.app.login import Login
-    from bcx.app.privacy import Sessions
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 #: Bytes of a request that is no upload: one scan as a data address, and room for the rest.
 MOST_BODY = MAX_BYTES * 4 // 3 + (1 << 20)
@@ -57,7 +52,7 @@ _READ = re.compile(
 )
 _CALL = re.compile(r"/(queue/join|(?P<plain>run|api|call)/(?P<name>[^/]+)/?|call/v2/(?P<named>[^/]+)/?)")
 _SENT = re.compile(r"/(cancel|reset/?|upload/?|mcp(/.*)?)")
-_ASK_LOGIN = (b"www-authenticate", b'Basic realm="bcx", charset="UTF-8"')
+_ASK_LOGIN = {"www-authenticate": 'Basic realm="bcx", charset="UTF-8"'}
 _HEARTBEAT = re.compile(r"/heartbeat/([^/]+)")
 
 
@@ -71,71 +66,77 @@ class Guard:
     - Bodies have a largest size, and calls are rewritten to what `incoming.checked_call` lets through.
     """
 
-    def __init__(self, app: App, page: gr.Blocks, sessions: Sessions, login: Login | None = None) -> None:
+    def __init__(self, app: ASGIApp, page: gr.Blocks, sessions: Sessions, login: Login | None = None) -> None:
         self._app = app
         self._page = page
         self._sessions = sessions
         self._login = login
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":  # nothing here speaks through a websocket
             await send({"type": "websocket.close", "code": 1000})
             return
-        path = scope.get("path", "")
-        send = _with_headers(send, private=path.startswith(f"{_API}/"))
+        path = scope["path"]
+        # What was computed for one person is kept by no browser and no proxy.
+        private = {"cache-control": "no-store"} if path.startswith(f"{_API}/") else {}
+        send = _with_headers(send, {**HEADERS, **private})
         starting = path == _START and not scope["app"].startup_events_triggered
         if self._login is not None and not starting and not self._login.lets_in(dict(scope["headers"])):
-            await _say(send, 401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
+            refused = _said(401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
+            await refused(scope, receive, send)
             return
         try:
-            await self._answer(scope, receive, send)
+            await self._answer(Request(scope, receive), receive, send)
         except RequestError as error:
-            await _say(send, 400, str(error))
+            await _said(400, str(error))(scope, receive, send)
         except PermissionError:
-            await _say(send, 404, "There is no such page. Load the page again.")
+            await _said(404, "There is no such page. Load the page again.")(scope, receive, send)
         except FileNotFoundError:
-            await _say(send, 404, "There is nothing here.")
+            await _said(404, "There is nothing here.")(scope, receive, send)
 
-    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        path, method = scope.get("path", ""), scope["method"]
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+        scope, path, mine = request.scope, request.scope["path"], request.cookies.get(COOKIE, "")
         api = path.removeprefix(_API) if path.startswith(f"{_API}/") else None
         if "\0" in path:
             raise FileNotFoundError(path)
-        mine = _cookie(scope)
-        if method in ("GET", "HEAD"):
+        if request.method in ("GET", "HEAD"):
             if not (_PAGE.fullmatch(path) if api is None else _READ.fullmatch(api)):
                 raise FileNotFoundError(path)
             heartbeat = _HEARTBEAT.fullmatch(api or "")
             if heartbeat:
                 await self._while_open(session_name(heartbeat[1]) or "", mine, scope, receive, send)
                 return
-            for named in parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", []):
+            for named in filter(None, request.query_params.getlist("session_hash")):
                 self._own(session_name(named), mine)
-            await self._app(scope, receive, send if mine or path != "/" else _with_cookie(send, scope))
+            if not mine and path == "/":
+                send = _with_headers(send, {}, _new_cookie(scope))
+            await self._app(scope, receive, send)
             return
         call = _CALL.fullmatch(api or "")
-        if not (method == "OPTIONS" or call or _SENT.fullmatch(api or "") or path.rstrip("/") == "/login"):
+        asks = request.method == "OPTIONS"
+        if not (asks or call or _SENT.fullmatch(api or "") or path.rstrip("/") == "/login"):
             raise FileNotFoundError(path)
-        if method != "OPTIONS" and api != "/upload" and api != "/upload/":
+        if not asks and api not in ("/upload", "/upload/"):
             body = await _whole(receive)
             if body is None:
-                await _say(send, 413, f"The request is larger than {MOST_BODY // 10**6} MB. Upload the file instead.")
+                words = f"The request is larger than {MOST_BODY // 10**6} MB. Upload the file instead."
+                await _said(413, words)(scope, receive, send)
                 return
             if call or api == "/cancel":
                 sent = _parsed(body)
                 self._own(session_name(sent.get("session_hash")), mine)
-                if call and call["named"]:
-                    body = json.dumps(checked_arguments(sent, self._page.fns, call["named"])).encode()
-                elif api == "/cancel":
-                    body = json.dumps(checked_stop(sent)).encode()
-                elif call:
-                    body = json.dumps(checked_call(sent, self._page.fns, call["name"])).encode()
-                kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"content-type")]
-                as_json = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
-                scope["headers"] = [*kept, *as_json]
+                if call is None:
+                    sent = checked_stop(sent)
+                elif call["named"]:
+                    sent = checked_arguments(sent, self._page.fns, call["named"])
+                else:
+                    sent = checked_call(sent, self._page.fns, call["name"])
+                body = json.dumps(sent).encode()
+                length = {"content-length": str(len(body)), "content-type": "application/json"}
+                MutableHeaders(scope=scope).update(length)
             receive = _again(body, receive)
         await self._app(scope, receive, send)
 
@@ -143,7 +144,7 @@ class Guard:
         if name is not None and not self._sessions.may_speak_for(name, cookie):
             raise PermissionError(name)
 
-    async def _while_open(self, name: str, cookie: str, scope: Message, receive: Receive, send: Send) -> None:
+    async def _while_open(self, name: str, cookie: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Hold a session open as long as its page's connection lasts, and not a moment longer."""
         self._own(name, cookie)
         self._sessions.opened(name, cookie)
@@ -163,40 +164,21 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _cookie(scope: Message) -> str:
-    """Return the cookie of the browser that asks, "" where it has none."""
-    jar: SimpleCookie = SimpleCookie()
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            try:
-                jar.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-    return jar[COOKIE].value if COOKIE in jar else ""
+def _new_cookie(scope: Scope) -> str:
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    return f"{COOKIE}={secrets.token_urlsafe(24)}; HttpOnly; SameSite=Lax; Path=/{secure}"
 
 
-def _with_cookie(send: Send, scope: Message) -> Send:
-    cookie = f"{COOKIE}={secrets.token_urlsafe(24)}; HttpOnly; SameSite=Lax; Path=/"
-    if scope.get("scheme") == "https":
-        cookie += "; Secure"
+def _with_headers(send: Send, more: Mapping[str, str], cookie: str = "") -> Send:
+    """Send with these headers, each in the place of any of its name, and one more cookie."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), (b"set-cookie", cookie.encode())]
-        await send(message)
-
-    return answer
-
-
-def _with_headers(send: Send, private: bool) -> Send:
-    # What was computed for one person is kept by no browser and no proxy.
-    more = {**HEADERS, "cache-control": "no-store"} if private else HEADERS
-    added = [(name.encode(), value.encode()) for name, value in more.items()]
-
-    async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", []) if pair[0].decode("latin-1").lower() not in more]
-            message["headers"] = [*kept, *added]
+            message.setdefault("headers", [])
+            headers = MutableHeaders(scope=message)
+            headers.update(more)
+            if cookie:
+                headers.append("set-cookie", cookie)
         await send(message)
 
     return answer
@@ -237,8 +219,5 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-async def _say(send: Send, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
-    body = json.dumps({"error": text, "detail": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _said(status: int, text: str, more: Mapping[str, str] | None = None) -> Response:
+    return Response(json.dumps({"error": text, "detail": text}), status, more, "application/json")

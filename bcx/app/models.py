@@ -1,14 +1,10 @@
-"""The models that a page offers: named at once, loaded when first chosen, kept from then on.
-
-models = Models(bcx.load())
-models.choices()                        # [("Breast ultrasound: mobilenetv2-lesion", "mobilenetv2-lesion"), ...]
-models.get("mobilenetv2-busi")          # the same Classifier each time, from any thread
-"""
+"""The models that a page offers: named at once, loaded when first chosen, kept from then on."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +42,8 @@ class Models:
     def __init__(self, default: Classifier, folders: Mapping[str, Path] | None = None) -> None:
         """Take a loaded model as default, and the folders of others by name (default: all checkpoints at hand)."""
         self.default = default
-        self._folders = {name: folder for name, folder in (folders or {}).items() if name != default.name}
-        if folders is None:
-            self._folders = {name: folder for name, folder in list_checkpoints().items() if name != default.name}
+        at_hand = list_checkpoints() if folders is None else folders
+        self._folders = {name: folder for name, folder in at_hand.items() if name != default.name}
         self._loaded = {default.name: default}
         self._locks = {name: threading.Lock() for name in self._folders}
 
@@ -72,8 +67,11 @@ class Models:
 
     def _tasks(self) -> dict[str, Task]:
         """Return what each model answers; damaged ones are missing."""
-        tasks = {name: _task_of(folder) for name, folder in self._folders.items()}
-        return {self.default.name: self.default.task} | {name: task for name, task in tasks.items() if task is not None}
+        tasks = {self.default.name: self.default.task}
+        for name, folder in self._folders.items():
+            with suppress(CheckpointError):
+                tasks[name] = read_config(folder).task
+        return tasks
 
     def get(self, name: Any) -> Classifier:
         """Return a model by name, loaded if this is the first time.
@@ -93,31 +91,12 @@ class Models:
 
 
 def field(task: Task) -> str:
-    """Return what a task is about in a word or two.
-
-    >>> from bcx.tasks import get_task
-    >>> field(get_task("breast-ultrasound"))
-    'Breast ultrasound'
-    """
+    """Return what a task is about in a word or two ("Breast ultrasound")."""
     return task.title.partition(":")[0]
 
 
 def build_picker(models: Models) -> gr.Dropdown:
     """Lay out the choice of models; hidden where there is only one."""
     choices = models.choices()
-    return gr.Dropdown(
-        choices,
-        value=models.default.name,
-        label="Model",
-        filterable=False,
-        visible=len(choices) > 1,
-        elem_id="model-picker",
-    )
-
-
-def _task_of(folder: Path) -> Task | None:
-    """Return what a checkpoint answers, from its settings alone; None where they cannot be read."""
-    try:
-        return read_config(folder).task
-    except CheckpointError:
-        return None
+    more: dict[str, Any] = {"label": "Model", "filterable": False, "elem_id": "model-picker"}
+    return gr.Dropdown(choices, value=models.default.name, visible=len(choices) > 1, **more)

@@ -6,34 +6,31 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
 from bcx.app.api import build_api
-from bcx.app.batch import build_batch
-from bcx.app.classify import NETWORK, build_classify
+from bcx.app.batch import BatchTab
+from bcx.app.classify import ClassifyTab
 from bcx.app.examples import Example, list_examples
 from bcx.app.gpu import ON_A_SPACE, on_gpu
-from bcx.app.incoming import PRIVATE, choice, handler
-from bcx.app.model_tab import build_model_tab, model_html
-from bcx.app.models import Models, Part, build_picker, field
-from bcx.app.privacy import SESSIONS, Sessions
+from bcx.app.incoming import PRIVATE, choice, in_words
+from bcx.app.markup import html
+from bcx.app.model_tab import model_html
+from bcx.app.models import Models, Part, build_picker
+from bcx.app.privacy import SESSIONS, Session, Sessions
 from bcx.app.slide_tab import build_slides
+from bcx.app.wiring import NETWORK, Page
 from bcx.errors import BcxError
 from bcx.explain.checks import check
 from bcx.explain.methods import explain
+from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
-from bcx.report.words import NOTICE
 from bcx.slides import stream_slide
-
-if TYPE_CHECKING:
-    from bcx.app.privacy import Session
-    from bcx.inference.classifier import Classifier
-    from bcx.tasks import Task
+from bcx.tasks import Task
 
 QUEUE = 64
 #: The browser's own title follows the header.
@@ -53,47 +50,29 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     task = classifier.task
     # Beside Gradio's own uploads: a picture in there may be shown, and a hard link costs no space.
     sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
-
-    def predict_by(model: str, source: Any, name: str, box: Any = None) -> Any:
-        return replace(models.get(model).predict(source, name, box=box), mask_text=ON_A_SPACE)
-
-    def stream_by(model: str, sources: Any) -> Iterator[Any]:
-        for answer in models.get(model).stream(sources):
-            yield replace(answer, mask_text=ON_A_SPACE) if isinstance(answer, Prediction) else answer
-
-    def slide_by(model: str, *source: Any, **options: Any) -> Iterator[Any]:
-        yield from stream_slide(models.get(model), *source, **options)
-
-    def explain_by(model: str, *asked: Any) -> Any:
-        return explain(models.get(model), *asked)
-
-    def check_by(model: str, explanation: Any) -> Any:
-        return check(models.get(model), explanation)
-
-    predict, stream, slide = on_gpu(predict_by), on_gpu(stream_by), on_gpu(slide_by)
-    explaining = on_gpu(explain_by), on_gpu(check_by)
+    engine = _engine(models)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:
-        header = gr.HTML(_header(task))
-        picker = build_picker(models)
+        header = gr.HTML(html.header(task))
+        page = Page(models, build_picker(models), sessions, **engine)
         refusal = gr.HTML(visible=False, elem_id="model-refusal")
-        parts = [Part([header], lambda chosen: [_header(chosen.task)])]
+        parts = [Part([header], lambda chosen: [html.header(chosen.task)])]
         with gr.Tabs(elem_id="bcx-tabs"):
             with gr.Tab("Classify", id="classify"):
                 shown: Callable[[Task], list[Example]] = partial(list_examples, examples) if examples else lambda _: []
-                parts.append(build_classify(models, picker, sessions, shown, predict, *explaining))
+                parts.append(ClassifyTab(page, shown).wire())
             with gr.Tab("Batch", id="batch"):
-                parts.append(build_batch(models, picker, sessions, stream))
+                parts.append(BatchTab(page).wire())
             with gr.Tab("Large image", id="slide", visible=task.tile is not None) as slides:
                 parts.append(Part([slides], lambda chosen: [gr.update(visible=chosen.task.tile is not None)]))
-                parts.append(build_slides(models, picker, sessions, slide))
+                parts.append(build_slides(page))
             with gr.Tab("Model", id="model"):
-                parts.append(Part([build_model_tab(classifier)], lambda chosen: [model_html(chosen)]))
-        footer = gr.HTML(_footer(classifier))
-        parts.append(Part([footer], lambda chosen: [_footer(chosen)]))
-        calls = [partial(call, classifier.name) for call in (predict, stream, *explaining)]
-        build_api(sessions, task, *calls)
+                card = gr.HTML(model_html(classifier), elem_id="model-card")
+                parts.append(Part([card], lambda chosen: [model_html(chosen)]))
+        footer = gr.HTML(html.footer(classifier))
+        parts.append(Part([footer], lambda chosen: [html.footer(chosen)]))
+        build_api(page)
 
-        @handler
+        @in_words("switch")
         def switch(name: Any, request: gr.Request) -> list[Any]:
             name = choice(name, models.names(), "The model")
             with sessions.at_work(request.session_hash) as session:
@@ -102,13 +81,14 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 try:
                     chosen = models.get(name)
                 except BcxError as error:
-                    said = gr.update(value=_refusal(name, error), visible=True)
+                    said = gr.update(value=html.refusal(name, error), visible=True)
                     return [session.model or classifier.name, said, *[gr.skip()] * (len(outputs) - 2)]
                 session.start_over(name)
             values = [value for part in parts for value in part.values(chosen)]
             words = _changed(chosen, session)
-            return [name, gr.update(value=words, visible=bool(words)), *values]
+            return [name, gr.update(value=html.changed(words) if words else "", visible=bool(words)), *values]
 
+        picker = page.picker
         outputs = [picker, refusal, *(output for part in parts for output in part.outputs)]
         switched = picker.input(
             switch, picker, outputs, show_progress_on=picker, trigger_mode="always_last", **NETWORK, **PRIVATE
@@ -128,15 +108,33 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     return app
 
 
-def _header(task: Task) -> str:
-    return (
-        f'<header class="bcx-header" data-title="bcx: {escape(task.title)}">'
-        f"<h1>{escape(field(task))}</h1>"
-        "<p>A neural network classifies a picture, shows what its result rests on, and says when a person should read "
-        "it.</p>"
-        f'<p class="bcx-notice" role="note"><strong>{escape(NOTICE)}</strong> Pictures are deleted when this '
-        "page closes.</p></header>"
-    )
+def _engine(models: Models) -> dict[str, Callable[..., Any]]:
+    """Return the calls of `Page`. Each takes a model's name, since what ZeroGPU runs gets its arguments pickled."""
+
+    def predict(model: str, source: Any, name: str, box: Any = None) -> Any:
+        return replace(models.get(model).predict(source, name, box=box), mask_text=ON_A_SPACE)
+
+    def stream(model: str, sources: Any) -> Iterator[Any]:
+        for answer in models.get(model).stream(sources):
+            yield replace(answer, mask_text=ON_A_SPACE) if isinstance(answer, Prediction) else answer
+
+    def slide(model: str, *source: Any, **options: Any) -> Iterator[Any]:
+        yield from stream_slide(models.get(model), *source, **options)
+
+    def explained(model: str, *asked: Any) -> Any:
+        return explain(models.get(model), *asked)
+
+    def checked(model: str, explanation: Any) -> Any:
+        return check(models.get(model), explanation)
+
+    calls: dict[str, Callable[..., Any]] = {
+        "predict": predict,
+        "stream": stream,
+        "slide": slide,
+        "explain": explained,
+        "check": checked,
+    }
+    return {name: on_gpu(call) for name, call in calls.items()}
 
 
 def _changed(chosen: Classifier, session: Session) -> str:
@@ -147,18 +145,4 @@ def _changed(chosen: Classifier, session: Session) -> str:
     kept = [what for what, task in tasks if task != chosen.task.name]
     said = [f"{chosen.name} reads {' and '.join(same)} again."] if same else []
     said += [f"Kept for the previous model: {' and '.join(kept)}."] if kept else []
-    return f'<p class="bcx-changed" role="status">{escape(" ".join(said))}</p>' if said else ""
-
-
-def _refusal(name: str, error: BcxError) -> str:
-    return (
-        f'<p class="bcx-refusal" role="alert"><strong>{escape(name)} could not be loaded.</strong> '
-        f"{escape(error.found)} {escape(error.remedy)} The previous model stays.</p>"
-    )
-
-
-def _footer(classifier: Any) -> str:
-    return (
-        f'<footer class="bcx-footer"><p>Model {escape(classifier.name)}, weights '
-        f"<code>{escape(classifier.weights_sha256[:12])}</code>. {escape(NOTICE)}</p></footer>"
-    )
+    return " ".join(said)

@@ -2,15 +2,6 @@
 
 A session's pictures, answers and files live in one folder, which only the server names, and are deleted with it when
 the page is closed. Pages that vanish without a word are forgotten later.
-
->>> import tempfile
->>> sessions = Sessions(tempfile.mkdtemp())
->>> folder = sessions.get("page-1").folder
->>> folder.is_dir()
-True
->>> sessions.close("page-1")
->>> folder.exists()
-False
 """
 
 from __future__ import annotations
@@ -49,13 +40,9 @@ MOST_PAST = 8
 
 @dataclass(frozen=True)
 class Chosen:
-    """The single scan that a person chose.
+    """The single scan that a person chose, for a model of some task.
 
-    Attributes:
-        path: in the session's folder, or a shipped example's.
-        name: what the person calls it.
-        task: the name of the task of the model that it was chosen for.
-        made: what a shipped example was made to show; None for a file of the person's own.
+    `made`: what a shipped example was made to show; None for a file of the person's own, in the session's folder.
     """
 
     path: Path
@@ -119,10 +106,7 @@ class Session:
             self.slide = None
 
     def take(self, sent: Any) -> Path:
-        """Return where a file is that this page has uploaded; it stays in the session's folder as long as that does.
-
-        Args:
-            sent: what the client sent in a file's place: any JSON.
+        """Return where an upload is now, given whatever a client sent in its place; it stays as long as the session.
 
         Raises:
             RequestError: no upload, or that of another session.
@@ -167,8 +151,8 @@ class Session:
 
         A fresh name each time keeps browsers from showing the old picture, and others from guessing it.
         """
-        for old in [name for name in self.pictures if name == f"{role}-before"]:
-            self.pictures.pop(old).unlink(missing_ok=True)
+        if before := self.pictures.pop(f"{role}-before", None):
+            before.unlink(missing_ok=True)
         if role in self.pictures:
             self.pictures[f"{role}-before"] = self.pictures[role]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +186,7 @@ class Sessions:
         """Return the session `key`, made if it is new; without a key (a call without a page) one of its own.
 
         Raises:
-            RequestError: the key is none, or every place is taken by an open page.
+            RequestError: every place is taken by an open page.
         """
         key = session_name(key) or f"call-{secrets.token_hex(16)}"
         with self._lock:
@@ -276,7 +260,7 @@ class Sessions:
     def may_speak_for(self, key: str, cookie: str) -> bool:
         """Whether a request with that cookie may name the session: always where its page's browser takes none."""
         page = self._pages.get(key)
-        return page is None or not page.cookie or secrets.compare_digest(page.cookie, cookie)
+        return page is None or not page.cookie or secrets.compare_digest(page.cookie.encode(), cookie.encode())
 
     def close(self, key: str | None) -> None:
         """Delete everything that the session holds, in memory and on disk; nothing to do if it is unknown."""
@@ -300,9 +284,8 @@ class Sessions:
 
 def _forget(session: Session) -> None:
     session.ended.set()
-    session.answer = session.on_show = session.compared = session.opened = session.chosen = session.batch = (
-        session.slide
-    ) = None
+    session.answer = session.on_show = session.compared = session.opened = session.chosen = None
+    session.batch = session.slide = None
     session.past.clear()
     session.taken.clear()
     session.pictures.clear()

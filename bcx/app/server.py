@@ -1,9 +1,4 @@
-"""Starting the page: options, settings that keep it private, launch.
-
-```
-python demo.py --port 7861
-```
-"""
+"""Starting the page: options, settings that keep it private, launch."""
 
 from __future__ import annotations
 
@@ -97,19 +92,15 @@ def sweep_left_behind(place: Path) -> None:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
+    except OSError as error:  # any other means that it belongs to somebody else
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def examples_folder() -> Path | None:
     """Return the folder of examples: of the current directory, or of the checkout that this code lies in."""
-    for place in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (place / EXAMPLES / "examples.csv").is_file():
-            return place / EXAMPLES
-    return None
+    places = (place / EXAMPLES for place in (Path.cwd(), Path(__file__).resolve().parents[2]))
+    return next((place for place in places if (place / "examples.csv").is_file()), None)
 
 
 def create(checkpoint: str) -> gr.Blocks:

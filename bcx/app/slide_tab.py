@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from bcx.app import answers, incoming, slide_words
-from bcx.app.classify import SCROLL
-from bcx.app.incoming import PRIVATE, Upload, handler
-from bcx.app.models import Models, Part
+from bcx.app import incoming
+from bcx.app.answers import either
+from bcx.app.incoming import PRIVATE, Upload
+from bcx.app.markup import html, share
+from bcx.app.models import Part
+from bcx.app.privacy import Session
+from bcx.app.rows import clock
+from bcx.app.wiring import QUICK, Changes, Page, scroll_to
 from bcx.errors import BcxError
-from bcx.report.pictures import data_url
+from bcx.inference.classifier import Classifier
+from bcx.report.pictures import as_image, data_url, png_url
+from bcx.report.words import NOTICE
 from bcx.slides import SlideProgress, SlideReading
 from bcx.slides.grid import SCALES
 from bcx.slides.write import write_map, write_tiles
-
-if TYPE_CHECKING:
-    from bcx.app.privacy import Session, Sessions
-    from bcx.inference.classifier import Classifier
-    from bcx.tasks import Task
+from bcx.tasks import Task
 
 #: A slide takes minutes: two are read at a time, in a queue of their own, so that single pictures need not wait.
 QUEUE: dict[str, Any] = {"concurrency_id": "slides", "concurrency_limit": 2}
@@ -94,163 +96,172 @@ def run(session: Session, slide: SlideRun, steps: Iterator[SlideProgress]) -> It
     yield
 
 
-def build_slides(
-    models: Models, picker: gr.Dropdown, sessions: Sessions, stream: Callable[..., Iterator[SlideProgress]]
-) -> Part:
-    """Lay out the tab and wire it.
-
-    Args:
-        models: what can answer; `picker` holds the name of the one that does.
-        picker: the page's choice of model.
-        sessions: the open pages.
-        stream: from a model's name, a path and the options of `bcx.slides.stream_slide` to its progress.
-    """
-    task = models.default.task
+def build_slides(page: Page) -> Part:
+    """Lay out the tab and wire it."""
+    task = page.models.default.task
     with gr.Row(elem_classes="bcx-split"):
         with gr.Column(scale=4, min_width=300, elem_id="slide-left"):
             upload = Upload(label="A slide", file_count="single", height=140, elem_id="slide-upload")
-            caption = gr.HTML(slide_words.caption_html(task))
+            caption = gr.HTML(html.slide_caption(task))
             with gr.Accordion("Scale and spacing of tiles", open=False, elem_id="slide-options"):
-                scale = gr.Number(
-                    label="Scale (0: from the file's pixel size)",
-                    value=0,
-                    minimum=0,
-                    maximum=SCALES[1],
-                    elem_id="slide-scale",
-                )
-                stride = gr.Number(
-                    label="Spacing of tiles, in pixels (0: tiles touch)",
-                    value=0,
-                    precision=0,
-                    minimum=0,
-                    elem_id="slide-stride",
-                )
+                words = "Scale (0: from the file's pixel size)"
+                scale = gr.Number(label=words, value=0, minimum=0, maximum=SCALES[1], elem_id="slide-scale")
+                words = "Spacing of tiles, in pixels (0: tiles touch)"
+                stride = gr.Number(label=words, value=0, precision=0, minimum=0, elem_id="slide-stride")
             stop = gr.Button("Stop", size="sm", interactive=False, elem_id="slide-stop")
             state = gr.HTML(elem_id="slide-progress")
-            answer = gr.HTML(slide_words.hint_html(task), elem_id="slide-answer")
+            answer = gr.HTML(hint_html(task), elem_id="slide-answer")
         with gr.Column(scale=7, min_width=320, visible=False, elem_id="slide-result") as box:
             shown = gr.HTML(elem_id="slide-map")
             with gr.Row(elem_classes="bcx-controls"):
-                layer = gr.Radio(
-                    **_layers(task),
-                    label="Probability of",
-                    elem_id="slide-class",
-                    min_width=200,
-                )
-                opacity = gr.Slider(
-                    0,
-                    100,
-                    value=OPACITY,
-                    step=5,
-                    label="Strength of the map (%)",
-                    elem_id="slide-opacity",
-                    min_width=200,
-                )
+                layer = gr.Radio(**_layers(task), label="Probability of", elem_id="slide-class", min_width=200)
+                words = "Strength of the map (%)"
+                opacity = gr.Slider(0, 100, value=OPACITY, step=5, label=words, elem_id="slide-opacity", min_width=200)
             with gr.Row():
                 csv = gr.DownloadButton(
                     "Table of tiles (CSV)", interactive=False, size="sm", variant="primary", elem_id="slide-csv"
                 )
                 png = gr.DownloadButton("Map (PNG)", interactive=False, size="sm", elem_id="slide-png")
+    off, on = gr.update(interactive=False), gr.update(interactive=True)
+    nothing = {box: gr.update(visible=False), shown: "", csv: off, png: off}
 
-    @handler
-    def read(file: Any, scale: Any, stride: Any, class_: Any, model: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def read(
+        session: Session, classifier: Classifier, file: Any, scale: Any, stride: Any, class_: Any
+    ) -> Iterator[Changes]:
         if file is None:
-            yield [gr.skip()] * len(results)
+            yield {}
             return
-        layer_shown = incoming.choice(class_, models.get(model).task.classes, "The class")
+        class_ = incoming.choice(class_, classifier.task.classes, "The class")
         scaled = incoming.number(scale, "The scale", *SCALES) if scale else None
         apart = int(incoming.number(stride, "The distance", 1, MOST_APART, whole=True)) if stride else None
-        with sessions.at_work(request.session_hash) as session:
-            yield from read_slide(session, file, scaled, apart, layer_shown, model)
-
-    def read_slide(
-        session: Session, file: Any, scale: float | None, stride: int | None, class_: str, model: str
-    ) -> Iterator[list[Any]]:
         path = session.take(file)
         slide = session.slide = SlideRun(incoming.file_name(file, path.name), class_)
-        off, on = gr.update(interactive=False), gr.update(interactive=True)
-        box_off = gr.update(visible=False)
-        yield [None, on, slide_words.progress_html(slide), "", box_off, "", off, off]
+        yield {**nothing, upload: None, stop: on, state: progress_html(slide), answer: ""}
         try:
-            steps = stream(model, path, scale=scale, stride=stride, name=slide.name)
+            steps = page.slide(classifier.name, path, scale=scaled, stride=apart, name=slide.name)
             for _ in run(session, slide, steps):
                 if session.slide is not slide:  # the page shows another slide, or another model
                     return
-                yield [gr.skip(), gr.skip(), slide_words.progress_html(slide), *_seen(slide), off, off]
+                yield seen(slide)
         except BcxError as error:
-            said = answers.failure_html(error, slide.name)
-            yield [gr.skip(), off, "", said, box_off, "", off, off]
+            yield {**nothing, stop: off, state: "", answer: html.failure(error, slide.name)}
             return
         finally:
             session.drop(path)  # it may be large, and nothing more is read from it
         if session.ended.is_set() or session.slide is not slide or slide.reading is None:
             return
-        files = [session.picture("bcx-tiles", ".csv"), session.picture("bcx-map")]
+        files = {csv: session.picture("bcx-tiles", ".csv"), png: session.picture("bcx-map")}
         try:
-            for write, target in zip((write_tiles, write_map), files, strict=True):
-                write(slide.reading, target)
+            write_tiles(slide.reading, files[csv])
+            write_map(slide.reading, files[png])
         except FileNotFoundError:
             if session.ended.is_set():  # the page was closed meanwhile, and its folder is gone
                 return
             raise
-        ready = [gr.update(value=str(target), interactive=True) for target in files]
-        yield [gr.skip(), off, slide_words.progress_html(slide), *_seen(slide), *ready]
+        ready = {button: gr.update(value=str(target), interactive=True) for button, target in files.items()}
+        yield {**seen(slide), **ready, stop: off}
 
-    def _seen(slide: SlideRun) -> list[Any]:
-        """What is to be seen of a slide so far: summary, whether the map's column is open, and the map."""
+    def seen(slide: SlideRun) -> Changes:
+        """What is to be seen of a slide so far."""
+        told = {state: progress_html(slide)}
         if slide.reading is None:
-            return [gr.skip(), gr.skip(), gr.skip()]
-        return [
-            slide_words.summary_html(slide),
-            gr.update(visible=True),
-            slide_words.map_html(slide, SIDE),
-        ]
+            return told
+        return {**told, answer: summary_html(slide), box: gr.update(visible=True), shown: map_html(slide, SIDE)}
 
-    @handler
-    def repaint(class_: Any, model: Any, request: gr.Request) -> Any:
-        session = sessions.find(request.session_hash)
-        if session is None or session.slide is None:
-            return gr.skip()
+    def repaint(session: Session, classifier: Classifier, class_: Any) -> Changes:
         slide = session.slide
-        slide.layer = incoming.choice(class_, models.get(model).task.classes, "The class")
-        return gr.skip() if slide.reading is None else slide_words.map_html(slide, SIDE)
+        if slide is None:
+            return {}
+        slide.layer = incoming.choice(class_, classifier.task.classes, "The class")
+        return {} if slide.reading is None else {shown: map_html(slide, SIDE)}
 
-    @handler
-    def ask_to_stop(request: gr.Request) -> Any:
-        session = sessions.find(request.session_hash)
-        if session is not None and session.slide is not None:
+    def ask_to_stop(session: Session, _: Classifier) -> Changes:
+        if session.slide is not None:
             session.slide.stop.set()
-        return gr.update(interactive=False)
+        return {stop: off}
 
     def values(classifier: Classifier) -> list[Any]:
-        task, off = classifier.task, gr.update(interactive=False)
-        cleared = [None, off, "", slide_words.hint_html(task), gr.update(visible=False), "", off, off]
-        return [*cleared, slide_words.caption_html(task), gr.update(**_layers(task))]
+        task = classifier.task
+        cleared = {
+            **{**nothing, upload: None, stop: off, state: "", answer: hint_html(task)},
+            **{caption: html.slide_caption(task), layer: gr.update(**_layers(task))},
+        }
+        return [cleared[output] for output in outputs]
 
     results = [upload, stop, state, answer, box, shown, csv, png]
-    upload.upload(
-        read,
-        [upload, scale, stride, layer, picker],
-        results,
-        show_progress="hidden",
-        trigger_mode="once",
-        **QUEUE,
-        **PRIVATE,
-    ).then(None, js=SCROLL.replace("ANCHOR", "slide-result"))
-    stop.click(ask_to_stop, None, stop, show_progress="hidden", concurrency_limit=None, **PRIVATE)
-    layer.input(
-        repaint,
-        [layer, picker],
-        shown,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        concurrency_limit=None,
-        **PRIVATE,
-    )
+    outputs = [*results, caption, layer]
+    once = {"show_progress": "hidden", "trigger_mode": "once", **QUEUE}
+    begun = page.listen(upload.upload, read, [upload, scale, stride, layer], results, **once)
+    begun.then(None, js=scroll_to("slide-result"))
+    page.listen(stop.click, ask_to_stop, [], [stop], **QUICK)
+    page.listen(layer.input, repaint, [layer], [shown], trigger_mode="always_last", **QUICK)
     opacity.input(None, opacity, None, js=SET_OPACITY, **PRIVATE)
-    return Part([*results, caption, layer], values)
+    return Part(outputs, values)
 
 
 def _layers(task: Task) -> dict[str, Any]:
     """Which classes' maps there are, the positive one's first on show."""
     return {"choices": [(label.capitalize(), label) for label in task.classes], "value": task.positive}
+
+
+def hint_html(task: Task) -> str:
+    """Return the card shown before the first slide."""
+    steps = (
+        "It is cut into tiles, and bare glass is left out.",
+        f"Each tile gets a probability for {either(task.classes)}; the map grows while you watch.",
+        "Save the table of tiles and the map. They are deleted here when this page closes.",
+    )
+    return html.empty("No slide yet", "Choose a slide", steps)
+
+
+def progress_html(slide: SlideRun) -> str:
+    """Return the progress bar: tiles done, time left."""
+    progress, done, total = slide.progress, 0, 0
+    if progress is None or progress.prepared < 1:
+        shown = 0.0 if progress is None else 100 * progress.prepared
+        text = "Stopped before the first tile" if slide.ended else f"Looking for tissue: {shown:.0f} %"
+    else:
+        done, total, left = progress.done, progress.total, progress.seconds_left
+        shown = 100 * done / total if total else 100.0
+        if slide.ended:
+            stopped = "" if done == total else f" of {total:,}: stopped"
+            text = f"{done:,}{stopped} tiles in {clock(progress.seconds)}"
+        else:
+            text = f"{done:,} of {total:,} tiles" + (f", about {clock(left)} left" if left is not None else "")
+    return html.progress(text, done, slide.ended, shown, "Tiles done", 100, f"{shown:.0f}")
+
+
+def summary_html(slide: SlideRun) -> str:
+    """Return the card with the summary in plain words."""
+    reading = slide.reading
+    assert reading is not None
+    said, task, grid = reading.summary, reading.task, reading.grid
+    tiles, tissue, positive = said["tiles"], said["tiles_with_tissue"], task.positive
+    number = ""
+    if not tissue:
+        headline, means = "No tissue found", "The whole picture looks like bare glass: it has hardly any colour."
+    elif not said["tiles_read"]:
+        headline, means = "Reading …", f"{tissue:,} of {tiles:,} tiles show tissue."
+    else:
+        whose = "the tissue" if said["tiles_read"] == tissue else "the tissue read so far"
+        headline, number = f"{share(said['positive_share'])} of {whose}", positive
+        means = (
+            f"{tissue:,} of {tiles:,} tiles show tissue; the rest is bare glass and was not read. "
+            f"Mean probability of {positive}: {said['mean_probability']:.2f}."
+        )
+    scaled = "as it is" if grid.scale == 1 else f"scaled by {grid.scale:.3g}"
+    size = f", {reading.microns:.2g} micrometres per pixel as the file says" if reading.microns else ""
+    how = (
+        f"{reading.width:,} x {reading.height:,} pixels{size}, read {scaled}. Each tile is read by itself; the share "
+        f"of tiles does not measure a tumour. {NOTICE}"
+    )
+    colour = task.colours[task.classes.index(positive)]
+    return html.slide_summary(slide.name, said, headline, number, colour, means, how)
+
+
+def map_html(slide: SlideRun, side: int) -> str:
+    """Return the slide with the map of the chosen class over it, its hottest places, and the scale of colours."""
+    reading = slide.reading
+    assert reading is not None
+    layer = png_url(as_image(reading.layer(slide.layer, side)))
+    return html.slide_map(reading, slide.picture, layer, slide.layer, reading.hottest(5) if slide.ended else [])

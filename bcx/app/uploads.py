@@ -14,9 +14,8 @@ import shutil
 import stat
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio.mcp
 import gradio.routes
@@ -30,8 +29,7 @@ _mcp_server: Any = gradio.mcp.GradioMCPServer
 _receive = _routes.upload_fn
 
 
-@dataclass(frozen=True)
-class _Upload:
+class _Upload(NamedTuple):
     identity: tuple[int, int]
     folder: Path
     arrived: float
@@ -58,10 +56,6 @@ class Uploads:
 
     def take(self, path: str, into: Path) -> Path:
         """Move an upload into a session's folder and return where it is; the path stands for nothing from then on.
-
-        Args:
-            path: as the upload route returned it.
-            into: the session's folder.
 
         Raises:
             RequestError: not an upload, or taken already, or gone.
@@ -109,18 +103,13 @@ def _remove_empty(folder: Path, top: Path) -> None:
             _remove_empty(folder.parent, top)
 
 
-def _own_folder(place: Any) -> Path:
-    folder = Path(place) / secrets.token_urlsafe(_SECRET)
-    folder.mkdir(parents=True, mode=0o700)
-    return folder
-
-
 async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) -> Any:
     """Gradio's `upload_fn` with a random folder per request, for pages that keep `Uploads`."""
     sessions = getattr(request.app.get_blocks(), "bcx_sessions", None)
     if sessions is None:
         return await _receive(request, upload_dir, *arguments, **named)
-    folder = _own_folder(upload_dir)
+    folder = Path(upload_dir) / secrets.token_urlsafe(_SECRET)
+    folder.mkdir(parents=True, mode=0o700)
     try:
         written, copies, targets = await _receive(request, folder, *arguments, **named)
         for path in written:
@@ -134,8 +123,7 @@ async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) 
 def as_sent(self: Any, value: Any, positions: Any) -> Any:
     """Gradio's `convert_strings_to_filedata` for MCP: leave addresses to the handler, and refuse paths.
 
-    Gradio would write what a data address holds into a folder named after its content, and upload whatever file of this
-    machine an object names.
+    Gradio's own would upload whatever file of this machine an object names.
     """
     waiting = [value]
     while waiting:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from PIL import Image
 
-from bcx.app.answers import legend_html
-from bcx.app.frames import clip_html
+from bcx.app.answers import evidence_words, stages_html
+from bcx.app.charts import clip_html
 from bcx.app.incoming import choice, number
-from bcx.app.stages import evidence_words, lesion_key_html, stages_html
+from bcx.app.markup import html
+from bcx.app.privacy import Session
+from bcx.app.wiring import Changes
 from bcx.errors import RequestError
+from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image, encoded, layer_picture
+from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from bcx.app.privacy import Session
-    from bcx.inference.prediction import Prediction
-    from bcx.tasks import Task
 
 OPACITY = 50
 #: Where the line between the pictures stands, and how far it keeps from what it should not cut: per cent of the width.
@@ -43,144 +41,124 @@ name();
 """
 
 
-@dataclass(frozen=True)
 class Viewer:
-    """The viewer's components, in the order in which `show` fills them."""
+    """The viewer's components, and what they show; each method returns new values by component."""
 
-    box: gr.Column
-    slider: gr.ImageSlider
-    picker: gr.Radio
-    opacity: gr.Slider
-    legend: gr.HTML
-    controls: gr.Row
-    stages: gr.HTML
-    frame: gr.Slider
-    clip: gr.HTML
-
-    @property
-    def outputs(self) -> list[Any]:
-        """What `show` and `hide` return values for."""
-        return [self.box, self.slider, self.picker, self.legend, self.controls, self.stages, self.frame, self.clip]
-
-
-def build_viewer(task: Task, name: str) -> Viewer:
-    """Lay out a viewer, hidden until there is something to see. `name` prefixes the elements' ids."""
-    with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as box:
-        slider = gr.ImageSlider(
-            show_label=False,
-            format="png",
-            type="filepath",
-            interactive=False,
-            buttons=["fullscreen"],
-            slider_position=LINE,
-            max_height=560,
-            elem_id=f"{name}-slider",
-        )
-        frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
-        clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
-        legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
-        with gr.Row(elem_classes="bcx-controls") as controls:
-            picker = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=6)
-            opacity = gr.Slider(
-                0,
-                100,
-                value=OPACITY,
-                step=5,
-                label="Strength (%)",
-                elem_id=f"{name}-opacity",
-                min_width=180,
-                scale=3,
+    def __init__(self, task: Task, name: str) -> None:
+        """Lay it out, hidden until there is something to see. `name` prefixes the elements' ids."""
+        self.name = name
+        with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as self.box:
+            self.slider = gr.ImageSlider(
+                show_label=False,
+                format="png",
+                type="filepath",
+                interactive=False,
+                buttons=["fullscreen"],
+                slider_position=LINE,
+                max_height=560,
+                elem_id=f"{name}-slider",
             )
-            on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on", min_width=100, scale=1)
-        stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
-    on.input(None, on, None, js=SWITCH.replace("VIEWER", f"{name}-viewer"), api_visibility="private")
-    return Viewer(box, slider, picker, opacity, legend, controls, stages, frame, clip)
+            self.frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
+            self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
+            self.legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
+            with gr.Row(elem_classes="bcx-controls") as self.controls:
+                self.layer = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=6)
+                self.opacity = gr.Slider(
+                    0,
+                    100,
+                    value=OPACITY,
+                    step=5,
+                    label="Strength (%)",
+                    elem_id=f"{name}-opacity",
+                    min_width=180,
+                    scale=3,
+                )
+                on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on", min_width=100, scale=1)
+            self.stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
+        on.input(None, on, None, js=SWITCH.replace("VIEWER", f"{name}-viewer"), api_visibility="private")
+        self.changes = [self.layer.input, self.opacity.input, self.opacity.release]
+        self.outputs = [self.box, self.slider, self.layer, self.legend, self.controls, self.stages, self.frame]
+        self.outputs.append(self.clip)
+
+    def show(self, session: Session, prediction: Prediction, task: Task, opacity: Any) -> Changes:
+        """Show a new prediction: the lesion layer first, where the model has one."""
+        self._save_scan(session, prediction)
+        lesion = prediction.reading.lesion is not None
+        layer = LESION if lesion else prediction.label
+        painted = self.repaint(session, prediction, task, layer, opacity)
+        return {
+            **painted,
+            self.box: gr.update(visible=True),
+            self.slider: gr.update(value=painted[self.slider], slider_position=_line(prediction)),
+            self.layer: gr.update(**{**_layers(task, lesion), "value": layer}),
+            self.controls: gr.update(visible=prediction.decision != NOT_A_SCAN),
+            self.stages: stages_update(prediction, task),
+            **self._clip(prediction, task),
+        }
+
+    def hide(self) -> Changes:
+        """Show nothing."""
+        hidden, empty = gr.update(visible=False), gr.update(value="", visible=False)
+        boxes = {self.box: hidden, self.slider: None, self.legend: "", self.frame: hidden}
+        return {**boxes, self.stages: empty, self.clip: empty}
+
+    def repaint(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
+        """Show another layer or opacity; the network does not run.
+
+        Raises:
+            RequestError: as `checked`.
+        """
+        layer, opacity = checked(task, layer, opacity)
+        class_ = None if layer == LESION else layer
+        overlay = _save(session, f"{self.name}-overlay", layer_picture(prediction.screen, class_, opacity / 100))
+        pair = session.shown[self.name], overlay
+        if prediction.decision == NOT_A_SCAN:
+            return {self.slider: pair, self.legend: html.bare()}
+        means = "" if class_ is None else evidence_words(prediction.screen, task, layer)
+        return {self.slider: pair, self.legend: html.laid_over(class_, means)}
+
+    def show_frame(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
+        """Show another frame of a clip; the network does not run.
+
+        Raises:
+            RequestError: as `checked`.
+        """
+        before = session.shown[self.name]
+        self._save_scan(session, prediction)
+        try:
+            painted = self.repaint(session, prediction, task, layer, opacity)
+        except RequestError:
+            session.shown[self.name] = before
+            raise
+        clip = {self.clip: self._clip(prediction, task)[self.clip]}
+        return {**painted, **clip, self.stages: stages_update(prediction, task)}
+
+    def _clip(self, prediction: Prediction, task: Task) -> Changes:
+        """The frame slider, on the decisive frame, and the chart; hidden for a single picture."""
+        clip = prediction.clip
+        if clip is None or len(clip.read) < 2:
+            return {self.frame: gr.update(visible=False), self.clip: gr.update(value="", visible=False)}
+        place, count = clip.read.index(clip.frame), len(clip.read)
+        label = f"Frame: one of the {count} that were read"
+        slider = gr.update(visible=bool(clip.answers), minimum=1, maximum=count, value=place + 1, label=label)
+        return {self.frame: slider, self.clip: gr.update(value=clip_html(clip, task, place), visible=True)}
+
+    def _save_scan(self, session: Session, prediction: Prediction) -> None:
+        picture = as_image(prediction.screen.shown).convert("RGB")
+        session.shown[self.name] = _save(session, f"{self.name}-scan", picture)
 
 
 def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
-    """Return the choices of the picker: the lesion map, where there is one, then the classes."""
+    """The lesion map, where there is one, then the classes."""
     classes = [(label.capitalize(), label) for label in task.classes]
     choices = [("Lesion", LESION), *classes] if lesion else classes
     return {"choices": choices, "value": choices[0][1]}
 
 
-def show(session: Session, name: str, prediction: Prediction, task: Task, opacity: float) -> list[Any]:
-    """Return the values of `Viewer.outputs` for a new prediction: the lesion layer first, where the model has one."""
-    _save_scan(session, name, prediction)
-    lesion = prediction.reading.lesion is not None
-    layer = LESION if lesion else prediction.label
-    pair, legend = repaint(session, name, prediction, task, layer, opacity)
-    slider = gr.update(value=pair, slider_position=_line(prediction))
-    return [
-        gr.update(visible=True),
-        slider,
-        gr.update(**{**_layers(task, lesion), "value": layer}),
-        legend,
-        gr.update(visible=prediction.decision != NOT_A_SCAN),
-        stages_update(prediction, task),
-        *_clip(prediction, task),
-    ]
-
-
 def stages_update(prediction: Prediction, task: Task) -> Any:
     """Return the value of the second stage's card, hidden where there is none."""
-    html = stages_html(prediction, task)
-    return gr.update(value=html, visible=bool(html))
-
-
-def _save_scan(session: Session, name: str, prediction: Prediction) -> None:
-    picture = as_image(prediction.screen.shown).convert("RGB")
-    session.shown[name] = _save(session, f"{name}-scan", picture)
-
-
-def _save(session: Session, role: str, picture: Image.Image) -> str:
-    content, suffix = encoded(picture)
-    path = session.picture(role, suffix)
-    path.write_bytes(content)
-    return str(path)
-
-
-def _clip(prediction: Prediction, task: Task) -> list[Any]:
-    """Return the values of the frame slider, on the decisive frame, and of the chart; hidden for a single picture."""
-    clip = prediction.clip
-    if clip is None or len(clip.read) < 2:
-        return [gr.update(visible=False), gr.update(value="", visible=False)]
-    place = clip.read.index(clip.frame)
-    label = f"Frame: one of the {len(clip.read)} that were read"
-    slider = gr.update(visible=bool(clip.answers), minimum=1, maximum=len(clip.read), value=place + 1, label=label)
-    return [slider, gr.update(value=clip_html(clip, task, place), visible=True)]
-
-
-def show_frame(session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> list[Any]:
-    """Return the values of slider, legend, stages and chart for another frame of a clip; the network does not run.
-
-    Raises:
-        RequestError: as `repaint`.
-    """
-    before = session.shown[name]
-    _save_scan(session, name, prediction)
-    try:
-        pair, legend = repaint(session, name, prediction, task, layer, opacity)
-    except RequestError:
-        session.shown[name] = before
-        raise
-    return [pair, legend, stages_update(prediction, task), _clip(prediction, task)[1]]
-
-
-def _line(prediction: Prediction) -> float:
-    """Return where the line between the pictures stands at first, in per cent of their width.
-
-    Not across the second stage: its outline should be seen whole.
-    """
-    if prediction.second_stage is None:
-        return LINE
-    return min(LINE, max(MARGIN, 100 * prediction.second_stage[0] / prediction.scan.width - MARGIN))
-
-
-def hide() -> list[Any]:
-    """Return the values of `Viewer.outputs` when there is nothing to see."""
-    hidden = gr.update(value="", visible=False)
-    return [gr.update(visible=False), None, gr.skip(), "", gr.skip(), hidden, gr.update(visible=False), hidden]
+    card = stages_html(prediction, task)
+    return gr.update(value=card, visible=bool(card))
 
 
 def checked(task: Task, layer: Any, opacity: Any) -> tuple[str, float]:
@@ -193,30 +171,32 @@ def checked(task: Task, layer: Any, opacity: Any) -> tuple[str, float]:
     return choice(layer, [LESION, *task.classes], "The layer"), opacity
 
 
-def repaint(
-    session: Session, name: str, prediction: Prediction, task: Task, layer: Any, opacity: Any
-) -> tuple[tuple[str, str], str]:
-    """Return the pair of pictures and the legend for another layer or opacity; the network does not run.
+def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
+    """Return the answer of one of the frames that were read, with its pixels; the network does not run.
+
+    Args:
+        prediction: the clip's answer, with the answers of its frames.
+        place: among the frames read, from 0.
+        file: where the clip is.
 
     Raises:
-        RequestError: as `checked`.
+        BcxError: the file cannot be read any more.
     """
-    layer, opacity = checked(task, layer, opacity)
-    picture = layer_picture(prediction.screen, None if layer == LESION else layer, opacity / 100)
-    overlay = _save(session, f"{name}-overlay", picture)
-    return (session.shown[name], overlay), _legend(prediction, task, layer)
+    clip = prediction.clip
+    assert clip is not None
+    frame = replace(clip.answers[place], clip=replace(clip, frame=clip.read[place]), mask_text=prediction.mask_text)
+    return frame.with_pixels(file)
 
 
-def _legend(prediction: Prediction, task: Task, layer: str) -> str:
-    """Return the caption of the pictures, the key to the colours, and what they mean."""
-    if prediction.decision == NOT_A_SCAN:
-        return '<p class="bcx-caption" data-laid-over="no overlay">The picture as it was read.</p>'
-    if layer == LESION:
-        laid, key, means = "the lesion map", lesion_key_html(), ""
-    else:
-        laid, key = f"what speaks for and against {layer}", legend_html(layer)
-        means = f'<p class="bcx-caption">{escape(evidence_words(prediction.screen, task, layer))}</p>'
-    return (
-        f'<p class="bcx-caption" data-laid-over="{escape(laid)}">Left of the line: the picture. Right: {escape(laid)}.'
-        f"</p>{key}{means}"
-    )
+def _line(prediction: Prediction) -> float:
+    """Where the line between the pictures stands at first: not across the second stage, which should be seen whole."""
+    if prediction.second_stage is None:
+        return LINE
+    return min(LINE, max(MARGIN, 100 * prediction.second_stage[0] / prediction.scan.width - MARGIN))
+
+
+def _save(session: Session, role: str, picture: Image.Image) -> str:
+    content, suffix = encoded(picture)
+    path = session.picture(role, suffix)
+    path.write_bytes(content)
+    return str(path)

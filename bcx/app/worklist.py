@@ -1,10 +1,4 @@
-"""A batch as a worklist: natural order, what is on show and in which order, the person's own labels and their score.
-
->>> sorted(["b/2.png", "a/mono10.dcm", "a/mono2.dcm"], key=natural_key)
-['a/mono2.dcm', 'a/mono10.dcm', 'b/2.png']
->>> folder_label("study/Benign/7.png", ("normal", "benign", "malignant"))
-'benign'
-"""
+"""A batch as a worklist: natural order, what is on show and in which order, the person's own labels and their score."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +13,7 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from bcx.app.charts import confusion_picture
+from bcx.app.markup import html
 from bcx.evaluate.intervals import bootstrap_interval
 from bcx.evaluate.metrics import ranked_auc
 from bcx.trust.claims import NOT_A_SCAN, REFER
@@ -68,7 +61,11 @@ class View:
 
 
 def natural_key(name: str) -> list[Any]:
-    """Return a key that sorts `scan2` before `scan10`, folder by folder, whatever the case of letters."""
+    """Return a key that sorts `scan2` before `scan10`, folder by folder, whatever the case of letters.
+
+    >>> sorted(["b/2.png", "a/mono10.dcm", "a/mono2.dcm"], key=natural_key)
+    ['a/mono2.dcm', 'a/mono10.dcm', 'b/2.png']
+    """
     return [
         [
             (len(part.lstrip("0")), part.lstrip("0")) if part.isascii() and part.isdigit() else part
@@ -111,36 +108,20 @@ def filters(task: Task) -> list[str]:
 def counts_html(batch: Batch, task: Task) -> str:
     """Return the number of rows of each decision, each a button that shows these alone."""
     counted = Counter(kind for row in batch.rows for kind in kinds(row))
-    buttons = [
-        _count_html(name, words, number, batch.view.decision == name)
-        for name, words, number in [
-            ("", "all", len(batch.rows)),
-            *((name, name, counted[name]) for name in filters(task)),
-        ]
-        if number or name in ("", *task.classes, batch.view.decision)
-    ]
-    return f'<div class="bcx-counts" role="group" aria-label="Show rows by decision">{"".join(buttons)}</div>'
-
-
-def _count_html(name: str, words: str, number: int, on: bool) -> str:
-    return (
-        f'<button type="button" data-show="{escape(name)}" aria-pressed="{str(on).lower()}">'
-        f"{escape(words)} <b>{number:,}</b></button>"
-    )
-
-
-def folder_label(name: str, classes: Sequence[str]) -> str:
-    """Return the class that the nearest folder above a file is called like, whatever the case; "" without one."""
-    by_name = {each.casefold(): each for each in classes}
-    return next(
-        (by_name[part.casefold()] for part in reversed(PurePosixPath(name).parts[:-1]) if part.casefold() in by_name),
-        "",
-    )
+    every = [("", "all", len(batch.rows))] + [(name, name, counted[name]) for name in filters(task)]
+    always = ("", *task.classes, batch.view.decision)
+    return html.counts([each for each in every if each[2] or each[0] in always], batch.view.decision)
 
 
 def own_labels(names: Sequence[str], task: Task) -> dict[int, str]:
-    """Return the labels that the names of folders give: place of a file -> class."""
-    return {place: label for place, name in enumerate(names) if (label := folder_label(name, task.classes))}
+    """Return the labels that folders give: place of a file -> class that the nearest folder above it is called like."""
+    by_name = {each.casefold(): each for each in task.classes}
+    labels = {}
+    for place, name in enumerate(names):
+        for folder in PurePosixPath(name).parts[:-1]:  # the nearest comes last
+            if folder.casefold() in by_name:
+                labels[place] = by_name[folder.casefold()]
+    return labels
 
 
 def score_html(batch: Batch, task: Task) -> str:
@@ -158,24 +139,15 @@ def score_html(batch: Batch, task: Task) -> str:
         lines[0] += f", {len(rows) - len(read):,} not a scan or not read"
     if answered:
         interval = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson")
-        spread = _percent_span(interval.low, interval.high)
-        lines.append(
-            f"Accuracy of those given a class: {100 * right / len(answered):.0f} % ({spread}), "
-            f"{right:,} of {len(answered):,}"
-        )
+        spread = f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
+        accuracy = f"{100 * right / len(answered):.0f} % ({spread}), {right:,} of {len(answered):,}"
+        lines.append(f"Accuracy of those given a class: {accuracy}")
     lines.append(_auc_words([(slim.probabilities[task.positive], own) for slim, own in read], task.positive))
     given = [*task.classes, REFER]
     counted = confusion_matrix([own for _, own in read], [slim.decision for slim, _ in read], labels=given)
-    table = {
-        true: dict(zip(given, map(int, row), strict=True)) for true, row in zip(task.classes, counted, strict=False)
-    }
-    said = "".join(f"<li>{escape(line)}.</li>" for line in lines)
-    return (
-        '<details class="bcx-score" open><summary>Compared with your labels</summary>'
-        f"<ul>{said}</ul>{confusion_picture(table, 'Your labels and the results')}"
-        '<p class="bcx-caption">Your labels are the names of the folders, or what you chose in the list. In brackets: '
-        "95 % intervals, each picture counted by itself; with several pictures of one person they are too narrow.</p>"
-        "</details>"
+    return html.score(
+        lines,
+        {true: dict(zip(given, map(int, row), strict=True)) for true, row in zip(task.classes, counted, strict=False)},
     )
 
 
@@ -189,7 +161,3 @@ def _auc_words(scored: Sequence[tuple[float, str]], positive: str) -> str:
     # where every scan of one kind stands above every other, resamples do too, and say nothing of other scans
     spread = f" ({low:.2f} to {high:.2f})" if low < high else " (too few for an interval)"
     return f"ROC-AUC of {positive} against the rest: {area:.2f}{spread}, {len(scores):,} scans"
-
-
-def _percent_span(low: float, high: float) -> str:
-    return f"{100 * low:.0f} to {100 * high:.0f} %"

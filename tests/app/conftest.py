@@ -126,6 +126,11 @@ def server(tiny, examples, tmp_path_factory) -> Iterator[Server]:
     yield from start(tiny, tmp_path_factory.mktemp("served"), examples)
 
 
+@pytest.fixture(scope="module")
+def lesion_server(tiny_lesion, examples, tmp_path_factory) -> Iterator[Server]:
+    yield from start(tiny_lesion, tmp_path_factory.mktemp("lesion"), examples)
+
+
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory) -> dict[str, Path]:
     """Simulated scans in formats that a browser could not show, and one file that is none."""
@@ -182,6 +187,12 @@ def opened(browser, url: str, **more) -> Iterator:
     yield page
     context.close()
     assert page.strangers == [], "the page fetched from elsewhere, or was kept from something of its own"
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator:
+    """The page of the module's `server`."""
+    yield from opened(browser, server.url)
 
 
 def note_stranger(page, url: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import bcx
 from bcx.app import answers, rows
+from bcx.app.markup import html
 from bcx.errors import UnknownFormat
 from bcx.explain.descriptors import describe_lesion
 from bcx.report import words as wording
@@ -45,7 +46,7 @@ def decided(prediction, decision: str, reason: str = "Because of this."):
 def test_a_label_is_the_headline_with_its_meaning_and_its_limits(prediction, tiny):
     for label, meaning in zip(tiny.task.classes, tiny.task.meaning, strict=True):
         said = dataclasses.replace(prediction, label=label, decision=label, confidence=0.834)
-        text = Text(answers.answer_html(said, tiny.task)).text
+        text = Text(html.answer(said, tiny.task)).text
         assert label.capitalize() in text
         assert "83 %" in text
         assert meaning in text
@@ -53,11 +54,11 @@ def test_a_label_is_the_headline_with_its_meaning_and_its_limits(prediction, tin
 
 
 def test_not_a_scan_is_the_headline_and_its_probabilities_are_not(prediction, tiny):
-    html = answers.answer_html(decided(prediction, "not a scan"), tiny.task)
-    text = Text(html).text
+    card = html.answer(decided(prediction, "not a scan"), tiny.task)
+    text = Text(card).text
     assert "not a breast ultrasound scan" in text
     assert "Because of this." in text
-    assert "bcx-bars" not in html
+    assert "bcx-bars" not in card
     assert "%" not in text
     assert prediction.label.capitalize() not in text
 
@@ -68,7 +69,7 @@ def test_refer_names_the_two_classes_in_question_on_card_and_row(prediction, tin
     unsure = dataclasses.replace(unsure, probabilities=dict(zip(names, (0.2, 0.45, 0.35), strict=True)))
     (first, p), (second, q) = wording.likeliest(unsure)
     assert (first, second) == (names[1], names[2])
-    card = Text(answers.answer_html(unsure, tiny.task)).text
+    card = Text(html.answer(unsure, tiny.task)).text
     assert f"Refer: {first} or {second}" in card
     assert f"{first} {wording.percent(p)}, {second} {wording.percent(q)}" in card
     row = rows.make_row(unsure, Path("scan.png"), "scan.png", tiny.task)
@@ -80,15 +81,15 @@ def test_refer_names_the_two_classes_in_question_on_card_and_row(prediction, tin
 def test_flags_and_notes_stand_on_the_card(prediction, tiny):
     scan = dataclasses.replace(prediction.scan, notes=("first page of 2",))
     noted = dataclasses.replace(prediction, flags=["Unlike <the> others."], scan=scan)
-    html = answers.answer_html(noted, tiny.task)
-    assert "Unlike &lt;the&gt; others." in html
-    assert "First page of 2." in Text(html).text
-    assert "bcx-doubts" not in answers.answer_html(dataclasses.replace(prediction, flags=[]), tiny.task)
+    card = html.answer(noted, tiny.task)
+    assert "Unlike &lt;the&gt; others." in card
+    assert "First page of 2." in Text(card).text
+    assert "bcx-doubts" not in html.answer(dataclasses.replace(prediction, flags=[]), tiny.task)
 
 
 def test_an_example_says_that_it_is_simulated(prediction, tiny):
-    assert "simulated" in Text(answers.answer_html(prediction, tiny.task, "benign")).text
-    assert "simulated" not in Text(answers.answer_html(dataclasses.replace(prediction, name="a.png"), tiny.task)).text
+    assert "simulated" in Text(html.answer(prediction, tiny.task, "benign")).text
+    assert "simulated" not in Text(html.answer(dataclasses.replace(prediction, name="a.png"), tiny.task)).text
 
 
 @pytest.mark.parametrize(("probability", "said"), [(0, "under 1 %"), (1, "over 99 %"), (0.5, "50 %"), (0.994, "99 %")])
@@ -100,26 +101,26 @@ def test_names_and_reasons_cannot_inject_html(prediction, tiny):
     evil = "<script>alert(1)</script>.png"
     said = dataclasses.replace(prediction, name=evil, reason=evil, flags=[evil], decision="refer")
     error = UnknownFormat(evil, expected=evil, remedy=evil)
-    for html in (
-        answers.answer_html(said, tiny.task),
-        answers.facts_html(said),
-        answers.failure_html(error, evil),
+    for shown in (
+        html.answer(said, tiny.task),
+        html.table(answers.facts(said)),
+        html.failure(error, evil),
     ):
-        assert "script" not in Text(html).tags
-        assert evil in Text(html).text
+        assert "script" not in Text(shown).tags
+        assert evil in Text(shown).text
 
 
 def test_maps_show_every_class_with_words_for_those_who_cannot_see(prediction, tiny):
-    html = answers.maps_html(prediction, tiny.task)
-    assert Text(html).tags.count("img") == len(tiny.task.classes)
+    shown = html.maps(prediction, tiny.task)
+    assert Text(shown).tags.count("img") == len(tiny.task.classes)
     for name in tiny.task.classes:
-        assert f"for and against {name}" in html
-    assert "Green speaks against it" in html
+        assert f"for and against {name}" in shown
+    assert "Green speaks against it" in shown
 
 
 def test_a_failure_says_what_was_found_expected_and_what_to_do():
     error = UnknownFormat("It is a letter.", expected="a picture", remedy="Send a picture.")
-    text = Text(answers.failure_html(error, "letter.png")).text
+    text = Text(html.failure(error, "letter.png")).text
     for part in ("letter.png", "It is a letter.", "a picture", "Send a picture."):
         assert part in text
 
@@ -128,7 +129,7 @@ def test_a_task_of_ones_own_is_told_without_cancer_and_without_examples_that_it_
     task = get_task({"name": "skin", "classes": ["mole", "wart", "scar"], "image_noun": "skin picture"})
     spread = dict(zip(task.classes, (0.2, 0.3, 0.5), strict=True))
     said = dataclasses.replace(prediction, label="scar", decision="scar", probabilities=spread)
-    cards = [answers.empty_html(task, False), *(answers.answer_html(decided(said, d), task) for d in ("scar", "refer"))]
+    cards = [answers.empty_html(task, False), *(html.answer(decided(said, d), task) for d in ("scar", "refer"))]
     for card in cards:
         assert not re.search("cancer|tumour|breast|lump|example", Text(card).text)
     assert "or try an example" in Text(answers.empty_html(task, True)).text
@@ -139,18 +140,18 @@ def test_refer_does_not_bring_an_improbable_class_into_question(prediction, tiny
     sure = dataclasses.replace(
         decided(prediction, "refer"), probabilities=dict(zip(names, (0.03, 0.01, 0.96), strict=True))
     )
-    assert f"Refer: perhaps {names[2]}" in Text(answers.answer_html(sure, tiny.task)).text
+    assert f"Refer: perhaps {names[2]}" in Text(html.answer(sure, tiny.task)).text
     even = dataclasses.replace(sure, probabilities=dict(zip(names, (0.01, 0.05, 0.94), strict=True)))
-    assert f"Refer: {names[2]} or {names[1]}" in Text(answers.answer_html(even, tiny.task)).text
+    assert f"Refer: {names[2]} or {names[1]}" in Text(html.answer(even, tiny.task)).text
 
 
 def test_an_outlined_lesion_is_described_in_terms_and_numbers_and_anything_else_is_not(prediction):
     found = bcx.load().predict(simulate("benign", 1, 300, 360).pixels)
-    expected, text = describe_lesion(found), Text(answers.descriptors_html(found)).text
+    expected, text = describe_lesion(found), Text(answers.details_html(found, get_task("breast-ultrasound"))).text
     assert expected is not None
     assert "measured, not read by a radiologist" in text
     for term in (expected.orientation, expected.shape, expected.margin, expected.echo, expected.posterior):
         assert term in text
     assert f"{expected.width:.0f} wide" in text
-    assert answers.descriptors_html(decided(found, "not a scan")) == ""
-    assert answers.descriptors_html(prediction) == "", "a model without a lesion map"
+    assert answers.lesion_facts(decided(found, "not a scan")) == []
+    assert answers.lesion_facts(prediction) == [], "a model without a lesion map"

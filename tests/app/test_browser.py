@@ -9,21 +9,16 @@ import pandas
 import pytest
 
 from bcx.inference import table
-from tests.app.conftest import changed, opened, overlay_address, start
+from tests.app.conftest import changed, overlay_address, start
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shipped(examples, tmp_path_factory):
+def server(examples, tmp_path_factory):
     import bcx
 
     yield from start(bcx.load(), tmp_path_factory.mktemp("shipped"), examples)
-
-
-@pytest.fixture
-def page(browser, shipped):
-    yield from opened(browser, shipped.url)
 
 
 def shown_probabilities(page, where: str) -> dict[str, float]:
@@ -33,11 +28,11 @@ def shown_probabilities(page, where: str) -> dict[str, float]:
     }
 
 
-def test_an_example_gives_the_full_answer(page, shipped, examples):
+def test_an_example_gives_the_full_answer(page, server, examples):
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-answer [data-label]")
     page.wait_for_selector("#classify-slider img")
-    direct = shipped.classifier.inner.predict(examples / "simulated-benign-1.png")
+    direct = server.classifier.inner.predict(examples / "simulated-benign-1.png")
     assert page.locator("#classify-answer [data-label]").get_attribute("data-decision") == direct.decision
     assert "simulated" in page.inner_text("#classify-answer")
     page.click("#classify-details-box > button")
@@ -49,10 +44,10 @@ def test_an_example_gives_the_full_answer(page, shipped, examples):
     assert all(texts)
 
 
-def test_a_file_is_read_as_it_was_chosen(page, shipped, scans):
+def test_a_file_is_read_as_it_was_chosen(page, server, scans):
     page.set_input_files("#classify-upload input[type=file]", scans["deep.tiff"])
     page.wait_for_selector("#classify-answer [data-label]")
-    direct = shipped.classifier.inner.predict(scans["deep.tiff"])
+    direct = server.classifier.inner.predict(scans["deep.tiff"])
     page.click("#classify-details-box > button")
     page.wait_for_selector("#classify-details .bcx-facts")
     assert shown_probabilities(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
@@ -71,12 +66,12 @@ def test_a_broken_file_gets_words_and_the_next_file_an_answer(page, scans, uploa
     page.wait_for_selector("#classify-slider img")
 
 
-def test_class_and_opacity_do_not_run_the_network_again(page, shipped):
+def test_class_and_opacity_do_not_run_the_network_again(page, server):
     page.click("#classify-examples [data-pick='2']")
     page.wait_for_selector("#classify-slider img")
-    calls = shipped.classifier.calls
+    calls = server.classifier.calls
     address = overlay_address(page, "classify")
-    for label in shipped.classifier.classes:
+    for label in server.classifier.classes:
         choice = page.locator(f"#classify-class input[value='{label}']")
         if not choice.is_checked():
             choice.check()
@@ -84,10 +79,10 @@ def test_class_and_opacity_do_not_run_the_network_again(page, shipped):
     page.locator("#classify-opacity input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     changed(page, "classify", address)
-    assert shipped.classifier.calls == calls
+    assert server.classifier.calls == calls
 
 
-def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
+def test_a_batch_with_a_broken_file(page, server, scans, upload, tmp_path):
     files = [scans["broken.png"], scans["grey.png"], upload]  # in natural order
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", files)
@@ -96,14 +91,14 @@ def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     assert "could not be read" in page.inner_text("#batch-rows [data-row='0']")
     assert "Expected" in page.inner_text("#batch-rows [data-row='0']")
 
-    calls = shipped.classifier.calls
+    calls = server.classifier.calls
     page.click("#batch-rows [data-row='1']")
     page.wait_for_selector("#batch-answer [data-label]")
     page.wait_for_selector("#batch-slider img")
     address = overlay_address(page, "batch")
     page.locator("#batch-class input:not(:checked)").first.check()
     changed(page, "batch", address)
-    assert shipped.classifier.calls == calls
+    assert server.classifier.calls == calls
 
     page.wait_for_selector("a:has(#batch-csv), #batch-csv:not([disabled])")
     with page.expect_download() as started:
@@ -111,11 +106,11 @@ def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     assert started.value.suggested_filename.endswith(".csv")
     started.value.save_as(tmp_path / "r.csv")
     read = pandas.read_csv(tmp_path / "r.csv", keep_default_na=False)
-    assert list(read.columns) == [*table.columns(shipped.classifier.task), "own_label"]
+    assert list(read.columns) == [*table.columns(server.classifier.task), "own_label"]
     assert read["file"].tolist() == [path.name for path in files]
     assert read.loc[0, "label"] == ""
     for row, path in ((1, files[1]), (2, files[2])):
-        for name, value in shipped.classifier.inner.predict(path).probabilities.items():
+        for name, value in server.classifier.inner.predict(path).probabilities.items():
             assert float(read.loc[row, f"p_{name}"]) == pytest.approx(value, abs=1e-5)
 
     page.click("#batch-make-zip")
@@ -123,7 +118,7 @@ def test_a_batch_with_a_broken_file(page, shipped, scans, upload, tmp_path):
     with page.expect_download() as started:
         page.click("#batch-zip")
     started.value.save_as(tmp_path / "o.zip")
-    layers = 1 if shipped.classifier.inner.predict(files[1]).lesion is None else 2
+    layers = 1 if server.classifier.inner.predict(files[1]).lesion is None else 2
     assert len(zipfile.ZipFile(tmp_path / "o.zip").namelist()) == 2 * layers
 
 
@@ -152,8 +147,8 @@ def test_nothing_scrolls_sideways(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_everything_is_gone_after_the_page_is_closed(page, shipped, upload, until):
-    before = set(shipped.files())
+def test_everything_is_gone_after_the_page_is_closed(page, server, upload, until):
+    before = set(server.files())
     page.set_input_files("#classify-upload input[type=file]", upload)
     page.wait_for_selector("#classify-slider img")
     page.click("role=tab[name=Batch]")
@@ -162,7 +157,7 @@ def test_everything_is_gone_after_the_page_is_closed(page, shipped, upload, unti
     page.click("#batch-rows [data-row='0']")
     page.wait_for_selector("#batch-slider img")
     page.wait_for_selector("a:has(#batch-csv), #batch-csv:not([disabled])")
-    mine = set(shipped.files()) - before
+    mine = set(server.files()) - before
     assert {path.suffix for path in mine} >= {".png", ".csv"}
     page.close()
     assert until(lambda: not any(path.exists() for path in mine)), [path for path in mine if path.exists()]

@@ -7,13 +7,13 @@ import shutil
 import pytest
 
 import bcx
-from tests.app.conftest import opened, start
+from tests.app.conftest import start
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two(examples, tiny_checkpoint, tmp_path_factory):
+def server(examples, tiny_checkpoint, tmp_path_factory):
     """The page with the shipped model, and another of the same task."""
     at_hand = tmp_path_factory.mktemp("at-hand")
     shutil.copytree(tiny_checkpoint, at_hand / "other")
@@ -21,11 +21,6 @@ def two(examples, tiny_checkpoint, tmp_path_factory):
     patch.setenv("BCX_CHECKPOINTS", str(at_hand))
     yield from start(bcx.load(), tmp_path_factory.mktemp("compare"), examples)
     patch.undo()
-
-
-@pytest.fixture
-def page(browser, two):
-    yield from opened(browser, two.url)
 
 
 def read(page, place: int, count: int) -> None:
@@ -45,11 +40,11 @@ def shown(page, where: str) -> dict[str, float]:
     return {bar.get_attribute("data-class"): float(bar.get_attribute("data-probability")) for bar in bars}
 
 
-def test_two_scans_stand_side_by_side_on_one_map_without_the_network(page, two):
+def test_two_scans_stand_side_by_side_on_one_map_without_the_network(page, server):
     read(page, 1, 1)
     first = page.inner_text("#classify-answer .bcx-headline")
     read(page, 2, 2)
-    calls = two.classifier.calls
+    calls = server.classifier.calls
     page.click("#classify-past [data-compare]")
     page.wait_for_selector("#classify-compare section")
     heads = page.locator("#classify-compare .bcx-headline").all_inner_texts()
@@ -66,10 +61,10 @@ def test_two_scans_stand_side_by_side_on_one_map_without_the_network(page, two):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.click("#classify-compare [data-pick=close]")
     page.wait_for_selector("#classify-compare section", state="detached")
-    assert two.classifier.calls == calls
+    assert server.classifier.calls == calls
 
 
-def test_two_models_on_one_scan(page, two):
+def test_two_models_on_one_scan(page, server):
     read(page, 2, 1)
     option = page.locator("[role=option]:has-text('other')")
     for _ in range(5):  # the list closes when an answer still changes the page under it
@@ -84,10 +79,10 @@ def test_two_models_on_one_scan(page, two):
     assert "malignant" in page.inner_text("#classify-compare h3")  # since the other has no lesion map
 
 
-def test_another_prevalence_changes_probabilities_and_decision_without_the_network(page, two, examples):
+def test_another_prevalence_changes_probabilities_and_decision_without_the_network(page, server, examples):
     read(page, 2, 1)
     own = shown(page, "#classify-answer")
-    calls = two.classifier.calls
+    calls = server.classifier.calls
     page.click("#classify-common-box > button")
     share = page.locator("#classify-common input[type=number]")
     share.fill("1")
@@ -100,10 +95,10 @@ def test_another_prevalence_changes_probabilities_and_decision_without_the_netwo
 
     read(page, 1, 2)  # it holds for the next scan as well
     page.wait_for_selector("#classify-answer .bcx-note:has-text('malignant 1 %')")
-    assert two.classifier.calls == calls + 1
+    assert server.classifier.calls == calls + 1
     page.click("#classify-past [data-pick='1']")
     page.wait_for_selector("#classify-answer:has-text('made to look malignant')")
     page.click("#classify-common [data-testid=reset-button]")
     page.wait_for_selector("#classify-answer .bcx-note", state="detached")
     assert shown(page, "#classify-answer") == pytest.approx(own, abs=1e-5)
-    assert two.classifier.calls == calls + 1
+    assert server.classifier.calls == calls + 1

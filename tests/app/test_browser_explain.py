@@ -8,20 +8,14 @@ import pytest
 from PIL import Image
 
 from bcx.explain.methods import quick_methods
-from tests.app.conftest import opened, start
 
 pytestmark = pytest.mark.slow
 LONG = 120_000  # milliseconds for all maps and their checks on a busy machine
 
 
 @pytest.fixture(scope="module")
-def served(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("explain"), examples)
-
-
-@pytest.fixture
-def page(browser, served):
-    yield from opened(browser, served.url)
+def server(lesion_server):
+    return lesion_server
 
 
 def read(page, place: int) -> None:

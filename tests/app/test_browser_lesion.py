@@ -5,31 +5,26 @@ from __future__ import annotations
 import pytest
 
 from bcx.app.viewer import LESION
-from tests.app.conftest import changed, opened, overlay_address, start
+from tests.app.conftest import changed, overlay_address
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_stages(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("twice"), examples)
+def server(lesion_server):
+    return lesion_server
 
 
-@pytest.fixture
-def page(browser, two_stages):
-    yield from opened(browser, two_stages.url)
-
-
-def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_network(page, two_stages):
+def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_network(page, server):
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-slider img")
     page.wait_for_selector("#classify-stages img")
     assert page.locator("#classify-class input:checked").get_attribute("value") == LESION
     assert "mean of both stages" in page.inner_text("#classify-stages")
     page.wait_for_function("() => document.querySelectorAll('#classify-slider img')[1]?.alt.includes('the lesion map')")
-    calls = two_stages.classifier.calls
+    calls = server.classifier.calls
     address = overlay_address(page, "classify")
-    for label in (*two_stages.classifier.classes, LESION):
+    for label in (*server.classifier.classes, LESION):
         page.locator(f"#classify-class input[value='{label}']").check()
         address = changed(page, "classify", address)
         words = "the lesion map" if label == LESION else f"for and against {label}"
@@ -39,7 +34,7 @@ def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_n
     page.locator("#classify-opacity input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     changed(page, "classify", address)
-    assert two_stages.classifier.calls == calls
+    assert server.classifier.calls == calls
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -60,7 +55,7 @@ def test_a_row_of_a_batch_opens_with_the_lesion(page, upload):
     assert page.locator("#batch-class input:checked").get_attribute("value") == LESION
 
 
-def test_the_overlay_is_switched_off_and_on_by_keyboard_without_the_server(page, two_stages):
+def test_the_overlay_is_switched_off_and_on_by_keyboard_without_the_server(page, server):
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-slider img")
     page.locator("#classify-class input[value='benign']").check()

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-from tests.app.conftest import WAIT, opened, start, with_patches
+from tests.app.conftest import WAIT, start, with_patches
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_models(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_factory):
+def server(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_factory):
     """The page with an ultrasound model as default, another, one for tissue, and one that is damaged."""
     at_hand = tmp_path_factory.mktemp("at-hand")
     (at_hand / "cells").symlink_to(cells_checkpoint)
@@ -30,10 +30,9 @@ def two_models(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_facto
 
 
 @pytest.fixture
-def page(browser, two_models):
-    for page in opened(browser, two_models.url):
-        page.set_default_timeout(3 * WAIT)  # a model is loaded on the way
-        yield page
+def page(page):
+    page.set_default_timeout(3 * WAIT)  # a model is loaded on the way
+    return page
 
 
 def choose(page, words: str) -> None:
@@ -41,7 +40,7 @@ def choose(page, words: str) -> None:
     page.click(f"#model-picker [role=option]:has-text('{words}'), [role=listbox] [role=option]:has-text('{words}')")
 
 
-def test_another_model_changes_task_wording_colours_and_examples(page, two_models, upload, tmp_path):
+def test_another_model_changes_task_wording_colours_and_examples(page, server, upload, tmp_path):
     assert "Breast ultrasound: tiny" in page.input_value("#model-picker input")
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-answer [data-label]")
@@ -56,7 +55,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     assert "Model cells" in page.inner_text(".bcx-footer")
     assert page.locator("role=tab[name='Large image']").is_visible()
 
-    calls = two_models.classifier.calls
+    calls = server.classifier.calls
     page.click("#classify-examples [data-pick='1']")
     page.wait_for_selector("#classify-answer [data-label]")
     shown = [bar.get_attribute("data-class") for bar in page.locator("#classify-answer .bcx-bars li").all()]
@@ -66,7 +65,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     )
     layers = [each.get_attribute("value") for each in page.locator("#classify-class input").all()]
     assert layers == ["negative", "positive"]
-    assert two_models.classifier.calls == calls  # the default model was not asked
+    assert server.classifier.calls == calls  # the default model was not asked
 
     page.click("role=tab[name=Batch]")
     assert "histology patch" in page.inner_text("#batch-upload")
@@ -88,7 +87,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, two_model
     assert not page.locator("role=tab[name='Large image']").is_visible()
 
 
-def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, two_models, upload, scans):
+def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, server, upload, scans):
     page.set_input_files("#classify-upload input[type=file]", upload)
     page.wait_for_selector("#classify-answer [data-label]")
     page.click("role=tab[name=Batch]")
@@ -96,7 +95,7 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, t
     page.wait_for_selector("#batch-csv:not([disabled])")
     page.select_option("#batch-rows [data-own='0']", "malignant")
     page.wait_for_selector("#batch-score .bcx-score")
-    calls = two_models.classifier.calls
+    calls = server.classifier.calls
     choose(page, "tiny")  # the one that it is
     page.focus("#model-picker input")
     page.keyboard.press("Escape")
@@ -105,7 +104,7 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, t
     page.click("role=tab[name=Classify]")
     page.wait_for_timeout(1500)
     assert page.locator("#classify-answer [data-label]").count() == 1
-    assert two_models.classifier.calls == calls
+    assert server.classifier.calls == calls
     page.click("role=tab[name=Batch]")
     assert page.locator("#batch-rows [data-row]").count() == 2
     choose(page, "other")
@@ -125,7 +124,7 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, t
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
 
 
-def test_a_damaged_model_says_so_and_the_old_one_stays(page, two_models):
+def test_a_damaged_model_says_so_and_the_old_one_stays(page, server):
     choose(page, "broken")
     page.wait_for_selector("#model-refusal [role=alert]")
     assert "broken could not be loaded" in page.inner_text("#model-refusal")
@@ -151,14 +150,14 @@ def test_the_choice_fits_the_page(page, width):
             page.screenshot(path=f"{folder}/models-{width}-{scheme}.png", full_page=True)
 
 
-def test_the_endpoints_stay_with_the_default_model(two_models, page, scans, tiny):
+def test_the_endpoints_stay_with_the_default_model(server, page, scans, tiny):
     choose(page, "cells")
     page.wait_for_selector("h1:has-text('microscope')")
-    caller = Client(two_models.url, verbose=False, analytics_enabled=False)
+    caller = Client(server.url, verbose=False, analytics_enabled=False)
     answer = caller.predict(handle_file(str(scans["grey.png"])), api_name="/classify")
     named = caller.view_api(return_format="dict", print_info=False)["named_endpoints"]
     caller.close()
     assert answer["probabilities"] == pytest.approx(tiny.predict(scans["grey.png"]).probabilities, abs=1e-6)
     assert set(named) == {"/classify", "/explain", "/batch"}
-    tools = httpx.get(f"{two_models.url}gradio_api/mcp/schema", timeout=60).json()
+    tools = httpx.get(f"{server.url}gradio_api/mcp/schema", timeout=60).json()
     assert "breast ultrasound scan as normal or benign or malignant" in tools[0]["description"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bcx.explain.hiding import hide
 from bcx.simulate import simulate
-from tests.app.conftest import opened, start
+from tests.app.conftest import opened
 from tests.app.test_browser_compare import columns, shown
 
 pytestmark = pytest.mark.slow
@@ -19,13 +19,13 @@ FRAME = ".bcx-place-frame"
 
 
 @pytest.fixture(scope="module")
-def served(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("place"), examples)
+def server(lesion_server):
+    return lesion_server
 
 
 @pytest.fixture
-def page(browser, served):
-    yield from opened(browser, served.url, has_touch=True)
+def page(browser, server):
+    yield from opened(browser, server.url, has_touch=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def drag(page, start, end) -> None:
     page.mouse.up()
 
 
-def test_keys_move_and_resize_the_square_and_enter_reads_it(page, served, tiny_lesion, two):
+def test_keys_move_and_resize_the_square_and_enter_reads_it(page, server, tiny_lesion, two):
     read(page, two)
     unfold(page)
     x, y, side = tiny_lesion.predict(two).second_stage

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.app.conftest import opened, start
-
 # Every shift counts, also one right after a click: on a slow server it comes later, and is seen as a jump.
 SHIFTS = """
 window.shifted = 0;
@@ -24,13 +22,8 @@ async () => {
 
 
 @pytest.fixture(scope="module")
-def shipped(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("steady"), examples)
-
-
-@pytest.fixture
-def page(browser, shipped):
-    yield from opened(browser, shipped.url)
+def server(lesion_server):
+    return lesion_server
 
 
 @pytest.mark.parametrize("wait", [0, 800], ids=["quick server", "slow server"])

@@ -7,17 +7,10 @@ import io
 import pytest
 from PIL import Image
 
-from tests.app.conftest import opened, start
-
 
 @pytest.fixture(scope="module")
-def shipped(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("takeaway"), examples)
-
-
-@pytest.fixture
-def page(browser, shipped):
-    yield from opened(browser, shipped.url)
+def server(lesion_server):
+    return lesion_server
 
 
 def answer(page, place: int, count: int, made: str) -> str:
@@ -27,41 +20,45 @@ def answer(page, place: int, count: int, made: str) -> str:
     return page.text_content("#classify-answer .bcx-answer")
 
 
+def overlay_of_three_files(page, tab: str) -> Image.Image:
+    for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
+        with page.expect_download() as started:
+            page.click(f"#{tab}-take [data-pick={kind}]")
+        content = started.value.path().read_bytes()
+        assert content.startswith(starts)
+    return Image.open(io.BytesIO(content))
+
+
 def wait_for(page, said: str) -> None:
     page.wait_for_function(
         "(said) => document.querySelector('#classify-answer .bcx-answer')?.textContent === said", arg=said
     )
 
 
-def test_an_answer_is_taken_away(page, shipped, until):
+def test_an_answer_is_taken_away(page, server, until):
     answer(page, 0, 1, "normal")
-    for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
-        with page.expect_download() as started:
-            page.click(f"#classify-take [data-pick={kind}]")
-        content = started.value.path().read_bytes()
-        assert content.startswith(starts)
-    assert Image.open(io.BytesIO(content)).size == (150, 120)
+    assert overlay_of_three_files(page, "classify").size == (150, 120)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.click("#classify-take [data-copy]")
     page.wait_for_selector("#classify-take [role=status]:has-text('Copied')")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert shipped.classifier.weights_sha256 in copied
-    mine = [path for path in shipped.files() if path.name.startswith("bcx-answer")]
+    assert server.classifier.weights_sha256 in copied
+    mine = [path for path in server.files() if path.name.startswith("bcx-answer")]
     assert mine
     page.close()
     assert until(lambda: not any(path.exists() for path in mine))
 
 
-def test_the_last_answers_open_again_without_the_network(page, shipped):
+def test_the_last_answers_open_again_without_the_network(page, server):
     first = answer(page, 0, 1, "normal")
     second = answer(page, 2, 2, "malignant")
     assert first != second
-    calls = shipped.classifier.calls
+    calls = server.classifier.calls
     page.click("#classify-past [data-pick='1']")
     wait_for(page, first)
     page.click("#classify-past [data-pick='0']")
     wait_for(page, second)
-    assert shipped.classifier.calls == calls
+    assert server.classifier.calls == calls
 
 
 def test_a_row_of_a_batch_is_taken_away(page, scans):
@@ -73,9 +70,4 @@ def test_a_row_of_a_batch_is_taken_away(page, scans):
     viewer, column = (page.locator(where).bounding_box() for where in ("#batch-viewer", "#batch-result"))
     assert viewer["x"] == pytest.approx(column["x"], abs=2), "below the card, not beside the page"
     assert "photo.jpg, 120 x 130 pixels" in page.text_content("#batch-take [data-text]")
-    for kind, starts in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("overlay", b"\x89PNG")):
-        with page.expect_download() as started:
-            page.click(f"#batch-take [data-pick={kind}]")
-        content = started.value.path().read_bytes()
-        assert content.startswith(starts)
-    assert Image.open(io.BytesIO(content)).size == (120, 130)
+    assert overlay_of_three_files(page, "batch").size == (120, 130)

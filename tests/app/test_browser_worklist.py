@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from bcx.simulate import simulate
-from tests.app.conftest import opened, start
 
 pytestmark = pytest.mark.slow
 
@@ -18,17 +17,11 @@ MANY = 1200
 FIRST = "#batch-rows li:first-child .bcx-row-name"
 
 
-@pytest.fixture(scope="module")
-def tiny_page(tiny, examples, tmp_path_factory):
-    yield from start(tiny, tmp_path_factory.mktemp("worklist"), examples)
-
-
 @pytest.fixture
-def page(browser, tiny_page):
-    for page in opened(browser, tiny_page.url):
-        page.click("role=tab[name=Batch]")
-        page.wait_for_selector("#batch-folder")
-        yield page
+def page(page):
+    page.click("role=tab[name=Batch]")
+    page.wait_for_selector("#batch-folder")
+    return page
 
 
 @pytest.fixture(scope="module")

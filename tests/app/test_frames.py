@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import bcx
-from bcx.app.frames import clip_html, frame_answer
+from bcx.app.charts import clip_html
+from bcx.app.viewer import frame_answer
 from bcx.inference.clip import Clip
 from bcx.tasks import get_task
-from tests.app.conftest import changed, opened, overlay_address, start
+from tests.app.conftest import changed, overlay_address
 from tests.inference.test_frames import BLACK, SCANS, gif
 
 TASK = get_task("breast-ultrasound")
@@ -48,17 +49,12 @@ def test_a_frames_answer_is_that_of_the_frame_alone(tiny_lesion_checkpoint, clip
 
 
 @pytest.fixture(scope="module")
-def served(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("clips"), examples)
-
-
-@pytest.fixture
-def page(browser, served):
-    yield from opened(browser, served.url)
+def server(lesion_server):
+    return lesion_server
 
 
 @pytest.mark.slow
-def test_the_slider_moves_through_the_frames(page, served, clip_file, upload, until):
+def test_the_slider_moves_through_the_frames(page, server, clip_file, upload, until):
     page.set_input_files("#classify-upload input[type=file]", str(clip_file))
     chart = page.locator("#classify-clip figcaption")
     chart.wait_for()
@@ -67,15 +63,15 @@ def test_the_slider_moves_through_the_frames(page, served, clip_file, upload, un
     decisive = int(slider.input_value())
     assert f"Frame {decisive + 1} of 6:" in chart.inner_text()
     assert f"frame {decisive + 1} of 6" in page.locator("#classify-answer .bcx-kicker").inner_text().lower()
-    asked, before = served.classifier.calls, overlay_address(page, "classify")
+    asked, before = server.classifier.calls, overlay_address(page, "classify")
     slider.focus()
     page.keyboard.press("Home" if decisive > 1 else "End")
     changed(page, "classify", before)
     wanted = "Frame 2 of 6:" if decisive > 1 else "Frame 6 of 6:"
     page.wait_for_function(f"document.querySelector('#classify-clip figcaption').innerText.includes('{wanted}')")
-    assert served.classifier.calls == asked
-    assert len([path for path in served.files() if path.suffix == ".gif"]) == 1
+    assert server.classifier.calls == asked
+    assert len([path for path in server.files() if path.suffix == ".gif"]) == 1
     page.set_input_files("#classify-upload input[type=file]", str(upload))
     page.locator("#classify-answer .bcx-kicker", has_text=upload.name).wait_for()
-    until(lambda: not [path for path in served.files() if path.suffix == ".gif"])
+    until(lambda: not [path for path in server.files() if path.suffix == ".gif"])
     assert not chart.is_visible()

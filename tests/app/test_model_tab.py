@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bcx.app.charts import dots, reliability_chart, risk_chart
+from bcx.app.charts import reliability_chart, risk_chart
+from bcx.app.markup import html as macros
 from bcx.app.model_tab import model_html
 from bcx.report.facts import gather
 from bcx.tasks import get_task
@@ -57,9 +58,9 @@ def test_a_model_without_figures_says_so(tmp_path):
 
 def test_dots_are_a_hundred():
     for count in (0, 37, 100):
-        assert dots(count).count('class="bcx-hit"') == count
-        assert dots(count, bad=True).count('class="bcx-fault"') == count
-        assert dots(count).count("<circle") == 100
+        assert macros.dots(count).count('class="bcx-hit"') == count
+        assert macros.dots(count, bad=True).count('class="bcx-fault"') == count
+        assert macros.dots(count).count("<circle") == 100
 
 
 def test_charts_draw_each_point_where_it_belongs():

@@ -6,11 +6,13 @@ import dataclasses
 import re
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.app import answers, rows, stages, viewer
+from bcx.app import answers, rows, viewer
+from bcx.app.markup import html
 from bcx.app.privacy import Sessions
 from bcx.imaging.crop import Box
 from bcx.inference.two_stage import Enlarged
@@ -25,8 +27,12 @@ def prediction(tiny_lesion, scans):
 
 
 WHOLE = Box(0, 0, 140)
-#: Of `viewer.show`.
-FIELDS = ("box", "slider", "picker", "legend", "controls", "stages", "frame", "clip")
+
+
+@pytest.fixture(scope="module")
+def view(tiny_lesion):
+    with gr.Blocks():
+        return viewer.Viewer(tiny_lesion.task, "classify")
 
 
 @pytest.fixture
@@ -96,19 +102,19 @@ def test_words_that_do_not_fit_the_answer_say_so(prediction, tiny_lesion):
     assert claimed.lesion_box is None
 
 
-def test_nothing_is_laid_over_what_is_no_scan(prediction, tiny_lesion, session):
+def test_nothing_is_laid_over_what_is_no_scan(prediction, tiny_lesion, session, view):
     """Not by the viewer, a row, the report, or a program's overlay."""
     task = tiny_lesion.task
     other = seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan", outlines=False)
-    assert stages.stages_html(other, task) == ""
-    assert answers.maps_html(other, task) == ""
-    values = dict(zip(FIELDS, viewer.show(session, "classify", other, task, 50), strict=True))
-    assert not values["controls"]["visible"]
-    assert "no overlay" in values["legend"]
+    assert answers.stages_html(other, task) == ""
+    assert html.maps(other, task) == ""
+    values = view.show(session, other, task, 50)
+    assert not values[view.controls]["visible"]
+    assert "no overlay" in values[view.legend]
     bare = pictures.as_image(other.scan.pixels).convert("RGB")
     assert np.array_equal(pictures.page_overlay(other), bare)
     for layer in (viewer.LESION, *task.classes):
-        pair, _ = viewer.repaint(session, "classify", other, task, layer, 100)
+        pair = view.repaint(session, other, task, layer, 100)[view.slider]
         assert np.array_equal(Image.open(pair[1]), bare)
     scan = dataclasses.replace(other, decision="refer")
     assert pictures.row_picture(other, 72) != pictures.row_picture(scan, 72)
@@ -119,7 +125,7 @@ def test_maps_say_what_they_mean_and_where_most_of_it_lies(prediction, tiny_lesi
     task = tiny_lesion.task
     lesion = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE)
     for label in task.classes:
-        said = stages.evidence_words(lesion, task, label)
+        said = answers.evidence_words(lesion, task, label)
         assert said.startswith(f"Purple speaks for {label}, green against it.")
         assert ("for benign and for malignant alike" in said) == (label != task.absent)
         inside = lesion.lesion >= lesion.outline_level
@@ -128,24 +134,24 @@ def test_maps_say_what_they_mean_and_where_most_of_it_lies(prediction, tiny_lesi
             share = int(re.search(r"(\d+)\u00a0% of what speaks for", said)[1])
             assert share == pytest.approx(100 * speaks_for[inside].sum() / speaks_for.sum(), abs=4)
     plain = tiny.predict(scans["grey.png"])
-    said = stages.evidence_words(plain, tiny.task, "benign")
+    said = answers.evidence_words(plain, tiny.task, "benign")
     assert "alike" not in said
     assert "of the picture" in said or "Nothing in this picture" in said
 
 
 def test_the_card_shows_the_second_stage_with_words_for_those_who_cannot_see(prediction, tiny_lesion, tiny, scans):
-    html = stages.stages_html(prediction, tiny_lesion.task)
-    assert Text(html).tags.count("img") == 1
-    assert "alt=" in html
-    assert "mean of both stages" in Text(html).text
-    assert stages.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
+    card = answers.stages_html(prediction, tiny_lesion.task)
+    assert Text(card).tags.count("img") == 1
+    assert "alt=" in card
+    assert "mean of both stages" in Text(card).text
+    assert answers.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
 
 
 def test_how_much_the_second_stage_enlarges_is_said_where_it_does(prediction):
     small = seen(prediction, EVERYWHERE, EVERYWHERE, Box(10, 10, 31))
-    assert "enlarged 4.0 times" in stages.second_stage_words(small)
+    assert "enlarged 4.0 times" in answers.second_stage_words(small)
     whole = seen(prediction, EVERYWHERE, EVERYWHERE, Box(0, -15, 140))
-    assert "enlarged" not in stages.second_stage_words(whole)
+    assert "enlarged" not in answers.second_stage_words(whole)
 
 
 def test_the_enlarged_part_is_what_the_network_read(prediction):
@@ -157,15 +163,16 @@ def test_the_enlarged_part_is_what_the_network_read(prediction):
 
 
 def test_details_show_the_lesion_beside_every_class(prediction, tiny_lesion, tiny, scans):
-    html = answers.maps_html(prediction, tiny_lesion.task)
-    assert Text(html).tags.count("img") == 1 + len(tiny_lesion.classes)
-    assert "Second stage" in Text(answers.facts_html(prediction)).text
-    assert "Second stage" not in Text(answers.facts_html(tiny.predict(scans["grey.png"]))).text
+    maps = html.maps(prediction, tiny_lesion.task)
+    assert Text(maps).tags.count("img") == 1 + len(tiny_lesion.classes)
+    assert "Second stage" in dict(answers.facts(prediction))
+    assert "Second stage" not in dict(answers.facts(tiny.predict(scans["grey.png"])))
 
 
-def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session):
+def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session, view):
     task = tiny_lesion.task
-    _, slider, picker, legend, _, card, *_ = viewer.show(session, "classify", prediction, task, 50)
+    shown = view.show(session, prediction, task, 50)
+    slider, picker, legend, card = (shown[part] for part in (view.slider, view.layer, view.legend, view.stages))
     assert [value for _, value in picker["choices"]] == [viewer.LESION, *task.classes]
     assert picker["value"] == viewer.LESION
     assert "bcx-key" in legend
@@ -174,16 +181,17 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
     assert 0 < slider["slider_position"] <= viewer.LINE
     shown = {}
     for layer in (viewer.LESION, *task.classes):
-        pair, legend = viewer.repaint(session, "classify", prediction, task, layer, 50)
-        shown[layer] = Path(pair[1]).read_bytes()
+        painted = view.repaint(session, prediction, task, layer, 50)
+        shown[layer] = Path(painted[view.slider][1]).read_bytes()
         if layer != viewer.LESION:
-            assert stages.evidence_words(prediction, task, layer) in Text(legend).text
+            assert answers.evidence_words(prediction, task, layer) in Text(painted[view.legend]).text
     assert len(set(shown.values())) == len(shown)
 
 
-def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session):
+def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session, view):
     plain = tiny.predict(scans["grey.png"])
-    _, slider, picker, legend, _, card, *_ = viewer.show(session, "classify", plain, tiny.task, 50)
+    shown = view.show(session, plain, tiny.task, 50)
+    slider, picker, legend, card = (shown[part] for part in (view.slider, view.layer, view.legend, view.stages))
     assert [value for _, value in picker["choices"]] == list(tiny.classes)
     assert picker["value"] == plain.label
     assert f"against {plain.label}" in legend
@@ -191,10 +199,10 @@ def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session
     assert slider["slider_position"] == viewer.LINE
 
 
-def test_the_line_between_the_pictures_does_not_cut_the_second_stage(prediction, tiny_lesion, session):
+def test_the_line_between_the_pictures_does_not_cut_the_second_stage(prediction, tiny_lesion, session, view):
     for x in (-20, 0, 30, 60, 110):
         moved = seen(prediction, EVERYWHERE, EVERYWHERE, Box(x, 10, 30))
-        position = viewer.show(session, "classify", moved, tiny_lesion.task, 50)[1]["slider_position"]
+        position = view.show(session, moved, tiny_lesion.task, 50)[view.slider]["slider_position"]
         assert 0 < position <= 50
         assert position < max(100 * x / 140, viewer.MARGIN + 0.1)
 
@@ -211,12 +219,12 @@ def test_a_row_shows_the_outline(prediction, tiny_lesion, scans):
     assert np.array_equal(pictures.lesion_picture(again), pictures.lesion_picture(found))
 
 
-def test_a_large_picture_is_painted_at_the_size_of_a_screen(tiny_lesion, session):
+def test_a_large_picture_is_painted_at_the_size_of_a_screen(tiny_lesion, session, view):
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
     large = tiny_lesion.predict(noise)
-    viewer.show(session, "classify", large, tiny_lesion.task, 50)
+    view.show(session, large, tiny_lesion.task, 50)
     for layer in (viewer.LESION, *tiny_lesion.classes):
-        pair, _ = viewer.repaint(session, "classify", large, tiny_lesion.task, layer, 50)
+        pair = view.repaint(session, large, tiny_lesion.task, layer, 50)[view.slider]
         for path in map(Path, pair):
             assert Image.open(path).size == (1400, 1050)
             assert path.stat().st_size < 1_000_000
