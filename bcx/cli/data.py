@@ -1,4 +1,4 @@
-"""`bcx data`: what a folder of training scans holds."""
+"""`bcx data check`, `bcx audit` and `bcx examples`: what folders of scans hold, and scans that bcx draws itself."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer import Argument, Option
 
-from bcx.cli.options import VerboseOption
+from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption
 from bcx.cli.progress import name_left_out, stages
+from bcx.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from bcx.audit.findings import Audit
     from bcx.data.check import Report
 
 app = typer.Typer(name="data", no_args_is_help=True)
 
-
-class Kind(StrEnum):
-    """Layouts that can be asked for by name."""
-
-    busi = "busi"
-    busbra = "busbra"
-    breast = "breast"
-    idc = "idc"
-    breakhis = "breakhis"
-    folder = "folder"
-    manifest = "manifest"
+Kind = StrEnum("Kind", ["busi", "busbra", "breast", "idc", "breakhis", "folder", "manifest"])
+LAYOUTS = {
+    "busi": "BUSI, by its published manifest",
+    "busbra": "BUS-BRA, by its bus_data.csv",
+    "breast": "BrEaST, by its manifest.csv",
+    "idc": "IDC patches, a folder per patient",
+    "breakhis": "BreakHis, by its published names",
+    "folder": "a folder with one subfolder per class",
+    "manifest": "a CSV manifest",
+}
+_SUITS = {"idc": "histology-idc", "breakhis": "histology-breakhis"}
 
 
 # Without this, Typer would merge the only command into its group and `bcx data check` would not be one.
@@ -40,19 +43,19 @@ def _group() -> None:
 
 @app.command()
 def check(
-    source: Path = typer.Argument(
+    source: Path = Argument(
         help="A folder (BUSI, BUS-BRA, IDC, BreakHis, or one subfolder per class) or a CSV manifest.",
         metavar="FOLDER",
         exists=True,
     ),
-    kind: Kind | None = typer.Option(None, help="What it is; without this it is told from what is there."),
-    task: str | None = typer.Option(
+    kind: Kind | None = Option(None, help="What it is; without this it is told from what is there."),
+    task: str | None = Option(
         None,
         metavar="NAME|RECIPE.yaml",
         help="Whose classes are looked for: a task's name, or a recipe; without this, what suits the layout.",
     ),
     verbose: VerboseOption = False,
-    split: str = typer.Option("dev", help="BUSI: dev, test, conflict or all. Manifest: a value of its column 'split'."),
+    split: str = Option("dev", help="BUSI: dev, test, conflict or all. Manifest: a value of its column 'split'."),
 ) -> None:
     """Open every scan and mask, and print what there is and all that is wrong.
 
@@ -76,18 +79,6 @@ def check(
         name_left_out(report.left_out)
     if report.problems:
         raise typer.Exit(1)
-
-
-_SUITS = {"idc": "histology-idc", "breakhis": "histology-breakhis"}
-LAYOUTS = {
-    "busi": "BUSI, by its published manifest",
-    "busbra": "BUS-BRA, by its bus_data.csv",
-    "breast": "BrEaST, by its manifest.csv",
-    "idc": "IDC patches, a folder per patient",
-    "breakhis": "BreakHis, by its published names",
-    "folder": "a folder with one subfolder per class",
-    "manifest": "a CSV manifest",
-}
 
 
 def _show(report: Report) -> None:
@@ -115,9 +106,8 @@ def _counts(report: Report) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(
-        box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True
-    )  # narrow enough for five folds in 80 columns
+    # Narrow enough for five folds in 80 columns.
+    table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
     table.add_column("label", footer="all", no_wrap=True)
     labels = [label for label in report.task.classes if any(record.label == label for record in report.records)]
     columns = {
@@ -133,3 +123,109 @@ def _counts(report: Report) -> Table:
     for label in labels:
         table.add_row(label, *(str(found.count(label)) for found in columns.values()))
     return table
+
+
+def audit(
+    folder: Path = Argument(metavar="FOLDER", exists=True, file_okay=False, help="Images, in subfolders or not."),
+    split: Path | None = Option(
+        None,
+        metavar="CSV",
+        exists=True,
+        dir_okay=False,
+        help="Columns file and split (or fold): which groups are on both sides?",
+    ),
+    out: Path | None = Option(
+        None, "--out", "-o", metavar="DIR", help="Write report.html and the tables here. The report shows the scans."
+    ),
+    strict: bool = Option(False, "--strict", help="Exit with status 1 when anything was found."),
+    resume: ResumeOption = True,
+    verbose: VerboseOption = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Find duplicates, the same lesion twice, label conflicts, leaking splits and odd files.
+
+    Stopped at any moment, the same command goes on where it was: what was seen of each file is kept in --out.
+
+    Exit status: 0 the audit ran, whatever it found (1 with --strict when it found something), 2 wrong usage.
+    """
+    from bcx.audit.report import write_report
+    from bcx.audit.run import audit as run
+    from bcx.audit.tables import write_tables
+
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"'{out}' is a file.", expected="a folder after --out", remedy="Name a folder.")
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+
+    def write(found: Audit) -> None:
+        if out is not None:
+            with writing(out):
+                write_report(found, out / "report.html")
+                write_tables(found, out)
+
+    with stages() as tell:
+        found = run(folder, split=split, work=out, resume=resume, write=write, on_progress=tell)
+    _tell(found, out)
+    if verbose:
+        name_left_out(found.left_out)
+    if strict and not found.clean:
+        raise typer.Exit(1)
+
+
+def _tell(found: Audit, out: Path | None) -> None:
+    from bcx.audit.oddities import KINDS
+
+    for name, count in found.counts().items():
+        if count or name not in KINDS:
+            words = KINDS.get(name, name)
+            typer.echo(f"{count:>7,}  {words[0].lower()}{words[1:]}")
+    for group in found.straddling[:5]:
+        typer.echo(f"Straddles {' | '.join(group.parts)}: {_some(group.files)}")
+    for group in found.conflicts[:5]:
+        typer.echo(f"Labels {', '.join(group.labels)}: {_some(group.files)}")
+    for note in found.notes:
+        typer.echo(note, err=True)
+    if out is not None:
+        typer.echo(
+            f"Written to {out}: report.html (it shows the scans), groups.csv, pairs.csv, oddities.csv, audit.json"
+        )
+    elif found.pairs or found.odd:
+        typer.echo("--out DIR writes a report with the pictures side by side, and groups.csv for training.")
+
+
+def _some(files: tuple[str, ...], limit: int = 4) -> str:
+    more = f" and {len(files) - limit} more" if len(files) > limit else ""
+    return ", ".join(files[:limit]) + more
+
+
+def examples(
+    out: Path = Argument(Path("examples"), help="Folder to write into; made if missing.", file_okay=False),
+    per_class: int = Option(0, min=0, help="So many pictures of each class instead of the shipped set."),
+    seed: int = Option(0, min=0, help="First seed of --per-class; the same seed draws the same picture."),
+    task: str = Option("breast-ultrasound", help="With --per-class: breast-ultrasound or histology-idc."),
+) -> None:
+    """Draw simulated breast ultrasound scans, with masks of their lesions, and simulated patches of breast tissue.
+
+    They show nobody. Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label,
+    seed, mask); the shipped patches go into histology-idc/ inside the folder.
+    """
+    from bcx.simulate import EXAMPLES, LABELS, histology, write_examples
+
+    if task not in ("breast-ultrasound", "histology-idc"):
+        raise ConfigError(
+            f"Nothing is drawn for the task '{task}'.",
+            expected="breast-ultrasound or histology-idc",
+            remedy="Correct --task.",
+        )
+    labels = histology.LABELS if task == "histology-idc" else LABELS
+    wanted = [(label, seed + number) for label in labels for number in range(per_class)]
+    if task == "histology-idc":
+        files = histology.write_histology_examples(out, wanted or histology.EXAMPLES)
+        typer.echo(f"{len(files)} simulated patches of tissue and examples.csv are in {out}.")
+        return
+    files = write_examples(out, wanted or EXAMPLES)
+    typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
+    if not wanted:
+        files = histology.write_histology_examples(out / "histology-idc")
+        typer.echo(f"{len(files)} simulated patches of tissue are in {out / 'histology-idc'}.")

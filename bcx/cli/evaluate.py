@@ -1,18 +1,27 @@
-"""`bcx evaluate`: what a model is worth on labelled scans."""
+"""`bcx evaluate`: what a model is worth on labelled scans, and with --transfer a recipe on scans that it never saw."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer import Option
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption, ViewsOption
-from bcx.cli.progress import counted
-from bcx.cli.sources import command_line, in_words, named_folders, needs_train_extra, read_sources
+from bcx.cli.progress import bars, counted, tell_epoch
+from bcx.cli.sources import (
+    command_line,
+    in_words,
+    named_folders,
+    read_recipe,
+    read_records,
+    read_sources,
+    recipe_words,
+)
 from bcx.errors import ConfigError, DataError
 from bcx.files import whole
 
@@ -20,87 +29,72 @@ if TYPE_CHECKING:
     from bcx.data.records import Record
     from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
+    from bcx.train.config import Recipe
 
 
 def evaluate(
-    data: Annotated[
-        list[str],
-        typer.Option(
-            "--data",
-            metavar="NAME=DIR",
-            help="A source of labelled scans, as in bcx train; may be given several times.",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where to write the figures (JSON); a table per scan goes beside it. With --transfer a folder.",
-        ),
-    ],
-    checkpoint: Annotated[str, typer.Option(help="A model's name, its folder, or a Hub id.")] = DEFAULT_MODEL,
-    crossval: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Instead of a checkpoint: results of `bcx crossval`, whose networks are still there; each answers the "
-            "fold that it never saw. With --transfer: where the part 'corruption' finds its networks.",
-        ),
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="dev|test|all|FOLD",
-            help="Which scans: BUSI's split, a manifest's, or one fold's. Sources without splits count as dev.",
-        ),
-    ] = "dev",
-    localisation: Annotated[
-        bool, typer.Option("--localisation", help="Also hold the maps against the lesion masks.")
-    ] = False,
-    contact_sheet: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write pictures of the best and worst scans there; with --localisation."),
-    ] = None,
+    data: list[str] = Option(
+        ..., metavar="NAME=DIR", help="A source of labelled scans, as in bcx train; may be given several times."
+    ),
+    out: Path = Option(
+        ...,
+        "--out",
+        "-o",
+        help="Where to write the figures (JSON); a table per scan goes beside it. With --transfer a folder.",
+    ),
+    checkpoint: str = Option(DEFAULT_MODEL, help="A model's name, its folder, or a Hub id."),
+    crossval: Path | None = Option(
+        None,
+        metavar="DIR",
+        help="Instead of a checkpoint: results of `bcx crossval`, whose networks are still there; each answers the "
+        "fold that it never saw. With --transfer: where the part 'corruption' finds its networks.",
+    ),
+    split: str = Option(
+        "dev",
+        metavar="dev|test|all|FOLD",
+        help="Which scans: BUSI's split, a manifest's, or one fold's. Sources without splits count as dev.",
+    ),
+    localisation: bool = Option(False, "--localisation", help="Also hold the maps against the lesion masks."),
+    contact_sheet: Path | None = Option(
+        None, metavar="DIR", help="Write pictures of the best and worst scans there; with --localisation."
+    ),
     views: ViewsOption = 1,
-    transfer: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CONFIG.yaml",
-            help="Instead of a checkpoint: train this recipe without one hospital, machine or fold, and score "
-            "what was left out. Stopped at any moment, the same command goes on where it was.",
-        ),
-    ] = None,
-    wanted: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--parts",
-            metavar="hospital|left-out|machine|corruption",
-            help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
-        ),
-    ] = None,
-    machine: Annotated[
-        list[str] | None,
-        typer.Option(help="With --transfer: leave out only this machine; may be given several times."),
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(metavar="FILE|timm|scratch", help="With --transfer: starting weights.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."),
-    ] = None,
+    transfer: Path | None = Option(
+        None,
+        metavar="CONFIG.yaml",
+        help="Instead of a checkpoint: train this recipe without one hospital, machine or fold, and score "
+        "what was left out. Stopped at any moment, the same command goes on where it was.",
+    ),
+    parts: list[str] | None = Option(
+        None,
+        metavar="hospital|left-out|machine|corruption",
+        help="With --transfer: only this part; may be given several times. What is finished in --out is kept.",
+    ),
+    machine: list[str] | None = Option(
+        None, help="With --transfer: leave out only this machine; may be given several times."
+    ),
+    init: str | None = Option(None, metavar="FILE|timm|scratch", help="With --transfer: starting weights."),
+    settings: list[str] | None = Option(
+        None, "--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."
+    ),
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
     if transfer is not None:
         others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
         _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
-        from bcx.cli.transfer import transfer as study
-
-        study(transfer, data, out, init=init, settings=settings, parts=wanted, machines=machine, crossval=crossval)
+        recipe = read_recipe(transfer, data, settings, init=init)
+        words = {
+            "init": recipe.init,
+            "set": settings,
+            "parts": parts,
+            "machine": [f'"{each}"' for each in machine or ()],
+        }
+        words["crossval"] = None if crossval is None else f"results/{crossval.resolve().name}"
+        command = command_line("evaluate", f"--transfer {recipe_words(transfer)[0]}", data=recipe.data, **words)
+        _transfer(recipe, out, command, parts=parts, machines=machine, crossval=crossval)
         return
-    _refuse("without", {"--parts": wanted, "--machine": machine, "--init": init, "--set": settings})
+    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings})
     if contact_sheet is not None and not localisation:
         raise ConfigError(
             "--contact-sheet was given without --localisation.",
@@ -113,34 +107,34 @@ def evaluate(
             expected="the name of a file that ends in .json",
             remedy="Use for example --out results.json.",
         )
-    with needs_train_extra():
-        from bcx.evaluate.contact_sheet import ContactSheet
-        from bcx.evaluate.evaluation import evaluate as run
-        from bcx.evaluate.evaluation import joined
-        from bcx.train.provenance import describe_command, describe_data, write_json
-
     from bcx.checkpoints.checkpoint import load_checkpoint
+    from bcx.evaluate.contact_sheet import ContactSheet
+    from bcx.evaluate.evaluation import evaluate as run
+    from bcx.evaluate.evaluation import joined
     from bcx.inference.classifier import Classifier
+    from bcx.train.provenance import describe_command, describe_data, write_json
 
     if crossval is None:
         loaded = load_checkpoint(checkpoint)
-        parts = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
+        asked = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
         trained_on = {name: part["sha256"] for name, part in loaded.training.get("data", {}).items()}
-        name = loaded.name
+        name, model = loaded.name, f"--checkpoint {loaded.name}"
+        what = "a checkpoint's answers to labelled scans"
     else:
-        parts, trained_on, name = _fold_parts(crossval, data, views), {}, crossval.resolve().name
-    records = [record for _, part in parts for record in part]
-    task = parts[0][0].task
+        asked, trained_on, name = _fold_parts(crossval, data, views), {}, crossval.resolve().name
+        model = f"--crossval results/{name}"
+        what = "answers of a cross-validation's networks, each to the fold that it never saw"
+    records = [record for _, part in asked for record in part]
+    weights = [classifier.weights_sha256 for classifier, _ in asked]
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
         typer.echo(
             f"{name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well it knows "
             "them by heart.",
             err=True,
         )
-    hashes = [classifier.weights_sha256 for classifier, _ in parts]
     command = command_line(
         "evaluate",
-        f"--checkpoint {name}" if crossval is None else f"--crossval results/{name}",
+        model,
         data=named_folders(data),
         split=split if crossval is None else None,
         localisation=localisation,
@@ -148,36 +142,32 @@ def evaluate(
     )
     about = describe_command(command)
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet = ContactSheet() if contact_sheet is not None else None
+    sheet = None if contact_sheet is None else ContactSheet()
     begun = time.perf_counter()
     with counted(len(records)) as on_scan:
-        evaluation = joined(
-            [run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in parts]
-        )
-    seconds = time.perf_counter() - begun
+        found = joined([run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in asked])
+    seconds = round(time.perf_counter() - begun, 1)
     table = out.with_suffix(".scans.csv")
     with whole(table) as partial:
-        evaluation.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        found.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
     results = {
-        "what": "a checkpoint's answers to labelled scans"
-        if crossval is None
-        else "answers of a cross-validation's networks, each to the fold that it never saw",
+        "what": what,
         "model": {
             "name": name,
-            "weights_sha256": hashes[0] if crossval is None else hashes,
+            "weights_sha256": weights[0] if crossval is None else weights,
             "views": views,
-            "backend": evaluation.backend,
+            "backend": found.backend,
             "trained_on": trained_on,
         },
         **about,
         "split": split,
         "data": describe_data(records),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "table": {"file": table.name, "rows": len(records)},
-        **evaluation.summary(),
+        **found.summary(),
     }
     write_json(out, results)
-    _tell(results, task)
+    _tell(results, asked[0][0].task)
     if sheet is not None and contact_sheet is not None:
         for path in sheet.write(contact_sheet, name):
             typer.echo(f"Written: {path}")
@@ -203,15 +193,15 @@ def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
     records = read_sources(named_folders(data), task, split if fold is None else "dev", verify=True)
     if fold is None:
         return records
-    chosen = [record for record in assign_folds(records) if record.fold == fold]
-    if not chosen:
-        folds = sorted({record.fold for record in assign_folds(records) if record.fold is not None})
-        raise DataError(
-            f"There is no scan in fold {fold}.",
-            expected=f"one of the folds {', '.join(map(str, folds))}",
-            remedy="Change --split.",
-        )
-    return chosen
+    records = assign_folds(records)
+    if chosen := [record for record in records if record.fold == fold]:
+        return chosen
+    folds = sorted({record.fold for record in records if record.fold is not None})
+    raise DataError(
+        f"There is no scan in fold {fold}.",
+        expected=f"one of the folds {', '.join(map(str, folds))}",
+        remedy="Change --split.",
+    )
 
 
 def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
@@ -258,3 +248,64 @@ def _tell(results: dict[str, Any], task: Task) -> None:
             typer.echo(f"{name}: {in_words(figure)}, {figure['n']} scans")
     if results["failed"]:
         typer.echo(f"{len(results['failed'])} of {results['n']} files could not be read.", err=True)
+
+
+def _transfer(
+    recipe: Recipe,
+    out: Path,
+    command: str,
+    *,
+    parts: Sequence[str] | None,
+    machines: Sequence[str] | None,
+    crossval: Path | None,
+) -> None:
+    """Run the study, or the part of it that was asked for, and say what it found."""
+    records = read_records(recipe)
+    from bcx.evaluate.corruptions import CORRUPTIONS
+    from bcx.studies.transfer import is_done, transfer_study
+    from bcx.studies.transfer_plan import PARTS, plan_runs
+    from bcx.train.members import training_steps
+
+    wanted, devices = parts or PARTS, _devices(recipe)
+    left = [run for run in plan_runs(recipe, records, wanted, devices, machines) if not is_done(run, out)]
+    trained = [run for run in left if crossval is None or run.part != "corruption"]
+    images = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
+    images += sum(2 * len(run.held) for run in trained)
+    with bars(lasting=True) as progress:
+        training = progress.add_task("training", total=sum(training_steps(recipe, run.train) for run in trained))
+        answering = progress.add_task("answering", total=images)
+        results = transfer_study(
+            recipe,
+            records,
+            out=out,
+            command=command,
+            parts=wanted,
+            devices=devices,
+            machines=machines,
+            crossval=crossval,
+            on_epoch=lambda name, row, count: tell_epoch(progress, [name], row, count),
+            on_batch=lambda: progress.advance(training),
+            on_picture=lambda: progress.advance(answering),
+        )
+    for row in results["table"]:
+        if row["auc"]["value"] is not None:
+            typer.echo(f"{row['train_on']} -> {row['score_on']} ({row['lesions']} lesions): AUC {in_words(row['auc'])}")
+    if "corruption" in results:
+        drops = results["corruption"]["mean_drop"]
+        typer.echo(f"Changed pictures: macro AUC falls by {in_words(drops['macro_auc'])}")
+    typer.echo(f"Written: {out / 'results.json'} and {results['figure']}")
+
+
+def _devices(recipe: Recipe) -> dict[str, str]:
+    """Return the scanner of each scan whose source says it."""
+    from bcx.data.busbra import busbra_devices
+    from bcx.data.readers import detect_kind
+
+    devices: dict[str, str] = {}
+    for name, folder in recipe.data.items():
+        if detect_kind(name, Path(folder)) == "busbra":
+            try:
+                devices |= busbra_devices(Path(folder), name)
+            except DataError as error:
+                typer.echo(f"{error.found} No machine can be left out there.", err=True)
+    return devices

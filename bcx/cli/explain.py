@@ -1,9 +1,4 @@
-"""`bcx explain`: a sheet per scan that shows where the network looked, by one method or many, and what each is worth.
-
-```
-bcx explain scan.png --methods exact,grad-cam,layercam --check --out sheets
-```
-"""
+"""`bcx explain`: a sheet per scan of where the network looked, by one method or many, and what each is worth."""
 
 from __future__ import annotations
 
@@ -13,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption
-from bcx.cli.outputs import overlay_name
+from bcx.cli.outputs import new_file, overlay_name
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, writing
-from bcx.files import whole
 from bcx.inference.input_files import find
 
 if TYPE_CHECKING:
@@ -28,21 +23,15 @@ if TYPE_CHECKING:
 
 
 def explain(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, ZIP archives, folders or globs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder: per scan a sheet (PNG) and the numbers (JSON).")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name, its folder, or a Hub id.")
-    ] = DEFAULT_MODEL,
-    methods: Annotated[
-        str,
-        typer.Option(
-            help="'quick', 'all' (five more, up to minutes each), or names with commas: exact, grad-cam, layercam ..."
-        ),
-    ] = "exact",
-    target: Annotated[str | None, typer.Option("--class", help="The class; default: the one that is answered.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Also test each map; this makes it some six times more.")
-    ] = False,
+    paths: Annotated[list[str], Argument(metavar="PATH", help="Files, ZIP archives, folders or globs.")],
+    out: Path = Option(..., "--out", "-o", help="A folder: per scan a sheet (PNG) and the numbers (JSON)."),
+    model: str = Option(DEFAULT_MODEL, "--model", "-m", help="A model's name, its folder, or a Hub id."),
+    methods: str = Option(
+        "exact",
+        help="'quick', 'all' (five more, up to minutes each), or names with commas: exact, grad-cam, layercam ...",
+    ),
+    target: str | None = Option(None, "--class", help="The class; default: the one that is answered."),
+    check: bool = Option(False, "--check", help="Also test each map; this makes it some six times more."),
     device: DeviceOption = "auto",
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
@@ -77,13 +66,7 @@ def explain(
 
 
 def _explain_one(
-    classifier: Classifier,
-    found: Found,
-    methods: list[str],
-    target: str | None,
-    check: bool,
-    sheet: Path,
-    on_map: Any,
+    classifier: Classifier, found: Found, methods: list[str], target: str | None, check: bool, sheet: Path, on_map: Any
 ) -> None:
     from bcx.explain.checks import check as check_map
     from bcx.explain.checks import likeness
@@ -109,12 +92,12 @@ def _explain_one(
     with writing(sheet):
         sheet.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(maps, checks, sheet)
-        with whole(sheet.with_suffix(".json")) as partial:
-            lesion = describe_lesion(prediction)
-            content = {
-                "file": os.fspath(found.file),
-                "answer": prediction.to_dict(),
-                "lesion": lesion.to_dict() if lesion else None,
-                "methods": rows,
-            }
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lesion = describe_lesion(prediction)
+    content = {
+        "file": os.fspath(found.file),
+        "answer": prediction.to_dict(),
+        "lesion": lesion.to_dict() if lesion else None,
+        "methods": rows,
+    }
+    with new_file(sheet.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,31 +1,6 @@
 """The command line: each command translates what a person asks into one call, and the answer into text.
 
-```
-bcx predict scans/ --out results.csv      results for a folder
-bcx serve                                 the page, on this machine
-bcx explain PATH --out DIR                where it looked, by one method or many, and what each map is worth
-bcx info                                  versions, models, threads
-bcx data check FOLDER                     what a folder of training images holds
-bcx audit FOLDER --out DIR                duplicates, leaking splits and odd files in a folder
-bcx train CONFIG.yaml                     train; bcx crossval measures a recipe over grouped folds
-bcx compare CONFIG --archs A,B --out DIR  several architectures over the same folds, on one leaderboard
-bcx tune CONFIG --fold K --out DIR        search for settings without ever seeing fold K
-bcx leak RECIPE --data NAME=DIR           what copies on both sides of a split are worth to a recipe's figures
-bcx study explanations --data NAME=DIR    which explanation to trust, on scans with outlines; it can be stopped
-bcx study descriptors --data NAME=DIR     what orientation, shape, margin and echoes tell of malignancy
-bcx synth study --data NAME=DIR           generated scans, and whether they help a classifier
-bcx evaluate --data NAME=DIR --out FILE   what a model is worth on labelled scans
-bcx decisions NAME --data NAME=DIR        fit the rule of decision on hospitals never seen
-bcx reproduce NAME                        derive a card's figures again, and say which agree
-bcx figures NAME                          draw a model's figures
-bcx card [NAME ...]                       write model cards from results
-bcx export CHECKPOINT                     write its network as a graph, which ONNX Runtime answers with
-bcx space OWNER/NAME                      put the page on a Hugging Face Space
-bcx push CHECKPOINT OWNER/NAME            put a checkpoint on the Hub
-bcx examples examples/                    draw the simulated example scans
-```
-
-`bcx COMMAND --help` tells the rest. Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130
+Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130
 stopped by Ctrl-C, 143 stopped by SIGTERM.
 Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
 """
@@ -33,41 +8,34 @@ Torch and Gradio are imported inside the commands that need them, so that `bcx -
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 import typer
 import typer.core
 
 import bcx
-from bcx.cli.audit import audit
-from bcx.cli.compare import compare
-from bcx.cli.data import app as data
-from bcx.cli.decisions import decisions
+from bcx.cli import data, explain, models, predict, studies, synth, train
 from bcx.cli.evaluate import evaluate
-from bcx.cli.examples import examples
-from bcx.cli.explain import explain
-from bcx.cli.export import export
-from bcx.cli.info import info
-from bcx.cli.input_check import app as input_check
-from bcx.cli.leak import leak
-from bcx.cli.predict import predict
-from bcx.cli.report import card, figures, reproduce
-from bcx.cli.space import push, space
-from bcx.cli.study import app as study
-from bcx.cli.synth import app as synth
-from bcx.cli.train import crossval, train
-from bcx.cli.tune import tune
-from bcx.errors import NO_ROOM, NOT_ALLOWED, BcxError, CheckpointError, ConfigError, output_error
+from bcx.errors import NO_ROOM, NOT_ALLOWED, BcxError, CheckpointError, ConfigError, MissingExtra, output_error
 
 #: Commands that go on where they were when they are called again.
 _GO_ON = ("train", "crossval", "compare", "tune", "leak", "study")
 #: Commands whose processes, started by `accelerate launch`, share the work.
 _TOGETHER = ("train", "crossval")
+#: Packages of the extra 'train'.
+_TRAIN = {"accelerate", "albumentations", "onnx", "optuna", "pandas"}
+#: Packages that decide the figures, the page and the formats that can be read.
+_PACKAGES = (
+    "torch", "torchvision", "timm", "gradio", "numpy", "opencv-python-headless", "pillow", "scikit-learn",
+    "albumentations", "accelerate", "onnxruntime", "onnx", "pydicom", "pylibjpeg",
+)  # fmt: skip
 
 
 class _Terminated(KeyboardInterrupt):
@@ -85,6 +53,14 @@ class _Commands(typer.core.TyperGroup):
                 said = ["The same command goes on where it was."]
             typer.echo("\n".join(["bcx: stopped.", *said]), err=True)
             raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from error
+        except ModuleNotFoundError as error:
+            if error.name not in _TRAIN:
+                raise
+            raise MissingExtra(
+                f"This needs the package '{error.name}', which is not installed.",
+                expected="the extra 'train'",
+                remedy='Install it with: pip install "bcx[train]"',
+            ) from error
 
 
 @contextmanager
@@ -113,29 +89,52 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(predict)
-app.command()(explain)
-app.command()(info)
-app.command()(train)
-app.command()(crossval)
-app.command()(compare)
-app.command()(tune)
-app.command()(leak)
-app.command()(evaluate)
-app.command()(decisions)
-app.command()(card)
-app.command()(figures)
-app.command()(reproduce)
-app.command()(audit)
-app.command()(export)
-app.command()(space)
-app.command()(push)
-app.command()(examples)
-app.add_typer(data)
-app.add_typer(input_check)
-app.add_typer(input_check, name="gate", hidden=True, deprecated=True)  # the name before
-app.add_typer(study)
-app.add_typer(synth)
+
+
+def info() -> None:
+    """Print versions, models and threads."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from bcx.checkpoints.checkpoint import list_checkpoints
+
+    versions = Table("package", "version", title="Versions", title_justify="left")
+    versions.add_row("bcx", bcx.__version__)
+    versions.add_row("Python", platform.python_version())
+    for package in _PACKAGES:
+        try:
+            versions.add_row(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            versions.add_row(package, "not installed")
+
+    names = Table("name", "folder", title="Models", title_justify="left")
+    for name, folder in list_checkpoints().items():
+        names.add_row(f"{name} (default)" if name == bcx.DEFAULT_MODEL else name, os.fspath(folder))
+
+    machine = Table("what", "value", title="Machine", title_justify="left")
+    machine.add_row("processors", str(os.cpu_count()))
+    machine.add_row("threads of torch", str(torch.get_num_threads()))
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    machine.add_row("accelerator", str(accelerator or "none"))
+
+    console = Console(soft_wrap=True)
+    for table in (versions, names, machine):
+        console.print(table)
+
+
+_COMMANDS: list[Callable[..., None]] = [
+    *(predict.predict, explain.explain, info, train.train, train.crossval, train.compare, train.tune, train.leak),
+    *(evaluate, studies.decisions, models.card, models.figures, models.reproduce, data.audit, models.export),
+    *(models.space, models.push, data.examples),
+]
+for _command in _COMMANDS:
+    app.command()(_command)
+app.add_typer(data.app)
+app.add_typer(studies.input_check)
+app.add_typer(studies.input_check, name="gate", hidden=True, deprecated=True)  # the name before
+app.add_typer(studies.study)
+app.add_typer(synth.app)
 
 
 # The page has one set of options, those of `python demo.py`, so everything after `serve` is handed on as it is.

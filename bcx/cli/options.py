@@ -9,15 +9,19 @@ import typer
 
 from bcx.networks.device import use_device
 
+Texts = list[str] | None
+
 CheckpointArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
 ConfigArgument = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
 ]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint: its name or folder.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe's file, or its name in configs/.")]
+RepoArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the Hub.")]
 
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
 DataOption = Annotated[
-    list[str] | None,
+    Texts,
     typer.Option(
         "--data",
         metavar="NAME=DIR",
@@ -38,15 +42,18 @@ DeviceOption = Annotated[
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
 InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]
 LabelledOption = Annotated[
-    list[str] | None,
+    Texts,
     typer.Option("--data", metavar="NAME=DIR", help="Labelled scans, as in bcx train; may be given several times."),
 ]
+MaskedOption = Annotated[list[str], typer.Option("--data", metavar="NAME=DIR", help="Scans with lesion masks.")]
+PrivateOption = Annotated[bool, typer.Option("--private", help="Only you can see it, if it is made now.")]
 ResumeOption = Annotated[
     bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the run.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")
+SetOption = Annotated[Texts, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")]
+TrainedOption = Annotated[
+    list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
 ViewsOption = Annotated[

@@ -1,6 +1,5 @@
-"""What `bcx predict` writes beside its table: overlays, answers as DICOM, and reports.
+"""What `bcx predict` writes beside its table: overlays, answers as DICOM, reports, and a row per patient.
 
->>> from pathlib import Path
 >>> overlay_name(Path("ward/a.dcm"), set()).as_posix()
 'ward/a_overlay.png'
 """
@@ -8,13 +7,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bcx.errors import ConfigError, ScanError, writing
+from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
 from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing
@@ -22,22 +23,23 @@ from bcx.inference.input_files import Found, Listing
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
     from bcx.inference.prediction import Failure, Prediction
-    from bcx.report.dicom_out import DicomWriter
-    from bcx.report.sheet import Batch
     from bcx.tasks import Task
 
 #: The page about the batch, in the folder of the reports; those of scans end in _report.pdf.
 BATCH = "summary.pdf"
+FOLDER, STUDY = "folder", "study"
+#: Columns that the table of scans gets with `STUDY`, from DICOM headers.
+PLACE = ("study", "series", "laterality", "view")
 
 
 class Target(NamedTuple):
-    """Where the files of one scan go.
+    """Where the files of one scan go; None where none are asked for, or none can be.
 
     Attributes:
         number: of the scan, from 1.
-        overlay: the picture; None where none is asked for.
-        dicom: folder and beginning of the names of its DICOM files; None where none are asked for, or none can be.
-        report: the sheet of paper; None where none is asked for.
+        overlay: the image.
+        dicom: folder and beginning of the names of its DICOM files.
+        report: the sheet of paper.
     """
 
     number: int
@@ -52,13 +54,7 @@ class Target(NamedTuple):
 
 
 class Outputs:
-    """The files of one run.
-
-    Args:
-        overlays: folder for pictures, or None.
-        dicom: folder for DICOM files, or None.
-        report: folder for sheets of paper, one per scan and one for the batch, or None.
-        mask_text: whether burnt-in text is covered in them.
+    """The files of one run, each kind in a folder of its own or not written; burnt-in text may be covered in them.
 
     Raises:
         MissingExtra: DICOM files are asked for, and highdicom is not installed.
@@ -68,16 +64,19 @@ class Outputs:
         self.overlays, self.dicom, self.report, self.mask_text = overlays, dicom, report, mask_text
         self.folders = [folder for folder in (overlays, dicom, report) if folder is not None]
         self.refused: list[str] = []
-        self._writer = None if dicom is None else _writer()
         self._without_study = 0
-        self._batch = None if report is None else _batch()
+        self._writer, self._batch = None, None
+        if dicom is not None:  # imported only here, since these load torch
+            from bcx.report.dicom_out import DicomWriter
+
+            self._writer = DicomWriter()
+        if report is not None:
+            from bcx.report.sheet import Batch
+
+            self._batch = Batch()
 
     def prepare(self, listing: Listing) -> None:
-        """Make the folders.
-
-        Raises:
-            ConfigError: one of them holds the scans.
-        """
+        """Make the folders, none of which may be one of the scans'."""
         for folder in self.folders:
             if folder.exists() and any(root.samefile(folder) for root in listing.roots):
                 raise ConfigError(
@@ -88,35 +87,42 @@ class Outputs:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
-    def targets(self, pictures: Sequence[Found]) -> list[Target]:
+    def targets(self, scans: Sequence[Found]) -> list[Target]:
         """Say where the files of each scan go."""
         taken: set[str] = set()
         made = []
-        for number, found in enumerate(pictures, 1):
+        for number, found in enumerate(scans, 1):
             name = overlay_name(found.inside, taken)
             plain = name.name.removesuffix("_overlay.png")
+            overlay = self.overlays and self.overlays / name
             dicom = self.dicom / name.with_name(plain) if self.dicom is not None and _is_dicom(found) else None
-            overlay = None if self.overlays is None else self.overlays / name
-            report = None if self.report is None else self.report / name.with_name(f"{plain}_report.pdf")
+            report = self.report and self.report / name.with_name(f"{plain}_report.pdf")
             made.append(Target(number, overlay, dicom, report))
         self._without_study = 0 if self.dicom is None else sum(each.dicom is None for each in made)
         return made
 
     def write(self, answer: Prediction | Failure, found: Found, target: Target, task: Task) -> None:
-        """Write what belongs to one answer; nothing for a failure.
-
-        Raises:
-            OutputError: the disk is full, or a folder may not be written to.
-        """
+        """Write what belongs to one answer; nothing for a failure."""
         from bcx.inference.prediction import Prediction
 
         if not isinstance(answer, Prediction):
             return
         answer = replace(answer, mask_text=self.mask_text)
         if target.overlay is not None:
-            _write_overlay(answer, target.overlay)
+            from bcx.report.pictures import lesion_picture
+
+            lesion = lesion_picture(answer)
+            if lesion is not None:
+                name = target.overlay.name.removesuffix("_overlay.png")
+                with new_file(target.overlay.with_name(f"{name}_lesion.png")) as partial:
+                    lesion.save(partial, format="PNG")
+            with new_file(target.overlay) as partial:
+                answer.overlay().save(partial, format="PNG")
         if target.report is not None:
-            _write_report(answer, target.report, task)
+            from bcx.report.sheet import write_file
+
+            with new_file(target.report) as partial:
+                write_file("pdf", answer, task, datetime.now().astimezone(), partial)
         if target.dicom is not None and self._writer is not None:
             with writing(target.dicom):
                 target.dicom.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +139,7 @@ class Outputs:
     def finish(self, classifier: Classifier) -> None:
         """Write the page about the batch, once all rows are counted."""
         if self._batch is not None and self.report is not None:
-            with writing(self.report), whole(self.report / BATCH) as partial:
+            with new_file(self.report / BATCH) as partial:
                 self._batch.write(partial, classifier.task, classifier.name, datetime.now().astimezone())
 
     def said(self) -> list[str]:
@@ -146,16 +152,13 @@ class Outputs:
         return parts
 
 
-def _batch() -> Batch:
-    from bcx.report.sheet import Batch  # here, since it loads torch
-
-    return Batch()
-
-
-def _writer() -> DicomWriter:
-    from bcx.report.dicom_out import DicomWriter  # here, since it loads torch
-
-    return DicomWriter()
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes `path` at the end, in a folder that is made where it is missing."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as partial:
+            yield partial
 
 
 def _is_dicom(found: Found) -> bool:
@@ -184,32 +187,110 @@ def overlay_name(inside: Path, taken: set[str]) -> Path:
     `a.dcm` gives `a_overlay.png`; a second scan called `a.png` there gives `a.png_overlay.png`.
     """
     stem, name = _short(inside.stem), _short(inside.name)
-    choices = [inside.with_name(f"{stem}_overlay.png"), inside.with_name(f"{name}_overlay.png")]
-    number = 2
-    while choices[0].as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-        choices = [*choices[1:], inside.with_name(f"{name}_{number}_overlay.png")]
+    chosen, number = inside.with_name(f"{stem}_overlay.png"), 1
+    while chosen.as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
+        chosen = inside.with_name(f"{name}_overlay.png" if number == 1 else f"{name}_{number}_overlay.png")
         number += 1
-    taken.add(choices[0].as_posix().casefold())
-    return choices[0]
+    taken.add(chosen.as_posix().casefold())
+    return chosen
 
 
-def _write_overlay(answer: Prediction, target: Path) -> None:
-    from bcx.report.pictures import lesion_picture
+def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:
+    """Return what the header of each file says of `PLACE`; "" where it says nothing or is no DICOM header."""
+    from bcx.imaging.dicom import place_of
 
+    places = {}
+    for found in scans:
+        try:
+            places[found.file] = place_of(_read(found))
+        except BcxError:
+            places[found.file] = dict.fromkeys(PLACE, "")  # its row says why it cannot be read
+    return places
+
+
+def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the patient of each file: `Found.file` to a name. Files of nobody known are not in it.
+
+    Args:
+        scans: what will be answered.
+        by: "folder" (that of the file), "study" (DICOM's Study Instance UID), or a CSV table's path with the columns
+            `file` and `patient`; a file is told by its path as the results have it, or by its name where that is the
+            only one of its kind.
+        places: from `places_of`, for "study".
+    """
+    if by == FOLDER:
+        return {found.file: found.file.rpartition("/")[0] or "." for found in scans}
+    if by == STUDY:
+        return {file: place["study"] for file, place in places.items() if place["study"]}
+    if not Path(by).is_file():
+        raise ConfigError(
+            f"--patients is '{by}'.",
+            expected="folder, study, or a CSV table with the columns file and patient",
+            remedy="Use one of the three.",
+        )
+    from bcx.data.tables import read_table
+
+    table = read_table(Path(by), ("file", "patient"), layout="a CSV table with the columns file and patient")
+    named = {row["file"]: row["patient"] for _, row in table.rows if row["patient"]}
+    names = Counter(found.file.rpartition("/")[2] for found in scans)
+    patients = {}
+    for found in scans:
+        name = found.file.rpartition("/")[2]
+        if patient := named.get(found.file) or (names[name] == 1 and named.get(name)):
+            patients[found.file] = patient
+    if not patients:
+        raise DataError(
+            f"None of the {len(scans)} files is in '{Path(by).name}', which begins with '{next(iter(named), '')}'.",
+            expected="files as the results name them, or plain file names",
+            remedy="Correct the column file.",
+        )
+    return patients
+
+
+def write_patients(
+    classifier: Classifier, rows: Iterable[Mapping[str, Any]], patients: Mapping[str, str], target: Path
+) -> str:
+    """Combine rows of results, CSV's or JSON's, by patient, write a CSV table, and return what was done, in words.
+
+    A scan that could not be read stands in the reason of its patient's row.
+    """
+    from bcx.inference.patient import Answer
+    from bcx.inference.table import csv_lines, write_text
+
+    answers: dict[str, list[Answer]] = {}
+    unread: dict[str, list[str]] = {}
+    for row in rows:
+        if row["file"] not in patients:
+            continue
+        own = answers.setdefault(patients[row["file"]], [])
+        if row.get("decision"):
+            each = row.get("probabilities") or {name: float(row[f"p_{name}"]) for name in classifier.classes}
+            own.append(Answer(row["file"], row["decision"], row["reason"], each))
+        else:
+            unread.setdefault(patients[row["file"]], []).append(row["file"])
+    lost = {patient: f"Could not be read: {', '.join(files)}." for patient, files in unread.items()}
+    cells: list[dict[str, Any]] = []
+    for patient, own in answers.items():
+        if not own:
+            continue
+        one = classifier.combine(patient, own)
+        cells.append(
+            {
+                "patient": one.patient,
+                "label": one.label,
+                "confidence": round(one.confidence, 6),
+                "decision": one.decision,
+                **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
+                "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
+                "scans": len(one.scans),
+                "files": "; ".join((*one.scans, *one.left_out)),
+            }
+        )
+    cells += [{"patient": name, "reason": lost[name], "scans": 0} for name, own in answers.items() if not own]
+    said = [f"p_{name}" for name in classifier.classes]
     with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lesion = lesion_picture(answer)
-        if lesion is not None:
-            with whole(target.with_name(f"{target.name.removesuffix('_overlay.png')}_lesion.png")) as partial:
-                lesion.save(partial, format="PNG")
-        with whole(target) as partial:
-            answer.overlay().save(partial, format="PNG")
-
-
-def _write_report(answer: Prediction, target: Path, task: Task) -> None:
-    from bcx.report.sheet import write_file
-
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as partial:
-            write_file("pdf", answer, task, datetime.now().astimezone(), partial)
+        columns = ["patient", "label", "confidence", "decision", *said, "reason", "scans", "files"]
+        write_text(csv_lines(cells, columns), target)
+    counts = Counter(cell.get("decision", "without a scan that can be read") for cell in cells)
+    tally = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{len(cells)} patient{'' if len(cells) == 1 else 's'}: {tally}; written to {target}."

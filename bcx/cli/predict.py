@@ -1,29 +1,29 @@
-"""`bcx predict`: results for files, folders and globs, as a table or as JSON lines."""
+"""`bcx predict`: results for files, folders and globs, as a table or as JSON lines; on this machine or on many."""
 
 from __future__ import annotations
 
-import collections
 import json
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
-from bcx.cli.cluster import predict_on_ray
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
-from bcx.cli.outputs import Outputs, Target
-from bcx.cli.patients import PLACE, STUDY, patients_of, places_of, write_patients
+from bcx.cli.outputs import PLACE, STUDY, Outputs, Target, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
-from bcx.inference.input_files import Found, Listing, find
+from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
 from bcx.networks.device import pick_device
 
@@ -38,89 +38,62 @@ if TYPE_CHECKING:
 def predict(
     context: typer.Context,
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, ZIP archives, folders (with all below) or globs.")
+        list[str], Argument(metavar="PATH", help="Files, ZIP archives, folders (with all below) or globs.")
     ],
-    model: Annotated[
-        str, typer.Option("--model", "--checkpoint", "-m", help="A model's name, its folder, or a Hub id.")
-    ] = DEFAULT_MODEL,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Write the table here, not to standard output; for slides a folder."),
-    ] = None,
-    overlays: Annotated[
-        Path | None, typer.Option("--overlays", help="Write pictures per scan that show where the network looked.")
-    ] = None,
-    dicom_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--dicom-out",
-            metavar="DIR",
-            help="For DICOM scans: write overlay, lesion and report here as DICOM, in the study of the scan.",
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Write the page's one-page report (PDF) for each scan, and one for the batch."
-        ),
-    ] = None,
-    mask_text: Annotated[
-        bool,
-        typer.Option(
-            help="Cover text that is burnt into scans, such as names, in overlays, DICOM and reports; on on a Space."
-        ),
-    ] = ON_A_SPACE,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line instead of CSV.")] = False,
+    model: str = Option(
+        DEFAULT_MODEL, "--model", "--checkpoint", "-m", help="A model's name, its folder, or a Hub id."
+    ),
+    out: Path | None = Option(
+        None, "--out", "-o", help="Write the table here, not to standard output; for slides a folder."
+    ),
+    overlays: Path | None = Option(None, help="Write pictures per scan that show where the network looked."),
+    dicom_out: Path | None = Option(
+        None,
+        metavar="DIR",
+        help="For DICOM scans: write overlay, lesion and report here as DICOM, in the study of the scan.",
+    ),
+    report: Path | None = Option(
+        None, metavar="DIR", help="Write the page's one-page report (PDF) for each scan, and one for the batch."
+    ),
+    mask_text: bool = Option(
+        ON_A_SPACE,
+        help="Cover text that is burnt into scans, such as names, in overlays, DICOM and reports; on on a Space.",
+    ),
+    as_json: bool = Option(False, "--json", help="One JSON object per line instead of CSV."),
     views: ViewsOption = 1,
-    prevalence: Annotated[
-        str,
-        typer.Option(
-            metavar="CLASS=SHARE,...",
-            help="How often classes occur among these scans, such as malignant=0.01; the others share the rest. "
-            "Probabilities follow by Bayes' rule; default: as in training.",
-        ),
-    ] = "",
-    operating_point: Annotated[
-        str,
-        typer.Option(
-            metavar="default|screening|rule-in",
-            help="screening: 95 % of cancers are called, with more false alarms; rule-in: 95 % of the others are not.",
-        ),
-    ] = "default",
-    patients: Annotated[
-        str | None,
-        typer.Option(
-            metavar="folder|study|FILE.csv",
-            help="Also write one combined answer per patient, beside --out: scans of one folder, of one DICOM study, "
-            "or as a table with the columns file and patient says.",
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option("--frames", min=1, help="Clips: frames read at most, evenly spread (16), but for blank ones."),
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option("--stride", min=1, help="Slides: pixels from tile to tile; by default tiles touch.")
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option("--scale", help="Slides: pixels of the model's training images per pixel of the slide."),
-    ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="local|ray",
-            help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
-            "column file; --out is a folder of shards.",
-        ),
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="With --engine ray: a running cluster; default: one on this machine.")
-    ] = None,
-    shards: Annotated[str, typer.Option(metavar="parquet|csv", help="With --engine ray: the form.")] = "parquet",
+    prevalence: str = Option(
+        "",
+        metavar="CLASS=SHARE,...",
+        help="How often classes occur among these scans, such as malignant=0.01; the others share the rest. "
+        "Probabilities follow by Bayes' rule; default: as in training.",
+    ),
+    operating_point: str = Option(
+        "default",
+        metavar="default|screening|rule-in",
+        help="screening: 95 % of cancers are called, with more false alarms; rule-in: 95 % of the others are not.",
+    ),
+    patients: str | None = Option(
+        None,
+        metavar="folder|study|FILE.csv",
+        help="Also write one combined answer per patient, beside --out: scans of one folder, of one DICOM study, "
+        "or as a table with the columns file and patient says.",
+    ),
+    frames: int | None = Option(
+        None, min=1, help="Clips: frames read at most, evenly spread (16), but for blank ones."
+    ),
+    stride: int | None = Option(None, min=1, help="Slides: pixels from tile to tile; by default tiles touch."),
+    scale: float | None = Option(None, help="Slides: pixels of the model's training images per pixel of the slide."),
+    engine: str = Option(
+        "local",
+        metavar="local|ray",
+        help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
+        "column file; --out is a folder of shards.",
+    ),
+    address: str | None = Option(None, help="With --engine ray: a running cluster; default: one on this machine."),
+    shards: str = Option("parquet", metavar="parquet|csv", help="With --engine ray: the form."),
     resume: ResumeOption = True,
     verbose: VerboseOption = False,
-    every_tile: Annotated[bool, typer.Option("--every-tile", help="Slides: also read tiles of bare glass.")] = False,
+    every_tile: bool = Option(False, "--every-tile", help="Slides: also read tiles of bare glass."),
     device: DeviceOption = "auto",
 ) -> None:
     """Classify scans. Exit status 1 when some file failed, 2 for wrong usage.
@@ -134,6 +107,9 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
+    asked: dict[str, Any] = {"views": views, "prevalence": _shares(prevalence), "frames": frames}
+    asked["operating_point"] = operating_point
+    tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
     if engine not in ("local", "ray"):
         raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
     if engine == "ray":
@@ -145,9 +121,7 @@ def predict(
                 expected="a table alone",
                 remedy=f"Leave out {refused[0]}.",
             )
-        options = {"prevalence": _shares(prevalence), "operating_point": operating_point, "frames": frames}
-        options |= {"views": views, "device": device}
-        if predict_on_ray(paths, model, out, options, form=shards, address=address, resume=resume):
+        if _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, address, resume):
             raise typer.Exit(1)
         return
     outputs = Outputs(overlays, dicom_out, report, mask_text)
@@ -162,10 +136,9 @@ def predict(
 
     import bcx
 
-    classifier = bcx.load(
-        model, views=views, prevalence=_shares(prevalence), operating_point=operating_point, frames=frames
-    )
+    classifier = bcx.load(model, **asked)
     slides, listing = part_slides(listing, classifier.task.tile, out)
+    scans = listing.pictures
     if patients is not None and (out is None or slides):
         raise ConfigError(
             "--patients was given without a table of scans.",
@@ -173,48 +146,98 @@ def predict(
             remedy="Add for example --out results.csv.",
         )
     beside = None if patients is None or out is None else out.with_name(f"{out.stem}.patients.csv")
-    given = None if patients is None or not Path(patients).is_file() else Path(patients)
-    if given is not None and any(each is not None and _same(each, given) for each in (out, beside)):
+    if patients is not None and any(each is not None and _same(Path(patients), each) for each in (out, beside)):
         raise ConfigError(
             f"'{patients}' would be written over by the results.",
             expected="another file after --out",
             remedy="Choose another name.",
         )
-    places = places_of(listing.pictures) if patients == STUDY else {}
-    grouped = {} if patients is None else patients_of(listing.pictures, patients, places)
+    places = places_of(scans) if patients == STUDY else {}
+    grouped = {} if patients is None else patients_of(scans, patients, places)
     _check_folder(slides, out)
     table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
-    begun = time.perf_counter()
-    kept, tally = 0, collections.Counter[str]()
+    begun, kept, tally = time.perf_counter(), 0, Counter[str]()
     with _journal(table, _settings(context, classifier, outputs), resume) as journal:
-        how = {"stride": stride, "scale": scale, "every_tile": every_tile}
-        failed_slides = read_slides(classifier, slides, how, out, as_json, journal)
-        if listing.pictures:
-            targets = outputs.targets(listing.pictures)
-            todo = [(found, target, found.stamp) for found, target in zip(listing.pictures, targets, strict=True)]
+        failed_slides = read_slides(classifier, slides, tiles, out, as_json, journal)
+        if scans:
+            todo = [(each, target, each.stamp) for each, target in zip(scans, outputs.targets(scans), strict=True)]
             if table is None or journal is None:
                 tally = _print_answers(classifier, todo, outputs, as_json)
             else:
                 kept, tally = _keep_answers(classifier, todo, outputs, journal, table, as_json, places)
                 if beside is not None:
-                    rows = (journal.read(found.file)["row"] for found in listing.pictures)
+                    rows = (journal.read(found.file)["row"] for found in scans)
                     typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
             outputs.finish(classifier)
         if journal is not None:
             journal.finish()
-    if listing.pictures:
+    if scans:
         seconds = time.perf_counter() - begun
-        typer.echo(_summary(listing, tally, kept, seconds, outputs.said(), table), err=True)
+        decided = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()) if name != "failed")
+        more = [*outputs.said(), listing.skipped, f"written to {os.fspath(table)}" if table else ""]
+        what = f"{len(scans)} file{'' if len(scans) == 1 else 's'}"
+        _tell(what, len(scans), kept, seconds, [decided], tally["failed"], more)
     if tally["failed"] or failed_slides or outputs.refused:
         raise typer.Exit(1)
 
 
-def _shares(text: str) -> dict[str, float]:
-    """Read "malignant=0.01,normal=0.9".
+def _tell(what: str, count: int, kept: int, seconds: float, decided: list[str], failed: int, more: list[str]) -> None:
+    """Say on standard error what was done, at what pace, and what came of it."""
+    parts = [f"{what} in {seconds:.1f} s ({(count - kept) / seconds:.1f}/s)"]
+    parts += [f"{kept} of them answered before"] if kept else []
+    parts += [*decided, f"{failed} could not be read" if failed else "", *more]
+    typer.echo(f"{'; '.join(filter(None, parts))}.\nFor research and teaching, never for diagnosis.", err=True)
 
-    Raises:
-        ConfigError: it is written in another way.
-    """
+
+def _predict_on_ray(
+    paths: Sequence[str],
+    model: str,
+    out: Path | None,
+    options: Mapping[str, Any],
+    form: str,
+    address: str | None,
+    resume: bool,
+) -> bool:
+    """Answer scans on a Ray cluster, in shards, with `options` of `bcx.load`; return whether some failed."""
+    from bcx.inference.batches import FORMS, Job, run
+    from bcx.inference.shards import is_url, plan_shards
+
+    if out is None or out.suffix or out.is_file():
+        raise ConfigError(
+            "--engine ray writes shards.",
+            expected="a folder or URL after --out",
+            remedy="Add for example --out results.",
+        )
+    if form not in FORMS:
+        raise ConfigError(
+            f"--shards is '{form}'.", expected=f"one of {', '.join(FORMS)}", remedy="Leave it out for Parquet."
+        )
+    shards = plan_shards(paths)
+    import bcx
+
+    classifier = bcx.load(model, **options)  # on this machine, so that what does not fit is told at once
+    # Workers have other current folders; and a path makes one slash of the two in s3://.
+    place = re.sub(r"^([a-z0-9]{2,}):/+", r"\1://", str(out))
+    place = place if is_url(place) else os.path.abspath(place)
+    named = os.path.abspath(model) if os.path.isdir(model) else model
+    job = Job(named, classifier.weights_sha256, place, form, dict(options))
+    begun, tally, kept = time.perf_counter(), Counter[str](), 0
+    total = sum(shard.count for shard in shards)
+    with counted(total) as on_scan:
+        for done in run(job, shards, address=address, resume=resume):
+            for _ in range(done["scans"]):
+                on_scan()
+            kept += done["scans"] if done.get("kept") else 0
+            tally.update(done["decisions"], failed=done["failed"])
+    seconds = time.perf_counter() - begun
+    decided = [f"{count} {name}" for name, count in sorted(tally.items()) if count and name != "failed"]
+    what = f"{total} scans in {len(shards)} shards"
+    _tell(what, total, kept, seconds, decided, tally["failed"], [f"written to {out}"])
+    return tally["failed"] > 0
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Read "malignant=0.01,normal=0.9"."""
     try:
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
         return {name.strip(): float(share) for name, share in pairs}
@@ -263,24 +286,20 @@ def _check_folder(slides: list[Found], out: Path | None) -> None:
     """Make the folder for slides; without slides, refuse one that stands where the table should."""
     if out is None:
         return
-    if not slides:
-        if out.is_dir():
-            raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
-        with writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-    elif out.is_file() or out.suffix in (".csv", ".json", ".jsonl"):
+    if not slides and out.is_dir():
+        raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
+    if slides and (out.is_file() or out.suffix in (".csv", ".json", ".jsonl")):
         raise ConfigError(
             f"'{out}' is a file's name, and '{slides[0].file}' is a slide.",
             expected="a folder after --out, for each slide's table, map and summary",
             remedy="Name a folder.",
         )
-    else:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        (out if slides else out.parent).mkdir(parents=True, exist_ok=True)
 
 
 def _same(path: Path, other: Path) -> bool:
-    return path.exists() and path.samefile(other)
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _answers(
@@ -295,11 +314,9 @@ def _answers(
             yield each, answer
 
 
-def _print_answers(
-    classifier: Classifier, todo: list[Todo], outputs: Outputs, as_json: bool
-) -> collections.Counter[str]:
+def _print_answers(classifier: Classifier, todo: list[Todo], outputs: Outputs, as_json: bool) -> Counter[str]:
     """Write answers to standard output as they come."""
-    tally: collections.Counter[str] = collections.Counter()
+    tally = Counter[str]()
 
     def rows() -> Iterator[dict[str, Any]]:
         for (found, _, _), answer in _answers(classifier, todo, outputs):
@@ -308,7 +325,9 @@ def _print_answers(
             outputs.count(found.file, _decision(answer), row)
             yield row
 
-    _write(rows(), _stdout(), classifier.task, as_json)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    _write(rows(), sys.stdout, classifier.task, as_json)
     sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
     return tally
 
@@ -321,20 +340,17 @@ def _keep_answers(
     out: Path,
     as_json: bool,
     places: Mapping[str, Mapping[str, str]],
-) -> tuple[int, collections.Counter[str]]:
+) -> tuple[int, Counter[str]]:
     """Answer what the journal does not hold, and write the result; how many it held, and the decisions."""
     from bcx.inference.prediction import Failure
 
-    def is_kept(found: Found, target: Target, seen: Any) -> bool:
-        return journal.holds(found.file, seen) and target.is_there()
-
-    left = [each for each in todo if not is_kept(*each)]
+    left = [each for each in todo if not (journal.holds(each[0].file, each[2]) and each[1].is_there())]
     kept = len(todo) - len(left)
     for (found, _, seen), answer in _answers(classifier, left, outputs, kept):
         failed = isinstance(answer, Failure)  # may have passed by the next time, so that it is tried again
         row = _row(answer, found, classifier.task, as_json)
         journal.add(found.file, None if failed else seen, {"decision": _decision(answer), "row": row})
-    tally: collections.Counter[str] = collections.Counter()
+    tally = Counter[str]()
 
     def rows() -> Iterator[dict[str, Any]]:
         for found, _, _ in todo:
@@ -349,9 +365,7 @@ def _keep_answers(
 
 
 def _decision(answer: Prediction | Failure) -> str:
-    from bcx.inference.prediction import Prediction
-
-    return answer.decision if isinstance(answer, Prediction) else "failed"
+    return getattr(answer, "decision", "failed")
 
 
 def _row(answer: Prediction | Failure, found: Found, task: Task, as_json: bool) -> dict[str, Any]:
@@ -370,29 +384,3 @@ def _write(
         table.write_text((f"{json.dumps(each)}\n" for each in rows), target)
     else:
         table.write_csv(rows, target, task, more)
-
-
-def _stdout() -> TextIO:
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    return sys.stdout
-
-
-def _summary(
-    listing: Listing,
-    tally: collections.Counter[str],
-    kept: int,
-    seconds: float,
-    beside: list[str],
-    out: Path | None,
-) -> str:
-    count = len(listing.pictures)
-    said = [f"{number} {name}" for name, number in sorted(tally.items()) if name != "failed"]
-    parts = [f"{count} file{'' if count == 1 else 's'} in {seconds:.1f} s ({(count - kept) / seconds:.1f}/s)"]
-    parts += [f"{kept} of them answered before"] if kept else []
-    parts += [", ".join(said)] if said else []
-    parts += [f"{tally['failed']} could not be read"] if tally["failed"] else []
-    parts += beside
-    parts += [listing.skipped] if listing.skipped else []
-    parts += [f"written to {os.fspath(out)}"] if out is not None else []
-    return "; ".join(parts) + ".\nFor research and teaching, never for diagnosis."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,10 +22,8 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
 def bars(*, lasting: bool = False, counted: bool = True, quiet: bool = False) -> Progress:
     """Return bars on standard error with the time left; `progress.console` prints lines above them.
 
-    Args:
-        lasting: they stay when all is done, and say the time that it took.
-        counted: "3/7" stands beside them, or a percentage.
-        quiet: show nothing, for all processes but the first of those that train together.
+    Lasting ones stay when all is done and say the time that it took; counted ones have "3/7" beside them, not a
+    percentage; quiet ones show nothing.
     """
     from rich import progress as rich
     from rich.console import Console
@@ -37,11 +36,20 @@ def bars(*, lasting: bool = False, counted: bool = True, quiet: bool = False) ->
 
 
 @contextmanager
-def counted(total: int, done: int = 0, *, what: str = "scans", lasting: bool = False) -> Iterator[Callable[[], None]]:
+def training_bar(
+    steps: int, *, quiet: bool = False
+) -> Iterator[tuple[Callable[[Iterable[str], Mapping[str, Any], int], None], Callable[[], None]]]:
+    """Show a lasting bar of training steps; give what prints an epoch (`tell_epoch`), and what moves it on by one."""
+    with bars(lasting=True, quiet=quiet) as progress:
+        bar = progress.add_task("training", total=steps)
+        yield partial(tell_epoch, progress), partial(progress.advance, bar)
+
+
+@contextmanager
+def counted(total: int, done: int = 0, *, what: str = "scans") -> Iterator[Callable[[], None]]:
     """Show one bar, and give what moves it on by one."""
-    with bars(lasting=lasting) as progress:
-        bar = progress.add_task(what, total=total, completed=done)
-        yield lambda: progress.advance(bar)
+    with bars() as progress:
+        yield partial(progress.advance, progress.add_task(what, total=total, completed=done))
 
 
 @contextmanager

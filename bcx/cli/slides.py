@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +25,10 @@ if TYPE_CHECKING:
 
 
 def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[list[Found], Listing]:
-    """Take the slides out of a listing.
+    """Take the slides out of a listing: images much larger than the task's patches of side `tile`, if it has any.
 
-    Args:
-        listing: what was found.
-        tile: side of the task's patches; None for tasks of whole pictures, which have no slides.
-        out: where this run writes; what an earlier run wrote there is no slide, and is left out.
-
-    Returns:
-        The slides, and the listing of the others. What cannot be opened is among those, where its row says why.
+    What an earlier run wrote to `out` is no slide, and is left out. What cannot be opened is among the others, where
+    its row says why.
     """
     from bcx.slides.reader import size_of
     from bcx.tasks import is_slide
@@ -54,8 +49,7 @@ def stems(files: Sequence[str]) -> list[str]:
     """Return what each slide's files are called: its name without suffix, numbered where one repeats."""
     taken: set[str] = set()
     names = []
-    for file in files:
-        stem = Path(file).stem
+    for stem in (Path(file).stem for file in files):
         name, number = stem, 1
         while name.casefold() in taken:  # case is ignored by the file systems of macOS and Windows
             number += 1
@@ -75,8 +69,7 @@ def read_slides(
 ) -> int:
     """Read slides one after the other and print each one's summary; how many could not be read.
 
-    A slide that the journal holds, and whose files are there, is not read again. `options` are those of
-    `bcx.slides.stream_slide`.
+    A slide that the journal holds, and whose files are there, is not read again.
     """
     failed = 0
     for found, stem in zip(slides, stems([found.file for found in slides]), strict=True):
@@ -107,26 +100,20 @@ def read_slides(
 
 
 def _read(classifier: Classifier, found: Found, options: Mapping[str, Any]) -> SlideReading:
-    from bcx.slides import stream_slide
-
-    *_, last = _with_progress(found.path.name, stream_slide(classifier, found.path, **options))
-    return last.reading()
-
-
-def _with_progress(name: str, steps: Iterator[Any]) -> Iterator[Any]:
     from rich.markup import escape
 
+    from bcx.slides import stream_slide
+
+    name = escape(found.path.name)
     with bars() as progress:
-        looking = progress.add_task(f"{escape(name)}: overview, %", total=100)
-        reading = None
-        for step in steps:
-            progress.update(looking, completed=round(100 * step.prepared))
+        overview = progress.add_task(f"{name}: overview, %", total=100)
+        tiles = progress.add_task(f"{name}: tiles", visible=False, start=False)
+        for step in stream_slide(classifier, found.path, **options):
+            progress.update(overview, completed=round(100 * step.prepared), visible=step.prepared < 1)
             if step.prepared == 1:
-                if reading is None:
-                    progress.update(looking, visible=False)
-                    reading = progress.add_task(f"{escape(name)}: tiles", total=step.total)
-                progress.update(reading, completed=step.done)
-            yield step
+                progress.start_task(tiles)
+                progress.update(tiles, visible=True, total=step.total, completed=step.done)
+    return step.reading()
 
 
 def in_words(reading: SlideReading) -> str:

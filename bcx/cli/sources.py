@@ -6,32 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bcx.errors import ConfigError, MissingExtra
+from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
     from bcx.data.records import Record
     from bcx.tasks import Task
     from bcx.train.config import Recipe
-
-
-@contextmanager
-def needs_train_extra() -> Iterator[None]:
-    """Say which pip line brings a package that is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"This needs the package '{error.name}', which is not installed.",
-            expected="the extra 'train'",
-            remedy='Install it with: pip install "bcx[train]"',
-        ) from error
 
 
 def command_line(*words: str, data: Iterable[str] = (), **options: Any) -> str:
@@ -61,11 +47,7 @@ def recipe_words(config: Path | None) -> list[str]:
 
 
 def named_folders(data: Iterable[str] | None) -> dict[str, Path]:
-    """Read several `NAME=DIR`.
-
-    Raises:
-        ConfigError: one that is written in another way, or a name that comes twice.
-    """
+    """Read several `NAME=DIR`."""
     folders: dict[str, Path] = {}
     for text in data or ():
         name, equals, folder = text.partition("=")
@@ -86,13 +68,10 @@ def named_folders(data: Iterable[str] | None) -> dict[str, Path]:
 def read_sources(
     sources: Mapping[str, str | Path], task: Task, split: str = "dev", *, verify: bool = False
 ) -> list[Record]:
-    """Read sources of labelled scans.
+    """Read sources of labelled scans, folders by name; `split` as `bcx.data.readers.read_source`.
 
-    Args:
-        sources: folders by name.
-        split: as `bcx.data.readers.read_source`; "all" of BUSI leaves out its "conflict" part, in which one lesion
-            carries two labels.
-        verify: hold BUSI's files against its manifest: a renamed one would carry another scan's label and group.
+    "all" of BUSI leaves out its "conflict" part, in which one lesion carries two labels. `verify` holds BUSI's files
+    against its manifest: a renamed one would carry another scan's label and group.
     """
     from bcx.data.busi import verify_manifest
     from bcx.data.readers import detect_kind, read_source
@@ -124,16 +103,8 @@ def read_settings(settings: Iterable[str] | None) -> dict[str, Any]:
 def read_recipe(
     config: Path | None, data: Sequence[str] | None, settings: Sequence[str] | None, **given: Any
 ) -> Recipe:
-    """Lay the command line over a recipe's file; errors as `bcx.train.config.load_recipe`.
-
-    Args:
-        config: the recipe's file, or its name.
-        data: as `--data`; without it, the recipe's own sources.
-        settings: as `--set`.
-        given: settings with an option of their own; None where it was not given.
-    """
-    with needs_train_extra():
-        from bcx.train.config import load_recipe
+    """Lay the command line over a recipe's file: `--data`, `--set`, and settings with an option of their own."""
+    from bcx.train.config import load_recipe
 
     values = {key: value for key, value in given.items() if value is not None} | read_settings(settings)
     if data:
@@ -160,6 +131,21 @@ def read_records(recipe: Recipe) -> list[Record]:
     if words := cleaned.in_words():
         typer.echo(f"Left out of {len(records)} patches: {words} (bcx data check lists them).", err=True)
     return assign_folds(cleaned.kept, recipe.folds, recipe.seed)
+
+
+def numbers(option: str, text: str, among: Collection[int] | None = None) -> list[int]:
+    """Read whole numbers with commas between them."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or (among is not None and not set(found) <= set(among)):
+        raise ConfigError(
+            f"{option} is '{text}'.",
+            expected="numbers with commas between them" + (f", out of {', '.join(map(str, among))}" if among else ""),
+            remedy="Correct the list.",
+        )
+    return found
 
 
 def in_words(figure: Mapping[str, Any]) -> str:

@@ -4,49 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer import Argument, Option
 
 from bcx.cli.options import DataOption, DeviceOption, EpochsOption, InitOption, RecipeArgument, SetOption
 from bcx.cli.progress import bars
-from bcx.cli.sources import command_line, named_folders, needs_train_extra, read_records, read_settings
+from bcx.cli.sources import command_line, named_folders, read_recipe, read_records, read_settings
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bcx.data.records import Record
-    from bcx.studies.synthesis.recipes import GeneratorJob, RunJob
+    from bcx.studies.synthesis.recipes import RunJob
     from bcx.train.config import Recipe
 
 app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and whether they help.")
 
 WORK = Path("runs/synth")
-JudgeOption = Annotated[str, typer.Option(help="Checkpoint whose features tell how good pictures are.")]
 
 
 @app.command()
 def train(
     config: RecipeArgument,
     data: DataOption = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="Only this class; may be given several times. Default: the recipe's.")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(min=0, help="Leave this fold's scans out. Without it, all scans are learnt from.")
-    ] = None,
+    label: list[str] | None = Option(None, help="Only this class; may be given several times. Default: the recipe's."),
+    fold: int | None = Option(None, min=0, help="Leave this fold's scans out. Without it, all scans are learnt from."),
     epochs: EpochsOption = None,
     settings: SetOption = None,
-    out: Annotated[Path, typer.Option(help="Folder of the generators.")] = WORK / "generators",
+    out: Path = Option(WORK / "generators", help="Folder of the generators."),
     device: DeviceOption = "auto",
 ) -> None:
     """Train a generator per class. Killed at any moment, the same command goes on where it was."""
-    with needs_train_extra():
-        from bcx.studies.synthesis.fit import train_generator
-        from bcx.studies.synthesis.recipes import GeneratorJob, load_synth_recipe
-        from bcx.train.config import find_recipe
-        from bcx.train.crossval import split_fold
+    from bcx.studies.synthesis.fit import train_generator
+    from bcx.studies.synthesis.recipes import GeneratorJob, load_synth_recipe
+    from bcx.train.config import find_recipe
+    from bcx.train.crossval import split_fold
 
     values = _settings(settings) | ({} if epochs is None else {"epochs": epochs})
     recipe = load_synth_recipe(find_recipe(config), values)
@@ -68,29 +63,26 @@ def train(
 
 @app.command()
 def sample(
-    generator: Annotated[Path, typer.Argument(metavar="GENERATOR", help="A generator.safetensors of bcx synth train.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")],
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
+    generator: Path = Argument(metavar="GENERATOR", help="A generator.safetensors of bcx synth train."),
+    out: Path = Option(..., "--out", "-o", help="Folder of the pictures."),
+    count: int = Option(64, min=1, help="How many."),
+    seed: int = Option(0, min=0, help="The same seed draws the same pictures."),
     data: DataOption = None,
-    judge_by: JudgeOption = "mobilenetv2-busi",
-    init: Annotated[
-        str,
-        typer.Option(metavar="FILE|timm|scratch", help="ImageNet's weights judge too; scratch: they do not."),
-    ] = "scratch",
-    sheet: Annotated[
-        Path | None,
-        typer.Option(metavar="PNG", help="Show real, generated and nearest real scans here; needs --data."),
-    ] = None,
+    judge_by: str = Option("mobilenetv2-busi", help="Checkpoint whose features tell how good pictures are."),
+    init: str = Option(
+        "scratch", metavar="FILE|timm|scratch", help="ImageNet's weights judge too; scratch: they do not."
+    ),
+    sheet: Path | None = Option(
+        None, metavar="PNG", help="Show real, generated and nearest real scans here; needs --data."
+    ),
     device: DeviceOption = "auto",
 ) -> None:
     """Draw pictures, each marked as generated. With --data, judge them: quality.json, and copies of training scans."""
     if sheet is not None and not data:
         raise ConfigError("--sheet needs the real scans.", expected="--data NAME=DIR", remedy="Add it.")
-    with needs_train_extra():
-        from bcx.studies.synthesis.quality import build_describers, judge_generator
-        from bcx.studies.synthesis.sample import load_generator, write_samples
-        from bcx.train.provenance import describe_command, write_json
+    from bcx.studies.synthesis.quality import build_describers, judge_generator
+    from bcx.studies.synthesis.sample import load_generator, write_samples
+    from bcx.train.provenance import describe_command, write_json
 
     loaded = load_generator(generator)
     files = write_samples(loaded.sample(count, seed), loaded, out, seed)
@@ -116,19 +108,16 @@ def study(
     data: DataOption = None,
     init: InitOption = None,
     settings: SetOption = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/studies/synth"),
-    work: Annotated[Path, typer.Option(help="Folder of generators, pictures and runs; not for publication.")] = WORK,
-    sheets: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Sheets with real scans beside generated ones go here.")
-    ] = None,
+    out: Path = Option(Path("results/studies/synth"), help="Folder of the results."),
+    work: Path = Option(WORK, help="Folder of generators, pictures and runs; not for publication."),
+    sheets: Path | None = Option(None, metavar="DIR", help="Sheets with real scans beside generated ones go here."),
     device: DeviceOption = "auto",
 ) -> None:
     """Train a classifier with and without generated pictures on the same grouped folds. It can be stopped."""
-    with needs_train_extra():
-        from bcx.studies.synthesis.fit import is_trained
-        from bcx.studies.synthesis.recipes import load_study, plan_generators, plan_runs
-        from bcx.studies.synthesis.study import answered, synth_study
-        from bcx.train.config import find_recipe
+    from bcx.studies.synthesis.fit import is_trained
+    from bcx.studies.synthesis.recipes import load_study, plan_generators, plan_runs
+    from bcx.studies.synthesis.study import answered, synth_study
+    from bcx.train.config import find_recipe
 
     file = find_recipe(config)
     values = _settings(settings)
@@ -137,20 +126,22 @@ def study(
     chosen = load_study(file, values)
     recipe = _classifier(chosen.classifier.task, chosen.classifier.data, data)
     records = _with_folds(recipe)
-    generators, runs = plan_generators(chosen, records), plan_runs(chosen, records)
-    places = [work / "generators" / job.folder for job in generators]
+    runs = plan_runs(chosen, records)
     left = [
-        job
-        for job, place in zip(generators, places, strict=True)
-        if not is_trained(chosen.generator, job.label, job.records, place)
+        job.folder
+        for job in plan_generators(chosen, records)
+        if not is_trained(chosen.generator, job.label, job.records, work / "generators" / job.folder)
     ]
-    steps = sum(run.steps for run in runs if not answered(run, work))
+    command = command_line(
+        "synth study",
+        file.stem if file.parent.name == "configs" else file.name,
+        data=recipe.data,
+        init=chosen.classifier.init,
+        set=settings,
+    )
     with bars(lasting=True) as progress:
-        by_folder = {job.folder: _epochs_bar(progress, job.folder) for job in left}
-        bar = progress.add_task("classifiers", total=steps)
-
-        def on_generator(job: GeneratorJob, row: dict[str, Any], epochs: int) -> None:
-            by_folder[job.folder](row, epochs)
+        by_folder = {folder: _epochs_bar(progress, folder) for folder in left}
+        bar = progress.add_task("classifiers", total=sum(run.steps for run in runs if not answered(run, work)))
 
         def on_epoch(run: RunJob, row: dict[str, Any], epochs: int) -> None:
             if row["epoch"] == epochs:
@@ -161,15 +152,9 @@ def study(
             records,
             out=out,
             work=work,
-            command=command_line(
-                "synth study",
-                file.stem if file.parent.name == "configs" else file.name,
-                data=recipe.data,
-                init=chosen.classifier.init,
-                set=settings,
-            ),
+            command=command,
             sheets=sheets,
-            on_generator=on_generator,
+            on_generator=lambda job, row, epochs: by_folder[job.folder](row, epochs),
             on_epoch=on_epoch,
             on_batch=lambda: progress.advance(bar),
         )
@@ -197,16 +182,8 @@ def _classifier(
     task: str | dict[str, Any], named: dict[str, str], data: list[str] | None, init: str = "timm"
 ) -> Recipe:
     """Return a recipe that names task, sources and starting weights; the command line's sources win."""
-    from bcx.train.config import load_recipe
-
-    sources = {**named, **{name: str(folder) for name, folder in named_folders(data).items()}}
-    if not sources:
-        raise ConfigError(
-            "No scans were named.",
-            expected="at least one source",
-            remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
-        )
-    return load_recipe(None, {"task": task, "data": sources, "init": init})
+    sources = named | {name: str(folder) for name, folder in named_folders(data).items()}
+    return read_recipe(None, [f"{name}={folder}" for name, folder in sources.items()], None, task=task, init=init)
 
 
 def _with_folds(recipe: Recipe) -> list[Record]:

@@ -1,11 +1,13 @@
-"""`bcx train` and `bcx crossval`: recipes and flags in, checkpoints and results out."""
+"""`bcx train`, `crossval`, `tune`, `compare` and `leak`: recipes and flags in, checkpoints and results out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer import Option
 
 from bcx.cli.options import (
     ArchOption,
@@ -14,11 +16,16 @@ from bcx.cli.options import (
     DeviceOption,
     EpochsOption,
     InitOption,
+    RecipeArgument,
     SeedOption,
     SetOption,
 )
-from bcx.cli.progress import bars, tell_epoch
-from bcx.cli.sources import command_line, in_words, needs_train_extra, read_recipe, read_records, recipe_words
+from bcx.cli.progress import bars, tell_epoch, training_bar
+from bcx.cli.sources import command_line, in_words, numbers, read_recipe, read_records, recipe_words
+from bcx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bcx.studies.compare import Entrant
 
 
 def train(
@@ -29,17 +36,13 @@ def train(
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default checkpoints/<name>.")] = None,
-    measured: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Results of `bcx crossval` with this recipe: the temperature and the figures.",
-        ),
-    ] = None,
-    log_with: Annotated[
-        str | None, typer.Option(metavar="tensorboard", help="Also log the epochs, into the folder 'logs' in --out.")
-    ] = None,
+    out: Path | None = Option(None, help="Folder of the checkpoint; default checkpoints/<name>."),
+    measured: Path | None = Option(
+        None, metavar="DIR", help="Results of `bcx crossval` with this recipe: the temperature and the figures."
+    ),
+    log_with: str | None = Option(
+        None, metavar="tensorboard", help="Also log the epochs, into the folder 'logs' in --out."
+    ),
     device: DeviceOption = "auto",
 ) -> None:
     """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was.
@@ -48,20 +51,19 @@ def train(
     """
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
-    with needs_train_extra():
-        from bcx.report.card import write_card
-        from bcx.train.logs import epoch_log
-        from bcx.train.processes import processes
-        from bcx.train.ship import train_checkpoint
-        from bcx.train.steps import training_steps
-    used = [record for record in records if record.fold is not None]
+    from bcx.report.card import write_card
+    from bcx.train.members import training_steps
+    from bcx.train.processes import processes
+    from bcx.train.ship import train_checkpoint
+    from bcx.train.state import epoch_log
+
+    steps = training_steps(recipe, [record for record in records if record.fold is not None])
     folder = out or Path("checkpoints") / recipe.name
     main = processes().is_main_process
-    with bars(lasting=True, quiet=not main) as progress, epoch_log(log_with, folder / "logs") as log:
-        bar = progress.add_task("training", total=training_steps(recipe, used))
+    with training_bar(steps, quiet=not main) as (tell, advance), epoch_log(log_with, folder / "logs") as log:
 
         def on_epoch(row: dict[str, Any], count: int) -> None:
-            tell_epoch(progress, [], row, count)
+            tell([], row, count)
             if main:
                 log(row)
 
@@ -72,7 +74,7 @@ def train(
             command=command_line("train", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed),
             measured=measured,
             on_epoch=on_epoch,
-            on_batch=lambda: progress.advance(bar),
+            on_batch=advance,
         )
     if main:
         write_card(written)
@@ -87,36 +89,34 @@ def crossval(
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; default results/<name>.")] = None,
-    fold: Annotated[list[int] | None, typer.Option(help="Run only this fold; may be given several times.")] = None,
+    out: Path | None = Option(None, help="Folder of the results; default results/<name>."),
+    fold: list[int] | None = Option(None, help="Run only this fold; may be given several times."),
     device: DeviceOption = "auto",
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
-    with needs_train_extra():
-        from bcx.evaluate.derived import noted_scans
-        from bcx.train.crossval import crossval as run
-        from bcx.train.crossval import split_fold
-        from bcx.train.processes import processes
-        from bcx.train.steps import training_steps
-    folds = sorted({r.fold for r in records if r.fold is not None}) if not fold else sorted(set(fold))
+    from bcx.evaluate.derived import noted_scans
+    from bcx.train.crossval import crossval as run
+    from bcx.train.crossval import split_fold
+    from bcx.train.members import training_steps
+    from bcx.train.processes import processes
+
+    folds = sorted(set(fold or (record.fold for record in records if record.fold is not None)))
     folder = out or Path("results") / recipe.name
     main = processes().is_main_process
-    with bars(lasting=True, quiet=not main) as progress:
-        steps = [training_steps(recipe, split_fold(records, number)[0]) for number in folds]
-        bar = progress.add_task("training", total=sum(steps))
+    steps = sum(training_steps(recipe, split_fold(records, number)[0]) for number in folds)
+    command = command_line("crossval", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed)
+    with training_bar(steps, quiet=not main) as (tell, advance):
         results = run(
             recipe,
             records,
             out=folder,
-            command=command_line(
-                "crossval", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed
-            ),
+            command=command,
             only=folds,
             leave_out=noted_scans(record.key for record in records),
-            on_epoch=lambda number, row, count: tell_epoch(progress, [f"fold {number}"], row, count),
-            on_batch=lambda: progress.advance(bar),
+            on_epoch=lambda number, row, count: tell([f"fold {number}"], row, count),
+            on_batch=advance,
         )
     if not main:
         return
@@ -125,4 +125,238 @@ def crossval(
         return
     for name in ("accuracy", "macro_auc"):
         typer.echo(f"{name}: {in_words(results['one_view'][name])}")
+    typer.echo(f"Written: {folder / 'results.json'}")
+
+
+def tune(
+    out: Path = Option(..., help="Folder of the search."),
+    trials: int = Option(..., min=1, help="Trials in all; those of earlier calls count."),
+    fold: int = Option(..., min=0, help="The outer fold, which takes no part: measure on it afterwards."),
+    config: ConfigArgument = None,
+    data: DataOption = None,
+    arch: ArchOption = None,
+    init: InitOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    settings: SetOption = None,
+    inner_folds: int = Option(3, min=2, max=20, help="Grouped folds that the training part is cut into."),
+    run_folds: int | None = Option(None, min=1, help="How many of these each trial trains on; default all."),
+    device: DeviceOption = "auto",
+) -> None:
+    """Search for learning rates, dropout, weight decay, augmentation, head and freezing; write best.yaml.
+
+    Killed at any moment, the same command goes on where it was.
+    """
+    recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
+    records = read_records(recipe)
+    from bcx.train.tune import BEST_FILE, inner_folds_of
+    from bcx.train.tune import tune as run
+
+    run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
+    sizes = [len(part) for part in inner_folds_of(records, fold, inner_folds, recipe.seed)]
+    steps = sum(-(-(sum(sizes) - size) // recipe.batch_size) for size in sizes[:run_on]) * recipe.epochs
+    plan: dict[str, Any] = {"fold": fold, "inner_folds": inner_folds, "run_folds": run_on, "trials": trials}
+    chosen = {name: getattr(recipe, name) for name in ("data", "arch", "init", "epochs", "seed")}
+    with bars(lasting=True) as progress:
+        bar = progress.add_task("tuning, steps", total=steps * trials)
+
+        def on_trial(trial: Any, ended: int) -> None:
+            progress.update(bar, completed=steps * ended)  # a trial that was stopped early counts as whole
+            value = "" if trial.value is None else f", {trial.value:.3f}"
+            progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
+
+        results = run(
+            recipe,
+            records,
+            out=out,
+            command=command_line("tune", *recipe_words(config), **chosen, **plan),
+            on_epoch=lambda trial, inner, row, count: tell_epoch(
+                progress, [f"trial {trial}", f"inner fold {inner}"], row, count
+            ),
+            on_batch=lambda: progress.advance(bar),
+            on_trial=on_trial,
+            **plan,
+        )
+    best, own = results["best"], results["recipe_as_it_stood"]
+    beside = "" if own is None else f" (the recipe as it stood: {own['value']:.3f})"
+    typer.echo(f"Best inner ROC-AUC: {best['value']:.3f} in trial {best['trial']}{beside}")
+    for name, value in best["values"].items():
+        typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
+    typer.echo(f"Written: {out / BEST_FILE}")
+
+
+def compare(
+    out: Path = Option(..., help="Folder of the results; one folder per architecture inside."),
+    archs: str = Option(..., metavar="A,B,...", help="Architectures: timm's names, and tiny_cnn."),
+    config: ConfigArgument = None,
+    data: DataOption = None,
+    init: InitOption = None,
+    init_for: list[str] | None = Option(
+        None,
+        metavar="ARCH=FILE|timm|scratch",
+        help="Starting weights of one architecture; --init is the recipe's own.",
+    ),
+    init_others: str = Option(
+        "timm",
+        metavar="timm|scratch",
+        help="Starting weights of the others. timm fetches ImageNet weights; scratch needs no connection, and "
+        "every table says so.",
+    ),
+    folds: str | None = Option(None, metavar="0,1,...", help="Folds to run; default all."),
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    settings: SetOption = None,
+    set_for: list[str] | None = Option(
+        None, metavar="ARCH:KEY=VALUE", help="A setting of one architecture, such as vgg16:epochs=2."
+    ),
+    device: DeviceOption = "auto",
+) -> None:
+    """Train several architectures on the same grouped folds, and write one leaderboard.
+
+    Killed at any moment, the same command goes on where it was; what is finished is not run again.
+    """
+    recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
+    from bcx.studies.compare import compare as run
+    from bcx.studies.compare import plan_comparison
+    from bcx.studies.leaderboard import leaderboard_markdown
+    from bcx.train.crossval import split_fold
+
+    if init_others not in ("timm", "scratch"):
+        raise ConfigError(
+            f"--init-others is '{init_others}'.",
+            expected="timm or scratch",
+            remedy="Give files by architecture: --init-for ARCH=FILE.",
+        )
+    entrants = plan_comparison(
+        recipe,
+        [arch.strip() for arch in archs.split(",")],
+        inits=dict(_pair(text, "--init-for ARCH=FILE") for text in init_for or []),
+        others=init_others,
+        changes=_changes(set_for or []),
+    )
+    records = read_records(recipe)
+    at_hand = sorted({record.fold for record in records if record.fold is not None})
+    chosen = at_hand if folds is None else sorted(set(numbers("--folds", folds, at_hand)))
+    sizes = [len(split_fold(records, fold)[0]) for fold in chosen]
+
+    def whole(entrant: Entrant) -> float:
+        """Multiply-accumulates of all steps: what a network's part of the bar is as long as."""
+        recipe = entrant.recipe
+        steps = sum(-(-int(size * (1 - recipe.inner_fraction)) // recipe.batch_size) for size in sizes)
+        return entrant.macs * recipe.epochs * steps
+
+    each = {entrant.recipe.epochs for entrant in entrants}
+    single = [f"{entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants] if len(each) > 1 else []
+    command = command_line(
+        "compare",
+        *recipe_words(config),
+        f"--archs {archs}",
+        data=recipe.data,
+        init_for=[f"{entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants],
+        folds=",".join(map(str, chosen)),
+        epochs=None if single else each.pop(),
+        set_for=single,
+        seed=entrants[0].recipe.seed,
+    )
+    with bars(lasting=True, counted=False) as progress:
+        bar = progress.add_task("comparing", total=sum(map(whole, entrants)))
+        done = 0.0
+
+        def on_done(entrant: Entrant) -> None:
+            nonlocal done
+            done += whole(entrant)  # also where it was finished before
+            progress.update(bar, completed=done)
+
+        results = run(
+            entrants,
+            records,
+            out=out,
+            folds=chosen,
+            command=command,
+            on_epoch=lambda entrant, fold, row, count: tell_epoch(
+                progress, [entrant.recipe.arch, f"fold {fold}"], row, count
+            ),
+            on_batch=lambda entrant: progress.advance(bar, entrant.macs),
+            on_done=on_done,
+        )
+    typer.echo(leaderboard_markdown(results))
+    typer.echo(f"Written: {out / 'results.json'}")
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise ConfigError(f"'{text}' has no value.", expected=form, remedy="Add '=' and the value.")
+    return key, value
+
+
+def _changes(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    from bcx.data.settings import parse_value
+
+    changes: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        where, value = _pair(text, "--set-for ARCH:KEY=VALUE")
+        arch, colon, key = where.partition(":")
+        if not (colon and key):
+            raise ConfigError(f"'{text}' names no setting.", expected="--set-for ARCH:KEY=VALUE", remedy="Add the key.")
+        changes.setdefault(arch, {})[key] = parse_value(value)
+    return changes
+
+
+def leak(
+    config: RecipeArgument,
+    data: DataOption = None,
+    init: InitOption = None,
+    epochs: EpochsOption = None,
+    settings: SetOption = None,
+    out: Path | None = Option(None, help="Folder of the results; default results/studies/leak/<name>."),
+    seeds: str = Option("0,1,2", help="Seeds, with commas between them."),
+    train_only: list[int] | None = Option(
+        None,
+        help="Train only this fold; may be given several times. results.json follows once all are there.",
+    ),
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a recipe under a random and under a grouped split, and measure the difference. It can be stopped."""
+    recipe = read_recipe(config, data, settings, init=init, epochs=epochs)
+    records = read_records(recipe)
+    from bcx.studies.leak import is_done, leak_study, plan_protocols
+    from bcx.train.members import training_steps
+
+    folder = out or Path("results", "studies", "leak", recipe.name)
+    wanted = numbers("--seeds", seeds)
+    left = [
+        run
+        for run in plan_protocols(recipe, records, wanted)
+        if not is_done(run, folder) and (not train_only or run.fold in train_only)
+    ]
+    command = command_line(
+        "leak",
+        config.name if config.parent.name in ("", "configs") else config.stem,
+        data=recipe.data,
+        init=recipe.init,
+        epochs=epochs,
+        set=settings,
+        seeds=",".join(map(str, wanted)),
+    )
+    with training_bar(sum(training_steps(run.recipe, run.train) for run in left)) as (tell, advance):
+        results = leak_study(
+            recipe,
+            records,
+            out=folder,
+            command=command,
+            seeds=wanted,
+            only=train_only,
+            on_epoch=lambda run, row, count: tell(
+                [run.protocol, f"seed {run.recipe.seed}", f"fold {run.fold}"], row, count
+            ),
+            on_batch=advance,
+        )
+    if results is None:
+        typer.echo("The folds asked for are done; results.json follows once all are.")
+        return
+    for name in ("accuracy", "macro_auc"):
+        found = {protocol: results["protocols"][protocol]["figures"][name] for protocol in ("random", "grouped")}
+        texts = [f"{name}, {protocol}: {in_words(figure)}" for protocol, figure in found.items()]
+        typer.echo("; ".join([*texts, f"difference: {in_words(results['leak'][name])}"]))
     typer.echo(f"Written: {folder / 'results.json'}")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,15 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from bcx.data.settings import checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
-from bcx.train.published import Published
 
 _Std = Annotated[float, Field(ge=1e-3, le=10)]
 
 
-class LesionRecipe(BaseModel):
-    """Settings of the lesion head. Scans without a mask, and hospitals without normals, still train."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LesionRecipe(_Settings):
+    """Settings of the lesion head. Scans without a mask, and hospitals without normals, still train."""
 
     balance: bool = Field(True, description="show smaller hospitals' scans several times an epoch: equal weight")
     enlarge: bool = Field(True, description="every second view is the lesion with its surroundings, enlarged")
@@ -35,22 +35,15 @@ class LesionRecipe(BaseModel):
     absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
 
 
-class PictureRecipe(BaseModel):
-    """What the members that read the whole picture have of an ensemble's answer (bcx/networks/ensemble.py).
-
-    By default two looks and one reading of the whole picture count alike.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class PictureRecipe(_Settings):
+    """Share of the members that read the whole image in an ensemble's answer; by default both stages and they alike."""
 
     presence: float = Field(default=1 / 3, ge=0, le=1, description="share in 'is there a lesion'")
     kind: float = Field(default=1 / 3, ge=0, le=1, description="share in 'malignant or benign'")
 
 
-class DenseRecipe(BaseModel):
+class DenseRecipe(_Settings):
     """Settings of the dense head (bcx/networks/dense.py)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     pool: Literal["flatten", "average"] = Field("average", description="every place of the last map, or their mean")
     widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
@@ -67,14 +60,31 @@ class DenseRecipe(BaseModel):
         return self
 
 
-class Recipe(BaseModel):
-    """One way to train a network. Unknown keys are errors.
+class Published(_Settings):
+    """What a published system reports, and what differs in its repetition; nothing here changes the training."""
 
-    The data's folders and the starting weights differ from machine to machine; they may stand here or be given
-    on the command line (`--data busi=DIR`, `--init FILE`).
-    """
+    system: str = Field(min_length=1, description="what it is called in the table")
+    split: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None,
+        min_length=3,
+        max_length=3,
+        description="sizes of the parts for training, set aside and test, in any unit; none: as many folds as the "
+        "recipe says",
+    )
+    figures: dict[str, float] = Field(
+        default_factory=dict, description="what was reported, by the names of bcx.evaluate.intervals.figure_names"
+    )
+    differs: tuple[str, ...] = Field((), description="what differs here, in sentences")
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    @model_validator(mode="after")
+    def _both_sides_hold_something(self) -> Published:
+        if self.split is not None and (self.split[0] == 0 or self.split[2] == 0):
+            raise ValueError("split needs a part for training (the first) and one for the test (the third)")
+        return self
+
+
+class Recipe(_Settings):
+    """One way to train a network. Folders and starting weights may also come from the command line."""
 
     name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the checkpoint")
     task: str | dict[str, Any] = Field(
@@ -159,13 +169,27 @@ class Recipe(BaseModel):
         return task
 
     @model_validator(mode="after")
-    def _members_are_recipes(self) -> Recipe:
-        if self.members and (len(self.members) < 2 or self.lesion is None or not _sees_lesions(self.members[0])):
+    def _settings_fit_together(self) -> Recipe:
+        lesion, members = self.lesion is not None, self.members
+        if members and (len(members) < 2 or not lesion or members[0].get("lesion", {}) is None):
             raise ValueError("members need the lesion head, the first of them too, and there are at least two")
-        for settings in self.members:
-            shared = {"task", "data", "arch", "size", "mean", "std", "folds", "inner_fraction", "members", "picture"}
-            if fixed := shared & set(settings):
-                raise ValueError(f"members share {sorted(fixed)[0]}")
+        if self.averaged and (not 1 < len(self.averaged) == len(set(self.averaged)) or self.augmentation is not None):
+            raise ValueError("averaged names two augmentations or more, each once, and then no 'augmentation' is given")
+        if self.patience is not None and self.inner_fraction == 0:
+            raise ValueError("patience needs inner_fraction > 0: early stopping watches an inner validation part")
+        if self.balance and self.oversample:
+            raise ValueError("balance and oversample each have an order of their own: choose one")
+        if lesion and self.size % 32:
+            raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
+        others = ("dense", "focal", "oversample", "balance")
+        if lesion and (asked := [name for name in others if getattr(self, name)]):
+            raise ValueError(f"the lesion head has a loss and an order of its own, no {asked[0]}")
+        if lesion and self.presence_elsewhere < 1:
+            raise ValueError("with the lesion head, presence_elsewhere belongs into the 'lesion' block")
+        shared = {"task", "data", "arch", "size", "mean", "std", "folds", "inner_fraction", "members", "picture"}
+        for settings in members:
+            if fixed := sorted(shared & set(settings)):
+                raise ValueError(f"members share {fixed[0]}")
             self._member(settings)
         return self
 
@@ -179,12 +203,6 @@ class Recipe(BaseModel):
         """Return a recipe for each member, in full; empty where one network is trained."""
         return [self._member(settings) for settings in self.members]
 
-    @model_validator(mode="after")
-    def _averages_differ(self) -> Recipe:
-        if self.averaged and (len(set(self.averaged)) < max(2, len(self.averaged)) or self.augmentation is not None):
-            raise ValueError("averaged names two augmentations or more, each once, and then no 'augmentation' is given")
-        return self
-
     def averaged_recipes(self) -> list[Recipe]:
         """Return a recipe for each training whose weights are averaged; empty where there is one training."""
         own = self.model_dump(exclude={"averaged"})
@@ -196,48 +214,24 @@ class Recipe(BaseModel):
         parts = self.member_recipes() or self.averaged_recipes()
         return [training for part in parts for training in part.trainings()] or [self]
 
-    @model_validator(mode="after")
-    def _patience_needs_inner(self) -> Recipe:
-        if self.patience is not None and self.inner_fraction == 0:
-            raise ValueError("patience needs inner_fraction > 0: early stopping watches an inner validation part")
-        return self
-
-    @model_validator(mode="after")
-    def _one_order(self) -> Recipe:
-        if self.balance and self.oversample:
-            raise ValueError("balance and oversample each have an order of their own: choose one")
-        return self
-
-    @model_validator(mode="after")
-    def _lesion_maps_fit(self) -> Recipe:
-        if self.lesion is not None and self.size % 32:
-            raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
-        return self
-
-    @model_validator(mode="after")
-    def _lesion_head_has_its_own_ways(self) -> Recipe:
-        others = ("dense", "focal", "oversample", "balance")
-        if self.lesion is not None and (asked := [name for name in others if getattr(self, name)]):
-            raise ValueError(f"the lesion head has a loss and an order of its own, no {asked[0]}")
-        if self.lesion is not None and self.presence_elsewhere < 1:
-            raise ValueError("with the lesion head, presence_elsewhere belongs into the 'lesion' block")
-        return self
-
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine a run's result; folders and the starting file's place do not.
+        """Return the settings that determine a run's result, without folders and the starting file's place.
 
-        Settings that are younger than the first stored results count where they differ from what was fixed before, so
-        that finished runs keep their mark.
+        Settings that are younger than the first stored results count only where they differ from what was fixed
+        before, so that finished runs keep their mark.
         """
         settings = self.model_dump(exclude={"data", "init", "workers", "published"})
-        _drop_defaults(settings, Recipe, _YOUNGER)
+        for name in _YOUNGER:
+            if settings[name] == Recipe.model_fields[name].default:
+                del settings[name]
         if not self.members or self.picture == PictureRecipe():  # nothing that a single network's result depends on
             del settings["picture"]
-        lesion = settings["lesion"]
-        if lesion is None:
+        if self.lesion is None:
             del settings["lesion"]
         else:
-            _drop_defaults(lesion, LesionRecipe, ("presence", "absent"))
+            for name in ("presence", "absent"):
+                if settings["lesion"][name] == LesionRecipe.model_fields[name].default:
+                    del settings["lesion"][name]
         return settings
 
 
@@ -249,22 +243,8 @@ _YOUNGER = (
 )
 
 
-def _sees_lesions(member: dict[str, Any]) -> bool:
-    return member.get("lesion", {}) is not None
-
-
-def _drop_defaults(settings: dict[str, Any], model: type[BaseModel], names: Sequence[str]) -> None:
-    for name in names:
-        if settings[name] == model.model_fields[name].default:
-            del settings[name]
-
-
 def require_one_training(recipe: Recipe) -> None:
-    """Refuse what trains several networks, where settings or architectures are compared.
-
-    Raises:
-        ConfigError: the recipe takes several trainings.
-    """
+    """Refuse what trains several networks, where settings or architectures are compared."""
     if len(recipe.trainings()) > 1:
         raise ConfigError(
             f"This recipe takes {len(recipe.trainings())} trainings.",
@@ -274,11 +254,7 @@ def require_one_training(recipe: Recipe) -> None:
 
 
 def find_recipe(file: Path) -> Path:
-    """Return the file of a recipe given by path or by its bare name: below `configs/`, here or in the checkout.
-
-    Raises:
-        ConfigError: a bare name that no recipe has.
-    """
+    """Return the file of a recipe given by path or by its bare name: below `configs/`, here or in the checkout."""
     if file.is_file() or file.suffix or file.parent != Path("."):
         return file
     folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]

@@ -7,8 +7,11 @@ summary["one_view"]["accuracy"]      # {"value": ..., "low": ..., "high": ..., "
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from bcx.checkpoints.checkpoint import save_checkpoint
 from bcx.data.records import Record
@@ -20,20 +23,17 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_table
 from bcx.train.config import Recipe
 from bcx.train.fit import run_fingerprint
-from bcx.train.members import fit_network
+from bcx.train.members import fit_network, training_steps
 from bcx.train.processes import processes
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
-from bcx.train.steps import training_steps
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
     """Return (training, held out) of run `fold`.
 
     A source with fewer folds than the run's number leaves out nothing in that run; records without a fold take no part.
-
-    Raises:
-        SplitError: nothing would be held out, or a group stands in two folds.
+    Nothing to hold out, or a group in two folds, is a `SplitError`.
     """
     held = [record for record in records if record.fold == fold]
     train = [record for record in records if record.fold is not None and record.fold != fold]
@@ -101,11 +101,7 @@ def crossval(
             continue
         if not asked:
             continue
-
-        def report(row: dict[str, Any], epochs: int, fold: int = fold) -> None:
-            if on_epoch:
-                on_epoch(fold, row, epochs)
-
+        report = partial(on_epoch, fold) if on_epoch else None
         with noted(folder, fingerprint, n_train=len(train), n_inner=len(inner), n_held=len(held)):
             fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
             if processes().is_main_process:  # one writes
@@ -116,20 +112,6 @@ def crossval(
         done.append(fold)
     if len(done) < len(folds) or not processes().is_main_process:
         return None
-    return _summarise(recipe, records, folds, out, command, leave_out)
-
-
-def _summarise(
-    recipe: Recipe,
-    records: Sequence[Record],
-    folds: Sequence[int],
-    out: Path,
-    command: str,
-    leave_out: dict[str, list[str]] | None,
-) -> dict[str, Any]:
-    import pandas as pd
-
-    task = get_task(recipe.task)
     frame = pd.concat([read_oof(out / f"fold-{fold}" / ANSWERS, task) for fold in folds], ignore_index=True)
     write_oof(out / ANSWERS, frame, task)
     runs = [read_json(out / f"fold-{fold}" / NOTE) for fold in folds]

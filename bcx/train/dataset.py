@@ -1,49 +1,50 @@
-"""Training scans in memory: decoded and squashed once, varied afresh at every epoch.
+"""Training scans in memory, decoded once and varied afresh at every epoch: whole, or also enlarged around the lesion.
 
 dataset = ScanDataset(records, task, preprocess, augment=1.0, seed=0)
 dataset.epoch = 3
-plane, label, source = dataset[0]        # uint8 [S, S], int, int
+plane, label, source = dataset[0]        # uint8 [S, S], int, int; torch's own collate makes batches of them
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from bcx.data.records import Record, load_mask
-from bcx.imaging.preprocess import Preprocess, to_grey
+from bcx.imaging.crop import CONTEXT, box_around, cut
+from bcx.imaging.preprocess import Preprocess, resize, to_grey
 from bcx.imaging.scan import Scan
 from bcx.tasks import Task
-from bcx.train.augment import prepared
+from bcx.train.augment import Augmentation, oversize
 
 T = TypeVar("T")
 _ENOUGH = 0.05  # share of a source's scans from which a class counts as shown there
+#: Scans with views are kept at most this long (pixels): finer detail than the network sees at any zoom used here.
+_LONGEST = 640
+# Enlarged views: the box is as much larger (log scale) and as far off centre as the first stage's boxes are wrong.
+_BOX_SMALLER, _BOX_LARGER, _BOX_SHIFT = -0.2, 0.35, 0.15
+# Enlarged views of scans without a lesion: a square anywhere, this large in units of the scan's shorter side.
+_FREE_SIDE = (0.35, 0.8)
+_STEP = 8  # pixels of the input per place of the lesion map
 
 
-class Shown(NamedTuple):
-    """One picture, uint8 `[S, S]` or `[S, S, 3]`; position of its class; position of its source."""
+class _Scans(Dataset[Any]):
+    """Scans and masks in memory; the same seed, epoch and index give the same pixels in any process.
 
-    plane: np.ndarray
-    label: int
-    source: int
-
-
-class ShownBatch(NamedTuple):
-    """A batch: uint8 `[B, S, S(, 3)]`, int64 `[B]`, int64 `[B]`."""
-
-    planes: torch.Tensor
-    labels: torch.Tensor
-    sources: torch.Tensor
-
-
-class ScanDataset(Dataset[Shown]):
-    """Augmented training pictures; the same seed, epoch and index give the same pixels in any process."""
+    Args:
+        records: what to train on, in the order of indices.
+        task: gives classes and the augmentation's name.
+        preprocess: the same object that the checkpoint will store.
+        augment: strength; 0 shows the images as serving would.
+        seed: of the whole run.
+        augmentation: a key of `bcx.train.augment.RECIPES` in place of the task's.
+    """
 
     def __init__(
         self,
@@ -55,50 +56,153 @@ class ScanDataset(Dataset[Shown]):
         seed: int,
         augmentation: str | None = None,
     ) -> None:
-        """Read every scan and mask into memory, squashed to the augmentation's `oversize` times the network's side.
-
-        Pictures with fewer pixels than that stay as they are until they are shown: nine thousand patches of 50 x 50
-        take 70 MB, not 250.
-
-        Args:
-            records: what to train on, in the order of indices.
-            task: gives classes and the augmentation's name.
-            preprocess: the same object that the checkpoint will store.
-            augment: strength; 0 shows the pictures as serving would.
-            seed: of the whole run.
-            augmentation: a name from `bcx.train.augment.RECIPES` in place of the task's.
-        """
-        self._augment, side = prepared(augmentation or task.augmentation, preprocess.size, augment)
-        self._side = side
+        name = augmentation or task.augmentation
+        self.epoch, self._seed, self._preprocess = 0, seed, preprocess
+        self._augment = Augmentation(name, preprocess.size, augment) if augment else None
+        self._side = round(preprocess.size * oversize(name)) if augment else preprocess.size
+        self.absent = -1 if task.absent is None else task.classes.index(task.absent)
         self.labels = [task.classes.index(record.label) for record in records]
         names = sorted({record.source for record in records})
         self.sources = [names.index(record.source) for record in records]
-        self.epoch = 0
-        self._seed, self._preprocess = seed, preprocess
+        self.with_absent = sources_with(self.absent, self.sources, self.labels)
         self._planes: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
-        for record in records:
+        for record, label in zip(records, self.labels, strict=True):
             pixels = Scan.open(record.file).pixels
             mask = load_mask(record, pixels.shape)
-            small = mask is None and pixels.shape[0] * pixels.shape[1] < side * side
-            seen = to_grey(pixels) if preprocess.grey else pixels
-            self._planes.append(seen if small else preprocess.plane(pixels, side))
-            self._masks.append(
-                None
-                if mask is None
-                else cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
-            )
+            plane, kept = self._prepared(to_grey(pixels) if preprocess.grey else pixels, mask, label)
+            self._planes.append(plane)
+            self._masks.append(kept)
+
+    @abstractmethod
+    def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
+        """Return a scan and its mask as they are kept."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
+
+class Shown(NamedTuple):
+    """One image, uint8 `[S, S]` or `[S, S, 3]`; position of its class; position of its source; or a batch of them."""
+
+    plane: Any
+    label: Any
+    source: Any
+
+
+class ScanDataset(_Scans):
+    """Whole scans, as `Shown`.
+
+    Images with fewer pixels than are shown stay as they are until then: nine thousand patches of 50 x 50 take 70 MB,
+    not 250.
+    """
+
+    def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
+        side = self._side
+        if mask is not None:
+            return self._preprocess.plane(pixels, side), _nearest(mask.astype(np.uint8), side)
+        small = pixels.shape[0] * pixels.shape[1] < side * side
+        return pixels if small else self._preprocess.plane(pixels, side), None
+
     def __getitem__(self, index: int) -> Shown:
-        """Return a picture; `index + N` is the same scan once more, varied in another way."""
+        """Return an image; `index + N` is the same scan once more, varied in another way."""
         number = index % len(self)
         plane = self._preprocess.plane(self._planes[number], self._side)
         if self._augment is not None:
             plane = self._augment(plane, self._masks[number], mix_seed(self._seed, self.epoch, index))
         return Shown(plane, self.labels[number], self.sources[number])
+
+
+class ViewOf(NamedTuple):
+    """Which image to make: the number of the record, and whether to show a part of it enlarged."""
+
+    record: int
+    enlarged: bool
+    repeat: int = 0
+
+
+class View(NamedTuple):
+    """One image, or a batch of them.
+
+    Attributes:
+        plane: uint8 `[S, S]` or `[S, S, 3]`.
+        mask: float32 `[S / 8, S / 8]`, share of each place that is lesion; zeros where unknown.
+        label: position of the scan's class.
+        has_mask: whether the mask is known.
+        with_absent: whether the scan's source has scans without a lesion.
+    """
+
+    plane: Any
+    mask: Any
+    label: Any
+    has_mask: Any
+    with_absent: Any
+
+
+class LesionDataset(_Scans):
+    """Whole scans and crops around the lesion, as `View`.
+
+    Scans without a mask, or with an empty one although they show a lesion, are only shown whole.
+    """
+
+    def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
+        factor = min(1.0, _LONGEST / max(pixels.shape[:2]))
+        height, width = (max(1, round(factor * n)) for n in pixels.shape[:2])
+        seen = np.ascontiguousarray(_sized(pixels, width, height))
+        outline = None if mask is None else _sized(mask.astype(np.uint8) * 255, width, height) > 127
+        # A lesion that nobody outlined is somewhere: an empty mask would teach that it is nowhere.
+        outlined = outline is not None and (outline.any() or label == self.absent)
+        return seen, outline if outlined else None
+
+    def __getitem__(self, which: ViewOf) -> View:
+        seed = mix_seed(self._seed, self.epoch, *map(int, which))
+        pixels, mask, label = self._planes[which.record], self._masks[which.record], self.labels[which.record]
+        known = mask is not None or label == self.absent
+        if which.enlarged and known:
+            pixels, mask = self._part(pixels, mask, np.random.default_rng(seed))
+        size, side = self._preprocess.size, self._side
+        plane = resize(pixels, side, side)
+        whole = np.zeros((side, side), np.uint8) if mask is None else _nearest(mask.astype(np.uint8), side)
+        if self._augment:
+            plane, whole = self._augment.with_mask(plane, whole, seed)
+        grid = cv2.resize(whole.astype(np.float32), (size // _STEP, size // _STEP), interpolation=cv2.INTER_AREA)
+        return View(plane, grid, label, known, self.with_absent[self.sources[which.record]])
+
+    def _part(
+        self, pixels: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Cut out the lesion with its surroundings; any square of a scan that shows none."""
+        shape = (pixels.shape[0], pixels.shape[1])
+        if mask is None or not mask.any():
+            side = rng.uniform(*_FREE_SIDE) * min(shape)
+            x, y = (rng.uniform(side / 2, length - side / 2) for length in (shape[1], shape[0]))
+            return cut(pixels, box_around(x, y, side, shape, context=1.0)), None
+        rows, columns = np.nonzero(mask)
+        longer = int(max(np.ptp(columns), np.ptp(rows))) + 1
+        context = CONTEXT * np.exp(rng.uniform(_BOX_SMALLER, _BOX_LARGER))
+        x, y = (
+            (edge.min() + edge.max() + 1) / 2 + rng.uniform(-_BOX_SHIFT, _BOX_SHIFT) * longer * context
+            for edge in (columns, rows)
+        )
+        box = box_around(x, y, longer, shape, context)
+        return cut(pixels, box), cut(mask, box)
+
+    def order(self, epoch: int, *, balance: bool, enlarge: bool) -> list[ViewOf]:
+        """Return the views of one epoch, shuffled; the same for the same seed and epoch.
+
+        Args:
+            epoch: counted from 0.
+            balance: show the scans of smaller sources several times, so that each source weighs about the same.
+            enlarge: show every second view enlarged: the other half at each scan's next turn.
+        """
+        turns = source_turns(self.sources) if balance else np.ones(max(self.sources) + 1, int)
+        views = [
+            ViewOf(number, enlarge and (epoch + repeat + number * (turns[source] == 1)) % 2 == 1, repeat)
+            for number, source in enumerate(self.sources)
+            for repeat in range(turns[source])
+        ]
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(views))
+        return [views[number] for number in order]
 
 
 def mix_seed(*parts: int) -> int:
@@ -107,10 +211,7 @@ def mix_seed(*parts: int) -> int:
 
 
 def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the batches of one epoch: a permutation of 0..n-1, the same for the same seed and epoch.
-
-    A last batch of a single scan is joined to the one before it, since batch norm cannot train on one.
-    """
+    """Return the batches of one epoch: a permutation of 0..n-1, the same for the same seed and epoch."""
     return cut_batches(np.random.default_rng([seed, epoch]).permutation(n).tolist(), batch_size)
 
 
@@ -133,21 +234,14 @@ def oversampled_order(labels: Sequence[int], batch_size: int, seed: int, epoch: 
 
 
 def balanced_order(sources: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the batches of one epoch in which the scans of smaller sources come several times (`source_turns`).
-
-    A scan that comes again has its index plus N, 2 N ..., as `ScanDataset` takes it.
-    """
+    """Return the batches of one epoch in which smaller sources' scans come several times, as in `oversampled_order`."""
     turns = source_turns(sources)[np.asarray(sources)]
     order = [index + len(sources) * turn for index, count in enumerate(turns) for turn in range(count)]
     return cut_batches(np.random.default_rng([seed, epoch, 2]).permutation(order).tolist(), batch_size)
 
 
 def source_turns(sources: Sequence[int]) -> np.ndarray:
-    """Return int64 `[S]`: how often each source's scans come in an epoch, so that all sources weigh about the same.
-
-    Args:
-        sources: of every scan, positions 0 to S - 1.
-    """
+    """Return int64 `[S]`: how often each source's scans come in an epoch, so that all sources weigh about the same."""
     sizes = np.bincount(sources)
     return np.maximum(1, np.rint(sizes.max() / sizes)).astype(int)
 
@@ -158,13 +252,12 @@ def sources_with(label: int, sources: Sequence[int], labels: Sequence[int]) -> l
     A hospital with hardly any normal scans cannot teach what "nothing there" looks like: its own look would pass for
     "a lesion".
     """
-    numbers = range(max(sources, default=-1) + 1)
-    own = [[label == given for given, source in zip(labels, sources, strict=True) if source == n] for n in numbers]
-    return [bool(of_class) and sum(of_class) >= _ENOUGH * len(of_class) for of_class in own]
+    of_class, each = np.asarray(labels) == label, np.asarray(sources)
+    return [bool(of_class[each == number].mean() >= _ENOUGH) for number in range(max(sources, default=-1) + 1)]
 
 
 def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
-    """Cut an epoch's indices into batches; a last batch of a single picture is joined to the one before it."""
+    """Cut an epoch's indices into batches; a last batch of one, on which no batch norm can train, joins the others."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         last = batches.pop()
@@ -172,10 +265,9 @@ def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
     return batches
 
 
-def collate(items: list[Shown]) -> ShownBatch:
-    """Stack pictures."""
-    return ShownBatch(
-        torch.from_numpy(np.stack([item.plane for item in items])),
-        torch.tensor([item.label for item in items]),
-        torch.tensor([item.source for item in items]),
-    )
+def _sized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    return pixels if pixels.shape[:2] == (height, width) else resize(pixels, width, height)
+
+
+def _nearest(mask: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)

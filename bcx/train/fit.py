@@ -5,14 +5,13 @@ result = fit(recipe, training_records, inner_records, out=Path("runs/first"), on
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device, set_seed
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from bcx.data.records import Record
 from bcx.data.splits import check_split
 from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
+from bcx.files import write_rows
 from bcx.imaging.preprocess import Preprocess
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, training_side
-from bcx.train.precision import depthwise_in_float32
-from bcx.train.processes import own_share, processes
+from bcx.train.processes import average_norms, depthwise_in_float32, own_share, processes
 from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
 from bcx.trust.calibration import apply_temperature
 
@@ -44,13 +44,9 @@ STATE_FILE = "state.safetensors"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training yields.
+    """A network in evaluation mode, float32, on the CPU (the best epoch's where the recipe stops early); its input.
 
-    Attributes:
-        network: in evaluation mode, float32, on the CPU: the last epoch's weights, or the best epoch's where the recipe
-            stops early.
-        preprocess: what its input must go through.
-        history: one dict per epoch, flat: epoch, lr, seconds, train_*, inner_* (None without an inner part).
+    `history` has one dict per epoch, flat: epoch, lr, seconds, train_*, inner_* (with an inner part).
     """
 
     network: nn.Module
@@ -70,11 +66,7 @@ class _Step(nn.Module):
 
 
 def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
-    """Stop gradients of the first `stages` stages (the stem is the first); return their modules.
-
-    Raises:
-        ConfigError: the network has no more stages than that.
-    """
+    """Stop gradients of the first `stages` stages (the stem is the first); return their modules."""
     if stages == 0:
         return []
     groups = timm.models.group_modules(network, network.group_matcher(coarse=True))
@@ -98,16 +90,16 @@ def freeze_base(backbone: nn.Module) -> list[nn.Module]:
     The backbone itself is not among them: with the linear head, its own mode decides on the dropout before the head.
     """
     head = {id(module) for module in backbone.get_classifier().modules()}
-    kept = {id(parameter) for parameter in backbone.get_classifier().parameters()}
+    below = _backbone_parameters(backbone)
     for parameter in backbone.parameters():
-        if id(parameter) not in kept:
+        if id(parameter) in below:
             parameter.requires_grad_(False)
     return [module for module in backbone.modules() if module is not backbone and id(module) not in head]
 
 
 def freeze_norms(network: nn.Module) -> list[nn.Module]:
     """Stop gradients of every batch norm; return them, to be kept in evaluation mode."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.requires_grad_(False)
     return norms
@@ -123,12 +115,9 @@ def freeze_parts(side: Side, recipe: Recipe) -> list[nn.Module]:
 def _optimizer(
     recipe: Recipe, groups: list[dict[str, Any]], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    optimizer: torch.optim.Optimizer
-    if recipe.optimizer == "adam":
-        # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
-        optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
-    else:
-        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+    # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
+    adam = partial(torch.optim.Adam, fused=True) if recipe.optimizer == "adam" else torch.optim.AdamW
+    optimizer = adam(groups, weight_decay=recipe.weight_decay)
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -157,7 +146,7 @@ def fit(
     to nearly zero (Smith and Topin 2019; torch's OneCycleLR); or Adam, or one learning rate throughout, as published
     systems have it. Loss: see `bcx.train.heads`. Devices and precision: Accelerate. Started by `accelerate launch` in
     several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
-    process; batch norms see the pictures of their own process, and their statistics are averaged after every epoch.
+    process; batch norms see the images of their own process, and their statistics are averaged after every epoch.
 
     Args:
         recipe: every setting.
@@ -166,9 +155,6 @@ def fit(
         out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
         on_epoch: called with the epoch's history row and the number of epochs, in every process.
         on_batch: called after every step, for progress bars; at once for those that a snapshot has behind it.
-
-    Returns:
-        The fitted network, its preprocessing and its history.
 
     Raises:
         SplitError: a group in both parts.
@@ -231,7 +217,7 @@ def fit(
         set_seed(recipe.seed * 100_003 + epoch + 1)
         batches = side.batches(epoch)
         shares = [own_share(batch, state) for batch in batches]
-        loader = DataLoader(side.dataset, batch_sampler=shares, num_workers=recipe.workers, collate_fn=side.collate)
+        loader = DataLoader(side.dataset, batch_sampler=shares, num_workers=recipe.workers)
         model.train()
         for module in frozen:
             module.eval()  # what is frozen keeps its batch-norm statistics too
@@ -256,14 +242,18 @@ def fit(
         if not np.isfinite(mean_loss):
             raise _diverged(f"The loss of epoch {epoch + 1} is {mean_loss}.", "a finite loss")
         row: dict[str, Any] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        row |= _prefixed("train", epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss))
+        figures = epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss)
+        row |= {f"train_{name}": value for name, value in figures.items()}
         if inner:
             with accelerator.split_between_processes(list(inner)) as own:
                 answered = stacked_logits(answer_records(network, side.preprocess, own), len(task.classes))
             logits = np.concatenate(gather_object([answered]))
             if not np.isfinite(logits).all():  # the last step alone may break what the loss before it does not show
                 raise _diverged(f"After epoch {epoch + 1} some answers are no numbers.", "finite logits")
-            row |= _prefixed("inner", _watched(logits, inner_labels))
+            # The plain cross-entropy, whatever the head is trained by.
+            loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(inner_labels))
+            figures = epoch_metrics(inner_labels, apply_temperature(logits), float(loss))
+            row |= {f"inner_{name}": value for name, value in figures.items()}
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
         if recipe.patience is not None and _best_epoch(history, recipe.watch) == len(history) - 1:
@@ -282,31 +272,14 @@ def fit(
     return Fitted(network.cpu().eval().requires_grad_(False), side.preprocess, history)
 
 
-def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the mean of what the batch norms of all processes saw."""
-    for buffer in network.buffers():
-        if accelerator.num_processes > 1 and buffer.is_floating_point():
-            buffer.copy_(accelerator.reduce(buffer, "mean"))
-
-
 def _diverged(found: str, expected: str) -> TrainingError:
     return TrainingError(found, expected=expected, remedy="Lower lr and head_lr, or train with precision: fp32.")
-
-
-def _watched(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return the figures of the inner part; its loss is the plain cross-entropy, whatever the head is trained by."""
-    loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-    return epoch_metrics(labels, apply_temperature(logits), float(loss))
 
 
 def _backbone_parameters(backbone: nn.Module) -> set[int]:
     """Ids of what learns at the lower rate: the backbone without a classifier of its own."""
     head = {id(parameter) for parameter in backbone.get_classifier().parameters()}
     return {id(parameter) for parameter in backbone.parameters()} - head
-
-
-def _prefixed(prefix: str, figures: dict[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
 def _best_epoch(history: list[dict[str, Any]], watch: str) -> int:
@@ -324,12 +297,5 @@ def _should_stop(history: list[dict[str, Any]], recipe: Recipe) -> bool:
 
 
 def write_history(file: Path, history: list[dict[str, Any]]) -> None:
-    """Write one CSV row per epoch, at once or not at all."""
-    scratch = file.with_suffix(".csv.writing")
-    with scratch.open("w", newline="", encoding="utf-8") as stream:
-        # Members may be of different kinds: only some have trainings.
-        names = list(dict.fromkeys(name for row in history for name in row))
-        writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(scratch, file)
+    """Write one CSV row per epoch; members may be of different kinds, and only some have trainings."""
+    write_rows(file, dict.fromkeys(name for row in history for name in row), history)

@@ -1,4 +1,4 @@
-"""What differs between the heads while training: the pictures shown, their order, and the loss.
+"""What differs between the heads while training: the images shown, their order, and the loss.
 
 side = training_side(recipe, records, task)
 side.network, side.preprocess, side.dataset
@@ -7,33 +7,38 @@ for batch in side.batches(epoch): ...
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from bcx.data.records import Record
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_dense_network, build_lesion_network, build_network
-from bcx.networks.lesion import account
+from bcx.networks.lesion import LesionOut, account, pool, presence_odds
 from bcx.tasks import Task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import (
+    LesionDataset,
     ScanDataset,
-    ShownBatch,
+    Shown,
+    View,
     balanced_order,
-    collate,
     cut_batches,
     epoch_order,
     oversampled_order,
-    sources_with,
 )
-from bcx.train.losses import lesion_loss
-from bcx.train.views import LesionDataset, Views
+
+# Weights of the terms, and of the rarer side in each; the pilots' values, not tuned.
+_MASK = 0.7
+_POSITIVE, _NEGATIVE = 1.4, 0.8
+_LESION_PIXEL = 2.0
+# A place counts as lesion for the evidence once the mask covers at least this many places of the grid.
+_LEAST_COVER = 0.5
 
 
 class Learnt(NamedTuple):
@@ -44,118 +49,152 @@ class Learnt(NamedTuple):
     labels: torch.Tensor
 
 
-class Side(Protocol):
-    """What `fit` needs to know of a head."""
+class Side(ABC):
+    """What `fit` needs to know of a head; errors as `fit`."""
 
-    network: nn.Module
-    backbone: nn.Module
-    preprocess: Preprocess
-
-    @property
-    def dataset(self) -> Dataset[Any]:
-        """The training pictures."""
-        ...
-
-    @property
-    def collate(self) -> Any:
-        """How pictures become a batch."""
-        ...
-
-    def batches(self, epoch: int) -> list[list[Any]]:
-        """Indices of the dataset, batch by batch; as many batches in every epoch."""
-        ...
-
-    def learn(self, model: nn.Module, batch: Any) -> Learnt:
-        """Run the wrapped network on a batch and compare."""
-        ...
-
-
-class LinearSide:
-    """Whole scans and class-weighted cross-entropy, for the linear and the dense head."""
+    kind: type[ScanDataset] | type[LesionDataset]
 
     def __init__(self, recipe: Recipe, records: Sequence[Record], task: Task) -> None:
-        """Build the network and read the scans; errors as `fit`."""
         self._recipe = recipe
         self.network, self.backbone = recipe_network(recipe, task)
         self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = ScanDataset(records, task, self.preprocess, **_variation(recipe))
-        self.collate = collate
+        variation: dict[str, Any] = recipe.model_dump(include={"augment", "seed", "augmentation"})
+        self.dataset: Any = self.kind(records, task, self.preprocess, **variation)
+
+    @abstractmethod
+    def batches(self, epoch: int) -> list[list[Any]]:
+        """Return indices of the dataset, batch by batch; as many batches in every epoch."""
+
+    @abstractmethod
+    def learn(self, model: nn.Module, batch: Any) -> Learnt:
+        """Run the wrapped network on a batch and compare."""
+
+
+class LinearSide(Side):
+    """Whole scans and class-weighted cross-entropy, for the linear and the dense head."""
+
+    kind = ScanDataset
+
+    def __init__(self, recipe: Recipe, records: Sequence[Record], task: Task) -> None:
+        super().__init__(recipe, records, task)
         self._weights = torch.ones(len(task.classes))
         if recipe.class_weight_cap is not None:
             self._weights = class_weights(self.dataset.labels, len(task.classes), recipe.class_weight_cap)
-        self._absent = None if task.absent is None else task.classes.index(task.absent)
-        having = sources_with(-1 if self._absent is None else self._absent, self.dataset.sources, self.dataset.labels)
-        self._elsewhere = ~torch.tensor(having)
+        self._elsewhere = ~torch.tensor(self.dataset.with_absent)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Every scan once, and scans of rarer classes or smaller sources again where the recipe asks for that."""
-        self.dataset.epoch = epoch
-        if self._recipe.balance:
-            return balanced_order(self.dataset.sources, self._recipe.batch_size, self._recipe.seed, epoch)
-        if self._recipe.oversample:
-            return oversampled_order(self.dataset.labels, self._recipe.batch_size, self._recipe.seed, epoch)
-        return epoch_order(len(self.dataset), self._recipe.batch_size, self._recipe.seed, epoch)
+        data, recipe = self.dataset, self._recipe
+        data.epoch = epoch
+        if recipe.balance:
+            return balanced_order(data.sources, recipe.batch_size, recipe.seed, epoch)
+        if recipe.oversample:
+            return oversampled_order(data.labels, recipe.batch_size, recipe.seed, epoch)
+        return epoch_order(len(data), recipe.batch_size, recipe.seed, epoch)
 
-    def learn(self, model: nn.Module, batch: ShownBatch) -> Learnt:
+    def learn(self, model: nn.Module, batch: Shown) -> Learnt:
         """Cross-entropy with class weights and label smoothing, focal where the recipe asks for that."""
-        labels = batch.labels
-        logits = model(self.preprocess.normalise(batch.planes)).float()
-        weights = self._weights.to(logits.device)
-        settings = self._recipe.focal, weights, self._recipe.label_smoothing
+        labels, absent = batch.label, self.dataset.absent
+        logits = model(self.preprocess.normalise(batch.plane)).float()
+        settings = self._recipe.focal, self._weights.to(logits.device), self._recipe.label_smoothing
         loss = focal_loss(logits, labels, *settings)
-        if self._absent is not None and self._recipe.presence_elsewhere < 1:
-            elsewhere = self._elsewhere.to(logits.device)[batch.sources] & (labels != self._absent)
-            kinds = leave_out(logits, elsewhere, self._absent)
-            given = self._recipe.presence_elsewhere
+        given = self._recipe.presence_elsewhere
+        if absent >= 0 and given < 1:
+            elsewhere = self._elsewhere.to(logits.device)[batch.source] & (labels != absent)
+            kinds = leave_out(logits, elsewhere, absent)
             loss = given * loss + (1 - given) * focal_loss(kinds, labels, *settings)
         return Learnt(loss, logits.detach().softmax(1), labels)
 
 
-class LesionSide:
+class LesionSide(Side):
     """Whole and enlarged views, and the three terms of `lesion_loss`."""
 
-    def __init__(self, recipe: Recipe, settings: LesionRecipe, records: Sequence[Record], task: Task) -> None:
-        """Build the network and read scans and masks; errors as `fit`."""
-        self._recipe, self._settings = recipe, settings
-        self.network, self.backbone = recipe_network(recipe, task)
-        self.preprocess = make_preprocess(recipe, self.backbone, task)
-        self.dataset = LesionDataset(records, task, self.preprocess, **_variation(recipe))
-        self.collate = self.dataset.collate
+    kind = LesionDataset
 
     def batches(self, epoch: int) -> list[list[Any]]:
         """Smaller hospitals several times, every second view enlarged, as the recipe asks."""
         self.dataset.epoch = epoch
-        views = self.dataset.order(epoch, balance=self._settings.balance, enlarge=self._settings.enlarge)
+        settings: Any = self._recipe.lesion
+        views = self.dataset.order(epoch, balance=settings.balance, enlarge=settings.enlarge)
         return cut_batches(views, self._recipe.batch_size)
 
-    def learn(self, model: nn.Module, batch: Views) -> Learnt:
-        """See `bcx.train.losses`."""
-        out = model(self.preprocess.normalise(batch.planes))
-        absent, positive = self.network.absent, self.network.positive
-        loss = lesion_loss(
-            out,
-            batch,
-            self._settings,
-            absent=absent,
-            positive=positive,
-            smoothing=self._recipe.label_smoothing,
-        )
+    def learn(self, model: nn.Module, batch: View) -> Learnt:
+        """Sum the terms; the answer is the head's own form, as in serving."""
+        out = model(self.preprocess.normalise(batch.plane))
+        places = {"absent": self.network.absent, "positive": self.network.positive}
+        settings: Any = self._recipe.lesion
+        loss = lesion_loss(out, batch, settings, smoothing=self._recipe.label_smoothing, **places)
         with torch.no_grad():
-            logits, _ = account(out, absent=absent, positive=positive)
-        return Learnt(loss.total, logits.softmax(1), batch.labels)
+            logits, _ = account(out, **places)
+        return Learnt(loss.total, logits.softmax(1), batch.label)
 
 
-def _variation(recipe: Recipe) -> dict[str, Any]:
-    """How pictures are varied, in the words of both datasets."""
-    return {"augment": recipe.augment, "seed": recipe.seed, "augmentation": recipe.augmentation}
+def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:
+    """Return what the recipe's head needs."""
+    return (LinearSide if recipe.lesion is None else LesionSide)(recipe, records, task)
+
+
+class LesionLoss(NamedTuple):
+    """The terms of the loss, each a scalar, and `total`: their weighted sum, which is minimised."""
+
+    kind: torch.Tensor
+    presence: torch.Tensor
+    mask: torch.Tensor
+    total: torch.Tensor
+
+
+def lesion_loss(
+    out: LesionOut, views: View, settings: LesionRecipe, *, absent: int, positive: int, smoothing: float
+) -> LesionLoss:
+    """Compare the head's maps with labels and masks.
+
+    Terms: *kind*, cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half
+    from the evidence under the true mask; *presence*, cross-entropy of "there is a lesion"; *mask*, cross-entropy of
+    every place plus 1 - Dice (Milletari et al. 2016).
+
+    Args:
+        out: float32, from `LesionNetwork`.
+        views: the batch, on the same device.
+        settings: weights of the presence term. `presence_elsewhere` is the one for hospitals that have no scans without
+            a lesion: 1 lets "this hospital" pass for "a lesion", 0 learns presence from the other hospitals alone.
+        absent, positive: positions of these classes.
+        smoothing: targets are moved this far towards one half (label smoothing over two classes).
+    """
+    scores = pool(out)
+    lesion = (views.label != absent).float()
+    malignant = (views.label == positive).float()
+
+    weight = lesion * torch.where(malignant == 1, _POSITIVE, _NEGATIVE)
+    cover = views.mask.sum((1, 2))
+    under_mask = (views.mask * out.evidence).sum((1, 2)) / cover.clamp(min=1e-3)
+    predicted = _mean(_cross_entropy(2 * scores.malignancy, malignant, smoothing), weight)
+    true = _mean(_cross_entropy(2 * under_mask, malignant, smoothing), weight * (cover > _LEAST_COVER))
+
+    weight = torch.where(lesion == 1, 1.0, settings.absent)
+    weight = weight * torch.where(views.with_absent, 1.0, settings.presence_elsewhere)
+    presence = _mean(_cross_entropy(presence_odds(scores), lesion, smoothing), weight)
+
+    chance = torch.sigmoid(out.lesion)
+    places = binary_cross_entropy_with_logits(
+        out.lesion, views.mask, pos_weight=out.lesion.new_tensor(_LESION_PIXEL), reduction="none"
+    ).mean((1, 2))
+    overlap = (2 * (chance * views.mask).sum((1, 2)) + 1) / (chance.sum((1, 2)) + cover + 1)
+    mask = _mean(places + 1 - overlap, views.has_mask.float())
+    kind = (predicted + true) / 2
+    return LesionLoss(kind, presence, mask, kind + settings.presence * presence + _MASK * mask)
+
+
+def _cross_entropy(odds: torch.Tensor, truth: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return binary_cross_entropy_with_logits(odds, truth * (1 - smoothing) + smoothing / 2, reduction="none")
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean; 0 where nothing has weight."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
-    """Return a recipe's network before training, and its backbone, which may be the network itself.
-
-    Raises:
-        ConfigError, CheckpointError: as `bcx.networks.build.build_network` and its like.
-    """
+    """Return a recipe's network before training, and its backbone, which may be the network itself."""
     if recipe.lesion is not None:
         lesion = build_lesion_network(recipe.arch, task, drop=recipe.drop, init=recipe.init)
         return lesion, lesion.backbone
@@ -163,15 +202,8 @@ def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
     if recipe.dense is None:
         network = build_network(recipe.arch, classes, drop=recipe.drop, init=recipe.init, size=recipe.size)
         return network, network
-    dense = build_dense_network(
-        recipe.arch,
-        classes,
-        size=recipe.size,
-        pool=recipe.dense.pool,
-        widths=recipe.dense.widths,
-        drops=recipe.dense.drops,
-        init=recipe.init,
-    )
+    head = dict(recipe.dense)  # pool, widths, drops
+    dense = build_dense_network(recipe.arch, classes, size=recipe.size, init=recipe.init, **head)
     return dense, dense.backbone
 
 
@@ -181,14 +213,7 @@ def focal_loss(
     """Return cross-entropy in which scans that are already answered well count less (Lin et al. 2017).
 
     Each scan's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its own class; gamma 0 is plain
-    cross-entropy. As in torch's, the mean is over the scans' class weights.
-
-    Args:
-        logits: float32 `[B, C]`.
-        labels: int64 `[B]`.
-        gamma: 0 or more.
-        weights: float32 `[C]`.
-        smoothing: label smoothing, 0 to 1.
+    cross-entropy. As in torch's, the mean is over the scans' class weights (float32 `[C]`).
     """
     if gamma == 0:
         return cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
@@ -202,23 +227,11 @@ def leave_out(logits: torch.Tensor, rows: torch.Tensor, column: int) -> torch.Te
 
     Its logit there becomes the mean of the others' less 20: a probability of about e^-20, and a loss that does not care
     how high the others stand together. (With label smoothing a much lower one would outweigh everything else.)
-
-    Args:
-        logits: float32 `[B, C]`.
-        rows: bool `[B]`.
-        column: the class.
     """
     others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1).mean(1)
     changed = logits.clone()
     changed[:, column] = torch.where(rows, others - 20, logits[:, column])
     return changed
-
-
-def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:
-    """Return what the recipe's head needs."""
-    if recipe.lesion is None:
-        return LinearSide(recipe, records, task)
-    return LesionSide(recipe, recipe.lesion, records, task)
 
 
 def make_preprocess(recipe: Recipe, backbone: nn.Module, task: Task) -> Preprocess:

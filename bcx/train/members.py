@@ -7,21 +7,27 @@ fitted.network         # one network, or a `LesionEnsemble`
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
 
 from bcx.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bcx.data.records import Record
 from bcx.networks.ensemble import LesionEnsemble, PictureShare
 from bcx.tasks import get_task
-from bcx.train.average import average
 from bcx.train.config import Recipe
-from bcx.train.fit import Fitted, fit, run_fingerprint
+from bcx.train.dataset import source_turns
+from bcx.train.fit import Fitted, fit, freeze_parts, run_fingerprint
+from bcx.train.heads import Side, training_side
 from bcx.train.processes import processes
 from bcx.train.provenance import read_json
 from bcx.train.runs import NETWORK, NOTE, is_finished, noted
-from bcx.train.steps import training_steps
 
 _MEMBER, _TRAINING = "member", "training"
 
@@ -39,14 +45,8 @@ def fit_network(
 
     A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
     it may come from an earlier run, and another be added to it. Its weights are those of its checkpoint, whose
-    large tensors are rounded (see `bcx.checkpoints.checkpoint`).
-
-    Args:
-        recipe, train, inner, out, on_epoch, on_batch: as `fit`. With members, the history's rows have `member`, where
-            trainings are averaged `training`.
-
-    Raises:
-        As `fit`.
+    large tensors are rounded (see `bcx.checkpoints.checkpoint`). With members, the history's rows have `member`, where
+    trainings are averaged `training`.
     """
     parts, kind = (recipe.member_recipes(), _MEMBER) if recipe.members else (recipe.averaged_recipes(), _TRAINING)
     if not parts:
@@ -85,3 +85,80 @@ def remove_members(out: Path) -> None:
     for kind in (_MEMBER, _TRAINING):
         for folder in out.glob(f"{kind}-*"):
             shutil.rmtree(folder)
+
+
+def average(
+    recipe: Recipe,
+    networks: Sequence[nn.Module],
+    train: Sequence[Record],
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> nn.Module:
+    """Return the mean of networks: in evaluation mode, float32, on the CPU.
+
+    Trainings that share their starting weights and their order of scans, and differ in how images are varied, end so
+    near to each other that the mean of their weights answers about as well as the mean of their answers, at the cost of
+    one network (Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482). What the batch norms expect is
+    estimated anew (Izmailov et al. 2018, Averaging weights leads to wider optima, https://arxiv.org/abs/1803.05407).
+
+    Args:
+        recipe: of one of the trainings; says which images the batch norms see, and which of them are frozen.
+        networks: what the trainings yielded; all of one kind.
+        train: the scans that they were trained on.
+        on_batch: called after every batch of the epoch of images that the norms see.
+    """
+    side = training_side(recipe, train, get_task(recipe.task))
+    side.network.load_state_dict(mean_state([network.state_dict() for network in networks]))
+    estimate_norms(side, freeze_parts(side, recipe), on_batch=on_batch)
+    return side.network.eval().requires_grad_(False)
+
+
+def mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of each tensor; whole numbers, such as a norm's count of batches, are the first's."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+
+
+@torch.no_grad()
+def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callable[[], None] | None = None) -> None:
+    """Set the batch norms' statistics to their mean over an epoch of training images; frozen ones keep theirs."""
+    kept = {module for part in frozen for module in part.modules()}
+    norms = [module for module in side.network.modules() if isinstance(module, _BatchNorm) and module not in kept]
+    momenta = [norm.momentum for norm in norms]
+    side.network.eval()  # no dropout
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean over batches
+        norm.train()
+    for batch in DataLoader(side.dataset, batch_sampler=side.batches(0)):
+        side.learn(side.network, batch)
+        if on_batch:
+            on_batch()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
+    """Return how many steps a recipe takes: all trainings, and an epoch of images for each mean of several.
+
+    Nearly, where some groups are kept aside to watch; `train` has those too.
+    """
+    means = [part for part in recipe.member_recipes() or [recipe] if part.averaged]
+    once = [part.averaged_recipes()[0] for part in means]  # their batch norms are estimated anew
+    steps = sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
+    return steps + sum(_steps_of_an_epoch(part, train) for part in once)
+
+
+def _steps_of_an_epoch(recipe: Recipe, train: Sequence[Record]) -> int:
+    shown = len(train)
+    if recipe.balance if recipe.lesion is None else recipe.lesion.balance:
+        names = sorted({record.source for record in train})
+        sources = [names.index(record.source) for record in train]
+        shown = int(source_turns(sources)[sources].sum())
+    elif recipe.oversample:
+        of_class = Counter(record.label for record in train)
+        shown = len(of_class) * max(of_class.values())
+    return -(-round(shown * (1 - recipe.inner_fraction)) // recipe.batch_size)

@@ -15,6 +15,7 @@ from typing import Any
 
 from bcx.checkpoints.checkpoint import sha256_of
 from bcx.data.records import Record
+from bcx.files import whole
 from bcx.train.config import Recipe
 
 _PACKAGES = ("torch", "timm", "albumentations", "accelerate", "numpy", "scikit-learn")
@@ -59,28 +60,21 @@ def describe_data(records: Sequence[Record]) -> dict[str, Any]:
 def current_commit() -> str | None:
     """Return the commit of the checkout that runs, "-dirty" when code was changed since, None outside a checkout."""
     here = Path(__file__).resolve().parent
+    git = ["git", "--no-optional-locks", "-C", str(here)]  # without that option, git would write to the index
     try:
-        run = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        changed = subprocess.run(
-            # Without that option, git would write to the checkout's index.
-            ["git", "--no-optional-locks", "-C", str(here), "status", "--porcelain", "--", str(here)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
+        commit, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", str(here)])
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return run.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+    return commit + ("-dirty" if changed else "")
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Write JSON at once or not at all."""
-    scratch = file.with_suffix(file.suffix + ".writing")
-    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(scratch, file)
+    with whole(file) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -53,9 +53,6 @@ def train_checkpoint(
 
     Returns:
         `folder`.
-
-    Raises:
-        TrainingError: `measured` is incomplete or was made with another recipe; or as `fit`.
     """
     task = get_task(recipe.task)
     figures = None if measured is None else _figures(measured, recipe)

@@ -1,21 +1,24 @@
-"""Snapshots of a running training: everything needed to go on to bitwise the same weights.
+"""What a running training leaves: snapshots, from which it goes on to bitwise the same weights, and a log.
 
-One safetensors file (tensors) with JSON in its header (numbers), written to a temporary name and renamed,
-so that a kill at any moment leaves either the old snapshot or the new one.
+A snapshot is one safetensors file (tensors) with JSON in its header (numbers).
 """
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import TensorBoardTracker
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bcx.errors import TrainingError
+from bcx.errors import ConfigError, MissingExtra, TrainingError
+from bcx.files import whole
 
 
 def save_state(file: Path, parts: dict[str, dict[str, torch.Tensor]], numbers: dict[str, Any]) -> None:
@@ -23,17 +26,12 @@ def save_state(file: Path, parts: dict[str, dict[str, torch.Tensor]], numbers: d
     flat = {f"{part}/{name}": value.contiguous() for part, tensors in parts.items() for name, value in tensors.items()}
     # Weights that share storage (a kept best copy right after it was taken) must be separate on disk.
     flat = {name: value.clone() for name, value in flat.items()}
-    scratch = file.with_suffix(".writing")
-    save_file(flat, scratch, metadata={"numbers": json.dumps(numbers)})
-    os.replace(scratch, file)
+    with whole(file) as partial:
+        save_file(flat, partial, metadata={"numbers": json.dumps(numbers)})
 
 
 def load_state(file: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
-    """Read what `save_state` wrote.
-
-    Raises:
-        TrainingError: the file is damaged or of another kind.
-    """
+    """Read what `save_state` wrote; a `TrainingError` where the file is damaged or of another kind."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     try:
         with safe_open(file, framework="pt") as stream:
@@ -65,10 +63,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     own = optimizer.state_dict()["param_groups"]
-    merged = [{**group, "params": mine["params"]} for group, mine in zip(groups, own, strict=True)]
-    for group in merged:
-        if "betas" in group:
-            group["betas"] = tuple(group["betas"])
+    merged = [
+        {**group, "betas": tuple(group["betas"]), "params": mine["params"]}  # JSON made a list of them
+        for group, mine in zip(groups, own, strict=True)
+    ]
     optimizer.load_state_dict({"state": state, "param_groups": merged})
 
 
@@ -76,3 +74,36 @@ def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict]:
     """Return the parameter groups' numbers without the parameters, ready for JSON."""
     groups = optimizer.state_dict()["param_groups"]
     return [{key: value for key, value in group.items() if key != "params"} for group in groups]
+
+
+@contextmanager
+def epoch_log(kind: str | None, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Give what logs a row of a training's history: its numbers by their names, the epoch as the step.
+
+    Args:
+        kind: "tensorboard", whose files stay on this machine; None logs nothing.
+        folder: of the logs; each member of an ensemble, and each training of a mean, has a run of its own inside.
+    """
+    if kind not in (None, "tensorboard"):
+        raise ConfigError(f"The log is '{kind}'.", expected="tensorboard", remedy="Use it, or leave out --log-with.")
+    if kind is not None and find_spec("tensorboard") is None:
+        raise MissingExtra(
+            "TensorBoard is not installed.",
+            expected="the extra 'logs'",
+            remedy='Install it with: pip install "bcx[logs]"',
+        )
+    runs: dict[str, TensorBoardTracker] = {}
+
+    def log(row: Mapping[str, Any]) -> None:
+        name = "-".join(f"{part}-{row[part]}" for part in ("member", "training") if part in row) or "training"
+        if name not in runs:
+            runs[name] = TensorBoardTracker(name, folder)
+            runs[name].start()
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        runs[name].log(numbers, step=row["epoch"])
+
+    try:
+        yield log if kind else lambda row: None
+    finally:
+        for run in runs.values():
+            run.finish()

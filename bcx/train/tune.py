@@ -9,11 +9,10 @@ falls below the median of earlier trials at the same epoch. The first trial is t
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,13 @@ from bcx.data.records import Record
 from bcx.data.splits import assign_folds
 from bcx.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from bcx.evaluate.leaderboard_figures import importance_figure
+from bcx.files import whole, write_rows
 from bcx.tasks import get_task
-from bcx.train.config import Recipe, require_one_training
+from bcx.train.config import DenseRecipe, Recipe, require_one_training
 from bcx.train.crossval import split_fold
 from bcx.train.fit import STATE_FILE, fit
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_run, write_json
-from bcx.train.space import Space, apply_values, draw_values, own_values, search_space
 
 STUDY_FILE = "study.log"
 BEST_FILE = "best.yaml"
@@ -47,19 +46,76 @@ _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
 #: Importances of fewer finished trials would be noise.
 _LEAST_FOR_IMPORTANCE = 4
 
+#: name -> (lowest, highest, logarithmic) of a number, (lowest, highest) of freezing, or the choices.
+Space = dict[str, Any]
+_FLOATS: Space = {
+    "lr": (1e-5, 3e-3, True),
+    "head_lr": (1e-4, 1e-2, True),
+    "weight_decay": (1e-4, 0.3, True),
+    "drop": (0.0, 0.6, False),
+    "augment": (0.0, 1.5, False),
+}
+_MOST_FROZEN = 12  # as in `Recipe.freeze_stages`
+
+
+def search_space(recipe: Recipe, stages: int) -> Space:
+    """Return what is searched for a recipe whose network has so many stages; what it rules out is left out.
+
+    A frozen base needs no learning rate and no frozen stages; the lesion head and tiny_cnn's dense layers are kept.
+    """
+    space: Space = dict(_FLOATS)
+    if recipe.freeze_base:
+        del space["lr"]
+    else:
+        space["freeze_stages"] = (0, min(stages - 1, _MOST_FROZEN))  # one stage learns at least
+    if recipe.lesion is None and recipe.arch != "tiny_cnn":
+        space["head"] = ["linear", "dense"]
+    return space
+
+
+def own_values(recipe: Recipe, space: Space) -> dict[str, Any]:
+    """Return the recipe's own point in the space, without what lies outside the ranges."""
+    values = recipe.model_dump() | {"head": "linear"}
+    if recipe.dense is not None:
+        values |= {"head": "dense", "drop": recipe.dense.drops[-1]}
+    return {
+        name: values[name] for name, range_ in space.items() if name == "head" or range_[0] <= values[name] <= range_[1]
+    }
+
+
+def draw_values(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Ask the search for one value of each setting."""
+    values: dict[str, Any] = {}
+    for name, range_ in space.items():
+        if name == "head":
+            values[name] = trial.suggest_categorical(name, range_)
+        elif name == "freeze_stages":
+            values[name] = trial.suggest_int(name, *range_)
+        else:
+            low, high, logarithmic = range_
+            values[name] = trial.suggest_float(name, low, high, log=logarithmic)
+    return values
+
+
+def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these settings.
+
+    `drop` is the dropout before the output, whichever head there is. "dense" is the recipe's own dense head or, where
+    it has none, 256 units over the averaged map.
+
+    >>> apply_values(Recipe(), {"lr": 0.001, "head": "dense", "drop": 0.3}).dense.drops
+    (0.0, 0.3)
+    """
+    changes = dict(values)
+    head = changes.pop("head", "linear" if recipe.dense is None else "dense")
+    dense = None if head == "linear" else recipe.dense or DenseRecipe.model_validate({})
+    if dense is not None and "drop" in changes:
+        dense = dense.model_copy(update={"drops": (*dense.drops[:-1], changes["drop"])})
+    return recipe.model_copy(update={**changes, "dense": dense})
+
 
 def inner_folds_of(records: Sequence[Record], fold: int, count: int, seed: int) -> list[list[Record]]:
-    """Cut the training part of an outer fold into grouped folds of its own.
-
-    Args:
-        records: all sources together, with outer folds.
-        fold: the outer fold, which takes no part.
-        count: how many inner folds.
-        seed: another seed, other folds.
-
-    Raises:
-        SplitError: no such fold, or too few groups of a class.
-    """
+    """Cut the training part of an outer fold into `count` grouped folds of its own; another seed, other folds."""
     train, _ = split_fold(records, fold)
     cut = assign_folds([replace(record, fold=None) for record in train], count, seed)
     return [[record for record in cut if record.fold == number] for number in range(count)]
@@ -114,10 +170,43 @@ def tune(
     study = _open_study(recipe, space, parts, run, out)
     while _ended(study) < trials:
         trial = study.ask()
-        _run_trial(study, trial, recipe, space, parts, run, out, on_epoch, on_batch)
+        drawn = apply_values(recipe, draw_values(trial, space))
+        _run_trial(study, trial, drawn, parts, run, out / "trials" / _mark(drawn), on_epoch, on_batch)
         if on_trial:
             on_trial(study.trials[trial.number], _ended(study))
-    return _write(study, recipe, space, parts, run, fold, records, out, command)
+
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    if not finished:
+        raise TrainingError(
+            "No trial was finished.", expected="at least one", remedy="Ask for more trials with --trials."
+        )
+    best = study.best_trial
+    importances = None
+    if len(finished) >= _LEAST_FOR_IMPORTANCE and len({trial.value for trial in finished}) > 1:
+        # How much of the differences between finished trials each setting explains (Hutter et al. 2014).
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=recipe.seed))
+        importances = {name: round(float(share), 4) for name, share in shares.items()}
+        importance_figure(importances, out / "importance.png")
+    own = next((trial for trial in finished if trial.number == 0), None)
+    results = {
+        "what": "search for settings within the training part of one outer fold",
+        **describe_run(recipe, [record for part in parts for record in part], command),
+        "outer_fold": {"fold": fold, "scans_never_seen": len(split_fold(records, fold)[1])},
+        "inner_folds": {"cut": len(parts), "trained": run, "scans": [len(part) for part in parts]},
+        "decides": "mean over inner folds of the last epoch's macro ROC-AUC",
+        "space": space,
+        "trials": {state.name.lower(): len(study.get_trials(states=(state,))) for state in TrialState},
+        "best": {"trial": best.number, "value": best.value, "inner": best.user_attrs["inner"], "values": best.params},
+        "recipe_as_it_stood": None if own is None else {"trial": 0, "value": own.value},
+        "importance": importances,
+        "seconds": round(sum(trial.user_attrs.get("seconds", 0) for trial in study.trials), 1),
+        "note": f"The best of several values is an optimistic one: measure {BEST_FILE} on fold {fold}, which took no "
+        "part. The scans of the other folds chose these settings, so figures over all folds are slightly optimistic.",
+    }
+    _write_trials(out / "trials.csv", study, space)
+    _write_best(out / BEST_FILE, apply_values(recipe, best.params), fold)
+    write_json(out / "results.json", results)
+    return results
 
 
 def count_stages(recipe: Recipe) -> int:
@@ -130,10 +219,9 @@ def count_stages(recipe: Recipe) -> int:
 def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: int, out: Path) -> optuna.Study:
     """Open or begin the search of this folder; trials that a kill has interrupted are queued again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(out / STUDY_FILE)))
     study = optuna.create_study(
         study_name=_NAME,
-        storage=storage,
+        storage=JournalStorage(JournalFileBackend(str(out / STUDY_FILE))),
         direction="maximize",
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
@@ -157,7 +245,7 @@ def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: in
 
 
 def _ended(study: optuna.Study) -> int:
-    return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
 def _mark(*content: Any) -> str:
@@ -169,17 +257,15 @@ def _run_trial(
     study: optuna.Study,
     trial: optuna.Trial,
     recipe: Recipe,
-    space: Space,
     parts: list[list[Record]],
     run: int,
-    out: Path,
+    folder: Path,
     on_epoch: Callable[[int, int, dict[str, Any], int], None] | None,
     on_batch: Callable[[], None] | None,
 ) -> None:
     """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
-    drawn = apply_values(recipe, draw_values(trial, space))
-    folder = out / "trials" / _mark(drawn)
     started, scores = time.perf_counter(), []
+    state, value = TrialState.PRUNED, None
     try:
         for number in range(run):
             train = [record for other, part in enumerate(parts) if other != number for record in part]
@@ -187,21 +273,19 @@ def _run_trial(
             def report(row: dict[str, Any], epochs: int, number: int = number) -> None:
                 if on_epoch:
                     on_epoch(trial.number, number, row, epochs)
-                # The same step is the same epoch of the same inner fold in every trial, so medians compare like with
-                # like.
+                # The same step is the same epoch of the same inner fold in every trial: medians compare like with like.
                 trial.report(_score(row), number * recipe.epochs + row["epoch"] - 1)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
             place = folder / f"inner-{number}"
-            fitted = fit(drawn, train, parts[number], out=place, on_epoch=report, on_batch=on_batch)
+            fitted = fit(recipe, train, parts[number], out=place, on_epoch=report, on_batch=on_batch)
             scores.append(_score(fitted.history[-1]))
-    except (optuna.TrialPruned, TrainingError, CheckpointError) as end:
-        state, value = TrialState.PRUNED, None
-        if not isinstance(end, optuna.TrialPruned):  # a learning rate at which the loss, or the network, is not finite
-            trial.set_user_attr("error", end.found)
-    else:
         state, value = TrialState.COMPLETE, sum(scores) / len(scores)
+    except optuna.TrialPruned:
+        pass
+    except (TrainingError, CheckpointError) as end:  # a learning rate at which the loss, or the network, is not finite
+        trial.set_user_attr("error", end.found)
     trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
     trial.set_user_attr("inner", scores)
     study.tell(trial, value, state=state)
@@ -219,69 +303,13 @@ def _score(row: dict[str, Any]) -> float:
     return float(row["inner_roc_auc"])
 
 
-def _write(
-    study: optuna.Study,
-    recipe: Recipe,
-    space: Space,
-    parts: list[list[Record]],
-    run: int,
-    fold: int,
-    records: Sequence[Record],
-    out: Path,
-    command: str,
-) -> dict[str, Any]:
-    finished = study.get_trials(states=(TrialState.COMPLETE,))
-    if not finished:
-        raise TrainingError(
-            "No trial was finished.", expected="at least one", remedy="Ask for more trials with --trials."
-        )
-    best = study.best_trial
-    chosen = apply_values(recipe, best.params)
-    importances = _importances(study, len(finished), recipe.seed)
-    if importances:
-        importance_figure(importances, out / "importance.png")
-    train = [record for part in parts for record in part]
-    own = next((t for t in finished if t.number == 0), None)
-    results = {
-        "what": "search for settings within the training part of one outer fold",
-        **describe_run(recipe, train, command),
-        "outer_fold": {"fold": fold, "scans_never_seen": len(split_fold(records, fold)[1])},
-        "inner_folds": {"cut": len(parts), "trained": run, "scans": [len(part) for part in parts]},
-        "decides": "mean over inner folds of the last epoch's macro ROC-AUC",
-        "space": space,
-        "trials": {state.name.lower(): len(study.get_trials(states=(state,))) for state in TrialState},
-        "best": {"trial": best.number, "value": best.value, "inner": best.user_attrs["inner"], "values": best.params},
-        "recipe_as_it_stood": None if own is None else {"trial": 0, "value": own.value},
-        "importance": importances,
-        "seconds": round(sum(trial.user_attrs.get("seconds", 0) for trial in study.trials), 1),
-        "note": f"The best of several values is an optimistic one: measure {BEST_FILE} on fold {fold}, which took no "
-        "part. The scans of the other folds chose these settings, so figures over all folds are slightly optimistic.",
-    }
-    _write_trials(out / "trials.csv", study, space)
-    _write_best(out / BEST_FILE, chosen, fold)
-    write_json(out / "results.json", results)
-    return results
-
-
-def _importances(study: optuna.Study, finished: int, seed: int) -> dict[str, float] | None:
-    """How much of the differences between finished trials each setting explains (Hutter et al. 2014)."""
-    values = {trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
-    if finished < _LEAST_FOR_IMPORTANCE or len(values) < 2:
-        return None
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-    return {name: round(float(share), 4) for name, share in found.items()}
-
-
 def _write_trials(file: Path, study: optuna.Study, space: Space) -> None:
-    scratch = file.with_suffix(".csv.writing")
-    with scratch.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["trial", "state", "value", "epochs", "seconds", *space])
-        for trial in study.trials:
-            row = [trial.number, trial.state.name.lower(), trial.value, len(trial.intermediate_values)]
-            row += [trial.user_attrs.get("seconds"), *(trial.params.get(name) for name in space)]
-            writer.writerow(row)
-    scratch.replace(file)
+    rows = []
+    for trial in study.trials:
+        row = {"trial": trial.number, "state": trial.state.name.lower(), "value": trial.value}
+        row |= {"epochs": len(trial.intermediate_values), "seconds": trial.user_attrs.get("seconds")}
+        rows.append(row | {name: trial.params.get(name) for name in space})
+    write_rows(file, ["trial", "state", "value", "epochs", "seconds", *space], rows)
 
 
 def _write_best(file: Path, recipe: Recipe, fold: int) -> None:
@@ -292,6 +320,5 @@ def _write_best(file: Path, recipe: Recipe, fold: int) -> None:
         f"# Honest figures: bcx crossval {file.name} --fold {fold}. The other folds' scans chose these settings.\n"
         "# Start: --init FILE, --data NAME=FOLDER\n"
     )
-    scratch = file.with_suffix(".yaml.writing")
-    scratch.write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    scratch.replace(file)
+    with whole(file) as partial:
+        partial.write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")

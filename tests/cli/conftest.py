@@ -1,7 +1,12 @@
-"""Run `bcx` as a person runs it."""
+"""Run `bcx` as a person runs it, beside a ward of simulated scans."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,3 +26,19 @@ def run(capfd):
         return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
 
     return run
+
+
+@pytest.fixture
+def ward(tmp_path, busi_folder, monkeypatch) -> Path:
+    """A copy of simulated scans with masks and files that are no scans; the current folder is the one above it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(busi_folder, tmp_path / "ward")
+    (tmp_path / "ward" / "notes.txt").write_text("no picture")
+    return tmp_path / "ward"
+
+
+def table(text: str) -> list[dict]:
+    """Rows of a table, or lines of JSON."""
+    if text.startswith("{"):
+        return [json.loads(line) for line in text.splitlines()]
+    return list(csv.DictReader(io.StringIO(text)))

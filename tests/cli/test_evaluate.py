@@ -1,4 +1,4 @@
-"""`bcx evaluate`, run as a person runs it: folders in, figures, a table and sheets out."""
+"""`bcx evaluate`, run as a person runs it: folders in, figures, a table and sheets out; with --transfer a study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from bcx.checkpoints.checkpoint import update_config
 from bcx.data.busi import busi_rows
+from bcx.simulate import write_busbra_folder
 from tests.data.test_busi import picture_with
 
 
@@ -24,12 +25,11 @@ def evaluate(run, tiny_checkpoint):
 
 
 @pytest.fixture
-def ward(tmp_path, busi_folder, monkeypatch) -> Path:
+def clinic(ward) -> Path:
     """Scans of a hospital without normals; the current folder is the one above it."""
-    monkeypatch.chdir(tmp_path)
-    for label in ("benign", "malignant"):
-        shutil.copytree(busi_folder / label, tmp_path / "ward" / label)
-    return tmp_path / "ward"
+    shutil.rmtree(clinic / "normal")
+    (clinic / "notes.txt").unlink()
+    return ward
 
 
 NAMES = ("normal", "benign", "malignant")
@@ -44,7 +44,7 @@ def rows(file: str = "r.scans.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_folder_without_normals_is_measured(evaluate, ward, tiny_checkpoint):
+def test_a_folder_without_normals_is_measured(evaluate, clinic, tiny_checkpoint):
     done = evaluate("--data", "clinic=ward", "--out", "r.json")
     assert done.status == 0, done.err
     found = results()
@@ -69,13 +69,13 @@ def test_a_folder_without_normals_is_measured(evaluate, ward, tiny_checkpoint):
     assert sorted(path.name for path in Path().iterdir()) == ["r.json", "r.scans.csv", "ward"]
 
 
-def test_no_folder_of_this_machine_gets_into_the_results(evaluate, ward, tmp_path):
-    evaluate("--data", f"clinic={ward}", "--out", tmp_path / "r.json", "--localisation")
+def test_no_folder_of_this_machine_gets_into_the_results(evaluate, clinic, tmp_path):
+    evaluate("--data", f"clinic={clinic}", "--out", tmp_path / "r.json", "--localisation")
     for file in ("r.json", "r.scans.csv"):
         assert str(tmp_path.parent) not in Path(file).read_text("utf-8")
 
 
-def test_maps_are_held_against_masks_and_shown_where_asked(evaluate, ward):
+def test_maps_are_held_against_masks_and_shown_where_asked(evaluate, clinic):
     done = evaluate("--data", "clinic=ward", "--localisation", "--contact-sheet", "seen/here", "--out", "deep/r.json")
     assert done.status == 0, done.err
     found = results("deep/r.json")
@@ -86,14 +86,14 @@ def test_maps_are_held_against_masks_and_shown_where_asked(evaluate, ward):
     assert "heat_inside: " in done.out
 
 
-def test_two_views_are_noted(evaluate, ward):
+def test_two_views_are_noted(evaluate, clinic):
     assert evaluate("--data", "clinic=ward", "--views", "2", "--out", "r.json").status == 0
     assert results()["model"]["views"] == 2
     assert results()["command"].endswith("--views 2")
 
 
-def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(evaluate, ward):
-    file = ward / "benign" / "benign (1).png"
+def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(evaluate, clinic):
+    file = clinic / "benign" / "benign (1).png"
     file.write_bytes(file.read_bytes()[:300])
     done = evaluate("--data", "clinic=ward", "--out", "r.json")
     assert done.status == 1
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_status_is_1(evaluate, ward
     assert [row["error"] != "" for row in rows()].count(True) == 1
 
 
-def test_scans_that_the_model_was_trained_on_are_pointed_out(evaluate, ward, tiny_checkpoint, monkeypatch, tmp_path):
+def test_scans_that_the_model_was_trained_on_are_pointed_out(evaluate, clinic, tiny_checkpoint, monkeypatch, tmp_path):
     copy = shutil.copytree(tiny_checkpoint, tmp_path / "models" / "taught")
     update_config(copy, training={"data": {"clinic": {"sha256": "0" * 64}}})
     known = evaluate("--checkpoint", copy, "--data", "clinic=ward", "--out", "r.json")
@@ -113,10 +113,10 @@ def test_scans_that_the_model_was_trained_on_are_pointed_out(evaluate, ward, tin
     assert (other.status, "was trained on" in other.err) == (0, False)
 
 
-def test_one_fold_of_several_sources(evaluate, ward):
+def test_one_fold_of_several_sources(evaluate, clinic):
     table = ["file,label,group,fold", "benign/benign (1).png,benign,a,0", "malignant/malignant (1).png,malignant,b,1"]
-    (ward / "scans.csv").write_text("\n".join(table))
-    (ward / "more.csv").write_text(f"{table[0]}\nbenign/benign (2).png,benign,c,1\n")
+    (clinic / "scans.csv").write_text("\n".join(table))
+    (clinic / "more.csv").write_text(f"{table[0]}\nbenign/benign (2).png,benign,c,1\n")
     done = evaluate("--data", "one=ward/scans.csv", "--data", "two=ward/more.csv", "--split", "1", "--out", "r.json")
     assert done.status == 0, done.err
     assert [row["file"] for row in rows()] == ["one/malignant/malignant (1).png", "two/benign/benign (2).png"]
@@ -162,7 +162,7 @@ def test_another_picture_under_a_published_name_is_refused(evaluate, test_scans,
     assert "is not the picture that BUSI published" in done.err
 
 
-def test_nothing_is_left_half_written(evaluate, ward, monkeypatch):
+def test_nothing_is_left_half_written(evaluate, clinic, monkeypatch):
     Path("r.json").write_text("the old results")
 
     def break_down(*_):
@@ -188,27 +188,27 @@ def test_nothing_is_left_half_written(evaluate, ward, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_status_2_and_writes_nothing(evaluate, ward, arguments):
+def test_wrong_usage_is_status_2_and_writes_nothing(evaluate, clinic, arguments):
     assert evaluate(*arguments).status == 2
     assert [path.name for path in Path().iterdir()] == ["ward"]
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
-def test_a_split_that_a_folder_does_not_have_is_told(evaluate, ward, split):
+def test_a_split_that_a_folder_does_not_have_is_told(evaluate, clinic, split):
     done = evaluate("--data", "clinic=ward", "--split", split, "--out", "r.json")
     assert done.status == 1
     assert f"no split called '{split}'" in done.err
 
 
-def test_masks_that_are_not_there_are_told_before_the_work(evaluate, ward):
-    for mask in ward.rglob("*_mask*"):
+def test_masks_that_are_not_there_are_told_before_the_work(evaluate, clinic):
+    for mask in clinic.rglob("*_mask*"):
         mask.unlink()
     done = evaluate("--data", "clinic=ward", "--localisation", "--out", "r.json")
     assert done.status == 1
     assert "mask" in done.err
 
 
-def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, ward, busi_folder):
+def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, clinic, busi_folder):
     settings = ["arch=mobilenetv2_035", "size=64", "batch_size=8", "precision=fp32", "folds=2", "lesion={}"]
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--init", "scratch", "--epochs", "1", "--data", f"mine={busi_folder}"]
@@ -227,3 +227,64 @@ def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, 
     other = run(*command, "--data", f"other={busi_folder}")
     assert other.status == 1
     assert "None of the scans" in other.err
+
+
+RECIPE = "name: tiny\narch: mobilenetv2_035\nsize: 64\nbatch_size: 8\nprecision: fp32\nepochs: 1\nfolds: 2\n"
+
+
+@pytest.fixture
+def transfer(run, tmp_path, busi_folder, monkeypatch):
+    """Run the command in an empty folder that holds a recipe and BUS-BRA; returns status, out, err."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(RECIPE)
+    sources = ["--data", f"cairo={busi_folder}", "--data", f"rio={write_busbra_folder('busbra', patients=8)}"]
+    return partial(run, "evaluate", "--transfer", "tiny.yaml", *sources, "--init", "scratch", "--out", "out")
+
+
+@pytest.mark.slow
+def test_parts_one_after_the_other_end_in_one_table(transfer, tmp_path):
+    first = transfer("--parts", "hospital")
+    assert first.status == 0, first.err
+    assert "cairo -> rio (16 lesions): AUC " in first.out
+    found = json.loads(Path("out/results.json").read_text())
+    assert [row["part"] for row in found["table"]] == ["hospital", "hospital"]
+    assert found["command"] == (
+        "bcx evaluate --transfer tiny.yaml --data cairo=DIR --data rio=DIR --init scratch --parts hospital"
+    )
+    unknown = transfer("--parts", "machine", "--machine", "no such")
+    assert unknown.status == 2
+    name = unknown.err.split("one or more of '")[1].split("'")[0]  # the message names those that there are
+    second = transfer("--parts", "machine", "--machine", name)
+    assert second.status == 0, second.err
+    assert "hospital" not in second.err  # nothing is trained again
+    found = json.loads(Path("out/results.json").read_text())
+    assert [(row["part"], row["score_on"]) for row in found["table"]] == [
+        ("hospital", "rio"),
+        ("hospital", "cairo"),
+        ("machine", name),
+    ]
+    assert str(tmp_path) not in Path("out/results.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--parts", "country"],
+        ["--localisation"],
+        ["--views", "2"],
+        ["--split", "test"],
+        ["--set", "epochs"],
+        ["--set", "epoch=1"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2_and_trains_nothing(transfer, options):
+    assert transfer(*options).status == 2
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("options", [["--parts", "hospital"], ["--machine", "a"], ["--init", "timm"]], ids=" ".join)
+def test_options_of_the_study_need_the_study(run, tmp_path, options):
+    done = run("evaluate", "--data", f"clinic={tmp_path}", "--out", tmp_path / "r.json", *options)
+    assert done.status == 2
+    assert f"{options[0]} was given without --transfer" in done.err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -21,25 +19,13 @@ import bcx
 from bcx.checkpoints.checkpoint import update_config
 from bcx.cli.outputs import overlay_name
 from bcx.trust.rule import HarmRule
+from tests.cli.conftest import table
 
 HEADER = (
     "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256,"
     "lesion_share,lesion_box,flags,notes,frame"
 )
 CLASSES = ("normal", "benign", "malignant")
-
-
-@pytest.fixture
-def ward(tmp_path, busi_folder, monkeypatch) -> Path:
-    """A copy of simulated scans with masks and files that are no scans; the current folder is the one above it."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(busi_folder, tmp_path / "ward")
-    (tmp_path / "ward" / "notes.txt").write_text("no picture")
-    return tmp_path / "ward"
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_a_folder_becomes_a_table_with_a_row_per_scan(run, ward, tiny_checkpoint):
@@ -89,13 +75,6 @@ def test_the_command_line_says_what_python_says(run, ward, model, request):
     assert (as_table["lesion_share"] == "") == (said.lesion is None)
 
 
-def test_two_views_answer_differently_from_one(run, ward, tiny_checkpoint):
-    one = table(run("predict", "ward/benign", "--model", tiny_checkpoint).out)
-    two = table(run("predict", "ward/benign", "--model", tiny_checkpoint, "--views", "2").out)
-    assert [row["file"] for row in one] == [row["file"] for row in two]
-    assert [row["p_benign"] for row in one] != [row["p_benign"] for row in two]
-
-
 def test_prevalence_and_operating_point_change_probabilities_and_answers(run, ward, tiny_checkpoint, tmp_path):
     stored = shutil.copytree(tiny_checkpoint, tmp_path / "ruled")
     rule = HarmRule(0.9, 0.05, screening_above=0.0, rule_in_above=1.0, prevalence=(0.2, 0.5, 0.3))
@@ -135,12 +114,6 @@ def test_what_was_left_out_can_be_named(run, ward, tiny_checkpoint):
     said = run(*arguments, "--verbose").err.splitlines()
     assert "left out: ward/notes.txt: no picture" in said
     assert sum(line.endswith("_mask.png: a mask beside its scan") for line in said) == 12
-
-
-def test_a_text_named_outright_is_a_row(run, ward, tiny_checkpoint):
-    done = run("predict", "ward/notes.txt", "--model", tiny_checkpoint, "--json")
-    assert done.status == 1
-    assert json.loads(done.out)["file"] == "ward/notes.txt"
 
 
 def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(run, ward, tiny_checkpoint, monkeypatch):
@@ -341,13 +314,6 @@ def test_memory_is_flat_however_long_the_list(tmp_path, tiny_checkpoint):
         peaks.append(int(done.stdout))
     assert len(table((tmp_path / "r.csv").read_text())) == 1000
     assert peaks[1] <= 1.1 * peaks[0]
-
-
-def test_the_summary_tells_the_pace(run, ward, tiny_checkpoint):
-    begun = time.perf_counter()
-    done = run("predict", "ward/benign", "--model", tiny_checkpoint)
-    pace = float(done.err.split("(")[1].split("/s)")[0])
-    assert pace >= 4 / (time.perf_counter() - begun) - 0.1
 
 
 def test_the_former_name_of_the_input_check_still_works(run):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import shutil
 import signal
@@ -17,6 +14,7 @@ import pytest
 
 import bcx
 from bcx.inference.classifier import Classifier
+from tests.cli.conftest import table
 
 COUNT = 10
 
@@ -35,10 +33,7 @@ def ward(tmp_path, busi_folder, monkeypatch) -> Path:
 
 def answers(path: str | Path) -> list[dict]:
     """Rows of a table, or lines of JSON, without what the clock says."""
-    text = Path(path).read_text("utf-8")
-    rows = (
-        [json.loads(line) for line in text.splitlines()] if text.startswith("{") else csv.DictReader(io.StringIO(text))
-    )
+    rows = table(Path(path).read_text("utf-8"))
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
@@ -104,12 +99,7 @@ def test_it_begins_anew_where_that_was_asked_or_settings_differ(run, ward, tiny_
         assert said in done.err
 
 
-def test_a_scan_that_changed_or_is_new_is_answered_and_one_that_went_is_no_row(
-    run,
-    ward,
-    tiny_checkpoint,
-    asked,
-):
+def test_a_scan_that_changed_or_is_new_is_answered_and_one_that_went_is_no_row(run, ward, tiny_checkpoint, asked):
     command = ["predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv"]
     asked.stop_after = 6
     assert run(*command).status == 130
@@ -160,9 +150,8 @@ def test_a_folder_that_may_not_be_written_is_said_in_words(run, ward, tiny_check
 def test_a_file_where_a_folder_should_be_is_said_in_words(run, ward, tiny_checkpoint):
     Path("file").write_text("")
     done = run("predict", "ward", "--model", tiny_checkpoint, "--out", "file/r.csv")
-    assert done.status == 1
+    assert (done.status, "Traceback" in done.err) == (1, False)
     assert "bcx: 'file/r.csv' cannot be written" in done.err
-    assert "Traceback" not in done.err
 
 
 def test_a_table_that_cannot_be_replaced_is_written_by_the_next_run(run, ward, tiny_checkpoint, asked, monkeypatch):
@@ -188,20 +177,16 @@ def test_a_table_that_cannot_be_replaced_is_written_by_the_next_run(run, ward, t
 
 
 def process(ward: Path, checkpoint: Path, *more: str, **options) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "bcx",
-        "predict",
-        "ward",
-        "--model",
-        os.fspath(checkpoint),
-        "--out",
-        "r.csv",
-        *more,
-    ]
+    words = ["predict", "ward", "--model", os.fspath(checkpoint), "--out", "r.csv", *more]
     environment = os.environ | {"PYTHONPATH": os.fspath(Path(bcx.__file__).parents[1])}
-    return subprocess.Popen(command, cwd=ward.parent, env=environment, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-m", "bcx", *words],
+        cwd=ward.parent,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def wait_for(answered: int) -> None:

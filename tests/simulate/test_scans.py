@@ -319,7 +319,7 @@ def test_shipped_examples_are_the_ones_that_the_code_draws():
 def test_command_writes_what_was_asked_for(tmp_path):
     import typer
 
-    from bcx.cli.examples import examples
+    from bcx.cli.data import examples
 
     app = typer.Typer()
     app.command()(examples)

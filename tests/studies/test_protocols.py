@@ -12,8 +12,7 @@ from bcx.data.busi import busi_rows
 from bcx.data.records import Record
 from bcx.errors import SplitError
 from bcx.studies.leak import cut, plan_protocols
-from bcx.train.config import Recipe
-from bcx.train.published import Published
+from bcx.train.config import Published, Recipe
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,24 @@
-"""Augmentation: the same seed draws the same picture, and the lesion stays in it."""
+"""Augmentation: the seed alone decides, the lesion stays, stains and scanners vary as they should."""
 
+from __future__ import annotations
+
+import albumentations as A
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.color import hed_from_rgb, rgb_from_hed
 
+from bcx.data.idc import read_idc
 from bcx.errors import ConfigError
-from bcx.imaging.preprocess import resize
+from bcx.imaging.preprocess import Preprocess, resize
+from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
-from bcx.train.augment import RECIPES, Augmentation
+from bcx.simulate.histology import simulate_patch, write_idc_folder
+from bcx.tasks import HISTOLOGY_IDC
+from bcx.train.augment import OVERSIZE, RECIPES, Augmentation, oversize
+from bcx.train.dataset import ScanDataset
+from bcx.train.transforms import GainField, Grain, StainJitter, ToneCurve
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +70,154 @@ def test_the_lesion_stays_in_the_picture():
 def test_unknown_recipe():
     with pytest.raises(ConfigError):
         Augmentation("no-such", 32)
+
+
+PATCH = simulate_patch("positive", 3)
+
+
+def changed(factors, shifts, pixels=PATCH):
+    return StainJitter(0.2).apply(pixels, factors, shifts)
+
+
+def test_factors_act_on_the_stains_that_skimage_finds():
+    factors = [1.3, 0.7, 1.0]
+    density = -np.log(np.maximum(PATCH, 1) / 255)
+    stains = density @ hed_from_rgb
+    expected = 255 * np.exp(-(stains * factors) @ rgb_from_hed)
+    found = changed(factors, [0, 0, 0])
+    assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.51  # rounding to whole grey levels
+
+
+def test_no_change_changes_nothing_and_glass_stays_white():
+    assert np.array_equal(changed([1, 1, 1], [0, 0, 0]), np.maximum(PATCH, 1))
+    glass = np.full((4, 4, 3), 255, np.uint8)
+    assert np.array_equal(changed([1.3, 0.7, 1.2], [0.05, 0.05, 0.05], glass), glass)
+
+
+def test_more_haematoxylin_makes_nuclei_darker():
+    darker = changed([1.3, 1, 1], [0, 0, 0]).astype(int)
+    assert darker.mean() < PATCH.mean()
+    assert (PATCH.astype(int) - darker)[..., 0].mean() > 0
+
+
+def test_all_eight_positions_and_no_other_turn_come_up():
+    geometry = A.Compose(RECIPES["histology"](1.0)[0][:1])
+    marker = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    seen = set()
+    for seed in range(120):
+        geometry.set_random_seed(seed)
+        seen.add(geometry(image=marker)["image"].tobytes())
+    turns = [np.rot90(m, k) for m in (marker, marker[:, ::-1]) for k in range(4)]
+    assert seen == {np.ascontiguousarray(turn).tobytes() for turn in turns}
+
+
+@pytest.mark.parametrize("name", ["histology", "plain", "flips-turn-brightness"])
+def test_variants_are_repeatable_keep_colour_and_differ(name):
+    warp = Augmentation(name, size=64)
+    plane = np.asarray(Preprocess(size=64, grey=False).plane(PATCH))
+    one, again, other = warp(plane, None, 5), warp(plane, None, 5), warp(plane, None, 6)
+    assert one.shape == (64, 64, 3)
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_nothing_of_ultrasound_is_done_to_tissue():
+    kinds = {type(step).__name__ for part in RECIPES["histology"](1.0) for step in part}
+    assert not kinds & {"CLAHE", "MultiplicativeNoise", "RandomGamma", "Downscale", "OneOf"}
+    assert HISTOLOGY_IDC.augmentation == "histology"
+    assert oversize("histology") == 1.0
+    assert oversize("ultrasound") == OVERSIZE
+    assert set(RECIPES) >= {"histology", "plain", "flips-turn-brightness"}
+
+
+def test_small_patches_are_kept_small_and_shown_in_colour(tmp_path):
+    records = read_idc(write_idc_folder(tmp_path, patients=2, patches=2), task=HISTOLOGY_IDC).records
+    preprocess = Preprocess(size=96, grey=False)
+    dataset = ScanDataset(records, HISTOLOGY_IDC, preprocess, augment=1.0, seed=0)
+    assert sum(plane.nbytes for plane in dataset._planes) == len(records) * 50 * 50 * 3
+    plane, label, _ = dataset[0]
+    assert plane.shape == (96, 96, 3)
+    assert label == 0
+    still = ScanDataset(records, HISTOLOGY_IDC, preprocess, augment=0, seed=0)
+
+    assert np.array_equal(still[3][0], preprocess.plane(Scan.open(records[3].file).pixels))
+
+
+GREY = np.full((96, 96), 100, np.uint8)
+RAMP = np.arange(256, dtype=np.uint8)[None]
+
+
+def drawn(transform, pixels, seed):
+    transform.set_random_seed(seed)
+    return transform(image=pixels)["image"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_brighter_stays_brighter_and_black_stays_black(seed):
+    levels = drawn(ToneCurve(p=1.0), RAMP, seed)[0].astype(int)
+    assert (np.diff(levels[1:]) >= 0).all()
+    assert levels[0] <= 8
+    assert levels[255] >= 0.75 * 255 - 1
+    assert levels[255] > levels[1]
+
+
+def test_curves_differ_from_each_other_and_from_none():
+    curves = {drawn(ToneCurve(p=1.0), RAMP, seed).tobytes() for seed in range(40)}
+    assert len(curves) == 40
+    assert RAMP.tobytes() not in curves
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gain_changes_slowly_over_the_picture(seed):
+    found = drawn(GainField(spread=0.35, p=1.0), GREY, seed).astype(float)
+    assert found.std() > 2  # it does something ...
+    steps = max(np.abs(np.diff(found, axis=axis)).max() for axis in (0, 1))
+    assert steps < 0.15 * np.ptp(found) + 1  # ... without an edge anywhere (1: rounding)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_grain_is_even_over_the_picture_and_not_deeper_than_wide(seed):
+    found = np.log(drawn(Grain(strongest=0.4, p=1.0), np.full((256, 256), 120, np.uint8), seed) / 120.0)
+    assert 0.03 < found.std() < 0.45
+    assert abs(found.mean()) < 0.05
+
+    def alike(axis):
+        a, b = (np.take(found, range(start, 253 + start), axis) for start in (0, 3))
+        return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+    assert alike(1) > alike(0) - 0.05
+
+
+def test_no_strength_changes_nothing_and_more_changes_more():
+    scan = simulate("malignant", 2, height=96, width=96).pixels
+
+    def change(strength):
+        pipeline = A.Compose(RECIPES["ultrasound-machines"](strength)[1])
+        pipeline.set_random_seed(3)
+        return np.mean([np.abs(pipeline(image=scan)["image"].astype(float) - scan).mean() for _ in range(30)])
+
+    assert change(0.0) == 0
+    assert change(0.3) < 0.5 * change(1.0)
+
+
+def test_it_varies_grey_values_more_than_the_plain_recipe_and_moves_the_lesion_alike():
+    scan = simulate("benign", 4, height=109, width=109)
+    mask = scan.mask.astype(np.uint8)
+    plain, wide = Augmentation("ultrasound", 64), Augmentation("ultrasound-machines", 64)
+    pairs = [(plain.with_mask(scan.pixels, mask, seed), wide.with_mask(scan.pixels, mask, seed)) for seed in range(30)]
+    assert all(np.array_equal(a[1], b[1]) for a, b in pairs)
+    assert np.std([b[0].mean() for _, b in pairs]) > np.std([a[0].mean() for a, _ in pairs])
+    assert "ultrasound-machines" in RECIPES
+
+
+def test_colour_pictures_stay_colour_pictures():
+    scan = simulate("benign", 4, height=64, width=64).pixels
+    colour = np.stack([scan, scan // 2, scan // 3], -1)
+    pipeline = A.Compose(RECIPES["ultrasound-machines"](1.0)[1])
+    for seed in range(12):
+        pipeline.set_random_seed(seed)
+        found = pipeline(image=colour)["image"]
+        assert found.shape == colour.shape
+        assert found.dtype == np.uint8

@@ -1,11 +1,24 @@
-"""Recipes: every problem is named, nothing unknown passes."""
+"""Recipes: every problem is named, nothing unknown passes, and those that ship load and build what was published."""
 
+from __future__ import annotations
+
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from bcx.cli.main import app
+from bcx.data.readers import read_source
 from bcx.errors import ConfigError
-from bcx.train.config import LesionRecipe, Recipe, load_recipe
+from bcx.evaluate.metrics import figure_names
+from bcx.simulate.histology import write_breakhis_folder, write_idc_folder
+from bcx.tasks import HISTOLOGY_IDC, get_task
+from bcx.train.augment import RECIPES
+from bcx.train.config import DenseRecipe, LesionRecipe, Published, Recipe, find_recipe, load_recipe
+from bcx.train.heads import recipe_network
 
 # Generators and the study of their use have recipes of their own kind: tests/synth/test_config.py.
 OTHERS = {"r4-dcgan", "synth-modern", "synth-study"}
@@ -24,21 +37,43 @@ def test_the_command_line_wins_and_data_is_merged(tmp_path):
     assert (recipe.epochs, recipe.lr, recipe.data) == (2, 0.001, {"busi": "a", "mine": "c"})
 
 
-def test_every_problem_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch: 9\nlr: -1\nprecision: fp64", ["epoch:", "lr:", "precision:", "r.yaml"]),
+        ("lesion: {enlarged: true}", ["lesion.enlarged:"]),
+        ("lesion: {presence_elsewhere: 1.5}", ["lesion.presence_elsewhere:"]),
+        ("lesion: {}\npresence_elsewhere: 0", ["'lesion' block"]),
+        ("lesion: {presence_elsewhere: .nan}", ["lesion.presence_elsewhere:"]),
+        ("lesion: {balance: perhaps}", ["lesion.balance:"]),
+        ("lesion: yes", ["lesion:"]),
+        ("lesion: {}\nsize: 240", ["multiple of 32"]),
+        ("lesion: {}\nfocal: 2.0", ["no focal"]),
+        ("lesion: {}\ndense: {}", ["no dense"]),
+        ("patience: 3", ["inner_fraction"]),
+        ("balance: true\noversample: true", ["choose one"]),
+        ("members: [{seed: 1}]\nlesion: {}", ["at least two"]),
+        ("members: [{}, {seed: 1}]", ["lesion head"]),
+        ("members: [{}, {size: 64}]\nlesion: {}", ["size"]),
+        ("members: [{}, {arch: resnet50}]\nlesion: {}", ["arch"]),
+        ("members: [{lesion: null}, {}]\nlesion: {}", ["first of them"]),
+        ("members: [{}, {lesion: null}]\nlesion: {}\npicture: {presence: 2}", ["picture.presence"]),
+        ("members: [{}, {sede: 1}]\nlesion: {}", ["sede"]),
+        ("averaged: [ultrasound]", ["averaged names two augmentations or more"]),
+        ("averaged: [ultrasound, ultrasound]", ["averaged names two augmentations or more"]),
+        ("averaged: [ultrasound, plain]\naugmentation: ultrasound", ["averaged names two augmentations or more"]),
+        ("dense: {widths: [8], drops: [0.5]}", ["one before each dense layer"]),
+        ("published: {system: x, split: [1, 0, 0]}", ["split needs"]),
+        ("published: {system: x, figure: {}}", ["published.figure"]),
+        *((text, []) for text in ("", "- a\n- b", "just words", "epochs: [", "1: 2")),
+    ],
+)
+def test_every_problem_is_named(tmp_path, text, words):
     file = tmp_path / "r.yaml"
-    file.write_text("epoch: 9\nlr: -1\nprecision: fp64\n")
+    file.write_text(f"{text}\n")
     with pytest.raises(ConfigError) as caught:
         load_recipe(file)
-    for word in ("epoch:", "lr:", "precision:", "r.yaml"):
-        assert word in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "epochs: [", "1: 2"])
-def test_a_file_that_is_no_recipe_is_a_config_error(tmp_path, text):
-    file = tmp_path / "r.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError):
-        load_recipe(file)
+    assert all(word in str(caught.value) for word in words)
 
 
 def test_missing_file_and_bytes_that_are_no_text(tmp_path):
@@ -47,44 +82,110 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path):
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ConfigError):
         load_recipe(tmp_path / "b.yaml")
+    with pytest.raises(ConfigError, match="r1-mobilenetv2"):  # those at hand
+        load_recipe(Path("r9"))
 
 
-def test_without_a_lesion_block_the_head_is_the_plain_one_and_an_empty_block_is_a_head_of_its_own(tmp_path):
-    file = tmp_path / "r.yaml"
-    file.write_text("epochs: 2\n")
-    assert load_recipe(file).lesion is None
-    file.write_text("lesion: {}\n")
-    assert load_recipe(file).lesion == LesionRecipe()
-    file.write_text("lesion: {balance: false, presence_elsewhere: 0}\n")
-    assert load_recipe(file).lesion == LesionRecipe(balance=False, enlarge=True, presence_elsewhere=0)
+def test_an_empty_lesion_block_is_a_head_of_its_own():
+    assert Recipe().lesion is None
+    assert load_recipe(None, {"lesion": {}}).lesion == LesionRecipe()
+    given = {"balance": False, "presence_elsewhere": 0}
+    assert load_recipe(None, {"lesion": given}).lesion == LesionRecipe(**given, enlarge=True)
 
 
-def test_the_lesion_recipe_that_ships_trains_that_head():
-    file = next(file for file in CONFIGS if file.stem == "mobilenetv2-lesion")
-    assert load_recipe(file).lesion is not None
+def test_young_settings_leave_the_mark_of_finished_runs_alone():
+    changed = {
+        **{"dense": DenseRecipe(), "optimizer": "adam", "schedule": "constant", "focal": 2.0},
+        **{"oversample": True, "freeze_base": True, "freeze_norms": True, "augmentation": "turn-zoom"},
+    }
+    assert not set(changed) & set(Recipe().identity())
+    for key, value in changed.items():
+        assert key in Recipe(**{key: value}).identity()
+    block = Published(system="R3", split=(80, 0, 20), figures={"accuracy": 0.98})
+    assert Recipe(published=block).identity() == Recipe().identity()
 
 
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("lesion: {enlarged: true}", "lesion.enlarged:"),
-        ("lesion: {presence_elsewhere: 1.5}", "lesion.presence_elsewhere:"),
-        ("lesion: {}\npresence_elsewhere: 0", "'lesion' block"),
-        ("lesion: {presence_elsewhere: .nan}", "lesion.presence_elsewhere:"),
-        ("lesion: {balance: perhaps}", "lesion.balance:"),
-        ("lesion: yes", "lesion:"),
-        ("lesion: {}\nsize: 240", "multiple of 32"),
-    ],
-)
-def test_every_problem_of_the_lesion_block_is_named(tmp_path, line, word):
-    file = tmp_path / "r.yaml"
-    file.write_text(line + "\n")
-    with pytest.raises(ConfigError) as caught:
-        load_recipe(file)
-    assert word in str(caught.value)
+@pytest.mark.parametrize("name", ["r1-mobilenetv2", "r3-resnet50", "r3-mobilenetv2", "r4-system1"])
+def test_published_recipes_run_by_name_and_speak_of_figures_that_bcx_has(name):
+    found = recipe(name)
+    assert set(found.published.figures) <= set(figure_names(get_task("breast-ultrasound").classes))
+    assert found.published.differs
 
 
-def test_early_stopping_needs_something_to_watch():
-    with pytest.raises(ValueError, match="inner_fraction"):
-        Recipe(patience=3)
-    assert Recipe(patience=3, inner_fraction=0.2).patience == 3
+R2 = {"r2-vgg16": (384, 64), "r2-mobilenetv3": (256, 32), "r2-resnet50": (256, 32)}
+
+
+def recipe(name):
+    return load_recipe(find_recipe(Path(name)))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-idc", "r5-tiny-cnn", *R2])
+def test_recipes_fit_their_task(name):
+    found = recipe(name)
+    task = get_task(found.task)
+    assert found.name == name
+    assert not task.grey
+    assert (found.augmentation or task.augmentation) in RECIPES
+    if found.published:
+        assert set(found.published.figures) <= set(figure_names(task.classes))
+
+
+def test_r5_is_what_was_published():
+    found = recipe("r5-tiny-cnn")
+    assert (found.size, found.epochs, found.batch_size, found.lr, found.patience) == (50, 10, 35, 1e-4, 5)
+    assert (found.optimizer, found.watch, found.augment) == ("adam", "loss", 0)
+    network, _ = recipe_network(found, HISTOLOGY_IDC)
+    kinds = Counter(type(module).__name__ for module in network.modules())
+    assert (kinds["Conv2d"], kinds["Linear"]) == (5, 5)
+    assert tuple(network.eval()(torch.zeros(1, 3, 50, 50)).shape) == (1, 2)
+
+
+@pytest.mark.parametrize(("name", "widths"), R2.items())
+def test_r2_has_its_heads_on_a_frozen_base(name, widths):
+    found = recipe(name)
+    assert found.freeze_base
+    assert found.dense.widths == widths
+    assert found.dense.drops == (0.4, 0.3, 0.2)
+    with torch.device("meta"):
+        network, backbone = recipe_network(found.model_copy(update={"init": "scratch"}), get_task(found.task))
+    own = {id(parameter) for parameter in backbone.parameters()}
+    shapes = [p.shape[0] for p in network.parameters() if id(p) not in own and p.ndim == 2]
+    assert shapes == [*widths, 2]
+
+
+@pytest.mark.slow
+def test_train_runs_on_breakhis_as_it_stands(tmp_path):
+    data = write_breakhis_folder(tmp_path / "data", patients=2, magnifications=(40, 200))
+    settings = ["--set", "size=64", "--set", "folds=2", "--set", "freeze_base=false"]
+    for name, source, task in (
+        ("all", "breakhis", "histology-breakhis"),
+        ("near", "breakhis-200x", "histology-breakhis-subtypes"),
+    ):
+        done = CliRunner().invoke(
+            app,
+            [
+                *("train", "r2-mobilenetv3", "--data", f"{source}={data}", "--init", "scratch", "--epochs", "1"),
+                *(*settings, "--set", f"task={task}", "--out", str(tmp_path / name)),
+            ],
+        )
+        assert done.exit_code == 0, done.output
+        block = json.loads((tmp_path / name / "config.json").read_text())["bcx"]
+        assert block["classes"] == list(get_task(task).classes)
+        assert block["training"]["data"][source]["scans"] == (32 if source == "breakhis" else 16)
+
+
+@pytest.mark.slow
+def test_leak_compares_patches_at_random_with_patients(tmp_path):
+    data = write_idc_folder(tmp_path / "data", patients=12, patches=3)
+    assert len(read_source("idc", data, task=HISTOLOGY_IDC)) == 72
+    done = CliRunner().invoke(
+        app,
+        [
+            *("leak", "r5-tiny-cnn", "--data", f"idc={data}", "--epochs", "1", "--seeds", "0"),
+            *("--set", "inner_fraction=0.3", "--out", str(tmp_path / "leak")),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "leak" / "results.json").read_text())
+    assert set(results["protocols"]) == {"random", "grouped"}
+    assert "accuracy" in results["leak"]

@@ -10,27 +10,20 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 import bcx.train.crossval as module
 from bcx.checkpoints.checkpoint import load_checkpoint
-from bcx.data.readers import read_source
-from bcx.data.splits import assign_folds
 from bcx.errors import SplitError, TrainingError
 from bcx.inference.classifier import Classifier
 from bcx.report.card import write_card
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold
+from bcx.train.members import training_steps
 from bcx.train.ship import train_checkpoint
-from bcx.train.steps import training_steps
 from bcx.trust.calibration import apply_temperature
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
     name="tiny", arch="mobilenetv2_035", init="scratch", size=48, batch_size=8, precision="fp32", epochs=1, folds=2
 )
-
-
-@pytest.fixture(scope="module")
-def records(busi_folder):
-    return assign_folds(read_source("mine", busi_folder, task=TASK), k=2)
 
 
 @pytest.fixture(scope="module")

@@ -40,11 +40,6 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def records(busi_folder):
-    return read_source("mine", busi_folder, task=get_task("breast-ultrasound"))
-
-
 def test_class_weights_are_scikit_learns_up_to_the_cap():
     labels = [0] * 2 + [1] * 10 + [2] * 5
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)

@@ -1,4 +1,4 @@
-"""Two processes that `accelerate launch` starts learn what one does, and one of them writes."""
+"""Several processes that `accelerate launch` starts, depthwise convolutions in float32, and the log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import timm
+import torch
 
 from bcx.cli.main import main
+from bcx.errors import ConfigError, MissingExtra
 from bcx.simulate import write_busi_folder
-from bcx.train.processes import own_share
+from bcx.train import state
+from bcx.train.processes import depthwise_in_float32, own_share
+from bcx.train.state import epoch_log
 from tests.conftest import ROOT
 
 
@@ -68,3 +73,61 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
         for name in ("train_accuracy", "train_loss", "inner_loss", "inner_roc_auc"):
             assert float(other[name]) == pytest.approx(float(each[name]), rel=2e-3), name
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
+
+
+def answer(network, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        return network(batch).float()
+
+
+def test_answers_agree_and_the_network_is_as_before():
+    torch.manual_seed(0)
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=3).eval()
+    batch = torch.randn(2, 3, 64, 64)
+    before = answer(network, batch)
+    with depthwise_in_float32(network) as convolutions:
+        assert {5, 3} == {convolution.kernel_size[0] for convolution in convolutions}
+        asked = []
+        hook = convolutions[0].register_forward_hook(lambda module, given, out: asked.append(out.dtype))
+        within = answer(network, batch)
+        hook.remove()
+    assert asked == [torch.bfloat16]  # what follows goes on in bfloat16
+    exact = network(batch)
+    scale = exact.abs().max()
+    assert (within - exact).abs().max() < 0.05 * scale
+    torch.testing.assert_close(answer(network, batch), before, rtol=0, atol=0)
+
+
+def test_gradients_reach_the_weights():
+    network = timm.create_model("mobilenetv2_035", num_classes=3)
+    with depthwise_in_float32(network) as convolutions:
+        answer(network, torch.randn(2, 3, 64, 64)).sum().backward()
+    assert convolutions
+    assert all(convolution.weight.grad.abs().sum() > 0 for convolution in convolutions)
+
+
+def test_tensorboard_reads_the_epochs_back(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with epoch_log("tensorboard", tmp_path) as log:
+        for epoch in (1, 2):
+            log({"epoch": epoch, "train_loss": 1 / epoch, "inner_roc_auc": None})
+        log({"member": 1, "epoch": 1, "train_loss": 0.25})
+    for run, losses in {"training": [1.0, 0.5], "member-1": [0.25]}.items():
+        read = events.EventAccumulator(str(tmp_path / run))
+        read.Reload()
+        assert [each.value for each in read.Scalars("train_loss")] == losses
+        assert "inner_roc_auc" not in read.Tags()["scalars"]
+
+
+def test_without_tensorboard_the_pip_line_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install \"bcx\[logs\]\""), epoch_log("tensorboard", tmp_path):
+        pass
+
+
+def test_another_log_is_refused_and_none_writes_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="'wandb'"), epoch_log("wandb", tmp_path):
+        pass
+    with epoch_log(None, tmp_path) as log:
+        log({"epoch": 1})
+    assert not list(tmp_path.iterdir())

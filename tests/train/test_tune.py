@@ -17,8 +17,7 @@ from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 from bcx.train.config import DenseRecipe, LesionRecipe, Recipe, load_recipe
-from bcx.train.space import apply_values, own_values, search_space
-from bcx.train.tune import count_stages, inner_folds_of, tune
+from bcx.train.tune import apply_values, count_stages, inner_folds_of, own_values, search_space, tune
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(

@@ -1,0 +1,15 @@
+"""Simulated scans in BUSI's layout, as training takes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bcx.data.readers import read_source
+from bcx.data.splits import assign_folds
+from bcx.tasks import get_task
+
+
+@pytest.fixture(scope="session")
+def records(busi_folder):
+    """Twelve scans, four of each class, in two folds."""
+    return assign_folds(read_source("mine", busi_folder, task=get_task("breast-ultrasound")), k=2)
