@@ -280,8 +280,7 @@ def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> R
     Raises:
         ConfigError: no such file, no mapping, an unknown key, or a value out of range; every problem is named.
     """
-    values: dict[str, Any] = {}
-    where = "the command line"
+    values, where = dict[str, Any](), "the command line"
     if file is not None:
         file = find_recipe(file)
         where = f"'{file.name}'"

@@ -71,8 +71,6 @@ def crossval(
     (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
-        recipe: every setting.
-        records: all sources together, with folds.
         out: folder of the results; `fold-K/` inside holds each run's history, predictions and snapshot.
         command: the command line, for the record.
         only: run these folds only; the summary is written once every fold is there.

@@ -149,8 +149,6 @@ def fit(
     process; batch norms see the images of their own process, and their statistics are averaged after every epoch.
 
     Args:
-        recipe: every setting.
-        train: records to train on.
         inner: records to watch (and to stop early by); no group may stand in both.
         out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
         on_epoch: called with the epoch's history row and the number of epochs, in every process.

@@ -153,8 +153,6 @@ def lesion_loss(
     every place plus 1 - Dice (Milletari et al. 2016).
 
     Args:
-        out: float32, from `LesionNetwork`.
-        views: the batch, on the same device.
         settings: weights of the presence term. `presence_elsewhere` is the one for hospitals that have no scans without
             a lesion: 1 lets "this hospital" pass for "a lesion", 0 learns presence from the other hospitals alone.
         absent, positive: positions of these classes.

@@ -101,11 +101,7 @@ def average(
     one network (Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482). What the batch norms expect is
     estimated anew (Izmailov et al. 2018, Averaging weights leads to wider optima, https://arxiv.org/abs/1803.05407).
 
-    Args:
-        recipe: of one of the trainings; says which images the batch norms see, and which of them are frozen.
-        networks: what the trainings yielded; all of one kind.
-        train: the scans that they were trained on.
-        on_batch: called after every batch of the epoch of images that the norms see.
+    `recipe` is of one of the trainings: it says which images the batch norms see, and which norms are frozen.
     """
     side = training_side(recipe, train, get_task(recipe.task))
     side.network.load_state_dict(mean_state([network.state_dict() for network in networks]))

@@ -42,17 +42,12 @@ def train_checkpoint(
     """Train one network on all records that have a fold, and write its checkpoint.
 
     Args:
-        recipe: every setting.
-        records: all sources together.
         folder: of the checkpoint; a snapshot inside it lets a killed run go on.
         command: the command line, for the record.
         measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature and
             the operating point, its figures the card. Without it the temperature is 1, and the card says that nothing
             was measured.
         on_epoch, on_batch: as in `fit`.
-
-    Returns:
-        `folder`.
     """
     task = get_task(recipe.task)
     figures = None if measured is None else _figures(measured, recipe)

@@ -80,9 +80,8 @@ def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict]:
 def epoch_log(kind: str | None, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give what logs a row of a training's history: its numbers by their names, the epoch as the step.
 
-    Args:
-        kind: "tensorboard", whose files stay on this machine; None logs nothing.
-        folder: of the logs; each member of an ensemble, and each training of a mean, has a run of its own inside.
+    The kind is "tensorboard", whose files stay on this machine; None logs nothing. Each member of an ensemble, and each
+    training of a mean, has a run of its own inside the folder.
     """
     if kind not in (None, "tensorboard"):
         raise ConfigError(f"The log is '{kind}'.", expected="tensorboard", remedy="Use it, or leave out --log-with.")

@@ -143,11 +143,8 @@ def tune(
 
     Args:
         recipe: where the search starts. It names no inner part of its own: inner folds watch every trial.
-        records: all sources together, with folds.
         fold: the outer fold; none of its scans is read.
         trials: trials in all, those of earlier calls included.
-        out: folder of the search.
-        command: the command line, for the record.
         inner_folds: grouped folds that the training part is cut into.
         run_folds: how many of these each trial trains on; None: all.
         on_epoch: called with trial, inner fold, history row, number of epochs.
@@ -156,10 +153,6 @@ def tune(
 
     Returns:
         What results.json holds.
-
-    Raises:
-        ConfigError: a recipe of several trainings, or a folder that holds another search.
-        TrainingError: no trial was finished.
     """
     require_one_training(recipe)
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})

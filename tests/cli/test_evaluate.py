@@ -27,8 +27,8 @@ def evaluate(run, tiny_checkpoint):
 @pytest.fixture
 def clinic(ward) -> Path:
     """Scans of a hospital without normals; the current folder is the one above it."""
-    shutil.rmtree(clinic / "normal")
-    (clinic / "notes.txt").unlink()
+    shutil.rmtree(ward / "normal")
+    (ward / "notes.txt").unlink()
     return ward
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from bcx.simulate import write_busbra_folder
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.dataset import ScanDataset, epoch_order
+from bcx.train.dataset import ScanDataset
 from bcx.train.fit import STATE_FILE, fit, freeze_first_stages, run_fingerprint
 from bcx.train.heads import class_weights, make_preprocess
 
@@ -48,14 +47,6 @@ def test_class_weights_are_scikit_learns_up_to_the_cap():
     assert class_weights([1, 1, 2, 2], 3, cap=3).tolist() == pytest.approx(
         [1, 2 / 3, 2 / 3]
     )  # a source without normals
-
-
-def test_an_epoch_shows_every_scan_once_in_an_order_of_its_own():
-    first, second = epoch_order(33, 8, seed=0, epoch=0), epoch_order(33, 8, seed=0, epoch=1)
-    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(33))
-    assert first != second
-    assert first == epoch_order(33, 8, seed=0, epoch=0)
-    assert min(map(len, first)) > 1  # batch norm cannot train on a single scan
 
 
 def test_a_training_picture_depends_on_seed_epoch_and_index_only(records):
