@@ -13,15 +13,7 @@ from typer import Option
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption, ViewsOption
 from bcx.cli.progress import bars, counted, tell_epoch
-from bcx.cli.sources import (
-    command_line,
-    in_words,
-    named_folders,
-    read_recipe,
-    read_records,
-    read_sources,
-    recipe_words,
-)
+from bcx.cli.sources import command_line, in_words, named_folders, read_recipe, read_records, read_sources, recipe_words
 from bcx.errors import ConfigError, DataError
 from bcx.files import whole
 

@@ -10,14 +10,7 @@ import typer
 from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import (
-    CheckpointArgument,
-    DeviceOption,
-    LabelledOption,
-    NameArgument,
-    PrivateOption,
-    RepoArgument,
-)
+from bcx.cli.options import CheckpointArgument, DeviceOption, LabelledOption, NameArgument, PrivateOption, RepoArgument
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
 from bcx.errors import ConfigError, DataError

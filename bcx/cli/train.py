@@ -192,9 +192,7 @@ def compare(
     data: DataOption = None,
     init: InitOption = None,
     init_for: list[str] | None = Option(
-        None,
-        metavar="ARCH=FILE|timm|scratch",
-        help="Starting weights of one architecture; --init is the recipe's own.",
+        None, metavar="ARCH=FILE|timm|scratch", help="Starting weights of one architecture; --init is the recipe's own."
     ),
     init_others: str = Option(
         "timm",
@@ -312,8 +310,7 @@ def leak(
     out: Path | None = Option(None, help="Folder of the results; default results/studies/leak/<name>."),
     seeds: str = Option("0,1,2", help="Seeds, with commas between them."),
     train_only: list[int] | None = Option(
-        None,
-        help="Train only this fold; may be given several times. results.json follows once all are there.",
+        None, help="Train only this fold; may be given several times. results.json follows once all are there."
     ),
     device: DeviceOption = "auto",
 ) -> None:
