@@ -50,7 +50,7 @@ class _Axes:
 def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
     """Return how often answers of each confidence were right, with intervals, against the diagonal.
 
-    `report`: one scaling's, as `bcx.evaluate.decisions.reliability_report`.
+    `report`: one scaling's, as `bcx.evaluate.curves.reliability_report`.
     """
     rows = report["bins"]
     known = [row[key] for row in rows for key in ("confidence", "right", "low") if row[key] is not None]

@@ -67,11 +67,7 @@ def styled(draw: Callable[_Asked, _Given]) -> Callable[_Asked, _Given]:
 
 
 def paper(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, np.ndarray]:
-    """Return an empty figure of `width` x `height` inches, without pyplot's global state, and its axes [R * C].
-
-    Args:
-        settings: as `matplotlib.figure.Figure.subplots`.
-    """
+    """Return an empty figure in inches, without pyplot's global state, and its axes [R * C]; settings of `subplots`."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **settings).ravel()
@@ -85,10 +81,10 @@ def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -
     """
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB")
-    picture = picture if colours is None else picture.quantize(colours)
+    image = Image.open(drawn).convert("RGB")
+    image = image if colours is None else image.quantize(colours)
     with whole(path) as partial:
-        picture.save(partial, format="PNG", dpi=(DPI, DPI), optimize=True)
+        image.save(partial, format="PNG", dpi=(DPI, DPI), optimize=True)
     return figure
 
 

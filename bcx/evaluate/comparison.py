@@ -73,19 +73,16 @@ def compare_answers(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """Compare two models in every figure of `report_with_intervals`, all from the same resamples.
+    """Return the difference of two models in each figure of `report_with_intervals`, all from the same resamples.
 
     Where many figures or models are compared, some differences look real by chance: name the one that decides
-    beforehand.
+    beforehand. log_loss, brier and ece are better when lower.
 
     Args:
         labels: int [N].
         probabilities_a, probabilities_b: float [N, C], of the same scans in the same order.
         groups: [N].
         names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
-
-    Returns:
-        name -> difference. log_loss, brier and ece are better when lower.
 
     Raises:
         DataError: shapes that do not fit, rows that are no probabilities, or an unknown name.
@@ -116,21 +113,11 @@ def compare_answers(
 
 
 def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> Difference:
-    """Compare the areas under two ROC curves of the same scans by DeLong's test.
+    """Compare the areas under two ROC curves of the same scans by DeLong's test (normal approximation).
 
     It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
-    `paired_bootstrap` there, and give this one for comparison with published figures.
-
-    Args:
-        scores_a, scores_b: float [N], higher for positive.
-        positive: bool [N], with at least two of each kind.
-
-    Returns:
-        The difference of the areas, with the normal approximation's interval and p-value. Scores that order the scans
-        alike have no difference, an interval of no width and a p-value of 1.
-
-    Raises:
-        DataError: shapes that do not fit, or fewer than two scans of a kind.
+    `paired_bootstrap` there, and give this one for comparison with published figures. Scores that order the scans alike
+    have no difference, an interval of no width and a p-value of 1. Arguments and errors as `delong_covariance`.
     """
     from scipy.stats import norm
 
@@ -176,20 +163,17 @@ def paired_bootstrap(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Difference]:
-    """Compare figures of two models by resampling whole groups, the same ones for both.
+    """Compare K figures of two models by resampling whole groups, the same ones for both.
 
     The p-value is twice the smaller share of resamples in which the difference is not above, or not below, nought,
-    with one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1).
+    with one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1). Interval
+    and p-value are nan with fewer than two groups or when more than half of the resamples have no value.
 
     Args:
         both: from weights, float64 [N] (how often each scan was drawn), to K figures of A and of B, float64 [2, K];
             nan where a resample leaves one without a value.
         groups: [N].
         n_resamples: draws; equal seeds give equal answers.
-
-    Returns:
-        K differences; interval and p-value are nan with fewer than two groups or when more than half of the resamples
-        have no value.
     """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Scans on each sheet, and how many stand in a row.
 COUNT, ACROSS = 24, 6
-#: Longest sides of a picture, in pixels.
+#: Longest sides of an image, in pixels.
 WIDTH, HEIGHT = 320, 250
 #: Letters of a file's name that are shown; the rest is cut off in front: names differ at their ends.
 _LETTERS = 44
@@ -41,10 +41,10 @@ _OPACITY = 0.55
 
 
 class _Entry(NamedTuple):
-    """One scan's place in the order (the better, the larger), its picture, and what stands above it."""
+    """One scan's place in the order (the better, the larger), its image, and what stands above it."""
 
     order: tuple[float, float, float, str]
-    picture: np.ndarray
+    image: np.ndarray
     words: str
 
 
@@ -63,11 +63,7 @@ class ContactSheet:
         self._seen = 0
 
     def offer(self, record: Record, prediction: Prediction, found: Localisation) -> None:
-        """Show a scan to the sheet, which keeps a small picture of it as long as it is among the best or worst.
-
-        Args:
-            found: its figures, from `localise`.
-        """
+        """Show a scan with its figures, from `localise`; a small image is kept while it is among the best or worst."""
         self._seen += 1
         order = (found.fit.iou, found.fit.inside, -found.lesion_share, found.file)
         is_best = len(self._best) < self._count or order > self._best[-1].order
@@ -76,20 +72,15 @@ class ContactSheet:
             return
         mask = load_mask(record, (prediction.scan.height, prediction.scan.width))
         assert mask is not None  # there are figures only where there is a mask
-        picture = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold)
-        entry = _Entry(order, picture, _words(found, prediction))
+        image = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold)
+        entry = _Entry(order, image, _words(found, prediction))
         if is_best:
             self._best = sorted([*self._best, entry], key=lambda each: each.order, reverse=True)[: self._count]
         if is_worst:
             self._worst = sorted([*self._worst, entry], key=lambda each: each.order)[: self._count]
 
     def write(self, folder: Path, title: str) -> list[Path]:
-        """Write `best.png` and `worst.png`, each at once or not at all, and return their paths.
-
-        Args:
-            folder: where to; made when missing.
-            title: stands above both, such as the model's name.
-        """
+        """Write `best.png` and `worst.png` under a title, such as the model's name, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         written = {folder / "best.png": self._best, folder / "worst.png": self._worst}
         for path, entries in written.items():
@@ -108,13 +99,12 @@ def _words(found: Localisation, prediction: Prediction) -> str:
 
 
 def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float) -> np.ndarray:
-    """Draw one scan with its heat, the lesion's outline and the model's region.
+    """Draw one scan with its heat, the lesion's outline and that of the region where the heat reaches the threshold.
 
     Args:
         pixels: uint8 `[H, W]` or `[H, W, 3]`.
         heat: float32 `[H, W]`, 0..1.
         mask: bool `[H, W]`.
-        threshold: where the outline of the heat's region runs.
 
     Returns:
         uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
@@ -122,12 +112,12 @@ def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: floa
     scale = min(WIDTH / pixels.shape[1], HEIGHT / pixels.shape[0])
     width, height = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     warm = resize(np.ascontiguousarray(heat, np.float32), width, height)
-    picture = np.asarray(lay_over(resize(pixels, width, height), warm, 1.0, _OPACITY)).copy()
+    image = np.asarray(lay_over(resize(pixels, width, height), warm, 1.0, _OPACITY)).copy()
     lesion = resize(mask.astype(np.float32), width, height) >= 0.5
     for region, colour, thick in ((warm >= threshold, _REGION, 1), (lesion, _EDGE, 4), (lesion, _MASK, 2)):
         contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, thick, cv2.LINE_AA)
-    return picture
+        cv2.drawContours(image, contours, -1, colour, thick, cv2.LINE_AA)
+    return image
 
 
 @styled
@@ -138,7 +128,7 @@ def _write_sheet(entries: list[_Entry], heading: str, path: Path) -> None:
         axes.axis("off")
         axes.set_anchor("N")
     for axes, entry in zip(grid, entries, strict=False):
-        axes.imshow(entry.picture)
+        axes.imshow(entry.image)
         axes.set_title(entry.words, fontsize=6)
     figure.suptitle(heading, x=0.01, ha="left")
     keys = [Line2D([], [], color=colour, linewidth=3, label=words) for words, colour in _KEYS.items()]

@@ -1,7 +1,7 @@
-"""A fixed suite of changes that another machine, or another person's habits, bring to a scan.
+"""A fixed suite of changes that another scanner, or another person's habits, bring to a scan.
 
-Every change leaves the lesion in the picture and readable; what a network makes of the changed scan shows whether it
-has learnt lesions or the look of one hospital's pictures. Names and strengths are part of the measurement: another
+Every change leaves the lesion in the image and readable; what a network makes of the changed scan shows whether it
+has learnt lesions or the look of one hospital's images. Names and strengths are part of the measurement: another
 suite gives other figures (`suite_fingerprint` tells them apart).
 
 >>> import numpy as np
@@ -21,15 +21,19 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.marks import draw_calipers, invert_marks, picture_side, remove_marks, write_text
+from bcx.evaluate.marks import draw_calipers, image_side, invert_marks, remove_marks, write_text
 from bcx.imaging.preprocess import resize
 
+# A function that carries any plane of one scan along: its pixels or its mask.
+Carry = Callable[[np.ndarray], np.ndarray]
+Lesion = np.ndarray | None
 # A change of grey values: from pixels, the lesion's mask if there is one, the strength and a source of chance.
-Shade = Callable[[np.ndarray, np.ndarray | None, float, np.random.Generator], np.ndarray]
-# A change of geometry: from pixels, mask and strength to a function that carries any plane of that scan along.
-Move = Callable[[np.ndarray, np.ndarray | None, float], Callable[[np.ndarray], np.ndarray]]
+Shade = Callable[[np.ndarray, Lesion, float, np.random.Generator], np.ndarray]
+# A change of geometry: from pixels, mask and strength.
+Move = Callable[[np.ndarray, Lesion, float], Carry]
 
 
 @dataclass(frozen=True)
@@ -66,47 +70,37 @@ class Corruption:
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0:
             raise DataError(
-                f"A picture of shape {pixels.shape} and type {pixels.dtype} was to be changed by '{self.name}'.",
+                f"An image of shape {pixels.shape} and type {pixels.dtype} was to be changed by '{self.name}'.",
                 expected="one grey plane, uint8 [H, W]",
                 remedy="Turn it grey first, with bcx.imaging.preprocess.to_grey.",
             )
         if mask is not None and (mask.shape != pixels.shape or mask.dtype != np.bool_):
             raise DataError(
-                f"A mask of shape {mask.shape} and type {mask.dtype} came with a picture of shape {pixels.shape}.",
+                f"A mask of shape {mask.shape} and type {mask.dtype} came with an image of shape {pixels.shape}.",
                 expected="a mask of the same shape, bool",
                 remedy="Read it with bcx.data.records.load_mask.",
             )
         lesion = mask if mask is not None and mask.any() else None
         if self.shade is not None:
-            return self.shade(pixels, lesion, self.strength, _chance(self.name, pixels)), mask
+            # Chance depends on the image's content alone, so that neither order nor company changes anything.
+            content = repr((self.name, pixels.shape)).encode() + pixels.tobytes()
+            digest = hashlib.blake2b(content, digest_size=8).digest()
+            chance = np.random.default_rng(int.from_bytes(digest, "big"))
+            return self.shade(pixels, lesion, self.strength, chance), mask
         assert self.move is not None
         carry = self.move(pixels, lesion, self.strength)
         return carry(pixels), None if mask is None else carry(mask.astype(np.uint8) * 255) > 127
 
 
-def _chance(name: str, pixels: np.ndarray) -> np.random.Generator:
-    """Chance that depends on the picture's content alone, so that neither order nor company changes anything."""
-    digest = hashlib.blake2b(repr((name, pixels.shape)).encode() + pixels.tobytes(), digest_size=8).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
-
-
 # ---------------------------------------------------------------- geometry
 
 
-def _window(left: int, top: int, width: int, height: int) -> Callable[[np.ndarray], np.ndarray]:
+def _window(left: int, top: int, width: int, height: int) -> Carry:
     """See a plane through a window that may stick out of it, where it is black."""
-
-    def carry(plane: np.ndarray) -> np.ndarray:
-        seen = np.zeros((height, width), plane.dtype)
-        rows, columns = plane.shape
-        y0, y1, x0, x1 = max(top, 0), min(top + height, rows), max(left, 0), min(left + width, columns)
-        seen[y0 - top : y1 - top, x0 - left : x1 - left] = plane[y0:y1, x0:x1]
-        return seen
-
-    return carry
+    return lambda plane: np.array(Image.fromarray(plane).crop((left, top, left + width, top + height)))
 
 
-def _holding(start: float, length: float, lesion: np.ndarray | None, axis: int, full: int) -> tuple[int, int]:
+def _holding(start: float, length: float, lesion: Lesion, axis: int, full: int) -> tuple[int, int]:
     """Shift, and if need be lengthen, a stretch of an axis until the lesion lies in it: start and length, whole pixels.
 
     Args:
@@ -125,13 +119,13 @@ def _holding(start: float, length: float, lesion: np.ndarray | None, axis: int, 
     return int(np.clip(first, 0, full - size)), size
 
 
-def _zoom_out(pixels: np.ndarray, lesion: np.ndarray | None, share: float) -> Callable[[np.ndarray], np.ndarray]:
+def _zoom_out(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
     height, width = pixels.shape
     tall, wide = round(height / share), round(width / share)
     return _window(-((wide - width) // 2), -((tall - height) // 2), wide, tall)
 
 
-def _zoom_in(pixels: np.ndarray, lesion: np.ndarray | None, share: float) -> Callable[[np.ndarray], np.ndarray]:
+def _zoom_in(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
     height, width = pixels.shape
     for axis, full in enumerate((height, width)):  # a lesion larger than the window widens it in both directions
         share = max(share, _holding(0, share * full, lesion, axis, full)[1] / full)
@@ -140,10 +134,10 @@ def _zoom_in(pixels: np.ndarray, lesion: np.ndarray | None, share: float) -> Cal
     return _window(left, top, wide, tall)
 
 
-def _scan_area(pixels: np.ndarray, lesion: np.ndarray | None, inset: float) -> Callable[[np.ndarray], np.ndarray]:
+def _scan_area(pixels: np.ndarray, lesion: Lesion, inset: float) -> Carry:
     """The bounding box of the largest lit region, and a little less of it on every side."""
     height, width = pixels.shape
-    reach = max(1, round(picture_side(pixels) / 25))
+    reach = max(1, round(image_side(pixels) / 25))
     lit = cv2.blur(pixels, (reach, reach)) > 20
     _, _, boxes, _ = cv2.connectedComponentsWithStats(lit.astype(np.uint8))
     if len(boxes) < 2:  # all black
@@ -154,7 +148,7 @@ def _scan_area(pixels: np.ndarray, lesion: np.ndarray | None, inset: float) -> C
     return _window(x, y, columns, rows)
 
 
-def _widen(pixels: np.ndarray, lesion: np.ndarray | None, factor: float) -> Callable[[np.ndarray], np.ndarray]:
+def _widen(pixels: np.ndarray, lesion: Lesion, factor: float) -> Carry:
     """Resample the width on an unchanged canvas: black at the sides where it shrinks, cut off where it grows."""
     height, width = pixels.shape
     if factor < 1:
@@ -165,7 +159,7 @@ def _widen(pixels: np.ndarray, lesion: np.ndarray | None, factor: float) -> Call
     return lambda plane: resize(np.ascontiguousarray(plane[:, left : left + kept]), width, height)
 
 
-def _shallow(pixels: np.ndarray, lesion: np.ndarray | None, share: float) -> Callable[[np.ndarray], np.ndarray]:
+def _shallow(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
     height, width = pixels.shape
     depth = share * height
     if lesion is not None:  # the skin stays at the top; a deep lesion leaves more depth
@@ -173,12 +167,12 @@ def _shallow(pixels: np.ndarray, lesion: np.ndarray | None, share: float) -> Cal
     return _window(0, 0, width, int(np.clip(np.ceil(depth), 1, height)))
 
 
-def _screen(pixels: np.ndarray, lesion: np.ndarray | None, factor: float) -> Callable[[np.ndarray], np.ndarray]:
+def _screen(pixels: np.ndarray, lesion: Lesion, factor: float) -> Carry:
     height, width = pixels.shape
     return _window(-round(0.05 * width), -round(0.1 * height), round(factor * width), round(factor * height))
 
 
-def _fan(pixels: np.ndarray, lesion: np.ndarray | None, opening: float) -> Callable[[np.ndarray], np.ndarray]:
+def _fan(pixels: np.ndarray, lesion: Lesion, opening: float) -> Carry:
     """Bend the rectangle into a fan whose arc in the middle is as long as the scan is wide.
 
     The fan opens by `opening` degrees, or by less where a narrow scan would be pinched at the probe.
@@ -192,11 +186,9 @@ def _fan(pixels: np.ndarray, lesion: np.ndarray | None, opening: float) -> Calla
     y = np.arange(max(1, round(deepest - top)), dtype=np.float32)[:, None] + np.float32(0.5 + top)
     columns = ((np.arctan2(x, y) / (2 * half) + 0.5) * width - 0.5).astype(np.float32)
     rows = (np.hypot(x, y) - probe - 0.5).astype(np.float32)
-
-    def carry(plane: np.ndarray) -> np.ndarray:
-        return cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-
-    return carry
+    return lambda plane: cv2.remap(
+        plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
 
 
 # ---------------------------------------------------------------- grey values
@@ -207,50 +199,37 @@ def _curve(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)[pixels]
 
 
-def _gamma(pixels: np.ndarray, lesion: np.ndarray | None, power: float, chance: np.random.Generator) -> np.ndarray:
+def _gamma(pixels: np.ndarray, lesion: Lesion, power: float, chance: np.random.Generator) -> np.ndarray:
     return _curve(pixels, 255 * (np.arange(256) / 255) ** power)
 
 
-def _contrast(pixels: np.ndarray, lesion: np.ndarray | None, factor: float, chance: np.random.Generator) -> np.ndarray:
+def _contrast(pixels: np.ndarray, lesion: Lesion, factor: float, chance: np.random.Generator) -> np.ndarray:
     tissue = pixels[pixels > 8]  # a black margin would pull the middle down
     middle = float(tissue.mean()) if tissue.size else 0.0
     return _curve(pixels, middle + factor * (np.arange(256) - middle))
 
 
-def _depth_gain(pixels: np.ndarray, lesion: np.ndarray | None, last: float, chance: np.random.Generator) -> np.ndarray:
-    gain = np.linspace(1, last, len(pixels))[:, None]
-    return np.rint(pixels * gain).astype(np.uint8)
+def _depth_gain(pixels: np.ndarray, lesion: Lesion, last: float, chance: np.random.Generator) -> np.ndarray:
+    return np.rint(pixels * np.linspace(1, last, len(pixels))[:, None]).astype(np.uint8)
 
 
-def _blur(pixels: np.ndarray, lesion: np.ndarray | None, share: float, chance: np.random.Generator) -> np.ndarray:
-    return cv2.GaussianBlur(pixels, (0, 0), max(0.3, share * picture_side(pixels)))
+def _blur(pixels: np.ndarray, lesion: Lesion, share: float, chance: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(pixels, (0, 0), max(0.3, share * image_side(pixels)))
 
 
-def _speckle(pixels: np.ndarray, lesion: np.ndarray | None, spread: float, chance: np.random.Generator) -> np.ndarray:
+def _speckle(pixels: np.ndarray, lesion: Lesion, spread: float, chance: np.random.Generator) -> np.ndarray:
     """Multiply by grain of mean 1 and standard deviation `spread`, whose grains are 1/250 of the side."""
     height, width = pixels.shape
-    grain = max(1.0, picture_side(pixels) / 250)
+    grain = max(1.0, image_side(pixels) / 250)
     coarse = chance.standard_normal((int(np.ceil(height / grain)), int(np.ceil(width / grain)))).astype(np.float32)
     field = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     scale = np.float32(spread / max(float(field.std()), 0.5))  # enlarging has smoothed it
     return np.clip(np.rint(pixels * (1 + scale * field)), 0, 255).astype(np.uint8)
 
 
-def _jpeg(pixels: np.ndarray, lesion: np.ndarray | None, quality: float, chance: np.random.Generator) -> np.ndarray:
+def _jpeg(pixels: np.ndarray, lesion: Lesion, quality: float, chance: np.random.Generator) -> np.ndarray:
     _, packed = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE))
-
-
-def _marks_removed(
-    pixels: np.ndarray, lesion: np.ndarray | None, reach: float, chance: np.random.Generator
-) -> np.ndarray:
-    return remove_marks(pixels, reach)
-
-
-def _marks_inverted(
-    pixels: np.ndarray, lesion: np.ndarray | None, reach: float, chance: np.random.Generator
-) -> np.ndarray:
-    return invert_marks(pixels, reach)
 
 
 # ---------------------------------------------------------------- the suite
@@ -281,8 +260,18 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     Corruption("blur", "A Gaussian blur with a sigma of 1/250 of the picture's side.", 1 / 250, shade=_blur),
     Corruption("speckle", "Grain that multiplies the grey values by 1 with a spread of 0.2.", 0.2, shade=_speckle),
     Corruption("jpeg", "Saved as JPEG of quality 10.", 10, shade=_jpeg),
-    Corruption("marks-removed", "Burnt-in text and calipers are painted over.", 0.003, shade=_marks_removed),
-    Corruption("marks-inverted", "Burnt-in text and calipers are black on white.", 0.003, shade=_marks_inverted),
+    Corruption(
+        "marks-removed",
+        "Burnt-in text and calipers are painted over.",
+        0.003,
+        shade=lambda pixels, _, reach, __: remove_marks(pixels, reach),
+    ),
+    Corruption(
+        "marks-inverted",
+        "Burnt-in text and calipers are black on white.",
+        0.003,
+        shade=lambda pixels, _, reach, __: invert_marks(pixels, reach),
+    ),
     Corruption("text-added", "Two lines of text in a corner, and a ruler along the edge.", 0.035, shade=write_text),
     Corruption(
         "calipers-added", "Two calipers at the edge that is farthest from the lesion.", 0.015, shade=draw_calipers
@@ -296,14 +285,14 @@ def get_corruption(name: str) -> Corruption:
     Raises:
         ConfigError: no such change.
     """
-    for corruption in CORRUPTIONS:
-        if corruption.name == name:
-            return corruption
-    raise ConfigError(
-        f"There is no corruption called '{name}'.",
-        expected=f"one of {', '.join(corruption.name for corruption in CORRUPTIONS)}",
-        remedy="Use one of these names.",
-    )
+    known = {corruption.name: corruption for corruption in CORRUPTIONS}
+    if name not in known:
+        raise ConfigError(
+            f"There is no corruption called '{name}'.",
+            expected=f"one of {', '.join(known)}",
+            remedy="Use one of these names.",
+        )
+    return known[name]
 
 
 def suite_fingerprint() -> str:

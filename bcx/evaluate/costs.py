@@ -27,19 +27,15 @@ def count_parameters(network: nn.Module) -> int:
 
 @torch.no_grad()
 def count_macs(network: nn.Module, size: int) -> int:
-    """Return the multiply-accumulates of convolutions and matrix products for one picture.
+    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels.
 
     torch counts a multiplication and an addition as two operations; published tables mostly mean one of both, as here.
     Additions of biases, norms, activations and pooling are not counted, nor are they in most tables.
-
-    Args:
-        network: on any device, "meta" included; left in the mode that it was in.
-        size: side of the input, pixels.
     """
     was_training = network.training
-    picture = next(network.parameters()).new_zeros(1, 3, size, size)
+    image = next(network.parameters()).new_zeros(1, 3, size, size)
     with FlopCounterMode(display=False) as counter:
-        network.eval()(picture)
+        network.eval()(image)
     network.train(was_training)
     return counter.get_total_flops() // 2
 
@@ -47,17 +43,10 @@ def count_macs(network: nn.Module, size: int) -> int:
 def time_in_turn(
     calls: Mapping[str, Callable[[], object]], rounds: int = 15, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, np.ndarray]:
-    """Time several calls against each other: one after another, round by round.
+    """Return the seconds of several calls, name -> float64 [rounds], one after another, round by round.
 
     Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
-
-    Args:
-        calls: by name; each is called twice before the first round.
-        rounds: how often each is timed.
-        clock: seconds.
-
-    Returns:
-        name -> float64 [rounds], seconds.
+    Each is called twice before the first round.
     """
     for call in calls.values():
         for _ in range(_WARM_UP):

@@ -1,27 +1,43 @@
-"""ROC and precision-recall curves with bands from the bootstrap over groups.
+"""Curves with bands from the bootstrap over groups: ROC, precision-recall, reliability, net benefit, referral.
 
 >>> import numpy as np
 >>> band = curve_band("roc", np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), list("abcd"))
 >>> band.area, band.line_x.tolist(), band.line_y.tolist()
 (0.75, [0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
+>>> sure = np.array([0.6, 0.6, 0.9, 0.9, 0.9, 0.9])
+>>> right = np.array([True, False, True, True, True, False])
+>>> [(row["confidence"], row["right"], row["n"]) for row in reliability_table(sure, right, range(6), bins=2)]
+[(0.6, 0.5, 2), (0.9, 0.75, 4)]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import bootstrap_intervals
-from bcx.evaluate.metrics import ranked_auc, ranked_precision
+from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, figures_with_intervals
+from bcx.evaluate.metrics import (
+    ECE_BINS,
+    equal_mass_bins,
+    figure_names,
+    net_benefit,
+    or_none,
+    ranked_auc,
+    ranked_precision,
+    weighted_figures,
+)
+from bcx.trust.decisions import risk_coverage
 
-RESAMPLES = 500
-"""Enough for a band as a picture shows it; figures in tables take more."""
 GRID = np.linspace(0, 1, 101)
+THRESHOLDS = np.linspace(0.01, 0.60, 60)
+"""Probabilities at which somebody might act. Above them nobody would wait."""
+COVERAGES = np.linspace(0.05, 1.0, 96)
+_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,7 @@ class Band:
         line_x, line_y: float64 [K], the curve as scikit-learn gives it, K depending on the scores; precision begins at
             the first threshold that finds anything.
         x, low, high: float64 [M], the band on an even grid; nan where a bound has no value.
-        area: under the curve (ROC-AUC, or average precision).
-        area_low, area_high: its interval.
+        area, area_low, area_high: under the curve (ROC-AUC, or average precision), and its interval.
         base: share of positive scans, the precision of a guess.
     """
 
@@ -53,7 +68,7 @@ def curve_band(
     score: np.ndarray,
     positive: np.ndarray,
     groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
+    n_resamples: int = FOR_CURVES,
     seed: int = 0,
 ) -> Band:
     """Return a curve and its band, that of y at each x.
@@ -69,8 +84,14 @@ def curve_band(
     Raises:
         DataError: shapes that do not fit, or scans of one kind only.
     """
-    score, positive = _both_kinds(score, positive, groups)
-    cumulated = _cumulated(score, positive)
+    score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
+    if score.ndim != 1 or not score.shape == positive.shape == (len(groups),) or positive.all() or not positive.any():
+        raise DataError(
+            f"Scores {score.shape} came with {int(positive.sum())} positive of {positive.size} scans and {len(groups)} "
+            "groups.",
+            expected="one score and one group per scan, and scans of both kinds",
+            remedy="Leave out classes that these scans do not have.",
+        )
     if kind == "roc":
         x, y, _ = sk.roc_curve(positive, score, drop_intermediate=False)
         area = ranked_auc(score, positive)
@@ -78,12 +99,17 @@ def curve_band(
         precision, recall, _ = sk.precision_recall_curve(positive, score)
         # from the first threshold that finds anything: before it there is no precision worth the name
         some = recall[::-1] > 0
-        x, y = (np.concatenate([first, line[::-1][some]]) for first, line in (([0.0], recall), ([np.nan], precision)))
+        x, y = np.append(0.0, recall[::-1][some]), np.append(np.nan, precision[::-1][some])
         y[0] = y[1]
         area = ranked_precision(score, positive)
+    values, position = np.unique(-score, return_inverse=True)
+
+    def cumulated(weights: np.ndarray) -> np.ndarray:
+        """What is found, or a false alarm, [K + 1], as the threshold falls."""
+        return np.append(0.0, np.cumsum(np.bincount(position, weights, len(values))))
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        found, alarms = cumulated(weights)
+        found, alarms = cumulated(weights * positive), cumulated(weights * ~positive)
         if not found[-1] or (kind == "roc" and not alarms[-1]):
             return np.full(len(GRID) + 1, np.nan)
         if kind == "roc":
@@ -97,27 +123,134 @@ def curve_band(
     return Band(x, y, GRID, low[:-1], high[:-1], whole, float(low[-1]), float(high[-1]), float(positive.mean()))
 
 
-def _cumulated(score: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function from weights to what is found and what is false alarm, [K + 1], as the threshold falls."""
-    values, position = np.unique(-score, return_inverse=True)
+def reliability_table(
+    confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray, bins: int = ECE_BINS
+) -> list[dict[str, float | int | None]]:
+    """Return how often what was given a probability happened, in bins of equal mass.
 
-    def cumulated(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        counts = (np.bincount(position, weights * of, len(values)) for of in (positive, ~positive))
-        found, alarms = (np.concatenate([[0.0], np.cumsum(count)]) for count in counts)
-        return found, alarms
+    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`.
 
-    return cumulated
+    Args:
+        confidence: float [N], 0..1: the probability of the predicted class, or of any one class.
+        happened: bool [N]: whether the prediction was right, or the scan is of that class.
+        groups: [N].
+        bins: at most this many; scans of equal confidence share one. They stay as they are in the resamples.
 
+    Returns:
+        One row per bin that holds scans, ready for JSON: n, from, to and mean of the `confidence`, `right` (the share
+        that happened), low, high (its interval; None where it has none).
 
-def _both_kinds(
-    score: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
-    if score.ndim != 1 or not score.shape == positive.shape == (len(groups),) or positive.all() or not positive.any():
+    Raises:
+        DataError: shapes that do not fit.
+    """
+    confidence, happened = np.asarray(confidence, np.float64), np.asarray(happened, bool)
+    if confidence.ndim != 1 or not confidence.shape == happened.shape == (len(groups),) or len(groups) == 0:
         raise DataError(
-            f"Scores {score.shape} came with {int(positive.sum())} positive of {positive.size} scans and {len(groups)} "
-            "groups.",
-            expected="one score and one group per scan, and scans of both kinds",
-            remedy="Leave out classes that these scans do not have.",
+            f"Confidences {confidence.shape} came with outcomes {happened.shape} and {len(groups)} groups.",
+            expected="one of each per scan",
+            remedy="Give each scan its confidence, its outcome and its group.",
         )
-    return score, positive
+    _, where = np.unique(equal_mass_bins(confidence, bins), return_inverse=True)
+    count = int(where.max()) + 1
+
+    def shares(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.bincount(where, weights * happened, count) / np.bincount(where, weights, count)
+
+    low, high = bootstrap_intervals(shares, groups, FOR_CURVES)
+    rows: list[dict[str, float | int | None]] = []
+    for b, right in enumerate(shares(np.ones(len(groups)))):
+        inside = confidence[where == b]
+        held = {"n": len(inside), "from": float(inside.min()), "to": float(inside.max())}
+        rows.append(held | {"confidence": float(inside.mean()), "right": float(right)})
+        rows[-1] |= {"low": or_none(low[b]), "high": or_none(high[b])}
+    return rows
+
+
+def reliability_report(
+    answers: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence | np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Return how far probabilities can be believed, before and after scaling or for several models.
+
+    Args:
+        answers: name -> probabilities, float [N, C], of the same scans.
+        labels: int [N].
+        groups: [N].
+
+    Returns:
+        name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
+
+    Raises:
+        DataError: as `check_answers`.
+    """
+    labels = np.asarray(labels)
+    report: dict[str, dict[str, Any]] = {}
+    for name, probabilities in answers.items():
+        figures = weighted_figures(labels, probabilities)
+        names = figure_names([str(c) for c in range(probabilities.shape[1])])
+        wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
+        chosen = [names.index(figure) for figure in wanted]
+        # bound here: the next name has figures of its own
+        report[name] = figures_with_intervals(lambda w, f=figures, c=chosen: f(w)[c], wanted, groups)  # type: ignore[misc]
+        right = probabilities.argmax(axis=1) == labels
+        report[name]["bins"] = reliability_table(probabilities.max(axis=1), right, groups)
+    return report
+
+
+def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray) -> dict[str, list]:
+    """Return the net benefit of acting on the model's word, over the probabilities at which one might act.
+
+    Args:
+        probability: float [N], 0..1, of the positive class.
+        positive: bool [N].
+        groups: [N].
+
+    Returns:
+        `threshold` (`THRESHOLDS`), `net_benefit`, `low`, `high`, and `on_all`, that of acting on every scan, ready for
+        JSON. Acting on none has 0.
+    """
+    probability, positive = np.asarray(probability, np.float64), np.asarray(positive, bool)
+    values = [net_benefit(probability, positive, t) for t in THRESHOLDS]
+    on_all = [net_benefit(np.ones(len(positive)), positive, t) for t in THRESHOLDS]
+    # net benefit is a sum over scans, so that all resamples are products with one table [K, N]
+    odds = (THRESHOLDS / (1 - THRESHOLDS))[:, None]
+    gain = (probability >= THRESHOLDS[:, None]) * np.where(positive, 1.0, -odds)
+    low, high = bootstrap_intervals(lambda w: gain @ w / w.sum(), groups, FOR_CURVES)
+    return _lists(threshold=THRESHOLDS, net_benefit=values, low=low, high=high, on_all=on_all)
+
+
+def referral_curve(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence | np.ndarray, chosen: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return the share of wrong answers when only the surest share of scans is answered and the rest is referred.
+
+    Args:
+        probabilities: float [N, C].
+        labels: int [N].
+        groups: [N].
+        chosen: int [N], the answers; None: the most probable class.
+
+    Returns:
+        `area` under the risk-coverage curve (the mean risk over all coverages, lower is better) as {"value", "low",
+        "high"}; `answered` (`COVERAGES`; each reached by the first threshold that answers at least so many), `wrong`,
+        `low`, `high`, ready for JSON.
+    """
+    right = (np.asarray(probabilities).argmax(axis=1) if chosen is None else chosen) == np.asarray(labels)
+    sure = np.asarray(probabilities, np.float64).max(axis=1)
+
+    def risks(weights: np.ndarray) -> np.ndarray:
+        _, coverage, risk = risk_coverage(sure, right, weights)
+        at = np.searchsorted(coverage, COVERAGES * (1 - 1e-12))
+        return np.append(risk[at], (risk * np.diff(coverage, prepend=0)).sum())
+
+    values = risks(np.ones(len(right)))
+    low, high = bootstrap_intervals(risks, groups, FOR_CURVES)
+    area = {"value": float(values[-1]), "low": or_none(low[-1]), "high": or_none(high[-1])}
+    return {"area": area} | _lists(answered=COVERAGES, wrong=values[:-1], low=low[:-1], high=high[:-1])
+
+
+def _lists(**columns: np.ndarray | list[float]) -> dict[str, list[float | None]]:
+    return {
+        name: [round(float(value), _DIGITS) if np.isfinite(value) else None for value in values]
+        for name, values in columns.items()
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +35,10 @@ class Deletion:
     Attributes:
         file, source, group, label: as in the scan's record; `file` is its key.
         probability: of the positive class, nothing hidden.
-        region_share: share of the picture that was hidden; 0 where the map has no heat.
+        region_share: share of the image that was hidden; 0 where the map has no heat.
         drop_here: by how much hiding the hottest region lowers the probability; None where the map has no heat.
         drop_elsewhere: the same for an equal region elsewhere, the mean of up to `PLACES`; None where the region is too
-            large to lie anywhere else in the picture.
+            large to lie anywhere else in the image.
     """
 
     file: str
@@ -52,11 +52,7 @@ class Deletion:
 
 
 def deletion_check(classifier: Classifier, record: Record, prediction: Prediction) -> Deletion | None:
-    """Hide the hottest region, then as much elsewhere, and answer the scan again each time.
-
-    Returns:
-        None where the scan was not called positive.
-    """
+    """Hide the hottest region, then as much elsewhere, and answer again each time; None if not called positive."""
     positive = classifier.task.positive
     if prediction.label != positive:
         return None
@@ -78,8 +74,9 @@ def deletion_check(classifier: Classifier, record: Record, prediction: Predictio
 
 
 def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:
-    """Return a row per scan called positive, with the attributes of `Deletion` as columns."""
-    return pd.DataFrame([asdict(each) for each in found], columns=list(Deletion.__dataclass_fields__))
+    """Return a row per scan called positive, with the attributes of `Deletion` as columns, NaN for None."""
+    table = pd.DataFrame([vars(each) for each in found], columns=list(Deletion.__dataclass_fields__))
+    return table.astype({"drop_here": float, "drop_elsewhere": float})
 
 
 def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
@@ -90,20 +87,15 @@ def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
         each as {"value", "low", "high", "n"}: `probability` (before), `region_share`, `drop_here`, `drop_elsewhere`,
         `difference` (here minus elsewhere) and `here_more`, the share of scans where hiding the region did more.
     """
-    rest = [each for each in found if each.drop_elsewhere is not None]
-    here = np.array([each.drop_here for each in rest], np.float64)
-    elsewhere = np.array([each.drop_elsewhere for each in rest], np.float64)
-    columns: dict[str, Sequence | np.ndarray] = {
-        "probability": [each.probability for each in rest],
-        "region_share": [each.region_share for each in rest],
-        "drop_here": here,
-        "drop_elsewhere": elsewhere,
-        "difference": here - elsewhere,
-        "here_more": here > elsewhere,
-    }
+    table = deletion_table(found)
+    rest = table[table["drop_elsewhere"].notna()]
+    here, elsewhere = rest["drop_here"], rest["drop_elsewhere"]
+    columns = dict(rest[["probability", "region_share", "drop_here", "drop_elsewhere"]].items())
+    columns |= {"difference": here - elsewhere, "here_more": here > elsewhere}
+    without_heat = int(table["drop_here"].isna().sum())
     return {
         "called_positive": len(found),
-        "without_heat": sum(each.drop_here is None for each in found),
-        "without_room": sum(each.drop_here is not None and each.drop_elsewhere is None for each in found),
-        **means_with_intervals(columns, [each.group for each in rest]),
+        "without_heat": without_heat,
+        "without_room": len(found) - len(rest) - without_heat,
+        **means_with_intervals(columns, rest["group"].tolist()),
     }

@@ -1,4 +1,4 @@
-"""Documents, noise and patterns, drawn from seeds: pictures that are no scans.
+"""Documents, noise and patterns, drawn from seeds: images that are no scans.
 
 >>> next(documents()).kind
 'document: text'
@@ -6,50 +6,41 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bcx.evaluate.non_scans import NonScan
 from bcx.imaging.preprocess import to_grey
 
-_WORDS = tuple(
-    re.findall(
-        r"\w+",
-        "the patient was seen today for a follow up of her last visit and reports no pain or fever invoice number "
-        "total amount due within thirty days please contact our office if you have questions chapter one begins on a "
-        "cold morning in november when nobody expected news from the harbour report findings impression date page of",
-    )
+_TEXT = (
+    "the patient was seen today for a follow up of her last visit and reports no pain or fever invoice number "
+    "total amount due within thirty days please contact our office if you have questions chapter one begins on a "
+    "cold morning in november when nobody expected news from the harbour report findings impression date page of"
 )
+_WORDS = tuple(_TEXT.split())
 
 
 def documents() -> Iterator[NonScan]:
     """Pages of text, tables, plots and screens: dark on bright, inverted, and as a shaded photograph of the page."""
     for seed in range(6):
-        for kind, pixels in (
-            ("text", _text_page(seed)),
-            ("table", _table(seed)),
-            ("plot", _plot(seed)),
-            ("screen", _screen(seed)),
-        ):
+        for kind, draw in (("text", _text_page), ("table", _table), ("plot", _plot), ("screen", _screen)):
+            pixels = draw(seed)
+            shaded = _shaded(to_grey(pixels), seed)
             yield NonScan(f"document: {kind}", f"seed {seed}", pixels, seen=True)
             yield NonScan(f"document: {kind}, inverted", f"seed {seed}", 255 - pixels, seen=True)
-            yield NonScan(
-                f"document: {kind}, grey and shaded", f"seed {seed}", _shaded(to_grey(pixels), seed), seen=True
-            )
+            yield NonScan(f"document: {kind}, grey and shaded", f"seed {seed}", shaded, seen=True)
 
 
 def _font(seed: int, size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    spec = find_spec("matplotlib")
-    if seed % 4 and spec is not None and spec.submodule_search_locations:
-        name = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")[seed % 4 - 1]
-        return ImageFont.truetype(str(Path(spec.submodule_search_locations[0], "mpl-data/fonts/ttf", name)), size)
-    return ImageFont.load_default(size)
+    if seed % 4 == 0:
+        return ImageFont.load_default(size)
+    name = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")[seed % 4 - 1]
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", name)), size)
 
 
 def _canvas(seed: int, width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, np.random.Generator]:
@@ -79,9 +70,8 @@ def _table(seed: int) -> np.ndarray:
             draw.rectangle((20, y, 620, y + step), (226, 232, 240))
         for x in range(20, 620, 120):
             draw.rectangle((x, y, x + 120, y + step), outline=(150, 150, 150))
-            draw.text(
-                (x + 8, y + 4), f"{rng.normal(50, 30):.2f}" if row else str(rng.choice(_WORDS)), (30, 30, 30), font
-            )
+            cell = f"{rng.normal(50, 30):.2f}" if row else str(rng.choice(_WORDS))
+            draw.text((x + 8, y + 4), cell, (30, 30, 30), font)
     return np.asarray(image)
 
 
@@ -145,7 +135,7 @@ def noise() -> Iterator[NonScan]:
         cloud = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), float(rng.uniform(15, 50)))
         spots = rng.random(shape)
         white = rng.normal(128, rng.uniform(15, 60), shape)
-        pictures = {
+        images = {
             "white": white,
             "uniform": rng.uniform(0, 255, shape),
             "colour": rng.uniform(0, 255, (*shape, 3)),
@@ -156,7 +146,7 @@ def noise() -> Iterator[NonScan]:
             "blank": np.full(shape, rng.integers(0, 256)),
             "blocks": np.kron(rng.uniform(0, 255, (7, 8)), np.ones((60, 70))),
         }
-        for variety, values in pictures.items():
+        for variety, values in images.items():
             yield NonScan(f"noise: {variety}", f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8), seen=True)
 
 
@@ -174,7 +164,7 @@ def fresh() -> Iterator[NonScan]:
         code = np.kron(rng.integers(0, 2, (30, 40)), np.ones((14, 14))) * 255
         drawn_out = cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), sigmaX=4.0, sigmaY=1.5)
         rings = np.hypot(x - rng.uniform(100, 460), y - rng.uniform(100, 320))
-        pictures = {
+        images = {
             "noise: fractal": 90 + 45 * (fractal - fractal.mean()) / fractal.std(),
             "noise: drawn out sideways": 90 + 45 * drawn_out / drawn_out.std(),
             "drawing: map": rng.integers(20, 220, 40)[cells],
@@ -183,7 +173,7 @@ def fresh() -> Iterator[NonScan]:
             "document: bar code": np.broadcast_to(bars, (height, bars.size)),
             "document: square code": code,
         }
-        for kind, values in pictures.items():
+        for kind, values in images.items():
             yield NonScan(kind, f"seed {seed}", np.clip(values, 0, 255).astype(np.uint8))
 
 

@@ -16,9 +16,10 @@ from bcx.evaluate.localisation import (
     Localisation,
     localisation_table,
     localise,
+    require_masks,
     summarise_localisation,
 )
-from bcx.evaluate.score import Scored, answers, score_table, scored, summarise_scores
+from bcx.evaluate.score import Scored, score_table, scored, summarise_scores
 from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
 
@@ -69,10 +70,9 @@ class Evaluation:
         """Return a row per scan: the answer, and where asked for, the figures of its map."""
         table = score_table(self.scores, self.task)
         if self.places is not None:
-            shared = ["source", "group", "label"]
-            table = table.merge(localisation_table(self.places).drop(columns=[*shared, "answer"]), "left", "file")
+            places = localisation_table(self.places).drop(columns=["source", "group", "label", "answer"])
             drops = deletion_table(self.hidden)[["file", "region_share", "drop_here", "drop_elsewhere"]]
-            table = table.merge(drops, "left", "file")
+            table = table.merge(places, "left", "file").merge(drops, "left", "file")
         return table
 
 
@@ -93,7 +93,6 @@ def evaluate(
     records: Sequence[Record],
     *,
     localisation: bool = False,
-    threshold: float | None = None,
     sheet: ContactSheet | None = None,
     on_scan: Callable[[], object] = lambda: None,
 ) -> Evaluation:
@@ -102,7 +101,6 @@ def evaluate(
     Args:
         localisation: hold maps against masks, and hide the hottest region of scans called positive (four more answers
             for each of those).
-        threshold: the fixed threshold of maps, if not their own (see `localise`).
         sheet: is shown every scan with a mask; only with `localisation`.
 
     Raises:
@@ -112,28 +110,23 @@ def evaluate(
         raise DataError(
             "There are no scans to evaluate.", expected="at least one scan", remedy="Check the folder and the split."
         )
-    if localisation and not any(record.masks for record in records):
-        raise DataError(
-            "None of the scans has a lesion mask.",
-            expected="masks beside the scans, such as 'a_mask.png' beside 'a.png'",
-            remedy="Leave the localisation out, or name a folder with masks.",
-        )
+    require_masks(not localisation or any(record.masks for record in records))
     evaluation = Evaluation(classifier.task, places=[] if localisation else None)
-    for record, answer in answers(classifier, records):
+    for record, answer in zip(records, classifier.stream(record.file for record in records), strict=True):
         evaluation.scores.append(scored(record, answer))
         if isinstance(answer, Prediction):
             evaluation.backend = answer.backend
-        if evaluation.places is not None and isinstance(answer, Prediction):
-            try:
-                found = localise(record, answer, threshold)
-            except BcxError as error:
-                evaluation.masks_failed.append({"file": record.key, "error": error.found})
-            else:
-                if found is not None:
-                    evaluation.places.append(found)
-                    if sheet is not None:
-                        sheet.offer(record, answer, found)
-            if (check := deletion_check(classifier, record, answer)) is not None:
-                evaluation.hidden.append(check)
+            if evaluation.places is not None:
+                try:
+                    found = localise(record, answer)
+                except BcxError as error:
+                    evaluation.masks_failed.append({"file": record.key, "error": error.found})
+                else:
+                    if found is not None:
+                        evaluation.places.append(found)
+                        if sheet is not None:
+                            sheet.offer(record, answer, found)
+                if (check := deletion_check(classifier, record, answer)) is not None:
+                    evaluation.hidden.append(check)
         on_scan()
     return evaluation

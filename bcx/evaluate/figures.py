@@ -1,4 +1,4 @@
-"""Figures of answers: curves with bands, confusion, reliability, referral, net benefit, training.
+"""Figures of answers: curves with bands, confusion, reliability, referral, net benefit, training, comparison.
 
 Each function takes plain data and a path, writes a PNG and returns the matplotlib figure. `draw_all` draws what an
 out-of-fold table holds.
@@ -13,20 +13,20 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, publish, styled
 from bcx.evaluate.curves import curve_band
-from bcx.evaluate.decisions import Curve
-from bcx.evaluate.derived import stored_curve
 from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, view_logits
-from bcx.evaluate.words import percent, units
+from bcx.evaluate.words import interval, percent, units
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
+_ALARMS = "share of the others called so (1 - specificity)"
 _PARTS = (("train", "training"), ("inner", "validation"))
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}
 _EPOCH_FIGURES = {
@@ -87,26 +87,79 @@ def curve_figure(
     for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
         band = curve_band(kind, score[rows_of], labels[rows_of] == c, groups[rows_of])
         name = title.removesuffix(" against the rest").replace(" against ", "_vs_")
+        area = {"value": band.area, "low": band.area_low, "high": band.area_high}
         stored = (view or {}).get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
-        told = [band.area, band.area_low, band.area_high]
         if stored is not None and stored["low"] is not None:
-            told = [stored[end] for end in ("value", "low", "high")]
-        value, *ends = map(units, told)
+            area = stored
         axes.fill_between(band.x, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
         guess = ([0, 1], [0, 1] if kind == "roc" else [band.base, band.base])
         axes.plot(*guess, color=DIM, linewidth=0.8, linestyle=DASHES[3])
         drawstyle: Any = "default" if kind == "roc" else "steps-pre"
         axes.plot(band.line_x, band.line_y, color=task.colours[c], drawstyle=drawstyle)
         axes.set_title(
-            f"{title}\n{'AUC' if kind == 'roc' else 'AP'} {value} ({' to '.join(ends)}), "
+            f"{title}\n{'AUC' if kind == 'roc' else 'AP'} {interval(area)}, "
             f"{int((labels[rows_of] == c).sum())} of {int(rows_of.sum())}"
         )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     for axes in grid[len(panels) :]:
         axes.axis("off")
-    across = "share of the others called so (1 - specificity)" if kind == "roc" else "recall (sensitivity)"
-    figure.supxlabel(across, fontsize=9)
+    figure.supxlabel(_ALARMS if kind == "roc" else "recall (sensitivity)", fontsize=9)
     figure.supylabel("sensitivity" if kind == "roc" else "precision", fontsize=9)
+    return publish(figure, path)
+
+
+@styled
+def roc_of_all(
+    models: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    groups: Sequence | np.ndarray,
+    task: Task,
+    path: str | os.PathLike,
+) -> Figure:
+    """Draw every model's ROC curve of the positive class: against the rest and, where there are three, the second.
+
+    Bands of several models would hide each other, so the intervals of the areas stand in the legend.
+
+    Args:
+        models: float [N, C] by name, in the order of the legend.
+        labels: int [N].
+        groups: [N].
+
+    Raises:
+        DataError: no scans of the positive class, or of no other.
+    """
+    groups = np.asarray(groups)
+    positive = task.classes.index(task.positive)
+    others = [c for c in range(len(task.classes)) if c != positive and (labels == c).any()]
+    panels: list[tuple[str, int | None]] = [(f"{task.positive} against the rest", None)]
+    if len(others) == 2:
+        panels += [(f"{task.positive} against {task.classes[c]}", c) for c in others if task.classes[c] != task.absent]
+    figure, grid = paper(3.9 * len(panels) + 0.4, 4.9 + 0.22 * len(models), 1, len(panels), sharex=True, sharey=True)
+    for axes, (title, other) in zip(grid, panels, strict=True):
+        rows = np.ones(len(labels), bool) if other is None else np.isin(labels, (other, positive))
+        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        for number, (name, probabilities) in enumerate(models.items()):
+            score = probabilities[:, positive] if other is None else pair_score(probabilities, other, positive)
+            band = curve_band("roc", score[rows], labels[rows] == positive, groups[rows])
+            area = interval({"value": band.area, "low": band.area_low, "high": band.area_high})
+            colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
+            axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=f"{name}: {area}")
+        axes.set_title(f"{title}\n{int((labels[rows] == positive).sum())} of {int(rows.sum())} scans")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1, anchor="N", xlabel=_ALARMS)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title="AUC, 95 % interval", title_fontsize=8.5)
+    grid[0].set_ylabel("sensitivity")
+    return publish(figure, path)
+
+
+@styled
+def importance_figure(importances: Mapping[str, float], path: str | os.PathLike) -> Figure:
+    """Draw how much of the differences between trials each setting explains: share by name, 0..1."""
+    names = sorted(importances, key=importances.__getitem__)
+    figure, (axes,) = paper(5, 1.0 + 0.3 * len(names))
+    bars = axes.barh(names, [importances[name] for name in names], color=CYCLE[0], height=0.65)
+    axes.bar_label(bars, [units(importances[name]) for name in names], padding=3, color=INK, fontsize=8.5)
+    axes.set(xlim=(0, 1), xlabel="share of the differences between trials that it explains (fANOVA)")
+    axes.grid(axis="y", visible=False)
     return publish(figure, path)
 
 
@@ -119,10 +172,10 @@ def confusion_figure(
     Args:
         confusion: {true class: {answer: n}}, as `classification_report` has it; answers may end with "refer".
     """
-    classes, given = list(confusion), list(next(iter(confusion.values())))
-    counts = np.array([[confusion[true][answer] for answer in given] for true in classes])
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.where(totals > 0, totals, 1)
+    table = pd.DataFrame(confusion).T
+    classes, given = list(table.index), list(table.columns)
+    counts, totals = table.to_numpy(), table.sum(axis=1)
+    shares = counts / np.maximum(totals.to_numpy(), 1)[:, None]
     figure, (axes,) = paper(1.6 + 1.15 * len(given), 1.4 + 0.85 * len(classes))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for r, c in np.ndindex(counts.shape):
@@ -130,9 +183,7 @@ def confusion_figure(
         axes.text(c, r - 0.1, f"{counts[r, c]:,}", ha="center", va="center", color=colour, fontsize=13)
         axes.text(c, r + 0.24, percent(float(shares[r, c])), ha="center", va="center", color=colour, fontsize=8.5)
     axes.set_xticks(range(len(given)), given)
-    axes.set_yticks(
-        range(len(classes)), [f"{name}\n(n = {n:,})" for name, n in zip(classes, totals[:, 0], strict=True)]
-    )
+    axes.set_yticks(range(len(classes)), [f"{name}\n(n = {n:,})" for name, n in totals.items()])
     answered = counts[:, : len(classes)]
     right = percent(float(np.trace(answered) / max(1, answered.sum())))
     of = " of those answered" if len(given) > len(classes) else ""
@@ -148,16 +199,15 @@ def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.P
     """Draw how often answers of each confidence were right, one panel per name (such as before and after scaling).
 
     Args:
-        report: as `bcx.evaluate.decisions.reliability_report`.
+        report: as `bcx.evaluate.curves.reliability_report`.
     """
     figure, panels = paper(3.3 * len(report), 3.9, 1, len(report), sharex=True, sharey=True)
     for k, (axes, (name, found)) in enumerate(zip(panels, report.items(), strict=True)):
-        rows = found["bins"]
-        x, y = (np.array([row[key] for row in rows], float) for key in ("confidence", "right"))
-        low, high = (np.array([row[key] for row in rows], float) for key in ("low", "high"))
+        bins = pd.DataFrame(found["bins"]).astype(float)
+        colour = CYCLE[k % len(CYCLE)]
         axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
-        axes.vlines(x, low, high, color=CYCLE[k % len(CYCLE)], linewidth=1.1)
-        axes.plot(x, y, SHAPES[k % len(SHAPES)], color=CYCLE[k % len(CYCLE)], markersize=5)
+        axes.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1.1)
+        axes.plot(bins["confidence"], bins["right"], SHAPES[k % len(SHAPES)], color=colour, markersize=5)
         ece = found["ece"]
         axes.set_title(f"{name}\nECE {units(ece['value'])}, {ece['n']:,} scans")
         axes.set(xlabel="confidence", aspect="equal")
@@ -169,46 +219,51 @@ def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.P
     return publish(figure, path)
 
 
+def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | None = None) -> np.ndarray:
+    """Draw a curve with its band as `bcx.evaluate.curves` gives it, and return x, y, low and high, float64 [4, K]."""
+    values = np.array([curve[name] for name in (x, y, "low", "high")], np.float64)
+    axes.fill_between(values[0], *values[2:], color=CYCLE[0], alpha=0.2, linewidth=0)
+    axes.plot(*values[:2], color=CYCLE[0], label=label)
+    return values
+
+
 @styled
 def referral_figure(
-    curve: Curve, path: str | os.PathLike, rule: tuple[float, float] | None = None, area: float | None = None
+    curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None = None
 ) -> Figure:
     """Draw the share of wrong answers against the share of scans answered (risk and coverage).
 
     Args:
-        curve: as `bcx.evaluate.decisions.referral_curve`.
+        curve: as `bcx.evaluate.curves.referral_curve`.
         rule: the share answered and the share wrong among them under the rule for referral, to mark.
-        area: under the curve, for the title.
     """
     figure, (axes,) = paper(5.0, 3.5)
-    axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
-    axes.plot(curve.x, curve.y, color=CYCLE[0])
+    _banded(axes, curve, "answered", "wrong")
     if rule is not None:
         shares = f"{percent(rule[0])} answered, {percent(1 - rule[1])} of them right"
         told = f"referral, each fold by the others' threshold:\n{shares}"
         axes.plot(*rule, SHAPES[0], color=CYCLE[1], markersize=7, label=told, linestyle="none")
         axes.legend(loc="upper left")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="scans answered, the surest first", ylabel="wrong among them")
-    axes.set_title("Risk and coverage" + ("" if area is None else f" (area {units(area)})"))
+    axes.set_title(f"Risk and coverage (area {units(curve['area']['value'])})")
     in_percent(axes.xaxis)
     in_percent(axes.yaxis)
     return publish(figure, path)
 
 
 @styled
-def decision_figure(curve: Curve, on_all: np.ndarray, positive: str, path: str | os.PathLike) -> Figure:
+def decision_figure(curve: Mapping[str, Any], positive: str, path: str | os.PathLike) -> Figure:
     """Draw the net benefit of acting on the model's word, on every scan, and on none.
 
     Args:
-        curve, on_all: as `bcx.evaluate.decisions.decision_curve`.
+        curve: as `bcx.evaluate.curves.decision_curve`.
     """
     figure, (axes,) = paper(5.0, 3.5)
-    axes.fill_between(curve.x, curve.low, curve.high, color=CYCLE[0], alpha=0.2, linewidth=0)
-    axes.plot(curve.x, curve.y, color=CYCLE[0], label="on those the model finds")
-    axes.plot(curve.x, on_all, color=CYCLE[1], linestyle=DASHES[1], label="on every scan")
+    x, y, _, high = _banded(axes, curve, "threshold", "net_benefit", "on those the model finds")
+    axes.plot(x, curve["on_all"], color=CYCLE[1], linestyle=DASHES[1], label="on every scan")
     axes.axhline(0, color=INK, linewidth=1.2, linestyle=DASHES[3], label="on none")
-    top = float(max(np.nanmax(curve.high, initial=0), curve.y.max(), on_all.max(), 0.01))
-    axes.set(xlim=(0, curve.x.max()), ylim=(-0.15 * top, 1.08 * top))
+    top = float(max(np.nanmax(high, initial=0), y.max(), *curve["on_all"], 0.01))
+    axes.set(xlim=(0, x.max()), ylim=(-0.15 * top, 1.08 * top))
     axes.set(xlabel=f"probability of {positive} from which one acts", ylabel="net benefit per scan")
     axes.set_title("Decision curve: net benefit of acting")
     axes.legend(loc="upper right")
@@ -224,8 +279,8 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
         runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
             Rows of several members or trainings are drawn as a run for each.
     """
-    runs = _by_member(runs)
-    drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in row for rows in runs.values() for row in rows)]
+    tables = _by_member(runs)
+    drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in table for table in tables.values())]
     if not drawn:
         raise DataError(
             "The history has no figures of training.",
@@ -235,14 +290,14 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
     down = -(-len(drawn) // 2)
     figure, grid = paper(6.4, 0.6 + 1.9 * down, down, 2, sharex=True)
     for axes, name in zip(grid, drawn, strict=False):
-        for k, (run, rows) in enumerate(runs.items()):
+        for k, (run, table) in enumerate(tables.items()):
             for p, (part, words) in enumerate(_PARTS):
-                x, y = _column(rows, "epoch"), _column(rows, f"{part}_{name}")
-                if np.isfinite(y).any():
-                    told = words if len(runs) == 1 else f"{run}, {words}"
-                    colour = CYCLE[(p if len(runs) == 1 else k) % len(CYCLE)]
-                    mark = SHAPES[p] if len(x) == 1 else None
-                    axes.plot(x, y, color=colour, linestyle=DASHES[p], marker=mark, label=told, linewidth=1.4)
+                y = table.get(f"{part}_{name}")
+                if y is not None and np.isfinite(y).any():
+                    told = words if len(tables) == 1 else f"{run}, {words}"
+                    colour = CYCLE[(p if len(tables) == 1 else k) % len(CYCLE)]
+                    mark = SHAPES[p] if len(y) == 1 else None
+                    axes.plot(table["epoch"], y, color=colour, linestyle=DASHES[p], marker=mark, label=told, lw=1.4)
         axes.set_title(_EPOCH_FIGURES[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in grid[len(drawn) :]:
@@ -255,9 +310,8 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
     return publish(figure, path)
 
 
-def _by_member(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> dict[str, list[Mapping[str, Any]]]:
+def _by_member(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, pd.DataFrame]:
+    """Each run's history, or one for each of its members and trainings, as numbers."""
     parted: dict[str, list[Mapping[str, Any]]] = {}
     for name, rows in runs.items():
         for row in rows:
@@ -265,11 +319,7 @@ def _by_member(
             for part, words in (("member", "network"), ("training", "variant")):
                 told += [f"{words} {int(row[part]) + 1}"] if row.get(part) not in (None, "") else []
             parted.setdefault(", ".join(word for word in told if word), []).append(row)
-    return parted
-
-
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    return np.array([float("nan") if row.get(name) in (None, "") else float(row[name]) for row in rows])
+    return {name: pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce") for name, rows in parted.items()}
 
 
 def draw_all(
@@ -321,12 +371,9 @@ def draw_all(
                 rule = share["answered"], 1 - share["accuracy"]
         scalings = {_SCALINGS[name]: report for name, report in results["reliability"][source].items()}
         reliability_figure(scalings, place("reliability"))
-        risk = results["risk_coverage"][source]
-        referral_figure(stored_curve(risk, "answered", "wrong"), place("risk-coverage"), rule, risk["area"]["value"])
+        referral_figure(results["risk_coverage"][source], place("risk-coverage"), rule)
         if source in results["decision_curve"]:
-            benefit = results["decision_curve"][source]
-            curve = stored_curve(benefit, "threshold", "net_benefit")
-            decision_figure(curve, np.array(benefit["on_all"]), task.positive, place("decision-curve"))
+            decision_figure(results["decision_curve"][source], task.positive, place("decision-curve"))
     if runs:
         written.append(folder / "training.png")
         training_figure(runs, written[-1])

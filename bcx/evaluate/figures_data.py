@@ -1,4 +1,4 @@
-"""Figures of scans: classes, intensities, augmentation, and answers with their pictures.
+"""Figures of scans: classes, intensities, augmentation, and answers with their images.
 
 >>> import numpy as np
 >>> tally = IntensityTally(("dark", "bright"))
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG = "#007A57", "#C0390B"
 """Green and red that differ in lightness, near Okabe and Ito's; a tick or cross and the frame's dashes say the same."""
 TILE = 420
-"""Pixels: longer side of a picture as it is drawn."""
+"""Pixels: longer side of an image as it is drawn."""
 OPACITY = 0.6
 
 _BINS = 64
@@ -43,11 +43,9 @@ _BINS = 64
 
 @dataclass(frozen=True)
 class Answer:
-    """One scan with its answer, for a gallery.
+    """One scan, uint8 [H, W] or [H, W, 3], with its answer, for a gallery.
 
     Attributes:
-        pixels: uint8 [H, W] or [H, W, 3].
-        true, predicted: names of classes.
         confidence: probability of the predicted class, 0..1.
         values: float32 [H, W], the predicted class's map in logit units at the scan's size, or None.
         limit: end of the map's colour scale, in logit units.
@@ -69,7 +67,6 @@ class IntensityTally:
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
-        """Begin with no scans of `classes`."""
         self.means: dict[str, list[float]] = {name: [] for name in classes}
         self._shares = {name: np.zeros(_BINS) for name in classes}
 
@@ -91,11 +88,7 @@ class IntensityTally:
 
 @styled
 def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str | os.PathLike) -> Figure:
-    """Draw how many scans of each class there are, one group of bars per source (or per part of a split).
-
-    Args:
-        counts: source -> {class: n}.
-    """
+    """Draw source -> {class: n}, one group of bars per source (or per part of a split)."""
     figure, (axes,) = paper(max(4.2, 1.4 + 2.0 * len(counts)), 3.2)
     wide = 0.8 / len(task.classes)
     top = max(max(found.values(), default=0) for found in counts.values())
@@ -118,9 +111,6 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str 
 @styled
 def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike) -> Figure:
     """Draw, per class, how bright pixels are, and a box plot of the scans' mean intensities with their quartiles.
-
-    Args:
-        tally: of at least one scan.
 
     Raises:
         DataError: no scan was counted.
@@ -161,12 +151,7 @@ def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike)
 def augmentation_figure(
     original: np.ndarray, samples: Mapping[str, np.ndarray], path: str | os.PathLike, across: int = 4
 ) -> Figure:
-    """Show a picture as it is and after augmentation.
-
-    Args:
-        original: uint8 [H, W] or [H, W, 3].
-        samples: what stands above each -> uint8 [H, W] or [H, W, 3].
-    """
+    """Show an image as it is and after augmentation, what stands above each -> uint8 [H, W] or [H, W, 3]."""
     shown = [("as it is", original), *samples.items()]
     figure, grid = _grid([pixels for _, pixels in shown], across, 1.8, 0.3)
     for axes, (name, pixels) in zip(grid, shown, strict=False):
@@ -177,11 +162,7 @@ def augmentation_figure(
 
 @styled
 def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: str = "") -> Figure:
-    """Show the most confident mistakes, the surest first: the scan, and what the network saw for its answer.
-
-    Args:
-        answers: those that are right are left out.
-        whose: maps these are, in words.
+    """Show the mistakes among answers, the surest first: the scan, and its map; `whose` maps these are, in words.
 
     Raises:
         DataError: no answer is wrong.
@@ -221,10 +202,10 @@ def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: i
     return publish(figure, path, colours=None)
 
 
-def _grid(pictures: Sequence[np.ndarray], across: int, width: float, words: float) -> tuple[Figure, np.ndarray]:
-    """A place of `width` inches for each picture, each row as high as its highest, and `words` inches above it."""
-    across = min(across, len(pictures))
-    shapes = [min(1.6, picture.shape[0] / picture.shape[1]) for picture in pictures]
+def _grid(images: Sequence[np.ndarray], across: int, width: float, words: float) -> tuple[Figure, np.ndarray]:
+    """A place of `width` inches for each image, each row as high as its highest, and `words` inches above it."""
+    across = min(across, len(images))
+    shapes = [min(1.6, image.shape[0] / image.shape[1]) for image in images]
     heights = [width * max(shapes[k : k + across]) + words for k in range(0, len(shapes), across)]
     figure, grid = paper(width * across, sum(heights), len(heights), across, height_ratios=heights)
     for axes in grid:

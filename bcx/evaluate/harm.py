@@ -37,19 +37,15 @@ FIGURES = {
 def harm_figures(
     labels: np.ndarray, answers: np.ndarray, groups: Sequence[str] | np.ndarray, task: Task
 ) -> dict[str, dict[str, Any]]:
-    """Return shares of scans, each as {"value", "low", "high", "n"}; intervals are 95 %, over groups.
+    """Return the shares of `FIGURES`, each as {"value", "low", "high", "n"}, value None where no scan is of that kind.
 
     Where none of n scans was seen, the upper end is 3 over the number of their groups (rule of three), which resampling
     could not find.
 
     Args:
-        labels: int [N], positions in the task's classes.
+        labels: int [N], positions in the classes of the task, which has an absent one.
         answers: int [N], likewise, `REFERRED` where no class was answered.
         groups: [N].
-        task: has an absent class.
-
-    Returns:
-        The figures of `FIGURES`, by their names; value None where no scan is of that kind.
     """
     labels, answers, names = np.asarray(labels), np.asarray(answers), np.asarray(groups)
     positive = task.classes.index(task.positive)

@@ -2,7 +2,7 @@
 
 Scans of one group (one lesion, one patient, near-duplicates) are not independent, so whole groups are drawn with
 replacement, never single scans. A draw is a whole-number weight per scan, and every figure here is a function of
-such weights.
+such weights, float64 [N]. Equal seeds give equal intervals.
 
 >>> import numpy as np
 >>> right = np.array([1, 1, 1, 0, 1, 1, 0, 1])
@@ -25,6 +25,8 @@ from bcx.errors import DataError
 from bcx.evaluate.metrics import figure_counts, or_none, weighted_figures
 
 RESAMPLES = 1000
+FOR_CURVES = 500
+"""Enough for a band as a figure shows it."""
 LEVEL = 0.95
 
 
@@ -34,18 +36,7 @@ def bootstrap_interval(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the 95 % percentile interval of `statistic` under resampling of whole groups.
-
-    Args:
-        statistic: from weights, float64 [N] (how often each scan was drawn), to one figure; nan where a resample
-            leaves it without a value (no scan of a class).
-        groups: [N], the group of each scan.
-        n_resamples: draws; equal seeds give equal intervals.
-
-    Returns:
-        low, high. Both nan when there are fewer than two groups or when more than half of the resamples have no
-        value: an interval from the rest would be about other data.
-    """
+    """Return the interval, low and high, of one figure; as `bootstrap_intervals`."""
     low, high = bootstrap_intervals(lambda weights: np.array([statistic(weights)]), groups, n_resamples, seed)
     return float(low[0]), float(high[0])
 
@@ -58,18 +49,21 @@ def bootstrap_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the intervals of K figures from the same resamples: low [K] and high [K], float64.
 
-    As `bootstrap_interval`, with `statistics` from weights [N] to figures [K].
+    Args:
+        statistics: from weights (how often each scan was drawn) to figures [K]; nan where a resample leaves one without
+            a value (no scan of a class).
+        groups: [N], the group of each scan; with fewer than two, all is nan.
     """
     if len(np.unique(np.asarray(groups))) < 2:
-        count = len(statistics(np.ones(len(groups))))
-        return np.full(count, np.nan), np.full(count, np.nan)
+        unknown = np.full(len(statistics(np.ones(len(groups)))), np.nan)
+        return unknown, unknown.copy()
     return percentiles(np.stack([statistics(weights) for weights in resample_weights(groups, n_resamples, seed)]))
 
 
 def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % percentile intervals of K figures, low [K] and high [K], from float64 [resamples, K].
 
-    A figure that more than half of the resamples lack has none: nan.
+    A figure that more than half of the resamples lack has none, nan: the rest would be about other data.
     """
     known = np.isfinite(drawn).mean(axis=0) >= 0.5
     low, high = np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
@@ -86,21 +80,17 @@ def figures_with_intervals(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}.
+    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
 
     Args:
-        statistics, groups, n_resamples, seed: as `bootstrap_intervals`.
+        statistics, groups: as `bootstrap_intervals`.
         counts: name -> number of scans that the figure rests on, in the order of `statistics`.
-
-    Returns:
-        A value or bound without meaning is None.
     """
     values = statistics(np.ones(len(groups)))
     low, high = bootstrap_intervals(statistics, groups, n_resamples, seed)
-    rows = zip(values, low, high, counts.values(), strict=True)
     return {
         name: {"value": or_none(value), "low": or_none(a), "high": or_none(b), "n": n}
-        for name, (value, a, b, n) in zip(counts, rows, strict=True)
+        for (name, n), value, a, b in zip(counts.items(), values, low, high, strict=True)
     }
 
 
@@ -121,24 +111,13 @@ def report_with_intervals(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, dict]:
-    """Return the headline figures, each with its interval and the number of scans that it rests on.
+    """Return the figures of `figure_names`, each with its interval, as `figures_with_intervals`.
 
-    Args:
-        labels: int [N], positions in `classes`.
-        probabilities: float [N, C].
-        groups: [N].
-
-    Returns:
-        name -> {"value", "low", "high", "n"}, where a value or bound without meaning is None (see
-        `bcx.evaluate.metrics` and `bootstrap_interval`). Names: accuracy, balanced_accuracy, macro_f1, macro_auc,
-        mcc, log_loss, ece, brier, kappa, macro_precision, macro_specificity, macro_pr_auc; sensitivity_<class>,
-        specificity_<class>, auc_<class>, precision_<class>, f1_<class>, pr_auc_<class>, net_benefit_<class>;
-        auc_<b>_vs_<a> per pair. The macro recall is the balanced accuracy.
-        A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures.
-        The calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
+    A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures.
+    The calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
 
     Raises:
-        DataError: as `classification_report`, or not one group per scan.
+        DataError: as `check_answers`, or not one group per scan.
     """
     figures = weighted_figures(labels, probabilities)
     if len(groups) != len(labels):
@@ -151,15 +130,11 @@ def report_with_intervals(
 
 
 def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
-    """Return the mean of each column with its 95 % bootstrap interval over groups.
+    """Return the mean of each column with its interval, as `figures_with_intervals`.
 
     Args:
-        columns: name -> float [N], nan where a scan has no such figure.
-        groups: [N], the group of each scan.
-
-    Returns:
-        name -> {"value", "low", "high", "n"}; n is the number of scans that have the figure, and a value or bound
-        without meaning (no scan, fewer than two groups) is None.
+        columns: name -> float [N], nan where a scan has no such figure; n counts those that have it.
+        groups: [N].
     """
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     there = np.isfinite(values)

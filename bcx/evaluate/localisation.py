@@ -6,7 +6,7 @@
 >>> fit.inside, fit.pointing, fit.iou
 (1.0, 1.0, 1.0)
 >>> everywhere = np.ones((40, 50), np.float32)
->>> fit = measure(everywhere, mask, threshold=0.5)  # what the lesion covers of the picture
+>>> fit = measure(everywhere, mask, threshold=0.5)  # what the lesion covers of the image
 >>> fit.inside, fit.pointing, fit.iou
 (0.1, 0.1, 0.1)
 
@@ -21,8 +21,8 @@ do: what a fair pick among them scores on average, which does not depend on the 
 **IoU** of {heat >= t} with the mask is given at a fixed t, at the one t that is best for the whole set (chosen on these
 scans, hence optimistic), and at each scan's own best t (an upper bound). Best means best of 0.01, 0.02 ... 1.
 
-**To judge by**: the whole picture as a map scores the lesion's share of the picture in every figure, and a blob in the
-picture's centre scores more than that without looking, since people centre what they scan. Both are reported alongside.
+**To judge by**: the whole image as a map scores the lesion's share of the image in every figure, and a blob in the
+image's centre scores more than that without looking, since people centre what they scan. Both are reported alongside.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ THRESHOLDS = np.arange(1, 101) / 100
 CLASS_MAP_LEVEL = 0.3
 #: Pixels of the scan by which the hottest one may miss the mask.
 TOLERANCE = 15
-#: Lesions by their share of the picture: fixed cuts, so that sets can be compared.
+#: Lesions by their share of the image: fixed cuts, so that sets can be compared.
 SIZES = {"small (below 3 %)": (0.0, 0.03), "medium (3 to 8 %)": (0.03, 0.08), "large (8 % or more)": (0.08, 1.01)}
-#: The blob's standard deviation, as a share of the picture's width and height.
+#: The blob's standard deviation, as a share of the image's width and height.
 BLOB = 0.2
+
+_ABOUT = ["file", "source", "group", "label", "answer", "map", "lesion_share"]
+_FIGURES = ["heat_inside", "pointing", "pointing_15px", "iou", "iou_best_threshold", "iou_own_threshold"]
+_OF_BLOB = ["heat_inside", "pointing", "pointing_15px", "iou_best_threshold"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ class Fit:
     near: float
     iou: float
     peak: float
-    ious: np.ndarray = field(repr=False, compare=False)
+    ious: np.ndarray = field(repr=False)
 
     @property
     def own_iou(self) -> float:
-        """IoU at the threshold that is best for this scan."""
+        """The best IoU that any of `THRESHOLDS` gives on this scan."""
         return float(self.ious.max())
 
 
@@ -88,9 +92,9 @@ class Localisation:
         answer: the class that the model answered with.
         map: "lesion map" or "class map".
         threshold: the fixed threshold of `fit.iou`.
-        lesion_share: share of the picture that the lesion covers, 0..1: what the whole picture scores as a map.
+        lesion_share: share of the image that the lesion covers, 0..1: what the whole image scores as a map.
         fit: the model's map.
-        blob: a blob in the picture's centre.
+        blob: a blob in the image's centre.
     """
 
     file: str
@@ -106,18 +110,10 @@ class Localisation:
 
 
 def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
-    """Return where the model looked: float32 `[H, W]`, 0..1, at the scan's size.
-
-    Args:
-        class_: whose map, where the model has no lesion map; default: the label's.
-
-    Returns:
-        The lesion map where there is one; else the non-negative part of the class's map divided by its peak.
-    """
+    """Return the heat, float32 `[H, W]`, 0..1, at the scan's size; `class_`: of whose map, default: the label's."""
     if prediction.lesion is not None:
         return prediction.lesion
-    plane = prediction.maps[list(prediction.probabilities).index(class_ or prediction.label)]
-    heat = np.maximum(plane, 0)
+    heat = np.maximum(prediction.maps[list(prediction.probabilities).index(class_ or prediction.label)], 0)
     peak = float(heat.max())
     return heat / peak if peak > 0 else heat
 
@@ -163,20 +159,16 @@ def _ious(heat: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def centred_blob(shape: tuple[int, int]) -> np.ndarray:
-    """Return a Gaussian in the picture's centre: float32 `[H, W]`, 0..1, whatever the scan shows."""
+    """Return a Gaussian in the image's centre: float32 `[H, W]`, 0..1, whatever the scan shows."""
     down, across = (np.exp(-0.5 * (((np.arange(n) + 0.5) / n - 0.5) / BLOB) ** 2) for n in shape)
     return np.outer(down, across).astype(np.float32)
 
 
 def localise(record: Record, prediction: Prediction, threshold: float | None = None) -> Localisation | None:
-    """Hold an answer's map against the scan's own mask.
+    """Hold an answer's map against the scan's own mask; None where it has no mask, or an empty one.
 
     Args:
-        record: the scan; its mask files are read here.
         threshold: the fixed threshold, 0..1; default: `LESION_LEVEL` for lesion maps, `CLASS_MAP_LEVEL` for class maps.
-
-    Returns:
-        None where the scan has no mask, or an empty one.
 
     Raises:
         DataError: a mask that cannot be read, or of another size than the scan.
@@ -185,15 +177,15 @@ def localise(record: Record, prediction: Prediction, threshold: float | None = N
     mask = load_mask(record, shape)
     if mask is None or not mask.any():
         return None
-    if threshold is None:
-        threshold = CLASS_MAP_LEVEL if prediction.lesion is None else LESION_LEVEL
+    kind, usual = ("class map", CLASS_MAP_LEVEL) if prediction.lesion is None else ("lesion map", LESION_LEVEL)
+    threshold = usual if threshold is None else threshold
     return Localisation(
         file=record.key,
         source=record.source,
         group=record.group,
         label=record.label,
         answer=prediction.label,
-        map="class map" if prediction.lesion is None else "lesion map",
+        map=kind,
         threshold=threshold,
         lesion_share=float(mask.mean()),
         fit=measure(heat_of(prediction), mask, threshold),
@@ -203,10 +195,8 @@ def localise(record: Record, prediction: Prediction, threshold: float | None = N
 
 def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
     """Return a row per scan: what it is, and every figure of the model's map (0..1)."""
-    about = ("file", "source", "group", "label", "answer", "map", "lesion_share")
-    best = _best([each.fit for each in found])
-    rows = [{**{name: getattr(each, name) for name in about}, **_figures(each.fit, best)} for each in found]
-    return pd.DataFrame(rows, columns=[*about, *_FIGURES])
+    about = pd.DataFrame([vars(each) for each in found], columns=_ABOUT)
+    return about.join(_figures([each.fit for each in found]))
 
 
 def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
@@ -224,56 +214,48 @@ def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
     Raises:
         DataError: no scan.
     """
-    if not found:
+    require_masks(bool(found))
+    fits, blobs = [each.fit for each in found], [each.blob for each in found]
+    table = localisation_table(found).join(_figures(blobs)[_OF_BLOB].add_prefix("blob "))
+    columns = ["lesion_share", *_FIGURES, *(f"blob {name}" for name in _OF_BLOB)]
+
+    def part(rows: pd.Series) -> dict[str, Any]:
+        groups = table["group"][rows].tolist()
+        figures = means_with_intervals(dict(table.loc[rows, columns].items()), groups)
+        blob = {name: figures.pop(f"blob {name}") for name in _OF_BLOB}
+        return {"n": len(groups), "groups": len(set(groups)), **figures, "centred_blob": blob}
+
+    sizes = {name: table["lesion_share"].between(*ends, inclusive="left") for name, ends in SIZES.items()}
+    return {
+        "map": found[0].map,
+        "threshold": found[0].threshold,
+        "best_threshold": float(THRESHOLDS[_best(fits)]),
+        "blob_best_threshold": float(THRESHOLDS[_best(blobs)]),
+        "tolerance": TOLERANCE,
+        "without_heat": sum(fit.peak == 0 for fit in fits),
+        "all": part(table["file"].notna()),
+        "by_label": {name: part(table["label"] == name) for name in sorted(set(table["label"]))},
+        "by_size": {name: part(rows) for name, rows in sizes.items() if rows.any()},
+        "by_source": {name: part(table["source"] == name) for name in sorted(set(table["source"]))},
+    }
+
+
+def require_masks(there: bool) -> None:
+    """Raise a `DataError` unless there are lesion masks to localise against."""
+    if not there:
         raise DataError(
             "None of the scans has a lesion mask.",
             expected="masks beside the scans, such as 'a_mask.png' beside 'a.png'",
             remedy="Leave the localisation out, or name a folder with masks.",
         )
-    best, blob = _best([each.fit for each in found]), _best([each.blob for each in found])
-    sizes = {
-        name: [each for each in found if least <= each.lesion_share < most] for name, (least, most) in SIZES.items()
-    }
-    return {
-        "map": found[0].map,
-        "threshold": found[0].threshold,
-        "best_threshold": float(THRESHOLDS[best]),
-        "blob_best_threshold": float(THRESHOLDS[blob]),
-        "tolerance": TOLERANCE,
-        "without_heat": sum(each.fit.peak == 0 for each in found),
-        "all": _part(found, best, blob),
-        "by_label": _parts(found, "label", best, blob),
-        "by_size": {name: _part(part, best, blob) for name, part in sizes.items() if part},
-        "by_source": _parts(found, "source", best, blob),
-    }
 
 
-_FIGURES = ("heat_inside", "pointing", "pointing_15px", "iou", "iou_best_threshold", "iou_own_threshold")
-_OF_BLOB = ("heat_inside", "pointing", "pointing_15px", "iou_best_threshold")
-
-
-def _figures(fit: Fit, best: int) -> dict[str, float]:
-    values = (fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), fit.own_iou)
-    return dict(zip(_FIGURES, values, strict=True))
+def _figures(fits: Sequence[Fit]) -> pd.DataFrame:
+    best = _best(fits)
+    rows = [(fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), fit.own_iou) for fit in fits]
+    return pd.DataFrame(rows, columns=_FIGURES)
 
 
 def _best(fits: Sequence[Fit]) -> int:
     """Position of the threshold with the highest mean IoU over all scans."""
     return int(np.mean([fit.ious for fit in fits], axis=0).argmax()) if fits else 0
-
-
-def _parts(found: Sequence[Localisation], by: str, best: int, blob: int) -> dict[str, Any]:
-    names = sorted({getattr(each, by) for each in found})
-    return {name: _part([each for each in found if getattr(each, by) == name], best, blob) for name in names}
-
-
-def _part(found: Sequence[Localisation], best: int, blob: int) -> dict[str, Any]:
-    of_map = [_figures(each.fit, best) for each in found]
-    of_blob = [_figures(each.blob, blob) for each in found]
-    columns = {"lesion_share": [each.lesion_share for each in found]}
-    columns |= {name: [row[name] for row in of_map] for name in _FIGURES}
-    columns |= {f"blob {name}": [row[name] for row in of_blob] for name in _OF_BLOB}
-    groups = [each.group for each in found]
-    figures = means_with_intervals(columns, groups)
-    blobs = {name: figures.pop(f"blob {name}") for name in _OF_BLOB}
-    return {"n": len(found), "groups": len(set(groups)), **figures, "centred_blob": blobs}

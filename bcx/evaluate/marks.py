@@ -18,21 +18,18 @@ _PLACES = ("UOQ", "LIQ", "10 O'CLOCK", "3:00 N4", "SUBAREOLAR", "RAD", "TRV")
 _SETTINGS = ("FR 22Hz", "B 12 MHz", "GN 54", "MI 0.9", "TIS 0.3", "DR 66", "MAP E/0", "PWR 100 %")
 
 
-def picture_side(pixels: np.ndarray) -> float:
+def image_side(pixels: np.ndarray) -> float:
     """Return the geometric mean of height and width: what sizes of marks, grain and blur are measured by."""
     return float(np.sqrt(pixels.size))
 
 
 def find_marks(pixels: np.ndarray) -> np.ndarray:
-    """Return bool `[H, W]`, True on burnt-in text, calipers, dotted lines and rulers.
+    """Return bool `[H, W]`, True on burnt-in text, calipers, dotted lines and rulers of a scan, uint8 `[H, W]`.
 
     They are near white, stand out from their surroundings by far, and each stroke is thin and each sign small. Bright
     tissue is thicker, or not as bright; single grains of a very bright scan may be taken for marks.
-
-    Args:
-        pixels: uint8 `[H, W]`.
     """
-    side = picture_side(pixels)
+    side = image_side(pixels)
     stroke = 2 * max(1, round(side / 150)) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (stroke, stroke))
     rise = cv2.morphologyEx(pixels, cv2.MORPH_TOPHAT, element)
@@ -53,24 +50,17 @@ def _around(marks: np.ndarray, reach: float) -> np.ndarray:
 def remove_marks(pixels: np.ndarray, reach: float) -> np.ndarray:
     """Paint marks over from their surroundings (fast marching; Telea 2004); without marks, a copy.
 
-    Args:
-        pixels: uint8 `[H, W]`.
-        reach: how far a mark's soft edge goes, as a share of the picture's side.
+    `reach`: how far a mark's soft edge goes, as a share of the image's side.
     """
     marks = find_marks(pixels)
     if not marks.any():
         return pixels.copy()
-    return cv2.inpaint(pixels, _around(marks, reach * picture_side(pixels)), 3, cv2.INPAINT_TELEA)
+    return cv2.inpaint(pixels, _around(marks, reach * image_side(pixels)), 3, cv2.INPAINT_TELEA)
 
 
 def invert_marks(pixels: np.ndarray, reach: float) -> np.ndarray:
-    """Turn marks, and what lies within `reach` of them, from white on black to black on white.
-
-    Args:
-        pixels: uint8 `[H, W]`.
-        reach: as `remove_marks`.
-    """
-    grown = _around(find_marks(pixels), reach * picture_side(pixels))
+    """Turn marks, and what lies within `reach` of them, from white on black to black on white; as `remove_marks`."""
+    grown = _around(find_marks(pixels), reach * image_side(pixels))
     return np.where(grown > 0, 255 - pixels, pixels)
 
 
@@ -89,11 +79,11 @@ def write_text(pixels: np.ndarray, lesion: np.ndarray | None, size: float, chanc
     Args:
         pixels: uint8 `[H, W]`.
         lesion: bool `[H, W]` with something in it; None leaves the corner to chance.
-        size: height of the letters as a share of the picture's side.
+        size: height of the letters as a share of the image's side.
         chance: chooses the words.
     """
     height, width = pixels.shape
-    letter = max(4, round(size * picture_side(pixels)))
+    letter = max(4, round(size * image_side(pixels)))
     image = Image.fromarray(pixels)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(letter)
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
@@ -116,17 +106,14 @@ def draw_calipers(
 ) -> np.ndarray:
     """Set two crosses with a dotted line between them near the edge that is farthest from the lesion.
 
-    Args:
-        pixels, lesion: as `write_text`.
-        size: length of a cross's arm as a share of the picture's side.
-        chance: chooses the distance.
+    As `write_text`; `size` is the length of a cross's arm, and `chance` chooses the distance.
     """
     height, width = pixels.shape
     centres = np.array([[0.12, 0.5], [0.88, 0.5], [0.5, 0.12], [0.5, 0.88]])
     middle = centres[_far_from(lesion, centres, chance)] * (width, height)
     along = np.array([0, 1]) if abs(middle[0] / width - 0.5) > 0.2 else np.array([1, 0])
-    half = chance.uniform(0.08, 0.16) * picture_side(pixels) * along
-    arm, thick = max(1.0, size * picture_side(pixels)), max(1, round(picture_side(pixels) / 200))
+    half = chance.uniform(0.08, 0.16) * image_side(pixels) * along
+    arm, thick = max(1.0, size * image_side(pixels)), max(1, round(image_side(pixels) / 200))
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     for x, y in (middle - half, middle + half):

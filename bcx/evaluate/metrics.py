@@ -10,18 +10,11 @@ does not depend on weights (sorting) is done once: a thousand resamples take a s
 >>> report["accuracy"], report["auc"]["malignant"], report["recall"]["malignant"]
 (0.75, 0.75, 0.5)
 
-**What has no value.** Sources without one of the classes, and small validation parts, leave some figures
-without meaning; these are None rather than a number that looks like one:
-
-* a class of which the labels hold no scan has no precision, recall, F1, ROC-AUC, PR-AUC and net benefit;
-* a class to which every label belongs has no specificity, ROC-AUC and PR-AUC;
-* a pair of classes has no ROC-AUC unless both are among the labels;
-* MCC and Cohen's kappa are None when all labels are of one class.
-
-Macro figures are means over the classes that have a value. A class that is there but was never predicted has
-precision and F1 0, and MCC is 0 when every prediction is the same.
-
-A. J. Vickers and E. B. Elkin, "Decision curve analysis", Medical Decision Making 2006 (net benefit).
+**What has no value** is None rather than a number that looks like one: a class without scans has no precision, recall,
+F1, ROC-AUC, PR-AUC and net benefit; a class to which every scan belongs no specificity, ROC-AUC and PR-AUC; a pair of
+classes no ROC-AUC unless both are there; scans of one class no MCC and no Cohen's kappa. Macro figures are means over
+the classes that have a value. A class that is there but was never predicted has precision and F1 0, and MCC is 0 when
+every prediction is the same.
 """
 
 from __future__ import annotations
@@ -32,6 +25,7 @@ from itertools import combinations
 import numpy as np
 
 from bcx.errors import DataError
+from bcx.trust.calibration import check_labelled
 
 ECE_BINS = 15
 NET_BENEFIT_AT = 0.1
@@ -39,8 +33,6 @@ NET_BENEFIT_AT = 0.1
 
 REFERRED = -1
 """The answer to a scan that is referred."""
-
-Figure = float | None
 
 _OVERALL = (
     *("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "mcc", "log_loss", "ece"),
@@ -50,23 +42,21 @@ _PER_CLASS = ("sensitivity", "specificity", "auc", "precision", "f1", "pr_auc", 
 
 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
-    """Return every figure that bcx reports for one set of answers, ready for JSON.
+    """Return every figure that bcx reports for one set of answers, ready for JSON; the most probable class is answered.
 
     Args:
         labels: int [N], positions in `classes`.
-        probabilities: float [N, C] in 0..1, rows summing to 1; the prediction is the most probable class.
+        probabilities: float [N, C], rows summing to 1.
 
     Returns:
         `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `log_loss` (nats),
-        `brier` (mean over scans of the squared error summed over classes, 0..2), `ece` (see `calibration_error`);
-        `macro_<figure>` and `<figure>` as {class: value} for precision, recall (sensitivity), specificity, f1,
-        auc (ROC, one against the rest) and pr_auc (average precision); `net_benefit` as {class: value} (see
-        `net_benefit`) when acting at `NET_BENEFIT_AT`; `auc_pairs`, {"b_vs_a": value}, where b
-        comes after a in `classes` and only their scans count; `confusion`, {true class: {predicted class: n}}.
-        See the module's text for the figures that are None.
+        `brier` (squared error summed over classes, 0..2), `ece` (see `calibration_error`); `macro_<figure>` and
+        `<figure>` as {class: value} for precision, recall, specificity, f1, auc (ROC, one against the rest) and pr_auc
+        (average precision); `net_benefit` at `NET_BENEFIT_AT`; `auc_pairs`, {"b_vs_a": value}, where b comes after a in
+        `classes` and only their scans count; `confusion`, {true class: {predicted class: n}}.
 
     Raises:
-        DataError: shapes that do not fit, no scans, labels out of range, rows that are no probabilities.
+        DataError: as `check_answers`, or another number of classes.
     """
     figures = weighted_figures(labels, probabilities)
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
@@ -76,15 +66,16 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
             expected="one probability per class",
             remedy="Pass the classes of the task that the network was trained on.",
         )
-    values = figures(np.ones(len(labels)))
-    found = dict(zip(figure_names(classes), map(or_none, values), strict=True))
-    report: dict = {"n": len(labels), "counts": dict(zip(classes, _held(labels, len(classes)), strict=True))}
+    values = map(or_none, figures(np.ones(len(labels))))
+    found = dict(zip(figure_names(classes), values, strict=True))
+    found["macro_sensitivity"] = found["balanced_accuracy"]
+    report: dict = {"n": len(labels), "counts": _counts(labels, classes)}
     report |= {
         name: found[name] for name in ("accuracy", "balanced_accuracy", "mcc", "kappa", "log_loss", "brier", "ece")
     }
     for name in ("precision", "recall", "specificity", "f1", "auc", "pr_auc"):
         key = "sensitivity" if name == "recall" else name
-        report[f"macro_{name}"] = found["balanced_accuracy" if name == "recall" else f"macro_{name}"]
+        report[f"macro_{name}"] = found[f"macro_{key}"]
         report[name] = {c: found[f"{key}_{c}"] for c in classes}
     report["net_benefit"] = {c: found[f"net_benefit_{c}"] for c in classes}
     report["auc_pairs"] = {f"{b}_vs_{a}": found[f"auc_{b}_vs_{a}"] for a, b in combinations(classes, 2)}
@@ -92,20 +83,11 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     return report
 
 
-def epoch_metrics(labels: np.ndarray, probabilities: np.ndarray, loss: float) -> dict[str, Figure]:
-    """Return the flat set of figures that a training run notes for each epoch.
+def epoch_metrics(labels: np.ndarray, probabilities: np.ndarray, loss: float) -> dict[str, float | None]:
+    """Return what a training run notes for each epoch, macro figures where there is one per class.
 
     Args:
-        labels: int [N].
-        probabilities: float [N, C].
         loss: the epoch's mean loss as training saw it (class weights and smoothing included).
-
-    Returns:
-        loss, accuracy, precision, recall, f1, roc_auc, pr_auc (macro, one against the rest) and mcc, in this
-        order; None as in the module's text.
-
-    Raises:
-        DataError: as `classification_report`.
     """
     report = classification_report(labels, probabilities, [str(c) for c in range(np.shape(probabilities)[-1])])
     macro = {"precision": "precision", "recall": "recall", "f1": "f1", "roc_auc": "auc", "pr_auc": "pr_auc"}
@@ -129,7 +111,7 @@ def figure_names(classes: Sequence[str]) -> list[str]:
 
 def figure_counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     """Return how many scans each figure of `figure_names` rests on; `labels`: int [N], positions in `classes`."""
-    held = dict(zip(classes, _held(labels, len(classes)), strict=True))
+    held = _counts(labels, classes)
     counts = dict.fromkeys(figure_names(classes), len(labels))
     counts |= {f"sensitivity_{c}": held[c] for c in classes}
     counts |= {f"specificity_{c}": len(labels) - held[c] for c in classes}
@@ -137,11 +119,7 @@ def figure_counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 
 def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from weights [N] to the figures named by `figure_names`, float64 [K].
-
-    Args:
-        labels: int [N].
-        probabilities: float [N, C], rows summing to 1.
+    """Return a function from weights [N] to the figures named by `figure_names`, float64 [K], nan without a value.
 
     Raises:
         DataError: as `check_answers`.
@@ -149,8 +127,7 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
     labels, probabilities = check_answers(labels, probabilities)
     count = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    cell = labels * count + predicted
-    held = np.unique(labels)
+    counted, held = weighted_confusion(labels, predicted, count), np.unique(labels)
     surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
     squared = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
     confidence, correct = probabilities.max(axis=1), predicted == labels
@@ -159,18 +136,16 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
     gain = (probabilities >= NET_BENEFIT_AT) * np.where(np.eye(count)[labels] > 0, 1, -odds)
     against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in range(count)]
     average_precision = [ranked_precision(probabilities[:, c], labels == c) for c in range(count)]
-    pairs = []
-    for a, b in combinations(range(count), 2):
-        pairs.append((ranked_auc(pair_score(probabilities, a, b), labels == b), np.isin(labels, (a, b))))
+    pairs = [
+        (ranked_auc(pair_score(probabilities, a, b), labels == b), np.isin(labels, (a, b)))
+        for a, b in combinations(range(count), 2)
+    ]
 
     def figures(weights: np.ndarray) -> np.ndarray:
         total = weights.sum()
-        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
-        hits, true, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            sensitivity = hits / true
-            specificity = (total - true - called + hits) / (total - true)
-            f1 = np.where(true > 0, 2 * hits / (true + called), np.nan)
+        hits, true, called, sensitivity, specificity = counted(weights)
+        f1 = _ratio(2 * hits, true + called)
+        f1[true == 0] = np.nan
         precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
         auc = np.array([area(weights) for area in against_rest])
         pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)
@@ -195,15 +170,23 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
     return figures
 
 
+def weighted_confusion(labels: np.ndarray, said: np.ndarray, count: int) -> Callable[[np.ndarray], tuple]:
+    """Return a function from weights [N] to hits, true, called, sensitivity and specificity, float64 [C] each."""
+    cell = labels * count + said
+
+    def counted(weights: np.ndarray) -> tuple:
+        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
+        hits, true, called, total = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0), weights.sum()
+        return hits, true, called, _ratio(hits, true), _ratio(total - true - called + hits, total - true)
+
+    return counted
+
+
 def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
     """Return a function from weights [N] to the area under the ROC curve; the sorting is done once.
 
-    The area is the weighted share of (positive, negative) pairs in the right order, ties counting one half
-    (Mann-Whitney U; Hanley and McNeil 1982). It equals `sklearn.metrics.roc_auc_score` with `sample_weight`.
-
-    Args:
-        scores: float [N].
-        positive: bool [N].
+    The weighted share of (positive, negative) pairs in the right order, ties counting one half (Mann-Whitney U; Hanley
+    and McNeil 1982): `sklearn.metrics.roc_auc_score` with `sample_weight`, nan without pairs.
     """
     values, position = np.unique(np.asarray(scores), return_inverse=True)
     positive = np.asarray(positive, dtype=np.float64)
@@ -212,9 +195,7 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
         above = np.bincount(position, weights * positive, len(values))
         below = np.bincount(position, weights * (1 - positive), len(values))
         pairs = above.sum() * below.sum()
-        if pairs == 0:
-            return float("nan")
-        return float((above * (np.cumsum(below) - below / 2)).sum() / pairs)
+        return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else float("nan")
 
     return auc
 
@@ -222,12 +203,8 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
 def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
     """Return a function from weights [N] to the average precision (PR-AUC); the sorting is done once.
 
-    The mean of the precision at each threshold, weighted by the recall that it adds, without interpolation. It equals
-    `sklearn.metrics.average_precision_score` with `sample_weight`.
-
-    Args:
-        scores: float [N].
-        positive: bool [N].
+    The mean of the precision at each threshold, weighted by the recall that it adds, without interpolation:
+    `sklearn.metrics.average_precision_score` with `sample_weight`, nan without positive scans.
     """
     values, position = np.unique(-np.asarray(scores), return_inverse=True)
     positive = np.asarray(positive, dtype=np.float64)
@@ -236,10 +213,9 @@ def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.n
         found = np.bincount(position, weights * positive, len(values))
         called = np.bincount(position, weights, len(values)).cumsum()
         total = found.sum()
-        if total == 0:
-            return float("nan")
         # where nothing is called yet nothing is found either, whatever stands below the line
-        return float((found * found.cumsum() / np.where(called > 0, called, 1)).sum() / total)
+        precision = found.cumsum() / np.where(called > 0, called, 1)
+        return float((found * precision).sum() / total) if total else float("nan")
 
     return average_precision
 
@@ -247,7 +223,7 @@ def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.n
 def calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS, weights: np.ndarray | None = None
 ) -> float:
-    """Return the expected calibration error of the predicted class over bins of equal mass.
+    """Return the expected calibration error of the predicted class, 0 (confidence is the share right) to 1.
 
     The mean over bins, weighted by their mass, of |share right - mean confidence| (Naeini et al. 2015), with
     adaptive bins, each holding the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019).
@@ -259,17 +235,13 @@ def calibration_error(
         correct: bool [N].
         bins: at most this many bins.
         weights: float [N], not negative; None counts every scan once.
-
-    Returns:
-        0 (confidence is the share right) to 1.
     """
     values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
     correct = np.asarray(correct, dtype=np.float64)
     weights = np.ones(len(correct)) if weights is None else np.asarray(weights, dtype=np.float64)
     mass = np.bincount(position, weights, len(values))
     gap = np.bincount(position, weights * correct, len(values)) - mass * values
-    which = _bin_of_value(mass, bins)
-    return float(np.abs(np.bincount(which, gap, bins)).sum() / mass.sum())
+    return float(np.abs(np.bincount(_bin_of_value(mass, bins), gap, bins)).sum() / mass.sum())
 
 
 def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
@@ -284,36 +256,16 @@ def _bin_of_value(mass: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((middle * bins).astype(np.int64), bins - 1)
 
 
-def net_benefit(
-    probability: np.ndarray, positive: np.ndarray, threshold: float, weights: np.ndarray | None = None
-) -> float:
-    """Return the net benefit of acting on every scan whose probability is at least `threshold` (Vickers 2006).
+def net_benefit(probability: np.ndarray, positive: np.ndarray, threshold: float) -> float:
+    """Return the net benefit of acting on every scan whose probability is at least `threshold`, above 0 and below 1.
 
-    True positives less false positives, each false one counting threshold / (1 - threshold), per scan. Doing nothing
-    has 0; who acts at a probability of `threshold` says that so many false alarms are worth one find.
-
-    Args:
-        probability: float [N] in 0..1.
-        positive: bool [N].
-        threshold: above 0 and below 1.
-        weights: float [N], not negative; None counts every scan once.
-
-    Returns:
-        At most the share of positive scans; below 0 where acting does more harm than good.
-
-    Raises:
-        DataError: a threshold out of range.
+    True positives less false positives, each false one counting threshold / (1 - threshold), per scan (Vickers and
+    Elkin, "Decision curve analysis", Medical Decision Making 2006). Doing nothing has 0; who acts at a probability of
+    `threshold` says that so many false alarms are worth one find.
     """
-    if not 0 < threshold < 1:
-        raise DataError(
-            f"The threshold of a net benefit is {threshold}.",
-            expected="a probability above 0 and below 1",
-            remedy="Give the probability at which one would act, such as 0.1.",
-        )
-    weights = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
     acted, positive = np.asarray(probability) >= threshold, np.asarray(positive, dtype=bool)
-    found, alarms = weights[acted & positive].sum(), weights[acted & ~positive].sum()
-    return float((found - alarms * threshold / (1 - threshold)) / weights.sum())
+    found, alarms = (acted & positive).sum(), (acted & ~positive).sum()
+    return float((found - alarms * threshold / (1 - threshold)) / len(positive))
 
 
 def pair_score(probabilities: np.ndarray, a: int, b: int) -> np.ndarray:
@@ -322,7 +274,7 @@ def pair_score(probabilities: np.ndarray, a: int, b: int) -> np.ndarray:
     return np.log(np.maximum(probabilities[:, b], tiny)) - np.log(np.maximum(probabilities[:, a], tiny))
 
 
-def or_none(value: float) -> Figure:
+def or_none(value: float) -> float | None:
     """Return a plain float, or None for nan, which JSON does not know."""
     return None if np.isnan(value) else float(value)
 
@@ -331,22 +283,9 @@ def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
     """Return labels as int64 [N] and probabilities as float64 [N, C] with rows that sum to 1 exactly.
 
     Raises:
-        DataError: shapes that do not fit, no scans, labels out of range, rows that are no probabilities.
+        DataError: as `check_labelled`, or rows that are no probabilities.
     """
-    labels = np.asarray(labels)
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or len(labels) == 0:
-        raise DataError(
-            f"Labels of shape {labels.shape} came with probabilities of shape {probabilities.shape}.",
-            expected="labels [N] and probabilities [N, C], with N at least 1",
-            remedy="Give one row of probabilities per label.",
-        )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise DataError(
-            f"The labels are of type {labels.dtype} and run from {labels.min()} to {labels.max()}.",
-            expected=f"whole numbers from 0 to {probabilities.shape[1] - 1}",
-            remedy="Give each label as the position of its class.",
-        )
+    probabilities, labels = check_labelled(probabilities, labels)
     total = probabilities.sum(axis=1, keepdims=True)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (abs(total - 1) < 1e-3).all()):
         raise DataError(
@@ -354,12 +293,16 @@ def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
             expected="values from 0 to 1 that sum to 1 in each row",
             remedy="Pass the softmax of the logits, not the logits.",
         )
-    return labels.astype(np.int64), probabilities / total
+    return labels, probabilities / total
 
 
-def _held(labels: np.ndarray, count: int) -> list[int]:
-    """How many scans of each class there are."""
-    return np.bincount(labels, minlength=count).tolist()
+def _counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return part / whole
 
 
 def _mcc(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:

@@ -1,16 +1,16 @@
-"""Pictures that are no scans, for asking whether the input check stops them.
+"""Images that are no scans, for asking whether the input check stops them.
 
 Nothing is fetched: they are what installed packages ship, what `bcx.evaluate.drawn` draws, and what a user's folder
 holds.
 
 >>> from bcx.evaluate.drawn import noise
->>> sorted({picture.kind for picture in noise()})[:2]
+>>> sorted({image.kind for image in noise()})[:2]
 ['noise: blank', 'noise: blocks']
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,13 +25,13 @@ from bcx.imaging.scan import Scan
 
 @dataclass(frozen=True)
 class NonScan:
-    """A picture that is no scan.
+    """An image that is no scan.
 
     Attributes:
         kind: what it is, "family: variety".
         name: tells it from the others of its kind.
         pixels: uint8 [H, W] or [H, W, 3].
-        seen: True when pictures of this kind were looked at while the input check was made, so that its share flatters.
+        seen: True when images of this kind were looked at while the input check was made, so that its share flatters.
     """
 
     kind: str
@@ -50,14 +50,17 @@ PHOTOGRAPHS = {
     ),
     "sklearn": ("datasets/images", "china.jpg flower.jpg"),
 }
-TEXTURES = ("brick.png", "grass.png", "gravel.png")
-DRAWINGS = ("chessboard_GRAY.png", "chessboard_RGB.png", "color.png", "horse.png", "logo.png")
-WRITING = ("page.png", "text.png")
-MEDICAL = ("cell.png", "ihc.png", "microaneurysms.png", "phantom.png", "retina.jpg")
+#: Of scikit-image, by kind.
+OTHERS = {
+    "texture": "brick.png grass.png gravel.png",
+    "drawing": "chessboard_GRAY.png chessboard_RGB.png color.png horse.png logo.png",
+    "document: photographed page": "page.png text.png",
+    "other medical picture": "cell.png ihc.png microaneurysms.png phantom.png retina.jpg",
+}
 
 
 def packaged() -> Iterator[NonScan]:
-    """Pictures that installed packages ship, as they are, and their photographs once more without colour.
+    """Images that installed packages ship, as they are, and their photographs once more without colour.
 
     Grey photographs are the hard ones. Each comes whole and as four overlapping parts (top left, top right, bottom
     left, bottom right; .6 of each side), squeezed to the grey levels of a typical scan (mean 75, deviation 45).
@@ -65,21 +68,13 @@ def packaged() -> Iterator[NonScan]:
     Raises:
         MissingExtra: a package is not installed.
     """
-    for package, (folder, names) in PHOTOGRAPHS.items():
+    for name, pixels in _photographs():
+        yield NonScan("photograph: colour" if pixels.ndim == 3 else "photograph: grey", name, pixels, seen=True)
+        for part, crop in _parts(_like_a_scan(to_grey(pixels))):
+            yield NonScan("photograph: made grey", f"{name} {part}", crop, seen=True)
+    for kind, names in OTHERS.items():
         for name in names.split():
-            pixels = _open(package, folder, name)
-            kind = "photograph: colour" if pixels.ndim == 3 else "photograph: grey"
-            yield NonScan(kind, f"{package}/{name}", pixels, seen=True)
-            for part, crop in _parts(_like_a_scan(to_grey(pixels))):
-                yield NonScan("photograph: made grey", f"{package}/{name} {part}", crop, seen=True)
-    for kind, files in (
-        ("texture", TEXTURES),
-        ("drawing", DRAWINGS),
-        ("document: photographed page", WRITING),
-        ("other medical picture", MEDICAL),
-    ):
-        for name in files:
-            pixels = _open("skimage", "data", name)
+            pixels = Scan.open(_place("skimage") / "data" / name).pixels
             yield NonScan(kind, f"skimage/{name}", pixels, seen=True)
             if kind == "other medical picture":
                 yield NonScan(f"{kind}: made grey", f"skimage/{name}", _like_a_scan(to_grey(pixels)), seen=True)
@@ -96,12 +91,11 @@ def packaged_late() -> Iterator[NonScan]:
     """
     from sklearn.datasets import load_digits
 
-    for package, (folder, names) in PHOTOGRAPHS.items():
-        for name in names.split():
-            grey = _like_a_scan(to_grey(_open(package, folder, name)))
-            yield NonScan("photograph: turned, made grey", f"{package}/{name}", np.ascontiguousarray(np.rot90(grey)))
-            moved = cv2.blur(grey, (max(3, grey.shape[1] // 75), 1))
-            yield NonScan("photograph: moved, made grey", f"{package}/{name}", moved)
+    for name, pixels in _photographs():
+        grey = _like_a_scan(to_grey(pixels))
+        yield NonScan("photograph: turned, made grey", name, np.ascontiguousarray(np.rot90(grey)))
+        moved = cv2.blur(grey, (max(3, grey.shape[1] // 75), 1))
+        yield NonScan("photograph: moved, made grey", name, moved)
     faces = np.load(_place("skimage") / "data" / "lfw_subset.npy")
     for number, face in enumerate(faces[:100:5]):
         large = cv2.resize(_like_a_scan(face * 255), (375, 375), interpolation=cv2.INTER_CUBIC)
@@ -109,6 +103,12 @@ def packaged_late() -> Iterator[NonScan]:
     for number, digit in enumerate(load_digits().images[:200:10]):
         large = cv2.resize(_like_a_scan(digit * 16), (320, 320), interpolation=cv2.INTER_LINEAR)
         yield NonScan("drawing: digit, enlarged", f"sklearn/digits {10 * number}", large)
+
+
+def _photographs() -> Iterator[tuple[str, np.ndarray]]:
+    for package, (folder, names) in PHOTOGRAPHS.items():
+        for name in names.split():
+            yield f"{package}/{name}", Scan.open(_place(package) / folder / name).pixels
 
 
 def _place(package: str) -> Path:
@@ -120,10 +120,6 @@ def _place(package: str) -> Path:
             remedy='Install it with: pip install "bcx[test]"',
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def _open(package: str, folder: str, name: str) -> np.ndarray:
-    return Scan.open(_place(package) / folder / name).pixels
 
 
 def _like_a_scan(grey: np.ndarray) -> np.ndarray:
@@ -141,18 +137,15 @@ def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "bottom right", grey[-rows:, -columns:]
 
 
-# --- a folder of histology ---------------------------------------------------------------------------------------
-
-
 def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
-    """Microscope pictures from a folder that the user names, as they are and enlarged without colour.
+    """Microscope images from a folder that the user names, as they are and enlarged without colour.
 
     Args:
-        folder: searched with its subfolders for picture files, in order of name.
+        folder: searched with its subfolders for image files, in order of name.
         limit: at most so many files, spread evenly over all.
 
     Raises:
-        DataError: the folder holds no picture.
+        DataError: the folder holds no image.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif"))
     if not files:
@@ -161,7 +154,8 @@ def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
             expected="PNG, JPEG or TIFF files, in subfolders or not",
             remedy="Check the path.",
         )
-    for file in _spread(files, limit):
+    for place in np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int)):
+        file = files[place]
         try:
             pixels = Scan.open(file).pixels
         except BcxError:  # one broken file among thousands does not stop a study
@@ -171,8 +165,3 @@ def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
         grow = max(1, round(300 / min(height, width)))
         large = cv2.resize(to_grey(pixels), (width * grow, height * grow), interpolation=cv2.INTER_CUBIC)
         yield NonScan(f"{name}: enlarged, made grey", file.name, large, seen=True)
-
-
-def _spread(files: Sequence[Path], limit: int) -> list[Path]:
-    places = np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int))
-    return [files[place] for place in places]

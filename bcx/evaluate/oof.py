@@ -16,9 +16,9 @@ busi/a.png,0,benign,2.0,3.0
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -37,16 +37,15 @@ if TYPE_CHECKING:
 #: Optional last column: how far a scan lies from those learned from, by the input check of the network that answered.
 DISTANCE = "distance"
 TEXT_COLUMNS = ("file", "source", "group", "label")
-_KINDS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(TEXT_COLUMNS, str),
-    "fold": np.int64,
-}
 
 
 def oof_columns(task: Task) -> list[str]:
     """Return the columns of `oof.csv`, in order."""
-    views = [f"{view}_{name}" for view in ("logit", "mirror_logit") for name in task.classes]
-    return ["file", "source", "group", "fold", "label", *views]
+    return ["file", "source", "group", "fold", "label", *_logit_columns(task)]
+
+
+def _logit_columns(task: Task) -> list[str]:
+    return [f"{view}_{name}" for view in ("logit", "mirror_logit") for name in task.classes]
 
 
 def oof_frame(
@@ -63,26 +62,19 @@ def oof_frame(
     Raises:
         DataError: shapes that do not fit, a label that is not of the task, logits that are not finite.
     """
-    frame = pd.DataFrame(record_columns(records)).assign(fold=fold)
-    for prefix, values in (("logit", logits), ("mirror_logit", mirror_logits)):
-        values = np.asarray(values, dtype=np.float32)
-        if values.shape != (len(records), len(task.classes)):
-            raise DataError(
-                f"The {prefix}s of fold {fold} have the shape {values.shape}.",
-                expected=f"({len(records)}, {len(task.classes)}): one row per scan, one column per class",
-                remedy="Pass the network's output for exactly these records.",
-            )
-        for c, name in enumerate(task.classes):
-            frame[f"{prefix}_{name}"] = values[:, c]
-    return _checked(frame, task, f"fold {fold}")
+    shapes = np.shape(logits), np.shape(mirror_logits)
+    if set(shapes) != {(len(records), len(task.classes))}:
+        raise DataError(
+            f"The logits of fold {fold} have the shapes {shapes[0]} and {shapes[1]}.",
+            expected=f"({len(records)}, {len(task.classes)}): one row per scan, one column per class",
+            remedy="Pass the network's output for exactly these records.",
+        )
+    values = pd.DataFrame(np.hstack([logits, mirror_logits]).astype(np.float32), columns=_logit_columns(task))
+    return _checked(pd.DataFrame(record_columns(records)).assign(fold=fold).join(values), task, f"fold {fold}")
 
 
 def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:
-    """Write `frame` as CSV; nine significant digits give every float32 back exactly.
-
-    Raises:
-        DataError: as `read_oof`.
-    """
+    """Write `frame` as CSV; nine significant digits give every float32 back exactly. Errors as `read_oof`."""
     with whole(path) as partial:
         _checked(frame, task, str(path)).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
@@ -94,9 +86,10 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
         DataError: no such file, a column that is missing, a label that is not of the task, a file that comes twice,
             a group in two folds, logits that are missing or not finite.
     """
-    kinds = {name: _KINDS.get(name, decimal) for name in oof_columns(task)}
-    columns = read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}")
-    return _checked(pd.DataFrame(columns), task, str(path))
+    kinds = {"fold": np.int64, **dict.fromkeys(TEXT_COLUMNS, str)}
+    columns = {name: kinds.get(name, decimal) for name in oof_columns(task)}
+    layout = f"a CSV file with the columns {', '.join(columns)}"
+    return _checked(pd.DataFrame(read_columns(Path(path), columns, layout=layout)), task, str(path))
 
 
 def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
@@ -147,28 +140,23 @@ def summarise_oof(
     }
     for fold in sorted(set(frame["fold"].tolist())):
         rows = (frame["fold"] == fold).to_numpy()
-        single = classification_report(labels[rows], one[rows], task.classes)
-        double = classification_report(labels[rows], two[rows], task.classes)
+        single, double = (classification_report(labels[rows], view[rows], task.classes) for view in (one, two))
         summary["folds"].append(
             {
                 "fold": fold,
-                "n": single["n"],
-                "accuracy": single["accuracy"],
-                "macro_auc": single["macro_auc"],
-                "two_views_accuracy": double["accuracy"],
-                "two_views_macro_auc": double["macro_auc"],
+                **{name: single[name] for name in ("n", "accuracy", "macro_auc")},
+                **{f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")},
             }
         )
     if leave_out:
-        summary["without"] = {}
-        for name, files in leave_out.items():
-            rest = frame[~frame["file"].isin(list(files))]
-            summary["without"][name] = {"left_out": len(frame) - len(rest), **_both_views(rest, task, temperature)}
-    sources = sorted(set(frame["source"].tolist()))
-    if len(sources) > 1:
-        summary["sources"] = {
-            source: _both_views(frame[frame["source"] == source], task, temperature) for source in sources
+        rests = {name: frame[~frame["file"].isin(list(files))] for name, files in leave_out.items()}
+        summary["without"] = {
+            name: {"left_out": len(frame) - len(rest), **_both_views(rest, task, temperature)}
+            for name, rest in rests.items()
         }
+    if frame["source"].nunique() > 1:
+        parts = frame.groupby("source")
+        summary["sources"] = {source: _both_views(part, task, temperature) for source, part in parts}
     return summary
 
 
@@ -218,28 +206,30 @@ def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
 
 def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
     """The columns of `oof_columns` in order, with float32 logits."""
-    columns = oof_columns(task)
-    problem = None
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        problem = f"has no column {', '.join(missing)}"
-    elif frame.empty:
-        problem = "has no rows"
-    elif strange := sorted(set(frame["label"]) - set(task.classes)):
-        problem = f"holds the label '{strange[0]}'"
-    elif frame["file"].duplicated().any():
-        problem = f"holds '{frame['file'][frame['file'].duplicated()].iloc[0]}' twice"
-    elif (frame.groupby("group")["fold"].nunique() > 1).any():
-        straddling = frame.groupby("group")["fold"].nunique()
-        problem = f"has the group '{straddling[straddling > 1].index[0]}' in more than one fold"
-    elif not np.isfinite(frame[columns[5:]].to_numpy(np.float64)).all():
-        problem = "holds logits that are infinite or not a number"
-    if problem:
+    if problem := _problem(frame, task):
         raise DataError(
             f"The out-of-fold table ({where}) {problem}.",
             expected=f"one row per scan, each group in one fold, labels out of {', '.join(task.classes)}, "
-            f"finite logits, and the columns {', '.join(columns)}",
+            f"finite logits, and the columns {', '.join(oof_columns(task))}",
             remedy="Run the cross-validation again, or pass the oof.csv that it wrote.",
         )
-    columns += [DISTANCE] * (DISTANCE in frame)
-    return frame[columns].astype(dict.fromkeys(oof_columns(task)[5:], np.float32)).reset_index(drop=True)
+    columns = oof_columns(task) + [DISTANCE] * (DISTANCE in frame)
+    return frame[columns].astype(dict.fromkeys(_logit_columns(task), np.float32)).reset_index(drop=True)
+
+
+def _problem(frame: pd.DataFrame, task: Task) -> str:
+    """What is wrong with the table, in words; "" where nothing is."""
+    if missing := [name for name in oof_columns(task) if name not in frame.columns]:
+        return f"has no column {', '.join(missing)}"
+    if frame.empty:
+        return "has no rows"
+    if strange := sorted(set(frame["label"]) - set(task.classes)):
+        return f"holds the label '{strange[0]}'"
+    if (twice := frame["file"].duplicated()).any():
+        return f"holds '{frame['file'][twice].iloc[0]}' twice"
+    folds = frame.groupby("group")["fold"].nunique()
+    if (folds > 1).any():
+        return f"has the group '{folds[folds > 1].index[0]}' in more than one fold"
+    if not np.isfinite(frame[_logit_columns(task)].to_numpy(np.float64)).all():
+        return "holds logits that are infinite or not a number"
+    return ""

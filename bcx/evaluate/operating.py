@@ -19,27 +19,17 @@ from bcx.evaluate.oof import label_positions, view_logits
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
-from bcx.trust.decisions import fit_operating_point, sensitivity_points
-from bcx.trust.referral import fit_refer_threshold
+from bcx.trust.decisions import fit_operating_point, fit_refer_threshold, sensitivity_points
 from bcx.trust.rule import POINTS, fit_rule
 
 #: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90
 
-_FIGURES = ("accuracy", "sensitivity", "specificity")
-_WITH_ABSENT = ("absent_recall", "lost_lesions")
-_OF_TWO = ("balanced_accuracy", "f1")
-
 
 def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
-    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view).
+    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view), where `has_decisions` holds.
 
     Every hospital weighs the same within each class, whatever its number of scans.
-
-    Args:
-        frame: see `bcx.evaluate.oof`; `has_decisions` must hold.
-        task: has an absent class, or two classes of which the second is the positive one.
-        temperature: divides the logits.
 
     Returns:
         `rule`; or, of two classes, `operating_point` and `refer`, which is None where not even the surest answers reach
@@ -58,7 +48,7 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
     point = fit_operating_point(probabilities, labels, weights=weights)
     try:
         refer = fit_refer_threshold(probabilities, labels, accuracy=REFER_ACCURACY, point=point)
-    except DataError:
+    except DataError:  # not even the surest answers are that good
         return {"operating_point": point.to_dict(), "refer": None}
     return {"operating_point": point.to_dict(), "refer": refer.to_dict()}
 
@@ -75,14 +65,13 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
         among them; with an absent class `points`: operating point -> source -> figures of `bcx.evaluate.harm`; of two
         classes `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same scans that they were fitted on.
     """
-    labels, positive = label_positions(frame, task), task.classes.index(task.positive)
+    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+    places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
     chosen, referred = decide_folds(frame, task, temperature)
     answers = chosen if task.absent is None else np.where(referred, REFERRED, chosen)
-    places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
-    groups = frame["group"].to_numpy(str)
     sources, referral = {}, {}
     for source, rows in places.items():
-        sources[source] = _figures(chosen[rows], labels[rows], groups[rows], positive, task.absent is not None)
+        sources[source] = _figures(chosen[rows], labels[rows], groups[rows], task)
         if task.absent is not None:
             sources[source] |= harm_figures(labels[rows], answers[rows], groups[rows], task)
         sources[source]["confusion"] = named_confusion(labels[rows], answers[rows], task.classes)
@@ -99,8 +88,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     }
     if task.absent is None:
         probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
-        points = sensitivity_points(probabilities, labels, weights=_equal_mass(frame))
-        return found | {"sensitivity_points": [point.to_dict() for point in points]}
+        return found | {"sensitivity_points": sensitivity_points(probabilities, labels, _equal_mass(frame))}
     found["points"] = {}
     for name in POINTS[1:]:
         chosen, referred = decide_folds(frame, task, temperature, name)
@@ -134,26 +122,30 @@ def decide_folds(
 
 def _equal_mass(frame: pd.DataFrame) -> np.ndarray:
     """Weights [N] that give every source the same mass within each class that it has."""
-    kinds = frame["source"].astype(str) + "\t" + frame["label"].astype(str)
-    return 1 / kinds.map(kinds.value_counts()).to_numpy(float)
+    return 1 / frame.groupby(["source", "label"])["label"].transform("size").to_numpy(float)
 
 
-def _figures(
-    chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, positive: int, with_absent: bool
-) -> dict[str, Any]:
+def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, task: Task) -> dict[str, Any]:
+    positive = task.classes.index(task.positive)
     ill, called = labels == positive, chosen == positive
-    among = [np.ones(len(labels), bool), ill, ~ill, *([labels == 0, labels > 0] if with_absent else [])]
-    right = [chosen == labels, called, ~called, *([chosen == 0, chosen == 0] if with_absent else [])]
-    names = [*_FIGURES, *(_WITH_ABSENT if with_absent else _OF_TWO)]
-    counts = [int(of.sum()) for of in among] + [len(labels)] * (len(names) - len(among))
+    shares = {
+        "accuracy": (np.ones(len(labels), bool), chosen == labels),
+        "sensitivity": (ill, called),
+        "specificity": (~ill, ~called),
+    }
+    if task.absent is not None:
+        shares |= {"absent_recall": (labels == 0, chosen == 0), "lost_lesions": (labels > 0, chosen == 0)}
+    counts = {name: int(among.sum()) for name, (among, _) in shares.items()}
+    if task.absent is None:
+        counts |= dict.fromkeys(("balanced_accuracy", "f1"), len(labels))
 
-    def shares(weights: np.ndarray) -> np.ndarray:
-        masses = [(weights @ of, weights @ (of & hit)) for of, hit in zip(among, right, strict=True)]
+    def figures(weights: np.ndarray) -> np.ndarray:
+        masses = [(weights @ among, weights @ (among & hit)) for among, hit in shares.values()]
         found = [hits / mass if mass > 0 else np.nan for mass, hits in masses]
-        if not with_absent:
+        if task.absent is None:
             both = weights @ ill + weights @ called
             found += [(found[1] + found[2]) / 2, 2 * (weights @ (ill & called)) / both if both > 0 else np.nan]
         return np.array(found)
 
-    figures = figures_with_intervals(shares, dict(zip(names, counts, strict=True)), groups)
-    return {name: figure for name, figure in figures.items() if figure["value"] is not None}
+    known = figures_with_intervals(figures, counts, groups)
+    return {name: figure for name, figure in known.items() if figure["value"] is not None}

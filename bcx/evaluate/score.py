@@ -18,22 +18,19 @@ macro figures are means over the classes that are there (see `bcx.evaluate.metri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record
 from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
-from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_figures
+from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_confusion, weighted_figures
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,8 @@ class Scored:
     error: str = ""
 
 
-def answers(classifier: Classifier, records: Sequence[Record]) -> Iterator[tuple[Record, Prediction | Failure]]:
-    """Yield each record with its answer, in order; memory stays flat as long as answers are not kept."""
-    yield from zip(records, classifier.stream(record.file for record in records), strict=True)
-
-
 def scored(record: Record, answer: Prediction | Failure) -> Scored:
-    """Return what of an answer the figures need; its pictures are not kept."""
+    """Return what of an answer the figures need; its images are not kept."""
     about = (record.key, record.source, record.group, record.label)
     if isinstance(answer, Failure):
         # Results are published, folders of a machine are not.
@@ -74,11 +66,9 @@ def scored(record: Record, answer: Prediction | Failure) -> Scored:
 
 def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
     """Return a row per scan: file, source, group, label, answer, decision, p_<class> and error."""
-    columns = {name: [getattr(row, name) for row in rows] for name in ("file", "source", "group", "label")}
-    columns |= {name: [getattr(row, name) for row in rows] for name in ("answer", "decision")}
-    for c, name in enumerate(task.classes):
-        columns[f"p_{name}"] = [row.probabilities[c] if row.probabilities else None for row in rows]
-    return pd.DataFrame({**columns, "error": [row.error for row in rows]})
+    names = [f"p_{name}" for name in task.classes]
+    told = [vars(row) | dict(zip(names, row.probabilities, strict=False)) for row in rows]
+    return pd.DataFrame(told, columns=["file", "source", "group", "label", "answer", "decision", *names, "error"])
 
 
 def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
@@ -103,10 +93,8 @@ def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
     if not known:
         return {**summary, "decisions": {}, "confusion": {}, "figures": {}}
     groups = [row.group for row in known]
-    labels, said = (
-        np.array([task.classes.index(name) for name in names], np.int64)
-        for names in ([row.label for row in known], [str(row.answer) for row in known])
-    )
+    labels = np.array([task.classes.index(row.label) for row in known])
+    said = np.array([task.classes.index(str(row.answer)) for row in known])
     probabilities = np.array([row.probabilities for row in known])
     stopped = means_with_intervals({"not_a_scan": [row.decision == NOT_A_SCAN for row in known]}, groups)
     return {
@@ -128,31 +116,20 @@ def _figures(
         counts[f"lesions_called_{task.absent}"] = known[f"specificity_{task.absent}"]
     of_probabilities = ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
     counts |= {name: known[name] for name in of_probabilities}
-    by_answer, by_probability = _weighted_answers(labels, said, task), weighted_figures(labels, probabilities)
-    chosen = [names.index(name) for name in of_probabilities]
+    counted, by_probability = (
+        weighted_confusion(labels, said, len(task.classes)),
+        weighted_figures(labels, probabilities),
+    )
+    chosen, held = [names.index(name) for name in of_probabilities], np.unique(labels)
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        return np.concatenate([by_answer(weights), by_probability(weights)[chosen]])
+        hits, true, called, recall, specificity = counted(weights)
+        with np.errstate(invalid="ignore"):
+            f1 = 2 * hits / (true + called)
+        found = [hits.sum() / weights.sum(), recall[held].mean(), f1[held].mean(), *recall]
+        found.append(specificity[task.classes.index(task.positive)])
+        if task.absent is not None:
+            found.append(1 - specificity[task.classes.index(task.absent)])
+        return np.concatenate([found, by_probability(weights)[chosen]])
 
     return figures_with_intervals(figures, counts, groups)
-
-
-def _weighted_answers(labels: np.ndarray, said: np.ndarray, task: Task) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [N] to the figures of the answers themselves, nan where one has no value."""
-    count = len(task.classes)
-    cell, held = labels * count + said, np.unique(labels)
-    positive = task.classes.index(task.positive)
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        total = weights.sum()
-        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
-        hits, true, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall, f1 = hits / true, 2 * hits / (true + called)
-            specificity = (total - true - called + hits) / (total - true)
-            found = [hits.sum() / total, recall[held].mean(), f1[held].mean(), *recall, specificity[positive]]
-            if task.absent is not None:
-                found.append(1 - specificity[task.classes.index(task.absent)])
-        return np.array(found)
-
-    return figures

@@ -19,7 +19,7 @@ from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
 from bcx.errors import ConfigError
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
-from bcx.evaluate.leaderboard_figures import roc_of_all
+from bcx.evaluate.figures import roc_of_all
 from bcx.evaluate.oof import read_oof
 from bcx.files import whole
 from bcx.networks.build import fold_norms

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bcx.data.records import Record
 from bcx.data.splits import assign_folds
 from bcx.errors import CheckpointError, ConfigError, SplitError, TrainingError
-from bcx.evaluate.leaderboard_figures import importance_figure
+from bcx.evaluate.figures import importance_figure
 from bcx.files import whole, write_rows
 from bcx.tasks import get_task
 from bcx.train.config import DenseRecipe, Recipe, require_one_training

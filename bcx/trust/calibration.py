@@ -11,8 +11,6 @@ C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from bcx.errors import DataError
@@ -23,31 +21,8 @@ FARTHEST = 20.0
 """Bound of a class's shift in vector scaling: where it stops, the class hardly occurs among the labels."""
 
 
-@dataclass(frozen=True)
-class VectorScaling:
-    """One factor and one shift per class: probabilities = softmax(scale * logits + shift).
-
-    With equal scales and no shift it is temperature scaling, scale = 1 / T. Unlike a temperature it can change which
-    class is the most probable, and it follows how often each class occurred where it was fitted.
-
-    Attributes:
-        scale: C factors, each above 0.
-        shift: C numbers that sum to 0 (a shift common to all classes would change nothing).
-    """
-
-    scale: tuple[float, ...]
-    shift: tuple[float, ...]
-
-
 def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the softmax of `logits / temperature`.
-
-    Args:
-        logits: any real dtype, [..., C]; a shift common to all classes changes nothing.
-        temperature: above 1 makes the answer less sure, below 1 surer; the order of the classes stays.
-
-    Returns:
-        float64 [..., C], each row in 0..1 and summing to 1, without overflow however large the logits.
+    """Return the softmax of `logits / temperature`, float64 [..., C], without overflow however large the logits.
 
     Raises:
         DataError: the temperature is not a positive number, or a logit is not finite.
@@ -58,21 +33,20 @@ def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarra
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the temperature that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
 
-    Fit it on logits of scans that the network was not trained on. The likelihood is convex in 1/T, so it has
-    one minimum in log T, which a bounded one-dimensional search (`LOWEST` to `HIGHEST`) finds. The result never
-    scores worse than 1, the network as it is.
+    The likelihood is convex in 1/T, so it has one minimum in log T, which a bounded search (`LOWEST` to `HIGHEST`)
+    finds. The result never scores worse than 1, the network as it is.
 
     Args:
-        logits: any real dtype, [N, C].
+        logits: [N, C], of scans that the network was not trained on.
         labels: int [N], 0..C-1.
         weights: float [N], not negative; None counts every scan once.
 
     Raises:
-        DataError: shapes that do not fit, no rows, labels out of range, or logits that are not finite.
+        DataError: as `check_labelled`, or logits that are not finite.
     """
     from scipy.optimize import minimize_scalar
 
-    logits, labels = _labelled(logits, labels)
+    logits, labels = check_labelled(_finite(logits), labels)
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
@@ -83,49 +57,22 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
-def apply_vector(logits: np.ndarray, scaling: VectorScaling) -> np.ndarray:
-    """Return the softmax of `scale * logits + shift`.
-
-    Args:
-        logits: any real dtype, [..., C].
-        scaling: of C classes.
-
-    Returns:
-        float64 [..., C], each row in 0..1 and summing to 1.
-
-    Raises:
-        DataError: another number of classes, a scale that is not positive, or a number that is not finite.
-    """
-    logits = _finite(logits)
-    scale, shift = np.asarray(scaling.scale, np.float64), np.asarray(scaling.shift, np.float64)
-    fits = scale.shape == shift.shape == logits.shape[-1:]
-    if not fits or not (np.isfinite(scale) & np.isfinite(shift) & (scale > 0)).all():
-        raise DataError(
-            f"The scaling has the factors {list(scaling.scale)} and shifts {list(scaling.shift)} for logits of shape "
-            f"{logits.shape}.",
-            expected="one positive factor and one shift per class",
-            remedy="Fit it again with fit_vector.",
-        )
-    return np.exp(_log_probabilities(scale * logits + shift, 1.0))
+def apply_vector(logits: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return the softmax of `scale * logits + shift`, float64 [..., C], with what `fit_vector` gives."""
+    return np.exp(_log_probabilities(scale * _finite(logits) + shift, 1.0))
 
 
-def fit_vector(logits: np.ndarray, labels: np.ndarray) -> VectorScaling:
-    """Return the vector scaling that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
+def fit_vector(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a factor and a shift per class, float64 [C] each, that minimise the negative log-likelihood of `labels`.
 
-    The likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find. The
-    result never scores worse than the best temperature. Scales stay within 1 / `HIGHEST` and 1 / `LOWEST`, shifts
-    within `FARTHEST`.
-
-    Args:
-        logits: any real dtype, [N, C], of scans that the network was not trained on.
-        labels: int [N], 0..C-1.
-
-    Raises:
-        DataError: as `fit_temperature`.
+    Unlike a temperature they can change which class is the most probable, and follow how often each class occurred. The
+    likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find, and never
+    scores worse than that temperature. Scales stay within 1 / `HIGHEST` and 1 / `LOWEST`, shifts within `FARTHEST`;
+    shifts sum to 0. Arguments and errors as `fit_temperature`.
     """
     from scipy.optimize import minimize
 
-    logits, labels = _labelled(logits, labels)
+    logits, labels = check_labelled(_finite(logits), labels)
     count, classes = logits.shape
     truth = np.eye(classes)[labels]
     start = np.concatenate([np.full(classes, 1 / fit_temperature(logits, labels)), np.zeros(classes)])
@@ -142,27 +89,29 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray) -> VectorScaling:
     bounds = [(size / HIGHEST, size / LOWEST)] * classes + [(-FARTHEST, FARTHEST)] * classes
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-14})
     best = found.x if found.fun < loss(start)[0] else start
-    shift = best[classes:] - best[classes:].mean()
-    return VectorScaling(tuple((best[:classes] / size).tolist()), tuple(shift.tolist()))
+    return best[:classes] / size, best[classes:] - best[classes:].mean()
 
 
-def _labelled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits as float64 [N, C] and labels as an integer array [N], checked."""
-    logits = _finite(logits)
-    labels = np.asarray(labels)
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+def check_labelled(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows as float64 [N, C] and labels as int64 [N].
+
+    Raises:
+        DataError: shapes that do not fit, no rows, or labels that are not whole numbers from 0 to C-1.
+    """
+    rows, labels = np.asarray(rows, np.float64), np.asarray(labels)
+    if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
         raise DataError(
-            f"Logits of shape {logits.shape} came with labels of shape {labels.shape}.",
-            expected="logits [N, C] and labels [N], with N at least 1",
-            remedy="Give one label per row of logits.",
+            f"Rows of shape {rows.shape} came with labels of shape {labels.shape}.",
+            expected="rows [scans, classes] and labels [scans], of at least one scan",
+            remedy="Give one label per row.",
         )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]:
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= rows.shape[1]:
         raise DataError(
             f"The labels are of type {labels.dtype} and run from {labels.min()} to {labels.max()}.",
-            expected=f"whole numbers from 0 to {logits.shape[1] - 1}",
+            expected=f"whole numbers from 0 to {rows.shape[1] - 1}",
             remedy="Give each label as the position of its class.",
         )
-    return logits, labels
+    return rows, labels.astype(np.int64)
 
 
 def _log_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bcx.tasks import Task
 
-#: `decision` of a picture that is no scan.
+#: `decision` of an image that is no scan.
 NOT_A_SCAN = "not a scan"
 #: `decision` of a scan that a person should read.
 REFER = "refer"
@@ -40,13 +40,11 @@ def claim(
 
     Args:
         label: the class by the stored rule.
-        task: says which class means that nothing is there.
         likeliest: the most probable class, where no other may be said; None: the label may be another one, since the
             person chose an operating point.
         lesion: largest value of the lesion map, 0..1; 0 for models without one.
-        no_scan: why the picture is no scan, in a sentence; "" where it may be one.
-        damage: what is wrong with the file, in a sentence; "" where it is whole.
-        unsure: why the stored rule refers it, in a sentence; "" where it does not.
+        no_scan, damage, unsure: why the image is no scan, what is wrong with the file, why the stored rule refers it:
+            a sentence each, "" where it does not apply.
 
     Returns:
         The decision (`NOT_A_SCAN`, `REFER` or the label) and its reason, a sentence, "" where it is the label.

@@ -20,8 +20,7 @@ import numpy as np
 
 from bcx.errors import CheckpointError, ConfigError
 from bcx.tasks import Task
-from bcx.trust.decisions import OperatingPoint
-from bcx.trust.referral import ReferRule
+from bcx.trust.decisions import OperatingPoint, ReferRule
 from bcx.trust.rule import POINTS, REASONS, HarmRule, full_prevalence, with_prevalence
 
 _UNSURE = "The highest probability is below the threshold for an answer."
@@ -67,7 +66,6 @@ class Decider:
                 expected=f"one for {', '.join(task.classes)}",
                 remedy="Fetch or train the checkpoint again.",
             )
-        self.point, self._task = point, task
         offered = POINTS if self.rule is not None else POINTS[:1]
         if point not in offered:
             raise ConfigError(
@@ -75,6 +73,7 @@ class Decider:
                 expected=" or ".join(offered),
                 remedy="Use one of these, or leave it out.",
             )
+        self.point, self._task = point, task
         self._stated = () if self.rule is None else self.rule.prevalence
         self._wanted = full_prevalence(prevalence, task.classes, self._stated) if prevalence else None
 
@@ -131,8 +130,7 @@ class Decider:
     def _words(self, reason: str) -> str:
         if reason == "kind":
             names = [name for name in self._task.classes if name != self._task.absent]
-            said = " or ".join(names).capitalize()
-            return f"{said}: neither is probable enough for an answer."
+            return f"{' or '.join(names).capitalize()}: neither is probable enough for an answer."
         if reason == "absent":
             return f"{self._task.classes[0].capitalize()} is the most probable, but not probable enough for an answer."
         return "This picture differs too much from the training data for an answer." if reason else ""

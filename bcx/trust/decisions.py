@@ -1,33 +1,39 @@
-"""Operating points of two classes, and those that older checkpoints of three store: from probabilities to one class.
+"""Rules of two classes, and those that older checkpoints of three store: an operating point and a rule for referral.
 
 >>> import numpy as np
 >>> probabilities = np.array([[0.70, 0.30], [0.55, 0.45]])  # negative, positive
->>> probabilities.argmax(axis=1).tolist()
-[0, 0]
 >>> OperatingPoint(normal_above=0.6, positive_above=0.0, positive=1).choose(probabilities).tolist()
 [0, 1]
+>>> ReferRule(below=0.6).refers(probabilities).tolist()
+[False, True]
 
-A threshold is fitted on out-of-fold probabilities after temperature, for tasks of two classes of which the second is
-the positive one. Tasks with an absent class have a rule of their own (`bcx.trust.rule`).
+Both are fitted on out-of-fold probabilities after temperature. Tasks with an absent class have a rule of their own
+(`bcx.trust.rule`).
 
 W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
+Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017 (risk and coverage).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bcx.errors import ConfigError, DataError, problems_of
+from bcx.trust.calibration import check_labelled
 
 PLATEAU = 0.01
 """Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
 less does not move it far."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Position = Annotated[int, Field(ge=1)]
+"""Of the positive class: class 0 means that nothing is there."""
 
 
 class Stored:
@@ -62,92 +68,56 @@ class Stored:
 
 @dataclass(frozen=True)
 class OperatingPoint(Stored):
-    """Two thresholds that turn probabilities into one class.
-
-    For tasks whose first class means that nothing is there ("normal") and that have one class whose sensitivity
-    matters most ("malignant"); and for tasks of two classes, where the second is the positive one: it is the answer
-    wherever the first one is not.
+    """Two thresholds that turn probabilities into one class; of two classes, the second wherever the first is not.
 
     Attributes:
-        normal_above: the answer is class 0 when its probability is at least this, 0..1.
+        normal_above: the answer is class 0 when its probability is at least this.
         positive_above: else it is the positive class when that holds at least this share of the probability
-            outside class 0, 0..1; else the most probable of the classes that remain.
-        positive: position of the positive class, 1..C-1.
+            outside class 0; else the most probable of the classes that remain.
+        positive: position of the positive class.
     """
 
-    normal_above: float
-    positive_above: float
-    positive: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("normal_above", "positive_above"):
-            check_share(getattr(self, name), f"The operating point's {name}")
-        check_positive(self.positive)
+    normal_above: Share
+    positive_above: Share
+    positive: Position = 2
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return int64 [N], the class of each row.
-
-        Args:
-            probabilities: float [N, C], 0..1, rows summing to 1.
+        """Return int64 [N], the class of each row of float [N, C].
 
         Raises:
             DataError: a shape that does not fit.
         """
         probabilities = check_rows(probabilities, self.positive)
+        lesion = probabilities[:, 1:].sum(axis=1)
+        share = probabilities[:, self.positive] / np.where(lesion > 0, lesion, 1)
         rest = probabilities.copy()
         rest[:, [0, self.positive]] = -1
         chosen = rest.argmax(axis=1)
-        chosen[positive_share(probabilities, self.positive) >= self.positive_above] = self.positive
+        chosen[share >= self.positive_above] = self.positive
         chosen[probabilities[:, 0] >= self.normal_above] = 0
         return chosen
 
 
 @dataclass(frozen=True)
-class PointFigures:
-    """What an operating point gives on a set of scans. Shares 0..1; nan where no scan is of that kind.
+class ReferRule(Stored):
+    """Refer a scan to a person when the answer's confidence is below a threshold.
 
     Attributes:
-        point: the threshold.
-        sensitivity: of all positive scans, the share called positive.
-        specificity: of all others, the share not called positive.
-        accuracy: the share right.
+        below: the threshold; 0 refers nothing.
+        confidence: "highest" (the highest probability) or "margin" (highest minus second).
+        accuracy: the share right among what was not referred when the rule was fitted; None: not fitted.
+        coverage: the share that was not referred then; None: not fitted.
     """
 
-    point: OperatingPoint
-    sensitivity: float
-    specificity: float
-    accuracy: float
+    below: Share
+    confidence: Literal["highest", "margin"] = "highest"
+    accuracy: Share | None = None
+    coverage: Share | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, ready for JSON: the point as its own dict, None for what has no value."""
-        values = asdict(self)
-        return {name: None if value != value else value for name, value in values.items()}
-
-
-def positive_share(probabilities: np.ndarray, positive: int = 2) -> np.ndarray:
-    """Return float64 [N], 0..1: the positive class's share of the probability outside class 0 (0 where none is)."""
-    probabilities = check_rows(probabilities, positive)
-    lesion = probabilities[:, 1:].sum(axis=1)
-    return probabilities[:, positive] / np.where(lesion > 0, lesion, 1)
-
-
-def point_figures(
-    point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
-) -> PointFigures:
-    """Return what `point` gives on labelled scans; arguments as `fit_operating_point`."""
-    probabilities, labels, weights = check_answers(probabilities, labels, weights, point.positive)
-    chosen, positive = point.choose(probabilities), labels == point.positive
-
-    def share(of: np.ndarray, among: np.ndarray) -> float:
-        mass = weights[among].sum()
-        return float(weights[among & of].sum() / mass) if mass > 0 else float("nan")
-
-    return PointFigures(
-        point=point,
-        sensitivity=share(chosen == point.positive, positive),
-        specificity=share(chosen != point.positive, ~positive),
-        accuracy=share(chosen == labels, np.ones_like(positive)),
-    )
+    def refers(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return bool [N]: whether each row of float [N, C] is referred."""
+        ordered = np.sort(check_rows(probabilities, 1), axis=1)
+        return ordered[:, -1] - (ordered[:, -2] if self.confidence == "margin" else 0) < self.below
 
 
 def fit_operating_point(
@@ -157,74 +127,40 @@ def fit_operating_point(
     positive_sensitivity: float | None = None,
     weights: np.ndarray | None = None,
 ) -> OperatingPoint:
-    """Fit the threshold of two classes on out-of-fold probabilities of the second one, the positive.
+    """Fit the threshold of two classes on the probability of the second one, the positive.
 
     With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
     it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the
     best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer.
 
     Args:
-        probabilities: float [N, 2], 0..1, rows summing to 1; after temperature, of scans that the network was not
-            trained on.
+        probabilities: float [N, 2], out of fold, after temperature.
         labels: int [N], 0 or 1; both must be there.
-        positive_sensitivity: 0..1, or None.
         weights: float [N], not negative; None counts every scan once.
 
     Raises:
         DataError: shapes that do not fit, or a class that is missing.
-        ConfigError: a share that is none.
     """
     probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
-    if positive_sensitivity is not None:
-        check_share(positive_sensitivity, "The sensitivity asked for")
-    for there, which in ((labels == 0, 0), (labels == 1, 1)):
+    ill, share = labels == 1, probabilities[:, 1]
+    for there, which in ((~ill, 0), (ill, 1)):
         if not weights[there].sum() > 0:
             raise DataError(
                 f"No scan of class {which} is among the {len(labels)} that the operating point is fitted on.",
                 expected="scans of both classes",
                 remedy="Fit it on a source that has both.",
             )
-    above = _positive_threshold(probabilities[:, 1], labels == 1, weights, positive_sensitivity)
-    return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=1)
-
-
-def sensitivity_points(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    sensitivities: Sequence[float] = (0.90, 0.95),
-    *,
-    weights: np.ndarray | None = None,
-) -> list[PointFigures]:
-    """Return an operating point for each stated sensitivity of the positive class, with the specificity it costs.
-
-    Arguments and errors as `fit_operating_point`; the figures are those of the same scans.
-    """
-    return [
-        point_figures(
-            fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights),
-            probabilities,
-            labels,
-            weights,
-        )
-        for asked in sensitivities
-    ]
-
-
-def _positive_threshold(
-    share: np.ndarray, ill: np.ndarray, weights: np.ndarray, positive_sensitivity: float | None
-) -> float:
-    thresholds = _between(share)
+    # 0 (call all), halfway between neighbours, above the highest
+    ends = np.append(np.unique(share), 1.0)
+    thresholds = np.concatenate([[0.0], (ends[:-1] + ends[1:]) / 2])
     found = _called(share[ill], weights[ill], thresholds)
     if positive_sensitivity is not None:
-        return float(thresholds[at_least(found, positive_sensitivity)].max())
-    return _middle(thresholds, (found - _called(share[~ill], weights[~ill], thresholds)) / 2)
-
-
-def _between(scores: np.ndarray) -> np.ndarray:
-    """Thresholds that tell scores 0..1 apart, rising: 0 (call all), halfway between neighbours, above the highest."""
-    values = np.unique(scores)
-    ends = np.append(values, 1.0)
-    return np.concatenate([[0.0], (ends[:-1] + ends[1:]) / 2])
+        above = float(thresholds[at_least(found, positive_sensitivity)].max())
+    else:
+        balance = (found - _called(share[~ill], weights[~ill], thresholds)) / 2
+        good = thresholds[balance >= balance.max() - PLATEAU]
+        above = float(good[np.abs(good - (good[0] + good[-1]) / 2).argmin()])
+    return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=1)
 
 
 def _called(scores: np.ndarray, weights: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -234,10 +170,94 @@ def _called(scores: np.ndarray, weights: np.ndarray, thresholds: np.ndarray) -> 
     return 1 - mass[np.searchsorted(scores[order], thresholds, side="left")] / mass[-1]
 
 
-def _middle(thresholds: np.ndarray, balance: np.ndarray) -> float:
-    """The threshold nearest to the middle of those whose balance is within PLATEAU of the best."""
-    good = thresholds[balance >= balance.max() - PLATEAU]
-    return float(good[np.abs(good - (good[0] + good[-1]) / 2).argmin()])
+def sensitivity_points(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Return what 90 and 95 % sensitivity cost, on the scans that the points are fitted on (see `point_figures`)."""
+    points = [
+        fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights)
+        for asked in (0.90, 0.95)
+    ]
+    return [point_figures(point, probabilities, labels, weights) for point in points]
+
+
+def point_figures(
+    point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return `point`, `sensitivity`, `specificity` and `accuracy`, 0..1; None where no scan is of that kind."""
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, point.positive)
+    chosen, positive = point.choose(probabilities), labels == point.positive
+
+    def share(of: np.ndarray, among: np.ndarray) -> float | None:
+        mass = weights[among].sum()
+        return float(weights[among & of].sum() / mass) if mass > 0 else None
+
+    return {
+        "point": point.to_dict(),
+        "sensitivity": share(chosen == point.positive, positive),
+        "specificity": share(chosen != point.positive, ~positive),
+        "accuracy": share(chosen == labels, np.ones_like(positive)),
+    }
+
+
+def risk_coverage(
+    confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the risk-coverage curve: what is answered, and how often wrongly, as the least sure scans are referred.
+
+    Args:
+        confidence: float [N].
+        correct: bool [N].
+        weights: float [N], not negative; None counts every scan once.
+
+    Returns:
+        threshold, coverage and risk, each float64 [K], one entry per value of confidence among scans that count, from
+        the highest down: scans with at least this confidence are the share `coverage` (rising to 1) of all,
+        and the share `risk` of them is wrong.
+
+    Raises:
+        DataError: shapes that do not fit, or no scan that counts.
+    """
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    weights = np.ones(len(correct)) if weights is None else np.asarray(weights, np.float64)
+    if confidence.ndim != 1 or not confidence.shape == correct.shape == weights.shape or not weights.sum() > 0:
+        raise DataError(
+            f"Confidences {confidence.shape} came with answers {correct.shape} and weights {weights.shape}.",
+            expected="one of each per scan, and at least one scan that counts",
+            remedy="Give each scan its confidence and whether it was answered rightly.",
+        )
+    values, position = np.unique(confidence[weights > 0], return_inverse=True)
+    mass = np.bincount(position, weights[weights > 0])[::-1].cumsum()
+    wrong = np.bincount(position, (weights * ~correct)[weights > 0])[::-1].cumsum()
+    return values[::-1], mass / mass[-1], wrong / mass
+
+
+def fit_refer_threshold(
+    probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float, point: OperatingPoint | None = None
+) -> ReferRule:
+    """Return the rule that refers as few scans as it can and reaches `accuracy`, 0..1, on those it does not.
+
+    Args:
+        probabilities: float [N, C], out of fold, after temperature.
+        labels: int [N].
+        point: how answers are chosen; None: the most probable class.
+
+    Raises:
+        DataError: shapes that do not fit, or an accuracy that not even the surest scans reach.
+    """
+    probabilities, labels, _ = check_answers(probabilities, labels, None, point.positive if point else 1)
+    chosen = point.choose(probabilities) if point else probabilities.argmax(axis=1)
+    thresholds, coverage, risk = risk_coverage(probabilities.max(axis=1), chosen == labels)
+    enough = np.flatnonzero(at_least(1 - risk, accuracy))
+    if not len(enough):
+        raise DataError(
+            f"An accuracy of {accuracy:g} is not reached: it is at most {1 - risk.min():.3f}, whatever is referred.",
+            expected="an accuracy that the surest answers reach",
+            remedy="Ask for less, or train a better network.",
+        )
+    last = enough[-1]
+    below = 0.0 if last == len(risk) - 1 else float((thresholds[last] + thresholds[last + 1]) / 2)
+    return ReferRule(below, accuracy=float(1 - risk[last]), coverage=float(coverage[last]))
 
 
 def at_least(reached: np.ndarray | float, asked: np.ndarray | float) -> np.ndarray:
@@ -248,21 +268,20 @@ def at_least(reached: np.ndarray | float, asked: np.ndarray | float) -> np.ndarr
 def check_answers(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, positive: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    probabilities, labels = check_rows(probabilities, positive), np.asarray(labels)
-    weights = np.ones(len(probabilities)) if weights is None else np.asarray(weights, np.float64)
-    count, classes = probabilities.shape
-    fits = labels.shape == weights.shape == (count,) and labels.dtype.kind in "iu" and count > 0
-    if not fits or labels.min() < 0 or labels.max() >= classes or not (weights >= 0).all() or not weights.sum() > 0:
+    """Return float64 [N, C], int64 [N] and weights, float64 [N], or raise a `DataError` where they do not fit."""
+    probabilities, labels = check_labelled(check_rows(probabilities, positive), labels)
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    if weights.shape != labels.shape or not (weights >= 0).all() or not weights.sum() > 0:
         raise DataError(
-            f"Probabilities {probabilities.shape} came with labels {labels.shape} of type {labels.dtype} and weights "
-            f"{weights.shape}.",
-            expected=f"one whole number from 0 to {classes - 1} and one weight, not negative, per row",
-            remedy="Give one label (and weight) per row of probabilities.",
+            f"{len(labels)} labels came with weights {weights.shape}, {weights.sum():g} in all.",
+            expected="one weight per row, not negative, and some above 0",
+            remedy="Give one weight per row of probabilities.",
         )
     return probabilities, labels, weights
 
 
 def check_rows(probabilities: np.ndarray, positive: int) -> np.ndarray:
+    """Return float64 [N, C], or raise a `DataError` where there is no such class or a number is not finite."""
     probabilities = np.asarray(probabilities, np.float64)
     least = max(2, positive + 1)
     if probabilities.ndim != 2 or probabilities.shape[1] < least or not np.isfinite(probabilities).all():
@@ -272,18 +291,3 @@ def check_rows(probabilities: np.ndarray, positive: int) -> np.ndarray:
             remedy="Pass one row of probabilities per scan.",
         )
     return probabilities
-
-
-def check_share(value: Any, what: str) -> None:
-    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:
-        raise ConfigError(f"{what} is {value!r}.", expected="a number from 0 to 1", remedy="Give a share, such as 0.9.")
-
-
-def check_positive(value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
-            f"The positive class's position is {value!r}.",
-            expected="a whole number of at least 1 (class 0 means that nothing is there)",
-            remedy="Give the position of the task's positive class.",
-        )

@@ -1,4 +1,4 @@
-"""Is this a scan at all? Plain checks of the picture, then how far its texture lies from that of training scans.
+"""Is this a scan at all? Plain checks of the image, then how far its texture lies from that of training scans.
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(0)
@@ -37,8 +37,8 @@ KIND = "mahalanobis of stage means"
 KEEP = 0.97
 """Share of unseen scans of the training hospitals whose distance is at most 1."""
 ALLOWANCE = 2.5
-"""Distance up to which a picture passes: other machines lie further off than the training hospitals' own. Fitted
-on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 pictures that are no scans beyond 3.2;
+"""Distance up to which an image passes: other scanners lie further off than the training hospitals' own. Fitted
+on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 images that are no scans beyond 3.2;
 results/studies/input-check/ has the figures."""
 
 _UNLIKE = (
@@ -50,7 +50,7 @@ _UNUSUAL = "This {noun} differs from the training data. Its result is less relia
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the input check says of one picture.
+    """What the input check says of one image.
 
     Attributes:
         is_scan: False when a plain check or the distance stops it.
@@ -73,7 +73,7 @@ class InputCheck:
         mean, spread: float32 [K], of the training scans' descriptions.
         precision: float32 [K, K], inverse covariance of the standardised descriptions.
         unit: Mahalanobis distance that counts as 1.
-        allowance: distance up to which a picture passes.
+        allowance: distance up to which an image passes.
     """
 
     mean: np.ndarray = field(repr=False)
@@ -108,13 +108,7 @@ class InputCheck:
         )
 
     def judge(self, scan: Scan, stages: np.ndarray, task: Task = BREAST_ULTRASOUND) -> Verdict:
-        """Judge one picture.
-
-        Args:
-            scan: the decoded picture.
-            stages: float32 [K], its description.
-            task: what pictures are expected: colour, size and wording.
-        """
+        """Judge one image by its pixels and its description, float32 [K]; the task says what images are expected."""
         reasons, flags = plain_checks(scan, task)
         noun = "scan" if task.grey else task.image_noun
         distance = float(self.distances(np.asarray(stages)[None])[0])
@@ -134,11 +128,7 @@ class InputCheck:
 
     @classmethod
     def load(cls, folder: Path, block: dict[str, Any]) -> InputCheck:
-        """Read what `save` wrote.
-
-        Raises:
-            CheckpointError: the file is missing or damaged, or the block is not one of `save`'s.
-        """
+        """Read what `save` wrote, or raise a `CheckpointError`: the file or the block is missing or damaged."""
         try:
             checked = InputCheckBlock.model_validate(block)
             arrays = load_file(folder / INPUT_CHECK_FILE)

@@ -7,12 +7,11 @@
 >>> plain_checks(Scan.open(simulate("benign", seed=1).pixels))
 ([], [])
 
-Pictures of tasks in which colour counts (tissue under the microscope, say) may be small, coloured, bright and even: of
-them only blank ones are stopped, and those without any colour get a word; of patches of tissue, those in other colours
-than those of the stain.
+Where colour counts (tissue under the microscope, say), images may be small, coloured, bright and even: only blank ones
+are stopped, and those without any colour get a word; of patches of tissue, those in other colours than the stain's.
 
-The limits were set on true scans alone: 672 of BUSI (one hospital, one machine) and 1,501 of BUS-BRA (another
-hospital, four machines), so that they stop next to none. What true scans measure stands beside each.
+The limits were set on true scans alone: 672 of BUSI (one hospital, one scanner) and 1,501 of BUS-BRA (another
+hospital, four scanners), so that they stop next to none. What true scans measure stands beside each.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ PAGE_SHARE = 0.25
 TONE_SHARE = 0.55
 """Share of points of one single tone, black left out. Largest of a true scan: .30."""
 COLOUR_SHARE = 0.35
-"""Share of coloured points. Largest of a true scan: .009 (marks of the machine); a colour Doppler box fills less."""
+"""Share of coloured points. Largest of a true scan: .009 (marks of the scanner); a colour Doppler box fills less."""
 COLOUR_FLAG = 0.001
 """Share of coloured points from which colour is worth a word."""
 TINT = 0.25
@@ -55,10 +54,9 @@ _UNSTAINED = (
 
 
 def shape_reason(width: int, height: int) -> str:
-    """Say why a picture of this size, in pixels, is no scan; "" where its shape may be one's.
+    """Say why an image of this size, in pixels, is no scan; "" where its shape may be one's.
 
-    Asked before a network is: what it reads a second time is a square, and of a picture of 16 x 20,000 pixels that
-    would be a square of 20,000.
+    Asked before a network is: the second stage reads a square, and of 16 x 20,000 pixels that would be one of 20,000.
     """
     if max(width, height) <= LONGEST * min(width, height):
         return ""
@@ -66,11 +64,7 @@ def shape_reason(width: int, height: int) -> str:
 
 
 def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str], list[str]]:
-    """Check a picture without a network: tiny, blank, colours, page or screen.
-
-    Args:
-        scan: uint8 pixels [H, W] or [H, W, 3].
-        task: what pictures are expected.
+    """Check an image without a network: tiny, blank, colours, page or screen.
 
     Returns:
         Reasons why it is no scan, as sentences, the plainest first (none: it passes); and flags, sentences worth
@@ -123,7 +117,7 @@ def is_stained(points: np.ndarray) -> bool:
 
 
 def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
-    """Return the share of coloured points of uint8 [h, w, 3], and whether their colour is a mere tint."""
+    """The share of coloured points of uint8 [h, w, 3], and whether their colour is a mere tint."""
     # Channel by channel: NumPy's maximum along an axis of three is twenty times slower.
     red, green, blue = (points[..., channel].ravel() for channel in range(3))
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
@@ -142,7 +136,7 @@ def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
 
 
 def _bright_and_even(pixels: np.ndarray, step: int) -> float:
-    """Return the share of points that are bright and no more than one level off the next pixel to their right."""
+    """The share of points that are bright and no more than one level off the next pixel to their right."""
     here, beside = (to_grey(pixels[:-1:step, start : pixels.shape[1] - 1 + start : step]) for start in (0, 1))
     steady = np.maximum(here, beside) - np.minimum(here, beside) <= 1
     return float((steady & (here >= 160)).mean())

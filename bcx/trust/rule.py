@@ -25,14 +25,14 @@ import numpy as np
 
 from bcx.errors import ConfigError, DataError
 from bcx.tasks import Task
-from bcx.trust.decisions import Stored, at_least, check_answers, check_positive, check_rows, check_share
+from bcx.trust.decisions import Position, Share, Stored, at_least, check_answers, check_rows
 
 ABSENT_HARM = 0.01
 """Of the positive scans, at most this share may be answered with the absent class."""
 NEGATIVE_HARM = 0.03
 """Of the positive scans, at most this share may be answered with another lesion."""
-SENSITIVITY = SPECIFICITY = 0.95
-"""What the operating points "screening" and "rule-in" hold."""
+HELD = 0.95
+"""Sensitivity that the operating point "screening" holds, and specificity that "rule-in" holds."""
 USUAL = 0.97
 """Share of scans of other hospitals that are not "unlike the scans learned from"."""
 LEAST = 0.5
@@ -60,23 +60,15 @@ class HarmRule(Stored):
         what: what the rule does, in a sentence.
     """
 
-    absent_above: float
-    negative_below: float
-    screening_above: float
-    rule_in_above: float
+    absent_above: Share
+    negative_below: Share
+    screening_above: Share
+    rule_in_above: Share
     unlike_above: float | None = None
-    positive: int = 2
-    prevalence: tuple[float, ...] = ()
+    positive: Position = 2
+    prevalence: tuple[Share, ...] = ()
     fitted_on: str = ""
     what: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("absent_above", "negative_below", "screening_above", "rule_in_above"):
-            check_share(getattr(self, name), f"The rule's {name}")
-        check_positive(self.positive)
-        object.__setattr__(self, "prevalence", tuple(self.prevalence))  # JSON knows lists only
-        for share in self.prevalence:
-            check_share(share, "A class's prevalence")
 
     def decide(
         self,
@@ -91,21 +83,14 @@ class HarmRule(Stored):
         Where a row is referred, its class is the most probable one.
 
         Args:
-            probabilities: float [N, C], 0..1, rows summing to 1, at the prevalence of the rule.
+            probabilities: float [N, C], at the prevalence of the rule.
             distances: float [N], from the scans learned from; None: not known.
             point: one of `POINTS`.
             shown: the same probabilities at another prevalence; no answer contradicts them in the dangerous direction.
 
         Raises:
             DataError: a shape that does not fit.
-            ConfigError: an unknown operating point.
         """
-        if point not in POINTS:
-            raise ConfigError(
-                f"There is no operating point called '{point}'.",
-                expected=" or ".join(POINTS),
-                remedy="Use one of them.",
-            )
         probabilities = check_rows(probabilities, self.positive)
         labels = (probabilities if shown is None else check_rows(shown, self.positive)).argmax(axis=1)
         suspicion = probabilities[:, self.positive]
@@ -140,15 +125,14 @@ def fit_rule(
     """Return the rule that refers least among those whose harm stays at or below both targets, in every hospital.
 
     Args:
-        probabilities: float [N, C], 0..1, rows summing to 1; after temperature, of scans that the network was not
-            trained on, and best from hospitals that it was not trained on.
+        probabilities: float [N, C], after temperature, of scans that the network was not trained on, and best from
+            hospitals that it was not trained on.
         labels: int [N].
         task: has an absent class.
-        prevalence: of the classes, as the probabilities take it.
-        fitted_on: for the record.
+        prevalence, fitted_on: as `HarmRule`.
         distances: float [M], of scans from hospitals that the input check was not fitted on; None: nothing is "unlike".
-        absent_harm: of the positive scans, at most this share is answered with the absent class.
-        negative_harm: likewise, with another lesion.
+        absent_harm, negative_harm: of the positive scans, at most this share is answered with the absent class, and
+            with another lesion.
         weights: float [N], not negative; None counts every scan once.
         hospitals: [N], where each scan comes from; None: one place.
 
@@ -171,9 +155,6 @@ def fit_rule(
     parts = [ill & (places == place) for place in np.unique(places[ill & (weights > 0)])]
     absent_above = max(LEAST, *(_least(as_absent[part], weights[part], absent_harm) for part in parts))
     negative_below = min(LEAST, *(1 - _least(as_negative[part], weights[part], negative_harm) for part in parts))
-    # The highest threshold that calls 95 % of the positive: of 1 - p, the least that leaves out no more than 5 %.
-    screening = 1 - _least(1 - suspicion[ill], weights[ill], 1 - SENSITIVITY)
-    rule_in = _least(suspicion[~ill], weights[~ill], 1 - SPECIFICITY)
     absent, others = task.classes[0], " or ".join(task.classes[c] for c in range(1, len(task.classes)) if c != positive)
     what = (
         f"{task.positive} where it is the most probable class; {others} only where it is the most probable and "
@@ -185,8 +166,9 @@ def fit_rule(
     return HarmRule(
         absent_above=absent_above,
         negative_below=negative_below,
-        screening_above=screening,
-        rule_in_above=rule_in,
+        # The highest threshold that calls 95 % of the positive: of 1 - p, the least that leaves out no more than 5 %.
+        screening_above=1 - _least(1 - suspicion[ill], weights[ill], 1 - HELD),
+        rule_in_above=_least(suspicion[~ill], weights[~ill], 1 - HELD),
         unlike_above=None if distances is None else float(np.quantile(distances, USUAL)),
         positive=positive,
         prevalence=tuple(prevalence),
@@ -206,13 +188,7 @@ def _least(scores: np.ndarray, weights: np.ndarray, share: float) -> float:
 
 
 def with_prevalence(probabilities: np.ndarray, stated: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
-    """Return probabilities for another prevalence, by Bayes' rule: p * wanted / stated, rows summing to 1.
-
-    Args:
-        probabilities: float [..., C].
-        stated: what they stand for, C shares above 0.
-        wanted: C shares above 0.
-    """
+    """Return float [..., C] for another prevalence, by Bayes' rule: p * wanted / stated, rows summing to 1."""
     odds = np.asarray(probabilities, np.float64) * (np.asarray(wanted, np.float64) / np.asarray(stated, np.float64))
     return odds / odds.sum(axis=-1, keepdims=True)
 
@@ -233,7 +209,7 @@ def full_prevalence(wanted: Mapping[str, float], classes: Sequence[str], stated:
             remedy="Store one with bcx decisions, or leave the prevalence out.",
         )
     rest = sum(share for name, share in zip(classes, stated, strict=True) if name not in wanted)
-    total = sum(wanted.values()) if wanted else 0.0
+    total = sum(wanted.values())
     known = set(wanted) <= set(classes) and all(0 < share < 1 for share in wanted.values())
     if not known or (total >= 1 if rest else abs(total - 1) > 1e-6):
         raise ConfigError(

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from bcx.evaluate import intervals
-from bcx.evaluate.derived import DERIVED, derive, noted_scans, stored_curve
+from bcx.evaluate.derived import DERIVED, derive, noted_scans
 from bcx.evaluate.metrics import net_benefit
 from bcx.evaluate.oof import oof_columns, view_probabilities
 from bcx.evaluate.operating import decide_folds, fit_rules
@@ -66,9 +66,8 @@ def test_curves_say_what_scikit_learn_and_the_formula_say(derived):
         assert risk["answered"][-1] == 1
         assert risk["wrong"][-1] == pytest.approx(1 - sk.accuracy_score(labels[rows], chosen[rows]), abs=1e-5)
         benefit = found["decision_curve"][source]
-        curve = stored_curve(benefit, "threshold", "net_benefit")
-        expected = [net_benefit(probabilities[rows, 2], labels[rows] == 2, t) for t in curve.x]
-        assert curve.y == pytest.approx(expected, abs=1e-5)
+        expected = [net_benefit(probabilities[rows, 2], labels[rows] == 2, t) for t in benefit["threshold"]]
+        assert benefit["net_benefit"] == pytest.approx(expected, abs=1e-5)
         matrix = found["decisions"]["sources"][source]["confusion"]
         told = [[matrix[true][given] for given in (*TASK.classes, "refer")] for true in TASK.classes]
         answers = np.where(referred, 3, chosen)[rows]

@@ -14,13 +14,13 @@ from sklearn import metrics as sk
 
 from bcx.errors import DataError
 from bcx.evaluate import figures, intervals
-from bcx.evaluate.decisions import decision_curve, referral_curve, reliability_report
+from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
 from bcx.evaluate.derived import derive
 from bcx.evaluate.metrics import calibration_error, net_benefit, pair_score
 from bcx.evaluate.oof import oof_columns
 from bcx.evaluate.words import units
 from bcx.tasks import get_task
-from bcx.trust.referral import fit_refer_threshold
+from bcx.trust.decisions import fit_refer_threshold
 
 TASK = get_task("breast-ultrasound")
 CLASSES = TASK.classes
@@ -112,7 +112,7 @@ def test_the_matrix_shows_counts_and_shares_of_rows(tmp_path):
 def test_reliability_shows_every_bin_before_and_after(tmp_path):
     labels, probabilities, groups = answers()
     sharp = probabilities**2 / (probabilities**2).sum(axis=1, keepdims=True)
-    report = reliability_report({"before": sharp, "after": probabilities}, labels, groups, bins=8)
+    report = reliability_report({"before": sharp, "after": probabilities}, labels, groups)
     figure = figures.reliability_figure(report, tmp_path / "reliability.png")
     check_png(tmp_path / "reliability.png")
     for (name, found), axes in zip(report.items(), figure.axes, strict=True):
@@ -126,34 +126,33 @@ def test_reliability_shows_every_bin_before_and_after(tmp_path):
         assert high > 1
     gaps = [row["n"] * abs(row["right"] - row["confidence"]) for row in report["before"]["bins"]]
     right = sharp.argmax(axis=1) == labels
-    assert sum(gaps) / 150 == pytest.approx(calibration_error(sharp.max(axis=1), right, bins=8))
+    assert sum(gaps) / 150 == pytest.approx(calibration_error(sharp.max(axis=1), right))
 
 
 def test_referral_marks_its_rules_on_the_curve(tmp_path):
     labels, probabilities, groups = answers(300)
     rule = fit_refer_threshold(probabilities, labels, accuracy=0.9)
-    curve, area = referral_curve(probabilities, labels, groups)
-    marked = rule.coverage, 1 - rule.accuracy
-    figure = figures.referral_figure(curve, tmp_path / "referral.png", marked, area["value"])
+    curve = referral_curve(probabilities, labels, groups)
+    figure = figures.referral_figure(curve, tmp_path / "referral.png", (rule.coverage, 1 - rule.accuracy))
     check_png(tmp_path / "referral.png")
     (axes,) = figure.axes
     x, y = curve_of(axes)
-    assert (x.tolist(), y.tolist()) == (curve.x.tolist(), curve.y.tolist())
+    assert (x.tolist(), y.tolist()) == (curve["answered"], curve["wrong"])
     (mark,) = [line for line in axes.lines if len(line.get_xdata()) == 1]
     assert mark.get_xdata()[0] == rule.coverage
     assert np.interp(rule.coverage, x, y) == pytest.approx(mark.get_ydata()[0], abs=0.02)
-    assert units(area["value"]) in axes.get_title(loc="left")
+    assert units(curve["area"]["value"]) in axes.get_title(loc="left")
 
 
 def test_the_decision_curve_holds_all_three_ways_to_act(tmp_path):
     labels, probabilities, groups = answers()
     found = decision_curve(probabilities[:, 2], labels == 2, groups)
-    figure = figures.decision_figure(*found, "malignant", tmp_path / "decision.png")
+    figure = figures.decision_figure(found, "malignant", tmp_path / "decision.png")
     check_png(tmp_path / "decision.png")
     (axes,) = figure.axes
     model, on_all, none = axes.lines
     for threshold, benefit in list(zip(*model.get_data(), strict=True))[::20]:
-        assert benefit == net_benefit(probabilities[:, 2], labels == 2, threshold)
+        assert benefit == pytest.approx(net_benefit(probabilities[:, 2], labels == 2, threshold), abs=1e-5)
     assert on_all.get_ydata()[0] > 0 > on_all.get_ydata()[-1]
     assert set(none.get_ydata()) == {0}
     assert "malignant" in axes.get_xlabel()

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from bcx.data.records import Record
 from bcx.errors import DamagedScan
 from bcx.evaluate.intervals import report_with_intervals, resample_weights
-from bcx.evaluate.score import Scored, answers, score_table, scored, summarise_scores
+from bcx.evaluate.score import Scored, score_table, scored, summarise_scores
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import BREAST_ULTRASOUND as TASK
 from bcx.trust.claims import NOT_A_SCAN
@@ -137,10 +137,9 @@ def test_every_file_is_answered_in_order(tiny_checkpoint, busi_folder, tmp_path)
     (tmp_path / "cut.png").write_bytes(records[0].file.read_bytes()[:200])
     records.insert(2, Record(tmp_path / "cut.png", "ward/cut.png", "benign", "ward:cut", "ward"))
     records.insert(4, Record(tmp_path / "absent.png", "ward/absent.png", "benign", "ward:absent", "ward"))
-    found = list(answers(bcx.load(tiny_checkpoint), records))
-    assert [record.key for record, _ in found] == [record.key for record in records]
-    assert [isinstance(answer, Prediction) for _, answer in found] == [i not in (2, 4) for i in range(7)]
-    rows = [scored(*pair) for pair in found]
+    found = list(bcx.load(tiny_checkpoint).stream(record.file for record in records))
+    assert [isinstance(answer, Prediction) for answer in found] == [i not in (2, 4) for i in range(7)]
+    rows = [scored(*pair) for pair in zip(records, found, strict=True)]
     assert all(str(tmp_path) not in row.error for row in rows)
     assert all(rows[i].error for i in (2, 4))
     table = score_table(rows, TASK)

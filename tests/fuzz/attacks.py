@@ -65,9 +65,8 @@ def prepare_checkpoints(folder: Path) -> list[Path]:
     from bcx.imaging.preprocess import Preprocess
     from bcx.networks.build import build_dense_network, build_lesion_network, build_network, forward_maps
     from bcx.networks.ensemble import LesionEnsemble
-    from bcx.trust.decisions import OperatingPoint
+    from bcx.trust.decisions import OperatingPoint, ReferRule
     from bcx.trust.input_check import fit_input_check
-    from bcx.trust.referral import ReferRule
     from bcx.trust.rule import HarmRule
 
     arch, own = "mobilenetv2_035", get_task({"name": "own", "classes": ["plain", "odd"], "absent": "plain"})

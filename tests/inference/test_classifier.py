@@ -26,9 +26,8 @@ from bcx.inference.prediction import Failure, Prediction
 from bcx.networks.build import forward_maps
 from bcx.simulate import simulate
 from bcx.trust.claims import NOT_A_SCAN, REFER
-from bcx.trust.decisions import OperatingPoint
+from bcx.trust.decisions import OperatingPoint, ReferRule
 from bcx.trust.input_check import fit_input_check
-from bcx.trust.referral import ReferRule
 from bcx.trust.rule import HarmRule
 
 SCANS = [simulate(("normal", "benign", "malignant")[seed % 3], seed, 110 + 3 * seed, 140).pixels for seed in range(32)]

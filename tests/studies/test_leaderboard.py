@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bcx.errors import DataError
-from bcx.evaluate.leaderboard_figures import importance_figure, roc_of_all
+from bcx.evaluate.figures import importance_figure, roc_of_all
 from bcx.evaluate.oof import oof_columns
 from bcx.studies.leaderboard import holm, rank_models
 from bcx.tasks import get_task

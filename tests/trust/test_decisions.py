@@ -1,4 +1,4 @@
-"""Operating points against plain loops, brute force over every threshold, and what they promise."""
+"""Operating points and referral against plain loops, brute force over every threshold, and what they promise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcx.errors import ConfigError, DataError
-from bcx.trust.decisions import OperatingPoint, fit_operating_point, point_figures, positive_share
+from bcx.trust.decisions import (
+    OperatingPoint,
+    ReferRule,
+    fit_operating_point,
+    fit_refer_threshold,
+    point_figures,
+    risk_coverage,
+)
 
 
 def answers(count: int = 400, seed: int = 0, signal: float = 1.5, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +47,6 @@ def test_choosing_is_the_rule_in_the_docstring(seed, normal, positive, which):
 
 def test_a_scan_that_is_surely_normal_has_no_share_of_malignant():
     sure = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    assert positive_share(sure).tolist() == [0.0, 1.0]
     assert OperatingPoint(1.0, 0.0).choose(sure).tolist() == [0, 2]
 
 
@@ -53,9 +59,10 @@ def test_a_whole_number_weight_equals_that_many_copies():
         copied = fit_operating_point(probabilities[rows], labels[rows], positive_sensitivity=asked)
         # scores without weight may move a threshold between its neighbours, but no scan that counts crosses it
         np.testing.assert_array_equal(weighted.choose(probabilities[rows]), copied.choose(probabilities[rows]))
-    assert point_figures(copied, probabilities, labels, weights).__dict__ == pytest.approx(
-        point_figures(copied, probabilities[rows], labels[rows]).__dict__
-    )
+    weighted = point_figures(copied, probabilities, labels, weights)
+    counted = point_figures(copied, probabilities[rows], labels[rows])
+    for name in ("sensitivity", "specificity", "accuracy"):
+        assert weighted[name] == pytest.approx(counted[name])
 
 
 def test_thresholds_keep_clear_of_every_score():
@@ -71,10 +78,10 @@ def test_figures_are_shares_counted_by_hand():
     probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.8, 0.1, 0.1], [0.1, 0.2, 0.7], [0.1, 0.3, 0.6]])
     labels = np.array([0, 0, 2, 2, 1])
     found = point_figures(OperatingPoint(0.5, 0.5), probabilities, labels)
-    assert (found.sensitivity, found.specificity) == (0.5, pytest.approx(2 / 3))
-    assert found.accuracy == pytest.approx(0.4)
+    assert (found["sensitivity"], found["specificity"]) == (0.5, pytest.approx(2 / 3))
+    assert found["accuracy"] == pytest.approx(0.4)
     none_ill = point_figures(OperatingPoint(0.5, 0.5), probabilities[:2], labels[:2])
-    stored = json.loads(json.dumps(none_ill.to_dict(), allow_nan=False))
+    stored = json.loads(json.dumps(none_ill, allow_nan=False))
     assert (stored["sensitivity"], stored["point"]) == (None, OperatingPoint(0.5, 0.5).to_dict())
 
 
@@ -112,9 +119,71 @@ def test_what_cannot_be_fitted_says_so():
     for missing in (0, 1):
         with pytest.raises(DataError, match=f"No scan of class {missing}"):
             fit_operating_point(probabilities[labels != missing], labels[labels != missing])
-    with pytest.raises(ConfigError, match="sensitivity"):
-        fit_operating_point(probabilities, labels, positive_sensitivity=90)
     with pytest.raises(DataError, match="labels"):
         fit_operating_point(probabilities, labels[:-1])
     with pytest.raises(DataError, match="classes"):
         OperatingPoint(0.5, 0.5).choose(probabilities)
+
+
+# ---------------------------------------------------------------- referral
+
+
+@given(seed=st.integers(0, 1000), levels=st.integers(1, 8), weighted=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_curve_is_what_each_threshold_gives(seed, levels, weighted):
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.integers(0, levels, 25) / levels, rng.random(25) < 0.7
+    weights = rng.integers(0, 3, 25).astype(float) if weighted else np.ones(25)
+    weights[0] = 1
+    thresholds, coverage, risk = risk_coverage(confidence, correct, weights)
+    assert (np.diff(thresholds) < 0).all()
+    assert coverage[-1] == 1
+    for t, c, r in zip(thresholds, coverage, risk, strict=True):
+        kept = confidence >= t
+        assert c == pytest.approx(weights[kept].sum() / weights.sum())
+        assert r == pytest.approx((weights * ~correct)[kept].sum() / weights[kept].sum())
+
+
+@pytest.mark.parametrize("point", [None, OperatingPoint(0.4, 0.3)])
+@pytest.mark.parametrize("accuracy", [0.75, 0.85, 0.95])
+def test_the_rule_reaches_its_accuracy_and_refers_no_more_than_it_must(point, accuracy):
+    probabilities, labels = answers(300, seed=1, signal=1.2)
+    rule = fit_refer_threshold(probabilities, labels, accuracy=accuracy, point=point)
+    kept = ~rule.refers(probabilities)
+    right = (point.choose(probabilities) if point else probabilities.argmax(axis=1)) == labels
+    assert right[kept].mean() == pytest.approx(rule.accuracy)
+    assert kept.mean() == pytest.approx(rule.coverage)
+    assert rule.accuracy >= accuracy
+    confidence = probabilities.max(axis=1)
+    for lower in np.unique(confidence[~kept]):
+        assert right[confidence >= lower].mean() < accuracy
+    assert 0 < rule.coverage < 1
+    assert ReferRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+
+
+def test_nothing_is_referred_where_all_answers_are_good_enough():
+    probabilities, labels = answers(300)
+    rule = fit_refer_threshold(probabilities, labels, accuracy=0.5)
+    assert (rule.below, rule.coverage) == (0.0, 1.0)
+    assert not rule.refers(probabilities).any()
+
+
+def test_margin_and_highest():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.45, 0.45]])
+    assert ReferRule(0.47).refers(probabilities).tolist() == [False, True]
+    assert ReferRule(0.19, "margin").refers(probabilities).tolist() == [False, True]
+    assert ReferRule(0.21, "margin").refers(probabilities).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("change", [{"below": -0.1}, {"confidence": "entropy"}, {"coverage": 2}, {"more": 1}])
+def test_a_stored_referral_that_is_wrong_is_refused(change):
+    with pytest.raises(ConfigError):
+        ReferRule.from_dict({"below": 0.5, "confidence": "margin", "accuracy": None, "coverage": None} | change)
+
+
+def test_an_accuracy_that_is_not_reached_is_told():
+    probabilities, _ = answers(300)
+    with pytest.raises(DataError, match="not reached"):
+        fit_refer_threshold(probabilities, (probabilities.argmax(axis=1) + 1) % 3, accuracy=0.9)
+    with pytest.raises(DataError, match="Confidences"):
+        risk_coverage(np.ones(3), np.ones(2, bool))

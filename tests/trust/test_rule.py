@@ -165,6 +165,7 @@ def test_shares_of_all_classes_must_sum_to_one():
     [
         *({"positive": 0}, {"positive": "2"}, {"prevalence": 0.3}, {"prevalence": [0.5, "x", 0.5]}),
         *({"prevalence": [0.5, 0.5]}, {"positive": 1}, {"unlike_above": "far"}, {"what": None}, {"more": 1}),
+        *({"absent_above": 1.7}, {"negative_below": float("nan")}, {"prevalence": [0.5, 0.6, -0.1]}),
     ],
     ids=str,
 )
@@ -179,6 +180,4 @@ def test_what_cannot_be_fitted_or_asked_is_named():
     with pytest.raises(DataError, match="0 are malignant"):
         fit_rule(probabilities[labels < 2], labels[labels < 2], TASK)
     with pytest.raises(ConfigError, match="operating point called 'safe'"):
-        HarmRule(0.7, 0.1, 0.05, 0.8).decide(probabilities, point="safe")
-    with pytest.raises(ConfigError, match="absent_above"):
-        HarmRule(1.7, 0.1, 0.05, 0.8)
+        Decider({"rule": HarmRule(0.7, 0.1, 0.05, 0.8).to_dict()}, TASK, point="safe")

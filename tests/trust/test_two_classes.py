@@ -34,13 +34,13 @@ def test_a_stated_sensitivity_costs_the_least_specificity(asked):
     higher = SCORE[(chosen == 1) & (LABELS == 1)].min() < SCORE
     assert recall_score(LABELS, higher) < asked
     figures = point_figures(point, PROBABILITIES, LABELS)
-    assert figures.specificity == pytest.approx(recall_score(LABELS, chosen, pos_label=0))
+    assert figures["specificity"] == pytest.approx(recall_score(LABELS, chosen, pos_label=0))
 
 
 def test_points_for_two_sensitivities():
     ninety, ninety_five = sensitivity_points(PROBABILITIES, LABELS)
-    assert 0.90 <= ninety.sensitivity < 0.95 <= ninety_five.sensitivity
-    assert ninety.specificity > ninety_five.specificity
+    assert 0.90 <= ninety["sensitivity"] < 0.95 <= ninety_five["sensitivity"]
+    assert ninety["specificity"] > ninety_five["specificity"]
 
 
 @pytest.fixture(scope="module")
