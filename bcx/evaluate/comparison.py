@@ -3,13 +3,6 @@
 Both models answered the same scans, so their errors go together and the difference is known better than either
 figure: each resample draws groups once and scores both models on them.
 
->>> import numpy as np
->>> labels = np.array([0, 0, 0, 1, 1, 1] * 5)
->>> a, b = np.tile([0.1, 0.2, 0.3, 0.7, 0.8, 0.9], 5), np.tile([0.1, 0.6, 0.3, 0.2, 0.8, 0.9], 5)
->>> found = delong(a, b, labels == 1)
->>> round(found.value_a, 3), round(found.value_b, 3), found.significant
-(1.0, 0.778, True)
-
 E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver
 operating characteristic curves", Biometrics 1988. X. Sun and W. Xu, "Fast implementation of DeLong's algorithm",
 IEEE Signal Processing Letters 2014. A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", 1997.
@@ -30,16 +23,10 @@ from bcx.evaluate.metrics import figure_names, weighted_figures
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher a figure is for A than for B, on the same scans.
+    """How much higher a figure is for A than for B, on the same n scans, with the 95 % interval of the difference.
 
-    Attributes:
-        value_a, value_b: the figure of each.
-        value: value_a - value_b.
-        low, high: 95 % interval of the difference.
-        p_value: two-sided, of no difference.
-        n: scans that it rests on.
-        groups: groups that were drawn; for DeLong's test, which takes scans as independent, n.
-        method: "paired bootstrap over groups" or "DeLong".
+    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test, which takes scans as
+    independent; `method` "paired bootstrap over groups" or "DeLong".
     """
 
     value_a: float
@@ -79,9 +66,7 @@ def compare_answers(
     beforehand. log_loss, brier and ece are better when lower.
 
     Args:
-        labels: int [N].
         probabilities_a, probabilities_b: float [N, C], of the same scans in the same order.
-        groups: [N].
         names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
 
     Raises:

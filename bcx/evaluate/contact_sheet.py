@@ -1,11 +1,6 @@
 """A sheet of the scans that a model localises best, and one of the worst, with the masks' outlines and the heat.
 
 Where the scans are patients', so are the sheets: they are written into the folder that is named, and nowhere else.
-
->>> heat = np.zeros((96, 128), np.float32)
->>> heat[30:60, 40:90] = 0.9
->>> tile(np.zeros((96, 128), np.uint8), heat, heat > 0.5, 0.3).shape
-(240, 320, 3)
 """
 
 from __future__ import annotations

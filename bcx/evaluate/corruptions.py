@@ -3,14 +3,6 @@
 Every change leaves the lesion in the image and readable; what a network makes of the changed scan shows whether it
 has learnt lesions or the look of one hospital's images. Names and strengths are part of the measurement: another
 suite gives other figures (`suite_fingerprint` tells them apart).
-
->>> import numpy as np
->>> scan = np.full((100, 120), 90, np.uint8)
->>> lesion = np.zeros((100, 120), bool)
->>> lesion[40:60, 50:70] = True
->>> pixels, mask = get_corruption("zoom-out")(scan, lesion)
->>> pixels.shape, int(pixels[0, 0]), int(mask.sum())
-((143, 171), 0, 400)
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""What an answer costs: parameters, multiply-accumulates, time per scan.
-
->>> import timm, torch
->>> with torch.device("meta"):  # shapes alone: nothing is computed, and no memory taken
-...     network = timm.create_model("resnet18", num_classes=1000)
->>> count_parameters(network), round(count_macs(network, 224) / 1e9, 2)
-(11689512, 1.81)
-"""
+"""What an answer costs: parameters, multiply-accumulates, time per scan."""
 
 from __future__ import annotations
 

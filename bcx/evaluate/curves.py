@@ -1,14 +1,4 @@
-"""Curves with bands from the bootstrap over groups: ROC, precision-recall, reliability, net benefit, referral.
-
->>> import numpy as np
->>> band = curve_band("roc", np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), list("abcd"))
->>> band.area, band.line_x.tolist(), band.line_y.tolist()
-(0.75, [0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
->>> sure = np.array([0.6, 0.6, 0.9, 0.9, 0.9, 0.9])
->>> right = np.array([True, False, True, True, True, False])
->>> [(row["confidence"], row["right"], row["n"]) for row in reliability_table(sure, right, range(6), bins=2)]
-[(0.6, 0.5, 2), (0.9, 0.75, 4)]
-"""
+"""Curves with bands from the bootstrap over groups: ROC, precision-recall, reliability, net benefit, referral."""
 
 from __future__ import annotations
 
@@ -31,6 +21,7 @@ from bcx.evaluate.metrics import (
     ranked_precision,
     weighted_figures,
 )
+from bcx.trust.calibration import check_lengths
 from bcx.trust.decisions import risk_coverage
 
 GRID = np.linspace(0, 1, 101)
@@ -85,11 +76,11 @@ def curve_band(
         DataError: shapes that do not fit, or scans of one kind only.
     """
     score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
-    if score.ndim != 1 or not score.shape == positive.shape == (len(groups),) or positive.all() or not positive.any():
+    check_lengths(scores=score, positive=positive, groups=groups)
+    if positive.all() or not positive.any():
         raise DataError(
-            f"Scores {score.shape} came with {int(positive.sum())} positive of {positive.size} scans and {len(groups)} "
-            "groups.",
-            expected="one score and one group per scan, and scans of both kinds",
+            f"{int(positive.sum())} of {len(positive)} scans are positive.",
+            expected="scans of both kinds",
             remedy="Leave out classes that these scans do not have.",
         )
     if kind == "roc":
@@ -139,17 +130,9 @@ def reliability_table(
     Returns:
         One row per bin that holds scans, ready for JSON: n, from, to and mean of the `confidence`, `right` (the share
         that happened), low, high (its interval; None where it has none).
-
-    Raises:
-        DataError: shapes that do not fit.
     """
     confidence, happened = np.asarray(confidence, np.float64), np.asarray(happened, bool)
-    if confidence.ndim != 1 or not confidence.shape == happened.shape == (len(groups),) or len(groups) == 0:
-        raise DataError(
-            f"Confidences {confidence.shape} came with outcomes {happened.shape} and {len(groups)} groups.",
-            expected="one of each per scan",
-            remedy="Give each scan its confidence, its outcome and its group.",
-        )
+    check_lengths(confidence=confidence, happened=happened, groups=groups)
     _, where = np.unique(equal_mass_bins(confidence, bins), return_inverse=True)
     count = int(where.max()) + 1
 
@@ -174,14 +157,9 @@ def reliability_report(
 
     Args:
         answers: name -> probabilities, float [N, C], of the same scans.
-        labels: int [N].
-        groups: [N].
 
     Returns:
         name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
-
-    Raises:
-        DataError: as `check_answers`.
     """
     labels = np.asarray(labels)
     report: dict[str, dict[str, Any]] = {}
@@ -198,12 +176,7 @@ def reliability_report(
 
 
 def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray) -> dict[str, list]:
-    """Return the net benefit of acting on the model's word, over the probabilities at which one might act.
-
-    Args:
-        probability: float [N], 0..1, of the positive class.
-        positive: bool [N].
-        groups: [N].
+    """Return the net benefit of acting where the positive class has at least some probability, over such probabilities.
 
     Returns:
         `threshold` (`THRESHOLDS`), `net_benefit`, `low`, `high`, and `on_all`, that of acting on every scan, ready for
@@ -225,9 +198,6 @@ def referral_curve(
     """Return the share of wrong answers when only the surest share of scans is answered and the rest is referred.
 
     Args:
-        probabilities: float [N, C].
-        labels: int [N].
-        groups: [N].
         chosen: int [N], the answers; None: the most probable class.
 
     Returns:

@@ -30,10 +30,9 @@ PLACES = 3
 
 @dataclass(frozen=True)
 class Deletion:
-    """One scan that was called positive.
+    """One scan that was called positive; `file` is the record's key.
 
     Attributes:
-        file, source, group, label: as in the scan's record; `file` is its key.
         probability: of the positive class, nothing hidden.
         region_share: share of the image that was hidden; 0 where the map has no heat.
         drop_here: by how much hiding the hottest region lowers the probability; None where the map has no heat.

@@ -1,17 +1,24 @@
-"""One pass of a classifier over labelled scans: its answers, and where asked for, its maps."""
+"""One pass of a classifier over labelled scans: its answers as people get them, and where asked for, its maps.
+
+Sets without one of the classes (a hospital without normals) leave some figures without meaning; these are None, and
+macro figures are means over the classes that are there (see `bcx.evaluate.metrics`).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
 from bcx.evaluate.contact_sheet import ContactSheet
 from bcx.evaluate.deletion import Deletion, deletion_check, deletion_table, summarise_deletion
+from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
 from bcx.evaluate.localisation import (
     Localisation,
     localisation_table,
@@ -19,12 +26,34 @@ from bcx.evaluate.localisation import (
     require_masks,
     summarise_localisation,
 )
-from bcx.evaluate.score import Scored, score_table, scored, summarise_scores
-from bcx.inference.prediction import Prediction
+from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_confusion, weighted_figures
+from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
+from bcx.trust.claims import NOT_A_SCAN
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One labelled scan and what became of it; `file` is the record's key.
+
+    Attributes:
+        answer: the class that the model answered with; None where the file could not be read.
+        decision: the answer, "refer" or "not a scan"; None where the file could not be read.
+        probabilities: one per class, in the task's order; empty where the file could not be read.
+        error: why it could not be read; "" where it could.
+    """
+
+    file: str
+    source: str
+    group: str
+    label: str
+    answer: str | None
+    decision: str | None
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
 
 
 @dataclass
@@ -130,3 +159,83 @@ def evaluate(
                     evaluation.hidden.append(check)
         on_scan()
     return evaluation
+
+
+def scored(record: Record, answer: Prediction | Failure) -> Scored:
+    """Return what of an answer the figures need; its images are not kept."""
+    about = (record.key, record.source, record.group, record.label)
+    if isinstance(answer, Failure):
+        # Results are published, folders of a machine are not.
+        return Scored(*about, None, None, error=answer.error.found.replace(str(record.file), record.key))
+    return Scored(*about, answer.label, answer.decision, tuple(answer.probabilities.values()))
+
+
+def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
+    """Return a row per scan: file, source, group, label, answer, decision, p_<class> and error."""
+    names = [f"p_{name}" for name in task.classes]
+    told = [vars(row) | dict(zip(names, row.probabilities, strict=False)) for row in rows]
+    return pd.DataFrame(told, columns=["file", "source", "group", "label", "answer", "decision", *names, "error"])
+
+
+def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
+    """Return the figures of a set of scans, ready for JSON.
+
+    Returns:
+        `n`, `groups`, `counts` (scans per class), `answered`, `failed` ([{file, error}]; every other figure is about
+        the answered scans), `decisions` (scans per decision), `confusion` ({label: {answer: scans}}) and `figures`,
+        each {"value", "low", "high", "n"}. By answer: accuracy, balanced_accuracy, macro_f1, sensitivity_<class>
+        (share of a class's scans answered with it), specificity_<positive>, lesions_called_<absent> (of the scans of
+        all other classes), not_a_scan. By probability: macro_auc, auc_<class> (against the rest), auc_<b>_vs_<a>
+        (their scans alone, by the odds of b against a), log_loss, ece.
+    """
+    known = [row for row in rows if row.answer is not None]
+    summary: dict[str, Any] = {
+        "n": len(rows),
+        "groups": len({row.group for row in rows}),
+        "counts": {name: sum(row.label == name for row in rows) for name in task.classes},
+        "answered": len(known),
+        "failed": [{"file": row.file, "error": row.error} for row in rows if row.answer is None],
+    }
+    if not known:
+        return {**summary, "decisions": {}, "confusion": {}, "figures": {}}
+    groups = [row.group for row in known]
+    labels = np.array([task.classes.index(row.label) for row in known])
+    said = np.array([task.classes.index(str(row.answer)) for row in known])
+    probabilities = np.array([row.probabilities for row in known])
+    stopped = means_with_intervals({"not_a_scan": [row.decision == NOT_A_SCAN for row in known]}, groups)
+    return {
+        **summary,
+        "decisions": dict(sorted(Counter(str(row.decision) for row in known).items())),
+        "confusion": named_confusion(labels, said, task.classes),
+        "figures": {**_figures(labels, said, probabilities, groups, task), **stopped},
+    }
+
+
+def _figures(
+    labels: np.ndarray, said: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], task: Task
+) -> dict[str, Any]:
+    """All figures with their intervals, from the same resamples."""
+    known, names = figure_counts(labels, task.classes), figure_names(task.classes)
+    of_answers = ["accuracy", "balanced_accuracy", "macro_f1", *(f"sensitivity_{name}" for name in task.classes)]
+    counts = {name: known[name] for name in (*of_answers, f"specificity_{task.positive}")}
+    if task.absent is not None:
+        counts[f"lesions_called_{task.absent}"] = known[f"specificity_{task.absent}"]
+    of_probabilities = ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
+    counts |= {name: known[name] for name in of_probabilities}
+    counted, by_probability = (
+        weighted_confusion(labels, said, len(task.classes)),
+        weighted_figures(labels, probabilities),
+    )
+    chosen, held = [names.index(name) for name in of_probabilities], np.unique(labels)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        hits, true, called, recall, specificity = counted(weights)
+        with np.errstate(invalid="ignore"):
+            f1 = 2 * hits / (true + called)
+        found = [hits.sum() / weights.sum(), recall[held].mean(), f1[held].mean(), *recall]
+        found.append(specificity[task.classes.index(task.positive)])
+        if task.absent is not None:
+            found.append(1 - specificity[task.classes.index(task.absent)])
+        return np.concatenate([found, by_probability(weights)[chosen]])
+
+    return figures_with_intervals(figures, counts, groups)

@@ -1,12 +1,5 @@
 """Figures of scans: classes, intensities, augmentation, and answers with their images.
 
->>> import numpy as np
->>> tally = IntensityTally(("dark", "bright"))
->>> tally.add("dark", np.full((4, 4), 51, np.uint8))
->>> tally.add("bright", np.full((4, 4), 204, np.uint8))
->>> tally.means
-{'dark': [0.2], 'bright': [0.8]}
-
 Those that show patients' scans belong where the scans may lie, and nowhere else.
 """
 

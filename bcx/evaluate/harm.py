@@ -1,12 +1,4 @@
-"""What a rule of decision does to people: cancers sent home, scans referred, false alarms.
-
->>> import numpy as np
->>> from bcx.tasks import get_task
->>> labels, answers = np.array([2, 2, 2, 2, 1, 1]), np.array([0, 1, 2, REFERRED, 1, 2])
->>> found = harm_figures(labels, answers, list("abcdef"), get_task("breast-ultrasound"))
->>> [found[name]["value"] for name in ("missed", "called", "referred", "false_alarms")]
-[0.5, 0.25, 0.16666666666666666, 0.5]
-"""
+"""What a rule of decision does to people: cancers sent home, scans referred, false alarms."""
 
 from __future__ import annotations
 

@@ -4,13 +4,6 @@ Scans of one group (one lesion, one patient, near-duplicates) are not independen
 replacement, never single scans. A draw is a whole-number weight per scan, and every figure here is a function of
 such weights, float64 [N]. Equal seeds give equal intervals.
 
->>> import numpy as np
->>> right = np.array([1, 1, 1, 0, 1, 1, 0, 1])
->>> groups = ["a", "a", "b", "b", "c", "d", "e", "f"]
->>> low, high = bootstrap_interval(lambda w: float((w * right).sum() / w.sum()), groups)
->>> low < 0.75 < high
-True
-
 A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", 1997 (cluster and percentile bootstrap).
 """
 
@@ -21,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bcx.errors import DataError
 from bcx.evaluate.metrics import figure_counts, or_none, weighted_figures
+from bcx.trust.calibration import check_lengths
 
 RESAMPLES = 1000
 FOR_CURVES = 500
@@ -120,12 +113,7 @@ def report_with_intervals(
         DataError: as `check_answers`, or not one group per scan.
     """
     figures = weighted_figures(labels, probabilities)
-    if len(groups) != len(labels):
-        raise DataError(
-            f"There are {len(labels)} labels and {len(groups)} groups.",
-            expected="one group per scan",
-            remedy="Give a scan that belongs to no group one of its own.",
-        )
+    check_lengths(labels=labels, groups=groups)
     return figures_with_intervals(figures, figure_counts(labels, classes), groups, n_resamples, seed)
 
 

@@ -1,15 +1,5 @@
 """Does the heat lie in the lesion? Maps against masks, scan by scan, and summed up over a set.
 
->>> mask = np.zeros((40, 50), bool)
->>> mask[10:20, 10:30] = True
->>> fit = measure(mask.astype(np.float32), mask, threshold=0.5)
->>> fit.inside, fit.pointing, fit.iou
-(1.0, 1.0, 1.0)
->>> everywhere = np.ones((40, 50), np.float32)
->>> fit = measure(everywhere, mask, threshold=0.5)  # what the lesion covers of the image
->>> fit.inside, fit.pointing, fit.iou
-(0.1, 0.1, 0.1)
-
 **Heat** is the lesion map (0..1) where the model has one; else the non-negative part of the map of the class that the
 model answered with, divided by its peak, since logit units have no natural threshold. A map without any heat points
 nowhere: share 0, pointing missed, IoU 0.
@@ -85,16 +75,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class Localisation:
-    """One scan with a lesion mask: where the heat lies.
+    """One scan with a lesion mask: where the heat lies. `file` is the record's key, `answer` the class answered.
 
     Attributes:
-        file, source, group, label: as in the scan's record; `file` is its key.
-        answer: the class that the model answered with.
         map: "lesion map" or "class map".
         threshold: the fixed threshold of `fit.iou`.
         lesion_share: share of the image that the lesion covers, 0..1: what the whole image scores as a map.
-        fit: the model's map.
-        blob: a blob in the image's centre.
+        fit, blob: how the model's map fits, and a blob in the image's centre.
     """
 
     file: str

@@ -1,11 +1,4 @@
-"""Burnt-in marks: text, calipers, rulers. Find them, take them away, turn them dark, or add others.
-
->>> import numpy as np
->>> scan = np.full((200, 240), 60, np.uint8)
->>> marked = write_text(scan, None, 0.05, np.random.default_rng(0))
->>> bool(find_marks(marked).any()), bool(find_marks(scan).any())
-(True, False)
-"""
+"""Burnt-in marks: text, calipers, rulers. Find them, take them away, turn them dark, or add others."""
 
 from __future__ import annotations
 

@@ -3,13 +3,6 @@
 A weight of 2 equals that scan twice, so that one piece of arithmetic serves the figures and their bootstrap, and what
 does not depend on weights (sorting) is done once: a thousand resamples take a second.
 
->>> import numpy as np
->>> labels = np.array([0, 0, 1, 1])
->>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
->>> report = classification_report(labels, probabilities, ("benign", "malignant"))
->>> report["accuracy"], report["auc"]["malignant"], report["recall"]["malignant"]
-(0.75, 0.75, 0.5)
-
 **What has no value** is None rather than a number that looks like one: a class without scans has no precision, recall,
 F1, ROC-AUC, PR-AUC and net benefit; a class to which every scan belongs no specificity, ROC-AUC and PR-AUC; a pair of
 classes no ROC-AUC unless both are there; scans of one class no MCC and no Cohen's kappa. Macro figures are means over
@@ -43,10 +36,6 @@ _PER_CLASS = ("sensitivity", "specificity", "auc", "precision", "f1", "pr_auc", 
 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
     """Return every figure that bcx reports for one set of answers, ready for JSON; the most probable class is answered.
-
-    Args:
-        labels: int [N], positions in `classes`.
-        probabilities: float [N, C], rows summing to 1.
 
     Returns:
         `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `log_loss` (nats),
@@ -226,15 +215,9 @@ def calibration_error(
     """Return the expected calibration error of the predicted class, 0 (confidence is the share right) to 1.
 
     The mean over bins, weighted by their mass, of |share right - mean confidence| (Naeini et al. 2015), with
-    adaptive bins, each holding the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019).
+    at most `bins` adaptive bins of the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019).
     Scans of equal confidence share a bin, so the order of the rows changes nothing, and a whole-number weight
     equals that many copies of the row.
-
-    Args:
-        confidence: float [N] in 0..1, the probability of the predicted class.
-        correct: bool [N].
-        bins: at most this many bins.
-        weights: float [N], not negative; None counts every scan once.
     """
     values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
     correct = np.asarray(correct, dtype=np.float64)

@@ -1,16 +1,6 @@
 """The out-of-fold table: one row per scan, answered by the network that never saw its group.
 
 Everything that a cross-validation reports can be derived again from this file.
-
->>> import numpy as np
->>> from types import SimpleNamespace
->>> from bcx.tasks import get_task
->>> task = get_task("breast-ultrasound")
->>> record = SimpleNamespace(key="busi/a.png", source="busi", group="busi:1", label="benign")
->>> frame = oof_frame([record], 0, np.array([[0.0, 2.0, 1.0]]), np.array([[0.0, 3.0, 1.0]]), task)
->>> print(frame[["file", "fold", "label", "logit_benign", "mirror_logit_benign"]].to_csv(index=False), end="")
-file,fold,label,logit_benign,mirror_logit_benign
-busi/a.png,0,benign,2.0,3.0
 """
 
 from __future__ import annotations
@@ -55,7 +45,6 @@ def oof_frame(
 
     Args:
         records: N scans that were left out of this fold's training.
-        fold: the run that answered them.
         logits: float [N, C], before temperature, in the order of `task.classes`.
         mirror_logits: float [N, C], the same scans flipped left to right.
 
@@ -115,8 +104,7 @@ def summarise_oof(
     Args:
         oof: `oof.csv` or the table read from it.
         temperature: divides the logits of both views before their softmax.
-        leave_out: name -> values of `file`; the figures are given once more without these scans
-            (such as {"axilla": [...]}, scans that do not show the breast).
+        leave_out: name -> values of `file`; the figures are given once more without these scans.
 
     Returns:
         `n`, `groups`, `temperature`, `one_view` and `two_views` (figures with intervals, see

@@ -11,6 +11,8 @@ C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bcx.errors import DataError
@@ -90,6 +92,17 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-14})
     best = found.x if found.fun < loss(start)[0] else start
     return best[:classes] / size, best[classes:] - best[classes:].mean()
+
+
+def check_lengths(**columns: Sequence | np.ndarray) -> None:
+    """Raise a `DataError` unless all have one entry per scan, of at least one scan."""
+    shapes = {name: np.shape(column) for name, column in columns.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 or shape == (0,) for shape in shapes.values()):
+        raise DataError(
+            f"The shapes of {', '.join(f'{name} {shape}' for name, shape in shapes.items())} do not go together.",
+            expected="one of each per scan, of at least one scan",
+            remedy="Give each scan one entry in each of them.",
+        )
 
 
 def check_labelled(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,4 @@
-"""From a network's probabilities to an answer: prevalence, class, and whether a person should look.
-
->>> import numpy as np
->>> from bcx.tasks import get_task
->>> block = {"rule": HarmRule(0.8, 0.1, 0.05, 0.7, prevalence=(0.1, 0.6, 0.3)).to_dict()}
->>> decider = Decider(block, get_task("breast-ultrasound"), prevalence={"malignant": 0.01})
->>> decider.adjust(np.array([0.1, 0.3, 0.6])).round(3).tolist()
-[0.241, 0.724, 0.034]
->>> decider.decide(decider.adjust(np.array([0.1, 0.3, 0.6])))
-(1, 'Benign or malignant: neither is probable enough for an answer.')
-"""
+"""From a network's probabilities to an answer: prevalence, class, and whether a person should look."""
 
 from __future__ import annotations
 
@@ -46,7 +36,6 @@ class Decider:
 
         Args:
             stored: that block, or None.
-            task: of the checkpoint.
             name: of the checkpoint, for errors.
             point: one of `bcx.trust.rule.POINTS`.
             prevalence: share of each class among the scans to come, 0..1; those left out share the rest. None: as

@@ -1,17 +1,7 @@
 """Rules of two classes, and those that older checkpoints of three store: an operating point and a rule for referral.
 
->>> import numpy as np
->>> probabilities = np.array([[0.70, 0.30], [0.55, 0.45]])  # negative, positive
->>> OperatingPoint(normal_above=0.6, positive_above=0.0, positive=1).choose(probabilities).tolist()
-[0, 1]
->>> ReferRule(below=0.6).refers(probabilities).tolist()
-[False, True]
-
-Both are fitted on out-of-fold probabilities after temperature. Tasks with an absent class have a rule of their own
-(`bcx.trust.rule`).
-
-W. J. Youden, "Index for rating diagnostic tests", Cancer 1950.
-Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017 (risk and coverage).
+Tasks with an absent class have a rule of their own (`bcx.trust.rule`). W. J. Youden, "Index for rating diagnostic
+tests", Cancer 1950; Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
 """
 
 from __future__ import annotations
@@ -25,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bcx.errors import ConfigError, DataError, problems_of
-from bcx.trust.calibration import check_labelled
+from bcx.trust.calibration import check_labelled, check_lengths
 
 PLATEAU = 0.01
 """Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
@@ -206,26 +196,17 @@ def risk_coverage(
     """Return the risk-coverage curve: what is answered, and how often wrongly, as the least sure scans are referred.
 
     Args:
-        confidence: float [N].
-        correct: bool [N].
-        weights: float [N], not negative; None counts every scan once.
+        confidence, correct: float and bool [N].
+        weights: float [N], not negative, some above 0; None counts every scan once.
 
     Returns:
         threshold, coverage and risk, each float64 [K], one entry per value of confidence among scans that count, from
         the highest down: scans with at least this confidence are the share `coverage` (rising to 1) of all,
         and the share `risk` of them is wrong.
-
-    Raises:
-        DataError: shapes that do not fit, or no scan that counts.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
     weights = np.ones(len(correct)) if weights is None else np.asarray(weights, np.float64)
-    if confidence.ndim != 1 or not confidence.shape == correct.shape == weights.shape or not weights.sum() > 0:
-        raise DataError(
-            f"Confidences {confidence.shape} came with answers {correct.shape} and weights {weights.shape}.",
-            expected="one of each per scan, and at least one scan that counts",
-            remedy="Give each scan its confidence and whether it was answered rightly.",
-        )
+    check_lengths(confidence=confidence, correct=correct, weights=weights)
     values, position = np.unique(confidence[weights > 0], return_inverse=True)
     mass = np.bincount(position, weights[weights > 0])[::-1].cumsum()
     wrong = np.bincount(position, (weights * ~correct)[weights > 0])[::-1].cumsum()
@@ -237,10 +218,7 @@ def fit_refer_threshold(
 ) -> ReferRule:
     """Return the rule that refers as few scans as it can and reaches `accuracy`, 0..1, on those it does not.
 
-    Args:
-        probabilities: float [N, C], out of fold, after temperature.
-        labels: int [N].
-        point: how answers are chosen; None: the most probable class.
+    Probabilities are out of fold, after temperature; answers are chosen by `point`, or the most probable class.
 
     Raises:
         DataError: shapes that do not fit, or an accuracy that not even the surest scans reach.

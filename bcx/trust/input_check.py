@@ -1,12 +1,5 @@
 """Is this a scan at all? Plain checks of the image, then how far its texture lies from that of training scans.
 
->>> import numpy as np
->>> rng = np.random.default_rng(0)
->>> input_check = fit_input_check(rng.normal(1.0, 0.1, (60, 4)).astype(np.float32), folds=np.arange(60) % 5)
->>> far = np.array([[9, 0, 0, 0]], np.float32)
->>> bool(input_check.distances(far)[0] > ALLOWANCE), bool(input_check.distances(np.ones((1, 4), np.float32))[0] < 1)
-(True, True)
-
 What is compared: the mean activation of every channel at the end of each of the network's stages, a description of
 texture from fine to coarse. The last features, which the head reads, know little else than lesions: they let noise and
 documents through and stop most of another hospital's scans.

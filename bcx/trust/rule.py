@@ -1,15 +1,8 @@
 """Harm first: which probabilities are safe to answer with a class, and which are referred to a person.
 
->>> import numpy as np
->>> rule = HarmRule(absent_above=0.8, negative_below=0.1, screening_above=0.05, rule_in_above=0.7)
->>> rows = np.array([[0.9, 0.06, 0.04], [0.5, 0.3, 0.2], [0.1, 0.85, 0.05], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6]])
->>> labels, reasons = rule.decide(rows)  # normal, benign, malignant
->>> labels.tolist(), [REASONS[reason] for reason in reasons]
-([0, 0, 1, 1, 2], ['', 'absent', '', 'kind', ''])
-
-What counts is the harm: of the positive scans (cancers), the share that is answered with "nothing there" or with
-another lesion. Thresholds are the ones that refer least among those that keep this below a stated target. Where scans
-are that no network was trained on, "a class is the most probable one" is not enough to answer with it.
+The harm is the share of positive scans (cancers) that is answered with "nothing there" or with another lesion.
+Thresholds are the ones that refer least among those that keep it below a stated target: on scans of a hospital that no
+network was trained on, "a class is the most probable one" is not enough to answer with it.
 
 C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Trans. Information Theory 1970 (reject option);
 M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",

@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from bcx.errors import DataError
+from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.operating import fit_rules, summarise_decisions
 from bcx.tasks import get_task
 from bcx.trust.calibration import apply_temperature
@@ -107,3 +108,13 @@ def test_a_class_that_is_missing_is_named():
     frame = simulated()
     with pytest.raises(DataError):
         fit_rules(frame[frame["label"] != "malignant"], TASK, 1.0)
+
+
+def test_harm_is_counted_and_what_was_never_seen_has_the_rule_of_three():
+    labels, answers = np.array([2, 2, 2, 2, 1, 1]), np.array([0, 1, 2, REFERRED, 1, 2])
+    found = harm_figures(labels, answers, list("abcdef"), TASK)
+    shares = {"missed": 0.5, "called": 0.25, "referred": 1 / 6, "false_alarms": 0.5, "as_absent": 0.25, "right": 0.4}
+    assert {name: found[name]["value"] for name in shares} == pytest.approx(shares)
+    assert found["absent_cleared"]["value"] is None
+    benign = harm_figures(labels, np.full(6, 1), list("abcdef"), TASK)["called"]
+    assert (benign["value"], benign["high"]) == (0, 3 / 4)

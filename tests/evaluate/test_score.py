@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from bcx.data.records import Record
 from bcx.errors import DamagedScan
+from bcx.evaluate.evaluation import Scored, score_table, scored, summarise_scores
 from bcx.evaluate.intervals import report_with_intervals, resample_weights
-from bcx.evaluate.score import Scored, score_table, scored, summarise_scores
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import BREAST_ULTRASOUND as TASK
 from bcx.trust.claims import NOT_A_SCAN

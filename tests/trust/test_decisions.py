@@ -185,5 +185,5 @@ def test_an_accuracy_that_is_not_reached_is_told():
     probabilities, _ = answers(300)
     with pytest.raises(DataError, match="not reached"):
         fit_refer_threshold(probabilities, (probabilities.argmax(axis=1) + 1) % 3, accuracy=0.9)
-    with pytest.raises(DataError, match="Confidences"):
+    with pytest.raises(DataError, match="confidence"):
         risk_coverage(np.ones(3), np.ones(2, bool))
