@@ -19,6 +19,7 @@ import numpy as np
 from bcx.errors import DataError
 from bcx.evaluate.intervals import LEVEL, RESAMPLES, percentiles, resample_weights
 from bcx.evaluate.metrics import figure_names, weighted_figures
+from bcx.trust.calibration import check_lengths
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,11 @@ def compare_answers(
         names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
 
     Raises:
-        DataError: shapes that do not fit, rows that are no probabilities, or an unknown name.
+        DataError: shapes that do not fit, or rows that are no probabilities.
     """
+    check_lengths(labels=labels, groups=groups)
     known = figure_names(classes)
     wanted = known if names is None else list(names)
-    if unknown := sorted(set(wanted) - set(known)):
-        raise DataError(
-            f"There is no figure called '{unknown[0]}'.",
-            expected=f"out of {', '.join(known)}",
-            remedy="Use one of these names.",
-        )
-    shapes = {np.shape(probabilities_a), np.shape(probabilities_b), (len(groups), len(classes))}
-    if len(shapes) > 1:
-        raise DataError(
-            f"A answered {np.shape(probabilities_a)}, B {np.shape(probabilities_b)}; there are {len(groups)} groups "
-            f"and {len(classes)} classes.",
-            expected="answers of both models to the same scans, one row each, and one group per scan",
-            remedy="Match the two tables by file first.",
-        )
     chosen = [known.index(name) for name in wanted]
     of_a, of_b = (weighted_figures(labels, p) for p in (probabilities_a, probabilities_b))
 

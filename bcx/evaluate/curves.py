@@ -144,9 +144,17 @@ def reliability_table(
     rows: list[dict[str, float | int | None]] = []
     for b, right in enumerate(shares(np.ones(len(groups)))):
         inside = confidence[where == b]
-        held = {"n": len(inside), "from": float(inside.min()), "to": float(inside.max())}
-        rows.append(held | {"confidence": float(inside.mean()), "right": float(right)})
-        rows[-1] |= {"low": or_none(low[b]), "high": or_none(high[b])}
+        rows.append(
+            {
+                "n": len(inside),
+                "from": float(inside.min()),
+                "to": float(inside.max()),
+                "confidence": float(inside.mean()),
+                "right": float(right),
+                "low": or_none(low[b]),
+                "high": or_none(high[b]),
+            }
+        )
     return rows
 
 

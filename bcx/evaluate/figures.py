@@ -69,10 +69,6 @@ def curve_figure(
     labels, probabilities = check_answers(labels, probabilities)
     groups = np.asarray(groups)
     held = [c for c in range(len(task.classes)) if (labels == c).any()]
-    if len(held) < 2:
-        raise DataError(
-            "All scans are of one class.", expected="scans of two classes", remedy="Draw curves of more scans."
-        )
     positive = task.classes.index(task.positive)
     every = np.ones(len(labels), bool)
     panels = [(f"{task.classes[c]} against the rest", c, probabilities[:, c], every) for c in held]

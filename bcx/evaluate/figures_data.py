@@ -155,14 +155,8 @@ def augmentation_figure(
 
 @styled
 def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: str = "") -> Figure:
-    """Show the mistakes among answers, the surest first: the scan, and its map; `whose` maps these are, in words.
-
-    Raises:
-        DataError: no answer is wrong.
-    """
+    """Show the mistakes (one or more) among answers, the surest first: scan and map; `whose` maps, in words."""
     wrong = sorted((a for a in answers if a.true != a.predicted), key=lambda a: -a.confidence)
-    if not wrong:
-        raise DataError("No answer is wrong.", expected="at least one mistake", remedy="Pass more answers.")
     figure, grid = _grid([a.pixels for a in wrong for _ in range(2)], 4, 1.85, 0.3)
     for k, answer in enumerate(wrong):
         scan, beside = grid[2 * k], grid[2 * k + 1]

@@ -203,8 +203,8 @@ def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.n
         called = np.bincount(position, weights, len(values)).cumsum()
         total = found.sum()
         # where nothing is called yet nothing is found either, whatever stands below the line
-        precision = found.cumsum() / np.where(called > 0, called, 1)
-        return float((found * precision).sum() / total) if total else float("nan")
+        at_each = found * found.cumsum() / np.where(called > 0, called, 1)
+        return float(at_each.sum() / total) if total else float("nan")
 
     return average_precision
 

@@ -49,17 +49,12 @@ def oof_frame(
         mirror_logits: float [N, C], the same scans flipped left to right.
 
     Raises:
-        DataError: shapes that do not fit, a label that is not of the task, logits that are not finite.
+        DataError: a label that is not of the task, logits that are missing or not finite.
     """
-    shapes = np.shape(logits), np.shape(mirror_logits)
-    if set(shapes) != {(len(records), len(task.classes))}:
-        raise DataError(
-            f"The logits of fold {fold} have the shapes {shapes[0]} and {shapes[1]}.",
-            expected=f"({len(records)}, {len(task.classes)}): one row per scan, one column per class",
-            remedy="Pass the network's output for exactly these records.",
-        )
     values = pd.DataFrame(np.hstack([logits, mirror_logits]).astype(np.float32), columns=_logit_columns(task))
-    return _checked(pd.DataFrame(record_columns(records)).assign(fold=fold).join(values), task, f"fold {fold}")
+    return _checked(
+        pd.DataFrame(record_columns(records)).assign(fold=fold).join(values, how="outer"), task, f"fold {fold}"
+    )
 
 
 def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:

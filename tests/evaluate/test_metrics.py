@@ -76,20 +76,6 @@ def test_net_benefit_counts_a_false_alarm_by_the_odds_of_the_threshold():
     assert report["net_benefit"]["benign"] == pytest.approx(expected)
 
 
-def test_auc_is_the_share_of_pairs_in_the_right_order():
-    labels, probabilities = answers(60, seed=2)
-    report = classification_report(labels, probabilities, CLASSES)
-
-    def share(score: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:
-        difference = score[positive][:, None] - score[negative][None, :]
-        return float((difference > 0).mean() + (difference == 0).mean() / 2)
-
-    malignant = probabilities[:, 2]
-    assert report["auc"]["malignant"] == pytest.approx(share(malignant, labels == 2, labels != 2))
-    among_lesions = probabilities[:, 2] / (probabilities[:, 1] + probabilities[:, 2])
-    assert report["auc_pairs"]["malignant_vs_benign"] == pytest.approx(share(among_lesions, labels == 2, labels == 1))
-
-
 def test_log_loss_and_brier_by_their_formulas():
     labels, probabilities = answers(seed=3)
     report = classification_report(labels, probabilities, CLASSES)

@@ -212,9 +212,3 @@ def test_a_table_that_a_spreadsheet_saved_again_reads_the_same(tmp_path):
     (tmp_path / "saved.csv").write_text(text.replace("busi:1;0;", "busi:1;first;"))
     with pytest.raises(DataError, match=r"Line 3 of .* has 'first' in the column 'fold'"):
         read_oof(tmp_path / "saved.csv", TASK)
-
-
-def test_logits_must_fit_the_records():
-    record = Record(Path("a.png"), "busi/a.png", "benign", "busi:1", "busi")
-    with pytest.raises(DataError, match="shape"):
-        oof_frame([record], 0, np.zeros((1, 2)), np.zeros((1, 3)), TASK)
