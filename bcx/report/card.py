@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from bcx.files import whole
 from bcx.report import tables, wording
 from bcx.report.facts import Facts, gather, telling_of
-from bcx.tasks import Task
 
-CODE_LICENCE = "apache-2.0"
 _TAGS = ("medical-imaging", "explainability", "calibration", "grad-cam", "bcx")
 # The Hub's name of a metric, and ours.
 _METRICS = {
@@ -32,11 +30,7 @@ _FAILED = 0.1
 
 
 def write_card(folder: Path) -> Path:
-    """Write `README.md` into a checkpoint's folder, at once or not at all.
-
-    Raises:
-        CheckpointError: as `gather`.
-    """
+    """Write `README.md` into a checkpoint's folder, at once or not at all; errors as `gather`."""
     text = card_text(gather(folder))
     with whole(folder / "README.md") as partial:
         partial.write_text(text, encoding="utf-8")
@@ -50,7 +44,7 @@ def card_text(facts: Facts) -> str:
         CheckpointError: the results lack what the card tells, or have it of another kind.
     """
     with telling_of(facts.folder):
-        card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n" + "\n".join(_body(facts)))
+        card = ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n" + "\n\n".join(_paragraphs(facts)))
     return str(card).rstrip("\n") + "\n"
 
 
@@ -59,7 +53,7 @@ def _metadata(facts: Facts) -> ModelCardData:
     found = list(_eval_results(facts)) if facts.was_measured else None
     return ModelCardData(
         language="en",
-        license=CODE_LICENCE,
+        license="apache-2.0",
         library_name="timm",
         pipeline_tag="image-classification",
         tags=[*_TAGS, facts.task.name],
@@ -94,172 +88,162 @@ def _eval_results(facts: Facts) -> Iterator[EvalResult]:
                 )
 
 
-def _body(facts: Facts) -> list[str]:
-    block = facts.config["bcx"]
-    name, noun = facts.name, facts.task.image_noun
+def _paragraphs(facts: Facts) -> Iterator[str]:
+    """The card from top to bottom; a blank line parts its paragraphs."""
+    name, noun, block = facts.name, facts.task.image_noun, facts.config["bcx"]
+    training, recipe = block["training"], block["training"]["recipe"]
     loads, further = wording.TIMM.get(block["head"], ("the backbone", ""))
-    lines = [
-        f"# {name}",
-        "",
-        f"{facts.task.title}. {_network(facts)} **For research and teaching, never for diagnosis.**",
-        "",
-        "```python",
-        "import bcx",
-        "",
-        f'prediction = bcx.load("{name}").predict("scan.png")',
-        "```",
-        "",
-        f'Plain timm loads {loads} too: `timm.create_model("local-dir:checkpoints/{name}", pretrained=True{further})`.',
-        "",
-        "## What it is for",
-        "",
+    yield f"# {name}"
+    yield f"{facts.task.title}. {_network(facts)} **For research and teaching, never for diagnosis.**"
+    yield f'```python\nimport bcx\n\nprediction = bcx.load("{name}").predict("scan.png")\n```'
+    yield (
+        f'Plain timm loads {loads} too: `timm.create_model("local-dir:checkpoints/{name}", pretrained=True{further})`.'
+    )
+    yield "## What it is for"
+    yield (
         f"Research and teaching on one {noun} at a time: to see what such a network answers, where it looked, how "
         "sure it is and when it should not be believed; to compare recipes and to study how figures depend on splits, "
-        "hospitals and machines.",
-        "",
-        "## What it is not for",
-        "",
+        "hospitals and machines."
+    )
+    yield "## What it is not for"
+    yield (
         "Any decision about a person: no diagnosis, no screening, no reassurance, no second opinion. It is no medical "
         "device and nobody has tested it on patients. It knows one picture: no history, no second plane, no age. Not "
-        f"for pictures of anything but a {noun}: its input check stops most others, not all.",
-        "",
-        "## Data",
-        "",
-        *_markdown(tables.data_table(block["training"].get("data", {})), titled=False),
-        "",
-        *(f"- {wording.DATA.get(source, f'`{source}`: {wording.OWN_DATA}.')}" for source in block["training"]["data"]),
-        "",
-        "No picture of a patient, nor a crop of one, is in this repository.",
-        "",
-        *_training(block["training"]),
-    ]
+        f"for pictures of anything but a {noun}: its input check stops most others, not all."
+    )
+    yield "## Data"
+    yield _markdown(tables.data_table(training.get("data", {})))
+    yield "\n".join(f"- {wording.DATA.get(source, f'`{source}`: {wording.OWN_DATA}.')}" for source in training["data"])
+    yield "No picture of a patient, nor a crop of one, is in this repository."
+    yield "## Starting weights"
+    yield wording.start_words(recipe["init"])
+    yield "## Training"
+    yield (
+        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g} "
+        f"(head {recipe['head_lr']:g}), seed {recipe['seed']}, {recipe['size']} pixels, {recipe['precision']}; "
+        f"{training['seconds']:.0f} s on {training['machine']['cores']} cores. Command: `{training['command']}`."
+    )
     if not facts.was_measured:
-        return [*lines, "", "## Figures", "", "None were measured."]
-    lines += ["", *_protocol(facts), "", "## What was measured"]
-    for table in tables.measured_tables(facts):
-        lines += ["", *_markdown(table)]
-    lines += _without(facts)
-    lines += _label(facts)
+        yield "## Figures"
+        yield "None were measured."
+        return
+    yield "## How it was measured"
+    yield (
+        f"{wording.protocol(facts)} In brackets: 95 % bootstrap intervals over groups. A class that no scan of a "
+        "source has leaves some figures without meaning: they are left out, and macro figures are means over the rest. "
+        "The calibration error grows when scans repeat, so that its interval leans upwards."
+    )
+    results = facts.results
+    yield (
+        f"Temperature {results['temperature']:.3f}, fitted on these logits alone: calibration error (ECE) "
+        f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
+        f"file holds every answer; `bcx reproduce {name}` derives the figures from it again."
+    )
+    yield "## What was measured"
+    yield from map(_titled, tables.measured_tables(facts))
+    for mark, part in results.get("without", {}).items():
+        accuracy, auc = part["one_view"]["accuracy"], part["one_view"]["macro_auc"]
+        yield (
+            f"Without the {part['left_out']} scans marked '{mark}': accuracy {tables.in_percent(accuracy)}, "
+            f"ROC-AUC {tables.in_units(auc)}."
+        )
+    yield from _decision(facts)
     if facts.places is not None and facts.places.get("localisation"):
-        lines += ["", *_markdown(tables.places_table(facts.places["localisation"]))]
-    lines += _elsewhere(facts)
-    lines += _pictures(facts)
-    return [*lines, "", *_limits(facts)]
+        yield _titled(tables.places_table(facts.places["localisation"]))
+    yield from _elsewhere(facts)
+    if files := facts.figures():
+        yield "## Pictures of the figures"
+    for file in files:
+        words = wording.caption(file.stem)
+        yield f"**{words}**"
+        yield f"![{words}]({Path(os.path.relpath(file, facts.folder)).as_posix()})"
+    sources = {0: "no scans", 1: "one source"}.get(len(training["data"]), f"{len(training['data'])} sources")
+    calibrated = "scans of these sources" if facts.decisions is None else "answers to hospitals that no network saw"
+    yield "## Limits"
+    yield (
+        f"- It learned from {sources} ({', '.join(training['data'])}). Scans from elsewhere are read worse, and by how "
+        "much nobody knows who has not measured it there: `bcx evaluate`.\n"
+        f"- Probabilities were calibrated on {calibrated}; where the classes occur in other shares, they are wrong, "
+        "unless the prevalence is stated.\n"
+        "- It has an answer to every picture. The input check lets some pass that are no scans.\n"
+        "- Its maps are accounts of a sum, and no reasons. What it misses does not light up.\n"
+        "- The figures are those of this recipe over groups; near-duplicates that nobody has found yet would raise "
+        "them."
+    )
+    yield "## Licence"
+    yield (
+        "Code and weights: Apache-2.0. Whether the terms of the data bind weights trained on it is for you to judge "
+        "before any use beyond research. What the starting weights and the data bring along is said above."
+    )
 
 
 def _network(facts: Facts) -> str:
     """What answers, in a sentence or two."""
     block = facts.config["bcx"]
-    head = wording.HEADS.get(block["head"], f"with a head called '{block['head']}'.")
-    members, reading = block.get("members", 1), block.get("picture")
-    many = ""
-    if reading is not None:
-        looking, share = members - len(reading["members"]), reading["share"]
-        others = f"{_together(looking)} Beside them" if looking > 1 else " Beside it"
-        many = (
-            f"{others} a plain network of the same architecture reads the whole picture, once, and has "
-            f"{100 * share['presence']:.0f} % of the answer to 'is there a lesion' and {100 * share['kind']:.0f} % of "
-            "'malignant or benign'."
+    said = f"A {facts.config['architecture']} "
+    said += wording.HEADS.get(block["head"], f"with a head called '{block['head']}'.")
+    members, whole_image = block.get("members", 1), block.get("picture")
+    lesion = members - len(whole_image["members"]) if whole_image else members
+    if lesion > 1:
+        said += f" {lesion} such networks answer together, every second one from the mirror image: their mean."
+    if whole_image:
+        share = whole_image["share"]
+        said += (
+            f" Beside {'them' if lesion > 1 else 'it'} a plain network of the same architecture reads the whole "
+            f"picture, once, and has {100 * share['presence']:.0f} % of the answer to 'is there a lesion' and "
+            f"{100 * share['kind']:.0f} % of 'malignant or benign'."
         )
-    elif members > 1:
-        many = _together(members)
-    return f"A {facts.config['architecture']} {head}{many}{_averaged(block['training']['recipe'])}"
-
-
-def _together(count: int) -> str:
-    return f" {count} such networks answer together, every second one from the mirror image: their mean."
-
-
-def _averaged(recipe: dict[str, Any]) -> str:
+    recipe = block["training"]["recipe"]
     parts = recipe.get("members") or [recipe]
-    means = [len(part["averaged"]) for part in parts if part.get("averaged")]
-    if not means:
-        return ""
-    which = (
-        "Its weights are" if len(parts) == 1 else f"The weights of {len(means)} of the {len(parts)} networks are each"
-    )
-    return f" {which} the mean of {max(means)} trainings, which varied the pictures in different ways."
+    if means := [len(part["averaged"]) for part in parts if part.get("averaged")]:
+        said += " Its weights are" if len(parts) == 1 else ""
+        said += f" The weights of {len(means)} of the {len(parts)} networks are each" if len(parts) > 1 else ""
+        said += f" the mean of {max(means)} trainings, which varied the pictures in different ways."
+    return said
 
 
-def _training(training: dict[str, Any]) -> list[str]:
-    recipe = training["recipe"]
-    return [
-        "## Starting weights",
-        "",
-        wording.start_words(recipe["init"]),
-        "",
-        f"## Training\n\n{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g} "
-        f"(head {recipe['head_lr']:g}), seed {recipe['seed']}, {recipe['size']} pixels, {recipe['precision']}; "
-        f"{training['seconds']:.0f} s on {training['machine']['cores']} cores. Command: `{training['command']}`.",
-    ]
-
-
-def _protocol(facts: Facts) -> list[str]:
-    results = facts.results
-    return [
-        "## How it was measured",
-        "",
-        f"{wording.protocol(facts)} In brackets: 95 % bootstrap intervals over groups. A class that no scan of a "
-        "source has leaves some figures without meaning: they are left out, and macro figures are means over the rest. "
-        "The calibration error grows when scans repeat, so that its interval leans upwards.",
-        "",
-        f"Temperature {results['temperature']:.3f}, fitted on these logits alone: calibration error (ECE) "
-        f"{results['uncalibrated']['ece']:.3f} before, {results['report']['ece']:.3f} after. `oof.csv` beside this "
-        f"file holds every answer; `bcx reproduce {facts.name}` derives the figures from it again.",
-    ]
-
-
-def _without(facts: Facts) -> list[str]:
-    lines = []
-    for name, part in facts.results.get("without", {}).items():
-        view = part["one_view"]
-        lines += [
-            "",
-            f"Without the {part['left_out']} scans marked '{name}': accuracy {tables.in_percent(view['accuracy'])}, "
-            f"ROC-AUC {tables.in_units(view['macro_auc'])}.",
-        ]
-    return lines
-
-
-def _label(facts: Facts) -> list[str]:
+def _decision(facts: Facts) -> Iterator[str]:
     """What the checkpoint does with its probabilities."""
-    found, stored = facts.results.get("decisions"), facts.config["bcx"].get("decisions")
+    found, stored = facts.results.get("decisions"), facts.config["bcx"].get("decisions") or {}
     if found is None:
-        return []
-    lines = ["", "### The decision", ""]
-    rule = (stored or {}).get("rule")
-    if rule is not None:
-        lines += [
+        return
+    positive = facts.task.positive
+    yield "### The decision"
+    if (rule := stored.get("rule")) is not None:
+        yield (
             f"{rule['what']} The rule and the temperature ({facts.config['bcx']['temperature']:.3f}) are fitted on "
-            f"{rule['fitted_on']}, every hospital weighing the same. A scan unlike those learned from is referred too.",
-            "",
-            f"Operating points: `screening` answers {facts.task.positive} from {rule['screening_above']:.3f} on, "
+            f"{rule['fitted_on']}, every hospital weighing the same. A scan unlike those learned from is referred too."
+        )
+        pairs = zip(facts.task.classes, rule["prevalence"], strict=True)
+        yield (
+            f"Operating points: `screening` answers {positive} from {rule['screening_above']:.3f} on, "
             f"`rule-in` from {rule['rule_in_above']:.3f} on. Probabilities stand for the shares of the training scans "
-            f"({_shares(rule['prevalence'], facts.task)}); `prevalence` changes that by Bayes' rule.",
-            "",
-            "The tables above decide each fold by what was fitted on the other folds of the same hospitals."
-            if not facts.by_hospital
-            else "The tables above decide each hospital by what was fitted on the others, scan by scan.",
-        ]
+            f"({', '.join(f'{name} {100 * share:.0f} %' for name, share in pairs)}); `prevalence` changes that by "
+            "Bayes' rule."
+        )
+        yield (
+            "The tables above decide each hospital by what was fitted on the others, scan by scan."
+            if facts.by_hospital
+            else "The tables above decide each fold by what was fitted on the other folds of the same hospitals."
+        )
     elif "rule" in found["rules"]:
-        lines += [f"Fitted on the out-of-fold answers: {found['rules']['rule']['what']}"]
+        yield f"Fitted on the out-of-fold answers: {found['rules']['rule']['what']}"
     else:
-        lines += _threshold(facts, found)
-    if facts.decisions is not None:
-        study = facts.decisions
-        for table in (
-            tables.harm_table(study, facts.task),
-            tables.stored_points_table(study, facts.task),
-            tables.calibration_table(study),
-        ):
-            lines += ["", *_markdown(table)]
+        yield _threshold(facts, found)
+    if (study := facts.decisions) is not None:
+        yield _titled(tables.harm_table(study, facts.task))
+        yield _titled(tables.stored_points_table(study, facts.task))
+        yield _titled(tables.calibration_table(study))
     if stored:
-        return [*lines, "", 'This checkpoint stores the rule: from it come its `label`, and `decision` says "refer".']
-    lost = "This checkpoint stores no rule: its `label` is the most probable class, and it refers nothing."
-    return [*lines, "", f"{lost} The tables say what the rule would give."]
+        yield 'This checkpoint stores the rule: from it come its `label`, and `decision` says "refer".'
+    else:
+        yield (
+            "This checkpoint stores no rule: its `label` is the most probable class, and it refers nothing. The tables "
+            "say what the rule would give."
+        )
 
 
-def _threshold(facts: Facts, found: dict[str, Any]) -> list[str]:
+def _threshold(facts: Facts, found: dict[str, Any]) -> str:
     """The operating point and the referral of two classes."""
     point, refer, task = found["rules"]["operating_point"], found["rules"]["refer"], facts.task
     said = (
@@ -275,75 +259,39 @@ def _threshold(facts: Facts, found: dict[str, Any]) -> list[str]:
         ]
         said += f" A scan is referred to a person where no class reaches {100 * refer['below']:.1f} %: "
         said += f"{'; '.join(shares)}."
-    return [said]
+    return said
 
 
-def _shares(prevalence: Sequence[float], task: Task) -> str:
-    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(task.classes, prevalence, strict=True))
-
-
-def _elsewhere(facts: Facts) -> list[str]:
+def _elsewhere(facts: Facts) -> Iterator[str]:
     if not facts.external and facts.transfer is None:
-        return []
-    lines = ["", "## Elsewhere", "", "Scans that no network here was trained on, reported as they came out."]
-    home = facts.results["one_view"]["accuracy"]
+        return
+    yield "## Elsewhere"
+    yield "Scans that no network here was trained on, reported as they came out."
     for file, found in facts.external.items():
-        lines += ["", *_markdown(tables.external_table(found, facts.task)), "", _verdict(facts, found, home)]
-        lines[-1] += f" ({found['n']} scans in {found['groups']} groups; `{file}`)"
+        yield _titled(tables.external_table(found, facts.task))
+        yield f"{_verdict(facts, found)} ({found['n']} scans in {found['groups']} groups; `{file}`)"
     if facts.transfer is not None:
-        lines += ["", *_markdown(tables.transfer_table(facts.transfer, facts.task))]
-    return lines
+        yield _titled(tables.transfer_table(facts.transfer, facts.task))
 
 
-def _verdict(facts: Facts, found: dict[str, Any], home: dict[str, Any]) -> str:
-    figures, task = found["figures"], facts.task
-    parts = [f"Accuracy {tables.in_percent(figures['accuracy'])} against {tables.in_percent(home)} at home"]
+def _verdict(facts: Facts, found: dict[str, Any]) -> str:
+    figures, task, home = found["figures"], facts.task, facts.results["one_view"]["accuracy"]
+    text = f"Accuracy {tables.in_percent(figures['accuracy'])} against {tables.in_percent(home)} at home"
     finds, loses = figures.get(f"sensitivity_{task.positive}"), figures.get(f"lesions_called_{task.absent}")
     if finds and finds["value"] is not None:
-        parts.append(f"it finds {tables.in_percent(finds)} of the {task.positive} ones")
+        text += f", it finds {tables.in_percent(finds)} of the {task.positive} ones"
     if loses and loses["value"] is not None:
-        parts.append(f"calls {tables.in_percent(loses)} of the lesions {task.absent}")
-    text = ", ".join(parts) + "."
+        text += f", calls {tables.in_percent(loses)} of the lesions {task.absent}"
     if home["value"] - figures["accuracy"]["value"] > _FAILED:
-        text = f"**It fails there.** {text} Do not believe it on scans from elsewhere."
-    return text
+        return f"**It fails there.** {text}. Do not believe it on scans from elsewhere."
+    return f"{text}."
 
 
-def _pictures(facts: Facts) -> list[str]:
-    if not (files := facts.figures()):
-        return []
-    lines = ["", "## Pictures of the figures"]
-    for file in files:
-        words = wording.caption(file.stem)
-        lines += ["", f"**{words}**", "", f"![{words}]({Path(os.path.relpath(file, facts.folder)).as_posix()})"]
-    return lines
+def _titled(table: tables.Table) -> str:
+    return f"### {table.title}\n\n{_markdown(table)}"
 
 
-def _limits(facts: Facts) -> list[str]:
-    data = facts.config["bcx"]["training"].get("data", {})
-    where = {0: "no scans", 1: "one source"}.get(len(data), f"{len(data)} sources")
-    calibrated = "scans of these sources" if facts.decisions is None else "answers to hospitals that no network saw"
-    return [
-        "## Limits",
-        "",
-        f"- It learned from {where} ({', '.join(data)}). Scans from elsewhere are read worse, and by how much nobody "
-        "knows who has not measured it there: `bcx evaluate`.",
-        f"- Probabilities were calibrated on {calibrated}; where the classes occur in other shares, they are wrong, "
-        "unless the prevalence is stated.",
-        "- It has an answer to every picture. The input check lets some pass that are no scans.",
-        "- Its maps are accounts of a sum, and no reasons. What it misses does not light up.",
-        "- The figures are those of this recipe over groups; near-duplicates that nobody has found yet would raise "
-        "them.",
-        "",
-        "## Licence",
-        "",
-        "Code and weights: Apache-2.0. Whether the terms of the data bind weights trained on it is for you to judge "
-        "before any use beyond research. What the starting weights and the data bring along is said above.",
-    ]
-
-
-def _markdown(table: tables.Table, titled: bool = True) -> list[str]:
-    lines = [f"### {table.title}", ""] if titled else []
-    lines += [f"| {' | '.join(table.head)} |", "|---" * len(table.head) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in table.rows]
-    return [*lines, "", table.note] if table.note else lines
+def _markdown(table: tables.Table) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (table.head, *table.rows)]
+    lines.insert(1, "|---" * len(table.head) + "|")
+    return "\n".join([*lines, "", table.note] if table.note else lines)
