@@ -17,7 +17,6 @@ from typing import Any
 
 from bcx.evaluate.words import interval, units
 from bcx.report import tables
-from bcx.report.search_table import search_lines
 from bcx.studies.leaderboard import leaderboard_markdown
 from bcx.studies.leak_figures import leak_lines
 from bcx.studies.synthesis.figures import answer_lines, page_block
@@ -574,6 +573,34 @@ def compared_lines(name: str) -> list[str]:
     """Return a leaderboard with the picture of its curves, as lines."""
     table = leaderboard_markdown(read(COMPARED / name / "results.json")).splitlines()
     return [*table, "", f"![ROC curves of all networks](../../results/studies/compare/{name}/roc.png)"]
+
+
+def search_lines(results: dict[str, Any]) -> list[str]:
+    """Return what a search of `bcx tune` tried, what it gained, and which settings mattered."""
+    trials, inner, recipe = results["trials"], results["inner_folds"], results["recipe"]
+    ended = ", ".join(f"{count} {name}" for name, count in trials.items() if count)
+    best, own = results["best"], results["recipe_as_it_stood"]
+    lines = [
+        f"`{recipe['name']}` at {recipe['size']} pixels for {recipe['epochs']} epochs, {inner['trained']} of "
+        f"{inner['cut']} inner folds, outer fold {results['outer_fold']['fold']} never opened; {ended}.",
+        "",
+        "| | inner macro ROC-AUC |",
+        "| --- | --- |",
+    ]
+    if own is not None:
+        lines.append(f"| the recipe as it stood | {units(own['value'])} |")
+    lines.append(f"| the best of all trials (optimistic, as the best of many is) | {units(best['value'])} |")
+    chosen = ", ".join(f"{name} {_value(value)}" for name, value in best["values"].items())
+    lines += ["", f"Its settings: {chosen or 'those of the recipe'}."]
+    if results["importance"]:
+        shares = sorted(results["importance"].items(), key=lambda pair: -pair[1])[:3]
+        named = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
+        lines.append(f"What explains the differences between trials (fANOVA): {named}.")
+    return lines
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def comparing_block() -> str:

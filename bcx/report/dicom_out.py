@@ -1,10 +1,7 @@
 """An answer as DICOM, for the archive that the scan came from, through highdicom.
 
-In the study of the source instance, each kind in a series of its own:
-
-- a Secondary Capture of the overlay,
-- a Segmentation of the lesion, where one is outlined,
-- a structured report (TID 1500) with label, probabilities, decision, model and the disclaimer.
+In the study of the source, each in a series of its own: a Secondary Capture of the overlay, a Segmentation of the
+lesion where one is outlined, and a structured report (TID 1500) with label, probabilities, decision and disclaimer.
 """
 
 from __future__ import annotations
@@ -43,11 +40,7 @@ _DESCRIPTION = "bcx, research only, not for diagnosis"
 
 @dataclass
 class DicomWriter:
-    """Writes answers as DICOM files; scans of one study share a series per kind, so there is one writer per run.
-
-    Raises:
-        MissingExtra: highdicom is not installed.
-    """
+    """Writes answers as DICOM files; scans of one study share a series per kind, so there is one writer per run."""
 
     _series: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -62,16 +55,13 @@ class DicomWriter:
             ) from error
 
     def write(self, prediction: Prediction, source: bytes, number: int, base: Path) -> list[Path]:
-        """Write what belongs to one answer.
+        """Write what belongs to one answer; return the files, the report last.
 
         Args:
             prediction: the answer, with its pixels.
             source: the DICOM file that was answered.
             number: of the instances in their series, from 1.
             base: folder and beginning of the files' names.
-
-        Returns:
-            The files written, the report last.
 
         Raises:
             ScanError: the source lacks an identifier that a reference needs, or its header cannot be copied.

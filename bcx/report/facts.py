@@ -18,7 +18,6 @@ from bcx.tasks import Task
 RESULTS = "results"
 FIGURES = "figures"
 _ELSEWHERE = "a checkpoint's answers to labelled scans"
-_PLACES = "localisation.json"
 _TRANSFER = Path("transfer", "results.json")
 _DECISIONS = Path("studies", "decisions")
 _OBJECT = TypeAdapter(dict[str, JsonValue])
@@ -31,12 +30,10 @@ class Facts:
     Attributes:
         folder: of the checkpoint.
         measured: of its results (`results/NAME`), or None where they are not at hand.
-        config: config.json.
-        results: results.json; without figures where nothing was measured.
-        task: what the model answers.
+        config, results: config.json and results.json; the latter without figures where nothing was measured.
         external: name of the file -> results of `bcx evaluate` on scans from elsewhere, in the order of their names.
         places: out-of-fold localisation of `bcx evaluate --crossval`, or None.
-        transfer: results of leaving hospitals and machines out, or None.
+        transfer: results of leaving hospitals and scanners out, or None.
         decisions: results of `bcx decisions`, the rule of decision in hospitals never seen, or None.
     """
 
@@ -52,7 +49,6 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """The model's name."""
         return self.folder.name
 
     @property
@@ -62,7 +58,6 @@ class Facts:
 
     @property
     def was_measured(self) -> bool:
-        """Whether there are figures at all."""
         return "one_view" in self.results
 
     def figures(self) -> list[Path]:
@@ -91,10 +86,7 @@ def telling_of(folder: Path) -> Iterator[None]:
 
 
 def results_folder(checkpoint: Path) -> Path | None:
-    """Return `results/NAME` of a checkpoint that was measured; None without.
-
-    It is looked for beside the folder of checkpoints and in the current one.
-    """
+    """Return `results/NAME` beside the folder of checkpoints, or in the current one; None without."""
     name = checkpoint.resolve().name
     for place in (checkpoint.resolve().parent.parent, Path.cwd()):
         if any((place / RESULTS / name / file).is_file() for file in ("results.json", _TRANSFER)):
@@ -103,28 +95,23 @@ def results_folder(checkpoint: Path) -> Path | None:
 
 
 def gather(folder: Path) -> Facts:
-    """Read what is known about the checkpoint in `folder`.
-
-    Raises:
-        CheckpointError: config.json or results.json is missing or damaged.
-    """
+    """Read what is known about a checkpoint; `CheckpointError` where a file is missing or damaged."""
     folder = folder.resolve()
     task = read_config(folder).task
     with telling_of(folder):
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
         measured = results_folder(folder)
-        external: dict[str, dict[str, Any]] = {}
-        places = transfer = decisions = None
-        if measured is not None:
-            for file in sorted(measured.glob("*.json")):
-                found = read_json(file)
-                if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name:
-                    external[file.name] = found
-            if (measured / _PLACES).is_file():
-                places = read_json(measured / _PLACES)
-            if (measured / _TRANSFER).is_file():
-                transfer = read_json(measured / _TRANSFER)
-            study = measured.parent / _DECISIONS / folder.name / "decisions.json"
-            if study.is_file():
-                decisions = read_json(study)
+        if measured is None:
+            return Facts(folder, None, config, results, task, {}, None, None, None)
+        files = {file.name: read_json(file) for file in sorted(measured.glob("*.json"))}
+        external = {
+            name: found
+            for name, found in files.items()
+            if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name
+        }
+        places = files.get("localisation.json")
+        transfer, decisions = (
+            read_json(file) if file.is_file() else None
+            for file in (measured / _TRANSFER, measured.parent / _DECISIONS / folder.name / "decisions.json")
+        )
     return Facts(folder, measured, config, results, task, external, places, transfer, decisions)

@@ -28,7 +28,6 @@ _MOST_BYTES = 1_000_000
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """Return uint8 `[H, W]` or `[H, W, 3]` pixels as a PIL image."""
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
@@ -60,16 +59,18 @@ def data_url(picture: Image.Image | np.ndarray, side: int) -> str:
     image = as_image(picture) if isinstance(picture, np.ndarray) else picture
     small = image.convert("RGB")
     small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _url(small, "jpeg", quality=82)
 
 
 def png_url(picture: Image.Image) -> str:
     """Return a PNG inside its own address."""
+    return _url(picture, "png")
+
+
+def _url(image: Image.Image, kind: str, **settings: int) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, format=kind, **settings)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image | None:

@@ -25,13 +25,7 @@ VALUE, BOUND, ANSWER = 0.0005, 0.005, 0.005
 
 @dataclass(frozen=True)
 class Check:
-    """One figure that was had again.
-
-    Attributes:
-        what: its name, in words.
-        stored, again: the figure as text.
-        agrees: None where there is nothing to hold it against.
-    """
+    """One figure that was had again, as text; `agrees` is None where there is nothing to hold it against."""
 
     what: str
     stored: str
@@ -40,21 +34,13 @@ class Check:
 
 
 def derive_again(facts: Facts) -> dict[str, Any]:
-    """Return the figures of a model, from its out-of-fold table alone (see `bcx.evaluate.derived.derive`).
-
-    Raises:
-        DataError: there is no such table, or it is damaged.
-    """
+    """Return the figures of a model, from its out-of-fold table alone."""
     frame = read_oof(oof_file(facts), facts.task)
     return derive(frame, facts.task, noted_scans(frame["file"]))
 
 
 def oof_file(facts: Facts) -> Path:
-    """Return the model's out-of-fold table, that of its results first.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Return the model's out-of-fold table, that of its results first; `DataError` where there is none."""
     for folder in (facts.measured, facts.folder):
         if folder is not None and (folder / OOF).is_file():
             return folder / OOF
@@ -77,7 +63,7 @@ def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[C
     for path, words in blocks:
         for view in ("one_view", "two_views"):
             mine, theirs = _at(stored, *path, view), _at(again, *path, view)
-            what = f"{words}{'one view' if view == 'one_view' else 'two views'}: "
+            what = f"{words}{view.replace('_', ' ')}: "
             checks += [_figure(what + name, mine.get(name), figure) for name, figure in theirs.items()]
     for path in (("report", "ece"), ("uncalibrated", "ece")):
         checks.append(_number(" ".join(path), _at(stored, path[0]).get(path[1]), _at(again, *path)))
@@ -111,13 +97,12 @@ def check_checkpoint(facts: Facts, again: Mapping[str, Any]) -> list[Check]:
 def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation: Evaluation) -> list[Check]:
     """Hold the checkpoint's answers to scans at hand against what was measured on the same scans.
 
+    Per source: every stored external figure on the same scans; or, where the network was trained on them or nobody
+    measured them before, the accuracy and the macro ROC-AUC, which nothing can be held against.
+
     Args:
         data: source -> its hash and counts, as `bcx.train.provenance.describe_data`.
         evaluation: the checkpoint's answers.
-
-    Returns:
-        Per source: every stored external figure on the same scans; or, where the network was trained on them or nobody
-        measured them before, the accuracy and the macro ROC-AUC, which nothing can be held against.
     """
     summary = evaluation.summary()
     parts = summary.get("sources", dict.fromkeys(data, summary))
@@ -146,10 +131,7 @@ def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation:
 
 
 def store(facts: Facts, again: Mapping[str, Any]) -> list[Path]:
-    """Write the figures that came out again into results.json, of the results and of the checkpoint that holds a copy.
-
-    What was run (command, commit, recipe, data) stays as it was recorded.
-    """
+    """Write the figures that came out again into results.json, beside the results and in the checkpoint."""
     kept = {key: value for key, value in facts.results.items() if key not in DERIVED}
     written = []
     for folder in (facts.measured, facts.folder):

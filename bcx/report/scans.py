@@ -42,11 +42,7 @@ _SHIPPED = "maps of the shipped network, which has seen the scan"
 
 
 def refuse_repository(folder: Path) -> None:
-    """Raise unless pictures of patients may lie in `folder`.
-
-    Raises:
-        ConfigError: the folder is inside a git checkout.
-    """
+    """Raise `ConfigError` where a folder for images of patients is inside a git checkout."""
     for place in (folder.resolve(), *folder.resolve().parents):
         if (place / ".git").exists():
             raise ConfigError(
@@ -59,11 +55,7 @@ def refuse_repository(folder: Path) -> None:
 def draw_intensity(
     records: Sequence[Record], task: Task, path: Path, on_scan: Callable[[], object] = lambda: None
 ) -> None:
-    """Draw how bright the scans of each class are; no scan can be told from it.
-
-    Raises:
-        BcxError: a scan cannot be read, or there is none.
-    """
+    """Draw how bright the scans of each class are; no scan can be told from it."""
     tally = IntensityTally(task.classes)
     for record in records:
         tally.add(record.label, Scan.open(record.file).pixels)
@@ -79,15 +71,12 @@ def draw_pictures(
     The answers are those that were given out of fold: by the stored rule of decision.
 
     Args:
-        records: scans that are in its out-of-fold table; others are left out.
-        on_scan: called after each picture that had to be made.
+        records: scans; those that are not in its out-of-fold table are left out, `DataError` where that is all.
+        folder: outside of any git checkout.
+        on_scan: called after each map that had to be made.
 
     Returns:
         The files written.
-
-    Raises:
-        ConfigError: the folder is inside a git checkout.
-        DataError: none of the scans is in the table.
     """
     refuse_repository(folder)
     frame = read_oof(oof_file(facts), facts.task)
@@ -102,7 +91,9 @@ def draw_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     frame = frame.iloc[rows].reset_index(drop=True)
     written = _augmented(facts, [known[key] for key in frame["file"]], folder)
-    answers, labels, probabilities = _answered(facts, frame)
+    probabilities = apply_temperature(view_logits(frame, facts.task)[0], facts.results["temperature"])
+    answers = Decider(facts.config["bcx"].get("decisions"), facts.task).choose(probabilities)
+    labels = label_positions(frame, facts.task)
     sure = probabilities[np.arange(len(answers)), answers]
     wrong = np.flatnonzero(answers != labels)
     # of one lesion only the surest mistake: near-duplicates would fill the sheet
@@ -150,13 +141,6 @@ def _augmented(facts: Facts, records: Sequence[Record], folder: Path) -> list[Pa
         written.append(folder / f"augmentation-{name}.png")
         augmentation_figure(plane, samples, written[-1])
     return written
-
-
-def _answered(facts: Facts, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answers int [N], labels int [N] and probabilities float64 [N, C] of the table's rows."""
-    probabilities = apply_temperature(view_logits(frame, facts.task)[0], facts.results["temperature"])
-    answers = Decider(facts.config["bcx"].get("decisions"), facts.task).choose(probabilities)
-    return answers, label_positions(frame, facts.task), probabilities
 
 
 def _maps(

@@ -49,12 +49,10 @@ def text(prediction: Prediction, task: Task, at: datetime) -> str:
 
 
 def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, str]]:
-    clip = prediction.clip
-    shown = prediction.decision != NOT_A_SCAN
+    clip, shown = prediction.clip, prediction.decision != NOT_A_SCAN
+    each = ", ".join(f"{name} {percent(p)}" for name, p in prediction.probabilities.items())
     facts = [
-        ("Probabilities", ", ".join(f"{name} {percent(p)}" for name, p in prediction.probabilities.items()))
-        if shown
-        else ("Probabilities", "not shown: they mean nothing here"),
+        ("Probabilities", each if shown else "not shown: they mean nothing here"),
         ("Decision", prediction.decision),
         ("Reason", prediction.reason),
         *(("Doubt", flag) for flag in prediction.flags),
@@ -72,12 +70,9 @@ def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, 
 
 def sheet(prediction: Prediction, task: Task, at: datetime) -> Image.Image:
     """Return the answer on one page, RGB, 1,240 pixels wide (A4 at 150 dots per inch); the arguments are `text`'s."""
-    page = _Page()
     said = words(prediction, task)
-    page.write(f"{task.title[:1].upper()}{task.title[1:]}", 24, _SOFT)
-    page.write(said.headline + (f"  {said.number}" if said.number else ""), 46, _INK, after=4)
-    page.write(NOTICE, 26, _AMBER, after=18)
-    page.pictures(prediction)
+    page = _Page(task, said.headline + (f"  {said.number}" if said.number else ""))
+    page.images(prediction)
     page.write(said.means, 24, _INK)
     if prediction.decision != NOT_A_SCAN:
         page.write(said.means_not, 22, _SOFT, after=18)
@@ -85,19 +80,22 @@ def sheet(prediction: Prediction, task: Task, at: datetime) -> Image.Image:
     for name, value in _facts(prediction, task, at):
         if name != "Probabilities" and value != said.means:
             page.fact(name, value, _AMBER if name == "Doubt" else _INK)
-    page.write(f"bcx {bcx.__version__}. {NOTICE}", 20, _SOFT, before=16)
     return page.done()
 
 
 class _Page:
-    """A white page, written from top to bottom."""
+    """A white page, written from top to bottom, with the task, a headline and the disclaimer on top."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task, headline: str) -> None:
         self._image = Image.new("RGB", (_WIDTH, 3 * _HEIGHT), "white")
         self._pen = ImageDraw.Draw(self._image)
         self._y = _EDGE
+        self.write(f"{task.title[:1].upper()}{task.title[1:]}", 24, _SOFT)
+        self.write(headline, 46, _INK, after=4)
+        self.write(NOTICE, 26, _AMBER, after=18)
 
     def done(self) -> Image.Image:
+        self.write(f"bcx {bcx.__version__}. {NOTICE}", 20, _SOFT, before=16)
         return self._image.crop((0, 0, _WIDTH, min(self._image.height, self._y + _EDGE)))
 
     def write(self, said: str, size: int, colour: str, *, before: int = 0, after: int = 10, left: int = _EDGE) -> None:
@@ -112,7 +110,7 @@ class _Page:
         self._pen.text((_EDGE, self._y), name, fill=_SOFT, font=ImageFont.load_default(21))
         self.write(value, 21, colour, left=_EDGE + 210, after=4)
 
-    def pictures(self, prediction: Prediction) -> None:
+    def images(self, prediction: Prediction) -> None:
         """Put the scan and its overlay side by side, each with a caption."""
         lesion = prediction.reading.lesion is not None
         seen = "lesion map" if lesion else f"purple speaks for {prediction.label}, green against it"
@@ -168,8 +166,7 @@ def _wrapped(said: str, font: Any, wide: int) -> list[str]:
 def write_file(kind: str, prediction: Prediction, task: Task, at: datetime, path: Path) -> None:
     """Write one of `FILES`; a PDF carries the answer as text among its properties. See `text` for the others."""
     if kind == "overlay":
-        picture = lesion_picture(prediction) or prediction.overlay()
-        save_png(picture, path)
+        save_png(lesion_picture(prediction) or prediction.overlay(), path)
     elif kind == "png":
         save_png(sheet(prediction, task, at), path)
     else:
@@ -190,11 +187,9 @@ def _save_pdf(drawn: Image.Image, path: Path, about: dict[str, str]) -> None:
 
 @dataclass
 class Batch:
-    """What the page about a batch says, gathered answer by answer; a long batch takes no more memory than a short one.
+    """The page about a batch: how many of each decision, and the first referred and failed files with reasons.
 
-    Attributes:
-        decisions: how many of each, "failed" among them.
-        listed: under "refer" and "failed", the first of these: file and reason.
+    It is gathered answer by answer; a long batch takes no more memory than a short one.
     """
 
     decisions: Counter[str] = field(default_factory=Counter)
@@ -207,19 +202,9 @@ class Batch:
             self.listed[decision].append((file, reason[:300]))
 
     def write(self, path: Path, task: Task, model: str, at: datetime) -> None:
-        """Write the page as PDF: counts, the scans that are referred, and those that could not be read.
-
-        Args:
-            path: where to.
-            task: of the model.
-            model: its name.
-            at: when the batch was done.
-        """
-        page = _Page()
+        """Write the page as PDF: counts, the scans that are referred, and those that could not be read."""
         total = self.decisions.total()
-        page.write(f"{task.title[:1].upper()}{task.title[1:]}", 24, _SOFT)
-        page.write(f"{total:,} file{'' if total == 1 else 's'}", 46, _INK, after=4)
-        page.write(NOTICE, 26, _AMBER, after=18)
+        page = _Page(task, f"{total:,} file{'' if total == 1 else 's'}")
         for name in (*task.classes, REFER, NOT_A_SCAN, FAILED):
             if count := self.decisions[name]:
                 page.fact(name, f"{count:,} ({percent(count / total)})" if count < total else f"{count:,}", _INK)
@@ -233,7 +218,6 @@ class Batch:
                 page.write(f"and {more:,} more: see the table.", 21, _SOFT)
         page.fact("Model", model, _INK)
         page.fact("Date", moment(at), _INK)
-        page.write(f"bcx {bcx.__version__}. {NOTICE}", 20, _SOFT, before=16)
         about = {"title": f"{total:,} files", "author": f"bcx {bcx.__version__}, {model}"}
         about["subject"] = "\n".join(f"{name}: {count}" for name, count in sorted(self.decisions.items()))
         _save_pdf(page.done(), path, about)

@@ -60,13 +60,9 @@ def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> P
 
     Args:
         folder: README.md (the Space's settings and a page), requirements.txt (this environment's versions), demo.py,
-            bcx/, checkpoints/NAME/ and examples/ (drawn anew) are written there.
+            bcx/, checkpoints/NAME/ and examples/ (drawn anew) are written there; `OutputError` where it holds files.
         checkpoint: that the page opens with.
         cpu: take PyTorch's wheels without CUDA.
-
-    Raises:
-        OutputError: the folder holds something.
-        ConfigError: bcx itself is not installed, so that it cannot be said what it needs.
     """
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"'{folder}' holds files.", expected="a new or empty folder", remedy="Name another one.")
@@ -118,8 +114,7 @@ def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> 
     """Return "name==version" of everything that an installed package needs, itself left out, as it is installed here.
 
     Args:
-        package: its name.
-        extras: whose requirements count too.
+        package, extras: its name, and the extras whose requirements count too.
         cuda: keep what PyTorch needs for GPUs alone.
 
     Raises:
@@ -155,32 +150,19 @@ def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> 
 def try_space(folder: Path) -> str:
     """Install a Space's requirements into a fresh environment and answer an example there; return the decision.
 
-    Takes minutes and some gigabytes of disk, which are freed at the end.
-
-    Raises:
-        ConfigError: something cannot be installed, or the answer does not come; the last lines say why.
+    Takes minutes and some gigabytes of disk, freed at the end; `ConfigError` says what failed.
     """
     with tempfile.TemporaryDirectory(prefix="bcx-space-") as place:
         venv.create(place, with_pip=True)
         python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
-        install: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--retries",
-            "1",
-            "-r",
-            "requirements.txt",
-        ]
-        _run(install, folder, "Its requirements cannot be installed")
+        install = ["-m", "pip", "install", "--quiet", "--retries", "1", "-r", "requirements.txt"]
+        _run([python, *install], folder, "Its requirements cannot be installed")
         own = next((folder / "checkpoints").iterdir())
         task = load_checkpoint(own).task.name
         examples = folder / "examples"
         examples = examples / task if (examples / task).is_dir() else examples
         example = min(examples.glob("*.png"))
-        command: list[str | Path] = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
+        command = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
         return str(json.loads(_run(command, folder, "It does not answer"))["decision"])
 
 
@@ -208,15 +190,11 @@ def upload(
 ) -> str:
     """Upload a folder to the Hub, making the repository if it is not there; return its address.
 
-    Large files go through the Hub's own storage, which `git push` does not do.
-
     Args:
-        folder: all its files, or those that match `only`.
+        folder: all its files, or those that match the patterns in `only`.
         repo: "owner/name".
-        kind: "space" or "model".
         private: only its owner may see it, if it is made now.
         hardware: of a Space, such as "cpu-basic" or "zero-a10g"; None: as it is.
-        only: patterns of names.
 
     Raises:
         ConfigError: no such name is possible, nobody is logged in, the Hub refuses, or what is to be private is public.
@@ -232,15 +210,11 @@ def upload(
         )
     api = HfApi()
     try:
-        sdk = "gradio" if kind == "space" else None
-        made = api.create_repo(
-            repo,
-            repo_type=kind,
-            private=private,
-            exist_ok=True,
-            space_sdk=sdk,
-            space_hardware=SpaceHardware(hardware) if hardware else None,
-        )
+        space = {
+            "space_sdk": "gradio" if kind == "space" else None,
+            "space_hardware": hardware and SpaceHardware(hardware),
+        }
+        made = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **space)
         if private and not api.repo_info(repo, repo_type=kind).private:
             raise ConfigError(
                 f"'{repo}' is there already, and everybody can see it.",

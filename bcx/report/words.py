@@ -47,8 +47,7 @@ def percent(probability: float) -> str:
 
 def words(prediction: Prediction, task: Task) -> Words:
     """Say a prediction in plain words."""
-    label, number = prediction.label, percent(prediction.confidence)
-    place = task.classes.index(label)
+    place = task.classes.index(prediction.label)
     if prediction.decision == NOT_A_SCAN:
         return Words(
             headline=f"Probably not a {task.image_noun}",
@@ -68,8 +67,8 @@ def words(prediction: Prediction, task: Task) -> Words:
             colour=NEUTRAL,
         )
     return Words(
-        headline=label.capitalize(),
-        number=number,
+        headline=prediction.label.capitalize(),
+        number=percent(prediction.confidence),
         means=task.meaning[place],
         means_not="The network sees one picture and can be wrong. This is not a diagnosis.",
         colour=task.colours[place],
@@ -82,11 +81,7 @@ def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
 
 
 def in_question(prediction: Prediction) -> str:
-    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign".
-
-    Args:
-        prediction: with the decision "refer".
-    """
+    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign"."""
     (first, _), (second, probability) = likeliest(prediction)
     return f"{first} or {second}" if probability >= _IN_QUESTION else f"perhaps {first}"
 
@@ -101,12 +96,7 @@ def place(x: float, y: float) -> str:
 
 
 def lesion_words(prediction: Prediction, task: Task) -> str:
-    """Say where the network finds a lesion, or that it finds none, and whether that agrees with its result.
-
-    Args:
-        prediction: of a model with a lesion map.
-        task: says which class means "nothing there".
-    """
+    """Say where a model with a lesion map finds a lesion, or that it finds none, and whether its result agrees."""
     assert prediction.lesion is not None
     found = regions(prediction.lesion, prediction.outline_level)
     nothing_there = prediction.label == task.absent

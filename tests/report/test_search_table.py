@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bcx.report.search_table import search_lines
+from tests.test_docs import figures_module
+
+search_lines = figures_module().search_lines
 
 RESULTS = {
     "recipe": {"name": "plain", "size": 160, "epochs": 4},
