@@ -1,20 +1,10 @@
-"""BUS-BRA (Gomez-Flores et al., Medical Physics 2024) by its `bus_data.csv`.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busbra_folder
->>> from bcx.tasks import get_task
->>> with TemporaryDirectory() as folder:
-...     reading = read_busbra(write_busbra_folder(folder, patients=4), task=get_task("breast-ultrasound"))
->>> len(reading.records), {record.group for record in reading.records[:2]}
-(8, {'busbra:1'})
-"""
+"""BUS-BRA (Gomez-Flores et al., Medical Physics 2024) by its `bus_data.csv`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from bcx.data.reading import Reading, existing_folder, fold_problems, look_into, match_label, some
+from bcx.data.reading import Reading, existing_folder, fold_problems, look_into, match_label, parse_fold, some
 from bcx.data.records import Record
 from bcx.data.tables import read_table
 from bcx.errors import DataError
@@ -25,14 +15,11 @@ TABLE = "bus_data.csv"
 COLUMNS = "the columns ID, Case and Pathology, a row for each picture"
 
 
-def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
+def read_busbra(root: Path, *, task: Task, source: str) -> Reading:
     """Read BUS-BRA: `Images/bus_0001-l.png`, `Masks/mask_0001-l.png` (or other endings) and `bus_data.csv`.
 
     `Case`, the patient, is the group. A column `fold`, where there is one, gives the folds; a row with an empty fold
     stays outside. Without it `fold` is None throughout, for `bcx.data.splits.assign_folds` to fill in by patients.
-
-    Args:
-        task: must know the values of `Pathology`: benign and malignant.
     """
     table = existing_folder(root, LAYOUT) / TABLE
     if not table.is_file() or not (root / "Images").is_dir():
@@ -85,9 +72,7 @@ def read_busbra(root: Path, *, task: Task, source: str = "busbra") -> Reading:
 
 
 def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:
-    """Return the ultrasound machine of each picture, by the key of its record (`<source>/Images/bus_0001-l.png`).
-
-    Pictures whose cell in the column `Device` is empty are left out.
+    """Return the scanner of each image whose cell in the column `Device` is not empty, by the key of its record.
 
     Raises:
         DataError: no such folder or table, or a table without that column.
@@ -103,24 +88,6 @@ def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:
     devices = {row["ID"].strip(): row["Device"].strip() for row in rows}
     files = look_into(existing_folder(root / "Images", LAYOUT), trusted=devices).scans
     return {f"{source}/Images/{file.name}": devices[file.stem] for file in files if devices.get(file.stem)}
-
-
-def parse_fold(text: str, where: str) -> int | None:
-    """A fold number, or None where the cell is empty.
-
-    Raises:
-        DataError: neither.
-    """
-    if not text.strip():
-        return None
-    number = re.fullmatch(r"([0-9]{1,9})(?:[.,]0{1,9})?", text.strip())  # spreadsheets and pandas write 1 as 1,0 or 1.0
-    if number is None:
-        raise DataError(
-            f"{where} has the fold '{text}'.",
-            expected="a whole number from 0 on, or nothing",
-            remedy="Correct the cell.",
-        )
-    return int(number[1])
 
 
 def _mask_name(name: str) -> str:

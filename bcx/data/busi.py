@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -41,11 +41,7 @@ TOLERANCE = 7
 
 @dataclass(frozen=True)
 class BusiRow:
-    """One row of the published manifest.
-
-    `file` is the path below the folder; `fold` is None outside `dev`; `width` and `height` in pixels, `dhash` (64
-    bits) and `sha256` are those of the published file.
-    """
+    """One row of the published manifest; `fold` is None outside `dev`."""
 
     file: str
     label: str
@@ -63,21 +59,9 @@ class BusiRow:
 def busi_rows() -> tuple[BusiRow, ...]:
     """The 780 rows of the published manifest, which travels with the package."""
     text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
-    return tuple(
-        BusiRow(
-            file=row["file"],
-            label=row["label"],
-            split=row["split"],
-            fold=int(row["fold"]) if row["fold"] else None,
-            group=row["group"],
-            width=int(row["width"]),
-            height=int(row["height"]),
-            dhash=int(row["dhash"], 16),
-            sha256=row["sha256"],
-            note=row["note"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+    numbers = {"width": int, "height": int, "dhash": partial(int, base=16), "fold": lambda n: int(n) if n else None}
+    rows = csv.DictReader(text.splitlines())
+    return tuple(BusiRow(**{name: numbers.get(name, str)(cell) for name, cell in row.items()}) for row in rows)
 
 
 def looks_like_busi(root: Path) -> bool:
@@ -86,15 +70,14 @@ def looks_like_busi(root: Path) -> bool:
     return root.is_dir() and 2 * sum((root / name).is_file() for name in names) >= len(names)
 
 
-def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi") -> Reading:
+def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
     """Read BUSI in the layout of Kaggle.
 
     The manifest decides: which files belong to the split, their labels, groups and folds. Class folders may be written
     in any case and copies may have another ending (`benign (1).jpg`); `key` always has the published name. Masks
-    (`... (1)_mask.png`, `_mask_1.png` ...) are those that are there. Contents are not looked at: `verify_manifest`.
+    (`... (1)_mask.png`, `_mask_1.png` ...) are those that are there. Contents are not checked: see `verify_manifest`.
 
     Args:
-        task: must know the labels normal, benign and malignant.
         split: `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or
             `all`; files of the other splits may be there or not.
     """
@@ -128,7 +111,11 @@ def read_busi(root: Path, *, task: Task, split: str = "dev", source: str = "busi
             file, inside = found
             key, group, masks = f"{source}/{row.file}", f"{source}:{row.group}", inside.masks.get(file.stem, ())
             reading.records.append(Record(file, key, row.label, group, source, masks, row.fold))
-    reading.notes.append(_present(there))
+    present = []
+    for part in SPLITS[:-1]:
+        held = [row.file.rsplit(".", 1)[0] in there for row in busi_rows() if row.split == part]
+        present.append(f"{sum(held)} of {len(held)} of '{part}'")
+    reading.notes.append(f"Published files there: {', '.join(present)}.")
     return reading
 
 
@@ -167,25 +154,12 @@ def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task
     )
 
 
-def _present(there: dict[str, tuple[Path, Folder]]) -> str:
-    counts = {
-        split: [row.file.rsplit(".", 1)[0] in there for row in busi_rows() if row.split == split]
-        for split in SPLITS[:-1]
-    }
-    return "Published files there: " + ", ".join(f"{sum(c)} of {len(c)} of '{s}'" for s, c in counts.items()) + "."
-
-
 def dhash(pixels: np.ndarray) -> int:
-    """Difference hash: the picture as 9 x 8 mean values, one bit for each that is brighter than its left neighbour.
+    """Difference hash: uint8 `[H, W]` or `[H, W, 3]` as 9 x 8 means, a bit for each brighter than its left neighbour.
 
     The published column `dhash` was made this way (N. Krawetz, "Kind of like that", 2013; averages over areas, as in
-    OpenCV's INTER_AREA, rounded to whole grey levels), and so copies in other sizes and formats keep most bits.
-
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-
-    Returns:
-        64 bits, rows first, the first comparison in the highest bit.
+    OpenCV's INTER_AREA, rounded to whole grey levels), and so copies in other sizes and formats keep most bits. Rows
+    come first, the first comparison in the highest of the 64 bits.
     """
     import cv2
 
@@ -219,13 +193,10 @@ def row_problem(record: Record, found: int) -> DataError | None:
 
 
 def verify_manifest(records: Iterable[Record], root: Path) -> None:
-    """Look at the files of BUSI records and make sure that each shows what the manifest says (about 4 ms a file).
-
-    Args:
-        records: as read by `read_busi`; their keys hold the published names.
+    """Open the files of `read_busi`'s records and make sure that each shows what the manifest says (about 4 ms a file).
 
     Raises:
-        DataError: the first file that is another picture or cannot be read, and how many more there are.
+        DataError: the first file that is another image or cannot be read, and how many more there are.
     """
     chosen = list(records)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run

@@ -1,19 +1,10 @@
-"""Look at every file of a source and list what was found and everything that is wrong.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busi_folder
->>> from bcx.tasks import get_task
->>> with TemporaryDirectory() as folder:
-...     report = check_folder(write_busi_folder(folder, per_class=2), task=get_task("breast-ultrasound"))
->>> report.kind, len(report.records), report.problems
-('folder', 6, [])
-"""
+"""Open every file of a source and list what was found and everything that is wrong: `bcx data check`."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,17 +35,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_folder` found.
-
-    Attributes:
-        root: the folder or manifest.
-        kind: one of `bcx.data.readers.KINDS`.
-        task: whose classes are counted.
-        looks: one for each record.
-        problems: everything that is wrong, in no more than one entry for each cause and file.
-        notes: what is worth knowing although nothing is wrong.
-        left_out: files that were passed over, as (path below the folder, why).
-    """
+    """What `check_folder` found: one `Look` per record, and problems, notes and files left out as in `Reading`."""
 
     root: Path
     kind: str
@@ -94,14 +75,11 @@ def check_folder(
     split: str = "dev",
     on_file: Callable[[int, int], object] = lambda *_: None,
 ) -> Report:
-    """Read a source, open every scan and mask, and collect all problems.
+    """Read a source, open every scan and mask, and collect all problems: none where training could start.
 
     Args:
         kind: one of `bcx.data.readers.KINDS`; None tells it from what is there.
         on_file: called with (files done, files in all) after each.
-
-    Returns:
-        A report; `report.problems` is empty where training could start.
     """
     kind = kind or detect_kind("", root)
     try:
@@ -113,9 +91,7 @@ def check_folder(
         for look in pool.map(partial(_look_at, task=task, published=kind == "busi"), reading.records):
             looks.append(look)
             on_file(len(looks), len(reading.records))
-    problems: list[BcxError] = [*reading.problems]
-    for look in looks:
-        problems += look.problems
+    problems: list[BcxError] = [*reading.problems, *(problem for look in looks for problem in look.problems)]
     problems += [*_same_content(looks, copies=task.tile is not None), *_thin_folds(reading.records)]
     return Report(root, kind, task, looks, problems, _notes(reading, looks, task, kind), reading.left_out)
 
@@ -152,57 +128,45 @@ def _named(record: Record, error: BcxError) -> BcxError:
     return type(error)(f"{name}: {error.found}", expected=error.expected, remedy=error.remedy)
 
 
-def _same_content(looks: Sequence[Look], copies: bool) -> list[BcxError]:
+def _same_content(looks: Sequence[Look], copies: bool) -> Iterator[BcxError]:
     """Byte-identical files that a split would tear apart, or that carry two labels; with `copies`, any."""
     by_content: dict[str, list[Record]] = defaultdict(list)
     for look in looks:
         if look.sha256:
             by_content[look.sha256].append(look.record)
-    problems: list[BcxError] = []
     for same in by_content.values():
         names = some([record.key.split("/", 1)[1] for record in same])
-        if len({record.label for record in same}) > 1:
-            labels = ", ".join(sorted({record.label for record in same}))
-            problems.append(
-                DataError(
-                    f"The same file has different labels ({labels}): {names}.",
-                    expected="one label per picture",
-                    remedy="Find out which label is right and remove the others.",
-                )
+        labels = sorted({record.label for record in same})
+        if len(labels) > 1:
+            yield DataError(
+                f"The same file has different labels ({', '.join(labels)}): {names}.",
+                expected="one label per picture",
+                remedy="Find out which label is right and remove the others.",
             )
         elif len({record.group for record in same}) > 1:
-            problems.append(
-                SplitError(
-                    f"The same file is there more than once, in different groups: {names}.",
-                    expected="copies in one group, so that no split has them on both sides",
-                    remedy="Keep one copy, or give them one group in a CSV manifest.",
-                )
+            yield SplitError(
+                f"The same file is there more than once, in different groups: {names}.",
+                expected="copies in one group, so that no split has them on both sides",
+                remedy="Keep one copy, or give them one group in a CSV manifest.",
             )
         elif copies and len(same) > 1:
-            problems.append(
-                DataError(
-                    f"The same patch is there {len(same)} times: {names}.",
-                    expected="each patch once",
-                    remedy="Training keeps the first; remove the others to be rid of this line.",
-                )
+            yield DataError(
+                f"The same patch is there {len(same)} times: {names}.",
+                expected="each patch once",
+                remedy="Training keeps the first; remove the others to be rid of this line.",
             )
-    return problems
 
 
-def _thin_folds(records: Sequence[Record]) -> list[BcxError]:
+def _thin_folds(records: Sequence[Record]) -> Iterator[BcxError]:
     """Folds that lack a class which the source has: their figures would mean little."""
     labels = {record.label for record in records}
-    problems: list[BcxError] = []
     for fold in sorted({record.fold for record in records if record.fold is not None}):
         if missing := labels - {record.label for record in records if record.fold == fold}:
-            problems.append(
-                SplitError(
-                    f"Fold {fold} holds no {', '.join(sorted(missing))}.",
-                    expected="every class in every fold",
-                    remedy="Use fewer folds, or leave the fold column out to have folds made.",
-                )
+            yield SplitError(
+                f"Fold {fold} holds no {', '.join(sorted(missing))}.",
+                expected="every class in every fold",
+                remedy="Use fewer folds, or leave the fold column out to have folds made.",
             )
-    return problems
 
 
 def _notes(reading: Reading, looks: Sequence[Look], task: Task, kind: str) -> list[str]:

@@ -1,18 +1,6 @@
 """Leave out patches that teach nothing: unreadable, blank, of another size, and copies.
 
 Sets of patches are cut by machine and hold such files; people look at sets of scans, and `bcx audit` is for those.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.data.idc import read_idc
->>> from bcx.simulate.histology import write_idc_folder
->>> from bcx.tasks import get_task
->>> task = get_task("histology-idc")
->>> with TemporaryDirectory() as folder:
-...     root = write_idc_folder(folder, patients=1, patches=2)
-...     _ = (root / "101/0/copy.png").write_bytes(next((root / "101/0").glob("*.png")).read_bytes())
-...     cleaned = clean(read_idc(root, task=task).records, task)
->>> len(cleaned.kept), cleaned.in_words()
-(4, '1 copy of another')
 """
 
 from __future__ import annotations
@@ -30,13 +18,8 @@ from bcx.errors import BcxError
 from bcx.imaging.scan import Scan
 from bcx.tasks import Task
 
-UNREADABLE, BLANK, SIZE, COPY, CONFLICT = (
-    "that cannot be read",
-    "blank",
-    "of another size",
-    "copy of another",
-    "under two labels",
-)
+UNREADABLE, BLANK, SIZE = "that cannot be read", "blank", "of another size"
+COPY, CONFLICT = "copy of another", "under two labels"
 # Grey levels between the 1st and the 99th percentile. Of the published IDC patches at hand (9,218), one, nearly black,
 # has 10; all others have 28 and more.
 BLANK_RANGE = 20
@@ -62,7 +45,7 @@ def is_blank(pixels: np.ndarray) -> bool:
 
 
 def faults(pixels: np.ndarray, task: Task) -> list[str]:
-    """What is wrong with one picture of a task with tiles: of `BLANK` and `SIZE`; nothing for other tasks."""
+    """What is wrong with one image of a task with tiles: of `BLANK` and `SIZE`; nothing for other tasks."""
     if task.tile is None:
         return []
     found = [BLANK] if is_blank(pixels) else []
@@ -73,9 +56,6 @@ def clean(records: Sequence[Record], task: Task, on_file: Callable[[], object] =
     """Open every file and leave out what is no good patch; other tasks' records are returned as they are.
 
     Of byte-identical files the first by key is kept; where they carry different labels, none is.
-
-    Args:
-        task: with `tile`, else nothing is opened.
     """
     if task.tile is None:
         return Cleaned(list(records), {})

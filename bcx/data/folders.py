@@ -1,14 +1,4 @@
-"""Any folder with one subfolder per class.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busi_folder
->>> from bcx.tasks import get_task
->>> with TemporaryDirectory() as folder:
-...     root = write_busi_folder(folder, per_class=2)
-...     reading = read_folder(root, task=get_task("breast-ultrasound"), source="mine")
->>> reading.records[0].key, reading.records[0].masks[0].name, reading.problems
-('mine/benign/benign (1).png', 'benign (1)_mask.png', [])
-"""
+"""Any folder with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -26,10 +16,9 @@ LAYOUT = "one subfolder per class, called {classes}, with pictures in it"
 def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     """Read `root/<class>/*`.
 
-    Folder names match the task's classes in any case; a class without a folder is simply not there. Pictures are told
-    by their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
-    `groups.csv` in the folder, as `bcx audit` writes it, says which scans belong together; every other scan is its own
-    group: use a CSV manifest where you know the patients.
+    Folder names match the task's classes in any case; a class without a folder is simply not there. Images are told by
+    their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
+    `groups.csv` in the folder, as `bcx audit` writes it, says which scans belong together; any other is its own group.
     """
     layout = LAYOUT.format(classes=", ".join(task.classes))
     existing_folder(root, layout)
@@ -54,10 +43,10 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     for label, found in folders.items():
         for folder in found:
             _read_class(reading, folder, root, label, layout, source)
-    reading.records.sort(key=lambda record: record.key)
-    records, wrong, said = add_groups(reading.records, root, source)
-    said = said or ["Nothing says which scans belong to one patient: each counts as its own group."]
-    return Reading(records, reading.problems + wrong, reading.notes + said, reading.left_out)
+    grouped = add_groups(reading, root, source)
+    if len(grouped.notes) == len(reading.notes):
+        grouped.notes.append("Nothing says which scans belong to one patient: each counts as its own group.")
+    return grouped
 
 
 def _read_class(reading: Reading, folder: Path, root: Path, label: str, layout: str, source: str) -> None:

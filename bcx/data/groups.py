@@ -13,11 +13,12 @@ malignant/b7.png,5f0c2d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from bcx.data.reading import Reading
 from bcx.data.records import Record
 from bcx.data.tables import as_meant, read_table
 from bcx.errors import DataError
@@ -29,7 +30,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def join(pairs: Iterable[tuple[Name, Name]]) -> list[set[Name]]:
-    """Return the sets into which pairs tie their members; whoever is tied to a member is in the set."""
+    """Return the sets into which pairs tie their members."""
     above: dict[Name, Name] = {}
 
     def root(name: Name) -> Name:
@@ -47,45 +48,46 @@ def join(pairs: Iterable[tuple[Name, Name]]) -> list[set[Name]]:
     return list(sets.values())
 
 
-def add_groups(records: Sequence[Record], folder: Path, source: str) -> tuple[list[Record], list[DataError], list[str]]:
-    """Tie records together as `groups.csv` in their folder says; groups that they already have are kept whole.
+def add_groups(reading: Reading, folder: Path, source: str) -> Reading:
+    """Sort records by key and tie them together as `groups.csv` in their folder says, if it is there.
 
-    Args:
-        records: of one source; their keys are `<source>/<path below the folder>`.
-        folder: where `groups.csv` may lie.
-
-    Returns:
-        The records in the same order, those of one group with one `group` (the first of those that were joined);
-        problems; notes. Without the table, the records as they are.
+    Records of one group get one `group`, the first of those that were joined: groups that they already have are kept
+    whole. Problems and notes are added to those of `reading`.
     """
+    records = sorted(reading.records, key=lambda record: record.key)
+    problems, notes = list(reading.problems), list(reading.notes)
     table = folder / TABLE
-    if not table.is_file():
-        return list(records), [], []
-    try:
-        rows = _rows(table)
-    except DataError as error:
-        return list(records), [error], []
+    if table.is_file():
+        try:
+            rows = read_table(table, ("file", "group"), layout=LAYOUT).rows
+            named = {
+                f"{source}/{as_meant(row['file'])}".replace("\\", "/"): row["group"]
+                for _, row in rows
+                if row["file"] and row["group"]
+            }
+            records, said = _tied(records, named, source)
+            notes += said
+        except DataError as error:
+            problems.append(error)
+    return replace(reading, records=records, problems=problems, notes=notes)
+
+
+def _tied(records: list[Record], named: dict[str, str], source: str) -> tuple[list[Record], list[str]]:
+    """Return the records with the groups that join theirs and those in `named`, by key; and what is worth a note."""
     own = {record.key: record.group for record in records}
-    named = {f"{source}/{file}": group for file, group in rows.items()}
-    tied = [(own[key], ("groups.csv", group)) for key, group in named.items() if key in own]
-    if rows and not tied:
-        wrong = DataError(
-            f"'{TABLE}' names none of the scans here; its first row is '{next(iter(rows))}'.",
+    tied = [(own[key], (TABLE, group)) for key, group in named.items() if key in own]
+    if named and not tied:
+        first = next(iter(named)).removeprefix(f"{source}/")
+        raise DataError(
+            f"'{TABLE}' names none of the scans here; its first row is '{first}'.",
             expected="paths relative to the folder in which it lies",
             remedy="Run bcx audit on this folder, or remove the table.",
         )
-        return list(records), [wrong], []
     group_of: dict[str, str] = {}
     for members in join(tied):
         groups = sorted(member for member in members if isinstance(member, str))
         group_of |= dict.fromkeys(groups, groups[0])
-    notes = [f"'{TABLE}' ties {sum(key in own for key in named)} scans into groups."]
+    notes = [f"'{TABLE}' ties {len(tied)} scans into groups."]
     if absent := len(named) - len(tied):
         notes.append(f"{absent} rows of '{TABLE}' name files that are not among the scans read here.")
-    return [replace(record, group=group_of.get(record.group, record.group)) for record in records], [], notes
-
-
-def _rows(table: Path) -> dict[str, str]:
-    """Return the group of each file."""
-    rows = read_table(table, ("file", "group"), layout=LAYOUT).rows
-    return {as_meant(row["file"]).replace("\\", "/"): row["group"] for _, row in rows if row["file"] and row["group"]}
+    return [replace(record, group=group_of.get(record.group, record.group)) for record in records], notes

@@ -1,4 +1,4 @@
-"""CSV manifests that users write: `file,label[,group,mask,fold,split]`, a row for each scan.
+"""CSV manifests: `file,label[,group,mask,fold,split]`, a row for each scan. BrEaST comes with one.
 
 ```
 file,label,group,mask
@@ -6,16 +6,6 @@ images/a1.png,benign,anna,masks/a1.png
 images/a2.png,benign,anna,
 images/b1.png,malignant,berta,masks/b1-left.png|masks/b1-right.png
 ```
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busi_folder
->>> from bcx.tasks import get_task
->>> with TemporaryDirectory() as folder:
-...     table = write_busi_folder(folder, per_class=1) / "scans.csv"
-...     _ = table.write_text("file,label,group\\nbenign/benign (1).png,benign,anna\\n")
-...     reading = read_manifest(table, task=get_task("breast-ultrasound"), source="mine")
->>> [(record.key, record.label, record.group) for record in reading.records]
-[('mine/benign/benign (1).png', 'benign', 'mine:anna')]
 """
 
 from __future__ import annotations
@@ -24,9 +14,8 @@ import difflib
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from bcx.data.busbra import parse_fold
 from bcx.data.groups import add_groups
-from bcx.data.reading import Reading, broken_picture, fold_problems, match_label, some
+from bcx.data.reading import Reading, broken_picture, existing_folder, fold_problems, match_label, parse_fold, some
 from bcx.data.records import Record
 from bcx.data.tables import read_table
 from bcx.errors import DataError
@@ -38,7 +27,7 @@ LAYOUT = "a CSV table with the columns file, label and, as you like, group, mask
 
 
 def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -> Reading:
-    """Read a CSV manifest.
+    """Read a CSV manifest, as `bcx.data.tables` reads it.
 
     `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
     backward slashes. They must stay inside it: keys are made of them, go into results, and must be free of this
@@ -46,17 +35,11 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it, ties further scans (and so their
     patients) together. With a column `split`, the rows of that split are read ("all": every row). Other columns
     are passed over, but not one that looks like a slip of the pen for one of these.
-
-    Args:
-        table: the CSV file, as `bcx.data.tables` reads it.
-        task: must know the labels (any case).
-        split: looked for in the column `split`, where there is one.
     """
     if not table.is_file():
         raise DataError(f"There is no manifest '{table}'.", expected=LAYOUT, remedy="Check the path.")
     rows, has = _rows(table, split)
-    problems: list[DataError] = []
-    records: list[Record] = []
+    reading = Reading()
     seen: dict[str, int] = {}
     for line, row in rows:
         where = f"Line {line} of '{table.name}'"
@@ -82,29 +65,50 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
                     remedy="Correct the path, or remove the row.",
                 )
         except DataError as error:
-            problems.append(error)
+            reading.problems.append(error)
             continue
         kind = sniff_file(table.parent / path)
         if kind is None or kind == "svg":
-            problems.append(broken_picture(path))
+            reading.problems.append(broken_picture(path))
             continue
         group = row.get("group", "").strip() or path
-        records.append(Record(table.parent / path, f"{source}/{path}", label, f"{source}:{group}", source, masks, fold))
-    if not rows:
-        problems.append(DataError(f"'{table.name}' has no rows.", expected=LAYOUT, remedy="Add a row for each scan."))
-    outside = [record.key for record in records if record.fold is None]
-    if 0 < len(outside) < len(records):
-        problems.append(
-            DataError(
-                f"{len(outside)} of {len(records)} rows of '{table.name}' have no fold; the first is '{outside[0]}'.",
-                expected="a fold in every row, or in none",
-                remedy="Complete the column, or leave it out to have folds made.",
-            )
+        reading.records.append(
+            Record(table.parent / path, f"{source}/{path}", label, f"{source}:{group}", source, masks, fold)
         )
-    records, wrong, notes = add_groups(sorted(records, key=lambda r: r.key), table.parent, source)
-    if "group" not in has and not notes:
-        notes = ["There is no column 'group': each scan counts as its own patient."]
-    return Reading(records, problems + wrong + fold_problems(records), notes)
+    if not rows:
+        reading.wrong(f"'{table.name}' has no rows.", LAYOUT, "Add a row for each scan.")
+    outside = [record.key for record in reading.records if record.fold is None]
+    if 0 < len(outside) < len(reading.records):
+        reading.wrong(
+            f"{len(outside)} of {len(reading.records)} rows of '{table.name}' have no fold; the first is "
+            f"'{outside[0]}'.",
+            "a fold in every row, or in none",
+            "Complete the column, or leave it out to have folds made.",
+        )
+    grouped = add_groups(reading, table.parent, source)
+    if "group" not in has and not grouped.notes:
+        grouped.notes.append("There is no column 'group': each scan counts as its own patient.")
+    grouped.problems.extend(fold_problems(grouped.records))
+    return grouped
+
+
+BREAST_LAYOUT = "a folder with 'manifest.csv', 'Images' and 'Masks'"
+
+
+def read_breast(root: Path, *, task: Task, source: str) -> Reading:
+    """Read BrEaST (Pawlowska et al., Scientific Data 2024), whose table is `manifest.csv` in its folder.
+
+    The published spreadsheet becomes one by keeping Image_filename, Classification, CaseID and Mask_tumor_filename
+    under the names file, label, group and mask.
+    """
+    table = existing_folder(root, BREAST_LAYOUT) / "manifest.csv"
+    if not table.is_file():
+        raise DataError(
+            f"'{root}' has no '{table.name}'.",
+            expected=BREAST_LAYOUT,
+            remedy="Point to the folder of BrEaST that holds the table.",
+        )
+    return read_manifest(table, task=task, source=source)
 
 
 def _rows(path: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:

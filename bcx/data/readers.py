@@ -1,29 +1,24 @@
-"""Folders and manifests of scans become records.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busbra_folder, write_busi_folder
->>> from bcx.tasks import get_task
->>> task = get_task("breast-ultrasound")
->>> with TemporaryDirectory() as here:
-...     records = read_source("busbra", write_busbra_folder(Path(here, "busbra"), patients=4), task=task)
-...     records += read_source("mine", write_busi_folder(Path(here, "mine"), per_class=2), task=task)
->>> [records[0].key, records[0].group, records[-1].key]
-['busbra/Images/bus_0001-l.png', 'busbra:1', 'mine/normal/normal (2).png']
-"""
+"""Folders and manifests of scans become records: which layout a source has, and who reads it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bcx.data import breakhis, breast, busbra, busi, folders, idc, manifest
+from bcx.data import busbra, busi, folders, histology, manifest
 from bcx.data.reading import Reading
-from bcx.data.records import Record, load_mask
+from bcx.data.records import Record
 from bcx.errors import DataError, ScanError
 from bcx.tasks import Task
 
-__all__ = ["KINDS", "detect_kind", "load_mask", "read_source", "survey"]
-
-KINDS = ("busi", "busbra", "breast", "idc", *breakhis.KINDS, "folder", "manifest")
+_READERS = {
+    "busbra": busbra.read_busbra,
+    "breast": manifest.read_breast,
+    "idc": histology.read_idc,
+    **dict.fromkeys(histology.BREAKHIS_KINDS, histology.read_breakhis),
+    "folder": folders.read_folder,
+}
+"""By the kind of source; BUSI and manifests, which have splits, are read by functions with one argument more."""
+KINDS = ("busi", *_READERS, "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
@@ -69,15 +64,7 @@ def _survey(kind_or_name: str, root: Path, task: Task, split: str) -> Reading:
             expected="'dev' or 'all', which mean every scan here",
             remedy="Only BUSI and manifests with a column 'split' have splits.",
         )
-    if kind == "busbra":
-        return busbra.read_busbra(root, task=task, source=kind_or_name)
-    if kind == "breast":
-        return breast.read_breast(root, task=task, source=kind_or_name)
-    if kind == "idc":
-        return idc.read_idc(root, task=task, source=kind_or_name)
-    if kind in breakhis.KINDS:
-        return breakhis.read_breakhis(root, task=task, source=kind_or_name)
-    return folders.read_folder(root, task=task, source=kind_or_name)
+    return _READERS[kind](root, task=task, source=kind_or_name)
 
 
 def detect_kind(kind_or_name: str, root: Path) -> str:
@@ -93,8 +80,8 @@ def detect_kind(kind_or_name: str, root: Path) -> str:
         return "manifest"
     if (root / busbra.TABLE).is_file():
         return "busbra"
-    if idc.looks_like_idc(root):
+    if histology.looks_like_idc(root):
         return "idc"
-    if breakhis.looks_like_breakhis(root):
+    if histology.looks_like_breakhis(root):
         return "breakhis"
     return "busi" if busi.looks_like_busi(root) else "folder"

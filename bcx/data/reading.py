@@ -1,17 +1,10 @@
-"""What a reader found: records, and everything that is wrong with the source.
-
->>> reading = Reading([], [DataError("No 'benign'.", expected="it", remedy="Add it.")])
->>> reading.checked("scans")
-Traceback (most recent call last):
-...
-bcx.errors.DataError: No 'benign'. Expected: it. Add it.
-"""
+"""What every reader of a source uses: its result with all problems, sorted folders, labels, folds."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +21,8 @@ _MASK_NAME = re.compile(r"^(?P<scan>.+)_mask(?:_(?P<number>\d+))?$", re.IGNORECA
 class Reading:
     """Records of one source with all problems found on the way.
 
-    Attributes:
-        records, problems: what there is, and what is wrong.
-        notes: worth knowing, but nothing is wrong.
-        left_out: files that were passed over, as (path below the source's folder, why).
+    `notes` are worth knowing, but nothing is wrong; `left_out` are files that were passed over, as (path below the
+    source's folder, why).
     """
 
     records: list[Record] = field(default_factory=list)
@@ -40,7 +31,6 @@ class Reading:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
     def wrong(self, found: str, expected: str, remedy: str) -> None:
-        """Add a problem."""
         self.problems.append(DataError(found, expected=expected, remedy=remedy))
 
     def look(self, folder: Path, root: Path, *, trusted: Iterable[str] = ()) -> Folder:
@@ -55,25 +45,23 @@ class Reading:
         if not self.problems:
             return self.records
         first = self.problems[0]
-        if len(self.problems) == 1:
+        count = len(self.problems) - 1
+        if count == 0:
             raise first
+        more = "There is 1 more problem" if count == 1 else f"There are {count} more problems"
         raise type(first)(
             first.found,
             expected=first.expected,
-            remedy=f"{first.remedy} {_more(len(self.problems) - 1)}: 'bcx data check \"{root}\"' lists all.",
+            remedy=f"{first.remedy} {more}: 'bcx data check \"{root}\"' lists all.",
         )
-
-
-def _more(count: int) -> str:
-    return "There is 1 more problem" if count == 1 else f"There are {count} more problems"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The pictures directly inside one folder.
+    """The images directly inside one folder.
 
     Attributes:
-        scans: pictures that are no masks, in order of name.
+        scans: images that are no masks, in order of name.
         masks: masks by the name of their scan without its ending, in the order of their numbers.
         broken: files with a picture's name whose first bytes are those of no picture that bcx reads.
         strays: other files.
@@ -88,8 +76,7 @@ class Folder:
 def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
     """Sort the files of a folder (not of its subfolders) by their first bytes.
 
-    Args:
-        trusted: names without endings that need no look at their bytes, because a manifest names them.
+    `trusted` are names without endings whose bytes are not looked at, because a manifest names them.
     """
     known = set(trusted)
     scans: list[Path] = []
@@ -116,11 +103,7 @@ def look_into(folder: Path, *, trusted: Iterable[str] = ()) -> Folder:
 
 
 def existing_folder(root: Path, layout: str) -> Path:
-    """Return `root` where it is a folder.
-
-    Raises:
-        DataError: there is nothing, or a file.
-    """
+    """Return `root` where it is a folder; `DataError` where there is nothing, or a file."""
     if root.is_dir():
         return root
     raise DataError(
@@ -146,11 +129,7 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def match_label(text: str, task: Task, where: str) -> str:
-    """The class that `text` names, in any case.
-
-    Raises:
-        DataError: the task knows no such class.
-    """
+    """The class that `text` names, in any case; `DataError` where the task knows no such class."""
     for label in task.classes:
         if text.strip().lower() == label.lower():
             return label
@@ -159,6 +138,20 @@ def match_label(text: str, task: Task, where: str) -> str:
         expected=f"one of {', '.join(task.classes)}",
         remedy="Correct the label, or leave this file out.",
     )
+
+
+def parse_fold(text: str, where: str) -> int | None:
+    """A fold number, or None where the cell is empty; `DataError` where it is neither."""
+    if not text.strip():
+        return None
+    number = re.fullmatch(r"([0-9]{1,9})(?:[.,]0{1,9})?", text.strip())  # spreadsheets and pandas write 1 as 1,0 or 1.0
+    if number is None:
+        raise DataError(
+            f"{where} has the fold '{text}'.",
+            expected="a whole number from 0 on, or nothing",
+            remedy="Correct the cell.",
+        )
+    return int(number[1])
 
 
 def broken_picture(name: str) -> DataError:
@@ -170,25 +163,19 @@ def broken_picture(name: str) -> DataError:
     )
 
 
-def fold_problems(records: Sequence[Record]) -> list[DataError]:
+def fold_problems(records: Sequence[Record]) -> Iterator[DataError]:
     """One problem for each group that has scans in two folds, or in a fold and outside all."""
     groups: dict[str, dict[int | None, str]] = defaultdict(dict)
     for record in records:
         groups[record.group].setdefault(record.fold, record.key)
-    problems: list[DataError] = []
     for group, folds in sorted(groups.items()):
         if len(folds) > 1:
-            places = ", ".join(
-                f"'{key}' in {'no fold' if fold is None else f'fold {fold}'}" for fold, key in folds.items()
+            places = [f"'{key}' in {'no fold' if fold is None else f'fold {fold}'}" for fold, key in folds.items()]
+            yield SplitError(
+                f"Group '{group}' is on both sides of a split: {', '.join(places)}.",
+                expected="all scans of a group (patient, lesion) in the same fold",
+                remedy="Give them the same fold, or leave the fold column out to have folds made.",
             )
-            problems.append(
-                SplitError(
-                    f"Group '{group}' is on both sides of a split: {places}.",
-                    expected="all scans of a group (patient, lesion) in the same fold",
-                    remedy="Give them the same fold, or leave the fold column out to have folds made.",
-                )
-            )
-    return problems
 
 
 def some(names: Sequence[object], limit: int = 3) -> str:

@@ -1,9 +1,4 @@
-"""One labelled scan on disk, and its lesion mask.
-
->>> record = Record(Path("scans/benign/a.png"), "mine/benign/a.png", "benign", "mine:a", "mine")
->>> record.masks, record.fold
-((), None)
-"""
+"""One labelled scan on disk, and its lesion mask."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ class Record:
     """One labelled scan.
 
     Attributes:
-        file: where the picture is on this machine.
+        file: where the image is.
         key: `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders, so that
             it can be written into results.
         label: one of the task's classes.
@@ -46,11 +41,7 @@ _LABEL_LIMIT = 16
 
 
 def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Read the lesion mask of a scan.
-
-    Args:
-        record: the scan; all its mask files are merged by maximum.
-        shape: the scan's own `(H, W)` or `(H, W, 3)`.
+    """Read the lesion mask of a scan of a shape `(H, W)` or `(H, W, 3)`; all its mask files are merged by maximum.
 
     Returns:
         bool `[H, W]`, True inside a lesion, or None where the record has no mask.

@@ -46,13 +46,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_value(text: str) -> Any:
-    """Read one value of the command line, such as `KEY=VALUE` has it.
-
-    Raises:
-        ConfigError: it is no YAML.
-    """
+    """Read one value of the command line, such as `KEY=VALUE` has it; `ConfigError` where it is no YAML."""
     try:
-        return _parse(text)
+        return yaml.load(text, _Loader)  # a safe one, as its base is
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The value '{text[:80]}' cannot be read ({str(error)[:300]}).",
@@ -62,20 +58,13 @@ def parse_value(text: str) -> Any:
 
 
 def read_settings(file: Path, example: str) -> dict[str, Any]:
-    """Read a mapping from YAML, in UTF-8 or UTF-16.
-
-    Args:
-        example: a file that shows how such settings look.
-
-    Raises:
-        ConfigError: no such file, or no mapping in it.
-    """
+    """Read a mapping from YAML, in UTF-8 or UTF-16; `ConfigError` names `example`, a file that shows how one looks."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-        loaded = _parse(data)
+        loaded = yaml.load(data, _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The recipe '{file.name}' cannot be read ({str(error)[:500]}).",
@@ -90,11 +79,7 @@ def read_settings(file: Path, example: str) -> dict[str, Any]:
 
 
 def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """Return the settings as `model` has them.
-
-    Raises:
-        ConfigError: unknown keys or values out of range; every problem is named.
-    """
+    """Return the settings as `model` has them; `ConfigError` names every unknown key and value out of range."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -103,7 +88,3 @@ def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
             expected=f"only these keys: {', '.join(model.model_fields)}",
             remedy="Correct or remove the settings named.",
         ) from error
-
-
-def _parse(text: str | bytes) -> Any:
-    return yaml.load(text, _Loader)  # a safe one, as its base is

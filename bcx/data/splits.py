@@ -1,15 +1,4 @@
-"""Cut records into folds and parts that no group straddles.
-
->>> from pathlib import Path
->>> from bcx.data.records import Record
->>> records = [Record(Path(f"{c}{i}.png"), f"mine/{c}{i}.png", c, f"mine:{c}{i}", "mine")
-...            for c in ("benign", "malignant") for i in range(10)]
->>> [sum(r.fold == k for r in assign_folds(records, k=5)) for k in range(5)]
-[4, 4, 4, 4, 4]
->>> training, validation = inner_split(records, fraction=0.2, seed=0)
->>> len(training), len(validation)
-(16, 4)
-"""
+"""Cut records into folds and parts that no group straddles."""
 
 from __future__ import annotations
 
@@ -34,9 +23,7 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
     missing from some folds, where two other classes have enough. The answer does not depend on the order of `records`.
 
     Args:
-        records: any mixture of sources.
         k: number of folds for sources that have none, at least 2.
-        seed: another seed, other folds.
 
     Returns:
         The records, sorted by key, with `fold` in 0..k-1.
@@ -61,7 +48,7 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
             missing = common - {r.label for r, f in zip(part, folds, strict=True) if f == fold}
             if missing:
                 raise SplitError(
-                    f"Fold {fold} of '{source}' would hold no {_words(missing)}.",
+                    f"Fold {fold} of '{source}' would hold no {', '.join(sorted(missing))}.",
                     expected=f"every class in each of {k} folds",
                     remedy="Use fewer folds, or add scans of this class from other patients.",
                 )
@@ -73,10 +60,8 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
     """Cut a validation part out of training records, by whole groups and with the classes in proportion.
 
     Args:
-        records: training records of any sources; their order does not matter.
         fraction: share of the validation part, between 0 and 1 (kept to the nearest fraction with a denominator of at
             most 10 that the groups allow).
-        seed: another seed, another part.
 
     Returns:
         `(training, validation)`, each sorted by key, each with every class, no group in both.
@@ -109,18 +94,14 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
             check_split(training, validation)
             return training, validation
     raise SplitError(
-        f"No cut leaves every class ({_words(labels)}) on both sides.",
+        f"No cut leaves every class ({', '.join(sorted(labels))}) on both sides.",
         expected="groups small enough to be divided between training and validation",
         remedy="Change the fraction, or add scans from other patients.",
     )
 
 
 def check_split(a: Iterable[Record], b: Iterable[Record]) -> None:
-    """Make sure that no group is on both sides, and no file either (two sources may share a folder).
-
-    Raises:
-        SplitError: names the first group and one file of each side.
-    """
+    """Raise `SplitError` where a group is on both sides, or a file (two sources may share a folder)."""
     a, b = list(a), list(b)
     files = {os.path.realpath(record.file): record.key for record in a}
     for record in b:
@@ -175,7 +156,3 @@ def _check_groups(records: Sequence[Record], least: int) -> None:
                 expected=f"at least {least}, one for each part",
                 remedy="Use fewer folds, or add scans of this class from other patients.",
             )
-
-
-def _words(labels: Iterable[str]) -> str:
-    return ", ".join(sorted(labels))

@@ -2,14 +2,6 @@
 
 Commas, semicolons or tabs; UTF-8 with or without a mark, UTF-16, or the Western code page of Windows; quoted cells with
 line breaks; a first line `sep=;`; empty columns at the end.
-
->>> import tempfile
->>> with tempfile.TemporaryDirectory() as folder:
-...     path = Path(folder, "scans.csv")
-...     _ = path.write_bytes("sep=;\\r\\nFile;Label\\r\\ngrün.png;benign\\r\\n".encode("cp1252"))
-...     table = read_table(path, ("file", "label"), layout="a CSV table with the columns file and label")
->>> table.columns, table.rows
-(['file', 'label'], [(3, {'file': 'grün.png', 'label': 'benign'})])
 """
 
 from __future__ import annotations
@@ -42,12 +34,9 @@ _MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was read.
+    """A table: its columns, the known ones in their known spelling; of each row the line's number, and cells by column.
 
-    Attributes:
-        columns: names in the first line; those that are known, in their known spelling.
-        rows: for each row that is not empty, the number of its first line, and its cells by column, without the spaces
-            around them.
+    Empty rows are left out, and the spaces around cells.
     """
 
     columns: list[str]
@@ -129,14 +118,7 @@ def read_table(
 
 
 def read_columns(path: Path, kinds: Mapping[str, Callable[[str], Any]], *, layout: str) -> dict[str, list[Any]]:
-    """Read the columns of a table that bcx wrote.
-
-    Args:
-        kinds: for each column what makes a value of a cell: `str`, `np.int64`, `decimal`.
-
-    Raises:
-        DataError: as `read_table`, or a cell that holds no such value.
-    """
+    """Read the columns of a table that bcx wrote; `kinds` makes a value of each one's cells: `str`, `decimal`."""
     columns: dict[str, list[Any]] = {name: [] for name in kinds}
     for line, row in read_table(path, list(kinds), layout=layout).rows:
         for name, kind in kinds.items():
@@ -156,9 +138,6 @@ def decimal(text: str) -> float:
 
     >>> decimal("-1,5"), decimal("2.25e-3")
     (-1.5, 0.00225)
-
-    Raises:
-        ValueError: it is none.
     """
     return float(text.replace(",", ".") if "." not in text else text)
 
@@ -180,11 +159,7 @@ def as_meant(cell: str) -> str:
 
 
 def _text(path: Path) -> str:
-    """The file's text, with its line ends as they are.
-
-    Raises:
-        OSError, ValueError: it cannot be read, is too large, or no text.
-    """
+    """The file's text, with its line ends as they are; `ValueError` where it is too large, or no text."""
     with path.open("rb") as handle:
         data = handle.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:

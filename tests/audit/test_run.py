@@ -13,6 +13,7 @@ from bcx.audit.report import write_report
 from bcx.audit.run import SAME_PICTURE
 from bcx.audit.tables import write_tables
 from bcx.data.groups import add_groups
+from bcx.data.reading import Reading
 from bcx.data.records import Record
 from bcx.errors import OutputError
 from bcx.imaging.names import MASK, NO_PICTURE
@@ -174,9 +175,9 @@ def test_names_that_would_run_as_formulas_are_harmless_in_the_tables_and_read_ba
         assert lines
         assert all(line.startswith("'=") for line in lines)
     records = [Record(tmp_path / f"={name}.png", f"mine/={name}.png", "benign", name, "mine") for name in ("a", "b")]
-    tied, problems, _ = add_groups(records, tmp_path, "mine")
-    assert not problems
-    assert len({record.group for record in tied}) == 1
+    tied = add_groups(Reading(records), tmp_path, "mine")
+    assert not tied.problems
+    assert len({record.group for record in tied.records}) == 1
 
 
 def test_pairs_through_the_group_are_listed(found, tmp_path):

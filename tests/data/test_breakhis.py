@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcx.data.breakhis import MAGNIFICATIONS, SlideName, parse_name
+from bcx.data.histology import MAGNIFICATIONS, SlideName, parse_name
 from bcx.data.readers import detect_kind, read_source, survey
 from bcx.data.splits import assign_folds, check_split
 from bcx.errors import BcxError, DataError
@@ -38,14 +38,12 @@ DIGITS = st.text("0123456789", min_size=1, max_size=6)
     st.sampled_from(MAGNIFICATIONS),
     DIGITS,
 )
-def test_every_published_name_is_read_and_written_again(short, year, slide, letters, magnification, number):
+def test_every_published_name_is_read(short, year, slide, letters, magnification, number):
     kind = "B" if short in ("A", "F", "PT", "TA") else "M"
     stem = f"SOB_{kind}_{short}-{year}-{slide}{letters}-{magnification}-{number}"
     name = parse_name(stem)
     label = "benign" if kind == "B" else "malignant"
-    assert name == SlideName(label, SHORT[short], year, slide + letters, magnification, number)
-    assert name.group == f"{year}-{slide}"
-    assert str(name) == stem
+    assert name == SlideName(label, SHORT[short], f"{year}-{slide}", magnification)
 
 
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"SOB_[BMX]_[A-Z]{1,2}-\d{2}-\w{1,5}-\d{2,3}-\d", fullmatch=True)))
@@ -54,7 +52,9 @@ def test_any_other_name_is_a_data_error_or_means_what_it_says(stem):
         name = parse_name(stem)
     except DataError:
         return
-    assert str(name) == stem
+    assert stem.startswith(f"SOB_{name.label[0].upper()}_")
+    assert f"-{name.magnification}-" in stem
+    assert f"-{name.group}" in stem
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,5 @@ def test_the_published_sample():
     assert len(records) == 37
     assert {record.label for record in subtypes} == set(HISTOLOGY_BREAKHIS_SUBTYPES.classes)
     # 23 slides; those of one patient differ in their letters alone
-    names = [parse_name(record.file.stem) for record in records]
-    assert len({(name.subtype, name.year, name.patient) for name in names}) == 23
     assert len({record.group for record in records}) == 21
     assert sum(len(read_source(f"breakhis-{zoom}x", REAL, task=HISTOLOGY_BREAKHIS)) for zoom in MAGNIFICATIONS) == 37

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bcx.cli.main import app
 from bcx.data.cleaning import clean, is_blank
-from bcx.data.idc import looks_like_idc
+from bcx.data.histology import looks_like_idc
 from bcx.data.readers import detect_kind, read_source, survey
 from bcx.data.records import Record
 from bcx.data.splits import assign_folds, check_split

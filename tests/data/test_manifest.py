@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcx.data.readers import load_mask, read_source, survey
+from bcx.data.readers import read_source, survey
+from bcx.data.records import load_mask
 from bcx.errors import DataError, SplitError
 from bcx.tasks import BREAST_ULTRASOUND
 

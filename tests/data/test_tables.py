@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcx.data.busbra import parse_fold
+from bcx.data.reading import parse_fold
 from bcx.data.tables import (
     MOST_BYTES,
     MOST_COLUMNS,
