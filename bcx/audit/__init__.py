@@ -1,12 +1,4 @@
-"""Copies, leaks and odd files in a folder of images: `bcx audit`.
-
->>> import tempfile
->>> from bcx.simulate import write_busi_folder
->>> with tempfile.TemporaryDirectory() as folder:
-...     found = audit(write_busi_folder(folder, per_class=1, duplicates=1), network=False)
->>> [group.files for group in found.groups][0]
-('benign/benign (1).png', 'benign/benign (2).png')
-"""
+"""Copies, leaks and odd files in a folder of images: `bcx audit`."""
 
 from bcx.audit.findings import Audit, Pair
 from bcx.audit.grouping import Group

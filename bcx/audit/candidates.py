@@ -3,17 +3,12 @@
 Two indexes propose. Landmarks are turned into words (a vocabulary made from the folder itself) and scans that share
 rare words are proposed, as they are and mirrored: crops and scales keep their words. Coarse pictures, shifted a little
 each way, are compared by a product of short vectors: that proposes another frame of the same lesion.
-
->>> rng = np.random.default_rng(0)
->>> words = Words.learn([rng.integers(0, 99, (90, 128)).astype(np.uint8)])
->>> words(rng.integers(0, 99, (5, 128)).astype(np.uint8)).shape
-(5,)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,30 +41,22 @@ _BLOCK = 1024  # columns compared at once: the products stay in the processor's 
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """A vocabulary: a descriptor's word is the pair of the nearest centres of its two halves.
+    """A vocabulary: a descriptor's word is the pair of the nearest centres, float32 [k, 16], of its two halves."""
 
-    Attributes:
-        mean: float32 [128]; axes: float32 [128, 32]; centres: two float32 [k, 16].
-    """
-
-    mean: np.ndarray = field(repr=False)
-    axes: np.ndarray = field(repr=False)
-    centres: tuple[np.ndarray, np.ndarray] = field(repr=False)
+    mean: np.ndarray  # float32 [128]
+    axes: np.ndarray  # float32 [128, 32]
+    centres: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def learn(cls, descriptors: Sequence[np.ndarray], total: int | None = None) -> Words:
-        """Learn from uint8 [K, 128] of some scans; the same ones in the same order give the same words.
-
-        Args:
-            total: how many descriptors will be turned into words; more of them, finer words.
-        """
+    def learn(cls, descriptors: Sequence[np.ndarray], total: int) -> Words:
+        """Learn from uint8 [K, 128] of some scans, for `total` descriptors: the more, the finer the words."""
         values = rooted(np.concatenate(descriptors))
         rng = np.random.default_rng(0)
         if len(values) > _SAMPLE:
             values = values[rng.choice(len(values), _SAMPLE, replace=False)]
         mean = values.mean(0)
         axes = np.linalg.eigh(np.cov((values - mean).T))[1][:, ::-1][:, :_SPACE].astype(np.float32)
-        count = int(np.clip(np.sqrt((total or len(values)) / 8), 2, min(_MOST_CENTRES, len(values))))
+        count = int(np.clip(np.sqrt(total / 8), 2, min(_MOST_CENTRES, len(values))))
         flat = (values - mean) @ axes
         stop = (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.0)
         cv2.setRNGSeed(0)
@@ -90,23 +77,13 @@ class Words:
             word = word * len(centres) + distance.argmin(1).astype(np.int32)
         return word
 
-    @property
-    def size(self) -> int:
-        """Number of words."""
-        return len(self.centres[0]) * len(self.centres[1])
-
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """In which terms scans are compared: words for landmarks, axes for coarse pictures.
-
-    Attributes:
-        words: the vocabulary.
-        axes: float32 [32 * 32, 64], the directions in which shifted coarse pictures differ most.
-    """
+    """In which terms scans are compared: words for landmarks, axes for coarse pictures."""
 
     words: Words
-    axes: np.ndarray = field(repr=False)
+    axes: np.ndarray  # float32 [32 * 32, 64], the directions in which shifted coarse pictures differ most
 
     @classmethod
     def learn(cls, sample: Sequence[Features], total: int) -> Terms:
@@ -132,21 +109,13 @@ _CSR = ("data", "indices", "indptr")  # what a sparse matrix consists of
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What candidates are found with, for N scans in some order.
-
-    Attributes:
-        terms: in which the scans are compared.
-        places: of the scans in the store.
-        weight: float32 [words], how rare each is.
-        plain: float32 sparse [N, words], each row of length 1.
-        flat: float32 [N, 64], coarse pictures along the axes.
-    """
+    """What candidates are found with, for N scans in some order."""
 
     terms: Terms
-    places: list[int]
-    weight: np.ndarray = field(repr=False)
-    plain: csr_matrix = field(repr=False)
-    flat: np.ndarray = field(repr=False)
+    places: list[int]  # in the store
+    weight: np.ndarray  # float32 [words], how rare each is
+    plain: csr_matrix  # float32 [N, words], each row of length 1
+    flat: np.ndarray  # float32 [N, 64], coarse pictures along the axes
 
     def write(self, file: Path) -> None:
         """Write every array, so that other processes can read them; never pickle."""
@@ -169,20 +138,16 @@ class Index:
     @classmethod
     def build(cls, terms: Terms, places: list[int], parts: Iterable[Entries]) -> Index:
         """Join what `Terms.entries` gave for the scans at `places`."""
-        words: list[np.ndarray] = []
-        flat: list[np.ndarray] = []
-        for some_words, some_flat in parts:
-            words += some_words
-            flat.append(some_flat)
-        weight = _rarity(words, terms.words.size)
-        return cls(terms, places, weight, _rows(words, weight), np.concatenate(flat))
+        every = list(parts)
+        words = [row for rows, _ in every for row in rows]
+        # How rare a word is: the logarithm of one over the share of scans that have it.
+        size = len(terms.words.centres[0]) * len(terms.words.centres[1])
+        count = np.bincount(np.concatenate([*words, np.zeros(0, np.int64)]).astype(np.int64), minlength=size)
+        weight = np.log((1 + len(words)) / (1 + count)).astype(np.float32) * (count > 0)
+        return cls(terms, places, weight, _rows(words, weight), np.concatenate([flat for _, flat in every]))
 
     def propose(self, store: Store, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Return candidates for the scans number `start` to `stop`.
-
-        Returns:
-            Rows (smaller number, larger number, who proposed it as bits).
-        """
+        """Return candidates for the scans `start` to `stop`: (smaller number, larger number, who proposed as bits)."""
         here = [store.read(place) for place in self.places[start:stop]]
         flipped = _rows([np.unique(self.terms.words(mirrored(each.descriptors))) for each in here], self.weight)
         coarse = self._coarse_scores(np.stack([each.coarse for each in here]))
@@ -212,12 +177,6 @@ class Index:
             for moved in shifted:
                 np.maximum(best, moved @ block, out=best)
         return scores
-
-
-def _rarity(rows: list[np.ndarray], size: int) -> np.ndarray:
-    """Return float32 [words]: the logarithm of one over the share of scans that have a word."""
-    count = np.bincount(np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int64), minlength=size)
-    return np.log((1 + len(rows)) / (1 + count)).astype(np.float32) * (count > 0)
 
 
 def _rows(rows: list[np.ndarray], weight: np.ndarray) -> csr_matrix:

@@ -1,13 +1,7 @@
 """What is kept of each scan for comparing it: landmarks, a coarse picture, a small picture.
 
-Landmarks are SIFT keypoints: crops, scales and brightness leave them alone. A mirrored scan has mirrored descriptors,
-so mirrored copies are looked for without describing anything twice. The coarse picture finds the same lesion in
-another frame, whose landmarks have all changed.
-
->>> from bcx.simulate import simulate
->>> features = describe(simulate("benign", seed=1, height=120, width=140).pixels)
->>> features.picture.shape, features.descriptors.shape[1], 20 < len(features.points) <= KEYPOINTS
-((137, 160), 128, True)
+Landmarks are SIFT keypoints: crops, scales and brightness leave them alone, and a mirrored scan has mirrored ones.
+The coarse picture finds the same lesion in another frame, whose landmarks have all changed.
 """
 
 from __future__ import annotations
@@ -54,12 +48,7 @@ class Features:
 
 
 def describe(pixels: np.ndarray, marks: np.ndarray | None = None) -> Features:
-    """Describe a scan.
-
-    Args:
-        pixels: uint8 [H, W] or [H, W, 3].
-        marks: bool of `looked_at(pixels)`'s size, from `burnt_in`; None finds them.
-    """
+    """Describe uint8 [H, W] or [H, W, 3]; `marks` from `burnt_in(looked_at(pixels))`, or None to find them."""
     seen = looked_at(pixels)
     picture, mask = small_picture(seen, burnt_in(seen) if marks is None else marks)
     keypoints, descriptors = _sift().detectAndCompute(picture, mask.astype(np.uint8))
@@ -88,14 +77,10 @@ def rooted(descriptors: np.ndarray) -> np.ndarray:
 
 
 def coarse_picture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return coarse details of tissue.
+    """Return coarse details of tissue, float32 [32, 32] of length 1: the scan at the left top, 0 beyond it.
 
     Args:
-        picture: uint8 [h, w], longer side `PICTURE_SIDE`.
-        mask: bool [h, w], where it shows tissue.
-
-    Returns:
-        float32 [32, 32] of length 1, the scan at the left top, 0 beyond it; all 0 where nothing shows tissue.
+        picture, mask: as in `Features`.
     """
     weight = shrunk(mask.astype(np.float32), COARSE_SIDE)
     seen = shrunk(picture * mask.astype(np.float32), COARSE_SIDE)

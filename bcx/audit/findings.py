@@ -1,8 +1,4 @@
-"""What an audit found, as plain data.
-
->>> Audit(Path("scans")).clean
-True
-"""
+"""What an audit found, as plain data."""
 
 from __future__ import annotations
 
@@ -26,7 +22,6 @@ class Pair:
 
     @property
     def kind(self) -> str:
-        """ "near-duplicate" or "same lesion"."""
         return self.match.kind
 
 
@@ -35,8 +30,7 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        root: the folder.
-        looks: one for each picture, in order of file names; files that are none are in `left_out`.
+        looks: one for each image, in order of file names; files that are none are in `left_out`.
         pairs: near-duplicates first, then by how well they agree.
         groups: what pairs tie together.
         odd: (file, what), in the order of `KINDS`.
@@ -59,12 +53,10 @@ class Audit:
 
     @property
     def conflicts(self) -> list[Group]:
-        """Groups that carry more than one label."""
         return [group for group in self.groups if len(group.labels) > 1]
 
     @property
     def straddling(self) -> list[Group]:
-        """Groups that lie in more than one part of the split."""
         return [group for group in self.groups if len(group.parts) > 1]
 
     @property

@@ -1,9 +1,4 @@
-"""Groups: scans that belong together, the labels they carry, and the parts of a split that they straddle.
-
->>> group, = make_groups([("b", "a")], {"a": "5f0c", "b": "77aa"}, {"a": "benign", "b": "malignant"}, {})
->>> group.name, group.files, group.labels
-('5f0c', ('a', 'b'), ('benign', 'malignant'))
-"""
+"""Groups: scans that belong together, the labels they carry, and the parts of a split that they straddle."""
 
 from __future__ import annotations
 
@@ -37,6 +32,11 @@ class Group:
     labels: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
+    @property
+    def harmful(self) -> bool:
+        """Whether the group carries more than one label, or lies in more than one part of the split."""
+        return len(self.labels) > 1 or len(self.parts) > 1
+
 
 def make_groups(
     pairs: Iterable[tuple[str, str]],
@@ -44,14 +44,7 @@ def make_groups(
     labels: Mapping[str, str],
     parts: Mapping[str, str],
 ) -> list[Group]:
-    """Join pairs of files into groups.
-
-    Args:
-        content: a digest of each file's picture.
-
-    Returns:
-        Groups of two files or more, in the order of their first file.
-    """
+    """Join pairs of files into groups, in the order of their first file; `content` digests each file's pixels."""
     groups = []
     for members in join(pairs):
         if len(members) < 2:
@@ -64,10 +57,9 @@ def make_groups(
 
 
 def labels_of(files: Sequence[str]) -> dict[str, str]:
-    """Tell each file's label from its folders.
+    """Tell each file's label: the folder nearest to it that is called like a class of a task, in any case.
 
-    The folder that is called like a class of a task (in any case) and lies nearest to the file; where no file has
-    one, the outermost folder, if there are two to twelve of them.
+    Where no file has one, the outermost folder, if there are two to twelve of them.
     """
     classes = {name.lower() for task in TASKS.values() for name in task.classes}
     found: dict[str, str] = {}
@@ -83,13 +75,9 @@ def labels_of(files: Sequence[str]) -> dict[str, str]:
 
 
 _PARTS = {
-    name: part
-    for part, names in {
-        "train": ("train", "training"),
-        "validation": ("val", "valid", "validation", "dev"),
-        "test": ("test", "testing"),
-    }.items()
-    for name in names
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 
@@ -109,9 +97,6 @@ def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
     Args:
         table: CSV with the columns `file` and `split`, `fold`, or both (then a part is "split, fold"). A file is its
             path below the audited folder; a name alone will do where it is unique there.
-
-    Returns:
-        The part of each file that the table names.
 
     Raises:
         ConfigError: no such table, no such columns, or no row that names a file of the folder.

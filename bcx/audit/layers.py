@@ -1,13 +1,7 @@
-"""What a scan is made of: tissue, and what the machine or a person drew over it.
+"""What a scan is made of: tissue, and what the scanner or a person drew over it.
 
-Two scans of one machine share logo, ruler, text and layout, and a copy may carry other marks than its original. So
+Two scans of one scanner share logo, ruler, text and layout, and a copy may carry other marks than its original. So
 tissue alone is compared: what is burnt in is found here, left out, and filled from around it.
-
->>> import numpy as np
->>> grey = np.random.default_rng(0).integers(40, 90, (200, 240), dtype=np.uint8)
->>> grey[20:30, 40:42] = 255
->>> bool(burnt_in(grey)[25, 40]), bool(burnt_in(grey)[100, 100]), bool(tissue(grey).mean() > 0.9)
-(True, False, True)
 """
 
 from __future__ import annotations
@@ -34,6 +28,8 @@ DARK = 10
 TISSUE_SHARE = 0.05
 """Smallest share of the picture that a part of the tissue fills."""
 
+_NOISE = 4.0  # grey levels of detail below which contrast is not raised further
+
 
 def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     """Return the picture with its longer side at `side` pixels, the shorter in proportion (1 at least)."""
@@ -56,11 +52,9 @@ def chroma(pixels: np.ndarray) -> np.ndarray | None:
 
 
 def burnt_in(pixels: np.ndarray) -> np.ndarray:
-    """Return bool [H, W]: bright thin strokes (text, calipers, rulers) and colour.
+    """Return bool [H, W] of pixels no longer than `LOOK_SIDE`: bright thin strokes (text, calipers, rulers) and colour.
 
-    Args:
-        pixels: uint8 [H, W] or [H, W, 3], no longer than `LOOK_SIDE`. True reflectors that are as thin and bright are
-            taken as well: tissue enough remains.
+    True reflectors that are as thin and bright are taken as well: tissue enough remains.
     """
     grey = to_grey(pixels)
     raised = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((STROKE, STROKE), np.uint8))
@@ -70,11 +64,7 @@ def burnt_in(pixels: np.ndarray) -> np.ndarray:
 
 
 def tissue(grey: np.ndarray) -> np.ndarray:
-    """Return bool [H, W]: large connected parts that are not black; thin text and rulers beside them are none.
-
-    Args:
-        grey: uint8 [H, W]; sizes are those of a picture at about `PICTURE_SIDE`.
-    """
+    """Return bool [H, W] of uint8 [H, W] at about `PICTURE_SIDE`: large connected parts that are not black."""
     bright = (cv2.blur(grey, (3, 3)) > DARK).astype(np.uint8)
     solid = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((6, 6), np.uint8))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(solid)
@@ -85,15 +75,11 @@ def tissue(grey: np.ndarray) -> np.ndarray:
 
 
 def small_picture(pixels: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the small picture without marks, and where it shows tissue.
+    """Return uint8 [h, w], longer side `PICTURE_SIDE`, marks filled from around them; bool [h, w], unmarked tissue.
 
     Args:
         pixels: uint8 [H, W] or [H, W, 3].
         marks: bool [H, W], from `burnt_in` of these pixels.
-
-    Returns:
-        uint8 [h, w] whose longer side is `PICTURE_SIDE`, marks filled from around them; bool [h, w], True on tissue
-        that no mark covers.
     """
     grey = to_grey(pixels)
     clear = (~marks).astype(np.float32)
@@ -110,21 +96,17 @@ def small_picture(pixels: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np
     return small, tissue(small) & ~covered
 
 
-def band(picture: np.ndarray, mask: np.ndarray, fine: float, coarse: float, *, floor: float = 4.0) -> np.ndarray:
-    """Return details between two sizes, at even local contrast, so that gain and shadow hardly count.
+def band(picture: np.ndarray, mask: np.ndarray, fine: float, coarse: float) -> np.ndarray:
+    """Return details between two sizes, float32 [h, w], at even local contrast: gain and shadow hardly count.
 
     Args:
         picture: [h, w], grey levels.
-        mask: float32 [h, w], 1 where the picture counts.
+        mask: float32 [h, w], 1 where the picture counts, else 0, as is the result there.
         fine, coarse: standard deviations in pixels of the two blurs whose difference is taken.
-        floor: grey levels of detail below which contrast is not raised further (noise).
-
-    Returns:
-        float32 [h, w], 0 where the mask is 0.
     """
     values = picture.astype(np.float32) * mask
     near, far, wide = (np.maximum(cv2.GaussianBlur(mask, (0, 0), s), 1e-3) for s in (fine, coarse, 1.5 * coarse))
     detail = cv2.GaussianBlur(values, (0, 0), fine) / near - cv2.GaussianBlur(values, (0, 0), coarse) / far
     detail *= mask
     power = cv2.GaussianBlur(detail * detail, (0, 0), 1.5 * coarse) / wide
-    return detail / (np.sqrt(power) + floor)
+    return detail / (np.sqrt(power) + _NOISE)

@@ -1,12 +1,4 @@
-"""The files of a folder that an audit looks at.
-
->>> from tempfile import TemporaryDirectory
->>> from bcx.simulate import write_busi_folder
->>> with TemporaryDirectory() as folder:
-...     found = list_files(write_busi_folder(folder, per_class=1, size=(48, 64)))
->>> found.files, found.masks[:1]
-(['benign/benign (1).png', 'malignant/malignant (1).png', 'normal/normal (1).png'], ['benign/benign (1)_mask.png'])
-"""
+"""The files of a folder that an audit looks at."""
 
 from __future__ import annotations
 
@@ -15,19 +7,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bcx.errors import DataError
+from bcx.data.reading import existing_folder
 
 _MASK = re.compile(r"^(.+)_mask(_?\d+)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder and all below it.
+    """Sorted paths below a folder with forward slashes: files, masks (`<scan>_mask` beside a scan), closed folders.
 
-    Attributes:
-        files: paths below the folder, with forward slashes, sorted; whether they are pictures is not yet known.
-        masks: files that were left out, since they are `<scan>_mask` beside their scan.
-        closed: folders that cannot be listed, with the reason.
+    Whether the files are images is not yet known; `closed` says why a folder cannot be listed.
     """
 
     files: list[str]
@@ -36,20 +25,8 @@ class Listing:
 
 
 def list_files(root: Path, leave_out: Path | None = None) -> Listing:
-    """List a folder; hidden files and what archives made on a Mac carry are passed over.
-
-    Args:
-        leave_out: a folder inside it that this run writes.
-
-    Raises:
-        DataError: there is no such folder.
-    """
-    if not root.is_dir():
-        raise DataError(
-            f"'{root}' is a file, not a folder." if root.exists() else f"There is no folder '{root}'.",
-            expected="a folder of images, in subfolders or not",
-            remedy="Check the path.",
-        )
+    """List a folder without hidden files, what archives made on a Mac carry, and `leave_out`, which this run writes."""
+    existing_folder(root, "a folder of images, in subfolders or not")
     closed: dict[str, str] = {}
 
     def refuse(error: OSError) -> None:

@@ -1,14 +1,4 @@
-"""One look at one file: can it be read, what is odd about it, and what is kept of it for comparing.
-
->>> import tempfile
->>> from bcx.simulate import write_examples
->>> with tempfile.TemporaryDirectory() as folder:
-...     _ = write_examples(folder, [("benign", 1)], size=(96, 112))
-...     files = [(0, "simulated-benign-1.png"), (1, "examples.csv")]
-...     looks = look_at_some(Path(folder), files, Store(Path(folder, "features")))
->>> [(look.file, look.width, look.height, look.stray, look.odd) for look in looks]
-[('simulated-benign-1.png', 112, 96, False, ()), ('examples.csv', 0, 0, True, ())]
-"""
+"""One look at one file: can it be read, what is odd about it, and what is kept of it for comparing."""
 
 from __future__ import annotations
 
@@ -40,12 +30,12 @@ class Look:
         place: its number in the listing, and of its features in the store.
         file: path below the audited folder.
         width, height: pixels; 0 where it could not be read.
-        content: digest of the decoded picture; "" where it could not be read.
+        content: digest of the decoded pixels; "" where it could not be read.
         odd: what is odd about it by itself.
-        stray: no picture, and not called one.
+        stray: no image, and not called one.
         comparable: whether features were stored.
-        measures: (brightness, contrast, texture): mean grey level, standard deviation, and how much of the contrast
-            lies in details, sideways and downwards: what unusual scans are told by.
+        measures: mean grey level, standard deviation, and how much of the contrast lies in details, sideways and
+            downwards: what unusual scans are told by.
     """
 
     place: int
@@ -67,10 +57,10 @@ def look_from(stored: dict[str, Any]) -> Look:
 
 def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:
     """Look at files, each with its place; features go into the store."""
-    return [look_at(root, place, file, store) for place, file in files]
+    return [_look_at(root, place, file, store) for place, file in files]
 
 
-def look_at(root: Path, place: int, file: str, store: Store) -> Look:
+def _look_at(root: Path, place: int, file: str, store: Store) -> Look:
     """Look at one file; what is wrong with it becomes an oddity, never an error."""
     try:
         return _told(root, place, file, store)
@@ -96,15 +86,10 @@ def _told(root: Path, place: int, file: str, store: Store) -> Look:
     comparable = not is_mask(seen) and int(grey.max()) - int(grey.min()) >= LEAST_RANGE and min(small.shape) >= 8
     if comparable:
         store.write(place, describe(scan.pixels, marks))
+    content = hashlib.sha256(f"{scan.pixels.shape} ".encode())
+    content.update(np.ascontiguousarray(scan.pixels).data)
     size = scan.width, scan.height
-    return Look(place, file, *size, _digest(scan.pixels), odd, comparable=comparable, measures=_measures(small))
-
-
-def _digest(pixels: np.ndarray) -> str:
-    """The same for every file that decodes to these pixels, whatever its format and name."""
-    digest = hashlib.sha256(f"{pixels.shape} ".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
+    return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=_measures(small))
 
 
 def _measures(small: np.ndarray) -> tuple[float, ...]:

@@ -4,14 +4,6 @@ Landmarks that agree on one affine map give the alignment of copies, however the
 Another frame of a lesion shares no landmarks: there, the coarse pictures give a first alignment and the enhanced
 correlation coefficient (Evangelidis 2008) refines it. Either way the aligned *tissue* must agree, place by place, so
 that equal writing, calipers, logos or rulers do not make a pair.
-
->>> from bcx.audit.features import describe
->>> from bcx.simulate import simulate
->>> one, other = (simulate("benign", seed=seed, height=160, width=200).pixels for seed in (1, 2))
->>> copy = np.ascontiguousarray(one[10:150, 190:20:-1])
->>> found = compare(describe(one), describe(copy), MIRRORED)
->>> found.kind, found.mirrored, compare(describe(one), describe(other), WORDS | MIRRORED | COARSE)
-('near-duplicate', True, None)
 """
 
 from __future__ import annotations
@@ -97,22 +89,18 @@ class Ready:
 
     @cached_property
     def plain(self) -> np.ndarray:
-        """Descriptors, float32 [K, 128] of length 1."""
         return rooted(self.features.descriptors)
 
     @cached_property
     def flipped(self) -> np.ndarray:
-        """Descriptors of the mirrored scan."""
         return rooted(mirrored(self.features.descriptors))
 
     @cached_property
     def middle(self) -> np.ndarray:
-        """Middle details, float32 [h, w]."""
         return band(self.features.picture, self.mask, *_MIDDLE)
 
     @cached_property
     def fine(self) -> np.ndarray:
-        """Fine details, float32 [h, w]."""
         return band(self.features.picture, self.mask, *_FINE)
 
     @cached_property
@@ -127,20 +115,15 @@ class Ready:
         return band(shrunk(self.features.picture, _ECC_SIDE), mask, 0.75, 6.0), mask.astype(np.uint8) * 255
 
 
-def compare(one: Features | Ready, other: Features | Ready, proposed: int, among: int = 2) -> Match | None:
-    """Compare two scans.
+def compare(a: Ready, b: Ready, proposed: int, among: int = 2) -> Match | None:
+    """Return what two scans have in common; None where that is nothing, or too little to say so.
 
     Args:
-        one, other: features, or what `Ready` made of them.
+        a, b: features, made ready.
         proposed: bits of `bcx.audit.candidates`: mirrored scans are tried where landmarks proposed them so, another
             frame where the coarse pictures did.
         among: how many scans these two were picked from.
-
-    Returns:
-        What they have in common; None where that is nothing, or too little to say so.
     """
-    a = one if isinstance(one, Ready) else Ready(one)
-    b = other if isinstance(other, Ready) else Ready(other)
     shift = _coarse_shift(a, b) if proposed & COARSE else None
     if (proposed & WORDS or shift) and (found := _copy(a, b, False)):
         return found
@@ -294,20 +277,13 @@ def _changes(a: Ready, b: Ready, warp: np.ndarray, turned: bool, found: Agreemen
 
 
 class Comparer:
-    """Compares pairs of stored scans, and keeps those read last at hand.
+    """Compares pairs of stored scans, and keeps those read last at hand."""
 
-    Args:
-        keep: how many of them are kept at hand.
-    """
-
-    def __init__(self, store: Store, among: int = 2, keep: int = 128) -> None:
+    def __init__(self, store: Store, among: int = 2) -> None:
         self._among = among
-        self._get = lru_cache(keep)(lambda place: Ready(store.read(place)))
+        self._get = lru_cache(128)(lambda place: Ready(store.read(place)))
 
     def __call__(self, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
         """Return what the pairs (place, place, proposed) have in common, those that have anything."""
-        found = []
-        for a, b, proposed in pairs:
-            if match := compare(self._get(a), self._get(b), proposed, self._among):
-                found.append((a, b, match))
-        return found
+        compared = ((a, b, compare(self._get(a), self._get(b), proposed, self._among)) for a, b, proposed in pairs)
+        return [(a, b, match) for a, b, match in compared if match]

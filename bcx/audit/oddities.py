@@ -2,14 +2,6 @@
 
 Nothing here stops a scan from being used; a person decides. The limits were set while looking at 672 scans of BUSI (one
 machine) and 1,501 of BUS-BRA (four machines).
-
->>> from bcx.simulate import simulate
->>> pixels = simulate("benign", seed=1).pixels
->>> oddities_of(Scan.open(pixels))
-[]
->>> import cv2
->>> [odd.kind for odd in oddities_of(Scan.open(cv2.putText(pixels.copy(), "LT UOQ", (60, 400), 0, 0.6, 255, 2)))]
-['burnt-in text']
 """
 
 from __future__ import annotations
@@ -57,11 +49,7 @@ class Odd:
 
 
 def oddities_of(scan: Scan, marks: np.ndarray | None = None) -> list[Odd]:
-    """Return what is odd about a scan by itself, the gravest first.
-
-    Args:
-        marks: bool, from `burnt_in` of `looked_at(scan.pixels)`; None finds them.
-    """
+    """Return what is odd about a scan by itself, the gravest first; `marks` from `burnt_in`, or None to find them."""
     seen = looked_at(scan.pixels)
     if is_mask(seen):
         return [Odd("mask", "The picture is black and white, like the mask of a lesion.")]
@@ -115,14 +103,11 @@ _TALL, _SMALL = 30, 6  # heights of letters, in pixels at the size at which is l
 
 
 def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
-    """Count lines of burnt-in writing and marks like those of calipers.
+    """Count lines of burnt-in writing (three letters or more) and marks like those of calipers.
 
     Args:
         grey: uint8 [H, W], no longer than `LOOK_SIDE`.
         marks: bool [H, W], from `burnt_in`.
-
-    Returns:
-        Lines of three letters or more; crosses. Letters are about equally tall, bright and high up, side by side.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     boxes = stats[1:]
@@ -137,8 +122,8 @@ def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
 def _even_ink(grey: np.ndarray, labels: np.ndarray, box: np.ndarray, label: int) -> bool:
     """Tell whether a mark has the one tone of ink: tissue that is as bright fades towards its edges."""
     x, y, w, h = (int(v) for v in box[:4])
-    part = labels[y : y + h, x : x + w] == label
-    ink = grey[y : y + h, x : x + w][part]
+    here = slice(y, y + h), slice(x, x + w)
+    ink = grey[here][labels[here] == label]
     top = float(np.sort(ink)[int(0.9 * len(ink))])  # np.percentile takes five times as long for so few
     return bool((ink >= top - 25).mean() > 0.45)
 
@@ -188,13 +173,9 @@ def _lines(boxes: list[tuple[int, int, int, int]]) -> int:
 
 
 def split_screen(grey: np.ndarray, marks: np.ndarray) -> str:
-    """Return how a picture is split into two scans side by side, in words; empty where it is not.
+    """Return how an image is split into two scans by a dark gap or a straight seam, in words; "" where it is not.
 
-    Either a dark gap from top to bottom parts two bright areas, or a straight seam does.
-
-    Args:
-        grey: uint8 [H, W], no longer than `LOOK_SIDE`.
-        marks: bool [H, W], from `burnt_in`.
+    The arguments are those of `writing`.
     """
     height, width = grey.shape
     if width < 96 or height < 64:

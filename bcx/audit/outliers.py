@@ -1,11 +1,4 @@
-"""What is odd about a scan only beside the others of its folder: its size, its brightness, and whether it is a scan.
-
->>> from bcx.audit.look import Look
->>> usual = [Look(k, f"{k}.png", 500 + k, 400, "x", measures=(70.0 + k % 5, 40.0, 0.1, 0.2)) for k in range(30)]
->>> tall = Look(30, "tall.png", 90, 1500, "x", measures=(72.0, 40.0, 0.1, 0.2))
->>> [(number, odd.kind) for number, odd in outliers([*usual, tall])]
-[(30, 'size')]
-"""
+"""What is odd about a scan only beside the others of its folder: size, brightness, and whether it is a scan."""
 
 from __future__ import annotations
 
@@ -33,35 +26,30 @@ def outliers(looks: Sequence[Look]) -> list[tuple[int, Odd]]:
     read = [number for number, look in enumerate(looks) if look.width and not _is(look, "mask", "not a scan")]
     if len(read) < FEWEST:
         return []
-    found: list[tuple[int, Odd]] = []
     sizes = np.array([[looks[k].width, looks[k].height] for k in read], float)
     logs = np.log(np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]]))
     odd = (_distance(logs) > FAR) & (np.abs(logs - np.median(logs, axis=0)) > np.log(SIZE_FACTOR))
     middle = np.median(sizes, axis=0)
-    for row in np.flatnonzero(odd.any(axis=1)):
-        look = looks[read[row]]
-        detail = f"{look.width} x {look.height} pixels; the usual size is {middle[0]:.0f} x {middle[1]:.0f}."
-        found.append((read[row], Odd("size", detail)))
+    usual = f"the usual size is {middle[0]:.0f} x {middle[1]:.0f}"
+    found = [
+        (read[row], Odd("size", f"{looks[read[row]].width} x {looks[read[row]].height} pixels; {usual}."))
+        for row in np.flatnonzero(odd.any(axis=1))
+    ]
     levels = np.array([looks[k].measures[:2] for k in read])
-    usual = np.median(levels, axis=0)
-    odd = (_distance(levels) > FAR) & (np.abs(levels - usual) > GREY_LEVELS)
+    middle = np.median(levels, axis=0)
+    odd = (_distance(levels) > FAR) & (np.abs(levels - middle) > GREY_LEVELS)
     for row in np.flatnonzero(odd.any(axis=1)):
         mean, spread = levels[row]
-        detail = f"Mean grey level {mean:.0f}, deviation {spread:.0f}; usual are {usual[0]:.0f} and {usual[1]:.0f}."
+        detail = f"Mean grey level {mean:.0f}, deviation {spread:.0f}; usual are {middle[0]:.0f} and {middle[1]:.0f}."
         found.append((read[row], Odd("intensity", detail)))
     return found
 
 
 def no_scans(looks: Sequence[Look], is_scan: Callable[[Sequence[Look]], list[bool]]) -> list[int]:
-    """Ask about the most unusual pictures first whether they are scans, until many in a row are.
+    """Return the numbers in `looks` of those that are no scans, by a network that is asked.
 
-    A network that looks at every picture of a large folder would take longer than all the rest.
-
-    Args:
-        is_scan: the answer for some of them.
-
-    Returns:
-        The numbers in `looks` of those that are none.
+    The most unusual images are asked about first, until many in a row are scans: a network that reads every image of a
+    large folder would take longer than all the rest.
     """
     asked = [number for number, look in enumerate(looks) if look.comparable and not _is(look, "not a scan")]
     if not asked:

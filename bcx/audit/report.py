@@ -1,207 +1,148 @@
-"""The audit's report: one HTML file with everything in it, light or dark as the reader's system is, on any screen.
+"""What an audit found, written down: one HTML file with everything in it, and the tables `groups.csv` and so on.
 
-It shows patients' scans, so it goes only where the user asks, and says so.
-
->>> chip("conflict: benign, malignant", alarm=True)
-'<span class="chip alarm">conflict: benign, malignant</span>'
+The report shows patients' scans, so it goes only where the user asks, and says so.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
-from html import escape
-from itertools import groupby
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, combinations, groupby
 from pathlib import Path
+from typing import Any, TextIO
 
 import cv2
+from jinja2 import Environment, StrictUndefined
 
-from bcx.audit.findings import Audit, Pair
-from bcx.audit.grouping import Group
+import bcx
+from bcx.audit.findings import Audit
 from bcx.audit.layers import shrunk
-from bcx.audit.matching import NEAR_DUPLICATE
+from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION
 from bcx.audit.oddities import KINDS
-from bcx.audit.tables import whole_text
+from bcx.data.groups import TABLE as GROUPS
+from bcx.data.tables import harmless
 from bcx.errors import BcxError
-from bcx.imaging.names import count_left_out
+from bcx.files import whole
+from bcx.imaging.names import MASK, NO_PICTURE, count_left_out
 from bcx.imaging.scan import Scan
 
-STYLE = Path(__file__).with_name("report.css")
-PICTURE_SIDE, QUALITY = 300, 72
-"""Longer side and JPEG quality of the pictures."""
-MOST_PAIRS, MOST_ODD = 400, 40
-"""Pairs, and files of one kind of oddity, that are shown; the tables have all."""
-ALARMING = ("label conflicts", "groups that straddle the split", "unreadable", "not a scan")
+_PAGE, _STYLE = (Path(__file__).with_name(name) for name in ("report.html", "report.css"))
+_SIDE, _QUALITY = 300, 72  # longer side and JPEG quality of the images
+_MOST_PAIRS, _MOST_ODD = 400, 40  # pairs, and files of one kind of oddity, that are shown; the tables have all
+_ALARMING = ("label conflicts", "groups that straddle the split", "unreadable", "not a scan")
+_SECTIONS = {
+    NEAR_DUPLICATE: ("Near-duplicates", "The same frame: saved again, cropped, mirrored, marked or scaled."),
+    SAME_LESION: (
+        "The same lesion in another frame",
+        "These agree in their anatomy, not in their speckle. Look at each: two lesions can look alike.",
+    ),
+}
+LARGE = 30
+"""Files from which a group's pairs are not all written down."""
 
 
 def write_report(found: Audit, path: Path) -> Path:
     """Write the report; it takes its name only when all of it is there."""
-    with whole_text(path) as handle:
-        for piece in _pieces(found):
-            handle.write(piece + "\n")
+    counts = [
+        (count, KINDS.get(name, name)[0].upper() + KINDS.get(name, name)[1:], count and name in _ALARMING)
+        for name, count in found.counts().items()
+        if count or name not in KINDS
+    ]
+    odd = [(KINDS[kind], kind, list(files)) for kind, files in groupby(found.odd, key=lambda each: each[1].kind)]
+    page = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    with _whole_text(path) as handle:
+        handle.writelines(
+            page.from_string(_PAGE.read_text("utf-8")).generate(
+                found=found,
+                name=found.root.resolve().name,
+                style=_STYLE.read_text("utf-8"),
+                counts=counts,
+                pairs_sections=_pairs_sections(found),
+                odd=odd,
+                odd_files=len({file for file, _ in found.odd}),
+                most_odd=_MOST_ODD,
+                left_out=count_left_out(why for _, why in found.left_out),
+                thumbnail=lambda file: _thumbnail(found.root / file),
+                known=lambda file: ", ".join(kind[file] for kind in (found.labels, found.parts) if kind.get(file)),
+            )
+        )
     return path
 
 
-def chip(text: str, alarm: bool = False) -> str:
-    """Return a small label."""
-    return f'<span class="chip{" alarm" if alarm else ""}">{escape(text)}</span>'
-
-
-def _pieces(found: Audit) -> Iterator[str]:
-    name = escape(found.root.resolve().name)
-    yield "<!doctype html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>Audit of {name}</title><style>\n{STYLE.read_text('utf-8')}</style></head><body><main>"
-    yield f"<h1>Audit of {name}</h1>"
-    yield f'<p class="soft">{len(found.looks):,} pictures in {found.seconds:.0f} s. Made by bcx audit.</p>'
-    yield '<p class="notice">This report shows patients\' scans. Keep it where the scans themselves may be kept.</p>'
-    yield from _counts(found)
-    yield from _advice(found)
-    yield from _groups("Groups that straddle the split", found.straddling, "These scans are on both sides.", found)
-    yield from _groups("Label conflicts", found.conflicts, "The same frame or lesion under different labels.", found)
-    yield from _pairs(found)
-    yield from _odd(found)
-    yield from _limits(found)
-    yield "</main></body></html>"
-
-
-def _counts(found: Audit) -> Iterator[str]:
-    yield '<ul class="counts">'
-    for name, count in found.counts().items():
-        if count or name not in KINDS:
-            heading = KINDS.get(name, name)
-            alarm = ' class="alarm"' if count and name in ALARMING else ""
-            yield f"<li{alarm}><b>{count:,}</b><span>{escape(heading[0].upper() + heading[1:])}</span></li>"
-    yield "</ul>"
-
-
-def _advice(found: Audit) -> Iterator[str]:
-    if not found.groups:
-        yield "<p>No two pictures were found that show the same frame or lesion.</p>"
-        return
-    yield (
-        "<p>Scans of one group must not end up on both sides of a split. Put <code>groups.csv</code> into the folder "
-        "of the images (or beside your manifest): <code>bcx train</code> and <code>bcx crossval</code> then keep its "
-        "groups together.</p>"
-    )
-
-
-def _groups(title: str, groups: list[Group], sentence: str, found: Audit) -> Iterator[str]:
-    if not groups:
-        return
-    yield f'<h2>{title} ({len(groups)})</h2><p>{sentence}</p><div class="groups">'
-    for group in groups:
-        yield f'<div class="group">{chip("group " + group.name)}{_chips(group)}<ul class="files">'
-        for file in group.files:
-            known = [kind[file] for kind in (found.labels, found.parts) if kind.get(file)]
-            yield f"<li>{escape(file)}{' · ' + escape(', '.join(known)) if known else ''}</li>"
-        yield "</ul></div>"
-    yield "</div>"
-
-
-def _chips(group: Group) -> str:
-    parts = [chip("labels: " + ", ".join(group.labels), alarm=True)] if len(group.labels) > 1 else []
-    parts += [chip("split: " + " | ".join(group.parts), alarm=True)] if len(group.parts) > 1 else []
-    return "".join(parts)
-
-
-def _pairs(found: Audit) -> Iterator[str]:
+def _pairs_sections(found: Audit) -> Iterator[tuple[str, str, list[Any], int]]:
+    """Title, sentence, pairs with their groups, and how many of them are shown: what does most harm first."""
     group_of = {file: group for group in found.groups for file in group.files}
-    room = MOST_PAIRS
-    for kind, title, sentence in (
-        (NEAR_DUPLICATE, "Near-duplicates", "The same frame: saved again, cropped, mirrored, marked or scaled."),
-        (
-            "same lesion",
-            "The same lesion in another frame",
-            "These agree in their anatomy, not in their speckle. Look at each: two lesions can look alike.",
-        ),
-    ):
-        pairs = [pair for pair in found.pairs if pair.kind == kind]
-        if not pairs:
-            continue
-        # What does most harm is shown first.
-        pairs.sort(key=lambda p: (not _chips(group_of[p.a]), -p.match.score, p.a, p.b))
-        yield f"<h2>{title} ({len(pairs)})</h2><p>{sentence}</p>"
-        if len(pairs) > room:
-            yield f'<p class="soft">The first {room} are shown; <code>pairs.csv</code> lists all.</p>'
-        yield '<div class="pairs">'
-        for pair in pairs[:room]:
-            yield _card(pair, group_of[pair.a], found)
-        yield "</div>"
-        room = max(60, room - len(pairs))
+    room = _MOST_PAIRS
+    for kind, (title, sentence) in _SECTIONS.items():
+        if pairs := [(pair, group_of[pair.a]) for pair in found.pairs if pair.kind == kind]:
+            pairs.sort(key=lambda each: (not each[1].harmful, -each[0].match.score, each[0].a, each[0].b))
+            yield title, sentence, pairs, room
+            room = max(60, room - len(pairs))
 
 
-def _card(pair: Pair, group: Group, found: Audit) -> str:
-    said = [f"{100 * pair.match.score:.0f} % agreement", *pair.match.changes]
-    if pair.match.mirrored and "mirrored" not in said:
-        said.append("mirrored")
-    chips = chip("group " + group.name) + _chips(group)
-    return (
-        f'<article class="pair"><div class="sides">{_figure(found, pair.a)}{_figure(found, pair.b)}</div>'
-        f"<p>{chips}</p><p>{escape(', '.join(said))}</p></article>"
-    )
-
-
-def _figure(found: Audit, file: str, detail: str = "") -> str:
-    known = [kind[file] for kind in (found.labels, found.parts) if kind.get(file)]
-    caption = escape(file) + (f"<br>{escape(', '.join(known))}" if known else "")
-    caption += f"<br>{escape(detail)}" if detail else ""
-    data = _picture(found.root / file)
-    image = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(file)}">' if data else ""
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-
-
-def _picture(path: Path) -> str:
-    """Return a small JPEG of a scan in base64; "" where it cannot be read."""
+def _thumbnail(path: Path) -> str:
+    """Return a small JPEG of a scan as a data address; "" where it cannot be read."""
     try:
         pixels = Scan.open(path).pixels
     except BcxError:
         return ""
-    small = shrunk(pixels, PICTURE_SIDE) if max(pixels.shape[:2]) > PICTURE_SIDE else pixels
+    small = shrunk(pixels, _SIDE) if max(pixels.shape[:2]) > _SIDE else pixels
     if small.ndim == 3:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return base64.b64encode(data.tobytes()).decode("ascii")
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
-def _odd(found: Audit) -> Iterator[str]:
-    if not found.odd:
-        return
-    yield f"<h2>Odd files ({len({file for file, _ in found.odd}):,})</h2>"
-    yield "<p>Nothing here need be wrong; it is what a look through the folder would notice.</p>"
-    for kind, some in groupby(found.odd, key=lambda each: each[1].kind):
-        files = list(some)
-        yield f"<h3>{KINDS[kind]} ({len(files):,})</h3>"
-        if len(files) > MOST_ODD:
-            yield f'<p class="soft">The first {MOST_ODD} are shown; <code>oddities.csv</code> lists all.</p>'
-        yield from _shown(kind, ((file, odd.detail) for file, odd in files[:MOST_ODD]), found)
+def write_tables(found: Audit, folder: Path) -> list[Path]:
+    """Write the tables into an existing folder and return them; nobody meets half a table."""
+    columns = ["file_a", "file_b", "kind", "agreement", "landmarks", "changes"]
+    columns += ["label_a", "label_b", "part_a", "part_b"]
+    direct = ((p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes)) for p in found.pairs)
+    through = ((a, b, SAME_LESION, "", "", "through the group") for a, b in implied(found))
+    known = (found.labels, found.parts)
+    pairs = ((*row, *(of.get(file, "") for of in known for file in row[:2])) for row in chain(direct, through))
+    tables: list[tuple[str, Sequence[str], Iterable[Sequence[object]]]] = [
+        (GROUPS, ["file", "group"], ((file, group.name) for group in found.groups for file in group.files)),
+        ("pairs.csv", columns, pairs),
+        ("oddities.csv", ["file", "kind", "detail"], ((file, odd.kind, odd.detail) for file, odd in found.odd)),
+    ]
+    written = []
+    for name, header, rows in tables:
+        with _whole_text(folder / name) as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows([harmless(cell) for cell in row] for row in rows)
+        written.append(folder / name)
+    summary = {
+        "folder": found.root.resolve().name,
+        "bcx": bcx.__version__,
+        "seconds": round(found.seconds, 1),
+        "counts": found.counts(),
+        "masks left out": sum(why == MASK for _, why in found.left_out),
+        "other files": sum(why == NO_PICTURE for _, why in found.left_out),
+        "notes": list(found.notes),
+    }
+    with _whole_text(folder / "audit.json") as handle:
+        json.dump(summary, handle, indent=2)
+        handle.write("\n")
+    return [*written, folder / "audit.json"]
 
 
-def _shown(kind: str, files: Iterable[tuple[str, str]], found: Audit) -> Iterator[str]:
-    if kind == "unreadable":
-        yield '<ul class="files">'
-        for file, detail in files:
-            yield f"<li><b>{escape(file)}</b>: {escape(detail)}</li>"
-        yield "</ul>"
-        return
-    yield '<div class="odd">'
-    for file, detail in files:
-        yield _figure(found, file, detail)
-    yield "</div>"
+def implied(found: Audit) -> list[tuple[str, str]]:
+    """Return the pairs within groups up to `LARGE` files that were not found directly: a copy of a copy is a copy."""
+    direct = {(pair.a, pair.b) for pair in found.pairs}
+    small = [group.files for group in found.groups if len(group.files) <= LARGE]
+    return [pair for files in small for pair in combinations(files, 2) if pair not in direct]
 
 
-def _limits(found: Audit) -> Iterator[str]:
-    left = count_left_out(why for _, why in found.left_out)
-    yield "<h2>What this cannot tell</h2>"
-    yield (
-        "<p>Frames of one patient that share no anatomy look like those of two patients: groups by patient must come "
-        "from you. Names were not consulted for finding pairs, only pixels.</p>"
-    )
-    for note in found.notes:
-        yield f'<p class="soft">{escape(note)}</p>'
-    if left:
-        yield f'<details class="soft"><summary>Left out: {left}.</summary><ul class="files">'
-        for file, why in found.left_out:
-            yield f"<li>{escape(file)}: {why}</li>"
-        yield "</ul></details>"
+@contextmanager
+def _whole_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that takes its name only when all of it is there."""
+    # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+    with whole(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
+        yield handle

@@ -1,12 +1,4 @@
-"""An audit from a folder to its findings.
-
->>> import tempfile
->>> from bcx.simulate import write_busi_folder
->>> with tempfile.TemporaryDirectory() as folder:
-...     found = audit(write_busi_folder(folder, per_class=2, duplicates=1), network=False)
->>> [(pair.a, pair.kind) for pair in found.pairs][:1], len(found.groups)
-([('benign/benign (1).png', 'near-duplicate')], 3)
-"""
+"""An audit from a folder to its findings."""
 
 from __future__ import annotations
 
@@ -96,7 +88,7 @@ def audit(
     begun = time.perf_counter()
     listing = list_files(root, leave_out=work)
     parts = read_split(split, listing.files) if split else parts_of(listing.files)
-    processes = workers or _cores()
+    processes = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with _kept(root, work, resume) as (folder, journal):
         store = Store(folder / "features")
         with _pool(processes if len(listing.files) > _FEW else 1) as pool:
@@ -171,10 +163,6 @@ def _no_ultrasound(odd: Odd) -> bool:
     """Whether this is odd about an ultrasound scan alone: colour, or few pixels."""
     tells = ("strong colours" in odd.detail, "is tiny" in odd.detail)
     return odd.kind in ("Doppler", "colour marks", "tint") or (odd.kind == "not a scan" and any(tells))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- stages ------------------------------------------------------------------------------------------------------

@@ -148,9 +148,8 @@ def audit(
 
     Exit status: 0 the audit ran, whatever it found (1 with --strict when it found something), 2 wrong usage.
     """
-    from bcx.audit.report import write_report
+    from bcx.audit.report import write_report, write_tables
     from bcx.audit.run import audit as run
-    from bcx.audit.tables import write_tables
 
     if out is not None:
         if out.exists() and not out.is_dir():

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,9 +60,14 @@ class BusiRow:
 def busi_rows() -> tuple[BusiRow, ...]:
     """The 780 rows of the published manifest, which travels with the package."""
     text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
-    numbers = {"width": int, "height": int, "dhash": partial(int, base=16), "fold": lambda n: int(n) if n else None}
+    kinds: dict[str, Callable[[str], Any]] = {
+        "width": int,
+        "height": int,
+        "dhash": partial(int, base=16),
+        "fold": lambda n: int(n) if n else None,
+    }
     rows = csv.DictReader(text.splitlines())
-    return tuple(BusiRow(**{name: numbers.get(name, str)(cell) for name, cell in row.items()}) for row in rows)
+    return tuple(BusiRow(**{name: kinds.get(name, str)(cell) for name, cell in row.items()}) for row in rows)
 
 
 def looks_like_busi(root: Path) -> bool:

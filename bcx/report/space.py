@@ -156,13 +156,13 @@ def try_space(folder: Path) -> str:
         venv.create(place, with_pip=True)
         python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
         install = ["-m", "pip", "install", "--quiet", "--retries", "1", "-r", "requirements.txt"]
-        _run([python, *install], folder, "Its requirements cannot be installed")
+        _run([str(python), *install], folder, "Its requirements cannot be installed")
         own = next((folder / "checkpoints").iterdir())
         task = load_checkpoint(own).task.name
         examples = folder / "examples"
         examples = examples / task if (examples / task).is_dir() else examples
         example = min(examples.glob("*.png"))
-        command = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
+        command: list[str | Path] = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
         return str(json.loads(_run(command, folder, "It does not answer"))["decision"])
 
 
@@ -210,11 +210,14 @@ def upload(
         )
     api = HfApi()
     try:
-        space = {
-            "space_sdk": "gradio" if kind == "space" else None,
-            "space_hardware": hardware and SpaceHardware(hardware),
-        }
-        made = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **space)
+        made = api.create_repo(
+            repo,
+            repo_type=kind,
+            private=private,
+            exist_ok=True,
+            space_sdk="gradio" if kind == "space" else None,
+            space_hardware=SpaceHardware(hardware) if hardware else None,
+        )
         if private and not api.repo_info(repo, repo_type=kind).private:
             raise ConfigError(
                 f"'{repo}' is there already, and everybody can see it.",

@@ -6,14 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
+from bcx.audit import matching
 from bcx.audit.candidates import COARSE, MIRRORED, WORDS
 from bcx.audit.features import Features, Store, describe, mirrored, rooted
-from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Comparer, compare
+from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Comparer, Match, Ready
 from bcx.simulate.anatomy import add_lesion, breast
 from bcx.simulate.formation import compress, envelope
 from tests.audit.conftest import COPIES, overlaid, scan
 
 ALL = WORDS | MIRRORED | COARSE
+
+
+def compare(one: Features, other: Features, proposed: int) -> Match | None:
+    return matching.compare(Ready(one), Ready(other), proposed)
 
 
 @pytest.mark.parametrize("kind", COPIES)

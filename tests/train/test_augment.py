@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import hed_from_rgb, rgb_from_hed
 
-from bcx.data.idc import read_idc
+from bcx.data.histology import read_idc
 from bcx.errors import ConfigError
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import Scan
@@ -106,7 +106,7 @@ def test_all_eight_positions_and_no_other_turn_come_up():
 
 
 def test_small_patches_are_kept_small_and_shown_in_colour(tmp_path):
-    records = read_idc(write_idc_folder(tmp_path, patients=2, patches=2), task=HISTOLOGY_IDC).records
+    records = read_idc(write_idc_folder(tmp_path, patients=2, patches=2), task=HISTOLOGY_IDC, source="idc").records
     preprocess = Preprocess(size=96, grey=False)
     dataset = ScanDataset(records, HISTOLOGY_IDC, preprocess, augment=1.0, seed=0)
     assert sum(plane.nbytes for plane in dataset._planes) == len(records) * 50 * 50 * 3
