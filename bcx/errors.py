@@ -1,7 +1,4 @@
-"""Everything that can go wrong in a way a person can mend.
-
-Each error says what was found, what was expected and what to do, and carries
-those three as attributes, so that a page, a table row or a JSON answer can show them apart.
+"""Everything that can go wrong in a way a person can mend: what was found, what was expected and what to do.
 
 >>> error = DataError("The folder 'scans' is empty.", expected="one folder per class", remedy="Check the path.")
 >>> print(error)
@@ -14,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,11 +37,7 @@ class BcxError(Exception):
         super().__init__(f"{found} Expected: {expected}. {remedy}")
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
-        return _rebuild, (type(self), self.found, self.expected, self.remedy)
-
-
-def _rebuild(kind: type[BcxError], found: str, expected: str, remedy: str) -> BcxError:
-    return kind(found, expected=expected, remedy=remedy)
+        return partial(type(self), expected=self.expected, remedy=self.remedy), (self.found,)
 
 
 class ScanError(BcxError):
@@ -101,9 +95,7 @@ class TrainingError(BcxError):
 def problems_of(error: ValidationError, whole: str = "it") -> str:
     """Name what pydantic found wrong, key by key: the first problems, shortened, since keys and values may be long.
 
-    Args:
-        error: from a model's validation.
-        whole: what a problem of all keys together is said of.
+    `whole` is what a problem of all keys together is said of.
     """
     found = error.errors(include_url=False, include_input=False)
     told = [f"{'.'.join(map(str, e['loc']))[:100] or whole}: {e['msg'][:300]}" for e in found[:8]]

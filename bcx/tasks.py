@@ -1,14 +1,10 @@
-"""What a task is, as plain data: classes, colours, wording, reader, augmentation.
+"""What a task is, as plain data: classes, colours, wording, augmentation.
 
 A new task is one more entry of `TASKS`, or a few lines in a recipe; no other file needs to know.
 
->>> get_task("breast-ultrasound").classes
-('normal', 'benign', 'malignant')
 >>> task = get_task({"name": "skin", "classes": ["mole", "melanoma"]})
 >>> task.positive, task.colours, task.meaning[1]
 ('melanoma', ('#009E73', '#D55E00'), 'The network calls this picture melanoma.')
->>> is_slide(120, 130, tile=50), is_slide(400, 130, tile=50)
-(False, True)
 """
 
 from __future__ import annotations
@@ -186,14 +182,10 @@ def is_slide(width: int, height: int, tile: int) -> bool:
 
 
 def get_task(task: str | Mapping[str, Any]) -> Task:
-    """Return a task by its name, or from a block of your own.
+    """Return a task by its name in `TASKS`, or from a block of `Task`'s fields.
 
-    Args:
-        task: a name in `TASKS`, or `Task`'s fields, of which only `name` and `classes` must be there. Otherwise the
-            last class is the positive one, none is absent, colour counts, and the augmentation is "plain".
-
-    Raises:
-        ConfigError: no such task, or a block that does not fit.
+    Only `name` and `classes` must be there. Else the last class is the positive one, none is absent, colour counts, and
+    the augmentation is "plain". `ConfigError` where there is no such task, or the block does not fit.
     """
     if isinstance(task, str):
         if task in TASKS:

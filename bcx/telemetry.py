@@ -1,12 +1,8 @@
 """What bcx's libraries would send to their makers, switched off before any of them is imported.
 
 Each library reads its own environment variable, some natively and at their import, so the values are set when
-`bcx` itself is imported, whatever the entry point, and worker processes inherit them. They are set even where the
-environment says otherwise: bcx promises that nothing is sent.
-
->>> switch_off_telemetry()
->>> os.environ["ORT_DISABLE_TELEMETRY"]
-'1'
+`bcx` itself is imported, and worker processes inherit them. They are set even where the environment says otherwise:
+bcx promises that nothing is sent.
 """
 
 from __future__ import annotations
@@ -31,5 +27,4 @@ SWITCHES = {
 
 
 def switch_off_telemetry() -> None:
-    """Set every switch in this process's environment."""
     os.environ.update(SWITCHES)

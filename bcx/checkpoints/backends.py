@@ -1,17 +1,14 @@
 """What runs a network for answers: torch, or ONNX Runtime where its file lies beside the checkpoint.
 
-backend = choose_backend(load_checkpoint("mobilenetv2-busi"))
-outputs = backend.forward(planes)
-
 What is chosen depends on the checkpoint's folder and on what is installed, never on who asks: the page, the command
-line, Python and HTTP load their model in the same way, so all doors of one process answer through the same backend.
+line, Python and HTTP load their model in the same way, so that one process answers through one backend.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +30,7 @@ Wanted = Literal["auto", "torch", "onnxruntime"]
 
 #: The network as one graph, beside the weights that it was made from.
 ONNX_FILE = "model.onnx"
-#: Before the name of an output that differs at the second stage.
+#: Before the name of an output that differs in the second stage.
 SECOND = "second_"
 #: The key under which ONNX notes that a tensor's numbers lie in another file, which those of our graphs never do.
 _ELSEWHERE = b"location"
@@ -46,15 +43,13 @@ class Backend:
     """What runs a checkpoint's network. Safe to use from several threads at once.
 
     Attributes:
-        name: "torch" or "onnxruntime".
-        device: "cpu", "cuda" or "mps".
         forward: runs the network with all threads that torch may use.
         alone: the same answers, computed in the calling thread: for workers of which every core has one. With torch,
             the calling thread's own setting decides how many threads compute.
     """
 
-    name: str
-    device: str
+    name: str  # "torch" or "onnxruntime"
+    device: str  # "cpu", "cuda" or "mps"
     forward: Forward
     alone: Forward
 
@@ -63,18 +58,14 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
     """Return what answers with a checkpoint.
 
     Args:
-        checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
         wanted: "torch", "onnxruntime", or "auto": ONNX Runtime where it is installed, the checkpoint has a `model.onnx`
-            made from its present weights, and the device is a CPU; else torch.
+            made from its present weights, and the device is a CPU; else torch, with a warning where the file misfits.
         device: as in `bcx.networks.device.pick_device`.
 
     Raises:
         ConfigError: another word, no such device, or ONNX Runtime on another device than a CPU.
         MissingExtra: ONNX Runtime is wanted and not installed.
         CheckpointError: ONNX Runtime is wanted, and there is no `model.onnx` that fits the weights.
-
-    Warns:
-        UserWarning: with "auto", when there is a `model.onnx` which does not fit, so that torch answers.
     """
     if wanted not in ("auto", "torch", "onnxruntime"):
         raise ConfigError(
@@ -94,13 +85,11 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
         return _torch(checkpoint, where)
     try:
         return _onnx_runtime(checkpoint, file)
-    except MissingExtra:
+    except (MissingExtra, CheckpointError) as error:
         if wanted == "onnxruntime":
             raise
-    except CheckpointError as error:
-        if wanted == "onnxruntime":
-            raise
-        warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
+        if isinstance(error, CheckpointError):
+            warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
     return _torch(checkpoint, where)
 
 
@@ -115,7 +104,7 @@ def _onnx_runtime(checkpoint: Checkpoint, file: Path) -> Backend:
         raise CheckpointError(
             f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
             expected="the network as one graph for ONNX Runtime",
-            remedy=_export_again(checkpoint),
+            remedy=f"Write it with: bcx export {checkpoint.name}",
         )
     # The first threads share one pool; a session of its own, which has none, lets every worker compute by itself.
     sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
@@ -123,25 +112,21 @@ def _onnx_runtime(checkpoint: Checkpoint, file: Path) -> Backend:
 
 
 def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    """Load a graph that was made from a checkpoint.
-
-    Args:
-        checkpoint: whose weights the graph must have been made from.
-        file: from `bcx.checkpoints.onnx_export.export_onnx`.
-        threads: how many compute one forward pass, the calling one among them.
+    """Load a graph that was made from a checkpoint; `threads` compute one forward pass, the calling one among them.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
         CheckpointError: the file is damaged, names other files, was made from other weights, or has other inputs and
             outputs than it should.
     """
+
+    def wrong(what: str, expected: str = "a graph written by bcx export") -> CheckpointError:
+        found = f"The {ONNX_FILE} of '{checkpoint.name}' {what}."
+        return CheckpointError(found, expected=expected, remedy=f"Write it with: bcx export {checkpoint.name}")
+
     runtime = import_onnx_runtime()
     if _ELSEWHERE in file.read_bytes():
-        raise CheckpointError(
-            f"The {ONNX_FILE} of '{checkpoint.name}' keeps numbers in files outside itself.",
-            expected="a graph written by bcx export, which holds all of them",
-            remedy=_export_again(checkpoint),
-        )
+        raise wrong("keeps numbers in files outside itself", "a graph written by bcx export, which holds all of them")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only
@@ -149,39 +134,27 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
         session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         noted = session.get_modelmeta().custom_metadata_map
     except _runtime_errors(runtime) as error:
-        raise CheckpointError(
-            f"The {ONNX_FILE} of '{checkpoint.name}' could not be loaded ({type(error).__name__}).",
-            expected="a graph written by bcx export",
-            remedy=_export_again(checkpoint),
-        ) from error
+        raise wrong(f"could not be loaded ({type(error).__name__})") from error
     if any(noted.get(key) != value for key, value in stamp(checkpoint).items()):
-        raise CheckpointError(
-            f"The {ONNX_FILE} of '{checkpoint.name}' was made from other weights or by another version of bcx.",
-            expected="a graph of the weights beside it",
-            remedy=_export_again(checkpoint),
-        )
-    side, colours = checkpoint.preprocess.size, [] if checkpoint.preprocess.grey else [3]
+        raise wrong("was made from other weights or by another version of bcx", "a graph of the weights beside it")
+    side, colours, classes = (
+        checkpoint.preprocess.size,
+        [] if checkpoint.preprocess.grey else [3],
+        checkpoint.task.classes,
+    )
     ends = {end.name: (end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())}
-    planes, logits = ("tensor(uint8)", [side, side, *colours]), ("tensor(float)", [len(checkpoint.task.classes)])
+    planes, logits = ("tensor(uint8)", [side, side, *colours]), ("tensor(float)", [len(classes)])
     if (ends.get("planes"), ends.get("logits")) != (planes, logits) or len(session.get_inputs()) != 1:
-        raise CheckpointError(
-            f"The {ONNX_FILE} of '{checkpoint.name}' has other inputs or outputs than its network.",
-            expected=f"pictures of {side} pixels, and a logit for each of {', '.join(checkpoint.task.classes)}",
-            remedy=_export_again(checkpoint),
-        )
+        expected = f"pictures of {side} pixels, and a logit for each of {', '.join(classes)}"
+        raise wrong("has other inputs or outputs than its network", expected)
     return session
 
 
 def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-    """Run a graph on stacked pictures: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour.
+    """Run a graph on stacked images: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour.
 
-    Args:
-        session: from `open_session`.
-        planes: the pictures.
-        enlarged: whether this is the second stage, for which some graphs have outputs of their own.
-
-    Raises:
-        CheckpointError: the graph cannot be computed, or yields other shapes than it says.
+    In the second stage (`enlarged`) some graphs have outputs of their own. `CheckpointError` where the graph cannot be
+    computed, or yields other shapes than it says.
     """
     shapes = {output.name: output.shape for output in session.get_outputs()}
     asked = {name: name for name in Outputs._fields if name in shapes}
@@ -189,7 +162,7 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
         asked = {name: SECOND + name if SECOND + name in shapes else name for name in asked}
     runtime = import_onnx_runtime()
     options = runtime.RunOptions()
-    # Else the runtime would also compute what only the other look asks for.
+    # Else the runtime would also compute what only the other stage asks for.
     options.only_execute_path_to_fetches = True
     try:
         found = dict(zip(asked, session.run(list(asked.values()), {"planes": planes}, options), strict=True))
@@ -219,16 +192,12 @@ def stamp(checkpoint: Checkpoint) -> dict[str, str]:
     }
     if isinstance(checkpoint.network, LesionEnsemble) and checkpoint.network.readers:
         # The graph holds the shares as numbers, and they are no weights.
-        made_from["bcx_picture"] = json.dumps(checkpoint.network.share.to_dict(), sort_keys=True)
+        made_from["bcx_picture"] = json.dumps(asdict(checkpoint.network.share), sort_keys=True)
     return made_from
 
 
 def import_onnx_runtime() -> Any:
-    """Return the module onnxruntime, silenced also where `bcx.telemetry` cannot: in Windows builds before 1.29.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
+    """Return the module onnxruntime, silenced also where `bcx.telemetry` cannot: in Windows builds before 1.29."""
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -246,7 +215,3 @@ def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
     state = runtime.capi.onnxruntime_pybind11_state
     own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
     return (ValueError, TypeError, RuntimeError, *own)
-
-
-def _export_again(checkpoint: Checkpoint) -> str:
-    return f"Write it with: bcx export {checkpoint.name}"

@@ -5,13 +5,6 @@ loads the network (with the lesion or dense head, whose own weights stand in `he
 MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after
 `import bcx.networks.tiny_cnn`. The `bcx` block holds the task, preprocessing, temperature, input check and provenance.
 Weights are safetensors, never pickle.
-
->>> from bcx.errors import CheckpointError
->>> try:
-...     find_checkpoint("no-such-model")
-... except CheckpointError as error:
-...     print(error.found)
-There is no checkpoint called 'no-such-model'.
 """
 
 from __future__ import annotations
@@ -21,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +26,7 @@ from torch import nn
 from bcx.checkpoints.config import DENSE, FORMAT, LESION, LINEAR, PLAIN, TINY, check_config, read_config
 from bcx.checkpoints.weights import HEAD_FILE, MEMBERS, WEIGHTS_FILE, load_network, weight_files
 from bcx.errors import CheckpointError
+from bcx.files import whole
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import gets_plain_head
 from bcx.networks.dense import DenseNetwork
@@ -51,15 +45,13 @@ class Checkpoint:
 
     Attributes:
         name: the folder's name, or the Hub id that it was fetched by.
-        folder: where it is.
-        network: timm network, or one or several with the lesion head, in evaluation mode, float32.
-        task, preprocess: what the network answers, and how a scan becomes its input.
+        network: in evaluation mode, float32.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         input_check: its settings, or None where the checkpoint has none.
         decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.decider), or None: the label is then the
             most probable class, and nothing is referred.
         training: provenance: data, split, recipe, versions.
-        weights_sha256: of model.safetensors as stored; with the lesion head, of both weight files in a row.
+        weights_sha256: of model.safetensors as stored; with a head of its own, of both weight files in a row.
     """
 
     name: str
@@ -76,9 +68,8 @@ class Checkpoint:
 
 def checkpoint_folders() -> list[Path]:
     """Where names are looked up, in order: BCX_CHECKPOINTS, ./checkpoints, the checkout's, the installed package's."""
-    places = [Path(part) for part in os.environ.get("BCX_CHECKPOINTS", "").split(os.pathsep) if part]
-    places += [Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "_checkpoints"]
-    return places
+    named = [Path(part) for part in os.environ.get("BCX_CHECKPOINTS", "").split(os.pathsep) if part]
+    return [*named, Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "_checkpoints"]
 
 
 def list_checkpoints() -> dict[str, Path]:
@@ -93,11 +84,7 @@ def list_checkpoints() -> dict[str, Path]:
 
 
 def find_checkpoint(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a checkpoint given by folder, name or Hub id ("owner/name").
-
-    Raises:
-        CheckpointError: nothing found, or the Hub could not be reached.
-    """
+    """Return the folder of a checkpoint given by folder, name or Hub id; `CheckpointError` without one."""
     folder = Path(name)
     if os.path.isfile(folder / "config.json"):  # False also for what can be no path, where pathlib would raise
         return folder
@@ -133,21 +120,16 @@ def _from_hub(repo_id: str) -> Path:
 
 
 def sha256_of(*files: Path) -> str:
-    """Return the hex SHA-256 of a file, or of several in a row, read in blocks."""
+    """Return the hex SHA-256 of a file, or of several in a row."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 
 def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
-    """Load a checkpoint by folder, name or Hub id.
-
-    Raises:
-        CheckpointError: missing, incomplete, or made by an incompatible version.
-    """
+    """Load a checkpoint by folder, name or Hub id; `CheckpointError` where it is missing, damaged or incompatible."""
     folder = find_checkpoint(name).resolve()
     config = read_config(folder)
     block, network = config.bcx, load_network(folder, config)
@@ -164,20 +146,6 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
         training=block.training,
         weights_sha256=sha256_of(*weight_files(folder, config)),
     )
-
-
-def _head_of(network: nn.Module) -> str:
-    if isinstance(network, TinyCnn):
-        return TINY
-    return PLAIN if gets_plain_head(network.pretrained_cfg["architecture"]) else LINEAR
-
-
-def _members_block(network: LesionEnsemble) -> dict[str, Any]:
-    block: dict[str, Any] = {"members": len(network.members)}
-    if network.readers:
-        reading = [n for n, member in enumerate(network.members) if not isinstance(member, LesionNetwork)]
-        block["picture"] = {"members": reading, "share": network.share.to_dict()}
-    return block
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -206,27 +174,33 @@ def save_checkpoint(
 ) -> Path:
     """Write `config.json` and the weights, all at once or not at all; other files in the folder stay.
 
-    Args:
-        folder: where to; made when missing.
-        network: from `build_network`, `build_dense_network` or `build_lesion_network`, or an ensemble of the latter.
-        task, preprocess, temperature, input_check, decisions, training: as in `Checkpoint`.
-
-    Returns:
-        `folder`.
+    The network is one of `bcx.networks.build`, or an ensemble; the other arguments are as in `Checkpoint`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Training leaves weights channels last in memory, which safetensors does not store.
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     first = network.first if isinstance(network, LesionEnsemble) else network
-    lesion, dense = isinstance(first, LesionNetwork), isinstance(first, DenseNetwork)
-    backbone = first.backbone if lesion or dense else network
+    backbone, head = network, LINEAR
+    own: dict[str, Any] = {}
+    if isinstance(first, LesionNetwork):
+        backbone, head = first.backbone, LESION
+    elif isinstance(first, DenseNetwork):
+        backbone, head, own = first.backbone, DENSE, {"dense": first.settings()}
+    elif isinstance(first, TinyCnn):
+        head = TINY
+    elif gets_plain_head(network.pretrained_cfg["architecture"]):
+        head = PLAIN
+    if isinstance(network, LesionEnsemble):
+        own = {"members": len(network.members)}
+        if network.readers:
+            reading = [n for n, member in enumerate(network.members) if not isinstance(member, LesionNetwork)]
+            own["picture"] = {"members": reading, "share": asdict(network.share)}
     block = {
         "format": FORMAT,
         "task": task.stored(),
         "classes": list(task.classes),
-        "head": LESION if lesion else DENSE if dense else _head_of(network),
-        **({"dense": first.settings()} if dense else {}),
-        **(_members_block(network) if isinstance(network, LesionEnsemble) else {}),
+        "head": head,
+        **own,
         "preprocess": preprocess.to_dict(),
         "temperature": temperature,
         "gate": input_check,
@@ -250,11 +224,11 @@ def save_checkpoint(
     save_for_hf(backbone, str(scratch), model_config, safe_serialization=True, data_config=data_config)
     save_file(_half(backbone), scratch / WEIGHTS_FILE, metadata={"format": "pt"})  # smaller than timm's copy
     parts = [WEIGHTS_FILE, "config.json"]
-    if lesion or dense:
+    if backbone is not network:
         # Keys without a prefix are the first member's, so that a single network's file reads the same.
         everything = {key.removeprefix(f"{MEMBERS}0."): value for key, value in _half(network).items()}
-        own = {key: value for key, value in everything.items() if not key.startswith("backbone.")}
-        save_file(own, scratch / HEAD_FILE, metadata={"format": "pt"})
+        others = {key: value for key, value in everything.items() if not key.startswith("backbone.")}
+        save_file(others, scratch / HEAD_FILE, metadata={"format": "pt"})
         parts.insert(0, HEAD_FILE)
     for part in parts:
         # safetensors lets nobody but the owner read what it writes; a page may run as somebody else.
@@ -266,17 +240,12 @@ def save_checkpoint(
 
 
 def update_config(folder: Path, **entries: Any) -> None:
-    """Change entries of a stored checkpoint's `bcx` block (temperature, input check ...), leaving the weights alone.
-
-    Raises:
-        CheckpointError: config.json is damaged, or would be with these entries.
-    """
+    """Change entries of a stored checkpoint's `bcx` block (temperature, input check ...), leaving the weights alone."""
     read_config(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["bcx"].update(entries)
     text = json.dumps(config, indent=2) + "\n"
     check_config(folder, text)
-    scratch = file.with_suffix(".json.writing")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, file)
+    with whole(file) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -2,13 +2,6 @@
 
 A checkpoint may come from a stranger. Every key has a type and a range here, an unknown one is named, and nothing in it
 names a file or a place on the Hub.
-
->>> from bcx.errors import CheckpointError
->>> try:
-...     read_config(Path("no/such/folder"))
-... except CheckpointError as error:
-...     print(error.found)
-The checkpoint 'folder' is incomplete or damaged: config.json cannot be read (No such file or directory).
 """
 
 from __future__ import annotations
@@ -174,16 +167,11 @@ class Config(_Block):
 
     @property
     def task(self) -> Task:
-        """What the network answers."""
         return get_task(self.bcx.task)
 
 
 def read_config(folder: Path) -> Config:
-    """Read and check config.json of a checkpoint.
-
-    Raises:
-        CheckpointError: it is missing or too large, or a key is missing or unknown, or a value does not fit.
-    """
+    """Read config.json of a checkpoint; `CheckpointError` where it or a key is missing, or a value does not fit."""
     try:
         with (folder / "config.json").open("rb") as stream:
             text = stream.read(MOST_BYTES + 1)

@@ -1,7 +1,5 @@
 """Export a checkpoint's network as one ONNX graph: from pictures to logits, all maps, stage means and lesion map.
 
-export_onnx(load_checkpoint("mobilenetv2-busi"))      # writes model.onnx into the checkpoint's folder
-
 The graph takes what `Preprocess.plane` yields, uint8, and normalises by itself. Batch norms are folded. The number of
 scans is free, their size is the checkpoint's.
 """
@@ -34,12 +32,6 @@ _OPSET = 17  # the newest that torch's tracing exporter knows in all releases th
 
 def export_onnx(checkpoint: Checkpoint) -> Path:
     """Write `model.onnx` into a checkpoint's folder, once its answers agree with torch's.
-
-    Args:
-        checkpoint: as loaded from its folder.
-
-    Returns:
-        The file.
 
     Raises:
         MissingExtra: the packages onnx and onnxruntime are not both installed.
@@ -81,15 +73,10 @@ class _Graph(nn.Module):
         # As `Preprocess.normalise`, but plane by plane: convolutions of ONNX Runtime want no channels last.
         batch = stack.permute(0, 3, 1, 2).float() * self.scale + self.shift
         parts = tuple(part for part in forward_maps(self.network, batch) if part is not None)
-        if not _differs_enlarged(self.network):
+        if not (isinstance(self.network, LesionEnsemble) and self.network.readers):
             return parts
         second = forward_maps(self.network, batch, enlarged=True)
-        return *parts, second.logits, second.maps  # the exporter joins what both looks compute alike
-
-
-def _differs_enlarged(network: nn.Module) -> bool:
-    """Whether some members read the whole picture only, so that the second stage has answers of its own."""
-    return isinstance(network, LesionEnsemble) and bool(network.readers)
+        return *parts, second.logits, second.maps  # the exporter joins what both stages compute alike
 
 
 def _trace(checkpoint: Checkpoint, file: Path) -> None:

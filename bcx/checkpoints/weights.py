@@ -1,7 +1,5 @@
 """From a checked config.json and the files of weights beside it to a network.
 
-network = load_network(folder, read_config(folder))
-
 The network is first built without memory for its numbers, and every tensor's name, shape and type compared with what
 the files say of themselves: what does not fit is told before anything large is made.
 """

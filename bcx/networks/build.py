@@ -1,19 +1,8 @@
 """Networks: build one from timm, and run it so that every class's map comes with the logits.
 
-Three heads are known. *linear*: average pooling and one linear layer; the Grad-CAM weights are then
-the head's own weights (Selvaraju et al. 2017, section 3; Zhou et al. 2016), so all maps cost one
-small product inside the same forward pass, and each is an exact account of its logit:
-mean(map) + bias = logit. *lesion*: see bcx/networks/lesion.py; there mean(map) = logit, without a bias. Several
-networks with that head may answer together (bcx/networks/ensemble.py). *dense*: see bcx/networks/dense.py.
-
-A network whose own head is neither gets the linear one in its place (`_PLAIN`), and `tiny_cnn` answers through dense
-layers of its own, whose maps are those of the dense head.
-
->>> import torch
->>> network = build_network("mobilenetv2_035", classes=3)
->>> out = forward_maps(network.eval(), torch.zeros(1, 3, 64, 64))
->>> tuple(out.logits.shape), tuple(out.maps.shape)
-((1, 3), (1, 3, 2, 2))
+With the *linear* head (average pooling and one linear layer) the Grad-CAM weights are the head's own (Selvaraju et al.
+2017, section 3; Zhou et al. 2016): all maps cost one small product inside the same forward pass, and each is an exact
+account of its logit. For the *lesion* and *dense* heads, and ensembles, see their modules.
 """
 
 from __future__ import annotations
@@ -57,7 +46,7 @@ class ForwardOut(NamedTuple):
             (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `class_maps`.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the input check reads.
-        lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None with the linear head.
+        lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None without a lesion head.
     """
 
     logits: torch.Tensor
@@ -72,16 +61,13 @@ def build_network(
     """Build a timm network with a linear head over average-pooled features, or `tiny_cnn`.
 
     Args:
-        arch: timm's name ("mobilenetv2_100", "resnet50"); of the families in `_PLAIN` ("vgg16",
-            "mobilenetv3_large_100") the layers between the last map and the output are left out.
+        arch: timm's name ("mobilenetv2_100", "resnet50").
         classes: number of outputs.
         drop: dropout on the pooled features while training, which equals dropping whole channels of the last map.
         init: "scratch" (random), "timm" (timm's pretrained weights, fetched from the Hub), or the path of a
-            `.safetensors` file in timm's names; its classifier, if any, is left out.
+            `.safetensors` file in timm's names, whose classifier is left out. Unless from scratch, the head starts at
+            zero: every class is equally likely.
         size: side of the input, pixels, for a network that is built for one size (`tiny_cnn`); None: its own.
-
-    Returns:
-        The network, its head's weights and bias zero unless `init` is "scratch": every class starts equally likely.
 
     Raises:
         ConfigError: unknown architecture, or one whose head is not pooling and one linear layer.
@@ -98,24 +84,15 @@ def build_network(
 
 
 def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str = "scratch") -> LesionNetwork:
-    """Build a timm backbone with the lesion head; arguments and errors as `build_network`.
-
-    Args:
-        task: must have three classes, one of them `absent`.
-
-    Raises:
-        ConfigError: also a task without an absent class, or a backbone without stages at 1/8, 1/16 and 1/32.
-    """
+    """Build a timm backbone with the lesion head, for a task of three classes, one absent; see `build_network`."""
     if task.absent is None or len(task.classes) != 3:
         raise ConfigError(
             f"The task '{task.name}' has no class that means 'nothing there', and two others.",
             expected="such as normal, benign and malignant",
             remedy="Use head: linear for this task.",
         )
-    backbone = _timm_network(arch, 0, 0.0, init)
-    return LesionNetwork(
-        backbone, absent=task.classes.index(task.absent), positive=task.classes.index(task.positive), drop=drop
-    )
+    absent, positive = task.classes.index(task.absent), task.classes.index(task.positive)
+    return LesionNetwork(_timm_network(arch, 0, 0.0, init), absent=absent, positive=positive, drop=drop)
 
 
 def build_dense_network(
@@ -128,12 +105,7 @@ def build_dense_network(
     drops: Sequence[float],
     init: str = "scratch",
 ) -> DenseNetwork:
-    """Build a timm backbone with the dense head; errors as `build_network`.
-
-    Args:
-        arch, classes, init: as `build_network`; the dense layers start at random whatever `init` says.
-        size, pool, widths, drops: as `DenseNetwork`.
-    """
+    """Build a timm backbone with the dense head, which starts at random; see `build_network` and `DenseNetwork`."""
     if arch == "tiny_cnn":
         raise ConfigError(
             "tiny_cnn has dense layers of its own.", expected="another architecture, or no 'dense'", remedy="Remove it."
@@ -185,16 +157,12 @@ def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | N
             remedy="Connect, or start from a file with --init FILE, or from random weights with --init scratch.",
         ) from error
     if from_file:
-        load_backbone(network, Path(init))
+        _load_backbone(network, Path(init))
     return put_plain_head(network) if gets_plain_head(arch) else network
 
 
 def require_linear_head(network: nn.Module, arch: str) -> None:
-    """Refuse a network whose class maps would not be exact.
-
-    Raises:
-        ConfigError: its head is not average pooling followed by one linear layer.
-    """
+    """Raise `ConfigError` for a network whose class maps would not be exact."""
     head = network.get_classifier()
     # Elsewhere a pool inside "head" may be followed by a norm; here `put_plain_head` has just put it there.
     pool = getattr(network.head if arch.startswith("vgg") else network, "global_pool", None)
@@ -207,13 +175,8 @@ def require_linear_head(network: nn.Module, arch: str) -> None:
         )
 
 
-def load_backbone(network: nn.Module, file: Path) -> None:
-    """Load everything but the classifier from a `.safetensors` file in timm's names, strictly.
-
-    Raises:
-        CheckpointError: the file is missing, no safetensors, names other layers, or has other shapes, or numbers that
-            are not finite.
-    """
+def _load_backbone(network: nn.Module, file: Path) -> None:
+    """Load everything but the classifier from a `.safetensors` file in timm's names, strictly."""
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -226,29 +189,26 @@ def load_backbone(network: nn.Module, file: Path) -> None:
     tensors = {name: value.float() for name, value in tensors.items() if not name.startswith(f"{head}.")}
     own = {name: value.shape for name, value in network.state_dict().items() if not name.startswith(f"{head}.")}
     missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    odd = [name for name in own.keys() & tensors.keys() if not _fits(tensors[name], own[name])]
+    both = own.keys() & tensors.keys()
+    odd = {name for name in both if tensors[name].shape != own[name] or not torch.isfinite(tensors[name]).all()}
     if missing or extra or odd:
         raise CheckpointError(
             f"'{file.name}' lacks {len(missing)} tensors of the network and holds {len(extra)} others; {len(odd)} have "
-            f"another shape or are not finite (first: {sorted(missing | extra | set(odd))[0]}).",
+            f"another shape or are not finite (first: {sorted(missing | extra | odd)[0]}).",
             expected="weights of the same architecture",
             remedy="Name the architecture that belongs to the file with --arch.",
         )
     network.load_state_dict(tensors, strict=False)
 
 
-def _fits(value: torch.Tensor, shape: torch.Size) -> bool:
-    return value.shape == shape and bool(torch.isfinite(value).all())
-
-
 def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut:
     """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
 
     Args:
-        network: from `build_network` or `build_lesion_network`, or an ensemble.
+        network: from one of the builders here, or an ensemble, in evaluation mode.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
-        enlarged: whether this is the second stage, from which members of an ensemble that read the whole picture stay
-            away. The answer is the mean of both looks, so in the first look they count twice.
+        enlarged: whether this is the second stage, from which members of an ensemble that read the whole image stay
+            away. The answer is the mean of both stages, so in the first stage they count twice.
     """
     if isinstance(network, LesionEnsemble):
         return _join(network, batch, enlarged)
@@ -256,23 +216,21 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
         read = network.read(batch)
         logits, maps = account(read, absent=network.absent, positive=network.positive)
         return ForwardOut(logits, maps, read.stages, torch.sigmoid(read.lesion))
-    if isinstance(network, DenseNetwork):
-        dense = network.read(batch)
-        return ForwardOut(dense.logits, dense.maps, dense.stages, None)
-    last, stages = network.forward_intermediates(batch, indices=STAGES)
+    backbone = network.backbone if isinstance(network, DenseNetwork) else network
+    last, stages = backbone.forward_intermediates(batch, indices=STAGES)
     described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
-    if isinstance(network, TinyCnn):
-        own = account_dense(network.from_maps(), last)
-        return ForwardOut(own.logits, own.maps, described, None)
+    if isinstance(network, DenseNetwork | TinyCnn):
+        logits, maps, _ = account_dense(network.after_maps, last)
+        return ForwardOut(logits, maps, described, None)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
 
 
 def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut:
-    looks = [(_mirrored if number % 2 else forward_maps)(m, batch) for number, m in enumerate(network.lookers)]
-    logits, maps = _mean([out.logits for out in looks]), _mean([out.maps for out in looks])
-    lesion = _mean([out.lesion for out in looks if out.lesion is not None])
+    outs = [(_mirrored if number % 2 else forward_maps)(m, batch) for number, m in enumerate(network.lookers)]
+    logits, maps = _mean([out.logits for out in outs]), _mean([out.maps for out in outs])
+    lesion = _mean([out.lesion for out in outs if out.lesion is not None])
     if network.readers:
         share = network.share
         logits, maps = (network.weigh(part, 1 - share.presence, 1 - share.kind) for part in (logits, maps))
@@ -284,7 +242,7 @@ def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> Forwa
         # Every place of the coarse grid becomes a square of equal places, so that the mean stays what it was.
         fine = nn.functional.interpolate(_mean(flat), size=maps.shape[2:], mode="nearest")
         maps = maps + network.weigh(fine, 2 * share.presence, 2 * share.kind)
-    return ForwardOut(logits, maps, looks[0].stages, lesion)
+    return ForwardOut(logits, maps, outs[0].stages, lesion)
 
 
 def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
@@ -304,9 +262,6 @@ def fold_norms(network: nn.Module) -> nn.Module:
     In evaluation mode a batch norm multiplies and adds one number per channel, which the convolution can do by itself
     (Jacob et al. 2018, section 3.2). Where a network uses a convolution's output in another way as well, folding would
     change the answer; so the copy is compared on noise, and where it differs it is left unfolded.
-
-    Args:
-        network: in evaluation mode, float32; not changed.
     """
     side = network.size if isinstance(network, DenseNetwork) else 64
     height, width = network.img_size if isinstance(network, TinyCnn) else (side, side)

@@ -49,12 +49,8 @@ def account_dense(head: nn.Sequential, features: torch.Tensor) -> Account:
     """Run a dense head, in evaluation mode, and account for its logits.
 
     Args:
-        head: of `nn.Flatten`, `nn.Linear`, `nn.ReLU`, `nn.BatchNorm1d`, `nn.Dropout` and `nn.Identity`; it ends with a
-            linear layer. It may begin with `nn.AdaptiveAvgPool2d(1)`.
+        head: of the layers that `_slope` knows, `ConfigError` for others; it ends with a linear one.
         features: float32 `[B, K, h, w]`, the last feature map.
-
-    Raises:
-        ConfigError: another layer, whose gradient is not followed here.
     """
     values = features
     slopes: list[torch.Tensor | None] = []  # of every layer: a factor per unit, or a matrix; None: it changes nothing

@@ -1,47 +1,22 @@
 """The dense head: flatten or average the backbone's last map, then dense layers with dropout between them.
 
 Published systems put it on frozen ImageNet networks. Each class's map is gradient times activation, summed over
-channels (`class_maps.py`), so that **mean(map) + what the biases add = logit** exactly. Unlike the linear head's bias,
-that rest differs from picture to picture, as other units are on.
-
->>> import timm
->>> backbone = timm.create_model("mobilenetv2_035", num_classes=0)
->>> network = DenseNetwork(backbone, 3, size=64, pool="flatten", widths=(8,), drops=(0.0, 0.5)).eval()
->>> out = network.read(torch.ones(2, 3, 64, 64))
->>> tuple(out.logits.shape), tuple(out.maps.shape)
-((2, 3), (2, 3, 2, 2))
+channels (`class_maps.py`), so that mean(map) + what the biases add = logit exactly. Unlike the linear head's bias,
+that rest differs from image to image, as other units are on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from bcx.errors import ConfigError
-from bcx.networks.class_maps import account_dense
 
 Pool = Literal["flatten", "average"]
-_STAGES = 4  # the backbone's last stages, which the input check reads
-
-
-class DenseOut(NamedTuple):
-    """What the head reads from one batch.
-
-    Attributes:
-        logits: float32 `[B, C]`, before temperature.
-        maps: float32 `[B, C, h, w]` on the backbone's grid, in logit units.
-        rest: float32 `[B, C]`, what the biases add: logits - mean(maps).
-        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the input check reads.
-    """
-
-    logits: torch.Tensor
-    maps: torch.Tensor
-    rest: torch.Tensor
-    stages: torch.Tensor
 
 
 class DenseNetwork(nn.Module):
@@ -57,18 +32,13 @@ class DenseNetwork(nn.Module):
         widths: Sequence[int],
         drops: Sequence[float],
     ) -> None:
-        """Put the head on a backbone.
+        """Put the head on a backbone from timm, which has no classifier.
 
         Args:
-            backbone: from timm, without a classifier.
-            classes: number of outputs.
             size: side of the input, pixels; "flatten" fixes it.
             pool: "flatten" keeps every place of the last map, "average" their mean.
             widths: units of the dense layers before the output, each with ReLU.
             drops: dropout before each of them and before the output, while training: one more than `widths`.
-
-        Raises:
-            ConfigError: as many drops as widths are not given, or the backbone yields no maps.
         """
         super().__init__()
         if len(drops) != len(widths) + 1:
@@ -96,16 +66,10 @@ class DenseNetwork(nn.Module):
         """Return the logits `[B, C]` of a batch `[B, 3, S, S]`, normalised; what training calls."""
         return self.head(self.backbone.forward_features(batch))
 
-    def read(self, batch: torch.Tensor) -> DenseOut:
-        """Run backbone and head once, in evaluation mode, and account for every logit.
-
-        Args:
-            batch: float32 `[B, 3, S, S]`, normalised.
-        """
-        last, stages = self.backbone.forward_intermediates(batch, indices=_STAGES)
-        found = account_dense(self.head, last)
-        described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
-        return DenseOut(found.logits, found.maps, found.rest, described)
+    @property
+    def after_maps(self) -> nn.Sequential:
+        """The layers from the last maps to the logits, for `account_dense`."""
+        return self.head
 
 
 @torch.no_grad()

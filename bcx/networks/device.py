@@ -1,8 +1,4 @@
-"""Where networks run: what was asked for, held against what this machine has.
-
->>> pick_device("cpu")
-'cpu'
-"""
+"""Where networks run: what was asked for, held against what this computer has."""
 
 from __future__ import annotations
 
@@ -14,11 +10,7 @@ _of_process = "auto"
 
 
 def use_device(name: str) -> str:
-    """Set what "auto" means from now on in this process, as a command's `--device` does; return `name`.
-
-    Raises:
-        ConfigError: as `pick_device`.
-    """
+    """Set what "auto" means from now on in this process, as a command's `--device` does; return `name`."""
     global _of_process
     if name != "auto":  # else torch, which takes seconds to import, is not needed yet
         pick_device(name)
@@ -32,14 +24,10 @@ def wanted_device() -> str:
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """Return "cpu", "cuda" or "mps": where a network runs.
+    """Return "cpu", "cuda" or "mps"; `ConfigError` for another word, or a device that this computer does not have.
 
-    Args:
-        wanted: one of `DEVICES`. "auto" is what `use_device` said, else CUDA where there is any, else the CPU; Apple's
-            MPS only answers when it is asked for, since nobody has compared its answers yet.
-
-    Raises:
-        ConfigError: another word, or a device that this machine does not have.
+    "auto" is what `use_device` said, else CUDA where there is any, else the CPU; Apple's MPS only answers when it is
+    asked for, since nobody has compared its answers yet.
     """
     if wanted not in DEVICES:
         raise ConfigError(

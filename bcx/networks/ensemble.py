@@ -2,25 +2,15 @@
 
 Members with the lesion head answer with their mean. Every second of them sees the mirror image: a scan and its mirror
 image show the same, and a network makes something slightly different of each, so that the mean over both is worth more,
-at no further cost. Members with the linear head read **the whole picture**: they see
-the first look alone, and have their own share in each of the two questions, "is there a lesion" and "malignant or
-benign". What each adds is linear, so every class's map still accounts exactly for its logit. The input check
-reads the first member's stages.
-
->>> import torch
->>> from bcx.networks.build import build_lesion_network, build_network, forward_maps
->>> from bcx.tasks import get_task
->>> members = [build_lesion_network("mobilenetv2_035", get_task("breast-ultrasound")) for _ in range(2)]
->>> whole = build_network("mobilenetv2_035", classes=3)
->>> out = forward_maps(LesionEnsemble([*members, whole]).eval(), torch.rand(1, 3, 64, 64))
->>> bool(torch.allclose(out.maps.mean((2, 3)), out.logits, atol=1e-5))
-True
+at no further cost. Members with the linear head read the whole image: they answer in the first stage alone, and have
+their own share in each of the two questions, "is there a lesion" and "malignant or benign". What each adds is linear,
+so every class's map still accounts exactly for its logit. The input check reads the first member's stages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -34,41 +24,26 @@ from bcx.networks.tiny_cnn import TinyCnn
 
 @dataclass(frozen=True)
 class PictureShare:
-    """What the members that read the whole picture have of an answer; the others have the rest.
+    """What the members that read the whole image have of an answer, 0..1; the others have the rest.
 
-    By default two looks and one reading of the whole picture count alike.
-
-    Attributes:
-        presence: share in "is there a lesion", 0..1.
-        kind: share in "malignant or benign", 0..1.
+    By default the two stages and the whole image count alike.
     """
 
-    presence: float = 1 / 3
-    kind: float = 1 / 3
-
-    def to_dict(self) -> dict[str, float]:
-        """Return what `PictureShare(**...)` takes."""
-        return asdict(self)
+    presence: float = 1 / 3  # in "is there a lesion"
+    kind: float = 1 / 3  # in "malignant or benign"
 
 
 class LesionEnsemble(nn.Module):
     """Networks for the same task and input, run one after the other; `build.forward_maps` joins their answers."""
 
     def __init__(self, members: Sequence[nn.Module], share: PictureShare | None = None) -> None:
-        """Put networks together.
+        """Put at least two networks together, the first a `LesionNetwork`, whose backbone timm loads.
 
-        Args:
-            members: at least two, the first a `LesionNetwork`; timm loads its backbone. The others are
-                `LesionNetwork`s, or timm networks with the linear head, which read the whole picture.
-            share: of the latter; default: a third of everything.
-
-        Raises:
-            ConfigError: fewer, or another kind of network among them.
+        The others are `LesionNetwork`s, or timm networks with the linear head, of which each answer has a `share`.
         """
         super().__init__()
-        fits = [isinstance(member, LesionNetwork) for member in members]
-        fits = [fit or _has_linear_head(member) for fit, member in zip(fits, members, strict=True)]
-        if len(members) < 2 or not isinstance(members[0], LesionNetwork) or not all(fits):
+        fits = all(isinstance(member, LesionNetwork) or _has_linear_head(member) for member in members)
+        if len(members) < 2 or not isinstance(members[0], LesionNetwork) or not fits:
             raise ConfigError(
                 f"An ensemble of {len(members)} networks, of other kinds than it can join.",
                 expected="at least two networks, the first with the lesion head, others with that or the linear one",
@@ -79,28 +54,23 @@ class LesionEnsemble(nn.Module):
 
     @property
     def first(self) -> LesionNetwork:
-        """The member whose backbone timm loads."""
         return cast(LesionNetwork, self.members[0])
 
     @property
     def lookers(self) -> list[LesionNetwork]:
-        """The members that see lesions and look twice."""
+        """The members with the lesion head, which answer in both stages."""
         return [member for member in self.members if isinstance(member, LesionNetwork)]
 
     @property
     def readers(self) -> list[nn.Module]:
-        """The members that read the whole picture, once."""
+        """The members that read the whole image, once."""
         return [member for member in self.members if not isinstance(member, LesionNetwork)]
 
     def weigh(self, values: torch.Tensor, presence: float, kind: float) -> torch.Tensor:
         """Return logits or maps in which the two questions are weighed differently.
 
         Logits z are taken apart into half the difference of the two kinds of lesion, d, and the rest, in which both
-        kinds are alike. The rest is multiplied by `presence`, d by `kind`.
-
-        Args:
-            values: float32 `[B, 3, ...]`.
-            presence, kind: factors.
+        kinds are alike. The rest is multiplied by `presence`, d by `kind`; `values` are float32 `[B, 3, ...]`.
         """
         absent, positive = self.first.absent, self.first.positive
         negative = 3 - absent - positive

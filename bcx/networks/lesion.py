@@ -14,15 +14,6 @@ The answer reads the evidence **where the lesion is**:
 The class logits are -p (the absent class), p - m (benign) and p + m (malignant), so that
 log P(malignant) - log P(benign) = 2 m exactly. Each class's map is an additive account of its logit, given
 the attention: its mean over the grid *is* the logit, with no bias left over.
-
->>> import timm
->>> network = LesionNetwork(timm.create_model("mobilenetv2_035", num_classes=0), absent=0, positive=2).eval()
->>> out = network.read(torch.zeros(1, 3, 64, 64))
->>> tuple(out.lesion.shape), tuple(out.context.shape)
-((1, 8, 8), (1, 2, 2))
->>> logits, maps = account(out, absent=0, positive=2)
->>> bool(torch.allclose(maps.mean((2, 3)), logits, atol=1e-5))
-True
 """
 
 from __future__ import annotations
@@ -67,16 +58,12 @@ class LesionNetwork(nn.Module):
     def __init__(
         self, backbone: nn.Module, *, absent: int, positive: int, channels: int = 96, drop: float = 0.0
     ) -> None:
-        """Put the head on a backbone.
+        """Put the head on a backbone from timm, with stages at 1/8, 1/16 and 1/32 of the input.
 
         Args:
-            backbone: from timm, with stages at 1/8, 1/16 and 1/32 of the input.
             absent, positive: positions of "nothing there" and of the class that + evidence speaks for.
             channels: width of the pyramid.
             drop: dropout of whole channels before the last convolutions, while training.
-
-        Raises:
-            ConfigError: the backbone has no such stages.
         """
         super().__init__()
         info = getattr(backbone, "feature_info", None)
@@ -89,7 +76,7 @@ class LesionNetwork(nn.Module):
             )
         self.backbone = backbone
         self.absent, self.positive = absent, positive
-        fine, middle = (_stage_channels(backbone, number) for number in (-3, -2))
+        fine, middle = (int(backbone.feature_info[number]["num_chs"]) for number in (-3, -2))
         self.drop = drop
         self.lateral5 = _pointwise(backbone.num_features, channels)
         self.lateral4 = _pointwise(middle, channels)
@@ -104,11 +91,7 @@ class LesionNetwork(nn.Module):
         nn.init.constant_(self.fine.bias[:1], _SMALL_LESIONS_FIRST)
 
     def read(self, batch: torch.Tensor) -> LesionOut:
-        """Run backbone and head once.
-
-        Args:
-            batch: float32 `[B, 3, S, S]`, normalised; S a multiple of 32.
-        """
+        """Run backbone and head on float32 `[B, 3, S, S]`, normalised; S a multiple of 32."""
         last, stages = self.backbone.forward_intermediates(batch, indices=_STAGES)
         pyramid = self.smooth4(functional.relu6(self.lateral4(stages[2]) + _double(self.lateral5(last))))
         pyramid = self.smooth3(functional.relu6(self.lateral3(stages[1]) + _double(pyramid)))
@@ -121,9 +104,7 @@ class LesionNetwork(nn.Module):
         described = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
         return LesionOut(both[:, 0], both[:, 1], coarse[:, 2].float(), described)
 
-    def forward(self, batch: torch.Tensor) -> LesionOut:
-        """As `read`; what wrappers of modules call."""
-        return self.read(batch)
+    forward = read  # what wrappers of modules call
 
 
 class Scores(NamedTuple):
@@ -152,10 +133,6 @@ def account(out: LesionOut, *, absent: int, positive: int) -> tuple[torch.Tensor
 
     The soft maximum is an average of the lesion map under the weights softmax(2 l), plus a term that belongs to no
     place (their entropy); that term is handed out by the same weights, so that places without a lesion get none of it.
-
-    Args:
-        out: from `LesionNetwork.read`.
-        absent, positive: positions of "nothing there" and of the class that + evidence speaks for.
     """
     scores = pool(out)
     lesion = out.lesion.flatten(1)
@@ -174,10 +151,6 @@ def account(out: LesionOut, *, absent: int, positive: int) -> tuple[torch.Tensor
     logits[positive], maps[positive] = scores.presence + scores.malignancy, where + which
     logits[negative], maps[negative] = scores.presence - scores.malignancy, where - which
     return torch.stack(logits, 1), torch.stack(maps, 1)
-
-
-def _stage_channels(backbone: nn.Module, number: int) -> int:
-    return int(backbone.feature_info[number]["num_chs"])
 
 
 def _double(features: torch.Tensor) -> torch.Tensor:

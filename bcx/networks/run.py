@@ -1,8 +1,4 @@
-"""Running a network on stacked pictures: arrays in, arrays out, whatever runs it.
-
-outputs = run_network(network, preprocess, planes)
-outputs.logits        # float32 [B, C], before temperature
-"""
+"""Running a network on stacked images: arrays in, arrays out, whatever runs it."""
 
 from __future__ import annotations
 

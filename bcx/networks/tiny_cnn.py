@@ -10,11 +10,6 @@ layer.
 
 Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`class_maps.py`): the
 gradient times the 128 maps of the last convolution, exact up to the biases' part.
-
->>> import timm
->>> network = timm.create_model("tiny_cnn", num_classes=2).eval()
->>> tuple(network(torch.zeros(1, 3, 50, 50)).shape)
-(1, 2)
 """
 
 from __future__ import annotations
@@ -36,17 +31,7 @@ class TinyCnn(nn.Module):
     def __init__(
         self, num_classes: int = 2, in_chans: int = 3, img_size: int | tuple[int, int] = 50, drop_rate: float = 0.3
     ) -> None:
-        """Build it with random weights; the names are timm's.
-
-        Args:
-            num_classes: number of outputs.
-            in_chans: channels of the input.
-            img_size: side of the input, or height and width, pixels.
-            drop_rate: dropout at each of the three places, while training.
-
-        Raises:
-            ConfigError: the input is smaller than 32 pixels.
-        """
+        """Build it with random weights, for an input of at least 32 pixels a side; the names are timm's."""
         super().__init__()
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if min(height, width) < _LEAST:
@@ -101,9 +86,7 @@ class TinyCnn(nn.Module):
 
     def forward_features(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the last convolution's maps, after ReLU: `[B, 128, S // 4, S // 4]`."""
-        for stage in self.stages:
-            batch = stage(batch)
-        return batch
+        return self.forward_intermediates(batch, 1)[0]
 
     def forward_intermediates(self, batch: torch.Tensor, indices: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the last maps, and those at the end of each of the last `indices` stages."""
@@ -113,12 +96,12 @@ class TinyCnn(nn.Module):
             ends.append(batch)
         return batch, ends[-indices:]
 
-    def from_maps(self) -> nn.Sequential:
-        """Return the layers from the last maps to the logits, for `bcx.networks.class_maps.account_dense`."""
+    @property
+    def after_maps(self) -> nn.Sequential:
+        """The layers from the last maps to the logits, for `account_dense`."""
         return nn.Sequential(*self.dense, self.head)
 
     def get_classifier(self) -> nn.Module:
-        """Return the output layer."""
         return self.head
 
     @torch.jit.ignore

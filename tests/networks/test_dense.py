@@ -16,6 +16,7 @@ from bcx.checkpoints.onnx_export import export_onnx
 from bcx.errors import CheckpointError, ConfigError
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_dense_network, fold_norms, forward_maps
+from bcx.networks.class_maps import account_dense
 from bcx.networks.dense import DenseNetwork
 from bcx.tasks import get_task
 
@@ -74,7 +75,7 @@ def test_maps_are_captums_gradient_times_activation_summed_over_channels(network
 def test_what_the_maps_leave_of_a_logit_is_the_biases_part(network, batch):
     """By autograd: sum over layers of bias times the logit's gradient with respect to that bias."""
     with torch.no_grad():
-        out = network.read(batch)
+        out = account_dense(network.head, network.backbone.forward_features(batch))
     for c in range(3):
         for b in range(2):
             logit = network(batch[b : b + 1])[0, c]
@@ -139,7 +140,7 @@ def test_a_head_of_other_weights_is_told(network, tmp_path):
 def test_other_backbones(arch):
     network = build_dense_network(arch, 2, size=40, pool="flatten", widths=(4,), drops=(0.0, 0.0)).eval()
     batch = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    out = network.read(batch)
+    out = account_dense(network.head, network.backbone.forward_features(batch))
     torch.testing.assert_close(out.logits, network(batch), atol=1e-5, rtol=1e-4)
     np.testing.assert_allclose((out.maps.mean((2, 3)) + out.rest).detach(), out.logits.detach(), atol=1e-4)
 
