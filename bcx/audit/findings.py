@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bcx.audit.grouping import Group
 from bcx.audit.look import Look
 from bcx.audit.matching import NEAR_DUPLICATE, Match
 from bcx.audit.oddities import KINDS, Odd
+from bcx.data.groups import join
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scans that show the same frame or lesion.
+
+    Attributes:
+        name: made of the content, so that it does not depend on file names.
+        files: sorted.
+        labels: the different labels among them; more than one is a conflict.
+        parts: the different parts of the split among them; more than one means that it leaks.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the group carries more than one label, or lies in more than one part of the split."""
+        return len(self.labels) > 1 or len(self.parts) > 1
+
+
+def make_groups(
+    pairs: Iterable[tuple[str, str]],
+    content: Mapping[str, str],
+    labels: Mapping[str, str],
+    parts: Mapping[str, str],
+) -> list[Group]:
+    """Join pairs of files into groups, in the order of their first file; `content` digests each file's pixels."""
+    groups = []
+    for members in join(pairs):
+        if len(members) < 2:
+            continue
+        files = tuple(sorted(members))
+        name = min(content[file] for file in files)[:12]
+        found = [tuple(sorted({kind[f] for f in files if kind.get(f)})) for kind in (labels, parts)]
+        groups.append(Group(name, files, *found))
+    return sorted(groups, key=lambda group: group.files)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,24 @@
-"""The files of a folder that an audit looks at."""
+"""The files of a folder that an audit looks at, and what their names and a table say: labels, and parts of a split."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bcx.data.reading import existing_folder
+from bcx.data.tables import as_meant, read_table
+from bcx.errors import ConfigError
+from bcx.tasks import TASKS
 
 _MASK = re.compile(r"^(.+)_mask(_?\d+)?$", re.IGNORECASE)
+
+
+SPLIT_COLUMNS = ("split", "fold")
+SPLIT_LAYOUT = "a CSV table with the columns file and split (or fold), a row for each image"
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,79 @@ def list_files(root: Path, leave_out: Path | None = None) -> Listing:
             where = masks if mask and mask[1] in stems else files
             where.append((here / name).relative_to(root).as_posix())
     return Listing(sorted(files), sorted(masks), closed)
+
+
+def labels_of(files: Sequence[str]) -> dict[str, str]:
+    """Tell each file's label: the folder nearest to it that is called like a class of a task, in any case.
+
+    Where no file has one, the outermost folder, if there are two to twelve of them.
+    """
+    classes = {name.lower() for task in TASKS.values() for name in task.classes}
+    found: dict[str, str] = {}
+    for file in files:
+        named = [part.strip().lower() for part in PurePosixPath(file).parts[:-1]]
+        label = next((part for part in reversed(named) if part in classes), "")
+        if label:
+            found[file] = label
+    if found:
+        return found
+    outer = {file: PurePosixPath(file).parts[0] for file in files if "/" in file}
+    return outer if 2 <= len(set(outer.values())) <= 12 and not _PARTS.keys() & set(outer.values()) else {}
+
+
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def parts_of(files: Sequence[str]) -> dict[str, str]:
+    """Tell each file's part of a split from folders called train, val, test and the like."""
+    found = {}
+    for file in files:
+        named = [part.strip().lower() for part in PurePosixPath(file).parts[:-1]]
+        if part := next((_PARTS[name] for name in named if name in _PARTS), ""):
+            found[file] = part
+    return found
+
+
+def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
+    """Read which part of a split each file belongs to.
+
+    Args:
+        table: CSV with the columns `file` and `split`, `fold`, or both (then a part is "split, fold"). A file is its
+            path below the audited folder; a name alone will do where it is unique there.
+
+    Raises:
+        ConfigError: no such table, no such columns, or no row that names a file of the folder.
+    """
+    if not table.is_file():
+        raise ConfigError(f"There is no table '{table}'.", expected=SPLIT_LAYOUT, remedy="Check the path.")
+    read = read_table(table, ("file",), SPLIT_COLUMNS, layout=SPLIT_LAYOUT, error=ConfigError)
+    columns = [name for name in SPLIT_COLUMNS if name in read.columns]
+    if not columns or not read.rows:
+        there = ",".join(read.columns)
+        raise ConfigError(
+            f"'{table.name}' has the columns '{there}'." if read.rows else f"'{table.name}' has no rows.",
+            expected=SPLIT_LAYOUT,
+            remedy="Name the columns in the first line, with commas between them.",
+        )
+    known = set(files)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for file in known:
+        by_name[PurePosixPath(file).name].append(file)
+    parts: dict[str, str] = {}
+    for _, row in read.rows:
+        asked = as_meant(row["file"]).replace("\\", "/").removeprefix("./")
+        part = ", ".join(row[name] for name in columns if row[name])
+        same = [asked] if asked in known else by_name.get(PurePosixPath(asked).name, []) if "/" not in asked else []
+        if part and len(same) == 1:
+            parts[same[0]] = part
+    if not parts:
+        raise ConfigError(
+            f"No row of '{table.name}' names a file of this folder with its split.",
+            expected="paths relative to the audited folder",
+            remedy="Correct the column 'file'.",
+        )
+    return parts

@@ -276,14 +276,13 @@ def _changes(a: Ready, b: Ready, warp: np.ndarray, turned: bool, found: Agreemen
     return tuple(said)
 
 
-class Comparer:
-    """Compares pairs of stored scans, and keeps those read last at hand."""
+@lru_cache(128)
+def ready(store: Store, place: int) -> Ready:
+    """Return a stored scan for comparing; those read last are kept at hand."""
+    return Ready(store.read(place))
 
-    def __init__(self, store: Store, among: int = 2) -> None:
-        self._among = among
-        self._get = lru_cache(128)(lambda place: Ready(store.read(place)))
 
-    def __call__(self, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
-        """Return what the pairs (place, place, proposed) have in common, those that have anything."""
-        compared = ((a, b, compare(self._get(a), self._get(b), proposed, self._among)) for a, b, proposed in pairs)
-        return [(a, b, match) for a, b, match in compared if match]
+def compare_some(store: Store, pairs: Sequence[tuple[int, int, int]], among: int) -> list[tuple[int, int, Match]]:
+    """Return what the pairs (place, place, proposed) have in common, those that have anything."""
+    compared = ((a, b, compare(ready(store, a), ready(store, b), proposed, among)) for a, b, proposed in pairs)
+    return [(a, b, match) for a, b, match in compared if match]

@@ -25,11 +25,10 @@ from threadpoolctl import threadpool_limits
 import bcx
 from bcx.audit.candidates import Index, Terms
 from bcx.audit.features import KEYPOINTS, Store
-from bcx.audit.findings import Audit, Pair
-from bcx.audit.grouping import labels_of, make_groups, parts_of, read_split
-from bcx.audit.listing import Listing, list_files
+from bcx.audit.findings import Audit, Pair, make_groups
+from bcx.audit.listing import Listing, labels_of, list_files, parts_of, read_split
 from bcx.audit.look import Look, look_at_some, look_from
-from bcx.audit.matching import NEAR_DUPLICATE, Comparer, Match
+from bcx.audit.matching import NEAR_DUPLICATE, Match, compare_some, ready
 from bcx.audit.oddities import KINDS, Odd
 from bcx.audit.outliers import no_scans, outliers
 from bcx.errors import BcxError, writing
@@ -226,7 +225,7 @@ def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progr
     stored = store.path.with_suffix(".index")
     index.write(stored)
     rows = [(start, min(start + _ROWS, len(places))) for start in range(0, len(places), _ROWS)]
-    found = _each(pool, _propose, [(stored, store.path, start, stop) for start, stop in rows])
+    found = _each(pool, _propose, [(stored, store, start, stop) for start, stop in rows])
     proposed: dict[tuple[int, int], int] = {}
     for some in _counted(found, "Looking for candidates", [stop - start for start, stop in rows], tell):
         for a, b, bits in some:
@@ -234,7 +233,7 @@ def _matches(pool: Executor | None, places: list[int], store: Store, tell: Progr
     todo = [(places[a], places[b], bits) for (a, b), bits in sorted(proposed.items())]
     chunks = [todo[start : start + _PAIRS] for start in range(0, len(todo), _PAIRS)]
     matches: list[tuple[int, int, Match]] = []
-    compared = _each(pool, _compare, [(store.path, len(places), chunk) for chunk in chunks])
+    compared = _each(pool, compare_some, [(store, chunk, len(places)) for chunk in chunks])
     for matched in _counted(compared, "Comparing pairs", [len(chunk) for chunk in chunks], tell):
         matches += matched
     return matches
@@ -259,7 +258,7 @@ def _pool(workers: int) -> Iterator[Executor | None]:
     finally:
         cv2.setNumThreads(threads)
         _lookup.cache_clear()
-        _comparer.cache_clear()
+        ready.cache_clear()
 
 
 def _one_thread() -> None:
@@ -306,22 +305,12 @@ def _counted(answers: Iterator[Answer], stage: str, sizes: Sequence[int], tell: 
 
 
 @lru_cache(maxsize=1)
-def _lookup(index: Path, store: Path) -> tuple[Index, Store]:
-    return Index.read(index), Store(store)
+def _lookup(index: Path) -> Index:
+    return Index.read(index)
 
 
-@lru_cache(maxsize=1)
-def _comparer(store: Path, among: int) -> Comparer:
-    return Comparer(Store(store), among)
-
-
-def _propose(index: Path, store: Path, start: int, stop: int) -> list[tuple[int, int, int]]:
-    stored, features = _lookup(index, store)
-    return stored.propose(features, start, stop)
-
-
-def _compare(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
-    return _comparer(store, among)(pairs)
+def _propose(index: Path, store: Store, start: int, stop: int) -> list[tuple[int, int, int]]:
+    return _lookup(index).propose(store, start, stop)
 
 
 # --- the network's word ------------------------------------------------------------------------------------------

@@ -20,8 +20,7 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
 from bcx.errors import CheckpointError, ConfigError
-from bcx.networks.class_maps import account_dense
-from bcx.networks.dense import DenseNetwork, Pool
+from bcx.networks.dense import DenseNetwork, Pool, account_dense
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account
 from bcx.networks.tiny_cnn import TinyCnn
@@ -43,7 +42,7 @@ class ForwardOut(NamedTuple):
     Attributes:
         logits: float32 `[B, C]`, before temperature.
         maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
-            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `class_maps`.
+            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `dense.py`.
         stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
             description of texture from fine to coarse, which the input check reads.
         lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None without a lesion head.

@@ -8,7 +8,7 @@ the padding: here a convolution keeps the size ("same"), and pooling halves it. 
 50 pixels the network has 2.5 million weights, at 224 it would have 52 million, nearly all of them in the first dense
 layer.
 
-Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`class_maps.py`): the
+Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`dense.py`): the
 gradient times the 128 maps of the last convolution, exact up to the biases' part.
 """
 

@@ -210,49 +210,31 @@ def _segmentation(prediction: Prediction, inside: np.ndarray, header: Dataset, i
 
 
 def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | None, identity: dict[str, Any]) -> Dataset:
-    from highdicom import UID
-    from highdicom.sr import (
-        AlgorithmIdentification,
-        CodedConcept,
-        ComprehensiveSR,
-        DeviceObserverIdentifyingAttributes,
-        Measurement,
-        MeasurementReport,
-        MeasurementsAndQualitativeEvaluations,
-        ObservationContext,
-        ObserverContext,
-        PlanarROIMeasurementsAndQualitativeEvaluations,
-        QualitativeEvaluation,
-        ReferencedSegmentationFrame,
-        SourceImageForMeasurementGroup,
-        SourceImageForSegmentation,
-        TextContentItem,
-        TrackingIdentifier,
-    )
+    from highdicom import UID, sr
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
-    def local(value: str, meaning: str) -> CodedConcept:
-        return CodedConcept(value, _SCHEME, meaning[:64])
+    def local(value: str, meaning: str) -> sr.CodedConcept:
+        return sr.CodedConcept(value, _SCHEME, meaning[:64])
 
     reference = (header.SOPClassUID, header.SOPInstanceUID, _frames(prediction))
-    algorithm = AlgorithmIdentification(
+    algorithm = sr.AlgorithmIdentification(
         prediction.model, bcx.__version__, [f"weights SHA-256 {prediction.weights_sha256}"]
     )
     said = {"label": prediction.label, "decision": prediction.decision}
     groups: list[Any] = [
-        MeasurementsAndQualitativeEvaluations(
-            TrackingIdentifier(UID(), "scan"),
+        sr.MeasurementsAndQualitativeEvaluations(
+            sr.TrackingIdentifier(UID(), "scan"),
             algorithm_id=algorithm,
             measurements=[
-                Measurement(local(f"probability-{name}", f"Probability of {name}"), round(p, 6), codes.UCUM.NoUnits)
+                sr.Measurement(local(f"probability-{name}", f"Probability of {name}"), round(p, 6), codes.UCUM.NoUnits)
                 for name, p in prediction.probabilities.items()
             ],
             qualitative_evaluations=[
-                QualitativeEvaluation(local(name, name.capitalize()), local(value, value))
+                sr.QualitativeEvaluation(local(name, name.capitalize()), local(value, value))
                 for name, value in said.items()
             ],
-            source_images=[SourceImageForMeasurementGroup(*reference)],
+            source_images=[sr.SourceImageForMeasurementGroup(*reference)],
         )
     ]
     evidence = [header]
@@ -261,31 +243,31 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
         side, lesion = prediction.scan.mm_per_pixel, prediction.lesion
         inside = 0 if lesion is None else np.count_nonzero(lesion >= prediction.outline_level)
         area = 0.0 if side is None else inside * side**2
-        sizes = [Measurement(codes.SCT.Area, round(area, 1), codes.UCUM.SquareMillimeter)] if area else None
-        segment = ReferencedSegmentationFrame(
-            segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, SourceImageForSegmentation(*reference)
+        sizes = [sr.Measurement(codes.SCT.Area, round(area, 1), codes.UCUM.SquareMillimeter)] if area else None
+        segment = sr.ReferencedSegmentationFrame(
+            segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, sr.SourceImageForSegmentation(*reference)
         )
         del (
             segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
         )  # either a frame or a segment, says the standard
         groups.append(
-            PlanarROIMeasurementsAndQualitativeEvaluations(
-                TrackingIdentifier(segmentation.SegmentSequence[0].TrackingUID, "lesion"),
+            sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+                sr.TrackingIdentifier(segmentation.SegmentSequence[0].TrackingUID, "lesion"),
                 referenced_segment=segment,
                 finding_type=codes.SCT.Lesion,
                 measurements=sizes,
                 algorithm_id=algorithm,
             )
         )
-    device = DeviceObserverIdentifyingAttributes(
+    device = sr.DeviceObserverIdentifyingAttributes(
         generate_uid(entropy_srcs=[prediction.weights_sha256]), "bcx", "bcx", prediction.model
     )
-    content = MeasurementReport(
-        ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device)),
+    content = sr.MeasurementReport(
+        sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
         codes.SCT.ImagingProcedure,
         groups,
     )[0]
     for text in (NOTICE, prediction.reason, *prediction.flags, *prediction.notes):
         if text:
-            content.ContentSequence.append(TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
-    return ComprehensiveSR(evidence, content, **identity)
+            content.ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
+    return sr.ComprehensiveSR(evidence, content, **identity)

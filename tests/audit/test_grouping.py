@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcx.audit.grouping import labels_of, make_groups, parts_of, read_split
-from bcx.audit.listing import list_files
+from bcx.audit.findings import make_groups
+from bcx.audit.listing import labels_of, list_files, parts_of, read_split
 from bcx.data.groups import join
 from bcx.errors import BcxError, ConfigError, DataError
 

@@ -306,7 +306,7 @@ def prepare_csv(folder: Path) -> dict[str, Path]:
 
 def attack_csv(prepared: dict[str, Path], rng: Random, folder: Path) -> None:
     """Damage a table by its cells or its bytes, and read it by its door."""
-    from bcx.audit.grouping import read_split
+    from bcx.audit.listing import read_split
     from bcx.data.readers import read_source
     from bcx.evaluate.oof import read_oof
     from bcx.studies.corruptions import read_corruption_frame

@@ -16,8 +16,7 @@ from bcx.checkpoints.onnx_export import export_onnx
 from bcx.errors import CheckpointError, ConfigError
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_dense_network, fold_norms, forward_maps
-from bcx.networks.class_maps import account_dense
-from bcx.networks.dense import DenseNetwork
+from bcx.networks.dense import DenseNetwork, account_dense
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bcx.errors import ConfigError
-from bcx.networks.class_maps import account_dense
+from bcx.networks.dense import account_dense
 
 
 @pytest.fixture(scope="module")
