@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def transfer_study(
     devices: Mapping[str, str] | None = None,
     machines: Sequence[str] | None = None,
     crossval: Path | None = None,
-    on_epoch: Callable[[str, dict[str, Any], int], object] = lambda *_: None,
+    on_epoch: Callable[[str, dict[str, Any], int], Any] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
     on_picture: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
@@ -96,11 +98,7 @@ def transfer_study(
                 remedy="Run it first, or name no cross-validation: the folds are then trained here.",
             )
     for run in runs:
-
-        def report(row: dict[str, Any], epochs: int, name: str = run.name) -> None:
-            on_epoch(name, row, epochs)
-
-        _complete(run, out, command, report, on_batch, on_picture, lent.get(run.name))
+        _complete(run, out, command, partial(on_epoch, run.name), on_batch, on_picture, lent.get(run.name))
     every = plan_every_run(recipe, records, devices)
     while True:
         finished = [run for run in every if is_done(run, out)]
@@ -117,23 +115,20 @@ def is_done(run: Run, out: Path) -> bool:
 
 def _is_answered(run: Run, out: Path) -> bool:
     folder = out / run.folder
-    try:
-        found = read_oof(folder / ANSWERS, get_task(run.recipe.task)) if is_finished(folder, run.fingerprint) else None
-    except BcxError:
-        return False
-    return found is not None and list(found["file"]) == [record.key for record in run.held]
+    with suppress(BcxError):
+        if is_finished(folder, run.fingerprint):
+            answers = read_oof(folder / ANSWERS, get_task(run.recipe.task))
+            return list(answers["file"]) == [record.key for record in run.held]
+    return False
 
 
 def _is_corrupted(run: Run, out: Path) -> bool:
-    folder = out / run.folder
-    note = folder / "corrupted.json"
-    if not note.is_file() or read_json(note) != _corruption_note(run):
-        return False
-    try:
-        found = read_corruption_frame(folder / CORRUPTED, get_task(run.recipe.task))
-    except BcxError:
-        return False
-    return set(found["file"]) == {record.key for record in run.corrupted}
+    note = out / run.folder / "corrupted.json"
+    with suppress(BcxError):
+        if note.is_file() and read_json(note) == _corruption_note(run):
+            answers = read_corruption_frame(out / run.folder / CORRUPTED, get_task(run.recipe.task))
+            return set(answers["file"]) == {record.key for record in run.corrupted}
+    return False
 
 
 def _corruption_note(run: Run) -> dict[str, Any]:
@@ -144,7 +139,7 @@ def _complete(
     run: Run,
     out: Path,
     command: str,
-    on_epoch: Callable[[dict[str, Any], int], None],
+    on_epoch: Callable[[dict[str, Any], int], Any],
     on_batch: Callable[[], None] | None = None,
     on_picture: Callable[[], object] = lambda: None,
     lent: Path | None = None,
