@@ -17,8 +17,7 @@ from bcx.app.markup import html
 from bcx.app.privacy import Session
 from bcx.app.wiring import Changes
 from bcx.explain import hiding
-from bcx.imaging.crop import find_box
-from bcx.inference.places import checked_box, inside, square_of
+from bcx.imaging.crop import checked_box, find_box, square_of
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image
 from bcx.report.words import percent, place
@@ -78,7 +77,7 @@ def asked(event: gr.EventData, prediction: Prediction) -> dict[str, Any]:
     if hidden is None or not flag(hidden, "Whether to hide it"):
         return {"box": sent}
     shape, scan = (prediction.scan.height, prediction.scan.width), prediction.screen.scan
-    edges = inside(square_of(checked_box(sent, shape[1], shape[0]), shape), shape)
+    edges = square_of(checked_box(sent, shape[1], shape[0]), shape).inside(shape)
     left, right = (round(edge * scan.width / shape[1]) for edge in edges[::2])
     top, bottom = (round(edge * scan.height / shape[0]) for edge in edges[1::2])
     y, x = np.linspace(-1, 1, bottom - top)[:, None], np.linspace(-1, 1, right - left)

@@ -1,34 +1,42 @@
-"""The second stage's crop: where the first stage found something, the scan is cut out and read again, enlarged.
+"""The second stage's crop: where the first stage, or a person, sees a lesion, the scan is cut out and read enlarged.
 
 >>> lesion = np.zeros((28, 28), np.float32)
 >>> lesion[10:14, 20:24] = 0.9
 >>> box = find_box(lesion, (560, 560))
->>> box
-Box(x=376, y=176, side=128)
->>> cut(np.zeros((560, 560), np.uint8), box).shape
-(128, 128)
+>>> box, cut(np.zeros((560, 560), np.uint8), box).shape
+(Box(x=376, y=176, side=128), (128, 128))
+>>> square_of(checked_box((20, 30.4, 120, 90), 200, 160), (160, 200))
+Box(x=20, y=10, side=100)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-#: Side of the box, in units of the longer side of what was found: a lesion is read with its surroundings.
+from bcx.errors import ConfigError
+
+#: Side of the box, in units of the longer side of the lesion, which is read with its surroundings.
 CONTEXT = 1.6
 #: The box is never smaller than this share of the scan's shorter side: below it, enlarging shows speckle alone.
 LEAST_SIDE = 0.2
+#: Least width and height of a box that a person chooses, in pixels.
+LEAST_BOX = 8
+#: Places of a lesion map that are listed, the heaviest ones.
+MOST_LESIONS = 8
+#: Left, top, right and bottom in scan pixels.
+Edges = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A square of the scan, in its pixels; where it is larger than the scan it sticks out, and is black there.
+    """A square of the scan, in its pixels: left and upper edge, width and height.
 
-    Attributes:
-        x, y: left and upper edge.
-        side: width and height.
+    Where it is larger than the scan it sticks out, and is black there.
     """
 
     x: int
@@ -39,27 +47,42 @@ class Box:
         """Return where the box lies in the scan made larger or smaller by a factor."""
         return Box(round(self.x * scale), round(self.y * scale), max(1, round(self.side * scale)))
 
+    def inside(self, shape: tuple[int, ...]) -> Edges:
+        """Return its edges, as far as it lies in the scan, whose (height, width) is `shape`."""
+        height, width = shape[:2]
+        return max(0, self.x), max(0, self.y), min(width, self.x + self.side), min(height, self.y + self.side)
 
-@dataclass(frozen=True)
-class Blob:
-    """A connected region of a lesion map.
 
-    Attributes:
-        edges: left, top, right and bottom of its bounding box, in places of the map.
-        peak: largest value, 0..1.
-    """
+class Blob(NamedTuple):
+    """A connected region of a lesion map: its bounding box in places of the map, and its largest value, 0..1."""
 
-    edges: tuple[int, int, int, int]
+    edges: Edges
     peak: float
 
 
-def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
-    """Return the connected regions at or above a level, the heaviest (by the sum of their values) first.
+@dataclass(frozen=True)
+class Lesion:
+    """A place that the first stage takes for a lesion.
 
-    Args:
-        lesion: float32 `[h, w]`, 0..1.
-        level: 0..1.
+    Attributes:
+        box: (left, top, right, bottom) around it, scan pixels, to a place of the lesion map.
+        peak: the lesion map's largest value there, 0..1.
+        crop: the box for `Classifier.predict` that has the second stage read this place, with its surroundings.
+        read: whether its centre lies in what the second stage has read.
     """
+
+    box: Edges
+    peak: float
+    crop: Edges
+    read: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON."""
+        return {"box": list(self.box), "peak": round(self.peak, 4), "crop": list(self.crop), "read": self.read}
+
+
+def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
+    """Return the connected regions of a map, float32 `[h, w]`, at or above a level; the largest sum of values first."""
     _, parts = cv2.connectedComponents((lesion >= level).astype(np.uint8))
     masses = np.bincount(parts.ravel(), lesion.ravel())
     found = []
@@ -70,27 +93,36 @@ def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
     return found
 
 
+def lesions_of(lesion: np.ndarray, level: float, read: Box, shape: tuple[int, int]) -> tuple[Lesion, ...]:
+    """Return the places of the first stage's map at or above a level, the heaviest first, `MOST_LESIONS` at most.
+
+    Args:
+        lesion: float32 `[h, w]`, 0..1, spanning the scan.
+        level: 0..1.
+        read: what the second stage has read.
+        shape: the scan's (height, width).
+    """
+    down, across = shape[0] / lesion.shape[0], shape[1] / lesion.shape[1]
+    found = []
+    for blob in blobs(lesion, level)[:MOST_LESIONS]:
+        left, top, right, bottom = blob.edges
+        box = round(left * across), round(top * down), round(right * across), round(bottom * down)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        seen = read.x <= x <= read.x + read.side and read.y <= y <= read.y + read.side
+        found.append(Lesion(box, blob.peak, _box_of(blob, lesion.shape, shape).inside(shape), seen))
+    return tuple(found)
+
+
 def find_box(lesion: np.ndarray, shape: tuple[int, int]) -> Box:
-    """Return the square around the heaviest connected region of a lesion map.
+    """Return the square around the heaviest connected region of a lesion map, float32 `[h, w]`, spanning the scan.
 
-    The region is what lies above half of the map's maximum; there always is one, also where nothing was found, so that
-    every scan is read twice.
-
-    Args:
-        lesion: float32 `[h, w]`, 0..1, spanning the whole scan.
-        shape: the scan's (height, width).
+    The region is what lies above half of the map's maximum; there always is one, also where no lesion is, so that
+    every scan is read twice. `shape` is the scan's (height, width).
     """
-    return box_of(blobs(lesion, lesion.max() / 2)[0], lesion.shape, shape)
+    return _box_of(blobs(lesion, lesion.max() / 2)[0], lesion.shape, shape)
 
 
-def box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
-    """Return the square in which the second stage reads a blob.
-
-    Args:
-        blob: from `blobs`.
-        grid: its map's (height, width).
-        shape: the scan's (height, width).
-    """
+def _box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
     left, top, right, bottom = blob.edges
     down, across = shape[0] / grid[0], shape[1] / grid[1]
     longer = max((right - left) * across, (bottom - top) * down)
@@ -117,12 +149,48 @@ def _moved_in(start: int, side: int, length: int) -> int:
     return min(max(start, low), high)
 
 
+def checked_box(box: Any, width: int, height: int) -> Edges:
+    """Return a box that a person chose, (left, top, right, bottom) or anything at all, in whole pixels of the scan.
+
+    Raises:
+        ConfigError: not four finite numbers, outside the scan, or less than `LEAST_BOX` pixels wide or high.
+    """
+    row = isinstance(box, (Sequence, np.ndarray)) and not isinstance(box, (str, bytes))
+    edges = list(box) if row else []
+    if len(edges) != 4 or not all(map(_is_number, edges)):
+        raise _wrong(box, "four numbers: left, top, right and bottom in pixels")
+    left, top, right, bottom = (round(float(edge)) for edge in edges)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise _wrong(box, f"left, top, right and bottom within the scan of {width} x {height} pixels")
+    if min(right - left, bottom - top) < LEAST_BOX:
+        raise _wrong(box, f"at least {LEAST_BOX} pixels in width and height")
+    return left, top, right, bottom
+
+
+def _is_number(value: Any) -> bool:
+    kinds: Any = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool) and bool(abs(value) < 1e6)
+
+
+def _wrong(box: Any, expected: str) -> ConfigError:
+    return ConfigError(f"The box is {str(box)[:80]}.", expected=expected, remedy="Choose another box.")
+
+
+def square_of(box: Edges, shape: tuple[int, int], mirrored: bool = False) -> Box:
+    """Return the square that the second stage reads for a box: around it, moved into the scan as far as it fits.
+
+    It is never smaller than the second stage's own least square. `shape` is the scan's (height, width); `mirrored`
+    gives the place in the scan flipped left to right.
+    """
+    left, top, right, bottom = box
+    square = box_around((left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top), shape, context=1)
+    return Box(shape[1] - square.x - square.side, square.y, square.side) if mirrored else square
+
+
 def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
     """Return the pixels of a box, `[side, side]` or `[side, side, C]`; black outside the scan."""
-    height, width = pixels.shape[:2]
     piece = np.zeros((box.side, box.side, *pixels.shape[2:]), pixels.dtype)
-    top, bottom = max(0, box.y), min(height, box.y + box.side)
-    left, right = max(0, box.x), min(width, box.x + box.side)
+    left, top, right, bottom = box.inside(pixels.shape)
     if top < bottom and left < right:
         piece[top - box.y : bottom - box.y, left - box.x : right - box.x] = pixels[top:bottom, left:right]
     return piece
@@ -137,10 +205,8 @@ def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0)
         shape: the scan's (height, width).
         fade: over this share of its side the box fades in from its edge, for drawing; 0 keeps every value.
     """
-    height, width = shape
-    whole = np.zeros((len(grid), height, width), np.float32)
-    top, bottom = max(0, box.y), min(height, box.y + box.side)
-    left, right = max(0, box.x), min(width, box.x + box.side)
+    whole = np.zeros((len(grid), *shape), np.float32)
+    left, top, right, bottom = box.inside(shape)
     if top < bottom and left < right:
         from_edge = np.minimum(np.arange(box.side), np.arange(box.side)[::-1]).astype(np.float32)
         ramp = np.clip(from_edge / (fade * box.side), 0, 1) if fade else np.ones(box.side, np.float32)
@@ -152,17 +218,15 @@ def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0)
 
 
 def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """Return one lesion map of both stages at the scan's size: float32 `[H, W]`, 0..1.
+    """Return one lesion map of both stages at the scan's size, float32 `[H, W]`, 0..1.
+
+    It is their product inside the box of the second, 0 outside: the chance that both see a lesion, were they
+    independent. What only one of them sees stays faint.
 
     Args:
-        first: float32 `[h, w]`, spanning the scan.
-        second: float32 `[h, w]`, spanning the box.
+        first, second: float32 `[h, w]`, spanning the scan, and the box.
         box: of the second stage.
         shape: the scan's (height, width).
-
-    Returns:
-        The product of both inside the box, 0 outside it: the chance that both stages find a lesion, were they
-        independent. What only one of them finds stays faint.
     """
     height, width = shape
     whole = cv2.resize(first, (width, height), interpolation=cv2.INTER_LINEAR)

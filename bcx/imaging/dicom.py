@@ -1,11 +1,8 @@
-"""Frames of a DICOM file, as a screen would show them.
+"""Frames of a DICOM file, as a screen would show them; nothing that names a patient is read.
 
 pydicom reads the file, and its decoding plugins undo the compression in a process of their own; this module keeps
 limits before either allocates, and applies what the header asks for: modality and VOI look-up tables or windows,
-palettes, and the inverted grey scale of MONOCHROME1. Nothing that names a patient is read.
-
-    decoded = decode(Path("cine.dcm").read_bytes(), "cine.dcm")
-    decoded.notes               # ["first frame of 40"]
+palettes, and the inverted grey scale of MONOCHROME1.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from bcx.imaging.jpeg import DAMAGED, is_damaged
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
 from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch
-from bcx.imaging.regions import find_region
+from bcx.imaging.regions import find_region, find_scale
 from bcx.imaging.worker import run_isolated
 
 if TYPE_CHECKING:
@@ -41,7 +38,6 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PLAIN = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\x00")  # explicit little endian: what is left after inflating
 _RLE = "1.2.840.10008.1.2.5"  # pydicom undoes it in Python and NumPy, which cannot crash
 _COLOURS = ("Red", "Green", "Blue")
-_CM = 3  # the code of centimetres in regions of ultrasound
 
 _WANTED = (
     *("SOPClassUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation"),
@@ -65,8 +61,17 @@ class _File:
     frames: int
 
     @property
-    def syntax(self) -> str:
-        return str(self.header.file_meta.TransferSyntaxUID)
+    def syntax(self) -> Any:
+        return self.header.file_meta.TransferSyntaxUID
+
+    def options(self) -> dict[str, Any]:
+        """What pydicom's decoders need to know of one frame."""
+        from pydicom.pixels.utils import as_pixel_options
+
+        options = as_pixel_options(self.header, number_of_frames=1) | {"pixel_keyword": self.keyword}
+        if options.get("samples_per_pixel", 1) > 1:
+            options.setdefault("planar_configuration", 0)
+        return options
 
 
 def frame_count(data: bytes, name: str) -> int:
@@ -75,12 +80,7 @@ def frame_count(data: bytes, name: str) -> int:
 
 
 def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
-    """Decode one frame of a DICOM file.
-
-    Args:
-        data: the whole file.
-        name: what error messages call it.
-        frame: from 0.
+    """Decode one frame, from 0, of a whole DICOM file.
 
     Raises:
         MissingExtra: pydicom, or the plugin for this compression, is not installed.
@@ -130,11 +130,9 @@ def _inflated(data: bytes, name: str) -> bytes:
         size += len(counter.decompress(body, 1 << 20))
         body = counter.unconsumed_tail
         if size > MAX_BYTES:
-            raise ScanTooLarge(
-                f"'{name}' unpacks to more than {MAX_BYTES // 10**6} MB.",
-                expected=f"at most {MAX_BYTES // 10**6} MB",
-                remedy="Export a single frame from it.",
-            )
+            limit = f"{MAX_BYTES // 10**6} MB"
+            found, remedy = f"'{name}' unpacks to more than {limit}.", "Export a single frame from it."
+            raise ScanTooLarge(found, expected=f"at most {limit}", remedy=remedy)
     if not counter.eof:
         raise _damaged(name, "its compressed content ends early")
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
@@ -190,11 +188,8 @@ def _open(data: bytes, name: str) -> _File:
     check_size(name, int(header.Columns), int(header.Rows))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > MAX_FRAMES:
-        raise ScanTooLarge(
-            f"'{name}' claims {frames:,} frames.",
-            expected=f"at most {MAX_FRAMES:,} frames",
-            remedy="Export a single frame from it.",
-        )
+        limit, remedy = f"at most {MAX_FRAMES:,} frames", "Export a single frame from it."
+        raise ScanTooLarge(f"'{name}' claims {frames:,} frames.", expected=limit, remedy=remedy)
     if "TransferSyntaxUID" not in header.file_meta:
         if data[128:132] == b"DICM":
             raise _damaged(name, "its transfer syntax is missing")
@@ -240,64 +235,46 @@ def _check_syntax(syntax: Any, name: str) -> None:
 
 
 def _decode(file: _File, name: str, frame: int) -> Decoded:
-    notes, damage = [], ""
-    if file.header.file_meta.TransferSyntaxUID.is_encapsulated:
+    notes: list[str] = []
+    damage = ""
+    if file.syntax.is_encapsulated:
         values, damage = _compressed(file, name, frame)
     else:
-        values, said = _native(file, name, frame)
-        notes += said
+        values, notes = _native(file, name, frame)
     pixels, shown = _displayed(values, file.header, name)
     if file.frames > 1:
         notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
     region, said = find_region(file.header, pixels)
     if region is not None:
         pixels = pixels[region[1] : region[3], region[0] : region[2]]
-    return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=_scale(file.header), region=region)
-
-
-def _scale(header: Dataset) -> float | None:
-    """Millimetres per pixel; None where nothing says, or pixels are not square, or regions have scales of their own."""
-    regions = [
-        region
-        for region in header.get("SequenceOfUltrasoundRegions") or []
-        if (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")) == (_CM, _CM)
-    ]
-    try:
-        sides = [abs(10 * float(each.get(f"PhysicalDelta{axis}"))) for each in regions for axis in "XY"]
-        sides = sides or [float(side) for side in header.get("PixelSpacing") or []]
-    except (TypeError, ValueError):
-        return None
-    plausible = sides and min(sides) >= 0.001 and max(sides) <= min(1.01 * min(sides), 10)
-    return sum(sides) / len(sides) if plausible else None
+    scale = find_scale(file.header)
+    return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=scale, region=region)
 
 
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
     from pydicom.encaps import encapsulate, get_frame
-    from pydicom.pixels.utils import as_pixel_options
 
     from bcx.imaging.dicom_codecs import decode_pixels
 
-    header = file.header
+    begin = file.pixels + 12  # tag, VR, reserved, length: encapsulated pixels are always explicit
     buffer = io.BytesIO(file.data)
-    buffer.seek(file.pixels + 12)  # tag, VR, reserved, length: encapsulated pixels are always explicit
-    if not _is_whole(file.data, file.pixels + 12, frame, file.frames):
+    buffer.seek(begin)
+    if not _is_whole(file.data, begin, frame, file.frames):
         raise _damaged(name, "it ends before its compressed picture does")
     stream = get_frame(buffer, frame, number_of_frames=file.frames)
-    found = codestream_size(stream)
-    if found is not None and found != (header.Columns, header.Rows):
-        said = f"{header.Columns} x {header.Rows}"
-        raise _damaged(name, f"its header says {said}, its picture {found[0]} x {found[1]}")
+    size, claimed = codestream_size(stream), (file.header.Columns, file.header.Rows)
+    if size is not None and size != claimed:
+        said, found = (f"{width} x {height}" for width, height in (claimed, size))
+        raise _damaged(name, f"its header says {said}, its picture {found}")
     jpeg = stream.startswith(b"\xff\xd8")
     if jpeg and b"\xff\xd9" not in stream[-16:]:
         raise _damaged(name, "its compressed picture ends early")
-    options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": file.keyword}
-    if options.get("samples_per_pixel", 1) > 1:
-        options.setdefault("planar_configuration", 0)
-    single = encapsulate([stream])
+    single, options = encapsulate([stream]), file.options()
     if file.syntax == _RLE:
-        values, _ = decode_pixels(single, file.syntax, options)
+        values, _ = decode_pixels(single, _RLE, options)
     else:
-        arguments = {"syntax": file.syntax, "options": {key: _plain(value) for key, value in options.items()}}
+        plain = {key: str(value) if isinstance(value, str) else int(value) for key, value in options.items()}
+        arguments = {"syntax": str(file.syntax), "options": plain}
         values, _ = run_isolated(decode_pixels, single, name=name, options=arguments)
     return values, DAMAGED if jpeg and is_damaged(stream) else ""
 
@@ -313,52 +290,32 @@ def _is_whole(data: bytes, at: int, frame: int, frames: int) -> bool:
     return True
 
 
-def _plain(value: Any) -> int | float | str:
-    return str(value) if isinstance(value, str) else int(value)
-
-
 def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
     """Cut one frame out of uncompressed pixels; what its length says goes before what its header says."""
-    from pydicom.pixels.utils import as_pixel_options
-
     from bcx.imaging.dicom_codecs import decode_pixels
 
-    header = file.header
-    start = file.pixels + _element_header(file)
-    options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": file.keyword}
-    options.setdefault("samples_per_pixel", 1)
+    header, options, notes = file.header, file.options(), []
+    start = file.pixels + (8 if file.syntax.is_implicit_VR else 12)  # tag, length; or tag, VR, reserved, length
     there = len(file.data) - start
-    points = int(header.Rows) * int(header.Columns)
-    bits = int(header.get("BitsAllocated", 8))
-    samples = int(options["samples_per_pixel"])
-    if samples > 1:
-        options.setdefault("planar_configuration", 0)
-    notes = []
+    rows, columns, bits = int(header.Rows), int(header.Columns), int(header.get("BitsAllocated", 8))
+    samples = int(options.setdefault("samples_per_pixel", 1))
     if options.get("photometric_interpretation") == "YBR_FULL_422":
-        if there >= 3 * points * file.frames:
+        if there >= 3 * rows * columns * file.frames:
             options |= {"photometric_interpretation": "RGB"}
             notes.append("read as RGB, since its length is not that of the YBR_FULL_422 that its header says")
         else:
             samples = 2
-    length = points * samples * bits  # in bits
+    length = rows * columns * samples * bits  # in bits
     if 8 * there < (frame + 1) * length:
-        raise _damaged(
-            name, "it ends before its " + ("first frame is" if not frame else f"frame {frame + 1:,} is") + " complete"
-        )
-    begin = start + frame * length // 8
+        which = f"frame {frame + 1:,}" if frame else "first frame"
+        raise _damaged(name, f"it ends before its {which} is complete")
     if frame * length % 8:  # frames of single bits follow each other without a gap
-        begin, options["number_of_frames"] = start, file.frames
-        raw = file.data[start:]
-        values = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[frame * length : (frame + 1) * length]
-        return values.reshape(int(header.Rows), int(header.Columns)), notes
+        values = np.unpackbits(np.frombuffer(file.data[start:], np.uint8), bitorder="little")
+        return values[frame * length : (frame + 1) * length].reshape(rows, columns), notes
+    begin = start + frame * length // 8
     raw = file.data[begin : begin + -(-length // 8)]
     options["pixel_vr"] = "OW" if bits > 8 else "OB"
-    return decode_pixels(raw + bytes(len(raw) % 2), file.syntax, options)[0], notes
-
-
-def _element_header(file: _File) -> int:
-    """Length of what stands before the pixels in their element: tag, VR, reserved, length; or tag, length."""
-    return 8 if file.header.file_meta.TransferSyntaxUID.is_implicit_VR else 12
+    return decode_pixels(raw + bytes(len(raw) % 2), str(file.syntax), options)[0], notes
 
 
 def _displayed(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
@@ -382,14 +339,13 @@ def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:
     for colour in _COLOURS:
         what = f"{colour.lower()} palette"
         descriptor = header.get(f"{colour}PaletteColorLookupTableDescriptor")
-        segments = header.get(f"Segmented{colour}PaletteColorLookupTableData")
-        data = header.get(f"{colour}PaletteColorLookupTableData")
-        read = read_table if data is not None or segments is None else read_segments
-        if descriptor is None or (data is None and segments is None):
+        read, data = read_table, header.get(f"{colour}PaletteColorLookupTableData")
+        if data is None:
+            read, data = read_segments, header.get(f"Segmented{colour}PaletteColorLookupTableData")
+        if descriptor is None or data is None:
             raise wrong(name, what, "is missing")
-        table = read(descriptor, segments if read is read_segments else data, what, name, little=_little(header))
-        plane = table(values)
-        # a palette's 16 bits are the range of its type, not of the picture
+        plane = read(descriptor, data, what, name, little=_little(header))(values)
+        # a palette's 16 bits are the range of its type, not of the image
         planes.append((plane >> 8).astype(np.uint8) if plane.dtype == np.uint16 else plane)
     return np.stack(planes, axis=-1)
 
@@ -418,17 +374,15 @@ def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.nda
         notes.append("rescaled as its header asks")
     if header.get("VOILUTSequence"):
         table = _sequence_table(header.VOILUTSequence, "VOI look-up table", header, name)
-        return _between(table(np.rint(values)), 0.0, 2.0**table.bits - 1), [
-            *notes,
-            "look-up table of its header applied",
-        ]
+        notes.append("look-up table of its header applied")
+        return _between(table(np.rint(values)), 0.0, 2.0**table.bits - 1), notes
     if "WindowCenter" in header and "WindowWidth" in header:
         with np.errstate(over="ignore"):
             values = apply_windowing(values, header)
             # a window is monotone and levels off: its ends are what the furthest values become
             low, high = apply_windowing(np.array([-1e12, 1e12]), header)
-        window = f"{_first(header.WindowCenter):g}, width {_first(header.WindowWidth):g}"
-        return _between(values, low, high), [*notes, f"window around {window} applied"]
+        notes.append(f"window around {_first(header.WindowCenter)}, width {_first(header.WindowWidth)} applied")
+        return _between(values, low, high), notes
     if values.dtype == np.uint8:
         return values, notes
     pixels, span = stretch(values)
@@ -444,5 +398,5 @@ def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(np.clip((values - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
 
 
-def _first(value: Any) -> float:
-    return float(value if isinstance(value, (int, float, str)) else value[0])
+def _first(value: Any) -> str:
+    return f"{float(value if isinstance(value, (int, float, str)) else value[0]):g}"

@@ -1,7 +1,4 @@
-"""imagecodecs as a decoder of pydicom: lossless and 12-bit JPEG, and JPEG-LS, which Pillow does not read.
-
-It takes the place of GDCM, which ends the whole process on some damaged files.
-"""
+"""imagecodecs as a decoder of pydicom, for lossless and 12-bit JPEG and JPEG-LS: GDCM crashes on some damaged files."""
 
 from __future__ import annotations
 
@@ -52,15 +49,13 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
 
 def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Decode one frame with whichever of pydicom's plugins reads it.
+    """Decode one frame, as it stands or encapsulated, with whichever of pydicom's plugins reads it.
 
     Args:
-        data: the frame: its values as they stand, or encapsulated.
-        syntax: transfer syntax.
-        options: of `pydicom.pixels.decoders.base.Decoder.as_array`, for one frame.
+        options: of `pydicom.pixels.decoders.base.Decoder.as_array`.
 
     Returns:
-        Values [H, W] or [H, W, 3]; YCbCr has become RGB. And no facts.
+        Values [H, W] or [H, W, 3]; YCbCr has become RGB. And no facts, as `run_isolated` asks.
 
     Raises:
         Exception: whatever the last plugin raised.

@@ -1,4 +1,4 @@
-"""Picture files but DICOM, decoded by Pillow and, JPEG XL, by imagecodecs.
+"""Image files but DICOM, decoded by Pillow and, JPEG XL, by imagecodecs.
 
 Ordinary files (PNG, JPEG, GIF, BMP) are decoded here and now; the formats whose decoders are large and less tried
 (TIFF, WebP, AVIF, JPEG 2000, JPEG XL) in a process of their own, see `bcx.imaging.worker`.
@@ -30,14 +30,9 @@ from bcx.imaging.limits import check_size, out_of_memory
 from bcx.imaging.pixels import Decoded
 from bcx.imaging.worker import run_isolated
 
-NAMES = {"jpeg2000": "JPEG 2000", "jpegxl": "JPEG XL", "webp": "WebP"}
-"""What formats are called where that is not their name in capitals."""
-
+_NAMES = {"jpeg2000": "JPEG 2000", "jpegxl": "JPEG XL", "webp": "WebP"}  # the others are called by their capitals
 _ISOLATED = frozenset({"tiff", "webp", "avif", "jpeg2000", "jpegxl"})
-_ORIENTATION_TAG = 274
-_PHOTOMETRIC_TAG = 262
-_TILE_WIDTH_TAG = 322
-_TILE_LENGTH_TAG = 323
+_PHOTOMETRIC_TAG, _ORIENTATION_TAG, _TILE_WIDTH_TAG, _TILE_LENGTH_TAG = 262, 274, 322, 323
 _LAYERED = frozenset({"1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa"})  # modes that may carry transparency
 _NUMBERS = frozenset({"L", "RGB", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that are arrays as they stand
 _MAX_SEEK_PIXELS = 100_000_000  # a GIF's frames are drawn upon each other, from the first one on: some 0.5 s
@@ -81,13 +76,7 @@ def frame_count(data: bytes, kind: str, name: str) -> int:
 
 
 def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
-    """Decode one frame of a file.
-
-    Args:
-        data: the whole file.
-        kind: as `bcx.imaging.headers.sniff` names it.
-        name: what error messages call it.
-        frame: from 0.
+    """Decode one frame, from 0, of a whole file, whose kind is as `sniff` names it.
 
     Raises:
         DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
@@ -121,9 +110,7 @@ def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarr
     try:
         if kind == "jpegxl":
             return _decode_jpegxl(data, name), {"orientation": 1, "notes": [], "frames": 1}
-        image = _PLUGINS[kind](io.BytesIO(data))
-        if frame:
-            image.seek(frame)
+        image = _opened(data, kind, frame)
         check_size(name, *image.size)
         if isinstance(image, TiffImageFile):
             _check_tiles(image)
@@ -132,9 +119,7 @@ def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarr
         frames = getattr(image, "n_frames", 1)
         if deep is not None:
             del image  # or its pixels would be in memory beside three further copies
-            low = _PLUGINS[kind](io.BytesIO(data))
-            if frame:
-                low.seek(frame)
+            low = _opened(data, kind, frame)
             low.tile = deep
             values = values.astype(np.uint16)
             values <<= 8
@@ -148,10 +133,17 @@ def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarr
         raise _damaged(kind, name, error) from error
 
 
+def _opened(data: bytes, kind: str, frame: int) -> ImageFile:
+    image = _PLUGINS[kind](io.BytesIO(data))
+    if frame:
+        image.seek(frame)
+    return image
+
+
 def _damaged(kind: str, name: str, error: Exception) -> DamagedScan:
+    what, why = _NAMES.get(kind, kind.upper()), str(error).rstrip(".")[:200]
     return DamagedScan(
-        f"'{name}' is a {NAMES.get(kind, kind.upper())} picture that cannot be decoded "
-        f"({str(error).rstrip('.')[:200]}).",
+        f"'{name}' is a {what} picture that cannot be decoded ({why}).",
         expected="a complete, undamaged file",
         remedy="Copy, download or export it again.",
     )
@@ -190,14 +182,14 @@ def _check_headers(data: bytes, kind: str, name: str) -> int:
 
 
 def _check_tiles(image: TiffImageFile) -> None:
-    """A tile is unpacked whole, however little of the picture it covers."""
+    """A tile is unpacked whole, however little of the image it covers."""
     tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
     if tile > max(1 << 22, 4 * image.width * image.height):
         raise ValueError("its tiles are far larger than the picture")
 
 
 def _deep_colour(image: ImageFile) -> list[Any] | None:
-    """The tiles that decode the low bytes of a picture of 16 bits per colour; None for any other.
+    """The tiles that decode the low bytes of an image of 16 bits per colour; None for any other.
 
     PIL keeps the high byte of each. Told that the byte order is the other one, it keeps the low byte.
     """

@@ -1,84 +1,86 @@
 """What the first bytes of a file say, before anything is decoded.
 
-A picture of a few kilobytes can claim 40,000 x 40,000 pixels, 10,000 frames or a directory that
-fills the memory. The functions here look at headers only: they allocate nothing that grows with
-what a file claims, and they decode nothing.
+An image of a few kilobytes can claim 40,000 x 40,000 pixels, 10,000 frames or a directory that fills the memory.
+Nothing here allocates what a file claims, or decodes.
 
->>> sniff(b"GIF89a" + bytes(20))
-'gif'
->>> sniff(b"Dear patient, ...") is None
-True
+>>> sniff(b"GIF89a" + bytes(20)), sniff(b"Dear patient, ...")
+('gif', None)
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from itertools import islice
 
 MAX_FRAMES = 100_000
 """More frames or pages than this are not counted; no scanner writes as many into one file."""
 
 HEAD_BYTES = 1024
-"""As many first bytes as `sniff` looks at; DICOM needs 132, an SVG may open with a long comment."""
+"""As many first bytes as `sniff` needs; DICOM needs 132, an SVG may open with a long comment."""
 
 _MAX_BLOCKS = 1_000_000
 _MAX_COMMENT_BYTES = 1 << 18  # PIL joins a GIF's comments, and a JPEG's EXIF, piece by piece: quadratic
 _MAX_EXIF_BYTES = 1 << 22
 _MAX_SEGMENTS = 10_000
-_MAX_PASSES = 500  # a progressive JPEG is drawn in some ten passes, each as costly as a whole picture
-_MAX_PASS_PIXELS = 1_600_000_000  # 40 passes over the largest picture; 3 s
-_IDENTIFYING_TYPES = (b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"UL", b"DT", b"PN", b"ST")
+_MAX_PASSES = 500  # a progressive JPEG is drawn in some ten passes, each as costly as a whole image
+_MAX_PASS_PIXELS = 1_600_000_000  # 40 passes over the largest image; 3 s
 
 _MAX_TIFF_VALUES = 1_000_000
 _TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
 _TIFF_BYTE_TYPES = (1, 2, 6, 7)  # kept as one bytes object by readers; the others become one Python number each
+_TIFF_SHORT = 3
 _TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
-_ORIENTATION_TAG = 0x0112
-_WIDTH_TAG, _HEIGHT_TAG = 0x0100, 0x0101
+_WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
 
-_OTHERS = (
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive or an office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"\x1aE\xdf\xa3", "a video"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\x93NUMPY", "a NumPy array file"),
-    (b"\x89HDF", "an HDF5 file"),
-)
+_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+    b"II+\x00": "tiff",  # BigTIFF
+    b"MM\x00+": "tiff",
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n": "jpeg2000",
+    b"\xff\x4f\xff\x51": "jpeg2000",
+    b"\x00\x00\x00\x0cJXL \r\n\x87\n": "jpegxl",
+    b"\xff\x0a": "jpegxl",
+}
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive or an office document",
+    b"\x1f\x8b": "a gzip archive",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1aE\xdf\xa3": "a video",
+    b"8BPS": "a Photoshop document",
+    b"\x93NUMPY": "a NumPy array file",
+    b"\x89HDF": "an HDF5 file",
+}
+_DICOM_TYPES = (b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"UL", b"DT", b"PN", b"ST")  # of the identifying group
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes of its second header
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the format of a file from its first bytes, whatever the file is called.
-
-    Args:
-        head: the first bytes (at least 132 to recognise DICOM, `HEAD_BYTES` for everything).
+    """Name the format of a file from its first `HEAD_BYTES`, whatever the file is called.
 
     Returns:
         "png", "jpeg", "gif", "bmp", "tiff", "webp", "avif", "jpeg2000", "jpegxl", "dicom", "svg", or None.
     """
     if head[128:132] == b"DICM":
         return "dicom"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "tiff"
+    for magic, kind in _FORMATS.items():
+        if head.startswith(magic):
+            return kind
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
-    if head.startswith((b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
-        return "jpeg2000"
-    if head.startswith((b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")):
-        return "jpegxl"
-    if head[4:8] == b"ftyp" and {head[8:12], *_brands(head)} & {b"avif", b"avis"}:
+    brands = range(16, min(int.from_bytes(head[:4], "big"), len(head) - 3), 4)
+    if head[4:8] == b"ftyp" and any(head[at : at + 4] in (b"avif", b"avis") for at in (8, *brands)):
         return "avif"
     if begins_without_preamble(head):
         return "dicom"
-    # two letters alone would take text for a bitmap: the size of the second header must be a known one
-    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124):
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:  # "BM" alone may be text
         return "bmp"
     text = head[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
@@ -86,16 +88,11 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def _brands(head: bytes) -> list[bytes]:
-    """Return the brands that an ISO media file says it is compatible with."""
-    return [head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), len(head) - 3), 4)]
-
-
 def begins_without_preamble(head: bytes) -> bool:
-    """Tell whether a file begins as a DICOM data set without the 128 bytes and the "DICM" before it.
+    """Tell whether a file begins as a DICOM data set without the 128 bytes and the "DICM" before it, as old ones do.
 
-    Older exports do. What must hold: a first element of the meta or identifying group, and one of DICOM's types or,
-    where types are left out, a length that such an element can have.
+    Its first element must be of the meta or identifying group, and have one of DICOM's types or, where types are left
+    out, a length that such an element can have.
     """
     if len(head) < 16:
         return False
@@ -104,11 +101,12 @@ def begins_without_preamble(head: bytes) -> bool:
         return element in (0x0000, 0x0001, 0x0002, 0x0010) and vr in (b"UL", b"OB", b"UI")
     if group != 0x0008 or element > 0x0070:
         return False
-    if vr in _IDENTIFYING_TYPES:
+    if vr in _DICOM_TYPES:
         return length <= 256
     (implicit,) = struct.unpack_from("<I", head, 4)
-    (following,) = struct.unpack_from("<H", head.ljust(10 + 256, b"\0"), 8 + implicit) if implicit <= 256 else (0,)
-    return implicit <= 256 and not implicit % 2 and following in (0x0008, 0x0010)
+    if implicit > 256 or implicit % 2:
+        return False
+    return int.from_bytes(head[8 + implicit : 10 + implicit], "little") in (0x0008, 0x0010)
 
 
 def guess(head: bytes) -> str:
@@ -117,7 +115,7 @@ def guess(head: bytes) -> str:
     >>> guess(b"%PDF-1.7")
     'a PDF document'
     """
-    for magic, words in _OTHERS:
+    for magic, words in _OTHERS.items():
         if head.startswith(magic):
             return words
     if head[4:8] == b"ftyp":
@@ -131,11 +129,7 @@ def guess(head: bytes) -> str:
 
 
 def check_png(data: bytes) -> None:
-    """Step over a PNG's chunks to its end.
-
-    Raises:
-        ValueError: the file ends before its IEND chunk, or has too many chunks.
-    """
+    """Raise `ValueError` where a PNG ends before its IEND chunk, or has too many chunks."""
     position = 8
     for _ in range(_MAX_BLOCKS // 10):
         kind = data[position + 4 : position + 8]
@@ -148,11 +142,7 @@ def check_png(data: bytes) -> None:
 
 
 def check_jpeg(data: bytes) -> None:
-    """Step over a JPEG's segments to its first pass.
-
-    Raises:
-        ValueError: the file ends before, or more segments, EXIF bytes or passes than any camera writes.
-    """
+    """Raise `ValueError` where a JPEG ends before its first pass, or has more segments, EXIF or passes than any has."""
     passes = data.count(b"\xff\xda")  # this marker cannot stand within compressed data
     if passes > _MAX_PASSES:
         raise ValueError("it is drawn in too many passes")
@@ -180,12 +170,36 @@ def check_jpeg(data: bytes) -> None:
     raise ValueError("too many segments before its picture")
 
 
-def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a WebP file claims; its decoder allocates them on opening.
+def codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream; None where it is none of them.
+
+    A DICOM header may promise 512 x 512 and hold a stream of 40,000 x 40,000.
 
     Raises:
-        ValueError: no known WebP chunk at the start.
+        ValueError: it begins as one of them, but its size is missing.
     """
+    try:
+        if frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: SIZ follows at once
+            right, bottom, left, top = struct.unpack_from(">IIII", frame, 8)
+            return right - left, bottom - top
+        if not frame.startswith(b"\xff\xd8"):
+            return None
+        position = 2
+        while True:
+            marker, length = struct.unpack_from(">HH", frame, position)
+            # frame headers: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS
+            if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+                height, width = struct.unpack_from(">HH", frame, position + 5)
+                return width, height
+            if marker < 0xFFC0 or marker == 0xFFDA:
+                raise ValueError("the compressed picture does not say its size")
+            position += 2 + length if marker != 0xFFFF else 1
+    except struct.error as error:
+        raise ValueError("the compressed picture ends before its size") from error
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a WebP file claims, which its decoder allocates on opening; `ValueError` without any."""
     kind = data[12:16]
     if len(data) < 30:
         raise ValueError("the WebP header is cut short")
@@ -200,14 +214,13 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def gif_frames(data: bytes) -> tuple[int, int, int]:
-    """Count a GIF's frames by stepping over its blocks.
+    """Count a GIF's frames by stepping over its blocks: PIL would draw each.
 
     Returns:
-        (frames, width, height): width and height include the first frame where it exceeds the
-        canvas. At most `MAX_FRAMES` + 1 frames are counted, and no more than the file holds whole.
+        (frames, width, height), with the first frame where it exceeds the canvas; at most `MAX_FRAMES` + 1 frames.
 
     Raises:
-        ValueError: the file ends before its first frame does.
+        ValueError: the file ends before its first frame does, or has too many blocks or comments.
     """
     width, height = struct.unpack_from("<HH", data, 6) if len(data) >= 13 else (0, 0)
     frames = steps = comment = 0
@@ -245,125 +258,101 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
 
 
 def tiff_pages(data: bytes) -> int:
-    """Count a TIFF's pages by following their directories, and check the first of them.
-
-    Returns:
-        Number of pages, at most `MAX_FRAMES` + 1.
+    """Count a TIFF's pages, up to `MAX_FRAMES` + 1, by following their directories, and check the first of them.
 
     Raises:
         ValueError: the first directory is cut short, or would fill the memory when read
             (entries that share one large block, or millions of strips).
     """
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\x00", b"\x00+")
-    pages: set[int] = set()
+    pages = 0
     try:
-        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        _check_directory(data, offset, order, big)
-        while offset and offset not in pages and len(pages) <= MAX_FRAMES:
-            (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
-            pages.add(offset)
-            after = offset + (8 + 20 * entries if big else 2 + 12 * entries)
-            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, after)
+        _check_directory(data, _first_directory(data))
+        for _ in _directories(data):
+            pages += 1
     except (struct.error, OverflowError) as error:
         if not pages:
             raise ValueError("the file ends before its first directory is complete") from error
-    return len(pages)
+    return pages
 
 
 def tiff_page_sizes(data: bytes) -> set[tuple[int, int]]:
     """Return the (width, height) of all of a TIFF's pages; (0, 0) stands for a page that does not say.
 
-    Pages of several sizes are a picture and its smaller copies, not a clip.
+    Pages of several sizes are an image and its smaller copies, not a clip.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\x00", b"\x00+")
-    entry, step, head = (order + "HHQQ", 20, 8) if big else (order + "HHII", 12, 2)
     sizes: set[tuple[int, int]] = set()
-    seen: set[int] = set()
     try:
-        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        while offset and offset not in seen and len(seen) <= MAX_FRAMES:
-            seen.add(offset)
-            (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+        for offset in _directories(data):
             sides = {_WIDTH_TAG: 0, _HEIGHT_TAG: 0}
-            for index in range(min(entries, 64)):
-                at = offset + head + index * step
-                tag, kind, _, value = struct.unpack_from(entry, data, at)
-                if tag in sides:  # a short stands at the front of its field, whatever the byte order
-                    sides[tag] = (
-                        struct.unpack_from(order + "H", data, at + step - (8 if big else 4))[0] if kind == 3 else value
-                    )
+            sides |= {tag: value for tag, _, _, value in islice(_entries(data, offset), 64) if tag in sides}
             sizes.add((sides[_WIDTH_TAG], sides[_HEIGHT_TAG]))
-            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, offset + head + step * entries)
     except (struct.error, OverflowError):
         pass  # the pages before it count
     return sizes
 
 
-def _check_directory(data: bytes, offset: int, order: str, big: bool, depth: int = 0) -> None:
+def exif_orientation(exif: bytes) -> int:
+    """Read the EXIF orientation (1 to 8) from a raw EXIF block; 1 where it says nothing usable.
+
+    PIL reads the whole directory for it, where entries that share a block take time quadratic in the file's size.
+    """
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
+        return 1
+    padded = exif + bytes(2)  # of the orientation, which may stand at the very end, two bytes of four count
+    try:
+        for tag, kind, _, value in _entries(padded, _first_directory(exif)):
+            if tag == _ORIENTATION_TAG and kind == _TIFF_SHORT:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _layout(data: bytes) -> tuple[str, bool]:
+    """Byte order of a TIFF, as `struct` writes it, and whether it is a BigTIFF."""
+    return "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\x00", b"\x00+")
+
+
+def _first_directory(data: bytes) -> int:
+    order, big = _layout(data)
+    return struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+
+
+def _directories(data: bytes) -> Iterator[int]:
+    """Yield where each page's directory begins; `struct.error` where the file ends before the last."""
+    order, big = _layout(data)
+    offset, seen = _first_directory(data), set[int]()
+    while offset and offset not in seen and len(seen) <= MAX_FRAMES:
+        (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+        seen.add(offset)
+        yield offset
+        after = offset + (8 + 20 * entries if big else 2 + 12 * entries)
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, after)
+
+
+def _entries(data: bytes, offset: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (tag, type, count, value or where it stands) of a directory's entries; errors as `_directories`."""
+    order, big = _layout(data)
+    entry, step, head = (order + "HHQQ", 20, 8) if big else (order + "HHII", 12, 2)
     (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
-    entry, step, start = (order + "HHQQ", 20, offset + 8) if big else (order + "HHII", 12, offset + 2)
+    for at in range(offset + head, offset + head + step * entries, step):
+        tag, kind, count, value = struct.unpack_from(entry, data, at)
+        if kind == _TIFF_SHORT:  # stands at the front of its field, whatever the byte order
+            (value,) = struct.unpack_from(order + "H", data, at + step - (8 if big else 4))
+        yield tag, kind, count, value
+
+
+def _check_directory(data: bytes, offset: int, nested: bool = False) -> None:
     total = 0
-    for index in range(min(entries, 1 + len(data) // step)):
-        tag, kind, count, value = struct.unpack_from(entry, data, start + index * step)
+    for tag, kind, count, value in _entries(data, offset):
         total += count * _TIFF_VALUE_BYTES.get(kind, 0)
         if kind not in _TIFF_BYTE_TYPES and count > _MAX_TIFF_VALUES:
             raise ValueError(f"its directory lists {count:,} values for one entry")
         if total > 2 * len(data) + 65_536:
             raise ValueError("its directory claims more bytes than the file has")
-        if tag in _TIFF_SUBDIRECTORIES and depth == 0:
+        if tag in _TIFF_SUBDIRECTORIES and not nested:
             try:
-                _check_directory(data, value, order, big, depth=1)
+                _check_directory(data, value, nested=True)
             except struct.error:
                 continue  # readers skip a sub-directory that is not there
-
-
-def exif_orientation(exif: bytes) -> int:
-    """Read the EXIF orientation (1 to 8) from a raw EXIF block; 1 where it says nothing usable.
-
-    PIL reads the whole directory for it, and entries that share a block make that quadratic in
-    the size of the file.
-    """
-    exif = exif.removeprefix(b"Exif\x00\x00")
-    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
-        return 1
-    order = "<" if exif[:2] == b"II" else ">"
-    try:
-        (offset,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, offset)
-        for index in range(entries):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * index)
-            if tag == _ORIENTATION_TAG and kind == 3:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1
-
-
-def codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream; None where it is none of them.
-
-    A DICOM header may promise 512 x 512 and hold a stream of 40,000 x 40,000.
-
-    Raises:
-        ValueError: it begins as one of them, but its size is missing.
-    """
-    try:
-        if frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: SIZ follows at once
-            right, bottom, left, top = struct.unpack_from(">IIII", frame, 8)
-            return right - left, bottom - top
-        if not frame.startswith(b"\xff\xd8"):
-            return None
-        position = 2
-        while True:
-            marker, length = struct.unpack_from(">HH", frame, position)
-            # frame headers: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS
-            if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
-                height, width = struct.unpack_from(">HH", frame, position + 5)
-                return width, height
-            if marker < 0xFFC0 or marker == 0xFFDA:
-                raise ValueError("the compressed picture does not say its size")
-            position += 2 + length if marker != 0xFFFF else 1
-    except struct.error as error:
-        raise ValueError("the compressed picture ends before its size") from error

@@ -1,7 +1,4 @@
-"""Whether a JPEG is whole, which its decoded pixels do not say.
-
-libjpeg fills what is missing with grey and only warns; Pillow does not pass the warning on. simplejpeg does.
-"""
+"""Whether a JPEG is whole. libjpeg fills what is missing with grey and only warns; Pillow does not pass that on."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ import re
 import simplejpeg
 
 DAMAGED = "The picture is damaged: its file ends early or holds wrong data, and part of what is shown is filled in."
-"""What is said of a picture whose rest a decoder made up."""
+"""What is said of an image whose rest a decoder made up."""
 
-#: Bytes that are left over before the end are harmless up to here; some cameras fill up with them.
-_SLACK = 16
+_SLACK = 16  # bytes left over before the end are harmless up to here; some cameras fill up with them
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 
 

@@ -1,4 +1,4 @@
-"""How large a picture may be, told before it is decoded."""
+"""How large an image may be, told before it is decoded."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ MAX_BYTES = 200_000_000
 """Largest file, in bytes."""
 
 MAX_PIXELS = 40_000_000
-"""Largest picture, in pixels: some ten times the largest screen; scans have about half a million."""
+"""Largest image, in pixels: some ten times the largest screen; scans have about half a million."""
 
 MIN_SIDE = 16
 """Shortest side, in pixels, that can show anything."""
 
 
 def check_size(name: str, width: int, height: int) -> None:
-    """Hold a picture's size, in pixels, against the limits.
-
-    Raises:
-        ScanTooLarge: more than `MAX_PIXELS`.
-        ScanTooSmall: a side shorter than `MIN_SIDE`.
-    """
+    """Raise `ScanTooLarge` for more than `MAX_PIXELS`, `ScanTooSmall` for a side shorter than `MIN_SIDE`."""
     if width * height > MAX_PIXELS:
         raise ScanTooLarge(
             f"'{name}' has {width:,} x {height:,} pixels.",
@@ -37,17 +32,12 @@ def check_size(name: str, width: int, height: int) -> None:
 
 def too_many_bytes(name: str, size: int) -> ScanTooLarge:
     """Return the error for a file of more than `MAX_BYTES`."""
-    return ScanTooLarge(
-        f"'{name}' has {size / 1e6:.0f} MB.",
-        expected=f"at most {MAX_BYTES // 10**6} MB",
-        remedy="Export a single frame, or a smaller picture.",
-    )
+    limit, remedy = f"at most {MAX_BYTES // 10**6} MB", "Export a single frame, or a smaller picture."
+    return ScanTooLarge(f"'{name}' has {size / 1e6:.0f} MB.", expected=limit, remedy=remedy)
 
 
 def out_of_memory(name: str) -> ScanTooLarge:
     """Return the error for a file whose decoding needs more memory than it may take."""
-    return ScanTooLarge(
-        f"'{name}' needs more memory than there is.",
-        expected="a picture that fits into memory",
-        remedy="Make it smaller, or export a single frame from it.",
-    )
+    remedy = "Make it smaller, or export a single frame from it."
+    found = f"'{name}' needs more memory than there is."
+    return ScanTooLarge(found, expected="a picture that fits into memory", remedy=remedy)

@@ -37,8 +37,7 @@ def read_table(descriptor: Any, data: Any, what: str, name: str, *, little: bool
     Args:
         descriptor: number of entries (0: 65,536), the first value mapped, bits per entry.
         data: bytes, or one or several integers, as pydicom reads the element.
-        what: what the table is called.
-        name: what error messages call the file.
+        what, name: what error messages call the table and the file.
         little: whether bytes are in little-endian order.
 
     Raises:
@@ -46,10 +45,7 @@ def read_table(descriptor: Any, data: Any, what: str, name: str, *, little: bool
     """
     count, first, bits = _described(descriptor, what, name)
     if isinstance(data, (bytes, bytearray)):
-        narrow = len(data) < 2 * count
-        entries = np.frombuffer(
-            data[: len(data) // 2 * 2 if not narrow else None], np.uint8 if narrow else _wide(little)
-        )
+        entries = _numbers(data, narrow=len(data) < 2 * count, little=little)
     else:
         try:
             entries = np.atleast_1d(np.asarray([] if data is None else data, np.uint16))
@@ -67,12 +63,18 @@ def read_segments(descriptor: Any, data: Any, what: str, name: str, *, little: b
     if not isinstance(data, (bytes, bytearray)):
         raise wrong(name, what, "is empty")
     narrow = bits <= 8
-    words = np.frombuffer(data[: len(data) // 2 * 2], np.uint8 if narrow else _wide(little)).tolist()
+    words = _numbers(data[: len(data) // 2 * 2], narrow, little).tolist()
     try:
         entries = _expand(words, 0, None, [], narrow, little)
     except (IndexError, ValueError) as error:
         raise wrong(name, what, f"has segments that do not fit together ({error})") from None
     return _checked(np.asarray(entries, np.uint8 if narrow else np.uint16), count, first, bits, what, name)
+
+
+def _numbers(data: bytes | bytearray, narrow: bool, little: bool) -> np.ndarray:
+    if narrow:
+        return np.frombuffer(data, np.uint8)
+    return np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
 
 
 def _expand(words: list[int], at: int, segments: int | None, made: list[int], narrow: bool, little: bool) -> list[int]:
@@ -89,14 +91,11 @@ def _expand(words: list[int], at: int, segments: int | None, made: list[int], na
             made += np.rint(np.linspace(last, end, length + 1)[1:]).astype(int).tolist()
             at += 1
         elif kind == _INDIRECT and not nested:
-            size = 4 if narrow else 2
-            raw = (
-                bytes(words[at : at + size])
-                if narrow
-                else b"".join(w.to_bytes(2, "little") for w in words[at : at + size])
-            )
-            offset = int.from_bytes(raw, "little" if little or not narrow else "big")
-            _expand(words, offset if narrow else offset // 2, length, made, narrow, little)
+            if narrow:
+                size, offset = 4, int.from_bytes(bytes(words[at : at + 4]), "little" if little else "big")
+            else:  # in bytes, low word first
+                size, offset = 2, sum(word << 16 * place for place, word in enumerate(words[at : at + 2])) // 2
+            _expand(words, offset, length, made, narrow, little)
             at += size
         else:
             raise ValueError(f"a segment of kind {kind}" + (" within another" if nested else ""))
@@ -124,10 +123,6 @@ def _checked(entries: np.ndarray, count: int, first: int, bits: int, what: str, 
     if count == 1:
         raise wrong(name, what, "has one entry, and would make the picture one even tone")
     return LookupTable(first, entries[:count], bits)
-
-
-def _wide(little: bool) -> str:
-    return "<u2" if little else ">u2"
 
 
 def wrong(name: str, what: str, why: str) -> DamagedScan:

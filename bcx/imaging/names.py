@@ -1,9 +1,7 @@
-"""What a file's name promises: a picture, or something that lies in folders without anyone having put it there.
+"""What a file's name promises: an image, or something that lies in folders without anyone having put it there.
 
->>> called_a_picture("scan.PNG"), called_a_picture("scan.jpg.crdownload"), called_a_picture("notes.txt")
+>>> called_a_picture("scan.PNG"), called_a_picture("scan.jpg.crdownload"), called_a_picture("._scan.png")
 (True, True, False)
->>> called_a_picture("._scan.png")
-False
 """
 
 from __future__ import annotations
@@ -12,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-PICTURE_SUFFIXES = frozenset(
+# Whether or not bcx reads the format.
+_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".svg"}
     | {".dcm", ".dicom", ".dic", ".ima", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl"}
 )
-"""Endings that promise a picture, lower case, whether or not bcx reads the format."""
+_UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".opdownload"))  # while a browser downloads
 
 MASK = "a mask beside its scan"
 NO_PICTURE = "no picture"
@@ -30,21 +29,13 @@ _COUNTED = {
     ARCHIVE: ("archive (read only if named by itself)", "archives (read only if named by themselves)"),
 }
 
-_UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".opdownload"))
-
 
 def called_a_picture(name: str) -> bool:
-    """Tell whether a file's name ends like an image's, also below the ending that a browser adds while it downloads.
-
-    Hidden names are none: `._scan.png` is what a Mac keeps beside `scan.png`.
-
-    Args:
-        name: with or without folders before it.
-    """
+    """Tell whether a file's name, with or without folders, ends like an image's and is not hidden, as a Mac's `._*`."""
     path = PurePosixPath(name)
     if path.suffix.lower() in _UNFINISHED:
         path = path.with_suffix("")
-    return not path.name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES
+    return not path.name.startswith(".") and path.suffix.lower() in _SUFFIXES
 
 
 def count_left_out(reasons: Iterable[str]) -> str:

@@ -1,17 +1,27 @@
-"""Class maps as pictures: one signed colour scale, laid over the scan.
+"""Class maps and lesion maps as images over the scan that they belong to.
 
 What speaks for a class is purple, what speaks against it green, nothing is transparent: a map without evidence
-leaves the scan as it is, since nothing is stretched picture by picture. Neither is a class's colour, or the lesion's.
+leaves the scan as it is, since nothing is stretched image by image. A lesion is yellow: neither for nor against.
 
 >>> import numpy as np
 >>> colourise(np.array([[-2.0, 0.0, 2.0]], np.float32), limit=2.0).tolist()
 [[[92, 158, 0], [255, 255, 255], [182, 95, 230]]]
+>>> lesion = np.zeros((80, 100), np.float32)
+>>> lesion[20:40, 30:60] = 0.9
+>>> red, green, blue = lay_outline(np.zeros((80, 100), np.uint8), lesion, level=0.5).getpixel((45, 20))
+>>> red > 150, green > 150, blue < 100
+(True, True, True)
+>>> regions(lesion, level=0.5)
+[Region(left=30, top=20, width=30, height=20, area=600)]
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import pairwise
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -27,16 +37,19 @@ _AGAINST = np.array([92, 158, 0], np.float32)
 _NONE = np.array([255, 255, 255], np.float32)
 _FOR = np.array([182, 95, 230], np.float32)
 
+#: Yellow (Okabe and Ito 2008) stays apart from blue, orange and every grey for all common kinds of colour blindness.
+COLOUR = (240, 228, 66)
+_EDGE = (16, 16, 16)  # of lines, so that they can be seen on light tissue as well
+_FRAME = (255, 255, 255)
+_FILL = 0.4  # of a place that is surely lesion, at full opacity: the tissue below stays visible
+_SMALL = 0.1  # a region smaller than this share of the largest is a crumb of it
+
 
 def scale_limit(maps: np.ndarray) -> float:
-    """Return the end of the colour scale that all maps of one answer share, in logit units.
+    """Return the end of the colour scale that all maps of one answer share, float32 `[C, h, w]`, in logit units.
 
-    Where evidence stands in one small lesion, its peak may be ten times what the rest of the lesion holds; a scale up
-    to there would show the peak and little else. So the largest half per cent of the places is left out. On a coarse
-    grid, of 200 values or fewer, that is none.
-
-    Args:
-        maps: float32 `[C, h, w]`, every class's map.
+    A small lesion's peak may be ten times what the rest of it holds, and a scale up to there would show little else:
+    the largest half per cent of the places is left out. On a coarse grid, of 200 values or fewer, that is none.
 
     Returns:
         The magnitude that all other places stay within, rounded up to a whole number, at least `LEAST_LIMIT`.
@@ -47,18 +60,15 @@ def scale_limit(maps: np.ndarray) -> float:
 
 
 def colourise(values: np.ndarray, limit: float) -> np.ndarray:
-    """Paint evidence on the signed scale.
-
-    Args:
-        values: float32 `[H, W]`, logit units.
-        limit: evidence that gets the full colour; larger magnitudes get it too.
-
-    Returns:
-        uint8 `[H, W, 3]`, white where there is no evidence.
-    """
-    share = np.clip(values / limit, -1, 1)[..., None]
-    full = np.where(share < 0, _AGAINST, _FOR)
+    """Paint evidence, float32 `[H, W]`, as uint8 `[H, W, 3]`: white for none, full colour from the `limit` on."""
+    share, full = _signed(values, limit)
     return np.rint(_NONE + np.abs(share) * (full - _NONE)).astype(np.uint8)
+
+
+def _signed(values: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return -1..1 and the colour that it stands for, float32 `[H, W, 1]` and `[H, W, 3]`."""
+    share = np.clip(values / limit, -1, 1)[..., None]
+    return share, np.where(share < 0, _AGAINST, _FOR)
 
 
 def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: float) -> Image.Image:
@@ -71,13 +81,84 @@ def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: floa
         opacity: 0 (the scan alone) to 1 (full colour where the evidence is strongest).
 
     Returns:
-        An RGB picture of the scan's size.
+        An RGB image of the scan's size.
     """
     opacity = float(np.clip(opacity, 0, 1))
-    scan = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    scan = _in_colour(pixels)
     if pixels.ndim == 3:  # purple on a stain's pink could not be seen, so colours give way
         scan = scan + min(1.0, 2 * opacity) * (to_grey(pixels)[..., None] - scan.astype(np.float32))
-    share = np.clip(values / limit, -1, 1)[..., None]
-    colour = np.where(share < 0, _AGAINST, _FOR)
+    share, colour = _signed(values, limit)
     weight = opacity * np.abs(share)
     return Image.fromarray(np.rint(scan + weight * (colour - scan)).astype(np.uint8))
+
+
+def _in_colour(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected place of a lesion map, in scan pixels: its bounding box, and how many pixels it has."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    area: int
+
+
+def regions(lesion: np.ndarray, level: float) -> list[Region]:
+    """Return the connected places of a lesion map at or above a level (0..1), largest first, without crumbs."""
+    _, _, boxes, _ = cv2.connectedComponentsWithStats((lesion >= level).astype(np.uint8))
+    found = [Region(*(int(value) for value in box)) for box in boxes[1:]]  # the first is the background
+    found.sort(key=lambda region: -region.area)
+    return [region for region in found if region.area >= _SMALL * found[0].area]
+
+
+def lay_outline(
+    pixels: np.ndarray,
+    lesion: np.ndarray,
+    level: float,
+    opacity: float = 0.5,
+    frame: tuple[int, int, int] | None = None,
+    thick: int | None = None,
+) -> Image.Image:
+    """Lay a lesion map over the scan that it belongs to.
+
+    Args:
+        pixels: uint8 `[H, W]` or `[H, W, 3]`.
+        lesion: float32 `[H, W]`, 0..1.
+        level: where the outline runs, 0..1.
+        opacity: 0 (the scan alone) to 1; lines are at their full strength from one half on.
+        frame: (x, y, side) of the second stage's crop, in pixels; drawn dashed, as far as it lies in the scan.
+        thick: width of the outline in pixels; default: it grows with the scan.
+
+    Returns:
+        An RGB image of the same size.
+    """
+    scan = _in_colour(pixels)
+    opacity = float(np.clip(opacity, 0, 1))
+    weight = _FILL * opacity * lesion[..., None]
+    filled = scan + weight * (np.array(COLOUR, np.float32) - scan)
+    drawn = np.ascontiguousarray(np.rint(filled).astype(np.uint8))
+    thick = thick or max(1, round(max(lesion.shape) / 280))
+    if frame is not None:
+        _draw_frame(drawn, frame, max(1, thick // 2))
+    lines, _ = cv2.findContours((lesion >= level).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, lines, -1, _EDGE, thick + 2, cv2.LINE_AA)
+    cv2.drawContours(drawn, lines, -1, COLOUR, thick, cv2.LINE_AA)
+    return Image.fromarray(np.rint(filled + min(1.0, 2 * opacity) * (drawn - filled)).astype(np.uint8))
+
+
+def _draw_frame(image: np.ndarray, frame: tuple[int, int, int], thick: int) -> None:
+    height, width = image.shape[:2]
+    x, y, side = frame
+    left, top, right, bottom = max(0, x), max(0, y), min(width, x + side) - 1, min(height, y + side) - 1
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], float)
+    for colour, line in ((_EDGE, thick + 2), (_FRAME, thick)):
+        for start, end in pairwise(corners):
+            dashes = round(float(np.abs(end - start).max()) / (8 * thick))
+            count = max(1, dashes) | 1  # odd: begins and ends with a dash
+            stops = np.rint(np.linspace(start, end, count + 1)).astype(int).tolist()
+            for number in range(0, count, 2):
+                cv2.line(image, stops[number], stops[number + 1], colour, line)

@@ -26,15 +26,9 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a decoder made of one frame.
+    """What a decoder made of one frame: `values`, bool, integer or float, [H, W] or [H, W, 1 to 4].
 
-    Attributes:
-        values: bool, integer or float, [H, W] or [H, W, 1 to 4].
-        notes: what was done to it, in words.
-        orientation: EXIF's, 1 to 8.
-        damage: a sentence where part of the picture is made up by the decoder; "" where it is whole.
-        mm_per_pixel: where the file says so.
-        region: as in `Scan`.
+    `orientation` is EXIF's, 1 to 8; all else is as in `bcx.imaging.scan.Scan`.
     """
 
     values: np.ndarray
@@ -70,13 +64,10 @@ def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def to_bytes(values: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Turn pixel values of any accepted kind into uint8.
+    """Turn pixel values, bool, integer or float, finite, not empty, into uint8.
 
     bool becomes 0 and 255; uint8 stays; floats within 0..1 are multiplied by 255, floats within
     0..255 are rounded; everything else is stretched from its own range.
-
-    Args:
-        values: bool, integer or float, any shape, finite, not empty.
 
     Returns:
         uint8 of the same shape, and what was done in words (None where nothing was).
@@ -85,25 +76,23 @@ def to_bytes(values: np.ndarray) -> tuple[np.ndarray, str | None]:
         return values, None
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255), None
+    kind = f"{8 * values.dtype.itemsize} bit"
     if values.dtype.kind == "f":
+        kind = "decimal numbers"
         values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32, copy=False)
         low, high = values.min(), values.max()
         if low >= 0 and high <= 1:
             return np.rint(values * 255).astype(np.uint8), "decimal numbers scaled from 0..1"
         if low >= 0 and high <= 255:
             return np.rint(values).astype(np.uint8), "decimal numbers within 0..255 rounded"
-        pixels, span = stretch(values)
-        return pixels, f"decimal numbers scaled from {span}"
     pixels, span = stretch(values)
-    return pixels, f"{8 * values.dtype.itemsize} bit scaled from {span}"
+    return pixels, f"{kind} scaled from {span}"
 
 
 def alpha_share(alpha: np.ndarray) -> np.ndarray:
     """Opacity as uint8 0..255: integers by the range of their type, floats as 0..1 (0..255 where they exceed 1)."""
-    if alpha.dtype == np.uint8:
-        return alpha
-    if alpha.dtype == np.bool_:
-        return alpha.astype(np.uint8) * np.uint8(255)
+    if alpha.dtype in (np.uint8, np.bool_):
+        return to_bytes(alpha)[0]
     if alpha.dtype == np.uint16:
         shares = np.empty(alpha.shape, np.uint8)
         for start in range(0, len(alpha), _ROWS):
@@ -126,7 +115,7 @@ def on_black(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def grey_if_grey(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] whose three channels agree everywhere becomes [H, W]; anything else stays."""
-    for step in (16, 1):  # a coloured picture mostly shows it on a coarse grid already
+    for step in (16, 1):  # an image in colour mostly shows it on a coarse grid already
         red, green, blue = (pixels[::step, ::step, channel] for channel in range(3))
         if not (np.array_equal(red, green) and np.array_equal(red, blue)):
             return pixels
@@ -137,7 +126,7 @@ def turn(pixels: np.ndarray, orientation: int) -> tuple[np.ndarray, str | None]:
     """Undo an EXIF orientation (1 to 8, as in the EXIF 2.3 standard) of [H, W] or [H, W, 3].
 
     Returns:
-        The picture upright (C-contiguous), and what was done in words (None for 1).
+        The image upright (C-contiguous), and what was done in words (None for 1).
     """
     if orientation == 1:
         return pixels, None

@@ -1,7 +1,6 @@
 """From a scan's pixels to what the network sees, and back.
 
-One class, stored in the checkpoint, used by training, evaluation and serving alike, so that
-a figure in a table and an answer on the page come from the same pixels.
+One class, stored in the checkpoint, serves training, evaluation and answers alike.
 
 >>> import numpy as np
 >>> step = Preprocess(size=224)
@@ -36,26 +35,19 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize uint8 or float32 `[H, W]` or `[H, W, C]`, without aliasing when shrinking.
-
-    Area averaging where the picture shrinks, bilinear where it grows: what OpenCV recommends for each.
-    """
+    """Resize uint8 or float32 `[H, W]` or `[H, W, C]`: area averaging where it shrinks, bilinear where it grows."""
     shrinks = width * height < pixels.shape[0] * pixels.shape[1]
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a scan becomes the network's input.
-
-    The whole scan is squashed to a square: nothing is cut off, and the mapping of coordinates
-    is one factor per axis.
+    """How a scan becomes the network's input: the whole of it is squashed to a square, nothing is cut off.
 
     Attributes:
         size: side of the network's input, in pixels.
         mean, std: per channel, in units of the 0..1 range; what the starting weights were trained with.
-        grey: turn colour to luma first and show it in all three channels (ultrasound);
-            False keeps colour (histology).
+        grey: turn colour to luma first, for all three channels (ultrasound); False keeps colour (histology).
     """
 
     size: int = 224
@@ -72,11 +64,9 @@ class Preprocess:
             )
 
     def plane(self, pixels: np.ndarray, size: int | None = None) -> np.ndarray:
-        """Return the squashed picture as uint8 `[S, S]` (grey) or `[S, S, 3]`.
+        """Return the squashed scan, uint8 `[H, W]` or `[H, W, 3]`, as uint8 `[S, S]` (grey) or `[S, S, 3]`.
 
-        Args:
-            pixels: uint8 `[H, W]` or `[H, W, 3]`.
-            size: another side than the network's, for augmentation that zooms afterwards.
+        `size` is another side than the network's, for augmentation that zooms afterwards.
         """
         side = size or self.size
         if self.grey:
@@ -91,16 +81,13 @@ class Preprocess:
         return np.repeat(plane[:, :, None], 3, axis=2) if plane.ndim == 2 else plane
 
     def normalise(self, planes: torch.Tensor) -> torch.Tensor:
-        """Turn stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, into float32 `[B, 3, S, S]`.
-
-        The result lies channels last in memory, which convolutions on CPUs prefer.
-        """
+        """Turn uint8 `[B, S, S]` or `[B, S, S, 3]` into float32 `[B, 3, S, S]`, channels last, as CPUs prefer."""
         import torch
 
         stack = planes if planes.ndim == 4 else planes[..., None]
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=planes.device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=planes.device)
-        # Broadcasting a grey picture to three channels and normalising is one pass over memory.
+        # Broadcasting grey to three channels and normalising is one pass over memory.
         return (stack.to(torch.float32) * scale + shift).permute(0, 3, 1, 2)
 
     def tensor(self, pixels: np.ndarray) -> torch.Tensor:
@@ -110,11 +97,9 @@ class Preprocess:
         return self.normalise(torch.from_numpy(self.plane(pixels)[None]))[0]
 
     def to_network(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Map points from the scan to the network's input.
+        """Map points from the scan, whose (height, width) is `shape`, to the network's input.
 
-        Args:
-            xy: float `[N, 2]`, x then y, in scan pixels; pixel edges at whole numbers.
-            shape: the scan's (height, width).
+        `xy` is float `[N, 2]`, x then y, in pixels, with pixel edges at whole numbers.
         """
         height, width = shape
         return np.asarray(xy, float) * np.array([self.size / width, self.size / height])
@@ -125,14 +110,9 @@ class Preprocess:
         return np.asarray(xy, float) * np.array([width / self.size, height / self.size])
 
     def enlarge(self, grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Enlarge maps from the network's grid to the scan.
+        """Enlarge maps, float32 `[C, h, w]`, from any grid that spans the input to the scan's (height, width).
 
-        Args:
-            grid: float32 `[C, h, w]`, any grid that spans the network's whole input.
-            shape: the scan's (height, width).
-
-        Returns:
-            float32 `[C, H, W]`, bilinear; values keep their units and never leave the grid's range.
+        Bilinear: values keep their units and never leave the grid's range.
         """
         height, width = shape
         planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in grid]

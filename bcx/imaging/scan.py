@@ -1,7 +1,4 @@
-"""Any file, bytes or array becomes pixels, safely.
-
-`Scan.open` is the only way in. Size, bytes and frames are held against limits before anything is
-decoded; what cannot be read raises a `bcx.errors.BcxError` that says what to do.
+"""Any file, bytes or array becomes pixels through `Scan.open`, held against limits before anything is decoded.
 
 >>> import numpy as np
 >>> scan = Scan.open(np.full((64, 80), 9, np.uint8), name="flat")
@@ -21,28 +18,18 @@ from PIL import Image
 
 from bcx.errors import DamagedScan, ScanError, UnknownFormat
 from bcx.imaging import formats, headers
-from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, sniff
+from bcx.imaging.headers import HEAD_BYTES, sniff
 from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, too_many_bytes
 from bcx.imaging.pixels import Decoded, alpha_share, grey_if_grey, on_black, to_bytes, turn
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_FRAMES",
-    "MAX_PIXELS",
-    "MIN_SIDE",
-    "Scan",
-    "frame_count",
-    "read_file",
-    "sniff",
-    "sniff_file",
-]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Scan", "frame_count", "read_file", "sniff", "sniff_file"]
 
 _FORMATS = "a PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, JPEG XL or DICOM picture"
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         pixels: uint8 [H, W] (grey) or [H, W, 3] (RGB), 0..255, C-contiguous, read-only.
@@ -52,8 +39,8 @@ class Scan:
         frame: which frame or page of the file this is, from 0.
         damage: a sentence where the file is damaged and part of the pixels made up; "" where it is whole.
         mm_per_pixel: side of a pixel in millimetres, where the file is DICOM and says so.
-        region: (left, top, right, bottom) of the pixels in the picture of a DICOM file whose header says where in the
-            machine's frame the scan lies; None where they are the whole picture.
+        region: (left, top, right, bottom) of the pixels in the image of a DICOM file whose header says where in the
+            scanner's frame the scan lies; None where they are the whole image.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -90,10 +77,10 @@ class Scan:
         *,
         frame: int = 0,
     ) -> Scan:
-        """Read a picture from wherever it is.
+        """Read an image from wherever it is; one in colour whose channels agree becomes grey.
 
         Files and bytes are told apart by their content, never by their name: PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF,
-        JPEG 2000, JPEG XL or DICOM. A colour picture whose channels agree becomes grey.
+        JPEG 2000, JPEG XL or DICOM.
 
         Args:
             source: path, bytes of a file, PIL image, or array: bool, uint8, uint16 or float, [H, W], [H, W, 1],
@@ -123,16 +110,12 @@ class Scan:
 
 
 def sniff_file(path: str | os.PathLike[str]) -> str | None:
-    """`sniff` for a file, reading no more than its first bytes.
-
-    Raises:
-        ScanError: no such file, a directory, or not allowed.
-    """
+    """`sniff` for a file, reading no more than its first bytes; `ScanError` where that is impossible."""
     return sniff(_read(os.fsdecode(path), HEAD_BYTES))
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a picture file, at most `MAX_BYTES`.
+    """Return the bytes of an image file, at most `MAX_BYTES`.
 
     Raises:
         ScanError: no such file, a directory, not an ordinary file, too large, or not allowed.
@@ -141,17 +124,14 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def _read(path: str, head: int | None = None) -> bytes:
-    """The file's bytes, or its first `head` bytes; looks before it opens, since a pipe would wait for ever."""
+    """Read a file, or its first `head` bytes; looks before it opens, since a pipe would wait for ever."""
     if not path:
         raise ScanError("The path is empty.", expected="the path of a picture", remedy="Name a file.")
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            raise ScanError(
-                f"'{path}' is a folder.",
-                expected="one picture",
-                remedy="Name a file in it, or use `bcx predict FOLDER`.",
-            )
+            remedy = "Name a file in it, or use `bcx predict FOLDER`."
+            raise ScanError(f"'{path}' is a folder.", expected="one picture", remedy=remedy)
         if not stat.S_ISREG(found.st_mode):
             raise ScanError(f"'{path}' is not an ordinary file.", expected="a picture file", remedy="Save it first.")
         if head is None and found.st_size > MAX_BYTES:
@@ -159,20 +139,15 @@ def _read(path: str, head: int | None = None) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1 if head is None else head)
     except FileNotFoundError as error:
-        raise ScanError(
-            f"There is no file '{path}'.",
-            expected="the path of a picture on this machine",
-            remedy="Check the spelling" + (", or download it first." if "://" in path else "."),
-        ) from error
+        remedy = "Check the spelling" + (", or download it first." if "://" in path else ".")
+        expected = "the path of a picture on this machine"
+        raise ScanError(f"There is no file '{path}'.", expected=expected, remedy=remedy) from error
     except PermissionError as error:
-        raise ScanError(
-            f"'{path}' may not be read.", expected="a readable file", remedy="Change its permissions, or copy it."
-        ) from error
+        remedy = "Change its permissions, or copy it."
+        raise ScanError(f"'{path}' may not be read.", expected="a readable file", remedy=remedy) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ScanError(
-            f"'{path[:200]}' cannot be opened ({reason}).", expected="a readable file", remedy="Check the path."
-        ) from error
+        why = f"'{path[:200]}' cannot be opened ({getattr(error, 'strerror', None) or error})."
+        raise ScanError(why, expected="a readable file", remedy="Check the path.") from error
 
 
 def frame_count(data: bytes, name: str = "bytes") -> int:
@@ -183,7 +158,7 @@ def frame_count(data: bytes, name: str = "bytes") -> int:
     """
     kind = _kind(data, name)
     if kind == "dicom":
-        from bcx.imaging import dicom
+        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
 
         return dicom.frame_count(data, name)
     return formats.frame_count(data, kind, name)
@@ -210,12 +185,13 @@ def _kind(data: bytes, name: str) -> str:
 
 def _from_bytes(data: bytes, name: str, frame: int = 0) -> Scan:
     kind = _kind(data, name)
-    digest = hashlib.sha256(data).hexdigest()
     if kind == "dicom":
-        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
+        from bcx.imaging import dicom
 
-        return _finish(dicom.decode(data, name, frame), name, digest, frame)
-    return _finish(formats.decode(data, kind, name, frame), name, digest, frame)
+        decoded = dicom.decode(data, name, frame)
+    else:
+        decoded = formats.decode(data, kind, name, frame)
+    return _finish(decoded, name, hashlib.sha256(data).hexdigest(), frame)
 
 
 def _from_pil(image: Image.Image, name: str) -> Scan:

@@ -23,11 +23,7 @@ _SAME_HEIGHT = 0.25  # mean deviation, as a share of the height
 
 
 def find_text(pixels: np.ndarray) -> np.ndarray:
-    """Return bool `[H, W]`, True on the boxes of lines of text.
-
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-    """
+    """Return bool `[H, W]`, True on the boxes of lines of text of a scan, uint8 `[H, W]` or `[H, W, 3]`."""
     bright = pixels if pixels.ndim == 2 else pixels.max(axis=2)  # of coloured letters too
     side = float(np.sqrt(bright.size))
     stroke = 2 * max(2, round(side / 120)) + 1
@@ -47,14 +43,9 @@ def find_text(pixels: np.ndarray) -> np.ndarray:
 
 
 def mask_text(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels with every line of text covered, each by what is behind it: the median around its letters.
-
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`; they stay as they are.
-    """
-    found = find_text(pixels)
+    """Return a copy with every line of text covered, each by what is behind it: the median around its letters."""
     covered = pixels.copy()
-    count, parts, boxes, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats(find_text(pixels).astype(np.uint8))
     for number in range(1, count):
         left, top, width, height = boxes[number, :4]
         place = (slice(top, top + height), slice(left, left + width))

@@ -2,11 +2,6 @@
 
 A few processes are started when they are first needed, and kept. What they send back is read as numbers and JSON,
 never unpickled: a decoder that a file has taken over cannot reach further through it.
-
-    from bcx.imaging.worker import run_isolated
-    values, facts = run_isolated(decode_frame, data, name="cine.dcm", options={"frame": 3})
-
-The function is named by its module, takes the bytes and the options, and returns an array and a dictionary of JSON.
 """
 
 from __future__ import annotations
@@ -59,12 +54,14 @@ class _Worker:
             env=environment, cwd=Path(__file__).anchor, close_fds=True,
         )  # fmt: skip
 
-    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.requests, self.answers = self.process.stdin, self.process.stdout
+
+    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
         try:
-            _send(self.process.stdin, request, data)
-            answer = _receive(self.process.stdout)
+            _send(self.requests, request, data)
+            answer = _receive(self.answers)
         except (OSError, ValueError, struct.error) as error:
             raise _Died from error
         if answer is None:
@@ -75,10 +72,9 @@ class _Worker:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.requests, self.answers):
             with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+                pipe.close()
 
 
 _idle: list[_Worker] = []
@@ -114,7 +110,11 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
             except _Died:
                 raise _crashed(name) from None
     if "error" in answer:
-        raise _error(answer["error"])
+        kind, found, expected, remedy = answer["error"]
+        known = getattr(bcx.errors, kind, None)
+        if not (isinstance(known, type) and issubclass(known, BcxError)):
+            known = DamagedScan
+        raise known(found, expected=expected, remedy=remedy)
     values = np.frombuffer(raw, np.dtype(answer["dtype"])).reshape(answer["shape"])
     return values, answer["facts"]
 
@@ -157,14 +157,6 @@ def _crashed(name: str) -> DamagedScan:
         expected="a complete, undamaged file",
         remedy="Copy, download or export it again, as PNG or as uncompressed DICOM.",
     )
-
-
-def _error(stated: list[str]) -> BcxError:
-    kind, found, expected, remedy = stated
-    known = getattr(bcx.errors, kind, None)
-    if not (isinstance(known, type) and issubclass(known, BcxError)):
-        known = DamagedScan
-    return known(found, expected=expected, remedy=remedy)
 
 
 def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> None:

@@ -1,7 +1,6 @@
 """The scans in a ZIP archive, read one at a time into memory; nothing is unpacked to disk.
 
-An archive is somebody else's: names are never used as paths, and what a member claims is held against limits before it
-is read, and against what came out afterwards.
+Names are never used as paths; what a member claims is held against limits before it is read, and against what came out.
 
 >>> import tempfile, zipfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -37,10 +36,8 @@ MOST_MEMBERS = 50_000
 """More members than this are not listed."""
 MOST_TIMES = 100
 """A member, or a whole archive, may grow to this many times its packed size; scans shrink to a tenth at best."""
-FREE_BYTES = 1 << 24
-"""A member up to this size may grow as it likes: a blank picture packs very well."""
-FREE_TOTAL = 1 << 30
-"""An archive up to this unpacked size may grow as it likes."""
+FREE_BYTES, FREE_TOTAL = 1 << 24, 1 << 30
+"""A member, and an archive, up to this size may grow as they like: a blank image packs very well."""
 _LONGEST_NAME = 1000
 _MOST_DIRECTORY = 1 << 23  # bytes of the list of members, which zipfile reads in one piece
 _STEP = 1 << 20
@@ -50,12 +47,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the oth
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One file of an archive.
-
-    Attributes:
-        name: its path inside the archive, with forward slashes; unique there.
-        stamp: changes when the member or its archive does; numbers.
-    """
+    """One file of an archive: its path inside, with forward slashes, unique there, and what changes when it does."""
 
     name: str
     stamp: list[int] = field(default_factory=list)
@@ -68,18 +60,12 @@ class Member:
         """Whether it is a symbolic link; where to is not looked at."""
         return self._info is not None and stat.S_ISLNK(self._info.external_attr >> 16)
 
-    def head(self) -> bytes:
-        """Return the first bytes, as many as `sniff` needs; nothing where they cannot be read."""
-        if self._problem is not None:
-            return b""
-        try:
-            return self._read(HEAD_BYTES)
-        except BcxError:
-            return b""
-
     def kind(self) -> str | None:
-        """Return its format by its first bytes, as `bcx.imaging.scan.sniff` names them."""
-        return sniff(self.head())
+        """Return its format as `bcx.imaging.scan.sniff` names it; None where it is unknown or cannot be read."""
+        try:
+            return None if self._problem is not None else sniff(self._read(HEAD_BYTES))
+        except BcxError:
+            return None
 
     def read(self) -> bytes:
         """Return its bytes.
@@ -143,11 +129,7 @@ def is_archive(name: str) -> bool:
 
 
 def open_archive(path: Path, name: str = "") -> list[Member]:
-    """List the files of an archive, in its own order; folders are none.
-
-    Args:
-        path: where it is.
-        name: what to call it in errors; default the file's own name.
+    """List the files of an archive, in its own order; errors call it `name`, or by the file's own.
 
     Raises:
         ScanError: it cannot be opened, is damaged, or looks like a bomb: members that overlap, too many of them, or a
@@ -159,7 +141,7 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
         if not stat.S_ISREG(found.st_mode):
             raise zipfile.BadZipFile("it is no ordinary file")
         archive = _opened(path, found.st_size, found.st_mtime_ns)
-    except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, ValueError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
         raise _unusable(called, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     infos = archive.infolist()
     total = sum(info.file_size for info in infos)
@@ -244,30 +226,22 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _problem(info: zipfile.ZipInfo, name: str, archive: str) -> BcxError | None:
     """What forbids reading a member, told from its entry alone."""
-    parts = name.split("/")
-    if name.startswith("/") or PureWindowsPath(name).drive or ".." in parts or "\0" in info.orig_filename:
-        return ScanError(
-            f"The name '{name}' leads out of the archive '{archive}'.",
-            expected="names of files inside it",
-            remedy="Do not trust the archive; have the scans sent again.",
-        )
+    leads_out = name.startswith("/") or PureWindowsPath(name).drive or ".." in name.split("/")
+    if leads_out or "\0" in info.orig_filename:
+        found = f"The name '{name}' leads out of the archive '{archive}'."
+        remedy = "Do not trust the archive; have the scans sent again."
+        return ScanError(found, expected="names of files inside it", remedy=remedy)
     if len(info.orig_filename) > _LONGEST_NAME:
-        return ScanError(
-            f"A name in the archive '{archive}' has {len(info.orig_filename):,} characters.",
-            expected=f"at most {_LONGEST_NAME:,}",
-            remedy="Pack the scan again under a shorter name.",
-        )
+        found = f"A name in the archive '{archive}' has {len(info.orig_filename):,} characters."
+        remedy = "Pack the scan again under a shorter name."
+        return ScanError(found, expected=f"at most {_LONGEST_NAME:,}", remedy=remedy)
     if info.flag_bits & _ENCRYPTED:
-        return ScanError(
-            f"'{name}' is encrypted in the archive '{archive}'.",
-            expected="an archive without a password",
-            remedy="Unpack it with its password, and name the folder.",
-        )
+        found = f"'{name}' is encrypted in the archive '{archive}'."
+        remedy = "Unpack it with its password, and name the folder."
+        return ScanError(found, expected="an archive without a password", remedy=remedy)
     if info.compress_type not in _METHODS:
         how = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
-        return ScanError(
-            f"'{name}' is packed by the method '{how}' in the archive '{archive}'.",
-            expected="the methods 'store' or 'deflate', as in ordinary ZIP files",
-            remedy="Unpack it, and name the folder.",
-        )
+        found = f"'{name}' is packed by the method '{how}' in the archive '{archive}'."
+        expected = "the methods 'store' or 'deflate', as in ordinary ZIP files"
+        return ScanError(found, expected=expected, remedy="Unpack it, and name the folder.")
     return None

@@ -1,9 +1,5 @@
 """Scans by the million on a Ray cluster: a table in shards, each written whole by whoever answered its scans.
 
-job = Job("mobilenetv2-lesion", weights_sha256, "results", "parquet", {"views": 1})
-for done in run(job, plan_shards(["scans/"])):
-    done["scans"], done["failed"]
-
 A shard is a run of scans in the order of the local engine, and batches begin where the local engine's do, so that rows
 are the same but for their seconds. Its file's name holds a hash of what it is made from: where the file is, the shard
 is done, for whoever asks: a worker whose node came back, or a driver that was started again.
@@ -11,6 +7,7 @@ is done, for whoever asks: a worker whose node came back, or a driver that was s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import posixpath
@@ -54,7 +51,7 @@ def answer_shard(job: Job, classifier: Classifier, shard: Shard) -> dict[str, An
     """Answer the scans of a shard and write it; where its file is there already, it is left as it is.
 
     Returns:
-        `scans`, `failed`, and `decisions`: how many of each, the latter two empty for a shard that was there.
+        How many `scans`, how many `failed`, and of each of the `decisions`; none of the latter where it was there.
     """
     from bcx.inference.prediction import Prediction
     from bcx.inference.table import row
@@ -83,7 +80,7 @@ def _encoded(rows: list[dict[str, Any]], task: Task, form: str) -> bytes:
     kinds = {"confidence": "float64", "seconds": "float64", "lesion_share": "float64", "frame": "int64"}
     kinds |= {f"p_{name}": "float64" for name in task.classes}
     schema = pyarrow.schema([(name, kinds.get(name, "string")) for name in columns(task)])
-    # In CSV an empty cell says that there is no number; Parquet has a word of its own for that.
+    # An empty cell says in CSV that there is no number; Parquet has nulls.
     cells = [{name: None if name in kinds and cell == "" else cell for name, cell in each.items()} for each in rows]
     buffer = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(cells, schema), buffer)
@@ -114,8 +111,7 @@ class _Worker:
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        told = json.loads(str(batch["shard"][0]))
-        shard = Shard(**{**told, "files": [(file, where) for file, where in told["files"]]})
+        shard = Shard(**json.loads(str(batch["shard"][0])))
         return {"done": [json.dumps(answer_shard(self._job, self._classifier, shard))]}
 
 
@@ -125,8 +121,6 @@ def run(
     """Answer shards on a Ray cluster, one classifier per GPU where there are any, else per core.
 
     Args:
-        job: what to do.
-        shards: from `plan_shards`.
         address: of a running cluster; None starts one on this machine, and ends it.
         resume: keep the shards that are done; else they are deleted first.
 
@@ -138,7 +132,11 @@ def run(
         MissingExtra: Ray is not installed.
         BcxError: what a worker met that is no scan's fault, such as a full disk.
     """
-    ray = _ray()
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise missing("Ray") from error
     there = _prepare(job, shards, resume)
     left = [shard for shard in shards if shard.name(job.form) not in there]
     for shard in shards:
@@ -147,7 +145,7 @@ def run(
     if not left:
         return
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
         raise ConfigError(
             f"There is no Ray cluster at '{address}' ({error}).",
@@ -193,14 +191,17 @@ def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:
     fs, folder = filesystem(job.out)
     with writing(job.out):
         fs.makedirs(folder, exist_ok=True)
-    there = {posixpath.basename(name) for name in fs.ls(folder, detail=False)}
+    # An object store has no empty folders, so that there may still be none.
+    there = {posixpath.basename(name) for name in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
     parts = {name for name in there if name.startswith("part-")}
-    settings = {key: value for key, value in asdict(job).items() if key != "out"}
+    settings = json.loads(json.dumps({key: value for key, value in asdict(job).items() if key != "out"}))
     if not resume:
         for name in parts:
             fs.rm(posixpath.join(folder, name))
     elif parts:
-        before = json.loads(fs.cat_file(posixpath.join(folder, _RUN))) if _RUN in there else {}
+        before: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            before = json.loads(fs.cat_file(posixpath.join(folder, _RUN)))
         differ = sorted(key for key in settings if before.get(key) != settings[key])
         strange = parts - {shard.name(job.form) for shard in shards}
         if differ or strange:
@@ -212,12 +213,3 @@ def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:
             )
     _put(fs, posixpath.join(folder, _RUN), (json.dumps(settings, indent=1) + "\n").encode())
     return parts if resume else set()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise missing("Ray") from error
-    return ray

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,19 +25,17 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
+from bcx.imaging.crop import checked_box, merge_lesion
 from bcx.imaging.scan import Scan
-from bcx.inference.clip import CLIP_FRAMES
-from bcx.inference.decided import decided, turned
-from bcx.inference.frames import answer_clip
+from bcx.inference.clip import CLIP_FRAMES, answer_clip
 from bcx.inference.patient import Answer, PatientAnswer, combine
-from bcx.inference.places import checked_box
-from bcx.inference.prediction import Failure, Prediction
+from bcx.inference.prediction import SCREEN, Failure, Prediction
 from bcx.inference.sources import ClipFile, Ready, Source, prepare, try_prepare
 from bcx.inference.two_stage import Reading, both_views, read_scans
 from bcx.networks.run import Forward
-from bcx.tasks import Task, is_slide
+from bcx.tasks import is_slide
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.claims import NOT_A_SCAN, REFER
+from bcx.trust.claims import NOT_A_SCAN, REFER, claim, may_outline
 from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
 
@@ -46,7 +43,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 #: Scans per forward pass of `stream`; fewer need less memory, and the first answers come sooner.
 BATCH_SIZE = 4
-#: Pictures per forward pass of `stream_probabilities` on a CPU: as fast as more, and each core needs less memory.
+#: Images per forward pass of `stream_probabilities` on a CPU: as fast as more, and each core needs less memory.
 TILES_AT_ONCE = 8
 _MANY_PATCHES = (
     "This picture is much larger than the patches that the network learned from, and was squashed to one. "
@@ -57,7 +54,19 @@ MOST_WORKERS = 8
 
 
 class Classifier:
-    """A loaded checkpoint that answers. Safe to use from several threads at once."""
+    """A loaded checkpoint that answers. Safe to use from several threads at once.
+
+    Attributes:
+        checkpoint: the network, and how a scan becomes its input.
+        name, folder: of the checkpoint.
+        task: what is classified.
+        classes: labels in the order of probabilities and maps.
+        temperature: what the logits are divided by before the softmax.
+        weights_sha256: hash of the stored weights.
+        views: how many views of each scan are averaged.
+        prevalence: share of each class that the probabilities stand for; empty where the checkpoint does not say.
+        backend: what runs the network: "torch" or "onnxruntime".
+    """
 
     def __init__(
         self,
@@ -70,13 +79,7 @@ class Classifier:
         operating_point: str = "default",
         frames: int | None = None,
     ) -> None:
-        """Wrap a checkpoint.
-
-        Args:
-            checkpoint: from `bcx.checkpoints.checkpoint.load_checkpoint`.
-            views: 1, or 2 to average each scan's probabilities and maps with those of its mirror image.
-            backend, device: as in `bcx.checkpoints.backends.choose_backend`.
-            prevalence, operating_point, frames: as in `load`.
+        """Wrap a checkpoint; settings as in `load`.
 
         Raises:
             ConfigError: a setting out of range, a device that is not here, or what the checkpoint does not offer.
@@ -89,11 +92,15 @@ class Classifier:
         self._frames = CLIP_FRAMES if frames is None else frames
         if self._frames < 1:
             raise ConfigError(f"frames is {frames}.", expected="at least 1", remedy=f"Use {CLIP_FRAMES}.")
-        self._checkpoint = checkpoint
-        self._views = views
+        self.checkpoint, self.views = checkpoint, views
+        self.name, self.folder, self.task = checkpoint.name, checkpoint.folder, checkpoint.task
+        self.classes = checkpoint.task.classes
+        self.temperature, self.weights_sha256 = checkpoint.temperature, checkpoint.weights_sha256
+        self._reads_clips = checkpoint.task.tile is None
         side = checkpoint.preprocess.size
         try:
-            self._backend = choose_backend(checkpoint, backend, device)
+            self._runner = choose_backend(checkpoint, backend, device)
+            self.backend = self._runner.name
             self._decider = Decider(
                 checkpoint.decisions,
                 checkpoint.task,
@@ -101,9 +108,10 @@ class Classifier:
                 point=operating_point,
                 prevalence=prevalence,
             )
+            self.prevalence = self._decider.prevalence
             block = checkpoint.input_check
             self._input_check = None if block is None else InputCheck.load(checkpoint.folder, block)
-            # Settings that fit one by one may still not fit together, so a black picture is answered first.
+            # Settings that fit one by one may still not fit together, so a black image is answered first.
             self._stages = 1 if self.predict(np.zeros((side, side), np.uint8)).second_stage is None else 2
         except (CheckpointError, ConfigError, MissingExtra):
             raise
@@ -114,60 +122,6 @@ class Classifier:
                 expected="a network, an input size, an input check and rules of decision that fit each other",
                 remedy="Fetch or train the checkpoint again.",
             ) from error
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        return self._checkpoint.name
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The network, and how a scan becomes its input."""
-        return self._checkpoint
-
-    @property
-    def folder(self) -> Path:
-        """Where the checkpoint is."""
-        return self._checkpoint.folder
-
-    @property
-    def task(self) -> Task:
-        """What is classified."""
-        return self._checkpoint.task
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Labels in the order of probabilities and maps."""
-        return self.task.classes
-
-    @property
-    def temperature(self) -> float:
-        """What the logits are divided by before the softmax."""
-        return self._checkpoint.temperature
-
-    @property
-    def weights_sha256(self) -> str:
-        """Hash of the stored weights."""
-        return self._checkpoint.weights_sha256
-
-    @property
-    def views(self) -> int:
-        """How many views of each scan are averaged."""
-        return self._views
-
-    @property
-    def prevalence(self) -> dict[str, float]:
-        """Share of each class that the probabilities stand for; empty where the checkpoint does not say."""
-        return self._decider.prevalence
-
-    @property
-    def backend(self) -> str:
-        """What runs the network: "torch" or "onnxruntime"."""
-        return self._backend.name
-
-    @property
-    def _reads_clips(self) -> bool:
-        return self.task.tile is None
 
     def predict(self, source: Source, name: str | None = None, *, box: Sequence[float] | None = None) -> Prediction:
         """Answer one source.
@@ -187,17 +141,14 @@ class Classifier:
         if box is not None:
             item = self._chosen(item, box)
         if isinstance(item, ClipFile):
-            return self._answer_clip(item, self._backend.forward)
-        return self._answer([item], self._backend.forward)[0]
+            return self._answer_clip(item, self._runner.forward)
+        return self._answer([item], self._runner.forward)[0]
 
     def read_lesions(self, source: Source, name: str | None = None) -> list[Prediction]:
         """Answer one source, and again with the second stage at each further place of `Prediction.lesions`.
 
         The most harmful decision comes first: the positive class, "refer", another class, the one that means that
         nothing is there; among equals the highest probability of the positive class. That answer counts.
-
-        Args:
-            source, name: as in `predict`.
 
         Returns:
             The model's own answer, whose `box` is None, and one for each lesion that the second stage had not read.
@@ -206,10 +157,10 @@ class Classifier:
             BcxError: as `predict`.
         """
         item = self._one_scan(prepare(source, name, self._reads_clips))
-        answers = self._answer([item], self._backend.forward)
+        answers = self._answer([item], self._runner.forward)
         further = [replace(item, box=lesion.crop) for lesion in answers[0].lesions if not lesion.read]
         if further:
-            answers += self._answer(further, self._backend.forward)
+            answers += self._answer(further, self._runner.forward)
         harm = {self.task.positive: 3, REFER: 2, self.task.absent: 0, NOT_A_SCAN: -1}
         return sorted(answers, key=lambda a: (-harm.get(a.decision, 1), -a.probabilities[self.task.positive]))
 
@@ -225,25 +176,27 @@ class Classifier:
 
     def _one_scan(self, item: Ready | ClipFile) -> Ready:
         if isinstance(item, ClipFile):
-            raise ConfigError(
-                f"'{item.name}' is a clip of {item.count:,} frames.",
-                expected="one picture",
-                remedy="Open one of its frames: bcx.Scan.open(path, frame=0).",
-            )
+            found = f"'{item.name}' is a clip of {item.count:,} frames."
+            remedy = "Open one of its frames: bcx.Scan.open(path, frame=0)."
+            raise ConfigError(found, expected="one picture", remedy=remedy)
         return item
 
     def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
-        """Return an answer for another prevalence; the network does not run. A clip's answer stays as it is.
+        """Return an answer of this model, with its pixels, for another prevalence; the network does not run.
 
-        Args:
-            prediction: of this model, with its pixels.
-            prevalence: as in `load`; None: the checkpoint's own.
+        A clip's answer stays as it is. `prevalence` is as in `load`; None: the checkpoint's own.
 
         Raises:
             ConfigError: a prevalence that the checkpoint does not offer.
         """
         before, wanted = (self._decider.at(shares) for shares in (prediction.prevalence, prevalence))
-        return turned(prediction, before, wanted, self.task)
+        if prediction.clip is not None:
+            return prediction
+        probabilities = wanted.adjust(before.restore(np.array([*prediction.probabilities.values()])))
+        no_scan = prediction.reason if prediction.decision == NOT_A_SCAN else ""
+        scan, reading, distance = prediction.scan, prediction.reading, prediction.distance
+        claimed = self._claimed(wanted, probabilities, scan, reading, distance, no_scan)
+        return replace(prediction, **claimed, prevalence=wanted.asked)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
@@ -272,18 +225,18 @@ class Classifier:
                 yield answers.popleft()
 
     def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
-        """Answer groups of plain pictures with probabilities alone, one array per group, in order.
+        """Answer groups of plain images with probabilities alone, one array per group, in order.
 
-        For pictures by the hundred thousand, such as the tiles of a slide: no maps, no input check, the same
+        For images by the hundred thousand, such as the tiles of a slide: no maps, no input check, the same
         probabilities as `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are
         cores is in memory.
 
         Args:
-            groups: functions that return a group's pictures, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
+            groups: functions that return a group's images, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
                 They are called in the threads that run the network, several at once.
 
         Yields:
-            float32 `[N, C]` for a group of N pictures, rows summing to 1.
+            float32 `[N, C]` for a group of N images, rows summing to 1.
         """
         return self._ahead(iter(groups), self._score)
 
@@ -298,7 +251,7 @@ class Classifier:
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""
-        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._backend.device == "cpu" else 1
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if self._runner.device == "cpu" else 1
         with ThreadPoolExecutor(workers, "bcx-stream", initializer=_compute_alone) as pool:
             ahead: deque[Future[Result]] = deque()
             try:
@@ -312,27 +265,24 @@ class Classifier:
                     future.cancel()
 
     def _score(self, group: Callable[[], Sequence[np.ndarray]]) -> np.ndarray:
-        pictures = group()
-        many = TILES_AT_ONCE if self._backend.device == "cpu" else max(1, len(pictures))
+        images = group()
+        many = TILES_AT_ONCE if self._runner.device == "cpu" else max(1, len(images))
         parts = [
-            self._probabilities(pictures[at : at + many], self._backend.alone)[0]
-            for at in range(0, len(pictures), many)
+            self._probabilities(images[at : at + many], self._runner.alone)[0] for at in range(0, len(images), many)
         ]
         return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
 
     def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
-        return deque(self._answer_some([try_prepare(source, self._reads_clips) for source in sources]))
-
-    def _answer_some(self, items: list[Ready | ClipFile | Failure]) -> list[Prediction | Failure]:
+        items = [try_prepare(source, self._reads_clips) for source in sources]
         ready = [item for item in items if isinstance(item, Ready)]
-        answers = iter(self._answer(ready, self._backend.alone) if ready else [])
-        return [next(answers) if isinstance(item, Ready) else self._try_clip(item) for item in items]
+        answers = iter(self._answer(ready, self._runner.alone) if ready else [])
+        return deque(next(answers) if isinstance(item, Ready) else self._try_clip(item) for item in items)
 
     def _try_clip(self, item: ClipFile | Failure) -> Prediction | Failure:
         if isinstance(item, Failure):
             return item
         try:
-            return self._answer_clip(item, self._backend.alone)
+            return self._answer_clip(item, self._runner.alone)
         except BcxError as error:
             return Failure(item.name, error)
 
@@ -354,13 +304,13 @@ class Classifier:
     def _probabilities(
         self, scans: Sequence[np.ndarray], forward: Forward, ready: Sequence[Ready] = ()
     ) -> tuple[list[np.ndarray], list[Reading]]:
-        """Read pictures and return each one's probabilities, float64 `[C]`, and reading, both views averaged."""
-        readings = read_scans(forward, self._checkpoint.preprocess, scans, [item.square() for item in ready])
+        """Return each scan's probabilities, float64 `[C]`, and raw output, both views averaged."""
+        readings = read_scans(forward, self.checkpoint.preprocess, scans, [item.square() for item in ready])
         probabilities = [apply_temperature(reading.logits, self.temperature) for reading in readings]
-        if self._views == 2:
+        if self.views == 2:
             flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in scans]
             chosen = [item.square(mirrored=True) for item in ready]
-            for i, mirrored in enumerate(read_scans(forward, self._checkpoint.preprocess, flipped, chosen)):
+            for i, mirrored in enumerate(read_scans(forward, self.checkpoint.preprocess, flipped, chosen)):
                 probabilities[i] = (probabilities[i] + apply_temperature(mirrored.logits, self.temperature)) / 2
                 readings[i] = both_views(readings[i], mirrored)
         return [self._decider.adjust(each) for each in probabilities], readings
@@ -369,12 +319,12 @@ class Classifier:
         started = time.perf_counter()
         verdict = None if self._input_check is None else self._input_check.judge(item.scan, reading.stages, self.task)
         flags = [] if verdict is None else list(verdict.flags)
-        distance = None if verdict is None else verdict.distance
-        no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
             flags.append(_MANY_PATCHES)
+        distance = None if verdict is None else verdict.distance
+        no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
         return Prediction(
-            **decided(self._decider, self.task, probabilities, item.scan, reading, distance, no_scan),
+            **self._claimed(self._decider, probabilities, item.scan, reading, distance, no_scan),
             name=item.name,
             flags=flags,
             model=self.name,
@@ -383,11 +333,50 @@ class Classifier:
             backend=self.backend,
             scan=item.scan,
             reading=reading,
-            preprocess=self._checkpoint.preprocess,
+            preprocess=self.checkpoint.preprocess,
             prevalence=self._decider.asked,
             distance=distance,
             box=item.box,
         )
+
+    def _claimed(
+        self,
+        decider: Decider,
+        probabilities: np.ndarray,
+        scan: Scan,
+        reading: Reading,
+        distance: float | None,
+        no_scan: str,
+    ) -> dict[str, Any]:
+        """Return the fields of a `Prediction` that follow from the decider's probabilities, float64 `[C]`."""
+        winner, unsure = decider.decide(probabilities, distance)
+        label = self.classes[winner]
+        decision, reason = claim(
+            label,
+            task=self.task,
+            likeliest=self.classes[int(probabilities.argmax())] if decider.point == "default" else None,
+            lesion=_lesion_peak(reading, scan) if label == self.task.absent else 0.0,
+            no_scan=no_scan,
+            damage=scan.damage,
+            unsure=unsure,
+        )
+        return {
+            "label": label,
+            "confidence": float(probabilities[winner]),
+            "probabilities": {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
+            "decision": decision,
+            "reason": reason,
+            "outlines": may_outline(decision, self.task),
+        }
+
+
+def _lesion_peak(reading: Reading, scan: Scan) -> float:
+    """Return the largest value of the lesion map, both stages together, at a screen's size at most; 0 without one."""
+    if reading.lesion is None or reading.second is None:
+        return 0.0
+    scale = min(1.0, SCREEN / max(scan.width, scan.height))
+    shape = (max(1, round(scan.height * scale)), max(1, round(scan.width * scale)))
+    return float(merge_lesion(reading.lesion, reading.second.lesion, reading.second.box.scaled(scale), shape).max())
 
 
 def _compute_alone() -> None:

@@ -15,10 +15,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bcx.errors import BcxError
+from bcx.imaging.scan import Scan
+from bcx.tasks import Task
+from bcx.trust.claims import NOT_A_SCAN, REFER
+
+if TYPE_CHECKING:
+    from bcx.inference.prediction import Prediction
 
 #: Frames of a clip that are read unless told otherwise.
 CLIP_FRAMES = 16
@@ -28,6 +36,8 @@ FRAMES_PER_RANK = 10
 _LOOKED_AT = 4
 #: A blank frame's pixels lie within so many grey levels of its median, but for a share: a text overlay covers some 2 %.
 _BLANK_LEVELS, _BLANK_SHARE = 12, 0.03
+#: Frames in memory at once.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -61,19 +71,91 @@ class Clip:
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the documented JSON; frames are numbered from 1, as people do."""
-        return {
-            "count": self.count,
-            "read": [frame + 1 for frame in self.read],
-            "blank": [frame + 1 for frame in self.blank],
-            "failed": [frame + 1 for frame in self.failed],
-            "probabilities": {
-                name: [round(float(p), 6) for p in self.probabilities[:, place]] for place, name in enumerate(classes)
-            },
-        }
+        columns = zip(classes, self.probabilities.T, strict=True)
+        numbered = {key: [frame + 1 for frame in getattr(self, key)] for key in ("read", "blank", "failed")}
+        probabilities = {name: [round(float(p), 6) for p in column] for name, column in columns}
+        return {"count": self.count, **numbered, "probabilities": probabilities}
+
+
+def answer_clip(
+    data: bytes, name: str, count: int, limit: int, task: Task, answer: Callable[[list[Scan]], list[Prediction]]
+) -> Prediction:
+    """Answer a clip; its frames are opened, answered and let go a few at a time.
+
+    Args:
+        data: the whole file.
+        name: what the answer and error messages call it.
+        count: how many frames it has.
+        limit: how many of them are read at most.
+        task: whose positive class is the suspicion.
+        answer: from scans to their answers.
+
+    Returns:
+        The decisive frame's answer, with `clip`; "refer" where frames disagree. A clip of nothing but blank frames is
+        answered by the first of them.
+
+    Raises:
+        BcxError: no frame can be read; the first one's error.
+    """
+    blank: list[int] = []
+    failed: dict[int, BcxError] = {}
+    opened: dict[int, Scan] = {}
+    answered: dict[int, tuple[Prediction, bool]] = {}  # and whether it is a scan and undamaged
+
+    def shows_nothing(frame: int) -> bool | None:
+        try:
+            scan = Scan.open(data, name, frame=frame)
+        except BcxError as error:
+            failed[frame] = error
+            return None
+        if is_blank(scan.pixels):
+            blank.append(frame)
+            return True
+        opened[frame] = scan
+        return False
+
+    def answer_opened() -> None:
+        for frame, each in zip(opened, answer(list(opened.values())), strict=True):
+            usable = each.decision != NOT_A_SCAN and not each.scan.damage
+            answered[frame] = each.without_pixels(), usable
+        opened.clear()
+
+    for _ in look_through(range(count), limit, shows_nothing):
+        if len(opened) == _AT_ONCE:
+            answer_opened()
+    if not opened and not answered:
+        if not blank:
+            raise next(iter(failed.values()))
+        first = min(blank)
+        blank.remove(first)
+        opened[first] = Scan.open(data, name, frame=first)
+    if opened:
+        answer_opened()
+    read = sorted(answered)
+    answers, usable = zip(*(answered[frame] for frame in read), strict=True)
+    probabilities = np.array([list(each.probabilities.values()) for each in answers], np.float32)
+    positive = task.classes.index(task.positive)
+    places = order(read, probabilities, usable, positive)
+    place = choose(read, probabilities, usable, positive)
+    clip = Clip(
+        count=count,
+        read=tuple(read),
+        blank=tuple(sorted(blank)),
+        failed=tuple(sorted(failed)),
+        frame=read[place],
+        probabilities=probabilities,
+        answers=answers,
+    )
+    decisive = replace(answers[place], clip=clip).with_pixels(data)
+    shows = [each.decision in task.classes and each.decision != task.absent for each in answers]
+    disagreed = disagreement([each.label for each in answers], shows, places)
+    if disagreed and decisive.decision in task.classes:
+        return replace(decisive, decision=REFER, reason=disagreed, outlines=True)
+    return decisive
 
 
 def is_blank(pixels: np.ndarray) -> bool:
-    """Tell whether a picture, uint8 `[H, W]` or `[H, W, 3]`, shows nothing, or no more than some text on one tone."""
+    """Tell whether an image, uint8 `[H, W]` or `[H, W, 3]`, shows nothing, or no more than some text on one tone."""
     grey = pixels if pixels.ndim == 2 else pixels.max(2)
     away = np.abs(grey.astype(np.int16) - int(np.median(grey))) > _BLANK_LEVELS
     return bool(away.mean() < _BLANK_SHARE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ class Found:
         file: how it was reached, with forward slashes: the argument, and what lies below it. Unique in a listing.
         inside: the part below the argument (the file's name where it was named outright).
         outright: named by itself, so it is classified whatever its name or content.
-        member: of an archive.
     """
 
     path: Path
@@ -55,12 +55,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found.
+    """The images, in the order of the arguments and sorted within each, and the folders that were searched.
 
-    Attributes:
-        pictures: in the order of the arguments, sorted within each.
-        roots: the folders that were searched.
-        left_out: files that are not classified, as (file, why), in the order in which they were met.
+    What is not classified is in `left_out` as (file, why), in the order in which it was met.
     """
 
     pictures: list[Found]
@@ -75,21 +72,16 @@ class Listing:
 
 def is_mask_of(stem: str, stems: set[str]) -> bool:
     """Tell whether `stem` is `<scan>_mask*` for a scan whose name without suffix is in `stems`."""
-    at = stem.find("_mask", 1)
-    while at > 0:
-        if stem[:at] in stems:
-            return True
-        at = stem.find("_mask", at + 1)
-    return False
+    return any(stem[: match.start()] in stems for match in re.finditer("_mask", stem))
 
 
 def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
-    """Return the pictures that `arguments` name.
+    """Return the images that `arguments` name.
 
     Args:
         arguments: files, ZIP archives, folders (searched with all below) or glob patterns (`**` reaches any depth).
-            A file named outright is always kept; in folders and globs, pictures are told by their first bytes, and
-            a file that is called a picture and is none is kept too, for a row that says so. An archive named outright
+            A file named outright is always kept; in folders and globs, images are told by their first bytes, and
+            a file that is called one and is none is kept too, for a row that says so. An archive named outright
             or met by a glob is searched like a folder; one that lies in a folder or in another archive is left out.
         leave_out: folders that are not searched, for what this run will write itself.
 
@@ -154,13 +146,7 @@ def _matching(pattern: str, roots: list[Path], leave_out: Sequence[Path]) -> Ite
 
 
 def reached(path: Path, file: str, *, outright: bool) -> Iterator[Found]:
-    """Yield a file, or the files of an archive; one that cannot be opened becomes a row that says so.
-
-    Args:
-        path: where it is.
-        file: what it is called; its ending tells an archive.
-        outright: it was named by itself.
-    """
+    """Yield a file, or the files of an archive, told by its name; one that cannot be opened becomes a row saying so."""
     name = PurePosixPath(file).name
     if not is_archive(name) or (path.is_file() and _is_picture(path, name)):
         yield Found(path, file, Path(name), outright)
@@ -188,27 +174,23 @@ def _same(one: Path, other: Path) -> bool:
 def choose(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
     """Return the files to classify, and those that are left out with the reason, as `find` and the page do."""
     why_not = {found.file: why for found in met if not found.outright and (why := _why_not(found))}
-    candidates = [found for found in met if found.file not in why_not]
+    candidates = {found.file: PurePosixPath(found.file) for found in met if found.file not in why_not}
     stems: defaultdict[PurePosixPath, set[str]] = defaultdict(set)
-    for found in candidates:
-        path = PurePosixPath(found.file)
+    for path in candidates.values():
         stems[path.parent].add(path.stem)
-    for found in candidates:
-        path = PurePosixPath(found.file)
-        if not found.outright and is_mask_of(path.stem, _scans_near(path, stems)):
+    for found in met:
+        if found.outright or found.file not in candidates:
+            continue
+        folder = candidates[found.file].parent  # a mask lies beside its scan, or in a folder `masks` below
+        near = stems[folder] | stems[folder.parent] if folder.name.casefold() == "masks" else stems[folder]
+        if is_mask_of(candidates[found.file].stem, near):
             why_not[found.file] = MASK
-    kept = [found for found in candidates if found.file not in why_not]
+    kept = [found for found in met if found.file not in why_not]
     return kept, [(found.file, why_not[found.file]) for found in met if found.file in why_not]
 
 
-def _scans_near(file: PurePosixPath, stems: defaultdict[PurePosixPath, set[str]]) -> set[str]:
-    """Return the names that a mask could belong to: those beside it, and for `masks/` those of the folder above."""
-    folder = file.parent
-    return stems[folder] | stems[folder.parent] if folder.name.casefold() == "masks" else stems[folder]
-
-
 def _why_not(found: Found) -> str:
-    """Say why a file gets no row; nothing where it does."""
+    """Say why a file gets no row; "" where it does."""
     member = found.member
     if member is not None and member.is_link:
         return LINK
@@ -220,11 +202,7 @@ def _why_not(found: Found) -> str:
 
 
 def _is_picture(path: Path, name: str) -> bool:
-    """Tell whether a file in a folder gets a row: a picture by its first bytes, or called one.
-
-    A file that is called a picture and is none (empty, text, a lost signature) was a scan before it was damaged on its
-    way: its row says so.
-    """
+    """Tell whether a file in a folder gets a row: an image by its first bytes, or, damaged on its way, by its name."""
     from bcx.imaging.scan import sniff_file
 
     try:

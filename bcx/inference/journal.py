@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bcx.errors import ConfigError, writing
@@ -41,7 +40,7 @@ class Journal:
         """Open the journal of a result.
 
         Args:
-            result: the file or folder that will hold the result.
+            result: the file or folder to come.
             settings: everything that the answers depend on but the sources, as JSON.
             resume: go on with the answers of an unfinished run of the same settings.
 
@@ -52,7 +51,7 @@ class Journal:
         self.path = result.with_name(f".{result.name}.unfinished")
         self.started_over: list[str] = []
         self._result = result
-        self._entries: dict[str, tuple[Any, int]] = {}
+        self._entries: dict[str, tuple[Any, int, int]] = {}  # stamp, where the line begins, its length
         self._finished = False
         asked: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read back
         with writing(result):
@@ -82,12 +81,11 @@ class Journal:
                         if self.started_over:
                             return
                     else:
-                        self._entries[entry["key"]] = (entry["stamp"], end)
-                        entry["answer"]
+                        key, stamp, _ = entry["key"], entry["stamp"], entry["answer"]
+                        self._entries[key] = (stamp, end, len(line))
                 except (ValueError, TypeError, KeyError, AttributeError):
                     break
                 end += len(line)
-        self._entries = {key: found for key, found in self._entries.items() if found[1] < end}
         self._file.truncate(end)
 
     def __len__(self) -> int:
@@ -98,34 +96,33 @@ class Journal:
         return stamp is not None and key in self._entries and self._entries[key][0] == stamp
 
     def add(self, key: str, stamp: Any, answer: Any) -> None:
-        """Keep an answer.
+        """Keep an answer to the source `key`, as JSON.
 
-        Args:
-            key: the source.
-            stamp: changes when the source does, as JSON; None where the answer should not outlive this run.
-            answer: as JSON.
+        `stamp` changes when the source does; None where the answer should not outlive this run.
 
         Raises:
             OutputError: no room is left; what was kept before is still there.
         """
         with writing(self._result):
-            self._entries[key] = (stamp, self._append({"key": key, "stamp": stamp, "answer": answer}))
+            self._entries[key] = (stamp, *self._append({"key": key, "stamp": stamp, "answer": answer}))
 
-    def _append(self, entry: dict[str, Any]) -> int:
+    def _append(self, entry: dict[str, Any]) -> tuple[int, int]:
         begun = self._file.seek(0, os.SEEK_END)
-        data = memoryview(f"{json.dumps(entry)}\n".encode())
+        line = f"{json.dumps(entry)}\n".encode()
+        left = memoryview(line)
         try:
-            while data:
-                data = data[self._file.write(data) or 0 :]
+            while left:
+                left = left[self._file.write(left) or 0 :]
         except OSError:
             self._file.truncate(begun)
             raise
-        return begun
+        return begun, len(line)
 
     def read(self, key: str) -> Any:
         """Return the answer to a source that was added, in this run or an earlier one."""
-        self._file.seek(self._entries[key][1])
-        return json.loads(_line(self._file))["answer"]
+        _, begun, length = self._entries[key]
+        self._file.seek(begun)
+        return json.loads(self._file.read(length))["answer"]
 
     def finish(self) -> None:
         """Say that the result is written: the journal goes when it is closed."""
@@ -134,9 +131,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._file.close()
         if self._finished or not self._entries:
             self.path.unlink(missing_ok=True)
@@ -152,16 +147,6 @@ def stamp(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [there.st_size, there.st_mtime_ns]
-
-
-def _line(file: Any) -> bytes:
-    parts = []
-    while part := file.read(1 << 14):
-        head, newline, _ = part.partition(b"\n")
-        parts.append(head)
-        if newline:
-            break
-    return b"".join(parts)
 
 
 def _lock(descriptor: int, result: Path) -> None:

@@ -2,8 +2,8 @@
 
 The rule: the scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits),
 and the model's rule of decision is applied to the result. It is "refer" where one scan alone is answered with a class
-more harmful than the combined one, or is referred for what no probability shows (a damaged file, a picture unlike the
-training data, a place that looks like a lesion), and "not a scan" where none is a scan. Pictures that are no scans do
+more harmful than the combined one, or is referred for what no probability shows (a damaged file, an image unlike the
+training data, a place that looks like a lesion), and "not a scan" where none is a scan. Images that are no scans do
 not count.
 
 Sonographers show a lesion in two planes. On such pairs the mean of logits ranks better than the mean of probabilities
@@ -28,6 +28,8 @@ from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
 from bcx.trust.decider import Decider
 
+_LEAST = 1e-6  # what tables round a probability to
+
 
 class Answer(NamedTuple):
     """What a patient's answer needs of one scan; the attributes as in `Prediction`."""
@@ -36,9 +38,6 @@ class Answer(NamedTuple):
     decision: str
     reason: str
     probabilities: Mapping[str, float]
-
-
-_LEAST = 1e-6  # what tables round a probability to
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class PatientAnswer:
         decision: the label, "refer", or "not a scan".
         reason: why it is not the label; "" where it is.
         scans: names of the scans that count.
-        left_out: names of pictures that are no scans.
+        left_out: names of images that are no scans.
     """
 
     patient: str
@@ -79,33 +78,26 @@ def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Task) -> PatientAnswer:
-    """Combine the answers to one patient's scans.
-
-    Args:
-        patient: name, for the answer.
-        answers: of each scan, from one model.
-        decider: of that model.
-        task: says which class is the most harmful one to miss, and which says that nothing is there.
+    """Combine one model's answers to one patient's scans, by that model's decider.
 
     Raises:
         ConfigError: no answers.
     """
     if not answers:
-        raise ConfigError(
-            f"There are no scans of '{patient}'.", expected="one or more", remedy="Name a patient with scans."
-        )
+        found, remedy = f"There are no scans of '{patient}'.", "Name a patient with scans."
+        raise ConfigError(found, expected="one or more", remedy=remedy)
+
+    def decide(of: Mapping[str, float]) -> tuple[int, str]:
+        return decider.decide(np.array([of[name] for name in task.classes]))
+
     scans = [each for each in answers if each.decision != NOT_A_SCAN]
     probabilities = mean_probabilities([each.probabilities for each in scans or answers])
-    winner, reason = decider.decide(_row(probabilities, task))
+    winner, reason = decide(probabilities)
     label = task.classes[winner]
     decision = REFER if reason else label
     harm = dict.fromkeys(task.classes, 1) | {task.absent: 0, task.positive: 2}
     graver = [each for each in scans if harm.get(each.decision, -1) > harm[label]]
-    doubtful = [
-        each
-        for each in scans
-        if each.decision == REFER and each.reason != decider.decide(_row(each.probabilities, task))[1]
-    ]
+    doubtful = [each for each in scans if each.decision == REFER and each.reason != decide(each.probabilities)[1]]
     if not scans:
         decision, reason = NOT_A_SCAN, "None of the pictures is a scan."
     elif graver and not reason:
@@ -122,7 +114,3 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
         scans=tuple(each.name for each in scans),
         left_out=tuple(each.name for each in answers if each.decision == NOT_A_SCAN),
     )
-
-
-def _row(probabilities: Mapping[str, float], task: Task) -> np.ndarray:
-    return np.array([probabilities[name] for name in task.classes])

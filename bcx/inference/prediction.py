@@ -18,13 +18,12 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, ConfigError
-from bcx.imaging.crop import merge_lesion, paste
+from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
 from bcx.imaging.text import mask_text
 from bcx.inference.clip import Clip
-from bcx.inference.places import Edges, Lesion, lesions_of
 from bcx.inference.two_stage import Reading
 from bcx.trust.claims import NOT_A_SCAN
 from bcx.trust.plain import LONGEST, shape_reason
@@ -33,12 +32,10 @@ from bcx.trust.plain import LONGEST, shape_reason
 LESION_LEVEL = 0.3
 #: From here on one stage alone takes a place for a lesion: `LESION_LEVEL` is what two such stages give together.
 ONE_STAGE_LEVEL = LESION_LEVEL**0.5
-#: Longer side of `Prediction.screen`, in pixels: what a page shows of a picture.
+#: Longer side of `Prediction.screen`, in pixels: what a page shows of a scan.
 SCREEN = 1400
 #: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
 FADE = 0.2
-
-
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
 
 
@@ -53,20 +50,20 @@ class Prediction:
         probabilities: class -> probability, in the task's order, summing to 1.
         decision: the label, "refer", or "not a scan".
         reason: why the decision is not simply the label, in words; "" when it is.
-        flags: what was noticed about the picture without stopping it, in words.
+        flags: what was noticed about the scan without stopping it, in words.
         model: the checkpoint's name.
         weights_sha256: of the stored weights.
         seconds: time from source to answer, the source's share of its batch.
         backend: what ran the network: "torch", or "onnxruntime" where the graph beside the weights answered.
-        scan: the decoded picture.
-        reading: the network's own grids: maps, and with a lesion head the lesion map and the second stage.
+        scan: the decoded scan.
+        reading: the network's raw output: maps, and with a lesion head the lesion map and the second stage.
         preprocess: how the scan became the network's input.
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
         distance: from the training data (`bcx.trust.input_check.Verdict.distance`); None without an input check.
         box: (left, top, right, bottom) in scan pixels where a person chose what the second stage reads; None: it chose.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
-        mask_text: whether pictures are drawn without burnt-in text. The network has read the scan as it is.
+        mask_text: whether images are drawn without burnt-in text. The network has read the scan as it is.
     """
 
     name: str
@@ -92,36 +89,35 @@ class Prediction:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the source was read, in words: the clip's note, the scan's, and the prevalence that was asked for."""
-        clip = () if self.clip is None else (self.clip.note(),)
-        shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in (self.prevalence or {}).items())
-        given = [] if self.box is None else [f"the second stage read a box given by a person: {self.box}"]
-        asked = [f"probabilities for a prevalence of {shares}"] if shares else []
-        return (*clip, *self.scan.notes, *given, *asked)
+        """How the source was read, in words: the clip's note, the scan's, a box and a prevalence that were given."""
+        notes = [] if self.clip is None else [self.clip.note()]
+        notes += self.scan.notes
+        if self.box is not None:
+            notes.append(f"the second stage read a box given by a person: {self.box}")
+        if self.prevalence:
+            shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in self.prevalence.items())
+            notes.append(f"probabilities for a prevalence of {shares}")
+        return tuple(notes)
 
     def without_pixels(self) -> Prediction:
         """Return a copy of a few kilobytes; `with_pixels` makes it whole again."""
         return replace(self, scan=_NO_PIXELS)
 
     def with_pixels(self, source: str | os.PathLike[str] | bytes) -> Prediction:
-        """Return the answer with its pixels, read again from its source; the network does not run.
-
-        Raises:
-            BcxError: as `Scan.open`.
-        """
+        """Return the answer with its pixels, read again from its source; errors as `Scan.open`."""
         frame = 0 if self.clip is None else self.clip.frame
         return replace(self, scan=shortened(Scan.open(source, self.name, frame=frame)))
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """The scan's pixels as pictures show them: without burnt-in text where `mask_text` says so."""
+        """The scan's pixels as they are drawn: without burnt-in text where `mask_text` says so."""
         return mask_text(self.scan.pixels) if self.mask_text else self.scan.pixels
 
     @cached_property
     def screen(self) -> Prediction:
-        """This answer with its picture at most `SCREEN` pixels a side, for drawing; itself where it is no larger.
+        """This answer with its scan at most `SCREEN` pixels a side, for drawing; itself where it is no larger.
 
-        Maps and outlines then cost what a screen needs. Sizes and boxes in pixels are those of the smaller picture.
+        Sizes and boxes in pixels are those of the smaller scan.
         """
         scale = SCREEN / max(self.scan.width, self.scan.height)
         if scale >= 1:
@@ -130,15 +126,14 @@ class Prediction:
         reading = self.reading
         if reading.second is not None:
             reading = replace(reading, second=replace(reading.second, box=reading.second.box.scaled(scale)))
-        side = self.scan.mm_per_pixel
-        larger = None if side is None else side / scale
-        scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height), mm_per_pixel=larger)
+        pixels, side = resize(self.scan.pixels, width, height), self.scan.mm_per_pixel
+        scan = replace(self.scan, pixels=pixels, mm_per_pixel=None if side is None else side / scale)
         left, top, right, bottom = (round(edge * scale) for edge in self.box or (0, 0, 0, 0))
         return replace(self, scan=scan, reading=reading, box=self.box and (left, top, right, bottom))
 
     @property
     def grid_maps(self) -> np.ndarray:
-        """float32 `[C, h, w]`: the first look's maps on the network's own grid, logit units."""
+        """float32 `[C, h, w]`: the first stage's maps on the network's own grid, logit units."""
         return self.reading.maps
 
     @cached_property
@@ -146,8 +141,7 @@ class Prediction:
         """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`.
 
         With one view, the mean over the network's grid is the logit (plus the head's bias, where the head is linear).
-        With two looks, both maps are laid over each other, half each, so that this still holds: what stands in the
-        smaller box counts for as much more per pixel as the box is smaller.
+        So it is with two stages: each counts half, the second per pixel as much more as its box is smaller.
         """
         return self._at_size(slice(None))
 
@@ -164,8 +158,7 @@ class Prediction:
     def lesion(self) -> np.ndarray | None:
         """float32 `[H, W]` in 0..1: how surely each pixel belongs to a lesion; None for models without a lesion map.
 
-        The product of both looks inside the box of the second, nothing outside it: what either look sees alone stays
-        faint.
+        The product of both stages inside the box of the second, nothing outside it: what one sees alone stays faint.
         """
         if self.reading.lesion is None or self.reading.second is None:
             return None
@@ -181,7 +174,7 @@ class Prediction:
     def lesion_box(self) -> tuple[int, int, int, int] | None:
         """(left, top, right, bottom) in scan pixels around what is outlined; None where nothing is.
 
-        Of a picture larger than `SCREEN` to one pixel of `screen`, which is finer than the network's grid by far.
+        Of a scan larger than `SCREEN` to one pixel of `screen`, which is finer than the network's grid by far.
         """
         lesion, small = self.screen.lesion, self.screen.scan
         if lesion is None or not (inside := lesion >= self.outline_level).any():
@@ -196,8 +189,7 @@ class Prediction:
     def lesions(self) -> tuple[Lesion, ...]:
         """Every place that the first stage takes for a lesion (`ONE_STAGE_LEVEL`), the heaviest first; 8 at most.
 
-        The second stage reads one of them; `Classifier.read_lesions` reads the others. Empty for models without a
-        lesion map, and for what is no scan.
+        The second stage reads one; `Classifier.read_lesions` the others. Empty without a lesion map, or a scan.
         """
         reading = self.reading
         if reading.lesion is None or reading.second is None or self.decision == NOT_A_SCAN:
@@ -218,11 +210,7 @@ class Prediction:
         return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
     def class_map(self, class_: str, fade: float = 0.0) -> np.ndarray:
-        """Return one class's map as in `maps`, float32 `[H, W]`; the others are not kept in memory.
-
-        Args:
-            class_: the class.
-            fade: as in `bcx.imaging.crop.paste`.
+        """Return one class's map as in `maps`, float32 `[H, W]`; `fade` as in `bcx.imaging.crop.paste`.
 
         Raises:
             ConfigError: no such class.
@@ -239,8 +227,6 @@ class Prediction:
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
         """Return the scan with one class's map laid over it, RGB, at the scan's own size.
 
-        The box of a second stage fades into the rest, so that its edge is not taken for a finding.
-
         Args:
             class_: which class's map; default: `label`'s.
             opacity: 0 (the scan alone) to 1.
@@ -252,7 +238,7 @@ class Prediction:
         return lay_over(self.shown, plane, self.map_limit, opacity)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON, the same from every door."""
+        """Return the documented JSON, the same everywhere."""
         return {
             "name": self.name,
             "label": self.label,
@@ -279,9 +265,9 @@ class Prediction:
 
 
 def shortened(scan: Scan) -> Scan:
-    """Squash the longer side of a picture that is no scan by its shape; any other stays as it is.
+    """Squash the longer side of an image that is no scan by its shape; any other stays as it is.
 
-    A network reads a square a second time: of a picture of 16 x 20,000 pixels that would be one of 20,000.
+    The second stage reads a square: of an image of 16 x 20,000 pixels that would be one of 20,000.
     """
     if not shape_reason(scan.width, scan.height):
         return scan
@@ -306,12 +292,5 @@ class Failure:
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON."""
         error = self.error
-        return {
-            "name": self.name,
-            "error": {
-                "kind": type(error).__name__,
-                "found": error.found,
-                "expected": error.expected,
-                "remedy": error.remedy,
-            },
-        }
+        told = {key: getattr(error, key) for key in ("found", "expected", "remedy")}
+        return {"name": self.name, "error": {"kind": type(error).__name__, **told}}

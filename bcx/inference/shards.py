@@ -1,8 +1,4 @@
-"""Which scans a run on many machines is about, and how they are cut into shards.
-
-shards = plan_shards(["s3://archive/scans.parquet"])
-shards[0].entries()[0]        # how the table names a scan, and where it is
-"""
+"""Which scans a run on a cluster is about, and how they are cut into shards."""
 
 from __future__ import annotations
 
@@ -11,9 +7,10 @@ import json
 import os
 import posixpath
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bcx.data.tables import read_table
@@ -25,7 +22,7 @@ from bcx.inference.journal import stamp
 
 #: Shards of a run at most, about: more cost the driver memory, fewer leave workers idle at the end.
 MOST_SHARDS = 20_000
-#: Scans of a shard at least and at most; a multiple of the scans in a forward pass.
+#: Scans of a shard at least and at most, before they are rounded up to a multiple of the least.
 LEAST, MOST = 64, 5000
 
 
@@ -36,14 +33,14 @@ class Shard:
     Attributes:
         number: from 0.
         count: how many.
-        files: pairs (as the table says it, where it is); empty where `table` has them.
+        files: pairs (as the results name it, where it is); empty where `table` has them.
         table: a Parquet file with a column `file`, of which this shard is the rows from `start` on.
         stamp: changes when a source does.
     """
 
     number: int
     count: int
-    files: list[tuple[str, str]] = field(default_factory=list)
+    files: Sequence[Sequence[str]] = field(default_factory=list)
     table: str = ""
     start: int = 0
     stamp: str = ""
@@ -53,7 +50,7 @@ class Shard:
         mark = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"part-{self.number:06}-{mark[:12]}.{form}"
 
-    def entries(self) -> list[tuple[str, str]]:
+    def entries(self) -> Sequence[Sequence[str]]:
         """Return its scans as in `files`."""
         return self.files or _rows_of(self.table, self.start, self.count)
 
@@ -159,21 +156,28 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _behind(url: str) -> list[tuple[str, str, Any]]:
-    """Return the pictures that a URL names, told by their names, without masks."""
+    """Return the images that a URL names, told by their names, without masks."""
     fs, path = filesystem(url)
-    if "*" in path:
-        met = fs.glob(path, detail=True)
-    elif fs.isdir(path):
-        met = fs.find(path, detail=True)
-    else:
-        met = {path: fs.info(path)}
-    stems: dict[str, set[str]] = {}
-    for name in met:
-        stems.setdefault(posixpath.dirname(name), set()).add(posixpath.splitext(posixpath.basename(name))[0])
+    try:
+        if "*" in path:
+            met = fs.glob(path, detail=True)
+        elif fs.isdir(path):
+            met = fs.find(path, detail=True)
+        else:
+            met = {path: fs.info(path)}
+    except Exception as error:  # every store has its own kinds
+        raise ConfigError(
+            f"'{url}' cannot be looked at ({type(error).__name__}: {str(error)[:200]}).",
+            expected="a file, folder or glob of a store that may be read",
+            remedy="Check the address and the rights.",
+        ) from error
+    stems: defaultdict[PurePosixPath, set[str]] = defaultdict(set)
+    for file in map(PurePosixPath, met):
+        stems[file.parent].add(file.stem)
     files = []
     for name, about in sorted(met.items()):
-        stem = posixpath.splitext(posixpath.basename(name))[0]
-        if about["type"] == "file" and called_a_picture(name) and not is_mask_of(stem, stems[posixpath.dirname(name)]):
+        file = PurePosixPath(name)
+        if about["type"] == "file" and called_a_picture(name) and not is_mask_of(file.stem, stems[file.parent]):
             whole_url = fs.unstrip_protocol(name)
             files.append((whole_url, whole_url, about["size"]))
     return files
@@ -193,7 +197,7 @@ def _listed(table: str) -> list[tuple[str, str, Any]]:
 
 
 def _size_of(table: str) -> tuple[int, str]:
-    """Return how many rows a Parquet table has, and what changes when it does."""
+    """Return how many rows a Parquet table has, and a stamp."""
     pyarrow = import_pyarrow()
     fs, path = filesystem(table)
     try:
@@ -218,7 +222,7 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
     """Read some rows of a Parquet table: of its file only the groups of rows that hold them."""
     fs, path = filesystem(table)
     folder = posixpath.dirname(table) if is_url(table) else os.path.dirname(table)
-    found: list[str] = []
+    found: list[Any] = []
     with fs.open(path, "rb") as stream:
         about, at = import_pyarrow().parquet.ParquetFile(stream), 0
         for number in range(about.num_row_groups):
@@ -227,7 +231,8 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
                 part = about.read_row_group(number, columns=["file"]).column("file")
                 found += part.slice(max(0, start - at), max(0, start + count - max(at, start))).to_pylist()
             at += here
-    return [(file, _joined(folder, file)) for file in found]
+    names = ["" if file is None else str(file) for file in found]  # an empty cell fails by itself
+    return [(file, _joined(folder, file)) for file in names]
 
 
 def import_pyarrow() -> Any:

@@ -12,11 +12,10 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError
-from bcx.imaging.crop import Box
+from bcx.imaging.crop import Box, Edges, square_of
 from bcx.imaging.limits import out_of_memory
 from bcx.imaging.scan import Scan, frame_count, read_file
 from bcx.inference.archives import Member
-from bcx.inference.places import Edges, square_of
 from bcx.inference.prediction import Failure, shortened
 from bcx.trust.plain import shape_reason
 
@@ -25,14 +24,9 @@ Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Memb
 
 @dataclass(frozen=True)
 class Ready:
-    """A decoded scan on its way to the network.
+    """A decoded scan on its way to the network, which took so many seconds to read.
 
-    Attributes:
-        name: of the source.
-        scan: its picture.
-        seconds: that reading it took.
-        no_scan: why its shape cannot be a scan's; "" where it may be one's.
-        box: what a person chose for the second stage, as `Prediction.box`.
+    `no_scan` says why its shape cannot be a scan's, "" where it may be one's; `box` is as in `Prediction`.
     """
 
     name: str
@@ -62,23 +56,15 @@ class ClipFile:
 
 
 def prepare(source: Source, name: str | None, clips: bool) -> Ready | ClipFile:
-    """Read a source.
-
-    Args:
-        source: path, bytes, PIL image, array, `Scan` or member of an archive.
-        name: instead of the source's own.
-        clips: whether a file of several frames is a clip; else its first frame is the scan.
+    """Read a source, called `name` or by its own; its first frame is the scan where files of several are no `clips`.
 
     Raises:
         BcxError: it cannot be read.
     """
     started = time.perf_counter()
-    if isinstance(source, Member):
+    if isinstance(source, (Member, str, os.PathLike)):
         name = name or name_of(source)
-        source = source.read()
-    if isinstance(source, (str, os.PathLike)):
-        name = name or name_of(source)
-        source = read_file(source)
+        source = source.read() if isinstance(source, Member) else read_file(source)
     if isinstance(source, (bytes, bytearray, memoryview)) and clips:
         data, name = bytes(source), name or "bytes"
         count = frame_count(data, name)

@@ -1,4 +1,4 @@
-"""The results table: one row per file, the same columns from every door.
+"""The results table: one row per file, the same columns everywhere.
 
 >>> from bcx.tasks import get_task
 >>> columns(get_task("breast-ultrasound"))[:5]
@@ -11,10 +11,10 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bcx.data.tables import harmless
+from bcx.files import whole
 
 if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
@@ -32,18 +32,12 @@ def columns(task: Task) -> list[str]:
 
 
 def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
-    """Return one row: column name to text or number.
+    """Return one row, column of `columns(task)` to text or number; of a `Failure`, its reason and empty cells.
 
-    Args:
-        answer: what the engine said; a `Failure` becomes a row with its reason and every other cell empty.
-        file: the file as the person knows it.
-        task: gives the order of the classes.
-
-    Returns:
-        Every column of `columns(task)`; probabilities 0..1 with six decimals, seconds with four. `lesion_share` is the
-        share of the scan's pixels that the model outlines, 0..1 with six decimals; `lesion_box` is "left top right
-        bottom" in pixels, empty where nothing is outlined. A model without a lesion map leaves both empty. `flags` and
-        `notes` are sentences joined by "; "; `frame` is the decisive frame of a clip, from 1, empty for one picture.
+    Probabilities are 0..1 with six decimals, seconds have four. `lesion_share` is the share of the scan's pixels that
+    the model outlines, 0..1 with six decimals; `lesion_box` is "left top right bottom" in pixels, empty where nothing
+    is outlined. A model without a lesion map leaves both empty. `flags` and `notes` are sentences joined by "; ";
+    `frame` is the decisive frame of a clip, from 1.
     """
     from bcx.inference.prediction import Failure  # here, since it loads torch, and reading a header should not
 
@@ -79,8 +73,7 @@ def write_csv(
 ) -> None:
     """Write rows as CSV (UTF-8, one header line): the columns of the task, then `more`.
 
-    Rows are taken one at a time, so a generator of any length needs no memory. A path is written beside
-    itself and renamed at the end, so that nobody meets half a table; a stream is written as it comes.
+    Rows are taken one at a time, so a generator of any length needs no memory. A file appears whole, at the end.
     """
     write_text(csv_lines(rows, [*columns(task), *more]), target)
 
@@ -90,15 +83,9 @@ def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) ->
     if not isinstance(target, (str, os.PathLike)):
         target.writelines(lines)
         return
-    path = Path(target)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            stream.writelines(lines)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+    with whole(target) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        stream.writelines(lines)
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Reading scans: one look, or two where the network sees lesions; the one path that training and serving share.
+"""From scans to the network's raw output: one stage, or two where it sees lesions; shared by training and serving.
 
 forward = partial(run_network, network, preprocess)
 readings = read_scans(forward, preprocess, [scan.pixels for scan in scans])
@@ -35,13 +35,13 @@ class Enlarged:
 
 @dataclass(frozen=True)
 class Reading:
-    """One scan as the network reads it.
+    """The raw output for one scan.
 
     Attributes:
-        logits: float32 `[C]`, before temperature; the mean of both looks where there are two.
-        maps: float32 `[C, h, w]`, of the first look.
-        stages: float32 `[K]`, of the first look.
-        lesion: float32 `[h, w]`, 0..1, of the first look; None without a lesion head.
+        logits: float32 `[C]`, before temperature; the mean of both stages where there are two.
+        maps: float32 `[C, h, w]`, of the first stage.
+        stages: float32 `[K]`, of the first stage.
+        lesion: float32 `[h, w]`, 0..1, of the first stage; None without a lesion head.
         second: the second stage; None without a lesion head.
     """
 
@@ -58,10 +58,10 @@ def read_scans(
     scans: Sequence[np.ndarray],
     chosen: Sequence[Box | None] | None = None,
 ) -> list[Reading]:
-    """Read scans; with a lesion head, read each a second time where the first look saw most.
+    """Run the network on scans and, with a lesion head, on each a second time where the first stage saw most.
 
     Args:
-        forward: runs the network on pictures of the size that it was trained at.
+        forward: runs the network on images of the size that it was trained at.
         preprocess: squashes scans to that size.
         scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
         chosen: for each scan what is read a second time instead, or None.
@@ -69,28 +69,27 @@ def read_scans(
     Raises:
         CheckpointError: the network yields numbers that are not finite.
     """
+    # Copies throughout, so that one kept answer does not keep its whole batch in memory.
     first = _finite(forward(np.stack([preprocess.plane(pixels) for pixels in scans])))
     if first.lesion is None:
         rows = zip(first.logits, first.maps, first.stages, strict=True)
         return [
             Reading(np.array(logits), np.array(maps), np.array(stages), None, None) for logits, maps, stages in rows
         ]
-    shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in scans]
-    each = zip(chosen or [None] * len(scans), first.lesion, shapes, strict=True)
-    boxes = [box or find_box(lesion, shape) for box, lesion, shape in each]
+    each = zip(chosen or [None] * len(scans), first.lesion, scans, strict=True)
+    boxes = [box or find_box(lesion, (pixels.shape[0], pixels.shape[1])) for box, lesion, pixels in each]
     enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
     second = _finite(forward(np.stack(enlarged), enlarged=True))
     assert second.lesion is not None  # the same network
     return [
-        # Copies, so that one kept answer does not keep its whole batch in memory.
         Reading(
             (first.logits[i] + second.logits[i]) / 2,
             np.array(first.maps[i]),
             np.array(first.stages[i]),
             np.array(first.lesion[i]),
-            Enlarged(boxes[i], np.array(second.maps[i]), np.array(second.lesion[i])),
+            Enlarged(box, np.array(second.maps[i]), np.array(second.lesion[i])),
         )
-        for i in range(len(scans))
+        for i, box in enumerate(boxes)
     ]
 
 
@@ -103,7 +102,6 @@ def both_views(straight: Reading, mirrored: Reading) -> Reading:
 
 
 def _finite(outputs: Outputs) -> Outputs:
-    """Return what a network yielded, if it is worth reading."""
     if any(part is not None and not np.isfinite(part).all() for part in outputs):
         raise CheckpointError(
             "The network yields numbers that are infinite or not a number.",

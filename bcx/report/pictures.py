@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.imaging.crop import cut
-from bcx.imaging.outline import lay_outline
+from bcx.imaging.overlay import lay_outline
 from bcx.inference.prediction import ONE_STAGE_LEVEL, Prediction
 from bcx.trust.claims import NOT_A_SCAN
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bcx.imaging.outline import regions
+from bcx.imaging.overlay import regions
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcx.imaging.outline import COLOUR, lay_outline, regions
-from bcx.imaging.overlay import colourise
+from bcx.imaging.overlay import COLOUR, colourise, lay_outline, regions
 
 RNG = np.random.default_rng(0)
 SCAN = RNG.integers(0, 256, (240, 300), np.uint8)

@@ -13,8 +13,7 @@ from scipy import ndimage
 
 import bcx
 from bcx.errors import ConfigError
-from bcx.imaging.crop import LEAST_SIDE, Box
-from bcx.inference.places import MOST_LESIONS, checked_box, inside, lesions_of, square_of
+from bcx.imaging.crop import LEAST_SIDE, MOST_LESIONS, Box, checked_box, lesions_of, square_of
 from bcx.networks.build import forward_maps
 from bcx.simulate import simulate
 
@@ -116,7 +115,7 @@ def test_the_square_around_a_box_lies_in_the_scan(box, square):
     assert square_of(box, shape) == square
     flipped = square_of(box, shape, mirrored=True)
     assert (flipped.x + flipped.side + square.x, flipped.y, flipped.side) == (200, square.y, square.side)
-    assert square_of(inside(square, shape), shape) == square
+    assert square_of(square.inside(shape), shape) == square
 
 
 def test_a_model_of_one_stage_refuses_a_box(tiny_checkpoint):
@@ -175,7 +174,7 @@ def test_of_several_lesions_the_most_suspicious_answer_comes_first(classifier, m
     pixels = SCANS[0]
     own = classifier.predict(pixels)
     further = [(0, 0, 60, 60), (80, 40, 150, 110)]
-    lesions = tuple(bcx.inference.places.Lesion(box, 0.8, box, read=False) for box in further)
+    lesions = tuple(bcx.imaging.crop.Lesion(box, 0.8, box, read=False) for box in further)
     monkeypatch.setattr(bcx.Prediction, "lesions", property(lambda self: lesions))
     answers = classifier.read_lesions(pixels)
     assert {each.box for each in answers} == {None, *further}
