@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -50,6 +50,15 @@ class UnknownFormat(ScanError):
 
 class DamagedScan(ScanError):
     """The format is known, but the content is truncated or inconsistent."""
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        expected: str = "a complete, undamaged file",
+        remedy: str = "Copy, download or export it again.",
+    ) -> None:
+        super().__init__(found, expected=expected, remedy=remedy)
 
 
 class ScanTooLarge(ScanError):
@@ -100,6 +109,13 @@ def problems_of(error: ValidationError, whole: str = "it") -> str:
     found = error.errors(include_url=False, include_input=False)
     told = [f"{'.'.join(map(str, e['loc']))[:100] or whole}: {e['msg'][:300]}" for e in found[:8]]
     return "; ".join(told) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def check_name(name: str, allowed: Iterable[str], what: str) -> None:
+    """Raise `ConfigError` where `name`, of a "class" or a "method", is none of the `allowed`."""
+    if name not in allowed:
+        expected = f"one of {', '.join(allowed)}"
+        raise ConfigError(f"There is no {what} called '{name}'.", expected=expected, remedy="Use one of these names.")
 
 
 @contextmanager

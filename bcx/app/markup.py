@@ -18,8 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from bcx.explain.descriptors import MEASURED
 from bcx.explain.methods import METHODS
 from bcx.explain.sheet import overlay
-from bcx.imaging.overlay import COLOUR
-from bcx.imaging.overlay import colourise, lay_over
+from bcx.imaging.overlay import COLOUR, colourise, lay_over
 from bcx.report.pictures import data_url, lesion_picture
 from bcx.report.words import NEUTRAL, NOTICE, in_question, percent, words
 from bcx.trust.claims import NOT_A_SCAN, REFER

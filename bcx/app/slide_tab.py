@@ -24,7 +24,7 @@ from bcx.report.pictures import as_image, data_url, png_url
 from bcx.report.words import NOTICE
 from bcx.slides import SlideProgress, SlideReading
 from bcx.slides.grid import SCALES
-from bcx.slides.write import write_map, write_tiles
+from bcx.slides.result import write_map, write_tiles
 from bcx.tasks import Task
 
 #: A slide takes minutes: two are read at a time, in a queue of their own, so that single pictures need not wait.

@@ -14,7 +14,7 @@ from bcx import DEFAULT_MODEL
 from bcx.cli.options import DeviceOption
 from bcx.cli.outputs import new_file, overlay_name
 from bcx.cli.progress import counted
-from bcx.errors import BcxError, writing
+from bcx.errors import BcxError, check_name, writing
 from bcx.inference.input_files import find
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def explain(
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
     listing = find(paths, leave_out=[out])
-    from bcx.explain.methods import METHODS, check_method, check_name, quick_methods
+    from bcx.explain.methods import METHODS, check_method, quick_methods
 
     sets = {"all": list(METHODS), "quick": quick_methods()}
     wanted = sets.get(methods) or [name.strip() for name in methods.split(",")]

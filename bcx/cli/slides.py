@@ -30,7 +30,7 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
     What an earlier run wrote to `out` is no slide, and is left out. What cannot be opened is among the others, where
     its row says why.
     """
-    from bcx.slides.reader import size_of
+    from bcx.slides.slide import size_of
     from bcx.tasks import is_slide
 
     if tile is None:

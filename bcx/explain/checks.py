@@ -1,8 +1,5 @@
 """Does a map belong to the answer? One map, tested in a second or two, in numbers and one sentence.
 
-found = check(classifier, explain(classifier, "scan.png"))
-found.verdict, found.to_dict()
-
 Parts of the scan are hidden and it is answered again, crop and all; the map is made again of the scan slightly changed,
 and of a network whose weights are random. Every test starts from fixed seeds: the same map gets the same numbers.
 """
@@ -84,7 +81,7 @@ class Checks:
     verdict: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, rounded, with the limits of the verdict."""
+        """Return the numbers, rounded, and the verdict's limits."""
         rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
         limits = {"like_random": LIKE_RANDOM, "stable": STABLE, "more_than_elsewhere": MORE_THAN_ELSEWHERE}
         return {**rounded, "limits": limits}
@@ -102,7 +99,7 @@ def check(classifier: Classifier, explanation: Explanation) -> Checks:
 
 
 def faithfulness(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
-    """Return the attributes of `Checks` from `probability` to `road`: those that need the map alone, and no method."""
+    """Return the attributes of `Checks` that need the map alone, and no method: `probability` to `road`."""
     pixels, target, heat = explanation.prediction.scan.pixels, explanation.target, explanation.heat
     before = explanation.prediction.probabilities[target]
     # The same share of the scan whatever the method: peaks differ in width, and a larger part hides more.
@@ -114,7 +111,11 @@ def faithfulness(classifier: Classifier, explanation: Explanation) -> dict[str, 
     scans = [hide(pixels, each) for each in hidden]
     scans += [hide(pixels, _first(order, share, pixels.shape)) for order in (hot, random) for share in STEPS]
     scans += [_inserted(pixels, order, share) for order in (hot, random) for share in STEPS]
-    found = _probabilities(classifier, scans, target)
+    found = []
+    for answer in classifier.stream(scans):
+        if not isinstance(answer, Prediction):
+            raise answer.error
+        found.append(answer.probabilities[target])
     regions, curves = found[: len(hidden)], np.reshape(found[len(hidden) :], (4, len(STEPS))).mean(1)
     return {
         "probability": before,
@@ -163,15 +164,6 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
     return float(spearmanr(*small).statistic) if all(np.ptp(each) > 0 for each in small) else 0.0
 
 
-def _probabilities(classifier: Classifier, scans: list[np.ndarray], target: str) -> list[float]:
-    found = []
-    for answer in classifier.stream(scans):
-        if not isinstance(answer, Prediction):
-            raise answer.error
-        found.append(answer.probabilities[target])
-    return found
-
-
 def _orders(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranks of all tiles, int `[16, 16]`, hottest first, and at random."""
     tiles = cv2.resize(heat, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
@@ -186,6 +178,7 @@ def _first(order: np.ndarray, share: float, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _inserted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    """A blurred scan that gets that share of its tiles back."""
     blurred = cv2.blur(pixels, (max(3, pixels.shape[1] // 4), max(3, pixels.shape[0] // 4)))
     shown = _first(order, share, pixels.shape)
     blurred[shown] = pixels[shown]
@@ -197,13 +190,14 @@ def _road(classifier: Classifier, explanation: Explanation) -> float:
     from pytorch_grad_cam.metrics.road import ROADCombined
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    pixels, side = explanation.prediction.scan.pixels, (_ROAD_SIDE, _ROAD_SIDE)
+    prediction, side = explanation.prediction, (_ROAD_SIDE, _ROAD_SIDE)
+    pixels = prediction.scan.pixels
     grey = pixels if pixels.ndim == 3 else pixels[..., None]
     small = cv2.resize(grey, side, interpolation=cv2.INTER_AREA).reshape(*side, -1).astype(np.float32) / 255
     batch = torch.from_numpy(small).permute(2, 0, 1)[None]
     cam = cv2.resize(explanation.map, side, interpolation=cv2.INTER_AREA)
-    number = list(explanation.prediction.probabilities).index(explanation.target)
-    known = torch.tensor(list(explanation.prediction.probabilities.values()))[None]
+    number = list(prediction.probabilities).index(explanation.target)
+    known = torch.tensor(list(prediction.probabilities.values()))[None]
 
     def answer(changed: torch.Tensor) -> torch.Tensor:
         removed = (changed != batch)[0].any(0).numpy().astype(np.uint8)

@@ -102,7 +102,7 @@ def describe_lesion(prediction: Prediction) -> Descriptors | None:
     found = prediction.screen
     if found.lesion is None:
         return None
-    # Of a picture larger than a screen, sizes are those of the picture itself.
+    # Of a scan larger than a screen, sizes are those of the scan itself.
     scale = prediction.scan.width / found.scan.width
     return describe(found.scan.pixels, found.lesion >= found.outline_level, prediction.scan.mm_per_pixel, scale)
 
@@ -140,8 +140,9 @@ def describe(
     width, corners = _margin_width(grey, inside, outline), _corners(outline)
     shape = "irregular" if lesion.solidity < IRREGULAR else "round" if ratio < ROUND else "oval"
     sharp = width is not None and width <= SHARP * diameter
-    brightness, behind = float(grey[inside].mean()), _behind(grey, inside, mask)
-    fat = _fat(grey, mask)
+    brightness, fat, behind = float(grey[inside].mean()), _fat(grey, mask), _behind(grey, inside, mask)
+    echo = None if fat is None else brightness - fat
+    word = _word(echo, "hypoechoic", "isoechoic", "hyperechoic") if brightness >= ANECHOIC else "anechoic"
     return Descriptors(
         unit="pixels" if mm_per_pixel is None else "mm",
         long_axis=length * lesion.feret_diameter_max,
@@ -156,9 +157,9 @@ def describe(
         margin="circumscribed" if sharp and not corners else "not circumscribed",
         margin_width=None if width is None else width / diameter,
         corners=corners,
-        echo=_echo_word(brightness, fat),
-        echo_difference=None if fat is None else brightness - fat,
-        posterior=_posterior_word(behind),
+        echo=word,
+        echo_difference=echo,
+        posterior=_word(behind, "shadowing", "no posterior features", "enhancement"),
         posterior_difference=behind,
     )
 
@@ -239,19 +240,9 @@ def _behind(grey: np.ndarray, inside: np.ndarray, mask: np.ndarray) -> float | N
     return float(middle.mean() - grey[sides].mean())
 
 
-def _echo_word(inside: float, fat: float | None) -> str:
-    if inside < ANECHOIC:
-        return "anechoic"
-    if fat is None:
+def _word(difference: float | None, darker: str, alike: str, brighter: str) -> str:
+    if difference is None:
         return "not known"
-    if abs(inside - fat) < BRIGHTER:
-        return "isoechoic"
-    return "hyperechoic" if inside > fat else "hypoechoic"
-
-
-def _posterior_word(behind: float | None) -> str:
-    if behind is None:
-        return "not known"
-    if abs(behind) < BRIGHTER:
-        return "no posterior features"
-    return "enhancement" if behind > 0 else "shadowing"
+    if abs(difference) < BRIGHTER:
+        return alike
+    return brighter if difference > 0 else darker

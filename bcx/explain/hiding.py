@@ -20,11 +20,9 @@ import numpy as np
 
 
 def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
-    """Return bool `[H, W]`: the connected part of {heat >= level} that holds the hottest pixel.
+    """Return bool `[H, W]`: the connected part of {heat >= level} that holds the hottest pixel, empty without heat.
 
-    Args:
-        heat: float `[H, W]`, not negative; without heat the region is empty.
-        level: default: half of its maximum.
+    `heat` is float `[H, W]`, not negative; `level` by default half of its maximum.
     """
     peak = heat.max()
     if peak <= 0:
@@ -34,15 +32,9 @@ def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
 
 
 def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return up to `count` copies of a region, shifted to random places where they do not overlap with it.
+    """Return up to `count` copies of a region, bool `[H, W]`, not empty, at places where they do not overlap with it.
 
-    Args:
-        region: bool `[H, W]`, not empty.
-        count: places at most; fewer where the picture has no more, none where the region is too large to lie elsewhere.
-        rng: picks the places, all equally likely.
-
-    Returns:
-        bool `[H, W]` each, with as many pixels as `region`, wholly inside the picture.
+    All places wholly inside the scan are equally likely; there are fewer, or none, where a large region has no others.
     """
     rows, columns = np.nonzero(region)
     top, left = rows.min(), columns.min()
@@ -59,11 +51,9 @@ def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
 
 
 def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return a copy of a scan with a region replaced by the blurred rest of its surroundings.
+    """Return a copy of a scan, uint8 `[H, W]` or `[H, W, 3]`, with a region blurred out of its surroundings.
 
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-        region: bool `[H, W]`, not the whole picture.
+    `region` is bool `[H, W]`, not the whole scan.
     """
     rows, columns = np.nonzero(region)
     # Wide enough to reach what lies around the region from every pixel inside it.

@@ -1,9 +1,5 @@
 """Where did the network look? The exact class maps of bcx, and the methods that everybody uses, behind one function.
 
-classifier = bcx.load()
-found = explain(classifier, "scan.png", "malignant", "grad-cam")
-found.map, found.explains, found.seconds
-
 The methods of pytorch-grad-cam and Captum explain a function of a square image: the logit of a class, before
 temperature. A plain network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits
 of each network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each
@@ -14,7 +10,7 @@ input lies in the scan, the crop's fading in from its edge, and added up by the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -27,7 +23,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from bcx.errors import ConfigError, MissingExtra
+from bcx.errors import MissingExtra, check_name
 from bcx.imaging.crop import cut, paste
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import FADE, Prediction
@@ -40,22 +36,14 @@ EXACT = "exact"
 
 
 class Method(NamedTuple):
-    """One way to explain an answer.
-
-    Attributes:
-        title, paper: what its paper calls it, and where that stands.
-        kind: its class in pytorch-grad-cam, or in Captum; "" for the exact maps.
-        slow: whether it runs the network so often that a page cannot wait.
-        by_class: whether the map depends on the class.
-        by_pixel: whether it asks the input's own pixels, with Captum, and no layer.
-    """
+    """One way to explain an answer."""
 
     title: str
     paper: str
-    kind: str = ""
-    slow: bool = False
-    by_class: bool = True
-    by_pixel: bool = False
+    kind: str = ""  # its class in pytorch-grad-cam, or in Captum; "" for the exact maps
+    slow: bool = False  # it runs the network so often that a page cannot wait
+    by_class: bool = True  # the map depends on the class
+    by_pixel: bool = False  # it asks the input's own pixels, with Captum, and no layer
 
 
 #: Every method, the quick ones first.
@@ -115,7 +103,7 @@ class Explanation:
         return np.maximum(self.map, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: all but the map."""
+        """Return all but the map, as JSON."""
         said = {key: getattr(self, key) for key in ("method", "target", "unit", "explains", "paper")}
         return {**said, "title": METHODS[self.method].title, "seconds": round(self.seconds, 3)}
 
@@ -129,7 +117,6 @@ def explain(
         classifier: whose answer.
         scan: whatever `Classifier.predict` takes, or the classifier's own `Prediction`, which is then not made again.
         target: the class; None: the one that is answered.
-        method: a key of `METHODS`.
 
     Raises:
         ConfigError: no such class or method.
@@ -144,7 +131,7 @@ def explain(
 
 
 def explain_network(network: nn.Module, prediction: Prediction, target: str, method: str) -> Explanation:
-    """As `explain`, of what another network of the same kind makes of the same images, crop included."""
+    """As `explain`, of another network of the same kind on the same images, crop included."""
     if method != EXACT:  # before the clock runs: it takes seconds, once
         import_module("captum.attr" if METHODS[method].by_pixel else "pytorch_grad_cam")
     started = time.perf_counter()
@@ -153,9 +140,16 @@ def explain_network(network: nn.Module, prediction: Prediction, target: str, met
     else:
         plane = _library_map(network, prediction, list(prediction.probabilities).index(target), METHODS[method])
     seconds = time.perf_counter() - started
-    unit = "logit" if method == EXACT else "0 to 1"
-    words = _explains(network, target, METHODS[method])
-    return Explanation(method, target, plane, unit, words, seconds, METHODS[method].paper, prediction)
+    return Explanation(
+        method=method,
+        target=target,
+        map=plane,
+        unit="logit" if method == EXACT else "0 to 1",
+        explains=_explains(network, target, METHODS[method]),
+        seconds=seconds,
+        paper=METHODS[method].paper,
+        prediction=prediction,
+    )
 
 
 def check_method(name: str) -> None:
@@ -169,18 +163,10 @@ def check_method(name: str) -> None:
         )
 
 
-def check_name(name: str, allowed: Iterable[str], what: str) -> None:
-    """Raise `ConfigError` where `name`, of a "method" or "class", is none of the `allowed`."""
-    if name not in allowed:
-        expected = f"one of {', '.join(allowed)}"
-        raise ConfigError(f"There is no {what} called '{name}'.", expected=expected, remedy="Use one of these names.")
-
-
 class Logits(nn.Module):
     """A network as pytorch-grad-cam takes it: from a batch `[B, 3, S, S]`, normalised, to class logits `[B, C]`.
 
-    Attributes:
-        layers: what is explained through: the maps that the head reads.
+    `layers` are what is explained through: the maps that the head reads.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -224,10 +210,10 @@ def parts(network: nn.Module, number: int) -> list[Part]:
         return [Part(network, False, False, 1.0)]
     if isinstance(network, LesionNetwork):
         return [Part(network, second, False, 1 / 2) for second in (False, True)]
-    lookers, readers, picture = network.lookers, network.readers, network.share
+    lookers, readers, share = network.lookers, network.readers, network.share
     # The kinds of lesion have two shares, which the shipped models set alike.
     presence_only = number == network.first.absent
-    whole = (picture.presence if presence_only else (picture.presence + picture.kind) / 2) if readers else 0.0
+    whole = (share.presence if presence_only else (share.presence + share.kind) / 2) if readers else 0.0
     found = [
         Part(member, second, place % 2 == 1, (1 - whole) / len(lookers) / 2)
         for place, member in enumerate(lookers)
@@ -326,12 +312,10 @@ class _Silent:
 def _explains(network: nn.Module, target: str, method: Method) -> str:
     lesion = isinstance(network, LesionEnsemble | LesionNetwork)
     if not method.kind:
+        said = f"What each place adds to the logit of {target}"
         if not lesion:
-            return f"What each place adds to the logit of {target}: the map's mean plus the head's bias is the logit."
-        return (
-            f"What each place adds to the logit of {target}, in both stages, the crop held fixed: the map's mean is "
-            "the logit."
-        )
+            return f"{said}: the map's mean plus the head's bias is the logit."
+        return f"{said}, in both stages, the crop held fixed: the map's mean is the logit."
     what = f"The logit of {target}" if method.by_class else "No class: the strongest pattern in the features"
     if not lesion:
         where = "by the input's own pixels" if method.by_pixel else "through the last feature map"

@@ -96,11 +96,8 @@ def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
 def lesions_of(lesion: np.ndarray, level: float, read: Box, shape: tuple[int, int]) -> tuple[Lesion, ...]:
     """Return the places of the first stage's map at or above a level, the heaviest first, `MOST_LESIONS` at most.
 
-    Args:
-        lesion: float32 `[h, w]`, 0..1, spanning the scan.
-        level: 0..1.
-        read: what the second stage has read.
-        shape: the scan's (height, width).
+    The map is float32 `[h, w]`, 0..1, and spans the scan, whose (height, width) is `shape`; the second stage has `read`
+    one box.
     """
     down, across = shape[0] / lesion.shape[0], shape[1] / lesion.shape[1]
     found = []
@@ -130,13 +127,10 @@ def _box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
 
 
 def box_around(x: float, y: float, longer: float, shape: tuple[int, int], context: float = CONTEXT) -> Box:
-    """Return the box around a lesion, moved into the scan as far as it fits.
+    """Return the box around a lesion, moved into the scan, (height, width), as far as it fits.
 
-    Args:
-        x, y: its centre, scan pixels.
-        longer: the longer side of its bounding box, scan pixels.
-        shape: the scan's (height, width).
-        context: side of the box in units of `longer`.
+    The lesion has its centre at `x`, `y` and a bounding box with the side `longer`, in scan pixels; `context` is the
+    side of the box in units of it.
     """
     side = round(max(longer * context, LEAST_SIDE * min(shape), 8.0))
     left, top = (_moved_in(round(centre - side / 2), side, length) for centre, length in ((x, shape[1]), (y, shape[0])))
@@ -197,13 +191,9 @@ def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
 
 
 def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0) -> np.ndarray:
-    """Enlarge maps of a box and put them where the box lies: float32 `[C, H, W]`, 0 elsewhere.
+    """Enlarge maps of a box, float32 `[C, h, w]`, into the scan's (height, width): float32 `[C, H, W]`, 0 elsewhere.
 
-    Args:
-        grid: float32 `[C, h, w]`, spanning the box.
-        box: as the scan was cut.
-        shape: the scan's (height, width).
-        fade: over this share of its side the box fades in from its edge, for drawing; 0 keeps every value.
+    Over the share `fade` of its side the box fades in from its edge, for drawing; 0 keeps every value.
     """
     whole = np.zeros((len(grid), *shape), np.float32)
     left, top, right, bottom = box.inside(shape)
@@ -221,12 +211,7 @@ def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[i
     """Return one lesion map of both stages at the scan's size, float32 `[H, W]`, 0..1.
 
     It is their product inside the box of the second, 0 outside: the chance that both see a lesion, were they
-    independent. What only one of them sees stays faint.
-
-    Args:
-        first, second: float32 `[h, w]`, spanning the scan, and the box.
-        box: of the second stage.
-        shape: the scan's (height, width).
+    independent. What only one of them sees stays faint. The maps, float32 `[h, w]`, span the scan and the box.
     """
     height, width = shape
     whole = cv2.resize(first, (width, height), interpolation=cv2.INTER_LINEAR)

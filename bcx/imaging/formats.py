@@ -58,11 +58,7 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 
 
 def frame_count(data: bytes, kind: str, name: str) -> int:
-    """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read.
-
-    Raises:
-        DamagedScan: its headers are damaged.
-    """
+    """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read."""
     try:
         if kind == "tiff":
             pages = headers.tiff_pages(data)
@@ -142,22 +138,15 @@ def _opened(data: bytes, kind: str, frame: int) -> ImageFile:
 
 def _damaged(kind: str, name: str, error: Exception) -> DamagedScan:
     what, why = _NAMES.get(kind, kind.upper()), str(error).rstrip(".")[:200]
-    return DamagedScan(
-        f"'{name}' is a {what} picture that cannot be decoded ({why}).",
-        expected="a complete, undamaged file",
-        remedy="Copy, download or export it again.",
-    )
+    return DamagedScan(f"'{name}' is a {what} picture that cannot be decoded ({why}).")
 
 
 def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
     try:
         from imagecodecs import jpegxl_decode
     except ImportError as error:
-        raise MissingExtra(
-            f"'{name}' is a JPEG XL picture, and imagecodecs is not installed.",
-            expected="imagecodecs",
-            remedy='Run: pip install "bcx[dicom]"',
-        ) from error
+        found = f"'{name}' is a JPEG XL picture, and imagecodecs is not installed."
+        raise MissingExtra(found, expected="imagecodecs", remedy='Run: pip install "bcx[dicom]"') from error
     values = jpegxl_decode(data)
     values = values if values.ndim < 4 else values[0]
     check_size(name, values.shape[1], values.shape[0])

@@ -32,12 +32,11 @@ class LookupTable:
 
 
 def read_table(descriptor: Any, data: Any, what: str, name: str, *, little: bool = True) -> LookupTable:
-    """Check a look-up table.
+    """Check a look-up table; errors call it `what`, and the file `name`.
 
     Args:
         descriptor: number of entries (0: 65,536), the first value mapped, bits per entry.
         data: bytes, or one or several integers, as pydicom reads the element.
-        what, name: what error messages call the table and the file.
         little: whether bytes are in little-endian order.
 
     Raises:

@@ -72,16 +72,10 @@ def _signed(values: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lay_over(pixels: np.ndarray, values: np.ndarray, limit: float, opacity: float) -> Image.Image:
-    """Lay one class's evidence over the scan.
+    """Lay one class's evidence, float32 `[H, W]`, over the scan, uint8 `[H, W]` or `[H, W, 3]`, in RGB.
 
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`, the scan; the colours of the latter fade to grey, all from one half on.
-        values: float32 `[H, W]`, logit units, at the scan's size.
-        limit: as in `colourise`.
-        opacity: 0 (the scan alone) to 1 (full colour where the evidence is strongest).
-
-    Returns:
-        An RGB image of the scan's size.
+    `limit` is as in `colourise`; opacity 0 leaves the scan alone, 1 gives full colour where evidence is strongest. The
+    scan's own colours fade to grey, all from one half on.
     """
     opacity = float(np.clip(opacity, 0, 1))
     scan = _in_colour(pixels)
@@ -123,18 +117,13 @@ def lay_outline(
     frame: tuple[int, int, int] | None = None,
     thick: int | None = None,
 ) -> Image.Image:
-    """Lay a lesion map over the scan that it belongs to.
+    """Lay a lesion map, float32 `[H, W]`, 0..1, over its scan, uint8 `[H, W]` or `[H, W, 3]`, in RGB.
 
     Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-        lesion: float32 `[H, W]`, 0..1.
         level: where the outline runs, 0..1.
         opacity: 0 (the scan alone) to 1; lines are at their full strength from one half on.
         frame: (x, y, side) of the second stage's crop, in pixels; drawn dashed, as far as it lies in the scan.
         thick: width of the outline in pixels; default: it grows with the scan.
-
-    Returns:
-        An RGB image of the same size.
     """
     scan = _in_colour(pixels)
     opacity = float(np.clip(opacity, 0, 1))

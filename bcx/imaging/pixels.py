@@ -40,14 +40,7 @@ class Decoded:
 
 
 def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Map finite numbers from their own range onto 0..255, rounded to the nearest; a constant becomes 0.
-
-    Args:
-        values: any real dtype, any shape, finite, not empty.
-
-    Returns:
-        uint8 of the same shape, and the range in words.
-    """
+    """Map finite real numbers from their own range onto 0..255, rounded, a constant onto 0; and the range in words."""
     low, high = values.min().item(), values.max().item()
     span = f"{low:g}..{high:g}" if isinstance(low, float) else f"{low}..{high}"
     if high == low:
@@ -64,13 +57,10 @@ def stretch(values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def to_bytes(values: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Turn pixel values, bool, integer or float, finite, not empty, into uint8.
+    """Turn finite values into uint8; and what was done in words (None where nothing was).
 
     bool becomes 0 and 255; uint8 stays; floats within 0..1 are multiplied by 255, floats within
     0..255 are rounded; everything else is stretched from its own range.
-
-    Returns:
-        uint8 of the same shape, and what was done in words (None where nothing was).
     """
     if values.dtype == np.uint8:
         return values, None
@@ -123,11 +113,7 @@ def grey_if_grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def turn(pixels: np.ndarray, orientation: int) -> tuple[np.ndarray, str | None]:
-    """Undo an EXIF orientation (1 to 8, as in the EXIF 2.3 standard) of [H, W] or [H, W, 3].
-
-    Returns:
-        The image upright (C-contiguous), and what was done in words (None for 1).
-    """
+    """Undo an EXIF orientation (1 to 8) of [H, W] or [H, W, 3]; and what was done in words (None for 1)."""
     if orientation == 1:
         return pixels, None
     if orientation >= 5:

@@ -25,12 +25,7 @@ _DARK = 16  # the frame around a scan is black, but for its text
 
 
 def find_region(header: Dataset, pixels: np.ndarray) -> tuple[Region | None, list[str]]:
-    """Return (left, top, right, bottom) of the scan where it is a part of the image, else None, and notes.
-
-    Args:
-        header: with the element SequenceOfUltrasoundRegions, if the file has it.
-        pixels: uint8 `[H, W]` or `[H, W, 3]`, the whole image.
-    """
+    """Return (left, top, right, bottom) of the scan where it is a part of the image, uint8, else None, and notes."""
     if _REGIONS not in header:
         return None, []
     try:

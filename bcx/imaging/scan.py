@@ -102,11 +102,9 @@ class Scan:
         if isinstance(source, (str, os.PathLike)):
             path = os.fsdecode(source)
             return _from_bytes(_read(path), name or os.path.basename(path) or path, frame)
-        raise ScanError(
-            f"A {type(source).__name__} is not a picture.",
-            expected="a path, the bytes of a file, a PIL image or a NumPy array",
-            remedy="Pass one of these (of an open file, what its read() returns).",
-        )
+        expected = "a path, the bytes of a file, a PIL image or a NumPy array"
+        remedy = "Pass one of these (of an open file, what its read() returns)."
+        raise ScanError(f"A {type(source).__name__} is not a picture.", expected=expected, remedy=remedy)
 
 
 def sniff_file(path: str | os.PathLike[str]) -> str | None:
@@ -115,11 +113,7 @@ def sniff_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of an image file, at most `MAX_BYTES`.
-
-    Raises:
-        ScanError: no such file, a directory, not an ordinary file, too large, or not allowed.
-    """
+    """Return the bytes of an image file; `ScanError` for none, a folder, a device, one too large or not allowed."""
     return _read(os.fsdecode(path))
 
 
@@ -151,11 +145,7 @@ def _read(path: str, head: int | None = None) -> bytes:
 
 
 def frame_count(data: bytes, name: str = "bytes") -> int:
-    """Count the frames or pages of a file that `Scan.open` can be asked for: DICOM, GIF and TIFF; 1 for all else.
-
-    Raises:
-        BcxError: not a picture, or its headers are damaged.
-    """
+    """Count the frames or pages of a file that `Scan.open` can be asked for: DICOM, GIF and TIFF; 1 for all else."""
     kind = _kind(data, name)
     if kind == "dicom":
         from bcx.imaging import dicom  # here, since it costs what only DICOM files need
@@ -171,15 +161,11 @@ def _kind(data: bytes, name: str) -> str:
         raise too_many_bytes(name, len(data))
     kind = sniff(data[:HEAD_BYTES])
     if kind == "svg":
-        raise UnknownFormat(
-            f"'{name}' is an SVG drawing, which has no pixels.", expected=_FORMATS, remedy="Export it as PNG."
-        )
+        found = f"'{name}' is an SVG drawing, which has no pixels."
+        raise UnknownFormat(found, expected=_FORMATS, remedy="Export it as PNG.")
     if kind is None:
-        raise UnknownFormat(
-            f"'{name}' holds {headers.guess(data[:HEAD_BYTES])}, whatever its name says.",
-            expected=_FORMATS,
-            remedy="Choose another file, or export the picture as PNG.",
-        )
+        found = f"'{name}' holds {headers.guess(data[:HEAD_BYTES])}, whatever its name says."
+        raise UnknownFormat(found, expected=_FORMATS, remedy="Choose another file, or export the picture as PNG.")
     return kind
 
 
@@ -216,11 +202,8 @@ def _from_array(array: np.ndarray, name: str) -> Scan:
             remedy="Move the channels to the end, and pass one picture at a time.",
         )
     if array.dtype.kind not in "bf" and array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
-        raise ScanError(
-            f"'{name}' has the type {array.dtype}.",
-            expected="bool, uint8, uint16 or float",
-            remedy="Convert it, for example with array.astype('uint8').",
-        )
+        remedy = "Convert it, for example with array.astype('uint8')."
+        raise ScanError(f"'{name}' has the type {array.dtype}.", expected="bool, uint8, uint16 or float", remedy=remedy)
     check_size(name, array.shape[1], array.shape[0])
     digest = _array_sha256(array)
     # copied: a Scan does not change when the caller's array does
@@ -237,11 +220,8 @@ def _finish(decoded: Decoded, name: str, sha256: str, frame: int = 0) -> Scan:
     """Values of any kind become a Scan: 8 bits, no alpha, upright, grey where it is."""
     values, notes = decoded.values, list(decoded.notes)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ScanError(
-            f"'{name}' holds numbers that are not finite.",
-            expected="finite numbers (no NaN, no infinity)",
-            remedy="Replace them, for example with numpy.nan_to_num.",
-        )
+        expected, remedy = "finite numbers (no NaN, no infinity)", "Replace them, for example with numpy.nan_to_num."
+        raise ScanError(f"'{name}' holds numbers that are not finite.", expected=expected, remedy=remedy)
     alpha = None
     if values.ndim == 3 and values.shape[2] == 4:
         alpha = alpha_share(values[..., 3])

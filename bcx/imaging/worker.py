@@ -33,6 +33,7 @@ MEMORY = 1 << 30
 """Address space of a decoding process, in bytes, where the system can limit it (not on Windows)."""
 
 _MOST = max(2, min(8, os.cpu_count() or 1))
+_PLAINLY = "as PNG or as uncompressed DICOM"
 _LENGTHS = struct.Struct("<QQ")
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LD_LIBRARY_PATH")
 
@@ -83,13 +84,9 @@ _places = threading.BoundedSemaphore(_MOST)
 
 
 def run_isolated(function: Function, data: bytes, *, name: str, options: dict[str, Any]) -> tuple[np.ndarray, dict]:
-    """Run a module's function on bytes in a process of its own.
+    """Run a module's function on the bytes of a file in a process of its own; errors call the file `name`.
 
-    Args:
-        function: `function(data, **options)` returns an array and a dictionary of JSON values.
-        data: the file, or the part of it that is decoded.
-        name: what error messages call it.
-        options: JSON values.
+    The options are JSON values; `function(data, **options)` returns an array and a dictionary of JSON values.
 
     Raises:
         DamagedScan: the process crashed, or took longer than `SECONDS`.
@@ -133,11 +130,8 @@ def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tu
         answer = worker.ask(request, data)
     except _Died:
         if too_long.is_set():
-            raise DamagedScan(
-                f"'{name}' takes longer than {SECONDS:g} s to decode.",
-                expected="a picture that is decoded in an instant",
-                remedy="Export it again, as PNG or as uncompressed DICOM.",
-            ) from None
+            found, remedy = f"'{name}' takes longer than {SECONDS:g} s to decode.", f"Export it again, {_PLAINLY}."
+            raise DamagedScan(found, expected="a picture that is decoded in an instant", remedy=remedy) from None
         raise
     except BaseException:
         worker.end()
@@ -152,11 +146,8 @@ def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tu
 
 
 def _crashed(name: str) -> DamagedScan:
-    return DamagedScan(
-        f"'{name}' makes its decoder crash.",
-        expected="a complete, undamaged file",
-        remedy="Copy, download or export it again, as PNG or as uncompressed DICOM.",
-    )
+    remedy = f"Copy, download or export it again, {_PLAINLY}."
+    return DamagedScan(f"'{name}' makes its decoder crash.", remedy=remedy)
 
 
 def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> None:
@@ -240,11 +231,7 @@ def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except BcxError as stated:
         error = stated
     except Exception as unknown:  # decoders raise whatever the damage leads them to
-        error = DamagedScan(
-            f"'{request['name']}' cannot be decoded ({str(unknown).rstrip('.')[:200]}).",
-            expected="a complete, undamaged file",
-            remedy="Copy, download or export it again.",
-        )
+        error = DamagedScan(f"'{request['name']}' cannot be decoded ({str(unknown).rstrip('.')[:200]}).")
     return {"error": [type(error).__name__, error.found, error.expected, error.remedy]}, b""
 
 

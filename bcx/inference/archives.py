@@ -106,11 +106,8 @@ class Member:
         return b"".join(parts)
 
     def _damaged(self, what: str) -> DamagedScan:
-        return DamagedScan(
-            f"'{self.name}' cannot be unpacked ({what}).",
-            expected="a complete, undamaged archive",
-            remedy="Copy or download the archive again.",
-        )
+        found, remedy = f"'{self.name}' cannot be unpacked ({what}).", "Copy or download the archive again."
+        return DamagedScan(found, expected="a complete, undamaged archive", remedy=remedy)
 
 
 def content(source: Path | Member) -> Path | bytes:

@@ -30,21 +30,13 @@ _RUN = "_run.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run does with every scan.
+    """What a run does with every scan."""
 
-    Attributes:
-        model: name, folder or Hub id, which every node can load.
-        weights_sha256: of the model; a node that has other weights is refused.
-        out: folder of the shards, or a URL that fsspec knows; every node must see it.
-        form: one of `FORMS`.
-        options: of `bcx.load`.
-    """
-
-    model: str
-    weights_sha256: str
-    out: str
-    form: str
-    options: dict[str, Any] = field(default_factory=dict)
+    model: str  # name, folder or Hub id, which every node can load
+    weights_sha256: str  # a node that has other weights is refused
+    out: str  # folder of the shards, or a URL that fsspec knows; every node must see it
+    form: str  # one of `FORMS`
+    options: dict[str, Any] = field(default_factory=dict)  # of `bcx.load`
 
 
 def answer_shard(job: Job, classifier: Classifier, shard: Shard) -> dict[str, Any]:

@@ -80,15 +80,7 @@ class Clip:
 def answer_clip(
     data: bytes, name: str, count: int, limit: int, task: Task, answer: Callable[[list[Scan]], list[Prediction]]
 ) -> Prediction:
-    """Answer a clip; its frames are opened, answered and let go a few at a time.
-
-    Args:
-        data: the whole file.
-        name: what the answer and error messages call it.
-        count: how many frames it has.
-        limit: how many of them are read at most.
-        task: whose positive class is the suspicion.
-        answer: from scans to their answers.
+    """Answer a clip of `count` frames, `limit` of them at most; they are opened, answered and let go a few at a time.
 
     Returns:
         The decisive frame's answer, with `clip`; "refer" where frames disagree. A clip of nothing but blank frames is
@@ -162,12 +154,9 @@ def is_blank(pixels: np.ndarray) -> bool:
 
 
 def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool | None]) -> Iterator[int]:
-    """Yield frames to read, evenly spread over those that are not blank; where some are, others are tried instead.
+    """Yield up to `limit` frames, evenly spread over those that are not blank; where some are, others are tried.
 
-    Args:
-        frames: the frames there are.
-        limit: how many are wanted; 1 takes the first that is not blank.
-        blank: called once for each frame that is looked at; True where it shows nothing, None where it is unreadable.
+    `blank` is called once for each; True where it shows nothing, None where it is unreadable. Limit 1 takes the first.
     """
     left, wanted, looks = list(frames), limit, _LOOKED_AT * max(limit, CLIP_FRAMES)
     while left and wanted > 0 and looks > 0:
@@ -182,13 +171,9 @@ def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool 
 
 
 def choose(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> int:
-    """Return the place in `frames` of the decisive one.
+    """Return the place in `frames`, which are numbers, of the decisive one.
 
-    Args:
-        frames: their numbers.
-        probabilities: float `[N, C]`, 0..1.
-        usable: which are scans and undamaged; where none is, all count.
-        positive: the class whose probability is the suspicion.
+    The probability of the class `positive`, in float `[N, C]`, is the suspicion. Where none is `usable`, all count.
     """
     places = order(frames, probabilities, usable, positive)
     return places[(len(places) - 1) // FRAMES_PER_RANK]
@@ -201,12 +186,9 @@ def order(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[boo
 
 
 def disagreement(labels: Sequence[str], found: Sequence[bool], places: Sequence[int]) -> str:
-    """Say that frames disagree, "" where they do not.
+    """Say that frames disagree in their labels, "" where they do not; `places` as of `order`.
 
-    Args:
-        labels: each frame's class.
-        found: which frames are confidently answered with another class than the one that shows nothing.
-        places: the usable frames, the most suspicious first, as `order` has them.
+    `found` says which are confidently answered with another class than the one that shows nothing.
     """
     rank = (len(places) - 1) // FRAMES_PER_RANK
     speak = [place for at, place in enumerate(places) if at <= rank or found[place]]

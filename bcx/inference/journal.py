@@ -25,24 +25,18 @@ _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOF
 
 
 class Journal:
-    """Answers on disk, a JSON line each after a first line with the settings; in memory is only where each begins.
+    """Answers on disk, in `.<name of the result>.unfinished` beside the result, a JSON line each after the settings.
 
-    A line is written at once and in one piece. A line that is no complete one, and what follows it, is thrown away when
-    the journal is opened. Used with `with`: an end by an error or a signal keeps the file, and says so in a note of the
-    exception; a journal without answers leaves no file.
-
-    Attributes:
-        path: `.<name of the result>.unfinished` beside the result.
-        started_over: names of the settings in which an unfinished run that was found, and thrown away, differed.
+    A line is written in one piece. One that is not complete, and what follows it, is thrown away when the journal is
+    opened; in memory is only where each begins. Used with `with`: an end by an error or a signal keeps the file, and
+    says so in a note of the exception; a journal without answers leaves no file. `started_over` names the settings in
+    which an unfinished run that was met, and thrown away, differed.
     """
 
     def __init__(self, result: Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
-        """Open the journal of a result.
+        """Open the journal of a result, file or folder, and go on with an unfinished run of the same settings.
 
-        Args:
-            result: the file or folder to come.
-            settings: everything that the answers depend on but the sources, as JSON.
-            resume: go on with the answers of an unfinished run of the same settings.
+        Those are everything that the answers depend on but the sources, as JSON.
 
         Raises:
             OutputError: the folder cannot be written.

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.errors import BcxError, ConfigError
+from bcx.errors import BcxError, check_name
 from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
@@ -215,12 +215,7 @@ class Prediction:
         Raises:
             ConfigError: no such class.
         """
-        if class_ not in self.probabilities:
-            raise ConfigError(
-                f"There is no class called '{class_}'.",
-                expected=f"one of {', '.join(self.probabilities)}",
-                remedy="Use one of these names.",
-            )
+        check_name(class_, self.probabilities, "class")
         number = list(self.probabilities).index(class_)
         return self._at_size(slice(number, number + 1), fade)[0]
 

@@ -28,14 +28,9 @@ LEAST, MOST = 64, 5000
 
 @dataclass(frozen=True)
 class Shard:
-    """Some of the scans, in order.
+    """`count` of the scans, in order: pairs (as the results name it, where it is), or rows of a Parquet `table`.
 
-    Attributes:
-        number: from 0.
-        count: how many.
-        files: pairs (as the results name it, where it is); empty where `table` has them.
-        table: a Parquet file with a column `file`, of which this shard is the rows from `start` on.
-        stamp: changes when a source does.
+    `stamp` changes when a source does.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Slides: pictures far larger than what a network looks at, read tile by tile into a map of probabilities.
+"""Slides: images far larger than a network's input, read tile by tile into a map of probabilities.
 
 from bcx.slides import read_slide
 reading = read_slide(bcx.load("mobilenetv2-idc"), "slide.tif")
@@ -7,8 +7,7 @@ reading.overlay().save("map.png")
 """
 
 from bcx.slides.read import SlideProgress, read_slide, stream_slide
-from bcx.slides.reader import Slide
-from bcx.slides.reading import SlideReading
-from bcx.slides.write import write_reading
+from bcx.slides.result import SlideReading, write_reading
+from bcx.slides.slide import Slide
 
 __all__ = ["Slide", "SlideProgress", "SlideReading", "read_slide", "stream_slide", "write_reading"]

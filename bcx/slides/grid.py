@@ -1,7 +1,11 @@
-"""Where the tiles of a slide lie, at the scale that the network learned, and which pixels of the file each one is.
+"""Where the tiles of a slide lie, at the scale that the network learned, and which of them hold tissue.
 
 >>> positions(120, tile=50, stride=50)
 [0, 50, 70]
+>>> glass = np.full((60, 60, 3), 240, np.uint8)
+>>> glass[:, :30] = (200, 120, 180)  # a stained half
+>>> tissue_of(glass)[:, :30].all(), tissue_of(glass)[:, 32:].any()
+(np.True_, np.False_)
 """
 
 from __future__ import annotations
@@ -9,19 +13,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from bcx.errors import ConfigError, ScanTooSmall
-from bcx.slides.reader import Slide
+from bcx.slides.slide import Slide
 
-#: Tiles of one slide at most: their map and table still fit into the memory that reading may take.
+#: Tiles of one slide at most, so that their map and table fit into memory.
 MAX_TILES = 10_000_000
 #: Pixels that are read at once, at the level that is read.
 _BLOCK = 1 << 20
-#: Tiles that are read at once: few enough that progress is told every few seconds, and that a reading stops soon.
+#: Tiles that are read at once: few enough that progress is told every few seconds, and that stopping is quick.
 _BLOCK_TILES = 256
 #: The smallest and the largest scale at which a slide is read.
 SCALES = (0.01, 8.0)
+#: Otsu's threshold is held between these, of 255.
+LEAST, MOST = 13, 51
+#: Darker than this, of 255, is no tissue.
+DARK = 25
+#: A tile counts where at least this share of it is tissue.
+SHARE = 0.1
 
 
 def positions(length: int, tile: int, stride: int) -> list[int]:
@@ -34,12 +45,7 @@ def positions(length: int, tile: int, stride: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring tiles that are read together.
-
-    Attributes:
-        rows, columns: the part of the grid, as slices.
-        x, y, width, height: the part of the level that holds them.
-    """
+    """Neighbouring tiles that are read together: slices of the grid, and the part of the level that holds them."""
 
     rows: slice
     columns: slice
@@ -72,12 +78,11 @@ class Grid:
 
     @classmethod
     def over(cls, slide: Slide, tile: int, stride: int | None = None, scale: float = 1.0) -> Grid:
-        """Lay a grid over a slide.
+        """Lay a grid over a slide; of a pyramid, the nearest level that is larger is read.
 
         Args:
-            tile: side of a tile, in pixels of the scale that the network learned.
+            tile, scale: as the attributes.
             stride: from one tile to the next; default: the tile's side, so that tiles touch.
-            scale: what the slide is multiplied by to get there; of a pyramid, the nearest larger level is read.
 
         Raises:
             ConfigError: a stride or scale out of range, or more than `MAX_TILES` tiles.
@@ -96,7 +101,7 @@ class Grid:
                 expected=f"{SCALES[0]} to {SCALES[1]:g}",
                 remedy="Give how many pixels of the model's training images one pixel of the slide is wide.",
             )
-        width, height = (slide.width, slide.height) if scale == 1 else _scaled(slide, scale)
+        width, height = round(slide.width * scale), round(slide.height * scale)
         if min(width, height) < tile:
             raise ScanTooSmall(
                 f"'{slide.name}' has {width} x {height} pixels at the scale of {scale:g}.",
@@ -132,12 +137,10 @@ class Grid:
         return round(self.xs[column] / self.scale), round(self.ys[row] / self.scale), round(self.tile / self.scale)
 
     def blocks(self, slide: Slide, wanted: np.ndarray) -> Iterator[Block]:
-        """Cut the grid into blocks that are read one at a time, from top to bottom, without those that hold no tile.
+        """Cut the grid into blocks that are read one at a time, from top to bottom, where a tile is wanted.
 
-        Args:
-            slide: what the grid lies over; where it is stored in strips, blocks are as flat as their neighbours, so
-                that a strip is unpacked once.
-            wanted: bool `[rows, columns]`.
+        Where the slide is stored in strips, blocks are as flat as their neighbours, so that a strip is unpacked once.
+        `wanted` is bool `[rows, columns]`.
         """
         rows, columns = self.shape
         level = slide.levels[self.level]
@@ -162,5 +165,35 @@ class Grid:
                 yield Block(slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), x, y, right - x, bottom - y)
 
 
-def _scaled(slide: Slide, scale: float) -> tuple[int, int]:
-    return round(slide.width * scale), round(slide.height * scale)
+def tissue_of(overview: np.ndarray) -> np.ndarray:
+    """Return bool `[h, w]`: where an overview, uint8 `[h, w]` or `[h, w, 3]`, shows tissue, which has colour.
+
+    Its saturation (of HSV, smoothed over 5 pixels) is split in two by Otsu's threshold (IEEE Transactions on Systems,
+    Man, and Cybernetics 9, 1979), which is held between 13 and 51 of 255: alone it would find tissue on empty glass and
+    holes in a slide that is full of it. What is nearly black (pen, the edge of a cover slip, parts that the scanner
+    left out) is no tissue. Grey has no colour to go by: all of it is tissue.
+    """
+    if overview.ndim == 2 or (np.ptp(overview, axis=2) == 0).all():
+        return np.ones(overview.shape[:2], bool)
+    smooth = cv2.GaussianBlur(overview, (5, 5), 0)
+    _, saturation, value = cv2.split(cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV))
+    threshold, _ = cv2.threshold(saturation, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return (saturation > np.clip(threshold, LEAST, MOST)) & (value > DARK)
+
+
+def tiles_with_tissue(tissue: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return bool `[rows, columns]`: which tiles hold enough tissue, given as bool `[h, w]` of the overview."""
+    height, width = tissue.shape
+    sums = cv2.integral(tissue.astype(np.uint8)).astype(np.int64)
+    top, bottom = _edges(grid.ys, grid.tile, height)
+    left, right = _edges(grid.xs, grid.tile, width)
+    counts = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
+    return counts >= SHARE * (bottom - top)[:, None] * (right - left)[None]
+
+
+def _edges(starts: tuple[int, ...], tile: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where tiles begin and end on the overview, at least one pixel apart."""
+    low = np.asarray(starts, np.float64)
+    factor = length / (low[-1] + tile)  # the last tile ends where the slide does
+    first = np.minimum(np.floor(low * factor).astype(int), length - 1)
+    return first, np.maximum(np.ceil((low + tile) * factor).astype(int).clip(max=length), first + 1)

@@ -1,4 +1,4 @@
-"""Reading a slide: tile by tile through the engine, the map growing as it goes, memory bounded however large it is."""
+"""A slide, tile by tile through the engine: the map grows as it goes, memory is bounded however large it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -17,16 +17,14 @@ import numpy as np
 from bcx.errors import ConfigError
 from bcx.imaging.preprocess import resize
 from bcx.imaging.scan import Scan
-from bcx.slides.grid import Block, Grid
-from bcx.slides.reader import Slide
-from bcx.slides.reading import SlideReading
-from bcx.slides.tissue import tiles_with_tissue, tissue_of
+from bcx.slides.grid import Block, Grid, tiles_with_tissue, tissue_of
+from bcx.slides.result import SlideReading
+from bcx.slides.slide import Slide
 from bcx.tasks import Task
 from bcx.trust.plain import is_stained
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
-    from bcx.tasks import Task
 
 SlideSource = str | os.PathLike[str] | np.ndarray | Scan | Slide
 
@@ -36,7 +34,7 @@ OVERVIEW = 1536
 
 @dataclass
 class SlideProgress:
-    """How far the reading of a slide is. One object that changes from step to step; `reading()` is a copy.
+    """How far a slide is read. One object that changes from step to step; `reading()` is a copy.
 
     Attributes:
         prepared: share of the overview that is made, 0..1; tiles are read once it is 1.
@@ -74,15 +72,12 @@ class SlideProgress:
             ConfigError: the overview is not made yet.
         """
         if self._made is None:
-            raise ConfigError(
-                "No tile has been read yet.",
-                expected="a slide whose overview is made",
-                remedy="Ask again once `prepared` is 1.",
-            )
+            expected, remedy = "a slide whose overview is made", "Ask again once `prepared` is 1."
+            raise ConfigError("No tile has been read yet.", expected=expected, remedy=remedy)
         return self._made.snapshot(self.seconds)
 
 
-def _tiles(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
+def _wanted(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
     """Return bool `[rows, columns]`: the tiles with tissue; none where what is not glass has not the colours of one."""
     tissue = tissue_of(overview)
     if task.augmentation == "histology" and tissue.any() and not is_stained(overview[tissue][None]):
@@ -138,7 +133,7 @@ def stream_slide(
 
     Args:
         classifier: of a task with `tile`.
-        source: path of a picture, pixels in memory, or an open `Slide` (which stays open).
+        source: path of an image, pixels in memory, or an open `Slide` (which stays open).
         stride: from one tile to the next, in pixels of the scale that the network learned; default: tiles touch.
         scale: pixels of the model's training images per pixel of the slide. Default: by the sizes that the file and
             the task state in micrometres where both do, else 1.
@@ -158,12 +153,12 @@ def stream_slide(
             expected="a model of a task whose patches are cut from slides",
             remedy="Use another model, or give the picture to `predict`.",
         )
-    with _opened(source, name) as slide:
+    with nullcontext(source) if isinstance(source, Slide) else Slide.open(source, name) as slide:
         progress = SlideProgress(slide.name)
-        scale = scale_for(slide, task) if scale is None else scale
+        scale = _scale_for(slide, task) if scale is None else scale
         grid = Grid.over(slide, task.tile, stride, scale)
         overview = yield from _overview(slide, progress)
-        wanted = np.ones(grid.shape, bool) if every_tile else _tiles(overview, grid, classifier.task)
+        wanted = np.ones(grid.shape, bool) if every_tile else _wanted(overview, grid, task)
         made = SlideReading.begin(classifier, slide, grid, overview, wanted)
         progress._made, progress.total = made, int(wanted.sum())
         progress._tiles_from = progress.seconds
@@ -188,21 +183,12 @@ def stream_slide(
             answers.close()  # type: ignore[attr-defined]
 
 
-def scale_for(slide: Slide, task: Task) -> float:
+def _scale_for(slide: Slide, task: Task) -> float:
     """Return the scale that brings a slide to the task's size of pixels, 1 where either does not say its own."""
     if slide.microns is None or task.microns is None:
         return 1.0
     scale = slide.microns / task.microns
     return 1.0 if 0.95 <= scale <= 1.05 else scale  # what a scanner rounds is no reason to blur
-
-
-@contextmanager
-def _opened(source: SlideSource, name: str | None) -> Iterator[Slide]:
-    if isinstance(source, Slide):
-        yield source
-        return
-    with Slide.open(source, name) as slide:
-        yield slide
 
 
 class _Stopped(Exception):

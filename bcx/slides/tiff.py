@@ -1,7 +1,6 @@
 """Parts of a TIFF, decoded piece by piece: tiles or strips, compressed or not, with a small cache that threads share.
 
-tifffile understands the file and decodes its segments; here is which segments a part needs, that each is decoded once
-by however many threads want it, and that no segment may claim more memory than it should.
+tifffile decodes the segments; here is which ones a part needs, each once for all threads, and what each may claim.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ class Level:
     """
 
     def __init__(self, page: TiffPage, name: str, reading: threading.Lock) -> None:
-        """Wrap a page for which `is_plain` holds.
-
-        Args:
-            reading: held while the file is read; all levels of a file share it.
+        """Wrap a page for which `is_plain` holds; `reading`, of all levels of a file, is held while it is read.
 
         Raises:
             ScanTooLarge: its tiles or strips are larger than `MAX_SEGMENT` once decoded.
@@ -90,19 +86,15 @@ class Level:
         self._kept: OrderedDict[int, Future[np.ndarray | None]] = OrderedDict()
 
     def region(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Return uint8 `[height, width]` or `[height, width, 3]` of a part that lies inside the picture.
+        """Return uint8 `[height, width]` or `[height, width, 3]` of a part that lies inside the image.
 
         Raises:
             DamagedScan: a segment of it cannot be decoded.
         """
-        planes = self._samples if self._apart else 1
         out = np.zeros((height, width, self._samples), np.uint8)
-        for plane in range(planes):
-            target = out[..., plane : plane + 1] if self._apart else out
-            if self._raw:
-                self._copy_rows(target, plane, x, y)
-            else:
-                self._copy_segments(target, plane, x, y)
+        copy = self._copy_rows if self._raw else self._copy_segments
+        for plane in range(self._samples if self._apart else 1):
+            copy(out[..., plane : plane + 1] if self._apart else out, plane, x, y)
         return self._as_colour(out)
 
     def _copy_rows(self, out: np.ndarray, plane: int, x: int, y: int) -> None:
@@ -111,6 +103,8 @@ class Level:
         handle, offsets = self._page.parent.filehandle, self._page.dataoffsets
         for row in range(height):
             strip, inside = divmod(y + row, self._high)
+            if plane * self._down + strip >= len(offsets):
+                raise self._damaged("its list of strips ends too early")
             start = offsets[plane * self._down + strip] + (inside * self.width + x) * samples
             with self._reading:
                 handle.seek(start)
@@ -175,7 +169,7 @@ class Level:
             raise self._damaged(str(error).rstrip(".")[:200]) from error
 
     def _check_claim(self, data: bytes) -> None:
-        """Refuse a compressed picture that says it is larger than the tile that it stands for."""
+        """Refuse a compressed image that says it is larger than the tile that it stands for."""
         claimed = None
         if self._page.compression == _WEBP:
             claimed = webp_size(data)
@@ -185,11 +179,7 @@ class Level:
             raise ValueError(f"a tile holds a picture of {claimed[0]} x {claimed[1]}")
 
     def _damaged(self, why: str) -> DamagedScan:
-        return DamagedScan(
-            f"'{self._name}' cannot be decoded everywhere ({why}).",
-            expected="a complete, undamaged file",
-            remedy="Copy, download or export it again.",
-        )
+        return DamagedScan(f"'{self._name}' cannot be decoded everywhere ({why}).")
 
     def _as_colour(self, pixels: np.ndarray) -> np.ndarray:
         if self._samples == 1:

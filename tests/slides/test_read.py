@@ -22,8 +22,7 @@ import bcx
 from bcx.errors import ConfigError, DamagedScan, ScanTooSmall
 from bcx.simulate.slide import SlideScene
 from bcx.slides import Slide, read_slide, stream_slide, write_reading
-from bcx.slides.grid import Grid, positions
-from bcx.slides.tissue import tiles_with_tissue, tissue_of
+from bcx.slides.grid import Grid, positions, tiles_with_tissue, tissue_of
 from bcx.tasks import is_slide
 
 GLASS = (243, 240, 244)

@@ -1,4 +1,4 @@
-"""Large pictures, region by region: a slide of a gigapixel never lies in memory whole.
+"""Large images, region by region: a slide of a gigapixel never lies in memory whole.
 
 >>> import numpy as np
 >>> with Slide.open(np.full((300, 400, 3), (200, 120, 180), np.uint8)) as slide:
@@ -15,10 +15,10 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -43,16 +43,8 @@ _OME_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
 _BLOCK = 1 << 20
 
 
-class _Level(Protocol):
-    width: int
-    height: int
-    strip_width: int
-
-    def region(self, x: int, y: int, width: int, height: int) -> np.ndarray: ...
-
-
 class _Held:
-    """A picture that is in memory, as a level."""
+    """An image in memory, as a level."""
 
     strip_width = 1
 
@@ -70,6 +62,7 @@ class Slide:
     Attributes:
         name: the file's name, or as given.
         levels: resolutions, the largest first; each has `width`, `height` and `region`.
+        width, height: of the largest level, in pixels.
         microns: micrometres per pixel of the largest level, or None where the file does not say.
         notes: what was done or left out, in words.
     """
@@ -77,32 +70,20 @@ class Slide:
     def __init__(
         self,
         name: str,
-        levels: list[_Level],
+        levels: Sequence[Level | _Held],
         *,
         microns: float | None = None,
         notes: tuple[str, ...] = (),
         file: TiffFile | None = None,
     ) -> None:
         self.name, self.levels, self.microns, self.notes = name, levels, microns, notes
+        self.width, self.height = levels[0].width, levels[0].height
         self._file = file
         self._closing = threading.Lock()
 
-    @property
-    def width(self) -> int:
-        """Of the largest level, in pixels."""
-        return self.levels[0].width
-
-    @property
-    def height(self) -> int:
-        """Of the largest level, in pixels."""
-        return self.levels[0].height
-
     @classmethod
     def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan | Slide, name: str | None = None) -> Slide:
-        """Open a slide.
-
-        Args:
-            source: path of a picture, or pixels in memory.
+        """Open the path of an image, or pixels in memory.
 
         Raises:
             ScanTooLarge: beyond the limits, or stored in pieces that are too large to be unpacked.
@@ -110,30 +91,19 @@ class Slide:
         """
         if isinstance(source, Slide):
             return source
-        if isinstance(source, (np.ndarray, Scan)):
-            return cls._in_memory(Scan.open(source, name))
-        path = Path(source)
-        called = name or path.name
-        if sniff_file(path) == "tiff":
-            slide = _open_tiff(cls, path, called)
-            if slide is not None:
+        if not isinstance(source, (np.ndarray, Scan)):
+            source = Path(source)
+            name = name or source.name
+            if sniff_file(source) == "tiff" and (slide := _open_tiff(cls, source, name)):
                 return slide
-        return cls._in_memory(Scan.open(path, called))
-
-    @classmethod
-    def _in_memory(cls, scan: Scan) -> Slide:
+        scan = Scan.open(source, name)
         return cls(scan.name, [_Held(scan.pixels)], notes=scan.notes)
 
     def region(self, x: int, y: int, width: int, height: int, level: int = 0) -> np.ndarray:
-        """Return a part as uint8 `[height, width]` (grey) or `[height, width, 3]`.
-
-        Args:
-            x, y: its left upper corner, in pixels of that level.
-            width, height: in pixels of that level; the part lies inside the picture.
-            level: position in `levels`.
+        """Return a part, all in pixels of that level, as uint8 `[height, width]` (grey) or `[height, width, 3]`.
 
         Raises:
-            ScanError: the part leaves the picture.
+            ScanError: the part leaves the image.
             DamagedScan: it cannot be decoded.
         """
         of = self.levels[level]
@@ -177,7 +147,7 @@ class Slide:
                     out[top : top + small.shape[0], left : left + small.shape[1]] = small
                 if tell is not None:
                     tell(min(1.0, (start + len(some)) / len(blocks)))
-        assert out is not None  # a picture has at least one block
+        assert out is not None  # an image has at least one block
         return out
 
     def close(self) -> None:
@@ -193,7 +163,7 @@ class Slide:
         self.close()
 
 
-def _blocks(level: _Level, factor: int) -> Iterator[tuple[int, int, int, int]]:
+def _blocks(level: Level | _Held, factor: int) -> Iterator[tuple[int, int, int, int]]:
     """Cut a level into parts whose corners are multiples of `factor`: as wide as strips are, or about square."""
     wide = level.width if level.strip_width == level.width else 1024
     wide = min(level.width, -(-wide // factor) * factor)
@@ -204,7 +174,7 @@ def _blocks(level: _Level, factor: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return a picture's (width, height) without decoding it; None where its header does not tell or cannot be read."""
+    """Return an image's (width, height) without decoding it; None where its header does not tell or cannot be read."""
     try:
         if sniff_file(path) == "tiff":
             with Slide.open(path) as slide:
@@ -215,12 +185,8 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
 
 
-def import_tifffile() -> Any:
-    """Return the module tifffile.
-
-    Raises:
-        MissingExtra: it or its decoders are not installed.
-    """
+def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
+    """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
     try:
         import imagecodecs  # noqa: F401
         import tifffile
@@ -230,43 +196,30 @@ def import_tifffile() -> Any:
             expected="the extra 'slides'",
             remedy='Install it with: pip install "bcx[slides]"',
         ) from error
-    return tifffile
-
-
-def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
-    """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
-    tifffile = import_tifffile()
     try:
         file = tifffile.TiffFile(path)
     except OSError as error:
-        raise ScanError(
-            f"'{name}' cannot be opened ({error.strerror}).",
-            expected="a file that may be read",
-            remedy="Check its path and permissions.",
-        ) from error
+        found, remedy = f"'{name}' cannot be opened ({error.strerror}).", "Check its path and permissions."
+        raise ScanError(found, expected="a file that may be read", remedy=remedy) from error
     except Exception as error:
         raise _damaged(name, error) from error
     try:
-        slide = _from_pages(kind, file, name)
-        if slide is None:
-            _refuse_if_large(file, path, name)
-            file.close()
-        return slide
-    except BcxError:
+        if slide := _from_pages(kind, file, name):
+            return slide
+        _refuse_if_large(file, path, name)
+    except BaseException as error:
         file.close()
-        raise
-    except Exception as error:  # damaged directories raise whatever they lead to
-        file.close()
-        raise _damaged(name, error) from error
+        if isinstance(error, BcxError) or not isinstance(error, Exception):
+            raise
+        raise _damaged(name, error) from error  # damaged directories raise whatever they lead to
+    file.close()
+    return None
 
 
 def _from_pages(kind: type[Slide], file: TiffFile, name: str) -> Slide | None:
     if len(file.pages) > MAX_PAGES:
-        raise ScanTooLarge(
-            f"'{name}' has {len(file.pages):,} pages.",
-            expected=f"at most {MAX_PAGES:,}",
-            remedy="Export the page that you mean.",
-        )
+        found, remedy = f"'{name}' has {len(file.pages):,} pages.", "Export the page that you mean."
+        raise ScanTooLarge(found, expected=f"at most {MAX_PAGES:,}", remedy=remedy)
     series = max(file.series, key=lambda each: _first(each).imagewidth * _first(each).imagelength)
     pages = [_first(level) for level in series.levels]
     _check_size(pages[0], name)
@@ -277,8 +230,7 @@ def _from_pages(kind: type[Slide], file: TiffFile, name: str) -> Slide | None:
     if len(pages) > 1:
         notes.append(f"a pyramid of {len(pages)} resolutions")
     reading = threading.Lock()
-    levels: list[_Level] = [Level(page, name, reading) for page in pages]
-    levels.sort(key=lambda level: -level.width)
+    levels = sorted((Level(page, name, reading) for page in pages), key=lambda level: -level.width)
     return kind(name, levels, microns=_microns(file, pages[0]), notes=tuple(notes), file=file)
 
 
@@ -289,11 +241,8 @@ def _first(series: Any) -> TiffPage:
 def _check_size(page: TiffPage, name: str) -> None:
     width, height = page.imagewidth, page.imagelength
     if max(width, height) > MAX_SIDE or width * height > MAX_SLIDE_PIXELS:
-        raise ScanTooLarge(
-            f"'{name}' has {width:,} x {height:,} pixels.",
-            expected=f"at most {MAX_SIDE:,} on a side",
-            remedy="Export a part of it, or a lower resolution.",
-        )
+        found, remedy = f"'{name}' has {width:,} x {height:,} pixels.", "Export a part of it, or a lower resolution."
+        raise ScanTooLarge(found, expected=f"at most {MAX_SIDE:,} on a side", remedy=remedy)
     if width < 1 or height < 1:
         raise ValueError("it has no pixels")
 
@@ -312,14 +261,12 @@ def _refuse_if_large(file: TiffFile, path: Path, name: str) -> None:
 
 def _microns(file: TiffFile, page: TiffPage) -> float | None:
     """Micrometres per pixel: as Aperio or OME say, else by the resolution tags where they are a microscope's."""
-    said = re.search(r"MPP\s*=\s*([0-9.]+)", str(page.description))
+    said, factor = re.search(r"MPP\s*=\s*([0-9.]+)", str(page.description)), 1.0
     if said is None and file.is_ome:
         text = str(file.ome_metadata)
         said = re.search(r'PhysicalSizeX="([0-9.eE+-]+)"', text)
         unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', text)
         factor = _OME_UNIT.get(unit[1], 0.0) if unit else 1.0
-    else:
-        factor = 1.0
     if said is not None:
         value = float(said[1]) * factor
     else:
@@ -329,8 +276,4 @@ def _microns(file: TiffFile, page: TiffPage) -> float | None:
 
 
 def _damaged(name: str, error: Exception) -> DamagedScan:
-    return DamagedScan(
-        f"'{name}' is a TIFF whose directory cannot be read ({str(error).rstrip('.')[:200]}).",
-        expected="a complete, undamaged file",
-        remedy="Copy, download or export it again.",
-    )
+    return DamagedScan(f"'{name}' is a TIFF whose directory cannot be read ({str(error).rstrip('.')[:200]}).")

@@ -16,8 +16,8 @@ from PIL import Image
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge, UnknownFormat
 from bcx.simulate.slide import SlideScene, write_slide
-from bcx.slides import reader, tiff
-from bcx.slides.reader import Slide, size_of
+from bcx.slides import slide, tiff
+from bcx.slides.slide import Slide, size_of
 
 LOSSLESS = (None, "zlib", "lzw", "packbits", "zstd")
 layouts = st.fixed_dictionaries(
@@ -236,7 +236,7 @@ def _huge_strip(path) -> None:
 def test_limits_are_told_before_anything_is_decoded(tmp_path, monkeypatch, change, error, words):
     _huge_strip(tmp_path / "limit.tif")
     for name, value in change.items():
-        monkeypatch.setattr(tiff if name == "MAX_SEGMENT" else reader, name, value)
+        monkeypatch.setattr(tiff if name == "MAX_SEGMENT" else slide, name, value)
     monkeypatch.setattr(tiff.Level, "_decode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(error, match=words) as caught:
         Slide.open(tmp_path / "limit.tif")
@@ -245,7 +245,7 @@ def test_limits_are_told_before_anything_is_decoded(tmp_path, monkeypatch, chang
 
 def test_a_large_picture_in_another_layout_says_how_to_convert_it(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "deep.tif", np.zeros((400, 400), np.uint16), metadata=None)
-    monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(slide, "MAX_PIXELS", 1000)
     with pytest.raises(UnknownFormat, match="uint16") as caught:
         Slide.open(tmp_path / "deep.tif")
     assert "vips" in caught.value.remedy

@@ -1,35 +1,40 @@
-"""What was read of a slide: the map of probabilities on the grid of tiles, its summary, and its pictures."""
+"""What was read of a slide: the map of probabilities on the grid of tiles, its summary, images and files.
+
+`NAME_tiles.csv` has one row per tile that was read: row, column, x, y, side (its left upper corner and its side, in
+pixels of the slide), label, and one column p_CLASS per class. `NAME_map.png` is the slide, small, with the positive
+class's map over it. `NAME_slide.json` is `SlideReading.to_dict`.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.errors import ConfigError
+from bcx.errors import check_name
+from bcx.files import whole
 from bcx.imaging.overlay import colourise
 from bcx.slides.grid import Grid
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
-    from bcx.slides.reader import Slide
+    from bcx.slides.slide import Slide
     from bcx.tasks import Task
 
 #: Hottest places that the summary lists.
 PLACES = 5
 
 
-@dataclass(frozen=True)
-class Place:
-    """A place of a slide.
-
-    Attributes:
-        x, y: its middle, in pixels of the slide.
-        probability: of the positive class, mean of the tile there and those around it.
-    """
+class Place(NamedTuple):
+    """A place's middle, in pixels of the slide, and the mean probability of the positive class over 3 x 3 tiles."""
 
     x: int
     y: int
@@ -122,9 +127,7 @@ class SlideReading:
             "positive": self.task.positive,
             "positive_share": float((self.called[read] == number).mean()) if count else None,
             "mean_probability": float(self.probabilities[read][:, number].mean(dtype=np.float64)) if count else None,
-            "hottest": [
-                {"x": place.x, "y": place.y, "probability": place.probability} for place in self.hottest(PLACES)
-            ],
+            "hottest": [place._asdict() for place in self.hottest(PLACES)],
         }
 
     def hottest(self, count: int) -> list[Place]:
@@ -170,21 +173,14 @@ class SlideReading:
     def layer(self, class_: str | None = None, side: int | None = None) -> np.ndarray:
         """Return one class's map as colours: uint8 `[h, w, 4]`, transparent where no tile was read.
 
-        Green stands for a probability of 0, purple for 1, white for one half.
-
-        Args:
-            side: longer side of the result; default: the overview's.
+        Green stands for a probability of 0, purple for 1, white for one half. `side` is the longer side of the result;
+        default: the overview's.
 
         Raises:
             ConfigError: no such class.
         """
         wanted = self.task.positive if class_ is None else class_
-        if wanted not in self.task.classes:
-            raise ConfigError(
-                f"There is no class called '{wanted}'.",
-                expected=f"one of {', '.join(self.task.classes)}",
-                remedy="Use one of these names.",
-            )
+        check_name(wanted, self.task.classes, "class")
         height, width = self._size(side)
         plane = self.probabilities[..., self.task.classes.index(wanted)]
         # Every pixel shows the tile whose middle is nearest, so that the last row and column, which overlap, fit too.
@@ -204,11 +200,9 @@ class SlideReading:
         return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5, side: int | None = None) -> Image.Image:
-        """Return the slide, small, with one class's map laid over it, RGB; the arguments are those of `layer`.
+        """Return the slide, small, with one class's map laid over it, RGB; arguments as of `layer`.
 
-        Args:
-            opacity: 0 (the slide alone) to 1 (the map alone).
-            side: longer side of the picture.
+        `opacity` is 0 (the slide alone) to 1 (the map alone).
         """
         picture = self.picture(side)
         layer = Image.fromarray(self.layer(class_, side))
@@ -228,3 +222,38 @@ def _nearest(starts: tuple[int, ...], tile: int, length: int) -> np.ndarray:
     middles = np.asarray(starts) + tile / 2
     pixels = (np.arange(length) + 0.5) * (starts[-1] + tile) / length
     return np.searchsorted((middles[1:] + middles[:-1]) / 2, pixels)
+
+
+def write_reading(reading: SlideReading, folder: str | os.PathLike[str], stem: str) -> dict[str, Path]:
+    """Write a reading's three files into an existing folder, each under its name once it is complete.
+
+    Returns:
+        "_tiles.csv", "_map.png" and "_slide.json" -> the file.
+    """
+    writers = {"_tiles.csv": write_tiles, "_map.png": write_map, "_slide.json": _write_json}
+    targets = {suffix: Path(folder) / f"{stem}{suffix}" for suffix in writers}
+    with ExitStack() as together:
+        for suffix, write in writers.items():
+            write(reading, together.enter_context(whole(targets[suffix])))
+    return targets
+
+
+def write_tiles(reading: SlideReading, file: Path) -> None:
+    """Write the table of tiles."""
+    classes = reading.task.classes
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["row", "column", "x", "y", "side", "label", *(f"p_{name}" for name in classes)])
+        for row, column in zip(*np.nonzero(reading.read), strict=True):
+            shares = [f"{value:.6f}" for value in reading.probabilities[row, column]]
+            place = reading.grid.on_slide(int(row), int(column))
+            writer.writerow([row, column, *place, classes[reading.called[row, column]], *shares])
+
+
+def write_map(reading: SlideReading, file: Path) -> None:
+    """Write the picture of the map."""
+    reading.overlay().save(file, format="PNG")
+
+
+def _write_json(reading: SlideReading, file: Path) -> None:
+    file.write_text(json.dumps(reading.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
