@@ -102,9 +102,11 @@ class Scan:
         if isinstance(source, (str, os.PathLike)):
             path = os.fsdecode(source)
             return _from_bytes(_read(path), name or os.path.basename(path) or path, frame)
-        expected = "a path, the bytes of a file, a PIL image or a NumPy array"
-        remedy = "Pass one of these (of an open file, what its read() returns)."
-        raise ScanError(f"A {type(source).__name__} is not a picture.", expected=expected, remedy=remedy)
+        raise ScanError(
+            f"A {type(source).__name__} is not a picture.",
+            expected="a path, the bytes of a file, a PIL image or a NumPy array",
+            remedy="Pass one of these (of an open file, what its read() returns).",
+        )
 
 
 def sniff_file(path: str | os.PathLike[str]) -> str | None:

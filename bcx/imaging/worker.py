@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -78,8 +79,7 @@ class _Worker:
                 pipe.close()
 
 
-_idle: list[_Worker] = []
-_lock = threading.Lock()
+_idle: deque[_Worker] = deque()  # its methods are safe in threads
 _places = threading.BoundedSemaphore(_MOST)
 
 
@@ -95,17 +95,14 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
     """
     request = {"function": [function.__module__, function.__qualname__], "options": options, "name": name}
     with _places:
-        with _lock:
-            worker = _idle.pop() if _idle else None
         try:
-            answer, raw = _ask(worker or _Worker(), request, data, name)
+            worker = _idle.pop()
+        except IndexError:
+            worker = _Worker()
+        try:
+            answer, raw = _ask(worker, request, data, name)
         except _Died:
-            if worker is None or not worker.used:
-                raise _crashed(name) from None
-            try:  # whatever was decoded before may have left that process damaged
-                answer, raw = _ask(_Worker(), request, data, name)
-            except _Died:
-                raise _crashed(name) from None
+            answer, raw = _ask(_Worker(), request, data, name)
     if "error" in answer:
         kind, found, expected, remedy = answer["error"]
         known = getattr(bcx.errors, kind, None)
@@ -117,6 +114,7 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
 
 
 def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
+    """Ask one process; raise `_Died` where it dies and another may not: what it decoded before may have damaged it."""
     too_long = threading.Event()
 
     def stop() -> None:
@@ -132,7 +130,10 @@ def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tu
         if too_long.is_set():
             found, remedy = f"'{name}' takes longer than {SECONDS:g} s to decode.", f"Export it again, {_PLAINLY}."
             raise DamagedScan(found, expected="a picture that is decoded in an instant", remedy=remedy) from None
-        raise
+        if worker.used:
+            raise
+        remedy = f"Copy, download or export it again, {_PLAINLY}."
+        raise DamagedScan(f"'{name}' makes its decoder crash.", remedy=remedy) from None
     except BaseException:
         worker.end()
         raise
@@ -140,14 +141,8 @@ def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tu
         timer.cancel()
         if worker.process.poll() is not None:
             worker.end()
-    with _lock:
-        _idle.append(worker)
+    _idle.append(worker)
     return answer
-
-
-def _crashed(name: str) -> DamagedScan:
-    remedy = f"Copy, download or export it again, {_PLAINLY}."
-    return DamagedScan(f"'{name}' makes its decoder crash.", remedy=remedy)
 
 
 def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> None:
@@ -174,16 +169,15 @@ def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
 
 
 def _end_idle() -> None:
-    with _lock:
-        workers, _idle[:] = list(_idle), []
-    for worker in workers:
-        worker.end()
+    with contextlib.suppress(IndexError):
+        while True:
+            _idle.pop().end()
 
 
 def _forget() -> None:
     """In a forked process: the workers belong to the process before."""
-    global _lock, _places
-    _lock, _places = threading.Lock(), threading.BoundedSemaphore(_MOST)
+    global _places
+    _places = threading.BoundedSemaphore(_MOST)
     _idle.clear()
 
 

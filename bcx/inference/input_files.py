@@ -72,7 +72,7 @@ class Listing:
 
 def is_mask_of(stem: str, stems: set[str]) -> bool:
     """Tell whether `stem` is `<scan>_mask*` for a scan whose name without suffix is in `stems`."""
-    return any(stem[: match.start()] in stems for match in re.finditer("_mask", stem))
+    return any(match.start() and stem[: match.start()] in stems for match in re.finditer("_mask", stem))
 
 
 def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:

@@ -66,10 +66,7 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
 
 
 def write_csv(
-    rows: Iterable[Mapping[str, Any]],
-    target: str | os.PathLike[str] | TextIO,
-    task: Task,
-    more: Sequence[str] = (),
+    rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task, more: Sequence[str] = ()
 ) -> None:
     """Write rows as CSV (UTF-8, one header line): the columns of the task, then `more`.
 

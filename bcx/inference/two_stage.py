@@ -53,10 +53,7 @@ class Reading:
 
 
 def read_scans(
-    forward: Forward,
-    preprocess: Preprocess,
-    scans: Sequence[np.ndarray],
-    chosen: Sequence[Box | None] | None = None,
+    forward: Forward, preprocess: Preprocess, scans: Sequence[np.ndarray], chosen: Sequence[Box | None] | None = None
 ) -> list[Reading]:
     """Run the network on scans and, with a lesion head, on each a second time where the first stage saw most.
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,29 +188,13 @@ def _scale_for(slide: Slide, task: Task) -> float:
     return 1.0 if 0.95 <= scale <= 1.05 else scale  # what a scanner rounds is no reason to blur
 
 
-class _Stopped(Exception):
-    """Nobody waits for the overview any more."""
-
-
 def _overview(slide: Slide, progress: SlideProgress) -> Generator[SlideProgress, None, np.ndarray]:
-    """Make the overview in another thread, so that progress can be told meanwhile."""
-    told: SimpleQueue[float] = SimpleQueue()
-    stop = threading.Event()
-
-    def tell(share: float) -> None:
-        if stop.is_set():
-            raise _Stopped
-        told.put(share)
-
-    with ThreadPoolExecutor(1, "bcx-slide") as pool:
-        making = pool.submit(slide.overview, OVERVIEW, tell, min(os.cpu_count() or 1, 4))
-        making.add_done_callback(lambda _: told.put(1.0))
+    making = slide.make_overview(OVERVIEW, min(os.cpu_count() or 1, 4))
+    while True:
         try:
-            while progress.prepared < 1:
-                progress.prepared = told.get()
-                progress.seconds = time.perf_counter() - progress.started
-                if progress.prepared < 1:
-                    yield progress
-            return making.result()
-        finally:
-            stop.set()
+            progress.prepared = next(making)
+        except StopIteration as made:
+            return made.value
+        progress.seconds = time.perf_counter() - progress.started
+        if progress.prepared < 1:
+            yield progress

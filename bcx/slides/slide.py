@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -115,14 +115,20 @@ class Slide:
             )
         return of.region(x, y, width, height)
 
-    def overview(self, side: int, tell: Callable[[float], None] | None = None, workers: int = 1) -> np.ndarray:
-        """Return the whole slide, small: uint8 `[h, w]` or `[h, w, 3]`.
+    def overview(self, side: int) -> np.ndarray:
+        """Return what `make_overview` makes."""
+        making = self.make_overview(side)
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                return made.value
 
-        From the smallest level that is large enough; where there is but one, the whole file is decoded once.
+    def make_overview(self, side: int, workers: int = 1) -> Generator[float, None, np.ndarray]:
+        """Make the whole slide, small, uint8 `[h, w]` or `[h, w, 3]`, and yield the share that is done, 0..1.
 
-        Args:
-            side: its longer side is at most this, and more than half of it where the slide is large enough.
-            tell: called with the share that is done, 0..1, from the thread that asked.
+        Its longer side is at most `side`, and more than half of it where the slide is large enough. It is made from the
+        smallest level that is large enough; where there is but one, the whole file is decoded once.
         """
         fitting = [each for each in self.levels if max(each.width, each.height) >= side]
         level = fitting[-1] if fitting else self.levels[0]
@@ -145,8 +151,7 @@ class Slide:
                         out = np.zeros((height, width, *small.shape[2:]), np.uint8)
                     top, left = y // factor, x // factor
                     out[top : top + small.shape[0], left : left + small.shape[1]] = small
-                if tell is not None:
-                    tell(min(1.0, (start + len(some)) / len(blocks)))
+                yield (start + len(some)) / len(blocks)
         assert out is not None  # an image has at least one block
         return out
 

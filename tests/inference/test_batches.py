@@ -99,6 +99,26 @@ def test_a_table_without_paths_is_refused(tmp_path):
         plan_shards([str(tmp_path / "scans.parquet")])
 
 
+def test_what_is_not_there_behind_a_url_is_a_typed_error():
+    with pytest.raises(ConfigError, match="cannot be looked at"):
+        plan_shards(["memory://nowhere/a.png"])
+
+
+def test_an_empty_cell_of_a_table_fails_by_itself(classifier, busi_folder, tmp_path):
+    scan = str(next(busi_folder.rglob("*).png")))
+    parquet.write_table(pa.table({"file": [scan, None]}), tmp_path / "scans.parquet")
+    (shard,) = plan_shards([str(tmp_path / "scans.parquet")])
+    assert answer_shard(job_of(classifier, tmp_path / "out"), classifier, shard)["failed"] == 1
+
+
+def test_a_store_without_empty_folders_is_written_to(classifier, monkeypatch):
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(store), "makedirs", lambda *_, **__: None)  # as object stores do
+    job = Job(str(classifier.folder), classifier.weights_sha256, "memory://fresh/out", "csv", {"views": 1})
+    assert batches._prepare(job, [], True) == set()
+    assert store.exists("/fresh/out/_run.json")
+
+
 def test_shards_hold_the_rows_of_the_local_engine(busi_folder, classifier, tmp_path):
     (tmp_path / "scans").mkdir()
     for path in (busi_folder / "malignant").glob("*).png"):

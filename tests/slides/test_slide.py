@@ -168,9 +168,9 @@ def test_the_overview_is_the_mean_of_blocks(tmp_path):
     pixels = picture(300, 500, 3)
     path = tmp_path / "one.tif"
     tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", metadata=None)
-    told = []
     with Slide.open(path) as slide:
-        small = slide.overview(125, tell=told.append, workers=2)
+        told = list(slide.make_overview(125, workers=2))
+        small = slide.overview(125)
     expected = pixels.reshape(75, 4, 125, 4, 3).mean((1, 3))
     assert np.abs(small - expected).max() <= 1
     assert told[-1] == 1
@@ -260,6 +260,15 @@ def test_a_tile_that_claims_to_be_a_giant_is_not_decoded(tmp_path):
     path.write_bytes(data)
     with Slide.open(path) as slide, pytest.raises(DamagedScan, match="60000 x 60000"):
         slide.region(0, 0, 64, 64)
+
+
+def test_a_list_of_strips_that_ends_too_early_is_damage(tmp_path):
+    path = tmp_path / "strips.tif"
+    tifffile.imwrite(path, picture(64, 64, 1), rowsperstrip=8, metadata=None)
+    with Slide.open(path) as slide:
+        slide.levels[0]._page.dataoffsets = slide.levels[0]._page.dataoffsets[:2]
+        with pytest.raises(DamagedScan, match="list of strips"):
+            slide.region(0, 0, 64, 64)
 
 
 @given(at=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40), cut=st.booleans())
