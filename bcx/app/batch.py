@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from bcx.app import incoming, rows, takeaway, worklist
+from bcx.app import incoming, rows, takeaway
 from bcx.app.incoming import Folder, Upload, event_value, file_name
 from bcx.app.markup import html
 from bcx.app.models import Part
@@ -64,7 +64,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
     else:
         met = [found for path, name in zip(paths, names, strict=True) for found in reached(path, name, outright=True)]
     kept, left_out = choose(met)
-    kept.sort(key=lambda found: worklist.natural_key(found.file))
+    kept.sort(key=lambda found: rows.natural_key(found.file))
     if len(kept) > incoming.MOST_FILES:
         raise RequestError(
             f"These are {len(kept):,} files.",
@@ -138,7 +138,7 @@ class BatchTab:
                 with gr.Column(elem_id="batch-tools"):
                     self.counts = gr.HTML(js_on_load=SHOW, elem_id="batch-counts")
                     with gr.Row(elem_classes="bcx-controls"):
-                        orders = [(words, name) for name, words in worklist.ORDERS.items()]
+                        orders = [(words, name) for name, words in rows.ORDERS.items()]
                         self.order = gr.Radio(
                             orders, value="name", label="Sort by", elem_id="batch-order", min_width=260
                         )
@@ -199,16 +199,16 @@ class BatchTab:
     def listed(self, batch: rows.Batch, task: Task) -> Changes:
         return {
             self.progress: rows.progress_html(batch),
-            self.counts: worklist.counts_html(batch, task),
+            self.counts: rows.counts_html(batch, task),
             self.listing: rows.rows_html(batch, task),
         }
 
     def written(self, session: Session, batch: rows.Batch, task: Task) -> Changes:
         """The table, and what the person's own labels make of it."""
         path = session.picture("bcx-results", ".csv")
-        table.write_csv(batch.table(), path, task, more=[worklist.OWN_LABEL])
+        table.write_csv(batch.table(), path, task, more=[rows.OWN_LABEL])
         table_ready = gr.update(value=str(path), interactive=True)
-        return {self.csv: table_ready, self.score: worklist.score_html(batch, task)}
+        return {self.csv: table_ready, self.score: rows.score_html(batch, task)}
 
     def shut(self) -> Changes:
         """No row is open."""
@@ -239,7 +239,7 @@ class BatchTab:
             return
         batch = take_in(session, uploads, folder)
         batch.task, batch.view = classifier.task.name, view
-        batch.own = worklist.own_labels([name for _, name in batch.files], classifier.task)
+        batch.own = rows.own_labels([name for _, name in batch.files], classifier.task)
         session.batch = batch
         yield from self.read(session, batch, classifier)
 
@@ -287,9 +287,9 @@ class BatchTab:
         batch, task = session.batch, classifier.task
         if batch is None:
             return {}
-        wanted = incoming.choice(event_value(event, "show"), ["", *worklist.filters(task)], "The decision")
+        wanted = incoming.choice(event_value(event, "show"), ["", *rows.filters(task)], "The decision")
         batch.view.decision, batch.page = wanted, 0
-        return {self.listing: rows.rows_html(batch, task), self.counts: worklist.counts_html(batch, task)}
+        return {self.listing: rows.rows_html(batch, task), self.counts: rows.counts_html(batch, task)}
 
     def turn_page(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
         batch, task = session.batch, classifier.task
@@ -357,10 +357,10 @@ def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
     return batch.opened, batch.rows[batch.current].at
 
 
-def _view(order: Any, search: Any, decision: str = "") -> worklist.View:
+def _view(order: Any, search: Any, decision: str = "") -> rows.View:
     """Return what a person chose to see, checked."""
-    order = incoming.choice(order, worklist.ORDERS, "The order")
-    return worklist.View(order, decision, incoming.text(search or "", "The search", worklist.LONGEST_SEARCH))
+    order = incoming.choice(order, rows.ORDERS, "The order")
+    return rows.View(order, decision, incoming.text(search or "", "The search", rows.LONGEST_SEARCH))
 
 
 def _upload_label(task: Task) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bcx.app import rows, worklist
+from bcx.app import rows
 from bcx.errors import ScanError
 from bcx.inference.prediction import Failure
 from bcx.trust.claims import NOT_A_SCAN, REFER
@@ -30,7 +30,7 @@ def make(answer, tiny):
 
     def batch(*given):
         files = [(Path(name), name) for name, *_ in given]
-        made = rows.Batch(files, own=worklist.own_labels([name for _, name in files], tiny.task))
+        made = rows.Batch(files, own=rows.own_labels([name for _, name in files], tiny.task))
         for name, p, decision in given:
             probabilities = {"normal": 0.0, "benign": 1 - p, "malignant": p}
             label = "malignant" if p > 0.5 else "benign"
@@ -48,10 +48,10 @@ def shown(batch, task):
 
 def test_numbers_in_names_count_and_folders_come_first():
     names = ["b/scan10.png", "a/b/mono2.dcm", "b/scan2.png", "B/scan1.png", "a/mono2.dcm", "scan (2).png", "scan.png"]
-    assert sorted(names, key=worklist.natural_key) == [
+    assert sorted(names, key=rows.natural_key) == [
         *("a/b/mono2.dcm", "a/mono2.dcm", "B/scan1.png", "b/scan2.png", "b/scan10.png", "scan.png", "scan (2).png")
     ]
-    assert sorted(["9" * 9000, "8" * 9000, "٣", ""], key=worklist.natural_key)[0] == ""
+    assert sorted(["9" * 9000, "8" * 9000, "٣", ""], key=rows.natural_key)[0] == ""
 
 
 def test_rows_are_sorted_by_suspicion_and_by_doubt(make, tiny):
@@ -68,20 +68,20 @@ def test_rows_are_sorted_by_suspicion_and_by_doubt(make, tiny):
 
 def test_rows_are_filtered_by_decision_and_text_and_counted(make, tiny):
     batch = make(("ward/a", 0.2, "benign"), ("ward/b", 0.9, "malignant"), ("c", 0.55, REFER), ("d", 0.6, REFER))
-    html = worklist.counts_html(batch, tiny.task)
+    html = rows.counts_html(batch, tiny.task)
     counted = dict(re.findall(r'data-show="([^"]*)"[^>]*>[^<]*<b>([\d,]+)</b>', html))
     assert counted == {"": "4", "normal": "0", "benign": "1", "malignant": "1", REFER: "2"}
-    batch.view = worklist.View("suspicion", REFER)
+    batch.view = rows.View("suspicion", REFER)
     assert shown(batch, tiny.task) == ["3", "2"]
-    batch.view = worklist.View(text="WARD")
+    batch.view = rows.View(text="WARD")
     assert shown(batch, tiny.task) == ["0", "1"]
-    batch.view = worklist.View(text="<nothing>")
+    batch.view = rows.View(text="<nothing>")
     assert "No rows match" in rows.rows_html(batch, tiny.task)
 
 
 def test_folders_named_like_classes_give_labels(tiny):
     names = ["Benign/a.png", "study.zip/malignant/case 3/b.png", "normal.png", "benign/malignant/c.png", "other/d.png"]
-    assert worklist.own_labels(names, tiny.task) == {0: "benign", 1: "malignant", 3: "malignant"}
+    assert rows.own_labels(names, tiny.task) == {0: "benign", 1: "malignant", 3: "malignant"}
 
 
 def test_own_labels_are_scored_as_scikit_learn_does(make, tiny):
@@ -90,7 +90,7 @@ def test_own_labels_are_scored_as_scikit_learn_does(make, tiny):
     p = np.clip([0.3 + 0.4 * (label == "malignant") + rng.normal(0, 0.2) for label in own], 0.01, 0.99)
     said = [REFER if 0.45 < each < 0.55 else "malignant" if each > 0.5 else "benign" for each in p]
     batch = make(*((f"{label}/{i}.png", each, d) for i, (label, each, d) in enumerate(zip(own, p, said, strict=True))))
-    html = worklist.score_html(batch, tiny.task)
+    html = rows.score_html(batch, tiny.task)
     area = roc_auc_score([label == "malignant" for label in own], p)
     right = sum(a == b for a, b in zip(own, said, strict=True))
     answered = 40 - said.count(REFER)
@@ -99,11 +99,11 @@ def test_own_labels_are_scored_as_scikit_learn_does(make, tiny):
     assert f"{said.count(REFER)} referred" in html
     assert "Your labels are" in html
     batch.own.clear()
-    assert worklist.score_html(batch, tiny.task) == ""
+    assert rows.score_html(batch, tiny.task) == ""
 
 
 def test_one_class_has_no_roc(make, tiny):
-    html = worklist.score_html(make(("benign/a", 0.2, "benign"), ("benign/b", 0.9, "malignant")), tiny.task)
+    html = rows.score_html(make(("benign/a", 0.2, "benign"), ("benign/b", 0.9, "malignant")), tiny.task)
     assert "ROC-AUC needs labels of malignant and of another class" in html
 
 
@@ -118,6 +118,6 @@ def test_a_row_offers_the_persons_own_label(make, tiny):
 
 def test_of_thousands_of_rows_a_page_is_drawn(make, tiny):
     batch = make(*((f"case{place}.png", (place % 97) / 97, "benign") for place in range(1200)))
-    for order in worklist.ORDERS:
-        batch.view = worklist.View(order, "benign", "case1")
+    for order in rows.ORDERS:
+        batch.view = rows.View(order, "benign", "case1")
         assert rows.rows_html(batch, tiny.task).count("<li") == rows.PAGE_ROWS
