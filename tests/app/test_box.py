@@ -11,29 +11,23 @@ from gradio_client.exceptions import AppError
 
 from bcx.app import incoming
 from bcx.errors import RequestError
-from tests.app.conftest import start
 from tests.app.test_api import by_mcp
 
 BOX = [20, 30, 90, 80]
 
 
 @pytest.fixture(scope="module")
-def two_stage(tiny_lesion, examples, tmp_path_factory):
-    yield from start(tiny_lesion, tmp_path_factory.mktemp("box"), examples)
-
-
-@pytest.fixture(scope="module")
-def client(two_stage):
-    client = Client(two_stage.url, verbose=False, analytics_enabled=False)
+def client(lesion_server):
+    client = Client(lesion_server.url, verbose=False, analytics_enabled=False)
     yield client
     client.close()
 
 
-def test_every_door_takes_a_box_and_gives_the_numbers_of_python(client, two_stage, scans, tiny_lesion):
+def test_every_door_takes_a_box_and_gives_the_numbers_of_python(client, lesion_server, scans, tiny_lesion):
     path = scans["grey.png"]
     address = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    (tool,) = by_mcp(two_stage, ("classify", {"scan": address, "box": BOX}))
-    run = httpx.post(f"{two_stage.url}gradio_api/run/classify", json={"data": [address, False, BOX]}, timeout=60)
+    (tool,) = by_mcp(lesion_server, ("classify", {"scan": address, "box": BOX}))
+    run = httpx.post(f"{lesion_server.url}gradio_api/run/classify", json={"data": [address, False, BOX]}, timeout=60)
     expected = tiny_lesion.predict(path, box=BOX)
     assert expected.probabilities != pytest.approx(tiny_lesion.predict(path).probabilities, abs=1e-4)
     by_client = client.predict(handle_file(str(path)), box=BOX, api_name="/classify")
@@ -67,7 +61,4 @@ def test_a_wrong_box_is_refused_in_words(client, scans, box, words):
 def test_what_a_client_sends_as_a_box_is_checked(sent):
     with pytest.raises(RequestError):
         incoming.box(sent)
-
-
-def test_a_checked_box_is_four_numbers():
     assert incoming.box([1, 2.5, 30, 40]) == (1, 2.5, 30, 40)

@@ -66,22 +66,6 @@ def test_a_broken_file_gets_words_and_the_next_file_an_answer(page, scans, uploa
     page.wait_for_selector("#classify-slider img")
 
 
-def test_class_and_opacity_do_not_run_the_network_again(page, server):
-    page.click("#classify-examples [data-pick='2']")
-    page.wait_for_selector("#classify-slider img")
-    calls = server.classifier.calls
-    address = overlay_address(page, "classify")
-    for label in server.classifier.classes:
-        choice = page.locator(f"#classify-class input[value='{label}']")
-        if not choice.is_checked():
-            choice.check()
-            address = changed(page, "classify", address)
-    page.locator("#classify-opacity input[type=range]").focus()
-    page.keyboard.press("ArrowRight")
-    changed(page, "classify", address)
-    assert server.classifier.calls == calls
-
-
 def test_a_batch_with_a_broken_file(page, server, scans, upload, tmp_path):
     files = [scans["broken.png"], scans["grey.png"], upload]  # in natural order
     page.click("role=tab[name=Batch]")
@@ -141,7 +125,7 @@ def test_a_folder_leaves_out_what_is_no_scan(page, upload, tmp_path):
 def test_nothing_scrolls_sideways(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.click("#classify-examples [data-pick='0']")
-    page.wait_for_selector("#classify-slider img")
+    page.wait_for_selector("#classify-stages img")
     page.click("#classify-details-box > button")
     page.wait_for_selector("#classify-details .bcx-maps img")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

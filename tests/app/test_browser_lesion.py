@@ -37,14 +37,6 @@ def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_n
     assert server.classifier.calls == calls
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_both_stages_fit_the_page(page, width):
-    page.set_viewport_size({"width": width, "height": 900})
-    page.click("#classify-examples [data-pick='0']")
-    page.wait_for_selector("#classify-stages img")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
 def test_a_row_of_a_batch_opens_with_the_lesion(page, upload):
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", [upload])
