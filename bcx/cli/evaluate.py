@@ -277,7 +277,7 @@ def _transfer(
             crossval=crossval,
             on_epoch=lambda name, row, count: tell_epoch(progress, [name], row, count),
             on_batch=lambda: progress.advance(training),
-            on_picture=lambda: progress.advance(answering),
+            on_answer=lambda: progress.advance(answering),
         )
     for row in results["table"]:
         if row["auc"]["value"] is not None:

@@ -122,7 +122,7 @@ def study_input_check(
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
     report = run(
         checkpoint,
-        pictures=[picture for part in parts for picture in part],
+        non_scans=[image for part in parts for image in part],
         scans={name: files for name, files in sets.items() if files},
         training=records,
     )

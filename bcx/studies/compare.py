@@ -199,7 +199,7 @@ def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray,
 
 
 def _times(networks: Mapping[str, Path], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of one answer with all its maps, one picture at a time, as the engine runs the network."""
+    """Seconds of one answer with all its maps, one image at a time, as the engine runs the network."""
     calls = {}
     for arch, folder in networks.items():
         checkpoint = load_checkpoint(folder)

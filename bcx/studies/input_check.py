@@ -23,14 +23,14 @@ BATCH = 16
 def study(
     checkpoint: Checkpoint,
     *,
-    pictures: Sequence[NonScan],
+    non_scans: Sequence[NonScan],
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
     Args:
-        pictures: what should be stopped.
+        non_scans: what should be stopped.
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
             the others.
@@ -51,9 +51,9 @@ def study(
         verdicts = [input_check.judge(scan, row, checkpoint.task) for scan, row in _described(checkpoint, scans)]
         return np.array([v.is_scan for v in verdicts]), np.array([v.distance for v in verdicts])
 
-    passed, distances = judge(Scan.open(picture.pixels, picture.name) for picture in pictures)
-    kinds = np.array([picture.kind for picture in pictures])
-    seen = np.array([picture.seen for picture in pictures])
+    passed, distances = judge(Scan.open(image.pixels, image.name) for image in non_scans)
+    kinds = np.array([image.kind for image in non_scans])
+    seen = np.array([image.seen for image in non_scans])
     report: dict[str, Any] = {
         "input_check": checkpoint.input_check,
         "non_scans": {

@@ -58,7 +58,7 @@ def transfer_study(
     crossval: Path | None = None,
     on_epoch: Callable[[str, dict[str, Any], int], Any] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
-    on_picture: Callable[[], object] = lambda: None,
+    on_answer: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
 
@@ -98,7 +98,7 @@ def transfer_study(
                 remedy="Run it first, or name no cross-validation: the folds are then trained here.",
             )
     for run in runs:
-        _complete(run, out, command, partial(on_epoch, run.name), on_batch, on_picture, lent.get(run.name))
+        _complete(run, out, command, partial(on_epoch, run.name), on_batch, on_answer, lent.get(run.name))
     every = plan_every_run(recipe, records, devices)
     while True:
         finished = [run for run in every if is_done(run, out)]
@@ -141,7 +141,7 @@ def _complete(
     command: str,
     on_epoch: Callable[[dict[str, Any], int], Any],
     on_batch: Callable[[], None] | None = None,
-    on_picture: Callable[[], object] = lambda: None,
+    on_answer: Callable[[], object] = lambda: None,
     lent: Path | None = None,
 ) -> None:
     """Train the run and write its predictions, where they are not there yet; `lent`: the fold of a cross-validation."""
@@ -168,7 +168,7 @@ def _complete(
         counts = {"n_train": len(run.train), "n_inner": len(run.inner), "n_held": len(run.held)}
         with noted(folder, run.fingerprint, **counts, classes=classes, command=command):
             used = kept() or train()
-            table, stages = answer_table(used.network, used.preprocess, run.held, run.number, task, on_picture)
+            table, stages = answer_table(used.network, used.preprocess, run.held, run.number, task, on_answer)
             if run.part == "left-out":  # how far each scan lies from those learned from
                 learned = np.stack([r.stages for r in answer_records(used.network, used.preprocess, run.train)])
                 input_check = fit_input_check(learned, np.array([record.fold for record in run.train]))
@@ -184,7 +184,7 @@ def _complete(
             logits = []
             for reading in answer_scans(network.network, network.preprocess, images):
                 logits.append(reading.logits)
-                on_picture()
+                on_answer()
             return apply_temperature(np.stack(logits))
 
         write_corruption_frame(folder / CORRUPTED, corruption_frame(answer, run.corrupted, task, run.number))

@@ -67,7 +67,7 @@ def _draw_drops(axes: Axes, corruption: Mapping[str, Any]) -> None:
     dots(axes, places + 0.15, macro, CYCLE[0], "o", "macro, one against the rest")
     dots(axes, places - 0.15, lesion, CYCLE[1], "s", "malignant against benign")
     axes.set_xlabel("drop in ROC-AUC against the unchanged scans, with 95 % interval")
-    _rows(axes, [name for name, _ in rows], f"What each change of the picture costs ({corruption['n']} scans)")
+    _rows(axes, [name for name, _ in rows], f"What each change of the image costs ({corruption['n']} scans)")
 
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:

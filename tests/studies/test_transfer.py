@@ -345,7 +345,7 @@ def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, d
 
 def test_every_answer_is_told(study, records, folds, tmp_path):
     told = []
-    ask(records, tmp_path / "out", "corruption", crossval=folds, on_picture=lambda: told.append(1))
+    ask(records, tmp_path / "out", "corruption", crossval=folds, on_answer=lambda: told.append(1))
     assert len(told) == study.results["corruption"]["n"] * (1 + len(CORRUPTIONS))
 
 

@@ -1,1 +1,1 @@
-"""Generated scans: adversarial networks per class, what their pictures are worth, whether they help a classifier."""
+"""Generated scans: adversarial networks per class, what their images are worth, whether they help a classifier."""

@@ -39,7 +39,7 @@ class ClassSettings(BaseModel):
 
     epochs: int | None = Field(None, ge=1, le=100_000)
     batch_size: int | None = Field(None, ge=2, le=1024)
-    images: int | None = Field(None, ge=1, description="pictures that were generated of this class, for the record")
+    images: int | None = Field(None, ge=1, description="images that were generated of this class, for the record")
 
 
 class SynthRecipe(BaseModel):
@@ -54,13 +54,13 @@ class SynthRecipe(BaseModel):
     networks: Literal["dcgan", "upsampling"] = Field(
         "upsampling", description="transposed convolutions as in DCGAN, or enlarging and convolving"
     )
-    size: int = Field(64, ge=16, le=256, description="side of the pictures, pixels")
-    noise: int = Field(128, ge=2, le=1024, description="numbers that a picture is made from")
+    size: int = Field(64, ge=16, le=256, description="side of the images, pixels")
+    noise: int = Field(128, ge=2, le=1024, description="numbers that an image is made from")
     width: int = Field(32, ge=4, le=256, description="channels at the finest grid; coarser grids have more")
     spectral_norm: bool = Field(True, description="hold every layer of the discriminator to a spectral norm of 1")
     loss: Literal["bce", "hinge"] = Field("hinge")
     augment: tuple[AugmentationName, ...] = Field(
-        AUGMENTATIONS, description="changes that the discriminator sees, on real and generated pictures alike"
+        AUGMENTATIONS, description="changes that the discriminator sees, on real and generated images alike"
     )
     ema: float = Field(0.99, ge=0, lt=1, description="per step, of the generator that is kept; 0 keeps the last one")
     lr_generator: float = Field(2e-4, gt=0, le=1)
@@ -173,9 +173,9 @@ class StudyRecipe(BaseModel):
         (), description="outer folds that are scored; none named: all"
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
-        (0, 1, 2), max_length=100, description="of the classifiers, and of the pictures that are drawn"
+        (0, 1, 2), max_length=100, description="of the classifiers, and of the images that are drawn"
     )
-    judge_by: str | None = Field("mobilenetv2-busi", description="checkpoint that describes pictures for their quality")
+    judge_by: str | None = Field("mobilenetv2-busi", description="checkpoint that describes images for their quality")
 
     @model_validator(mode="after")
     def _fits(self) -> StudyRecipe:
