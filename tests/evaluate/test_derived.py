@@ -13,9 +13,8 @@ from bcx.evaluate import intervals
 from bcx.evaluate.derived import DERIVED, derive, noted_scans
 from bcx.evaluate.metrics import net_benefit
 from bcx.evaluate.oof import oof_columns, view_probabilities
-from bcx.evaluate.operating import decide_folds, fit_rules
+from bcx.evaluate.operating import decide_folds
 from bcx.tasks import get_task
-from bcx.trust.decider import Decider
 
 TASK = get_task("breast-ultrasound")
 
@@ -58,7 +57,7 @@ def test_everything_is_json_and_named(derived):
 def test_curves_say_what_scikit_learn_and_the_formula_say(derived):
     frame, found = derived
     probabilities = view_probabilities(frame, TASK, found["temperature"])[0]
-    chosen, referred = decide_folds(frame, TASK, found["temperature"])
+    chosen = decide_folds(frame, TASK, found["temperature"])[0]
     labels = np.array([TASK.classes.index(name) for name in frame["label"]])
     for source in ("busi", "other"):
         rows = (frame["source"] == source).to_numpy()
@@ -68,19 +67,6 @@ def test_curves_say_what_scikit_learn_and_the_formula_say(derived):
         benefit = found["decision_curve"][source]
         expected = [net_benefit(probabilities[rows, 2], labels[rows] == 2, t) for t in benefit["threshold"]]
         assert benefit["net_benefit"] == pytest.approx(expected, abs=1e-5)
-        matrix = found["decisions"]["sources"][source]["confusion"]
-        told = [[matrix[true][given] for given in (*TASK.classes, "refer")] for true in TASK.classes]
-        answers = np.where(referred, 3, chosen)[rows]
-        assert told == sk.confusion_matrix(labels[rows], answers, labels=[0, 1, 2, 3])[:3].tolist()
-
-
-def test_a_fold_is_decided_by_the_rules_of_the_others(derived):
-    frame, found = derived
-    chosen = decide_folds(frame, TASK, found["temperature"])[0]
-    held = (frame["fold"] == 2).to_numpy()
-    rules = fit_rules(frame[~held], TASK, found["temperature"])
-    probabilities = view_probabilities(frame, TASK, found["temperature"])[0]
-    assert (chosen[held] == Decider(rules, TASK).choose(probabilities[held])).all()
 
 
 def test_logits_that_are_too_sure_become_reliable(derived):
