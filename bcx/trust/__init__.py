@@ -1,1 +1,1 @@
-"""What an answer is worth: calibrated probabilities, and whether the picture is a scan at all."""
+"""What an answer is worth: calibrated probabilities, and whether the image is a scan at all."""
