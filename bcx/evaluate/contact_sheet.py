@@ -53,34 +53,34 @@ class ContactSheet:
     def __init__(self, count: int = COUNT) -> None:
         """Keep at most `count` scans at each end."""
         self._count = count
-        self._best: list[_Entry] = []
-        self._worst: list[_Entry] = []
+        self._kept: list[_Entry] = []
         self._seen = 0
 
     def offer(self, record: Record, prediction: Prediction, found: Localisation) -> None:
         """Show a scan with its figures, from `localise`; a small image is kept while it is among the best or worst."""
         self._seen += 1
         order = (found.fit.iou, found.fit.inside, -found.lesion_share, found.file)
-        is_best = len(self._best) < self._count or order > self._best[-1].order
-        is_worst = len(self._worst) < self._count or order < self._worst[-1].order
-        if not (is_best or is_worst):
+        kept, count = self._kept, self._count
+        if len(kept) == 2 * count and kept[count - 1].order < order < kept[count].order:
             return
         mask = load_mask(record, (prediction.scan.height, prediction.scan.width))
         assert mask is not None  # there are figures only where there is a mask
         image = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold)
-        entry = _Entry(order, image, _words(found, prediction))
-        if is_best:
-            self._best = sorted([*self._best, entry], key=lambda each: each.order, reverse=True)[: self._count]
-        if is_worst:
-            self._worst = sorted([*self._worst, entry], key=lambda each: each.order)[: self._count]
+        kept.append(_Entry(order, image, _words(found, prediction)))
+        kept.sort(key=lambda each: each.order)
+        del kept[count:-count]  # what is neither among the worst nor among the best any more
+
+    def ends(self) -> dict[str, list[_Entry]]:
+        """Return the best scans, from the best down, and the worst, from the worst up."""
+        return {"best": self._kept[: -self._count - 1 : -1], "worst": self._kept[: self._count]}
 
     def write(self, folder: Path, title: str) -> list[Path]:
         """Write `best.png` and `worst.png` under a title, such as the model's name, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        written = {folder / "best.png": self._best, folder / "worst.png": self._worst}
-        for path, entries in written.items():
-            _write_sheet(entries, f"{title}: the {path.stem} {len(entries)} of {self._seen} scans by IoU", path)
-        return list(written)
+        for end, entries in self.ends().items():
+            heading = f"{title}: the {end} {len(entries)} of {self._seen} scans by IoU"
+            _write_sheet(entries, heading, folder / f"{end}.png")
+        return [folder / f"{end}.png" for end in self.ends()]
 
 
 def _words(found: Localisation, prediction: Prediction) -> str:

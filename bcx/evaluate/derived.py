@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from bcx.data.busi import busi_rows
+from bcx.errors import DataError
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
+from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import classification_report
-from bcx.evaluate.oof import label_positions, summarise_oof, view_logits
+from bcx.evaluate.oof import checked, label_positions, logits_of, view_probabilities
 from bcx.evaluate.operating import decide_folds, has_decisions, summarise_decisions
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, apply_vector, fit_temperature, fit_vector
@@ -47,7 +49,7 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
     Raises:
         DataError: the table is damaged.
     """
-    logits, labels = view_logits(frame, task)[0], label_positions(frame, task)
+    logits, labels = logits_of(frame, task), label_positions(frame, task)
     temperature = fit_temperature(logits, labels)
     found = summarise_oof(frame, task, temperature, leave_out)
     chosen = None
@@ -74,6 +76,77 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
         if (truth == positive).any():
             parts["decision_curve"][source] = decision_curve(told[:, positive], truth == positive, places)
     return found | parts
+
+
+def summarise_oof(
+    frame: pd.DataFrame,
+    task: Task,
+    temperature: float = 1.0,
+    leave_out: Mapping[str, Collection[str]] | None = None,
+) -> dict:
+    """Return the headline figures of a cross-validation, ready for JSON.
+
+    Args:
+        temperature: divides the logits of both views before their softmax.
+        leave_out: name -> values of `file`; the figures are given once more without these scans.
+
+    Returns:
+        `n`, `groups`, `temperature`, `one_view` and `two_views` (figures with intervals, see
+        `report_with_intervals`; two views: the mean of the probabilities of scan and mirrored scan), `report`
+        (every figure of one view, see `classification_report`), `folds` (a row per fold: fold, n, accuracy and
+        macro_auc of one view, two_views_accuracy, two_views_macro_auc); `without`, {name: {left_out, n, groups,
+        one_view, two_views}}, if `leave_out` is given; `sources`, {source: {n, groups, one_view, two_views}}, if
+        there are several.
+
+    Raises:
+        DataError: as `read_oof`, or a name in `leave_out` that takes away all scans.
+    """
+    frame = checked(frame, task, "the table")
+    one, two = view_probabilities(frame, task, temperature)
+    labels = label_positions(frame, task)
+    summary: dict = {
+        "temperature": float(temperature),
+        **_both_views(frame, task, temperature),
+        "report": classification_report(labels, one, task.classes),
+        "folds": [],
+    }
+    for fold in sorted(set(frame["fold"].tolist())):
+        rows = (frame["fold"] == fold).to_numpy()
+        single, double = (classification_report(labels[rows], view[rows], task.classes) for view in (one, two))
+        summary["folds"].append(
+            {
+                "fold": fold,
+                **{name: single[name] for name in ("n", "accuracy", "macro_auc")},
+                **{f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")},
+            }
+        )
+    if leave_out:
+        rests = {name: frame[~frame["file"].isin(list(files))] for name, files in leave_out.items()}
+        summary["without"] = {
+            name: {"left_out": len(frame) - len(rest), **_both_views(rest, task, temperature)}
+            for name, rest in rests.items()
+        }
+    if frame["source"].nunique() > 1:
+        parts = frame.groupby("source")
+        summary["sources"] = {source: _both_views(part, task, temperature) for source, part in parts}
+    return summary
+
+
+def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
+    if frame.empty:
+        raise DataError(
+            "No scan is left in the out-of-fold table.",
+            expected="at least one scan that is not left out",
+            remedy="Check the list of files to leave out.",
+        )
+    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+    one, two = view_probabilities(frame, task, temperature)
+    return {
+        "n": len(frame),
+        "groups": len(np.unique(groups)),
+        "one_view": report_with_intervals(labels, one, groups, task.classes),
+        "two_views": report_with_intervals(labels, two, groups, task.classes),
+    }
 
 
 def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scaling: str) -> np.ndarray:

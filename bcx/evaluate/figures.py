@@ -21,7 +21,7 @@ from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, pap
 from bcx.evaluate.curves import curve_band
 from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
-from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.oof import label_positions, logits_of
 from bcx.evaluate.words import interval, percent, units
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -347,7 +347,7 @@ def draw_all(
     for source in sources:
         rows = frame[frame["source"] == source]
         labels, groups = label_positions(rows, task), rows["group"].to_numpy(str)
-        answers = apply_temperature(view_logits(rows, task)[0], results["temperature"])
+        answers = apply_temperature(logits_of(rows, task), results["temperature"])
 
         def place(name: str, source: str = source) -> Path:
             written.append(folder / (f"{name}-{source}.png" if len(sources) > 1 else f"{name}.png"))

@@ -132,7 +132,4 @@ def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: S
         with np.errstate(invalid="ignore"):
             return (weights @ known) / (weights @ there)
 
-    counts = dict(zip(columns, there.sum(axis=0).tolist(), strict=True))
-    if not len(groups):
-        return {name: {"value": None, "low": None, "high": None, "n": 0} for name in counts}
-    return figures_with_intervals(means, counts, groups)
+    return figures_with_intervals(means, dict(zip(columns, there.sum(axis=0).tolist(), strict=True)), groups)

@@ -6,7 +6,7 @@ Everything that a cross-validation reports can be derived again from this file.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,6 @@ import pandas as pd
 
 from bcx.data.tables import decimal, read_columns, read_table
 from bcx.errors import DataError
-from bcx.evaluate.intervals import report_with_intervals
-from bcx.evaluate.metrics import classification_report
 from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
@@ -52,7 +50,7 @@ def oof_frame(
         DataError: a label that is not of the task, logits that are missing or not finite.
     """
     values = pd.DataFrame(np.hstack([logits, mirror_logits]).astype(np.float32), columns=_logit_columns(task))
-    return _checked(
+    return checked(
         pd.DataFrame(record_columns(records)).assign(fold=fold).join(values, how="outer"), task, f"fold {fold}"
     )
 
@@ -60,7 +58,7 @@ def oof_frame(
 def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:
     """Write `frame` as CSV; nine significant digits give every float32 back exactly. Errors as `read_oof`."""
     with whole(path) as partial:
-        _checked(frame, task, str(path)).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
+        checked(frame, task, str(path)).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
 
 def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
@@ -73,7 +71,7 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     kinds = {"fold": np.int64, **dict.fromkeys(TEXT_COLUMNS, str)}
     columns = {name: kinds.get(name, decimal) for name in oof_columns(task)}
     layout = f"a CSV file with the columns {', '.join(columns)}"
-    return _checked(pd.DataFrame(read_columns(Path(path), columns, layout=layout)), task, str(path))
+    return checked(pd.DataFrame(read_columns(Path(path), columns, layout=layout)), task, str(path))
 
 
 def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
@@ -86,61 +84,6 @@ def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     known = DISTANCE in read_table(Path(path), ["file"], [DISTANCE], layout=layout).columns
     column = read_columns(Path(path), {DISTANCE: decimal}, layout=layout)[DISTANCE] if known else np.nan
     return frame.assign(**{DISTANCE: column})
-
-
-def summarise_oof(
-    oof: str | os.PathLike | pd.DataFrame,
-    task: Task,
-    temperature: float = 1.0,
-    leave_out: Mapping[str, Collection[str]] | None = None,
-) -> dict:
-    """Return the headline figures of a cross-validation, ready for JSON.
-
-    Args:
-        oof: `oof.csv` or the table read from it.
-        temperature: divides the logits of both views before their softmax.
-        leave_out: name -> values of `file`; the figures are given once more without these scans.
-
-    Returns:
-        `n`, `groups`, `temperature`, `one_view` and `two_views` (figures with intervals, see
-        `report_with_intervals`; two views: the mean of the probabilities of scan and mirrored scan), `report`
-        (every figure of one view, see `classification_report`), `folds` (a row per fold: fold, n, accuracy and
-        macro_auc of one view, two_views_accuracy, two_views_macro_auc); `without`, {name: {left_out, n, groups,
-        one_view, two_views}}, if `leave_out` is given; `sources`, {source: {n, groups, one_view, two_views}}, if
-        there are several.
-
-    Raises:
-        DataError: as `read_oof`, or a name in `leave_out` that takes away all scans.
-    """
-    frame = _checked(oof, task, "the table") if isinstance(oof, pd.DataFrame) else read_oof(oof, task)
-    one, two = view_probabilities(frame, task, temperature)
-    labels = label_positions(frame, task)
-    summary: dict = {
-        "temperature": float(temperature),
-        **_both_views(frame, task, temperature),
-        "report": classification_report(labels, one, task.classes),
-        "folds": [],
-    }
-    for fold in sorted(set(frame["fold"].tolist())):
-        rows = (frame["fold"] == fold).to_numpy()
-        single, double = (classification_report(labels[rows], view[rows], task.classes) for view in (one, two))
-        summary["folds"].append(
-            {
-                "fold": fold,
-                **{name: single[name] for name in ("n", "accuracy", "macro_auc")},
-                **{f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")},
-            }
-        )
-    if leave_out:
-        rests = {name: frame[~frame["file"].isin(list(files))] for name, files in leave_out.items()}
-        summary["without"] = {
-            name: {"left_out": len(frame) - len(rest), **_both_views(rest, task, temperature)}
-            for name, rest in rests.items()
-        }
-    if frame["source"].nunique() > 1:
-        parts = frame.groupby("source")
-        summary["sources"] = {source: _both_views(part, task, temperature) for source, part in parts}
-    return summary
 
 
 def label_positions(frame: pd.DataFrame, task: Task) -> np.ndarray:
@@ -159,36 +102,15 @@ def logits_of(frame: pd.DataFrame, task: Task, view: str = "logit") -> np.ndarra
     return frame[[f"{view}_{name}" for name in task.classes]].to_numpy(np.float32)
 
 
-def view_logits(frame: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits of the scan and of the mirrored scan, each float32 [N, C]."""
-    return logits_of(frame, task), logits_of(frame, task, "mirror_logit")
-
-
 def view_probabilities(frame: pd.DataFrame, task: Task, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of one view, and the mean of those of both views, each float64 [N, C]."""
-    straight, mirrored = (apply_temperature(logits, temperature) for logits in view_logits(frame, task))
+    views = logits_of(frame, task), logits_of(frame, task, "mirror_logit")
+    straight, mirrored = (apply_temperature(logits, temperature) for logits in views)
     return straight, (straight + mirrored) / 2
 
 
-def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
-    if frame.empty:
-        raise DataError(
-            "No scan is left in the out-of-fold table.",
-            expected="at least one scan that is not left out",
-            remedy="Check the list of files to leave out.",
-        )
-    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
-    one, two = view_probabilities(frame, task, temperature)
-    return {
-        "n": len(frame),
-        "groups": len(np.unique(groups)),
-        "one_view": report_with_intervals(labels, one, groups, task.classes),
-        "two_views": report_with_intervals(labels, two, groups, task.classes),
-    }
-
-
-def _checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
-    """The columns of `oof_columns` in order, with float32 logits."""
+def checked(frame: pd.DataFrame, task: Task, where: str) -> pd.DataFrame:
+    """Return the columns of `oof_columns` in order, with float32 logits, or raise a `DataError`, as `read_oof`."""
     if problem := _problem(frame, task):
         raise DataError(
             f"The out-of-fold table ({where}) {problem}.",

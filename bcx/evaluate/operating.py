@@ -15,7 +15,7 @@ from bcx.errors import DataError
 from bcx.evaluate.harm import harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import REFERRED, named_confusion
-from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.oof import label_positions, logits_of
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
@@ -38,7 +38,7 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
     Raises:
         DataError: a class is missing.
     """
-    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    probabilities = apply_temperature(logits_of(frame, task), temperature)
     labels, weights = label_positions(frame, task), _equal_mass(frame)
     if task.absent is not None:
         shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
@@ -87,7 +87,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
         "referral": referral,
     }
     if task.absent is None:
-        probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+        probabilities = apply_temperature(logits_of(frame, task), temperature)
         return found | {"sensitivity_points": sensitivity_points(probabilities, labels, _equal_mass(frame))}
     found["points"] = {}
     for name in POINTS[1:]:
@@ -109,7 +109,7 @@ def decide_folds(
     frame: pd.DataFrame, task: Task, temperature: float, point: str = "default"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
-    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    probabilities = apply_temperature(logits_of(frame, task), temperature)
     folds = frame["fold"].to_numpy()
     chosen, referred = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
     for fold in np.unique(folds):

@@ -23,7 +23,7 @@ from bcx.evaluate.figures_data import (
     intensity_figure,
     mistakes_figure,
 )
-from bcx.evaluate.oof import label_positions, read_oof, view_logits
+from bcx.evaluate.oof import label_positions, logits_of, read_oof
 from bcx.imaging.preprocess import resize, to_grey
 from bcx.imaging.scan import Scan
 from bcx.report.facts import Facts
@@ -91,7 +91,7 @@ def draw_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     frame = frame.iloc[rows].reset_index(drop=True)
     written = _augmented(facts, [known[key] for key in frame["file"]], folder)
-    probabilities = apply_temperature(view_logits(frame, facts.task)[0], facts.results["temperature"])
+    probabilities = apply_temperature(logits_of(frame, facts.task), facts.results["temperature"])
     answers = Decider(facts.config["bcx"].get("decisions"), facts.task).choose(probabilities)
     labels = label_positions(frame, facts.task)
     sure = probabilities[np.arange(len(answers)), answers]

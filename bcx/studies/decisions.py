@@ -23,7 +23,7 @@ from bcx.evaluate.derived import BY_HOSPITAL, derive, noted_scans
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import calibration_error
-from bcx.evaluate.oof import DISTANCE, label_positions, read_answers, view_logits
+from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
 from bcx.tasks import Task
 from bcx.train.answer import answer_table
 from bcx.train.provenance import read_json
@@ -129,7 +129,7 @@ def fit_elsewhere(
 ) -> tuple[float, HarmRule]:
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
-    logits, labels = view_logits(frame, task)[0], label_positions(frame, task)
+    logits, labels = logits_of(frame, task), label_positions(frame, task)
     temperature = fit_temperature(logits, labels, _equal_mass(frame["source"]))
     ill = (frame["label"] == task.positive).astype(str)
     distances = frame[DISTANCE].dropna().to_numpy() if DISTANCE in frame else np.empty(0)
@@ -240,13 +240,13 @@ def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> np.ndarray:
     """The answers, int [N], `REFERRED` where there is none."""
-    probabilities = apply_temperature(view_logits(frame, task)[0], temperature)
+    probabilities = apply_temperature(logits_of(frame, task), temperature)
     labels, reasons = decider.decide_rows(probabilities, frame[DISTANCE].to_numpy() if DISTANCE in frame else None)
     return np.where([bool(reason) for reason in reasons], REFERRED, labels)
 
 
 def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
-    labels, probabilities = label_positions(frame, task), apply_temperature(view_logits(frame, task)[0], temperature)
+    labels, probabilities = label_positions(frame, task), apply_temperature(logits_of(frame, task), temperature)
     shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
     return {
         **calibration_figures(labels, probabilities, frame["group"].to_numpy(str)),

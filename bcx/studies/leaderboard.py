@@ -26,7 +26,7 @@ from bcx.errors import DataError
 from bcx.evaluate.comparison import compare_answers, delong
 from bcx.evaluate.intervals import report_with_intervals
 from bcx.evaluate.metrics import or_none
-from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.oof import label_positions, logits_of
 from bcx.evaluate.words import interval, markdown_table, units
 from bcx.files import write_rows
 from bcx.tasks import Task
@@ -86,7 +86,7 @@ def rank_models(answers: Mapping[str, pd.DataFrame], task: Task) -> Board:
     labels, groups = label_positions(first, task), first["group"].to_numpy(str)
     temperatures, probabilities, figures = {}, {}, {}
     for name, frame in frames.items():
-        logits = view_logits(frame, task)[0]
+        logits = logits_of(frame, task)
         temperatures[name] = fit_temperature(logits, labels)
         probabilities[name] = apply_temperature(logits, temperatures[name])
         figures[name] = report_with_intervals(labels, probabilities[name], groups, task.classes)

@@ -12,7 +12,7 @@ from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import ranked_auc
-from bcx.evaluate.oof import label_positions, view_logits
+from bcx.evaluate.oof import label_positions, logits_of
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
 from bcx.studies.decisions import Elsewhere, calibration_figures
@@ -67,7 +67,7 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
         `scan` and `patient`, each the figures of `bcx.evaluate.harm` and `ece`, `log_loss`; intervals over patients.
     """
     frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
-    scans = apply_temperature(view_logits(frame, task)[0], temperature).astype(float)
+    scans = apply_temperature(logits_of(frame, task), temperature).astype(float)
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     chosen, reasons = decider.decide_rows(scans)
     codes = np.where([bool(reason) for reason in reasons], REFERRED, chosen)

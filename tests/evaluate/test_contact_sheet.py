@@ -38,7 +38,7 @@ def offer(sheet: ContactSheet, folder: Path, name: str, width: int) -> float:
 
 
 def kept(sheet: ContactSheet) -> tuple[list[str], list[str]]:
-    return tuple([entry.order[-1] for entry in entries] for entries in (sheet._best, sheet._worst))
+    return tuple([entry.order[-1] for entry in entries] for entries in sheet.ends().values())
 
 
 def test_the_best_and_the_worst_are_kept_in_order(tmp_path):
@@ -106,6 +106,6 @@ def test_long_names_are_cut_at_the_front(tmp_path):
     sheet = ContactSheet()
     for number in (1, 2):
         offer(sheet, tmp_path, f"{'long ' * 30}{number}", 40)
-    names = [entry.words.splitlines()[0] for entry in sheet._best]
+    names = [entry.words.splitlines()[0] for entry in sheet.ends()["best"]]
     assert all(name.startswith("...") and len(name) < 60 for name in names)
     assert {name[-5:] for name in names} == {"1.png", "2.png"}
