@@ -1,4 +1,4 @@
-"""The page: what a person asks becomes one call of the engine, and its answer becomes words and pictures.
+"""The page: what a person asks becomes one call of the engine, and its answer becomes words and images.
 
 ```python
 import bcx

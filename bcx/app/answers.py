@@ -28,7 +28,7 @@ def either(names: Sequence[str]) -> str:
 
 
 def empty_html(task: Task, examples: bool) -> str:
-    """Return the card shown before the first picture. `examples`: whether there are any to try."""
+    """Return the card shown before the first image. `examples`: whether there are any to try."""
     steps = (
         f"Choose one {task.image_noun}{', or try an example' if examples else ''}.",
         f"Get a probability for {either(task.classes)}, or the advice that a person should read it.",

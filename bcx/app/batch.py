@@ -53,7 +53,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> rows.Batch:
     Args:
         session: its folder keeps the files as long as the page is open.
         uploads: what the client sent in each file's place.
-        folder: True where a whole folder was chosen: then masks beside their scan and files that are no pictures
+        folder: True where a whole folder was chosen: then masks beside their scan and files that are no images
             are left out and named. A file that was chosen by itself always gets a row; in a ZIP archive, files are
             chosen as in a folder.
     """

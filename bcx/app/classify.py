@@ -1,4 +1,4 @@
-"""The Classify tab: one picture, the answer first, where the network looked beside it, details folded below."""
+"""The Classify tab: one image, the answer first, where the network looked beside it, details folded below."""
 
 from __future__ import annotations
 

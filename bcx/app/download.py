@@ -1,4 +1,4 @@
-"""Fetch a picture from a web address that somebody else chose, without reaching into the server's own network.
+"""Fetch an image from a web address that somebody else chose, without reaching into the server's own network.
 
 Every host name is looked up once, every address that it has must be public, and the connection goes to that very
 address, so that a second look-up cannot lead elsewhere. Redirects are followed by the same rule.

@@ -1,9 +1,4 @@
-"""The shipped examples: pictures that the project made itself, with what they were made to show.
-
->>> from bcx.tasks import get_task
->>> list_examples("no-such-folder", get_task("breast-ultrasound"))
-[]
-"""
+"""The shipped examples: images that the project made itself, with what they were made to show."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from bcx.imaging.scan import Scan
 from bcx.report.pictures import data_url
 from bcx.tasks import Task
 
@@ -27,11 +23,9 @@ class Example:
 
 
 def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
-    """Return the examples of a task: those that `examples.csv` names (columns `file`, `label`).
+    """Return the examples of a task: those that `examples.csv` names (columns `file`, `label`); none without one.
 
-    Args:
-        folder: holds that table, or a folder with the task's name that does; none without one.
-        task: rows with a label that it does not know belong to another task.
+    It lies in the folder, or in a folder there with the task's name; labels of other tasks are left out.
     """
     for place in (Path(folder) / task.name, Path(folder)):
         table = place / "examples.csv"
@@ -44,6 +38,4 @@ def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, label: str) -> Example:
-    from bcx.imaging.scan import Scan
-
     return Example(path.resolve(), label, data_url(Scan.open(path).pixels, side=168))

@@ -48,7 +48,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     """
     models = Models(classifier)
     task = classifier.task
-    # Beside Gradio's own uploads: a picture in there may be shown, and a hard link costs no space.
+    # Beside Gradio's own uploads: an image in there may be shown, and a hard link costs no space.
     sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
     engine = _engine(models)
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:

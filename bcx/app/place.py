@@ -110,7 +110,7 @@ def lesions_html(prediction: Prediction) -> str:
 
 
 def square_html(prediction: Prediction) -> str:
-    """Return the picture with the square, which starts where the model itself looked."""
+    """Return the image with the square, which starts where the model itself looked."""
     scan, lesion = prediction.scan, prediction.reading.lesion
     assert lesion is not None
     shape = scan.height, scan.width

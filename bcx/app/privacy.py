@@ -1,6 +1,6 @@
 """Sessions: what the server knows about one open page, and how it forgets it.
 
-A session's pictures, answers and files live in one folder, which only the server names, and are deleted with it when
+A session's images, answers and files live in one folder, which only the server names, and are deleted with it when
 the page is closed. Pages that vanish without a word are forgotten later.
 """
 
@@ -147,9 +147,9 @@ class Session:
             self.drop(chosen.path)
 
     def picture(self, role: str, suffix: str = ".png") -> Path:
-        """Return a fresh path for a picture on show and delete the one before the last in the same role.
+        """Return a fresh path for an image on show and delete the one before the last in the same role.
 
-        A fresh name each time keeps browsers from showing the old picture, and others from guessing it.
+        A fresh name each time keeps browsers from showing the old image, and others from guessing it.
         """
         if before := self.pictures.pop(f"{role}-before", None):
             before.unlink(missing_ok=True)
@@ -207,10 +207,6 @@ class Sessions:
                 remedy="Try again in some minutes.",
             )
         return session
-
-    def find(self, key: str | None) -> Session | None:
-        """Return the session `key` if there is one."""
-        return self._sessions.get(session_name(key) or "")
 
     @contextlib.contextmanager
     def at_work(self, key: str | None) -> Iterator[Session]:

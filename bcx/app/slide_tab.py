@@ -27,7 +27,7 @@ from bcx.slides.grid import SCALES
 from bcx.slides.result import write_map, write_tiles
 from bcx.tasks import Task
 
-#: A slide takes minutes: two are read at a time, in a queue of their own, so that single pictures need not wait.
+#: A slide takes minutes: two are read at a time, in a queue of their own, so that single images need not wait.
 QUEUE: dict[str, Any] = {"concurrency_id": "slides", "concurrency_limit": 2}
 #: How often the page hears of new tiles: the map is drawn anew each time.
 TELL_SECONDS = 1.0
@@ -36,7 +36,7 @@ SIDE = 1100
 OPACITY = 55
 #: Pixels from tile to tile at most.
 MOST_APART = 100_000
-#: The strength of the map is the browser's own affair: no picture is sent again for it.
+#: The strength of the map is the browser's own affair: no image is sent again for it.
 SET_OPACITY = """(value) => {
   document.getElementById('slide-map')?.style.setProperty('--map-opacity', value / 100);
   return [];

@@ -40,7 +40,7 @@ SAVE = """
 
 @dataclass(frozen=True)
 class Past:
-    """An answer as `slim` keeps it, with its scan, a small picture as a data address, and when it was given."""
+    """An answer as `slim` keeps it, with its scan, a small image as a data address, and when it was given."""
 
     prediction: Prediction
     chosen: Chosen

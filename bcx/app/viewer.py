@@ -22,13 +22,13 @@ from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
 
 OPACITY = 50
-#: Where the line between the pictures stands, and how far it keeps from what it should not cut: per cent of the width.
+#: Where the line between the images stands, and how far it keeps from what it should not cut: per cent of the width.
 LINE, MARGIN = 50.0, 2.0
 #: The picker's value for the lesion layer; every other value is a class. With a space, as no class's name has.
 LESION = "lesion map"
 #: Shows or hides the overlay, in the browser alone.
 SWITCH = "(on) => { document.getElementById('VIEWER').classList.toggle('bcx-bare', !on); }"
-#: Gradio gives the slider's pictures an empty alternative text; people who cannot see them need a true one.
+#: Gradio gives the slider's images an empty alternative text; people who cannot see them need a true one.
 NAME_PICTURES = """
 const viewer = element.closest('.bcx-viewer');
 const name = () => viewer.querySelectorAll('[data-testid="imageslider-image"]').forEach((picture, place) => {
@@ -134,7 +134,7 @@ class Viewer:
         return {**painted, **clip, self.stages: stages_update(prediction, task)}
 
     def _clip(self, prediction: Prediction, task: Task) -> Changes:
-        """The frame slider, on the decisive frame, and the chart; hidden for a single picture."""
+        """The frame slider, on the decisive frame, and the chart; hidden for a single image."""
         clip = prediction.clip
         if clip is None or len(clip.read) < 2:
             return {self.frame: gr.update(visible=False), self.clip: gr.update(value="", visible=False)}
@@ -189,7 +189,7 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
 
 
 def _line(prediction: Prediction) -> float:
-    """Where the line between the pictures stands at first: not across the second stage, which should be seen whole."""
+    """Where the line between the images stands at first: not across the second stage, which should be seen whole."""
     if prediction.second_stage is None:
         return LINE
     return min(LINE, max(MARGIN, 100 * prediction.second_stage[0] / prediction.scan.width - MARGIN))

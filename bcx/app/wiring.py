@@ -2,9 +2,9 @@
 
 def repaint(session, classifier, layer):            # what stands in the components is not checked yet
     layer = choice(layer, classifier.classes, "The layer")
-    return {picture: painted(session.answer, layer)}
+    return {image: painted(session.answer, layer)}
 
-page.listen(layers.input, repaint, [layers], [picture], **QUICK)
+page.listen(layers.input, repaint, [layers], [image], **QUICK)
 """
 
 from __future__ import annotations
