@@ -18,7 +18,7 @@ from bcx.app.markup import html
 from bcx.app.models import Part
 from bcx.app.privacy import Session
 from bcx.app.viewer import Viewer
-from bcx.app.wiring import NETWORK, QUICK, Changes, Page, scroll_to
+from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order, scroll_to
 from bcx.errors import BcxError, RequestError
 from bcx.inference import table
 from bcx.inference.classifier import Classifier
@@ -192,7 +192,7 @@ class BatchTab:
         def again(event: Any) -> Any:
             return listen(event.then, self.read_again, [], results, show_progress="hidden", **NETWORK)
 
-        return Part(results, lambda chosen: [self.cleared(chosen.task).get(each, gr.skip()) for each in results], again)
+        return Part(results, lambda chosen: in_order(self.cleared(chosen.task), results), again)
 
     # What is shown, by component
 

@@ -15,7 +15,7 @@ from bcx.app.incoming import PICK, Upload, choice, event_value, file_name, index
 from bcx.app.markup import html
 from bcx.app.models import Models, Part
 from bcx.app.privacy import Chosen, Session
-from bcx.app.wiring import NETWORK, QUICK, Changes, Page, scroll_to
+from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order, scroll_to
 from bcx.errors import BcxError, RequestError
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
@@ -108,7 +108,7 @@ class ClassifyTab:
             return listen(event.then, self.read_again, [view.opacity], results, show_progress_on=self.card, **NETWORK)
 
         outputs = [self.upload, self.strip, self.common_box, self.other, self.common, *results]
-        return Part(outputs, lambda chosen: [self.cleared(chosen).get(output, gr.skip()) for output in outputs], again)
+        return Part(outputs, lambda chosen: in_order(self.cleared(chosen), outputs), again)
 
     # What is shown, by component
 

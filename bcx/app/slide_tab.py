@@ -17,7 +17,7 @@ from bcx.app.markup import html, share
 from bcx.app.models import Part
 from bcx.app.privacy import Session
 from bcx.app.rows import clock
-from bcx.app.wiring import QUICK, Changes, Page, scroll_to
+from bcx.app.wiring import QUICK, Changes, Page, in_order, scroll_to
 from bcx.errors import BcxError
 from bcx.inference.classifier import Classifier
 from bcx.report.pictures import as_image, data_url, png_url
@@ -180,13 +180,10 @@ def build_slides(page: Page) -> Part:
             session.slide.stop.set()
         return {stop: off}
 
-    def values(classifier: Classifier) -> list[Any]:
-        task = classifier.task
-        cleared = {
-            **{**nothing, upload: None, stop: off, state: "", answer: hint_html(task)},
-            **{caption: html.slide_caption(task), layer: gr.update(**_layers(task))},
-        }
-        return [cleared[output] for output in outputs]
+    def cleared(task: Task) -> Changes:
+        """No slide."""
+        told = {caption: html.slide_caption(task), layer: gr.update(**_layers(task))}
+        return {**nothing, **told, upload: None, stop: off, state: "", answer: hint_html(task)}
 
     results = [upload, stop, state, answer, box, shown, csv, png]
     outputs = [*results, caption, layer]
@@ -196,7 +193,7 @@ def build_slides(page: Page) -> Part:
     page.listen(stop.click, ask_to_stop, [], [stop], **QUICK)
     page.listen(layer.input, repaint, [layer], [shown], trigger_mode="always_last", **QUICK)
     opacity.input(None, opacity, None, js=SET_OPACITY, **PRIVATE)
-    return Part(outputs, values)
+    return Part(outputs, lambda chosen: in_order(cleared(chosen.task), outputs))
 
 
 def _layers(task: Task) -> dict[str, Any]:

@@ -73,18 +73,18 @@ class Page:
             with in_words(function.__name__), self.sessions.at_work(request.session_hash) as session:
                 yield [session, self.models.get(model), *values, *clicked]
 
-        def in_order(changed: Changes) -> Any:
-            values = [changed.get(output, gr.skip()) for output in outputs]
+        def answer(changed: Changes) -> Any:
+            values = in_order(changed, outputs)
             return values if len(values) > 1 else values[0]
 
         def call(*sent: Any) -> Any:
             with entered(*sent) as arguments:
-                return in_order(function(*arguments))
+                return answer(function(*arguments))
 
         def steps(*sent: Any) -> Iterator[Any]:
             with entered(*sent) as arguments, closing(function(*arguments)) as every:
                 for changed in every:
-                    yield in_order(changed)
+                    yield answer(changed)
 
         wired: Any = steps if inspect.isgeneratorfunction(function) else call
         kind = inspect.Parameter.POSITIONAL_ONLY
@@ -96,6 +96,11 @@ class Page:
         trigger = gr.on if isinstance(event, list) else event
         first = [event] if isinstance(event, list) else []
         return trigger(*first, wired, [*inputs, self.picker], outputs, **how, **PRIVATE)
+
+
+def in_order(changed: Changes, outputs: list[Any]) -> list[Any]:
+    """Return the new values of these components, for Gradio."""
+    return [changed.get(output, gr.skip()) for output in outputs]
 
 
 def scroll_to(anchor: str) -> str:
