@@ -9,8 +9,6 @@ import typer
 
 from bcx.networks.device import use_device
 
-Texts = list[str] | None
-
 CheckpointArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
 ConfigArgument = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
@@ -21,7 +19,7 @@ RepoArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where o
 
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
 DataOption = Annotated[
-    Texts,
+    list[str] | None,
     typer.Option(
         "--data",
         metavar="NAME=DIR",
@@ -42,7 +40,7 @@ DeviceOption = Annotated[
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
 InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]
 LabelledOption = Annotated[
-    Texts,
+    list[str] | None,
     typer.Option("--data", metavar="NAME=DIR", help="Labelled scans, as in bcx train; may be given several times."),
 ]
 MaskedOption = Annotated[list[str], typer.Option("--data", metavar="NAME=DIR", help="Scans with lesion masks.")]
@@ -51,7 +49,9 @@ ResumeOption = Annotated[
     bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the run.")]
-SetOption = Annotated[Texts, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")
+]
 TrainedOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
 ]

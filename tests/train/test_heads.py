@@ -17,7 +17,7 @@ from bcx.data.records import Record
 from bcx.errors import ConfigError
 from bcx.networks.lesion import LesionNetwork, LesionOut, account, pool
 from bcx.tasks import get_task
-from bcx.train import heads as losses
+from bcx.train import heads
 from bcx.train.answer import answer_records
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import View
@@ -241,7 +241,7 @@ def smoothed(truths, smoothing):
 def test_the_kind_is_told_under_the_predicted_lesion_and_under_the_true_one(smoothing):
     out, views = make_out(), make_views()
     labels = np.array(LABELS)
-    weights = np.select([labels == MALIGNANT, labels == BENIGN], [losses._POSITIVE, losses._NEGATIVE], 0.0)
+    weights = np.select([labels == MALIGNANT, labels == BENIGN], [heads._POSITIVE, heads._NEGATIVE], 0.0)
     truths = smoothed(labels == MALIGNANT, smoothing)
     predicted = cross_entropy(expit(2 * pool(out).malignancy.detach().numpy()), truths, weights)
     masked = weights * np.array(HAS_MASK)
@@ -269,7 +269,7 @@ def test_the_mask_term_is_cross_entropy_of_every_place_and_one_minus_dice():
     terms = []
     for p, m in zip(chance[HAS_MASK], views.mask.double().numpy()[HAS_MASK], strict=True):
         # The sum over places, of which each is so much lesion and so much not; a place of lesion weighs more.
-        weights = np.concatenate([(m * losses._LESION_PIXEL).ravel(), (1 - m).ravel()])
+        weights = np.concatenate([(m * heads._LESION_PIXEL).ravel(), (1 - m).ravel()])
         sums = log_loss(np.repeat([1, 0], m.size), np.tile(p.ravel(), 2), sample_weight=weights, normalize=False)
         dice = (2 * (p * m).sum() + 1) / (p.sum() + m.sum() + 1)
         terms.append(sums / m.size + 1 - dice)
@@ -278,7 +278,7 @@ def test_the_mask_term_is_cross_entropy_of_every_place_and_one_minus_dice():
 
 def test_the_total_weighs_the_terms():
     loss = compute(make_out(3), make_views())
-    parts = loss.kind + LesionRecipe().presence * loss.presence + losses._MASK * loss.mask
+    parts = loss.kind + LesionRecipe().presence * loss.presence + heads._MASK * loss.mask
     assert loss.total.item() == pytest.approx(parts.item())
     assert all(part.item() > 0 for part in loss)
 
