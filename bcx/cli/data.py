@@ -135,7 +135,12 @@ def audit(
         help="Columns file and split (or fold): which groups are on both sides?",
     ),
     out: Path | None = Option(
-        None, "--out", "-o", metavar="DIR", help="Write report.html and the tables here. The report shows the scans."
+        None,
+        "--out",
+        "-o",
+        metavar="DIR",
+        file_okay=False,
+        help="Write report.html and the tables here. The report shows the scans.",
     ),
     strict: bool = Option(False, "--strict", help="Exit with status 1 when anything was found."),
     resume: ResumeOption = True,
@@ -152,8 +157,6 @@ def audit(
     from bcx.audit.run import audit as run
 
     if out is not None:
-        if out.exists() and not out.is_dir():
-            raise ConfigError(f"'{out}' is a file.", expected="a folder after --out", remedy="Name a folder.")
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
 

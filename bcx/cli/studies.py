@@ -184,15 +184,7 @@ def decisions(
     from bcx.evaluate.derived import BY_HOSPITAL
     from bcx.evaluate.oof import read_answers, read_oof, write_oof
     from bcx.report.facts import results_folder
-    from bcx.studies.decisions import (
-        Elsewhere,
-        decisions_study,
-        flat,
-        fresh_answers,
-        left_out_results,
-        transfer_answers,
-        write_decisions_figure,
-    )
+    from bcx.studies import decisions as rules
     from bcx.train.provenance import describe_command, describe_data, read_json, write_json
 
     checkpoint = load_checkpoint(model)
@@ -208,30 +200,30 @@ def decisions(
             remedy="Remove the folder, or name another one with --out.",
         )
     records = read_sources(named_folders(data), task)
-    answers = fresh_answers(checkpoint, records) if records else {}
+    answers = rules.fresh_answers(checkpoint, records) if records else {}
     for name, frame in answers.items():
         frame.to_csv(out / _ANSWERS.format(name), index=False, float_format="%.9g", lineterminator="\n")
-    elsewhere = {} if measured is None else transfer_answers(measured / "transfer", task)
+    elsewhere = {} if measured is None else rules.transfer_answers(measured / "transfer", task)
     words = f"the checkpoint itself, trained on {checkpoint.training.get('scans', 'all')} scans from elsewhere"
     for file in sorted(out.glob(_ANSWERS.format("*"))):
         frame = read_answers(file, task)
-        elsewhere[str(frame["source"].iloc[0])] = Elsewhere(frame, words)
+        elsewhere[str(frame["source"].iloc[0])] = rules.Elsewhere(frame, words)
 
     oof = checkpoint.folder / "oof.csv"
     by_folds = oof.is_file() and read_json(checkpoint.folder / "results.json").get("protocol") != BY_HOSPITAL
     at_home = read_oof(oof, task) if by_folds else None
-    left_out = None if by_folds or measured is None else left_out_results(measured / "transfer", task)
+    left_out = None if by_folds or measured is None else rules.left_out_results(measured / "transfer", task)
     stored, before = checkpoint.decisions, earlier.get("before")
     if stored and "rule" not in stored:
         before = {"temperature": checkpoint.temperature, "decisions": stored}
-    results = decisions_study(checkpoint, elsewhere, at_home, before)
+    results = rules.decisions_study(checkpoint, elsewhere, at_home, before)
     described = describe_data(records)
     command = command_line("decisions", checkpoint.name, data=described)
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
     fresh = {"data": {**earlier.get("data", {}), **described}}
     write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
-    flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
-    write_decisions_figure(results, out / "decisions.png", task)
+    rules.flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
+    rules.write_decisions_figure(results, out / "decisions.png", task)
     if patients:
         from bcx.studies.patients import patients_table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
     from bcx.studies.compare import Entrant
+
+Start = StrEnum("Start", ["timm", "scratch"])
 
 
 def train(
@@ -194,8 +197,8 @@ def compare(
     init_for: list[str] | None = Option(
         None, metavar="ARCH=FILE|timm|scratch", help="Starting weights of one architecture; --init is the recipe's own."
     ),
-    init_others: str = Option(
-        "timm",
+    init_others: Start = Option(
+        Start.timm,
         metavar="timm|scratch",
         help="Starting weights of the others. timm fetches ImageNet weights; scratch needs no connection, and "
         "every table says so.",
@@ -219,17 +222,11 @@ def compare(
     from bcx.studies.leaderboard import leaderboard_markdown
     from bcx.train.crossval import split_fold
 
-    if init_others not in ("timm", "scratch"):
-        raise ConfigError(
-            f"--init-others is '{init_others}'.",
-            expected="timm or scratch",
-            remedy="Give files by architecture: --init-for ARCH=FILE.",
-        )
     entrants = plan_comparison(
         recipe,
         [arch.strip() for arch in archs.split(",")],
         inits=dict(_pair(text, "--init-for ARCH=FILE") for text in init_for or []),
-        others=init_others,
+        others=init_others.value,
         changes=_changes(set_for or []),
     )
     records = read_records(recipe)
