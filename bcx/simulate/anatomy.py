@@ -1,11 +1,6 @@
 """What the beam meets: a breast in layers and its lesions, as maps of scattering, mirrors and loss.
 
 All lengths are fractions of the image's height, so that one seed gives the same anatomy at every size.
-
->>> rng = np.random.default_rng(0)
->>> scene = breast(rng, 96, 120)
->>> scene.echo.shape, bool(add_lesion(scene, "benign", rng).any())
-((96, 120), True)
 """
 
 from __future__ import annotations

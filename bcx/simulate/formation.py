@@ -1,9 +1,4 @@
-"""One simulated scan from a label and a seed: scatterers, point-spread function, envelope, depth gain, log compression.
-
->>> scan = simulate("benign", seed=1, height=96, width=120)
->>> scan.pixels.shape, scan.pixels.dtype, bool(scan.mask.any())
-((96, 120), dtype('uint8'), True)
-"""
+"""One simulated scan from a label and a seed: scatterers, point-spread function, envelope, gain, log compression."""
 
 from __future__ import annotations
 

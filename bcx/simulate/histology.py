@@ -1,9 +1,5 @@
 """Tissue in haematoxylin and eosin, drawn: patches of nobody, for examples and tests.
 
->>> patch = simulate_patch("positive", seed=3)
->>> patch.shape, patch.dtype
-((50, 50, 3), dtype('uint8'))
-
 Pink fibres run one way, fat and the openings of glands are white, nuclei purple. Without a tumour nuclei are few, small
 and thin; with one they lie in dense nests, larger, uneven and dark. Stains add up as density (Beer and Lambert).
 Textbook signs, far tidier than tissue: how a network reads these images says nothing about how it reads patients.

@@ -1,10 +1,4 @@
-"""Simulated images in the folder layouts of published sets, for tests, and as shipped examples.
-
->>> import tempfile
->>> root = write_busi_folder(tempfile.mkdtemp(), per_class=1, size=(48, 64))
->>> sorted(p.relative_to(root).as_posix() for p in root.rglob("normal*.png"))
-['normal/normal (1).png', 'normal/normal (1)_mask.png']
-"""
+"""Simulated images in the folder layouts of published sets, for tests, and as shipped examples."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """Simulated slides of any size: stained-looking tissue on glass, with regions of tumour, written piece by piece.
 
->>> slide = SlideScene(seed=1, width=600, height=400)
->>> slide.part(0, 0, 50, 40).shape, slide.part(0, 0, 50, 40).dtype
-((40, 50, 3), dtype('uint8'))
-
 Blobs with soft borders are painted with two small textures, without and with a tumour, which repeat. A pixel depends on
 the seed and on where it lies alone, so that a slide written tile by tile has no seams. It is cheap rather than true to
 life: for tests, the example and the benchmark, never for training.

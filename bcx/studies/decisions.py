@@ -72,8 +72,7 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
 def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """Return a cross-validation whose folds are hospitals, from a study of transfer that left each of them out.
 
-    Returns:
-        The out-of-fold table and what belongs in results.json; None where not every hospital was left out.
+    It is the out-of-fold table and what belongs in results.json; None where not every hospital was left out.
     """
     if not (transfer / "results.json").is_file():
         return None
@@ -319,11 +318,7 @@ _MARKED = {
 
 @styled
 def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, task: Task) -> None:
-    """Draw, for each hospital, the positive scans missed against the scans referred, with 95 % intervals of each rule.
-
-    Args:
-        results: as `decisions_study`.
-    """
+    """Draw, for each hospital, the positive scans missed against the scans referred; results of `decisions_study`."""
     names, table = list(results["curves"]), results["table"]
     sheet, axes = paper(3.1 * len(names), 3.9, 1, len(names), sharex=True, sharey=True)
     target = sum(results["targets"].values())

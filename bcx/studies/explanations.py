@@ -219,11 +219,7 @@ def _title(name: str) -> str:
 
 @styled
 def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw the figures but seconds, a panel each, a row per method; dotted: what another scan's map scores.
-
-    Args:
-        results: as `summarise`.
-    """
+    """Draw the figures of `summarise` but seconds, a row per method; dotted: what another scan's map scores."""
     methods, figures = results["methods"], [name for name in SHOWN if name != "seconds"]
     names = list(methods)
     sheet, axes = paper(9.2, 2.1 + 0.55 * len(names), 3, 3, sharey=True)

@@ -1,16 +1,4 @@
-"""One table of several models that answered the same scans: figures with intervals, and who is really better.
-
->>> from bcx.evaluate.oof import oof_columns
->>> from bcx.tasks import get_task
->>> task = get_task("breast-ultrasound")
->>> def frame(strength):
-...     rows = [(f"s{i}", "mine", f"g{i}", 0, task.classes[i % 3], *[strength * (c == i % 3) for c in range(3)] * 2)
-...             for i in range(12)]
-...     return pd.DataFrame(rows, columns=oof_columns(task))
->>> board = rank_models({"a": frame(0.0), "b": frame(3.0)}, task)
->>> [(row["arch"], row["figures"]["macro_auc"]["value"]) for row in board.rows]
-[('b', 1.0), ('a', 0.5)]
-"""
+"""One table of several models that answered the same scans: figures with intervals, and who is really better."""
 
 from __future__ import annotations
 
@@ -123,9 +111,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted so that all of them together err with at most the stated chance (Holm 1979).
 
     A comparison without a p-value (nan) keeps none, and counts as one all the same.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")  # nan comes last
@@ -135,12 +120,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def write_leaderboard(file: Path, results: Mapping[str, Any]) -> None:
-    """Write a row per architecture, best first: figures with intervals, costs, start, difference to the best.
+    """Write a row per architecture, best first, from the results of `bcx.studies.compare.compare`.
 
     Columns that end in `_low` and `_high` are 95 % intervals over groups.
-
-    Args:
-        results: as `bcx.studies.compare.compare` returns them.
     """
     names = [*_FIGURES, *(f"{figure}_{results['positive']}" for figure in _OF_POSITIVE)]
     rows = []

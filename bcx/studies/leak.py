@@ -1,11 +1,6 @@
 """Measure a leak: the same recipe under a random split, as published, and under a grouped one.
 
 Both cuts have the same number of scans of each class in each part, so that what differs is the leak alone.
-
->>> records = [Record(Path(f"{i}.png"), f"mine/{i}.png", "benign", f"mine:{i // 2}", "mine") for i in range(20)]
->>> parts = cut(records, (3, 1, 1), seed=0, grouped=True)
->>> [len(part) for part in parts], len({r.group for r in parts[0]} & {r.group for r in parts[2]})
-([12, 4, 4], 0)
 """
 
 from __future__ import annotations

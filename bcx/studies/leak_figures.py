@@ -1,11 +1,8 @@
 """What a leak is worth: the answers under both protocols as a table, figures from it, and those as Markdown.
 
 A row of the table is one answer: of the network of one protocol, seed and fold, about one scan that was held out.
-Answers of all seeds are pooled. Intervals come from drawing groups and seeds anew at once, and the difference from
-drawing the same ones for both protocols; three seeds say little about how much another seed would change.
-
->>> words_of("sensitivity_normal")
-'sensitivity, normal'
+Intervals come from drawing groups and seeds anew at once, and the difference from drawing the same ones for both
+protocols; three seeds say little about how much another seed would change.
 """
 
 from __future__ import annotations

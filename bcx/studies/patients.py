@@ -32,8 +32,7 @@ def patients_table(
 ) -> dict[str, Any]:
     """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
 
-    Args:
-        sources: hospitals whose groups are patients; the others as `bcx.studies.decisions.decisions_study` has them.
+    Sources are hospitals whose groups are patients; the answers as `bcx.studies.decisions.decisions_study` has them.
 
     Raises:
         DataError: there are no answers to one of the sources.

@@ -244,10 +244,7 @@ def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict
 
 
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return the figures of one set of answers by one view; lesions count, scans without one only where it is said.
-
-    Args:
-        frame: as `bcx.evaluate.oof.read_oof` returns it.
+    """Return the figures of one table of answers by one view; lesions count, scans without one only where it is said.
 
     Returns:
         `n`, `lesions`, `groups`, and as {value, low, high, n}: `auc` (positive class against the other lesions,

@@ -28,11 +28,7 @@ _TILE = 200  # pixels: longer side of a scan on the sheet
 
 @styled
 def write_transfer_figure(results: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Draw the table, and the drops under corruption where there are any, into a PNG.
-
-    Args:
-        results: as `bcx.studies.transfer.transfer_study`.
-    """
+    """Draw the table of `transfer_study`'s results, and the drops under corruption where there are any, into a PNG."""
     table, corruption = results["table"], results.get("corruption")
     rows = [count for count in (len(table), len(corruption["kinds"]) + 1 if corruption else 0) if count]
     ratios = [count + 2 for count in rows]
@@ -83,14 +79,9 @@ def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
 def write_corruption_sheet(
     pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None = None, across: int = 6
 ) -> None:
-    """Show one scan as it is and under every corruption, with the mask's outline, in a PNG.
+    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG.
 
-    A sheet of a patient's scan belongs where that scan may lie, and nowhere else.
-
-    Args:
-        pixels: uint8 `[H, W]`.
-        mask: bool `[H, W]`, or None.
-        across: images in a row.
+    A sheet of a patient's scan belongs where that scan may lie, and nowhere else. `across`: images in a row.
     """
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
     down = -(-len(variants) // across)

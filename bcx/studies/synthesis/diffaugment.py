@@ -1,15 +1,9 @@
 """DiffAugment: changes that the discriminator sees on real and generated images alike, and that gradients pass.
 
 With a hundred images a discriminator learns them by heart; shown changed ones only, it cannot, and since generated
-images are changed in the same ways, the changes do not leak into what the generator makes.
-
-S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu and S. Han, "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS
-2020. Ranges are theirs; saturation has no meaning without colour, and the mirror image is added.
-
->>> import torch
->>> draws = torch.Generator().manual_seed(0)
->>> tuple(augment(torch.zeros(2, 1, 16, 16), ("flip", "translation", "cutout"), draws).shape)
-(2, 1, 16, 16)
+images are changed in the same ways, the changes do not leak into what the generator makes. Ranges are those of S. Zhao,
+Z. Liu, J. Lin, J.-Y. Zhu and S. Han, "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020;
+saturation has no meaning without colour, and the mirror image is added.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """Figures of generators and of the study, and its results as Markdown, for pages that show them.
 
 Sheets with real scans on them belong where the scans may lie, and nowhere else: the caller names the folder.
-
->>> share({"value": 0.8, "low": 0.7, "high": 0.9}), share({"value": None, "low": None, "high": None})
-('80.0 (70.0 to 90.0)', '-')
 """
 
 from __future__ import annotations

@@ -6,11 +6,6 @@ repeats. It gives no kernel size and no slope: 5 x 5 and 0.2 are those of Radfor
 
 *upsampling*: enlarge by repetition, then convolve, which leaves no chequerboard (Odena et al. 2016); the discriminator
 under spectral normalisation (Miyato et al. 2018).
-
->>> generator, discriminator = build_networks(SynthRecipe(size=16, width=8, noise=10), seed=0)
->>> images = generator(torch.zeros(2, 10))
->>> tuple(images.shape), tuple(discriminator(images).shape)
-((2, 1, 16, 16), (2,))
 """
 
 from __future__ import annotations

@@ -5,10 +5,6 @@ fewer, so it is given at equal numbers only. *KID* is the squared maximum mean d
 unbiased form (Bińkowski et al. 2018): nought on average where both sets come from one source, however few they are, so
 single values may lie below nought. The features are not those of Inception, so neither compares with other papers:
 each stands beside the same figure of real scans against real scans.
-
->>> a = np.random.default_rng(0).normal(size=(50, 4))
->>> round(frechet_distance(a, a + [3, 0, 0, 0]), 6)
-9.0
 """
 
 from __future__ import annotations

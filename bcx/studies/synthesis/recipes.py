@@ -1,11 +1,4 @@
-"""Recipes of generators and of the study: every setting, checked before anything starts, and the runs they need.
-
->>> recipe = SynthRecipe(size=32, epochs=10, per_class={"malignant": {"epochs": 20}})
->>> recipe.for_class("malignant").epochs, recipe.for_class("normal").epochs
-(20, 10)
->>> [arm for arm in ARMS if ARMS[arm].generated]
-['synthetic', 'synthetic-leaking', 'augmented-synthetic']
-"""
+"""Recipes of generators and of the study: every setting, checked before anything starts, and the runs they need."""
 
 from __future__ import annotations
 
