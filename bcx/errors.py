@@ -45,7 +45,7 @@ class ScanError(BcxError):
 
 
 class UnknownFormat(ScanError):
-    """The first bytes belong to no picture format that bcx reads."""
+    """The first bytes belong to no image format that bcx reads."""
 
 
 class DamagedScan(ScanError):

@@ -30,11 +30,11 @@ class Task:
         colours: one hex colour per class, distinguishable by colour-blind readers (Okabe & Ito 2008).
         meaning: one sentence per class in plain words, for readers without training.
         positive: the class whose sensitivity matters most.
-        absent: the class that means "nothing there", which comes first, or None where every picture shows something.
+        absent: the class that means "nothing there", which comes first, or None where every image shows something.
         grey: True where colour carries no information; the network then sees one grey channel three times.
         augmentation: name of the recipe in `bcx.train.augment`.
-        tile: side in pixels of one picture, where all have the same and larger ones are read tile by tile; or None.
-        microns: micrometres that one pixel of them is wide, where that is known; larger pictures are scaled to it.
+        tile: side in pixels of one image, where all have the same and larger ones are read tile by tile; or None.
+        microns: micrometres that one pixel of them is wide, where that is known; larger images are scaled to it.
     """
 
     name: str
@@ -167,9 +167,9 @@ TASKS = MappingProxyType(
     {task.name: task for task in (BREAST_ULTRASOUND, HISTOLOGY_IDC, HISTOLOGY_BREAKHIS, HISTOLOGY_BREAKHIS_SUBTYPES)}
 )
 
-# For tasks of your own that name no colours: Okabe & Ito's, the harmless end first, the last class always vermilion.
-#: A picture with the area of so many tiles is a slide; a smaller one is a patch, which the network sees whole.
+#: An image with the area of so many tiles is a slide; a smaller one is a patch, which the network sees whole.
 SLIDE_TILES = 16
+# For tasks of your own that name no colours: Okabe & Ito's, the harmless end first, the last class always vermilion.
 _PALETTE = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _LAST = "#D55E00"
 _NUMBERS = {"tile": ((int,), 1, 4096), "microns": ((int, float), 1e-3, 1e3)}
@@ -177,7 +177,7 @@ _MOST_CLASSES, _LONGEST = 100, 300
 
 
 def is_slide(width: int, height: int, tile: int) -> bool:
-    """Tell whether a picture is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
+    """Tell whether an image is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
     return min(width, height) >= tile and width * height >= SLIDE_TILES * tile * tile
 
 

@@ -84,7 +84,15 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
     if wanted == "torch" or (wanted == "auto" and (where != "cpu" or not file.is_file())):
         return _torch(checkpoint, where)
     try:
-        return _onnx_runtime(checkpoint, file)
+        if not file.is_file():
+            raise CheckpointError(
+                f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
+                expected="the network as one graph for ONNX Runtime",
+                remedy=f"Write it with: bcx export {checkpoint.name}",
+            )
+        # The first threads share one pool; a session of its own, which has none, lets every worker compute by itself.
+        sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
+        return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
     except (MissingExtra, CheckpointError) as error:
         if wanted == "onnxruntime":
             raise
@@ -97,18 +105,6 @@ def _torch(checkpoint: Checkpoint, device: str) -> Backend:
     network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
     forward = partial(run_network, network, checkpoint.preprocess)
     return Backend("torch", device, forward, forward)
-
-
-def _onnx_runtime(checkpoint: Checkpoint, file: Path) -> Backend:
-    if not file.is_file():
-        raise CheckpointError(
-            f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
-            expected="the network as one graph for ONNX Runtime",
-            remedy=f"Write it with: bcx export {checkpoint.name}",
-        )
-    # The first threads share one pool; a session of its own, which has none, lets every worker compute by itself.
-    sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
-    return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
 
 
 def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxruntime.InferenceSession:

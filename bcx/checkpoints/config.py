@@ -76,7 +76,7 @@ class ShareBlock(_Block):
 
 
 class PictureBlock(_Block):
-    """Which members of an ensemble read the whole picture, and their share."""
+    """Which members of an ensemble read the whole image, and their share."""
 
     members: tuple[Annotated[int, Field(ge=1, lt=MOST_MEMBERS)], ...] = Field(min_length=1, max_length=MOST_MEMBERS)
     share: ShareBlock

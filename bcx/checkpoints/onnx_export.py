@@ -1,4 +1,4 @@
-"""Export a checkpoint's network as one ONNX graph: from pictures to logits, all maps, stage means and lesion map.
+"""Export a checkpoint's network as one ONNX graph: from images to logits, all maps, stage means and lesion map.
 
 The graph takes what `Preprocess.plane` yields, uint8, and normalises by itself. Batch norms are folded. The number of
 scans is free, their size is the checkpoint's.
@@ -37,7 +37,14 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
         MissingExtra: the packages onnx and onnxruntime are not both installed.
         CheckpointError: the network cannot be written as a graph, or the graph answers differently.
     """
-    onnx = _import_onnx()
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "Exporting needs the package 'onnx', which is not installed.",
+            expected="the extra 'train'",
+            remedy='Install it with: pip install "bcx[train]"',
+        ) from error
     file = checkpoint.folder / ONNX_FILE
     scratch = file.with_name(f"{file.name}.writing")
     try:
@@ -60,7 +67,7 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
 
 
 class _Graph(nn.Module):
-    """From stacked pictures to the outputs that the network has."""
+    """From stacked images to the outputs that the network has."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -186,15 +193,3 @@ def _noise(preprocess: Preprocess, count: int) -> np.ndarray:
     side = preprocess.size
     shape = (count, side, side) if preprocess.grey else (count, side, side, 3)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-def _import_onnx():
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "Exporting needs the package 'onnx', which is not installed.",
-            expected="the extra 'train'",
-            remedy='Install it with: pip install "bcx[train]"',
-        ) from error
-    return onnx

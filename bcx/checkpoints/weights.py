@@ -107,7 +107,7 @@ def _build(config: Config) -> nn.Module:
 
 
 def _build_lesion(config: Config) -> LesionNetwork | LesionEnsemble:
-    """Build one network with the lesion head, or several, some of which read the whole picture."""
+    """Build one network with the lesion head, or several, some of which read the whole image."""
     task, picture = config.task, config.bcx.picture
     absent, positive = task.classes.index(str(task.absent)), task.classes.index(task.positive)
     members: list[nn.Module] = []

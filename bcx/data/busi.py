@@ -33,7 +33,7 @@ SPLITS = ("dev", "test", "conflict", "all")
 # Measured on the 672 scans of `dev` and `conflict`, as greyscale copies of at most 512 pixels: 646 agree in every bit
 # and 26 differ in one. Copies of these copies, treated worse: at most 4 bits at 256 x 256 or at 224 x 224 without
 # smoothing, at most 7 at 128 x 128 and JPEG quality 50, at most 8 (one scan; the others 6) at JPEG quality 30.
-# A wrong picture: among the 780 rows, no two of different groups are closer than 8 bits, and of 522,994 pairs
+# A wrong image: among the 780 rows, no two of different groups are closer than 8 bits, and of 522,994 pairs
 # of a file and a row of another group 14 are closer than 10; a random pair differs in about 32.
 # So 7 lets every decent copy pass and no scan of another group. Scans of one group may well be taken for each other:
 # they are near-duplicates, with the same label and in the same fold.
@@ -126,7 +126,7 @@ def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
 
 
 def _note_foreign(reading: Reading, folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> None:
-    """Note pictures and masks whose names the manifest does not hold, and names that come twice."""
+    """Note images and masks whose names the manifest does not hold, and names that come twice."""
     foreign = [f"{folder.name}/{file.name}" for file in inside.scans if f"{label}/{file.stem}" not in names]
     twice = sorted({file.stem for file in inside.scans if sum(f.stem == file.stem for f in inside.scans) > 1})
     masks = [m for stem, found in inside.masks.items() if f"{label}/{stem}" not in names for m in found]

@@ -63,7 +63,7 @@ class Folder:
     Attributes:
         scans: images that are no masks, in order of name.
         masks: masks by the name of their scan without its ending, in the order of their numbers.
-        broken: files with a picture's name whose first bytes are those of no picture that bcx reads.
+        broken: files with an image's name whose first bytes are those of no image that bcx reads.
         strays: other files.
     """
 
@@ -155,7 +155,7 @@ def parse_fold(text: str, where: str) -> int | None:
 
 
 def broken_picture(name: str) -> DataError:
-    """The problem of a file that is called a picture and is none."""
+    """The problem of a file that is called an image and is none."""
     return DataError(
         f"'{name}' is called a picture, but its first bytes are those of no format that bcx reads.",
         expected="PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM",

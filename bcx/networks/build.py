@@ -32,7 +32,7 @@ Head = Literal["linear", "lesion"]
 #: becomes one linear layer over the average-pooled map: its maps are exact and on the whole grid.
 _PLAIN = ("vgg", "mobilenetv3_")
 
-#: How many of the last stages describe a picture's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
+#: How many of the last stages describe an image's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
 STAGES = 4
 
 

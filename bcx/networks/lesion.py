@@ -4,7 +4,7 @@ Three maps come from one pass over the backbone, each a 1x1 convolution (linear)
 
 - *lesion* l, at 1/8 of the input: does this place belong to a lesion? Trained against the masks;
 - *evidence* e, on the same grid: does this place speak for malignant (+) or benign (-)?
-- *context* g, at 1/32: what the whole picture says about the presence of a lesion.
+- *context* g, at 1/32: what the whole image says about the presence of a lesion.
 
 The answer reads the evidence **where the lesion is**:
 

@@ -25,13 +25,13 @@ class Forward(Protocol):
     """What runs a network."""
 
     def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-        """From stacked pictures, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second stage."""
+        """From stacked images, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second stage."""
         ...
 
 
 @torch.inference_mode()
 def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-    """Run a network, which must be in evaluation mode, on stacked pictures: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
+    """Run a network, which must be in evaluation mode, on stacked images: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
     device = next(network.parameters()).device
     out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device), enlarged=enlarged)
     logits, maps, stages = (part.float().cpu().numpy() for part in (out.logits, out.maps, out.stages))

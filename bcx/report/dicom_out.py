@@ -94,7 +94,7 @@ class DicomWriter:
     def _objects(self, prediction: Prediction, header: Dataset, number: int) -> dict[str, Dataset]:
         from pydicom.uid import UltrasoundImageStorage
 
-        # As a single picture without a place in space: highdicom refuses classes that are retired, and asks clips for
+        # As a single image without a place in space: highdicom refuses classes that are retired, and asks clips for
         # where each frame lies, which ultrasound does not say. The references to the source are set right at the end.
         kind = header.SOPClassUID
         header.SOPClassUID = UltrasoundImageStorage
@@ -142,7 +142,7 @@ class DicomWriter:
 
 
 def _frames(prediction: Prediction) -> list[int] | None:
-    """Return the frame that is referred to, from 1, as a list; None where the source is one picture."""
+    """Return the frame that is referred to, from 1, as a list; None where the source is one image."""
     return None if prediction.clip is None else [prediction.clip.frame + 1]
 
 

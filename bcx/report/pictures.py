@@ -1,4 +1,4 @@
-"""Pictures for the doors: the lesion layer, PNG files for the viewer, small data addresses for rows and strips.
+"""Images for page, commands and reports: the lesion layer, PNG files, small data addresses for rows and strips.
 
 >>> import numpy as np
 >>> data_url(np.zeros((4, 4), np.uint8), side=4)[:23]
@@ -23,7 +23,7 @@ from bcx.trust.claims import NOT_A_SCAN
 
 #: Side of the enlarged part, as drawn: twice what the network reads, so that the outline is smooth.
 _ENLARGED = 448
-#: Of a picture on the page, at most.
+#: Of an image on the page, at most.
 _MOST_BYTES = 1_000_000
 
 
@@ -32,7 +32,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 
 def encoded(picture: Image.Image) -> tuple[bytes, str]:
-    """Return a picture of at most `Prediction.screen`'s size as a file of at most 1 MB, and its suffix.
+    """Return an image of at most `Prediction.screen`'s size as a file of at most 1 MB, and its suffix.
 
     PNG where even noise stays below that, else JPEG.
     """
@@ -109,7 +109,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
 
 
 def row_picture(prediction: Prediction, side: int) -> str:
-    """Return the small picture of a row as a data address: the scan, with an outline where a lesion is seen."""
+    """Return the small image of a row as a data address: the scan, with an outline where a lesion is seen."""
     prediction = prediction.screen
     small = as_image(prediction.shown).convert("RGB")
     small.thumbnail((side, side))

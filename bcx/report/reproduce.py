@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OOF = "oof.csv"
 #: A value agrees when the card would print the same: half of its last digit. Ends of intervals come from random draws,
-#: which another version of NumPy may make differently, and an answer from another backend or picture decoder.
+#: which another version of NumPy may make differently, and an answer from another backend or image decoder.
 VALUE, BOUND, ANSWER = 0.0005, 0.005, 0.005
 
 

@@ -1,6 +1,6 @@
 """Figures that need the scans themselves: how bright they are, what augmentation makes of them, and the answers.
 
-Where the scans are patients', so are the pictures: they go into the folder that is named, never into a repository.
+Where the scans are patients', so are the images: they go into the folder that is named, never into a repository.
 """
 
 from __future__ import annotations

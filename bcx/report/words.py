@@ -87,7 +87,7 @@ def in_question(prediction: Prediction) -> str:
 
 
 def place(x: float, y: float) -> str:
-    """Return where a point is, in words; x and y in shares of the picture's width and height."""
+    """Return where a point is, in words; x and y in shares of the image's width and height."""
     column = ("left", "middle", "right")[min(int(3 * x), 2)]
     row = ("upper", "", "lower")[min(int(3 * y), 2)]
     if row:
