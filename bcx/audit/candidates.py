@@ -47,6 +47,10 @@ class Words:
     axes: np.ndarray  # float32 [128, 32]
     centres: tuple[np.ndarray, np.ndarray]
 
+    @property
+    def size(self) -> int:
+        return len(self.centres[0]) * len(self.centres[1])
+
     @classmethod
     def learn(cls, descriptors: Sequence[np.ndarray], total: int) -> Words:
         """Learn from uint8 [K, 128] of some scans, for `total` descriptors: the more, the finer the words."""
@@ -141,8 +145,9 @@ class Index:
         every = list(parts)
         words = [row for rows, _ in every for row in rows]
         # How rare a word is: the logarithm of one over the share of scans that have it.
-        size = len(terms.words.centres[0]) * len(terms.words.centres[1])
-        count = np.bincount(np.concatenate([*words, np.zeros(0, np.int64)]).astype(np.int64), minlength=size)
+        count = np.bincount(
+            np.concatenate([*words, np.zeros(0, np.int64)]).astype(np.int64), minlength=terms.words.size
+        )
         weight = np.log((1 + len(words)) / (1 + count)).astype(np.float32) * (count > 0)
         return cls(terms, places, weight, _rows(words, weight), np.concatenate([flat for _, flat in every]))
 
