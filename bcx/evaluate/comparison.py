@@ -68,10 +68,7 @@ def compare_answers(
 
     Args:
         probabilities_a, probabilities_b: float [N, C], of the same scans in the same order.
-        names: of the figures wanted (see `bcx.evaluate.metrics.figure_names`); None: all of them.
-
-    Raises:
-        DataError: shapes that do not fit, or rows that are no probabilities.
+        names: of the figures wanted; None: all of `figure_names`.
     """
     check_lengths(labels=labels, groups=groups)
     known = figure_names(classes)
@@ -106,10 +103,6 @@ def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> 
 def delong_covariance(scores: Sequence[np.ndarray], positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return K areas under ROC curves, float64 [K], and their covariance, float64 [K, K] (Sun and Xu 2014).
 
-    Args:
-        scores: K arrays, float [N], higher for positive.
-        positive: bool [N], with at least two of each kind.
-
     Raises:
         DataError: shapes that do not fit, or fewer than two scans of a kind.
     """
@@ -138,15 +131,11 @@ def paired_bootstrap(
 ) -> list[Difference]:
     """Compare K figures of two models by resampling whole groups, the same ones for both.
 
-    The p-value is twice the smaller share of resamples in which the difference is not above, or not below, nought,
-    with one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1). Interval
-    and p-value are nan with fewer than two groups or when more than half of the resamples have no value.
+    The p-value is twice the smaller share of resamples in which the difference is not above, or not below, nought, with
+    one added to count and total (Davison and Hinkley 1997), so it is never below 2 / (n_resamples + 1). Interval and
+    p-value are nan with fewer than two groups or when more than half of the resamples have no value.
 
-    Args:
-        both: from weights, float64 [N] (how often each scan was drawn), to K figures of A and of B, float64 [2, K];
-            nan where a resample leaves one without a value.
-        groups: [N].
-        n_resamples: draws; equal seeds give equal answers.
+    `both` gives the figures of A and of B, float64 [2, K], from weights, float64 [N].
     """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))

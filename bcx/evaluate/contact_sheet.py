@@ -96,13 +96,7 @@ def _words(found: Localisation, prediction: Prediction) -> str:
 def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float) -> np.ndarray:
     """Draw one scan with its heat, the lesion's outline and that of the region where the heat reaches the threshold.
 
-    Args:
-        pixels: uint8 `[H, W]` or `[H, W, 3]`.
-        heat: float32 `[H, W]`, 0..1.
-        mask: bool `[H, W]`.
-
-    Returns:
-        uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
+    Returns uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
     """
     scale = min(WIDTH / pixels.shape[1], HEIGHT / pixels.shape[0])
     width, height = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))

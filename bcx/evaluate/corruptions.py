@@ -47,18 +47,13 @@ class Corruption:
     move: Move | None = None
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the changed scan and its mask; the same input gives the same output, always.
+        """Return the changed scan, uint8 `[H', W']`, and its mask, bool; the same input gives the same output, always.
 
-        Args:
-            pixels: uint8 `[H, W]`, at least 1 x 1; not written to.
-            mask: bool `[H, W]`, True in the lesion. Where things move it moves too, and no change hides it; without a
-                mask, a crop is taken about the middle.
-
-        Returns:
-            uint8 `[H', W']`, and bool `[H', W']` or None.
+        Where things move the mask moves too, and no change hides the lesion; without a mask, a crop is taken about the
+        middle.
 
         Raises:
-            DataError: another dtype or shape.
+            DataError: another dtype or shape than uint8 `[H, W]` and bool `[H, W]`.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0:
             raise DataError(
@@ -93,14 +88,7 @@ def _window(left: int, top: int, width: int, height: int) -> Carry:
 
 
 def _holding(start: float, length: float, lesion: Lesion, axis: int, full: int) -> tuple[int, int]:
-    """Shift, and if need be lengthen, a stretch of an axis until the lesion lies in it: start and length, whole pixels.
-
-    Args:
-        start, length: the stretch that is wanted.
-        lesion: bool `[H, W]` with something in it, or None.
-        axis: 0 down, 1 right.
-        full: the axis' whole length.
-    """
+    """Shift, or if need be lengthen, a stretch of an axis (0 down, 1 right) until the lesion is in it, whole pixels."""
     size, low, high = round(length), full, 0
     if lesion is not None:
         found = np.flatnonzero(lesion.any(axis=1 - axis))

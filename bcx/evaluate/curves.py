@@ -33,14 +33,10 @@ _DIGITS = 5
 
 @dataclass(frozen=True)
 class Band:
-    """A curve, and its pointwise 95 % band.
+    """A curve as scikit-learn gives it, its pointwise 95 % band on an even grid, and the area under it.
 
-    Attributes:
-        line_x, line_y: float64 [K], the curve as scikit-learn gives it, K depending on the scores; precision begins at
-            the first threshold that finds anything.
-        x, low, high: float64 [M], the band on an even grid; nan where a bound has no value.
-        area, area_low, area_high: under the curve (ROC-AUC, or average precision), and its interval.
-        base: share of positive scans, the precision of a guess.
+    Precision begins at the first threshold that finds anything; `base` is the share of positive scans, the precision of
+    a guess. nan where a bound has no value.
     """
 
     line_x: np.ndarray
@@ -66,11 +62,6 @@ def curve_band(
 
     ROC: x the share of false alarms, y the sensitivity. Precision-recall: x the recall, y the precision of the highest
     threshold that reaches it, so the curve is a staircase, and the area under it is the average precision.
-
-    Args:
-        score: float [N], higher for positive.
-        positive: bool [N], with scans of both kinds.
-        groups: [N].
 
     Raises:
         DataError: shapes that do not fit, or scans of one kind only.
@@ -117,19 +108,14 @@ def curve_band(
 def reliability_table(
     confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray, bins: int = ECE_BINS
 ) -> list[dict[str, float | int | None]]:
-    """Return how often what was given a probability happened, in bins of equal mass.
+    """Return how often what was given a probability happened, in at most `bins` bins of equal mass, ready for JSON.
 
-    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`.
+    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`. Scans of equal confidence
+    share a bin; bins stay as they are in the resamples.
 
     Args:
         confidence: float [N], 0..1: the probability of the predicted class, or of any one class.
         happened: bool [N]: whether the prediction was right, or the scan is of that class.
-        groups: [N].
-        bins: at most this many; scans of equal confidence share one. They stay as they are in the resamples.
-
-    Returns:
-        One row per bin that holds scans, ready for JSON: n, from, to and mean of the `confidence`, `right` (the share
-        that happened), low, high (its interval; None where it has none).
     """
     confidence, happened = np.asarray(confidence, np.float64), np.asarray(happened, bool)
     check_lengths(confidence=confidence, happened=happened, groups=groups)
@@ -161,10 +147,7 @@ def reliability_table(
 def reliability_report(
     answers: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return how far probabilities can be believed, before and after scaling or for several models.
-
-    Args:
-        answers: name -> probabilities, float [N, C], of the same scans.
+    """Return how far probabilities, float [N, C] by name, can be believed: before and after scaling, say.
 
     Returns:
         name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
@@ -186,9 +169,7 @@ def reliability_report(
 def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray) -> dict[str, list]:
     """Return the net benefit of acting where the positive class has at least some probability, over such probabilities.
 
-    Returns:
-        `threshold` (`THRESHOLDS`), `net_benefit`, `low`, `high`, and `on_all`, that of acting on every scan, ready for
-        JSON. Acting on none has 0.
+    `on_all` is that of acting on every scan; acting on none has 0. Ready for JSON.
     """
     probability, positive = np.asarray(probability, np.float64), np.asarray(positive, bool)
     values = [net_benefit(probability, positive, t) for t in THRESHOLDS]
@@ -205,13 +186,8 @@ def referral_curve(
 ) -> dict[str, Any]:
     """Return the share of wrong answers when only the surest share of scans is answered and the rest is referred.
 
-    Args:
-        chosen: int [N], the answers; None: the most probable class.
-
-    Returns:
-        `area` under the risk-coverage curve (the mean risk over all coverages, lower is better) as {"value", "low",
-        "high"}; `answered` (`COVERAGES`; each reached by the first threshold that answers at least so many), `wrong`,
-        `low`, `high`, ready for JSON.
+    The area under it is the mean risk over all coverages, lower is better; each of `COVERAGES` is reached by the first
+    threshold that answers at least so many. `chosen`: the answers; None: the most probable class. Ready for JSON.
     """
     right = (np.asarray(probabilities).argmax(axis=1) if chosen is None else chosen) == np.asarray(labels)
     sure = np.asarray(probabilities, np.float64).max(axis=1)

@@ -79,12 +79,10 @@ def deletion_table(found: Sequence[Deletion]) -> pd.DataFrame:
 
 
 def summarise_deletion(found: Sequence[Deletion]) -> dict[str, Any]:
-    """Return the figures of a set of scans, ready for JSON.
+    """Return the figures of a set of scans, ready for JSON: counts, and means over the scans that could be compared.
 
-    Returns:
-        `called_positive`, `without_heat`, `without_room` (scans whose region can lie nowhere else), and over the rest,
-        each as {"value", "low", "high", "n"}: `probability` (before), `region_share`, `drop_here`, `drop_elsewhere`,
-        `difference` (here minus elsewhere) and `here_more`, the share of scans where hiding the region did more.
+    `without_room` counts scans whose region can lie nowhere else; `difference` is here minus elsewhere, `here_more` the
+    share of scans where hiding the region did more.
     """
     table = deletion_table(found)
     rest = table[table["drop_elsewhere"].notna()]

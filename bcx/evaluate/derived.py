@@ -30,21 +30,10 @@ BY_HOSPITAL = "hospitals left out"
 
 
 def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
-    """Return all figures of a cross-validation, ready for JSON.
+    """Return all figures of a cross-validation, ready for JSON: the keys of `DERIVED`.
 
-    Args:
-        frame: see `bcx.evaluate.oof`.
-        leave_out: names of figures given once more without the files listed (see `summarise_oof`).
-
-    Returns:
-        What `summarise_oof` gives, at the temperature fitted here; `uncalibrated` (the report without it);
-        `decisions` (see `summarise_decisions`) where the task and the labels allow; and per source:
-
-        * `reliability`: scaling ("none", "temperature", "vector") -> as `reliability_report`, each fold scaled by
-          what was fitted on the others; where there is one fold only, "none" alone;
-        * `risk_coverage`: as `referral_curve`; the answers are the labels at the operating point, each fold decided by
-          the others' thresholds, where there are `decisions`;
-        * `decision_curve`: as the function of that name, for the task's positive class.
+    `reliability` scales each fold by what was fitted on the others ("none" alone where there is one fold); the answers
+    of `risk_coverage` are decided by the other folds' thresholds, where there are `decisions`.
 
     Raises:
         DataError: the table is damaged.
@@ -86,17 +75,8 @@ def summarise_oof(
 ) -> dict:
     """Return the headline figures of a cross-validation, ready for JSON.
 
-    Args:
-        temperature: divides the logits of both views before their softmax.
-        leave_out: name -> values of `file`; the figures are given once more without these scans.
-
-    Returns:
-        `n`, `groups`, `temperature`, `one_view` and `two_views` (figures with intervals, see
-        `report_with_intervals`; two views: the mean of the probabilities of scan and mirrored scan), `report`
-        (every figure of one view, see `classification_report`), `folds` (a row per fold: fold, n, accuracy and
-        macro_auc of one view, two_views_accuracy, two_views_macro_auc); `without`, {name: {left_out, n, groups,
-        one_view, two_views}}, if `leave_out` is given; `sources`, {source: {n, groups, one_view, two_views}}, if
-        there are several.
+    Two views are the mean of the probabilities of scan and mirrored scan. The figures are given once more `without` the
+    files of each name in `leave_out`, and for each of the `sources` where there are several.
 
     Raises:
         DataError: as `read_oof`, or a name in `leave_out` that takes away all scans.
@@ -150,15 +130,10 @@ def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
 
 
 def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scaling: str) -> np.ndarray:
-    """Return float64 [N, C], probabilities scaled as on new scans: each fold by what was fitted on the other folds.
+    """Return float64 [N, C], probabilities scaled ("temperature" or "vector") as on new scans.
 
-    A scaling that is fitted and judged on the same logits looks better than it is, a vector scaling more so.
-
-    Args:
-        logits: float [N, C], each answered by the network that did not see its fold.
-        labels: int [N].
-        folds: int [N], at least two of them.
-        scaling: "temperature" or "vector".
+    Each fold is scaled by what was fitted on the others: a scaling that is judged on the logits it was fitted on looks
+    better than it is.
     """
     scaled = np.zeros(logits.shape)
     for fold in np.unique(folds):

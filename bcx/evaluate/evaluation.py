@@ -77,12 +77,10 @@ class Evaluation:
     backend: str | None = None
 
     def summary(self) -> dict[str, Any]:
-        """Return all figures, ready for JSON.
+        """Return all figures, ready for JSON: as `summarise_scores`, for each source too where there are several.
 
-        Returns:
-            As `summarise_scores`; `sources`, the same for each source where there are several; and where localisation
-            was asked for, `localisation` (as `summarise_localisation`, None where no scan has a readable mask with a
-            lesion), `masks_failed` and `deletion` (as `summarise_deletion`).
+        Where localisation was asked for, `localisation` (None where no mask with a lesion could be read),
+        `masks_failed` and `deletion` are added.
         """
         found = summarise_scores(self.scores, self.task)
         sources = sorted({row.source for row in self.scores})
@@ -127,10 +125,8 @@ def evaluate(
 ) -> Evaluation:
     """Answer every scan, one in memory at a time, and note what the figures need.
 
-    Args:
-        localisation: hold maps against masks, and hide the hottest region of scans called positive (four more answers
-            for each of those).
-        sheet: is shown every scan with a mask; only with `localisation`.
+    With `localisation` maps are held against masks, and the hottest region of scans called positive is hidden (four
+    more answers for each of those); the sheet is shown every scan with a mask.
 
     Raises:
         DataError: no scans, or localisation was asked for and no scan has a mask.
@@ -178,15 +174,11 @@ def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
 
 
 def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
-    """Return the figures of a set of scans, ready for JSON.
+    """Return the figures of a set of scans, ready for JSON; all but the counts are about the scans that were answered.
 
-    Returns:
-        `n`, `groups`, `counts` (scans per class), `answered`, `failed` ([{file, error}]; every other figure is about
-        the answered scans), `decisions` (scans per decision), `confusion` ({label: {answer: scans}}) and `figures`,
-        each {"value", "low", "high", "n"}. By answer: accuracy, balanced_accuracy, macro_f1, sensitivity_<class>
-        (share of a class's scans answered with it), specificity_<positive>, lesions_called_<absent> (of the scans of
-        all other classes), not_a_scan. By probability: macro_auc, auc_<class> (against the rest), auc_<b>_vs_<a>
-        (their scans alone, by the odds of b against a), log_loss, ece.
+    By answer: accuracy, balanced_accuracy, macro_f1, sensitivity_<class>, specificity_<positive>,
+    lesions_called_<absent> (of the scans of all other classes), not_a_scan. By probability: macro_auc, auc_<class>
+    (against the rest), auc_<b>_vs_<a> (their scans alone, by the odds of b against a), log_loss, ece.
     """
     known = [row for row in rows if row.answer is not None]
     summary: dict[str, Any] = {

@@ -53,15 +53,8 @@ def curve_figure(
 ) -> Figure:
     """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
 
-    What a guess would reach is dotted. A precision-recall curve is a staircase: each recall has the precision of the
-    threshold that reaches it.
-
-    Args:
-        labels: int [N]; classes that no scan has are left out.
-        probabilities: float [N, C].
-        groups: [N].
-        view: the figures of the same answers (see `report_with_intervals`), whose areas then stand above the curves;
-            None: those of the bands.
+    What a guess would reach is dotted; classes that no scan has are left out. The areas above the curves are those of
+    `view`, the figures of the same answers (see `report_with_intervals`), else the bands'.
 
     Raises:
         DataError: shapes that do not fit, or scans of one class only.
@@ -115,14 +108,6 @@ def roc_of_all(
     """Draw every model's ROC curve of the positive class: against the rest and, where there are three, the second.
 
     Bands of several models would hide each other, so the intervals of the areas stand in the legend.
-
-    Args:
-        models: float [N, C] by name, in the order of the legend.
-        labels: int [N].
-        groups: [N].
-
-    Raises:
-        DataError: no scans of the positive class, or of no other.
     """
     groups = np.asarray(groups)
     positive = task.classes.index(task.positive)
@@ -271,9 +256,7 @@ def decision_figure(curve: Mapping[str, Any], positive: str, path: str | os.Path
 def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike) -> Figure:
     """Draw each epoch's figures: training in full lines, validation dashed where there is some; a colour per run.
 
-    Args:
-        runs: name -> rows of `history.csv` (epoch, train_*, inner_*), numbers or their text; empty or None: no value.
-            Rows of several members or trainings are drawn as a run for each.
+    `runs`: name -> rows of `history.csv`, numbers or their text; several members or trainings are a run each.
     """
     tables = _by_member(runs)
     drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in table for table in tables.values())]
@@ -325,19 +308,11 @@ def draw_all(
     folder: str | os.PathLike,
     runs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[Path]:
-    """Draw every figure that a cross-validation's results hold: no scan is needed, and none is shown.
+    """Draw every figure that a cross-validation's results hold, and return the files: no scan is needed or shown.
 
     Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
-    would show which hospital a scan is from.
-
-    Args:
-        frame: see `bcx.evaluate.oof`; one view.
-        results: as `bcx.evaluate.derived.derive`; what it holds is drawn as it is, so that figures and tables agree.
-        folder: of the PNGs; made when missing.
-        runs: name -> rows of `history.csv`, for the training curves.
-
-    Returns:
-        The files written.
+    would show which hospital a scan is from. What `bcx.evaluate.derived.derive` gave is drawn as it is, so that figures
+    and tables agree.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

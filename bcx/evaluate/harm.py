@@ -32,12 +32,7 @@ def harm_figures(
     """Return the shares of `FIGURES`, each as {"value", "low", "high", "n"}, value None where no scan is of that kind.
 
     Where none of n scans was seen, the upper end is 3 over the number of their groups (rule of three), which resampling
-    could not find.
-
-    Args:
-        labels: int [N], positions in the classes of the task, which has an absent one.
-        answers: int [N], likewise, `REFERRED` where no class was answered.
-        groups: [N].
+    could not find. Answers, int [N], are `REFERRED` where no class was answered; the task has an absent class.
     """
     labels, answers, names = np.asarray(labels), np.asarray(answers), np.asarray(groups)
     positive = task.classes.index(task.positive)

@@ -42,10 +42,8 @@ def bootstrap_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the intervals of K figures from the same resamples: low [K] and high [K], float64.
 
-    Args:
-        statistics: from weights (how often each scan was drawn) to figures [K]; nan where a resample leaves one without
-            a value (no scan of a class).
-        groups: [N], the group of each scan; with fewer than two, all is nan.
+    `statistics` gives the figures from weights (how often each scan was drawn), nan where a resample leaves one without
+    a value (no scan of a class). With fewer than two groups all is nan.
     """
     if len(np.unique(np.asarray(groups))) < 2:
         unknown = np.full(len(statistics(np.ones(len(groups)))), np.nan)
@@ -75,9 +73,7 @@ def figures_with_intervals(
 ) -> dict[str, dict[str, Any]]:
     """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
 
-    Args:
-        statistics, groups: as `bootstrap_intervals`.
-        counts: name -> number of scans that the figure rests on, in the order of `statistics`.
+    `counts`: number of scans that each figure rests on, by name, in the order of `statistics`.
     """
     values = statistics(np.ones(len(groups)))
     low, high = bootstrap_intervals(statistics, groups, n_resamples, seed)
@@ -106,11 +102,8 @@ def report_with_intervals(
 ) -> dict[str, dict]:
     """Return the figures of `figure_names`, each with its interval, as `figures_with_intervals`.
 
-    A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures.
-    The calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
-
-    Raises:
-        DataError: as `check_answers`, or not one group per scan.
+    A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures. The
+    calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
     """
     figures = weighted_figures(labels, probabilities)
     check_lengths(labels=labels, groups=groups)
@@ -118,12 +111,7 @@ def report_with_intervals(
 
 
 def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
-    """Return the mean of each column with its interval, as `figures_with_intervals`.
-
-    Args:
-        columns: name -> float [N], nan where a scan has no such figure; n counts those that have it.
-        groups: [N].
-    """
+    """Return the mean of each column, float [N], nan where a scan has no such figure, as `figures_with_intervals`."""
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     there = np.isfinite(values)
     known = np.where(there, values, 0.0)

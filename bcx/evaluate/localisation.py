@@ -49,15 +49,13 @@ _OF_BLOB = ["heat_inside", "pointing", "pointing_15px", "iou_best_threshold"]
 
 @dataclass(frozen=True)
 class Fit:
-    """How one map fits one mask.
+    """How one map fits one mask, all 0..1.
 
     Attributes:
-        inside: share of all heat that lies inside the mask, 0..1.
-        pointing: 1 where the hottest pixel lies inside the mask, 0 where it does not (between them for ties).
-        near: the same within `TOLERANCE` pixels of the mask.
-        iou: of {heat >= fixed threshold} with the mask, 0..1.
+        inside: share of all heat that lies inside the mask.
+        pointing, near: whether the hottest pixel lies in the mask, or within `TOLERANCE` of it (between for ties).
+        iou, ious: of {heat >= t} with the mask, at the fixed threshold and at each of `THRESHOLDS`.
         peak: the map's largest value; 0 where there is no heat at all.
-        ious: float64 `[len(THRESHOLDS)]`, the same at each of `THRESHOLDS`.
     """
 
     inside: float
@@ -106,12 +104,7 @@ def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
 
 
 def measure(heat: np.ndarray, mask: np.ndarray, threshold: float, tolerance: float = TOLERANCE) -> Fit:
-    """Hold a map against a mask.
-
-    Args:
-        heat: float `[H, W]`, 0..1; what is below 0 counts as 0.
-        mask: bool `[H, W]`, True inside the lesion, not empty.
-        tolerance: of `Fit.near`, in pixels.
+    """Hold a map, float `[H, W]`, against a mask, bool `[H, W]`, not empty; heat below 0 counts as 0.
 
     Raises:
         DataError: other shapes, or an empty mask.
@@ -154,8 +147,7 @@ def centred_blob(shape: tuple[int, int]) -> np.ndarray:
 def localise(record: Record, prediction: Prediction, threshold: float | None = None) -> Localisation | None:
     """Hold an answer's map against the scan's own mask; None where it has no mask, or an empty one.
 
-    Args:
-        threshold: the fixed threshold, 0..1; default: `LESION_LEVEL` for lesion maps, `CLASS_MAP_LEVEL` for class maps.
+    The threshold is `LESION_LEVEL` for lesion maps and `CLASS_MAP_LEVEL` for class maps, unless one is given.
 
     Raises:
         DataError: a mask that cannot be read, or of another size than the scan.
@@ -187,16 +179,9 @@ def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
 
 
 def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
-    """Return the figures of a set of scans, ready for JSON.
+    """Return the figures of a set of scans, all from one model with one fixed threshold, ready for JSON.
 
-    Args:
-        found: one entry per scan with a mask, all from one model with one fixed threshold; at least one.
-
-    Returns:
-        `map`, `threshold`, `best_threshold` (the same for all scans), `tolerance` (pixels), `without_heat` (scans); and
-        `all`, `by_label`, `by_size` (`SIZES`), `by_source`: each with `n`, `groups`, and as {"value", "low", "high",
-        "n"}: `lesion_share`, `heat_inside`, `pointing`, `pointing_15px`, `iou`, `iou_best_threshold`,
-        `iou_own_threshold`; `centred_blob` has some of these for a blob that never looks, at its own best threshold.
+    The best thresholds are the same for all scans; `centred_blob` has figures of a blob that never looks, at its own.
 
     Raises:
         DataError: no scan.

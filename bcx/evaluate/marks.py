@@ -69,11 +69,7 @@ def _far_from(lesion: np.ndarray | None, places: np.ndarray, chance: np.random.G
 def write_text(pixels: np.ndarray, lesion: np.ndarray | None, size: float, chance: np.random.Generator) -> np.ndarray:
     """Write two lines in the corner farthest from the lesion, and a ruler along the edge on the other side.
 
-    Args:
-        pixels: uint8 `[H, W]`.
-        lesion: bool `[H, W]` with something in it; None leaves the corner to chance.
-        size: height of the letters as a share of the image's side.
-        chance: chooses the words.
+    `size` is the height of the letters as a share of the image's side. Without a lesion, chance picks the corner.
     """
     height, width = pixels.shape
     letter = max(4, round(size * image_side(pixels)))

@@ -37,15 +37,8 @@ _PER_CLASS = ("sensitivity", "specificity", "auc", "precision", "f1", "pr_auc", 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
     """Return every figure that bcx reports for one set of answers, ready for JSON; the most probable class is answered.
 
-    Returns:
-        `n`, `counts` (scans per class); `accuracy`, `balanced_accuracy`, `mcc`, `kappa`, `log_loss` (nats),
-        `brier` (squared error summed over classes, 0..2), `ece` (see `calibration_error`); `macro_<figure>` and
-        `<figure>` as {class: value} for precision, recall, specificity, f1, auc (ROC, one against the rest) and pr_auc
-        (average precision); `net_benefit` at `NET_BENEFIT_AT`; `auc_pairs`, {"b_vs_a": value}, where b comes after a in
-        `classes` and only their scans count; `confusion`, {true class: {predicted class: n}}.
-
-    Raises:
-        DataError: as `check_answers`, or another number of classes.
+    `log_loss` is in nats, `brier` 0..2, `ece` as `calibration_error`, `net_benefit` at `NET_BENEFIT_AT`; `auc_pairs`
+    counts the scans of two classes alone. Errors as `check_answers`, or another number of classes.
     """
     figures = weighted_figures(labels, probabilities)
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)

@@ -138,11 +138,9 @@ def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
-    """Microscope images from a folder that the user names, as they are and enlarged without colour.
+    """Microscope images from a folder and its subfolders, as they are and enlarged without colour.
 
-    Args:
-        folder: searched with its subfolders for image files, in order of name.
-        limit: at most so many files, spread evenly over all.
+    At most `limit` files, spread evenly over all.
 
     Raises:
         DataError: the folder holds no image.

@@ -41,10 +41,7 @@ def oof_frame(
 ) -> pd.DataFrame:
     """Return the rows of one fold; join the folds with `pandas.concat(frames, ignore_index=True)`.
 
-    Args:
-        records: N scans that were left out of this fold's training.
-        logits: float [N, C], before temperature, in the order of `task.classes`.
-        mirror_logits: float [N, C], the same scans flipped left to right.
+    The logits, float [N, C], are before temperature, of the scans and of the same scans flipped left to right.
 
     Raises:
         DataError: a label that is not of the task, logits that are missing or not finite.

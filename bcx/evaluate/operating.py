@@ -29,11 +29,8 @@ REFER_ACCURACY = 0.90
 def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
     """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view), where `has_decisions` holds.
 
-    Every hospital weighs the same within each class, whatever its number of scans.
-
-    Returns:
-        `rule`; or, of two classes, `operating_point` and `refer`, which is None where not even the surest answers reach
-        `REFER_ACCURACY`.
+    Every hospital weighs the same within each class, whatever its number of scans. `refer` is None where not even the
+    surest answers reach `REFER_ACCURACY`.
 
     Raises:
         DataError: a class is missing.
@@ -56,14 +53,9 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
 def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
     """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
 
-    Returns:
-        `rules` (fitted on all folds, as stored), `sources`: per source `accuracy`, `sensitivity` and `specificity` of
-        the positive class by label, each with its interval over groups and its n, and `confusion`, {true class:
-        {answer: n}}; with an absent class `absent_recall` (normals called normal), `lost_lesions` (lesions called
-        normal) and the figures of `bcx.evaluate.harm`, and `confusion` counts what is referred apart; of two classes
-        `balanced_accuracy` and `f1` (of the positive class); `referral`: per source the share answered and the accuracy
-        among them; with an absent class `points`: operating point -> source -> figures of `bcx.evaluate.harm`; of two
-        classes `sensitivity_points`: what 90 and 95 % sensitivity cost, on the same scans that they were fitted on.
+    `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
+    `bcx.evaluate.harm`, for each of `points`, too; `lost_lesions` are lesions called normal; `sensitivity_points`, of
+    two classes, are judged on the scans that they were fitted on.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}

@@ -33,15 +33,10 @@ def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarra
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Return the temperature that minimises the negative log-likelihood of `labels` (Guo et al. 2017).
+    """Return the temperature that minimises the negative log-likelihood of labels, int [N] (Guo et al. 2017).
 
-    The likelihood is convex in 1/T, so it has one minimum in log T, which a bounded search (`LOWEST` to `HIGHEST`)
-    finds. The result never scores worse than 1, the network as it is.
-
-    Args:
-        logits: [N, C], of scans that the network was not trained on.
-        labels: int [N], 0..C-1.
-        weights: float [N], not negative; None counts every scan once.
+    The logits, [N, C], are of scans that the network was not trained on. The likelihood is convex in 1/T, so it has one
+    minimum in log T, which a bounded search (`LOWEST` to `HIGHEST`) finds. The result never scores worse than 1.
 
     Raises:
         DataError: as `check_labelled`, or logits that are not finite.
@@ -67,10 +62,8 @@ def apply_vector(logits: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np
 def fit_vector(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a factor and a shift per class, float64 [C] each, that minimise the negative log-likelihood of `labels`.
 
-    Unlike a temperature they can change which class is the most probable, and follow how often each class occurred. The
-    likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find, and never
-    scores worse than that temperature. Scales stay within 1 / `HIGHEST` and 1 / `LOWEST`, shifts within `FARTHEST`;
-    shifts sum to 0. Arguments and errors as `fit_temperature`.
+    The likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find, and
+    never scores worse than that temperature. Shifts sum to 0. Arguments and errors as `fit_temperature`.
     """
     from scipy.optimize import minimize
 

@@ -32,14 +32,11 @@ class Decider:
         point: str = "default",
         prevalence: Mapping[str, float] | None = None,
     ) -> None:
-        """Read what a checkpoint stores as `decisions`.
+        """Read what a checkpoint stores as `decisions`, at one of `bcx.trust.rule.POINTS`.
 
         Args:
-            stored: that block, or None.
             name: of the checkpoint, for errors.
-            point: one of `bcx.trust.rule.POINTS`.
-            prevalence: share of each class among the scans to come, 0..1; those left out share the rest. None: as
-                stored.
+            prevalence: share of each class among the scans to come; those left out share the rest. None: as stored.
 
         Raises:
             CheckpointError: the block is damaged.

@@ -64,7 +64,6 @@ class OperatingPoint(Stored):
         normal_above: the answer is class 0 when its probability is at least this.
         positive_above: else it is the positive class when that holds at least this share of the probability
             outside class 0; else the most probable of the classes that remain.
-        positive: position of the positive class.
     """
 
     normal_above: Share
@@ -117,16 +116,11 @@ def fit_operating_point(
     positive_sensitivity: float | None = None,
     weights: np.ndarray | None = None,
 ) -> OperatingPoint:
-    """Fit the threshold of two classes on the probability of the second one, the positive.
+    """Fit the threshold of two classes on the probability of the second one, the positive, out of fold.
 
     With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
     it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the
     best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer.
-
-    Args:
-        probabilities: float [N, 2], out of fold, after temperature.
-        labels: int [N], 0 or 1; both must be there.
-        weights: float [N], not negative; None counts every scan once.
 
     Raises:
         DataError: shapes that do not fit, or a class that is missing.
@@ -193,16 +187,10 @@ def point_figures(
 def risk_coverage(
     confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the risk-coverage curve: what is answered, and how often wrongly, as the least sure scans are referred.
+    """Return threshold, coverage and risk, float64 [K] each, one entry per confidence, from the highest down.
 
-    Args:
-        confidence, correct: float and bool [N].
-        weights: float [N], not negative, some above 0; None counts every scan once.
-
-    Returns:
-        threshold, coverage and risk, each float64 [K], one entry per value of confidence among scans that count, from
-        the highest down: scans with at least this confidence are the share `coverage` (rising to 1) of all,
-        and the share `risk` of them is wrong.
+    Scans (of those that count) with at least this confidence are the share `coverage`, rising to 1, of all, and the
+    share `risk` of them is wrong. A weight of 2 equals that scan twice; None counts every scan once.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
     weights = np.ones(len(correct)) if weights is None else np.asarray(weights, np.float64)

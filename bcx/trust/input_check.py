@@ -76,10 +76,7 @@ class InputCheck:
     allowance: float = ALLOWANCE
 
     def distances(self, stages: np.ndarray) -> np.ndarray:
-        """Return float32 [B], 0 and more; 1 is the far end of the usual.
-
-        Args:
-            stages: float32 [B, K], from `bcx.networks.build.forward_maps`.
+        """Return float32 [B], 1 being the far end of the usual, of the rows of `bcx.networks.build.forward_maps`.
 
         Raises:
             DataError: another width than the input check was fitted on, or not finite.
@@ -141,11 +138,9 @@ class InputCheck:
 
 
 def fit_input_check(stages: np.ndarray, folds: np.ndarray) -> InputCheck:
-    """Fit the input check of a network on its training scans.
+    """Fit the input check on the training scans' descriptions, float32 [N, K] (no augmentation, one view).
 
-    Args:
-        stages: float32 [N, K], their descriptions (no augmentation, one view).
-        folds: int [N]; scans of one fold are judged by an input check fitted on the others, which gives the unit.
+    Scans of one fold are judged by an input check fitted on the others, which gives the unit.
 
     Raises:
         DataError: fewer than two folds or too few scans, or values that are not finite.

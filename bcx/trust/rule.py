@@ -118,15 +118,10 @@ def fit_rule(
     """Return the rule that refers least among those whose harm stays at or below both targets, in every hospital.
 
     Args:
-        probabilities: float [N, C], after temperature, of scans that the network was not trained on, and best from
-            hospitals that it was not trained on.
-        labels: int [N].
-        task: has an absent class.
-        prevalence, fitted_on: as `HarmRule`.
+        probabilities: float [N, C], after temperature, best of hospitals that the network was not trained on.
         distances: float [M], of scans from hospitals that the input check was not fitted on; None: nothing is "unlike".
         absent_harm, negative_harm: of the positive scans, at most this share is answered with the absent class, and
             with another lesion.
-        weights: float [N], not negative; None counts every scan once.
         hospitals: [N], where each scan comes from; None: one place.
 
     Raises:
