@@ -189,7 +189,7 @@ def _scale_for(slide: Slide, task: Task) -> float:
 
 
 def _overview(slide: Slide, progress: SlideProgress) -> Generator[SlideProgress, None, np.ndarray]:
-    making = slide.make_overview(OVERVIEW, min(os.cpu_count() or 1, 4))
+    making = slide.overview(OVERVIEW, min(os.cpu_count() or 1, 4))
     while True:
         try:
             progress.prepared = next(making)

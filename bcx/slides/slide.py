@@ -115,16 +115,7 @@ class Slide:
             )
         return of.region(x, y, width, height)
 
-    def overview(self, side: int) -> np.ndarray:
-        """Return what `make_overview` makes."""
-        making = self.make_overview(side)
-        while True:
-            try:
-                next(making)
-            except StopIteration as made:
-                return made.value
-
-    def make_overview(self, side: int, workers: int = 1) -> Generator[float, None, np.ndarray]:
+    def overview(self, side: int, workers: int = 1) -> Generator[float, None, np.ndarray]:
         """Make the whole slide, small, uint8 `[h, w]` or `[h, w, 3]`, and yield the share that is done, 0..1.
 
         Its longer side is at most `side`, and more than half of it where the slide is large enough. It is made from the
