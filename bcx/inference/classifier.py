@@ -123,6 +123,12 @@ class Classifier:
                 remedy="Fetch or train the checkpoint again.",
             ) from error
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse another value of an attribute: answers would not follow it, or only in part."""
+        if name in vars(self) and not name.startswith("_"):
+            raise AttributeError(f"'{name}' of a classifier cannot be changed. Load another one with bcx.load.")
+        super().__setattr__(name, value)
+
     def predict(self, source: Source, name: str | None = None, *, box: Sequence[float] | None = None) -> Prediction:
         """Answer one source.
 

@@ -132,6 +132,14 @@ def test_every_source_gives_the_same_answer(classifier, alone, tmp_path):
     assert classifier.predict(path, name="first visit").name == "first visit"
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "temperature", "views", "prevalence", "classes", "backend"])
+def test_what_answers_depend_on_cannot_be_changed(classifier, name):
+    before = getattr(classifier, name)
+    with pytest.raises(AttributeError, match=f"'{name}' of a classifier"):
+        setattr(classifier, name, None)
+    assert getattr(classifier, name) is before
+
+
 def test_an_answer_is_complete(classifier, checkpoint, alone):
     answer = alone[0]
     assert isinstance(answer, Prediction)
