@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from bcx.app.charts import reliability_chart, risk_chart
 from bcx.app.markup import html
 from bcx.errors import CheckpointError
@@ -33,7 +35,7 @@ def model_html(classifier: Classifier) -> str:
         with telling_of(facts.folder):
             if facts.was_measured:
                 return _card(facts)
-    except CheckpointError:
+    except (CheckpointError, UndefinedError):  # the latter where the template meets what is not there
         pass
     return html.untold(classifier.name, classifier.task)
 

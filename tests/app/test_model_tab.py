@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +56,18 @@ def test_a_shipped_model_is_told_plainly_and_whole(config):
 def test_a_model_without_figures_says_so(tmp_path):
     assert "Nobody has measured this model" in shown(tmp_path / "<b>new</b>")
     assert "<b>new</b>" not in shown(tmp_path / "<b>new</b>")
+
+
+def test_a_model_with_damaged_figures_is_told_as_one_without(tmp_path):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    shutil.copy(SHIPPED[0], folder)
+    results = json.loads((SHIPPED[0].parent / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "For experts" in shown(folder)
+    del results["decisions"]["sources"]["busi"]["confusion"]["benign"]["malignant"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "Nobody has measured this model" in shown(folder)
 
 
 def test_dots_are_a_hundred():
