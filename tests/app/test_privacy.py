@@ -156,6 +156,13 @@ def test_a_page_with_two_connections_ends_with_the_last(sessions):
     assert session.ended.is_set()
 
 
+@pytest.mark.parametrize("cookie", ["", "another", "\xe9"])
+def test_only_the_cookie_of_its_browser_speaks_for_a_page(sessions, cookie):
+    sessions.opened("page", "its own")
+    assert sessions.may_speak_for("page", "its own")
+    assert not sessions.may_speak_for("page", cookie)
+
+
 def test_many_threads_get_one_session_each(sessions):
     found = []
     threads = [threading.Thread(target=lambda: found.append(sessions.get("same"))) for _ in range(16)]
