@@ -192,8 +192,8 @@ def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:
             fs.rm(posixpath.join(folder, name))
     elif parts:
         before: dict[str, Any] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            before = json.loads(fs.cat_file(posixpath.join(folder, _RUN)))
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # what is no table of settings is none
+            before = dict(json.loads(fs.cat_file(posixpath.join(folder, _RUN))))
         differ = sorted(key for key in settings if before.get(key) != settings[key])
         strange = parts - {shard.name(job.form) for shard in shards}
         if differ or strange:

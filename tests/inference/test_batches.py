@@ -119,6 +119,14 @@ def test_a_store_without_empty_folders_is_written_to(classifier, monkeypatch):
     assert store.exists("/fresh/out/_run.json")
 
 
+@pytest.mark.parametrize("damaged", ["[1]", "3", "null", "{"])
+def test_damaged_settings_of_a_run_are_those_of_another(tmp_path, damaged):
+    (tmp_path / "_run.json").write_text(damaged)
+    (tmp_path / "part-000000-0123456789ab.csv").touch()
+    with pytest.raises(ConfigError, match="settings differ"):
+        batches._prepare(Job("model", "0" * 64, str(tmp_path), "csv"), [], True)
+
+
 def test_shards_hold_the_rows_of_the_local_engine(busi_folder, classifier, tmp_path):
     (tmp_path / "scans").mkdir()
     for path in (busi_folder / "malignant").glob("*).png"):
