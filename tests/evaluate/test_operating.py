@@ -11,6 +11,7 @@ from bcx.evaluate.operating import fit_rules, summarise_decisions
 from bcx.tasks import get_task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.decider import Decider
+from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM
 
 TASK = get_task("breast-ultrasound")
 
@@ -69,6 +70,17 @@ def test_figures_are_scikit_learns_for_the_rules_of_the_other_folds():
     screening, rule_in = (found["points"][name]["busi"] for name in ("screening", "rule-in"))
     assert screening["called"]["value"] > figures["called"]["value"] > rule_in["called"]["value"]
     assert screening["false_alarms"]["value"] > figures["false_alarms"]["value"] > rule_in["false_alarms"]["value"]
+
+
+def test_few_cancers_are_answered_with_another_class():
+    frame = simulated()
+    chosen, referred = decided(frame, fit_rules(frame, TASK, 1.0))
+    truth = frame["label"].map(TASK.classes.index).to_numpy()
+    answered = (truth == 2) & ~referred
+    # Both hospitals have as many scans here, so what holds for their mean holds for all.
+    assert (chosen[answered] == 0).sum() <= ABSENT_HARM * (truth == 2).sum() + 1e-9
+    assert (chosen[answered] == 1).sum() <= NEGATIVE_HARM * (truth == 2).sum() + 1e-9
+    assert 0 < referred.mean() < 1
 
 
 def test_a_large_hospital_weighs_no_more_than_a_small_one():

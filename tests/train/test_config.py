@@ -20,7 +20,7 @@ from bcx.train.augment import RECIPES
 from bcx.train.config import DenseRecipe, LesionRecipe, Published, Recipe, find_recipe, load_recipe
 from bcx.train.heads import recipe_network
 
-# Generators and the study of their use have recipes of their own kind: tests/synth/test_config.py.
+# Generators and the study of their use have recipes of their own kind: tests/studies/synthesis/test_recipes.py.
 OTHERS = {"r4-dcgan", "synth-modern", "synth-study"}
 CONFIGS = sorted(f for f in (Path(__file__).resolve().parents[2] / "configs").rglob("*.yaml") if f.stem not in OTHERS)
 
