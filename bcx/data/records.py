@@ -66,8 +66,9 @@ def _read_mask(file: Path, shape: tuple[int, int]) -> np.ndarray:
                 turned = ImageOps.exif_transpose(image)
                 values = np.asarray(turned if turned.mode.startswith("I") else turned.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        why = str(error).replace(str(file), file.name)  # results are passed on, folders of this machine are not
         raise DataError(
-            f"The mask '{file.name}' cannot be read ({error}).",
+            f"The mask '{file.name}' cannot be read ({why}).",
             expected="a black and white picture of the same size as its scan",
             remedy="Replace the file, or remove it to go on without this mask.",
         ) from error

@@ -79,5 +79,6 @@ def test_another_size_names_the_mask_and_both_sizes(tmp_path, draw_mask):
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(30)])
 def test_a_broken_mask_is_named(tmp_path, content):
     (tmp_path / "lesion_mask.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"lesion_mask\.png"):
+    with pytest.raises(DataError, match=r"lesion_mask\.png") as caught:
         load_mask(record(tmp_path / "lesion_mask.png"), (40, 48))
+    assert str(tmp_path) not in caught.value.found
