@@ -112,7 +112,7 @@ def problems_of(error: ValidationError, whole: str = "it") -> str:
 
 
 def check_name(name: str, allowed: Iterable[str], what: str) -> None:
-    """Raise `ConfigError` where `name`, of a "class" or a "method", is none of the `allowed`."""
+    """Raise `ConfigError` where `name`, of a "class", a "method" or the like, is none of the `allowed`."""
     if name not in allowed:
         expected = f"one of {', '.join(allowed)}"
         raise ConfigError(f"There is no {what} called '{name}'.", expected=expected, remedy="Use one of these names.")

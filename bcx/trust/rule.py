@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcx.errors import ConfigError, DataError
+from bcx.errors import ConfigError, DataError, check_name
 from bcx.tasks import Task
 from bcx.trust.decisions import Position, Share, Stored, at_least, check_answers, check_rows
 
@@ -83,7 +83,9 @@ class HarmRule(Stored):
 
         Raises:
             DataError: a shape that does not fit.
+            ConfigError: an unknown operating point.
         """
+        check_name(point, POINTS, "operating point")
         probabilities = check_rows(probabilities, self.positive)
         labels = (probabilities if shown is None else check_rows(shown, self.positive)).argmax(axis=1)
         suspicion = probabilities[:, self.positive]

@@ -54,6 +54,11 @@ def test_normal_is_never_said_where_malignant_is_more_probable(rule, probabiliti
         assert shown[1] >= shown[2]
 
 
+def test_an_unknown_operating_point_decides_nothing():
+    with pytest.raises(ConfigError, match="no operating point called 'rule in'"):
+        HarmRule(0.7, 0.1, 0.05, 0.8).decide(np.eye(3), point="rule in")
+
+
 def test_each_row_is_decided_as_the_sentence_says():
     probabilities, _ = simulated()
     rule = HarmRule(0.7, 0.1, 0.05, 0.8, unlike_above=1.5)
