@@ -75,6 +75,13 @@ def test_the_command_line_says_what_python_says(run, ward, model, request):
     assert (as_table["lesion_share"] == "") == (said.lesion is None)
 
 
+def test_two_views_answer_differently_from_one(run, ward, tiny_checkpoint):
+    one = table(run("predict", "ward/benign", "--model", tiny_checkpoint).out)
+    two = table(run("predict", "ward/benign", "--model", tiny_checkpoint, "--views", "2").out)
+    assert [row["file"] for row in one] == [row["file"] for row in two]
+    assert [row["p_benign"] for row in one] != [row["p_benign"] for row in two]
+
+
 def test_prevalence_and_operating_point_change_probabilities_and_answers(run, ward, tiny_checkpoint, tmp_path):
     stored = shutil.copytree(tiny_checkpoint, tmp_path / "ruled")
     rule = HarmRule(0.9, 0.05, screening_above=0.0, rule_in_above=1.0, prevalence=(0.2, 0.5, 0.3))
@@ -114,6 +121,12 @@ def test_what_was_left_out_can_be_named(run, ward, tiny_checkpoint):
     said = run(*arguments, "--verbose").err.splitlines()
     assert "left out: ward/notes.txt: no picture" in said
     assert sum(line.endswith("_mask.png: a mask beside its scan") for line in said) == 12
+
+
+def test_a_text_named_outright_is_a_row(run, ward, tiny_checkpoint):
+    done = run("predict", "ward/notes.txt", "--model", tiny_checkpoint, "--json")
+    assert done.status == 1
+    assert json.loads(done.out)["file"] == "ward/notes.txt"
 
 
 def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(run, ward, tiny_checkpoint, monkeypatch):
