@@ -108,17 +108,17 @@ class Decider:
         """Return int64 [N] and N reasons, as `decide`, for `adjust`ed probabilities, float [N, C]."""
         if self.rule is not None:
             labels, codes = self.rule.decide(self.restore(rows), distances, point=self.point, shown=rows)
-            return labels, [self._words(REASONS[code]) for code in codes]
+            return labels, [self._words(REASONS[code], label) for code, label in zip(codes, labels, strict=True)]
         labels = rows.argmax(axis=1) if self._old is None else self._old.choose(rows)
         unsure = np.zeros(len(rows), bool) if self._refer is None else self._refer.refers(rows)
         return labels, [_UNSURE if each else "" for each in unsure]
 
-    def _words(self, reason: str) -> str:
-        if reason == "kind":
-            names = [name for name in self._task.classes if name != self._task.absent]
-            return f"{' or '.join(names).capitalize()}: neither is probable enough for an answer."
-        if reason == "absent":
-            return f"{self._task.classes[0].capitalize()} is the most probable, but not probable enough for an answer."
+    def _words(self, reason: str, label: int) -> str:
+        name, positive = self._task.classes[label].capitalize(), self._task.positive
+        if reason == "kind" and self._task.classes[label] != positive:
+            return f"{name} is the most probable, but {positive} is too probable to rule out."
+        if reason in ("kind", "absent"):
+            return f"{name} is the most probable, but not probable enough for an answer."
         return "This picture differs too much from the training data for an answer." if reason else ""
 
 

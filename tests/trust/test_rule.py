@@ -54,6 +54,19 @@ def test_normal_is_never_said_where_malignant_is_more_probable(rule, probabiliti
         assert shown[1] >= shown[2]
 
 
+@pytest.mark.parametrize(
+    ("row", "point", "said"),
+    [
+        ((0.05, 0.89, 0.06), "default", "Benign is the most probable, but malignant is too probable to rule out."),
+        ((0.1, 0.3, 0.6), "rule-in", "Malignant is the most probable, but not probable enough for an answer."),
+        ((0.6, 0.38, 0.02), "default", "Normal is the most probable, but not probable enough for an answer."),
+    ],
+)
+def test_the_reason_of_a_referral_agrees_with_the_probabilities(row, point, said):
+    decider = Decider({"rule": HarmRule(0.7, 0.05, 0.1, 0.8).to_dict()}, TASK, point=point)
+    assert decider.decide(np.array(row))[1] == said
+
+
 def test_an_unknown_operating_point_decides_nothing():
     with pytest.raises(ConfigError, match="no operating point called 'rule in'"):
         HarmRule(0.7, 0.1, 0.05, 0.8).decide(np.eye(3), point="rule in")
