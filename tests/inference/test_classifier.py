@@ -357,7 +357,7 @@ def test_a_class_is_said_only_where_the_stored_rule_calls_it_safe(checkpoint, al
         assert answer.label == plain.label
         safe = {"normal": normal >= 0.6, "benign": malignant <= 0.3, "malignant": True}[answer.label]
         assert answer.decision == (answer.label if safe else REFER)
-        said = {"normal": "Normal is the most probable", "benign": "Benign or malignant: neither"}
+        said = {"normal": "Normal is the most probable", "benign": "Benign is the most probable, but malignant"}
         assert answer.reason.startswith("" if safe else said[answer.label])
         assert bool(answer.reason) != safe
     assert {answer.decision == REFER for answer in answers} == {False, True}
