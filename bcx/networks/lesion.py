@@ -106,6 +106,13 @@ class LesionNetwork(nn.Module):
 
     forward = read  # what wrappers of modules call
 
+    @torch.no_grad()
+    def fix_context(self, score: float) -> None:
+        """Make the context this score for every scan, so that presence reads the lesion map alone."""
+        self.coarse.weight[2] = 0
+        assert self.coarse.bias is not None
+        self.coarse.bias[2] = score
+
 
 class Scores(NamedTuple):
     """The two numbers that an answer is made of, each `[B]`: half log-odds, before temperature."""

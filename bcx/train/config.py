@@ -33,6 +33,7 @@ class LesionRecipe(_Settings):
     )
     presence: float = Field(0.5, ge=0, le=10, description="weight of 'is there a lesion' in the loss")
     absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
+    context: bool = Field(True, description="'is there a lesion' also reads the deepest features, not the map alone")
 
 
 class PictureRecipe(_Settings):
@@ -229,7 +230,7 @@ class Recipe(_Settings):
         if self.lesion is None:
             del settings["lesion"]
         else:
-            for name in ("presence", "absent"):
+            for name in ("presence", "absent", "context"):
                 if settings["lesion"][name] == LesionRecipe.model_fields[name].default:
                     del settings["lesion"][name]
         return settings

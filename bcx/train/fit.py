@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,8 @@ from bcx.errors import ConfigError, TrainingError
 from bcx.evaluate.metrics import epoch_metrics
 from bcx.files import write_rows
 from bcx.imaging.preprocess import Preprocess
+from bcx.imaging.scan import Scan
+from bcx.networks.lesion import LesionNetwork
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
@@ -267,7 +269,22 @@ def fit(
 
     if best:
         network.load_state_dict(best)
-    return Fitted(network.cpu().eval().requires_grad_(False), side.preprocess, history)
+    network = network.cpu().eval().requires_grad_(False)
+    if recipe.lesion is not None and not recipe.lesion.context:
+        network.fix_context(mean_context(network, side.preprocess, train))
+    return Fitted(network, side.preprocess, history)
+
+
+@torch.inference_mode()
+def mean_context(network: LesionNetwork, preprocess: Preprocess, records: Iterable[Record]) -> float:
+    """Return the mean context of whole scans, by a network in evaluation mode.
+
+    While it is learned, the context takes up what tells hospitals with normal scans from those without. Replaced by its
+    mean, that is left out of every answer, as a bias-only model is (Clark et al. 2019, https://arxiv.org/abs/1909.03683).
+    """
+    planes = (torch.from_numpy(preprocess.plane(Scan.open(record.file).pixels)) for record in records)
+    contexts = [network.read(preprocess.normalise(plane[None])).context.mean() for plane in planes]
+    return float(torch.stack(contexts).mean())
 
 
 def _diverged(found: str, expected: str) -> TrainingError:
