@@ -124,15 +124,16 @@ def second_stage_words(prediction: Prediction) -> str:
 
 def evidence_words(prediction: Prediction, task: Task, label: str) -> str:
     """Say what a class's map means, and where what speaks for it lies; `prediction` as large as it is shown."""
-    said = f"Purple speaks for {label}, green against it."
+    speaks, against = prediction.style.ends
+    said = f"{speaks.capitalize()} speaks for {label}, {against} against it."
     if prediction.reading.lesion is not None:
         if label == task.absent:
             said += f" Whatever looks like a lesion speaks against {label}."
         else:
             kinds = [name for name in task.classes if name != task.absent]
             said += (
-                f" A lesion speaks for {' and for '.join(kinds)} alike, so both maps can be purple there; what kind it "
-                "looks like makes the difference between them."
+                f" A lesion speaks for {' and for '.join(kinds)} alike, so both maps can be {speaks} there; what kind "
+                "it looks like makes the difference between them."
             )
     return f"{said} {_share_words(prediction, label)}"
 

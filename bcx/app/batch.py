@@ -110,6 +110,7 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
             prediction = row.prediction()
             if prediction is None:
                 continue
+            prediction = session.drawn(prediction)
             name = PurePosixPath(row.cells["file"])
             layers = {prediction.label: prediction.overlay(), "lesion": lesion_picture(prediction)}
             for layer, picture in layers.items():
@@ -162,6 +163,7 @@ class BatchTab:
                 self.card = gr.HTML(hint_html(), elem_id="batch-answer")
                 self.take = takeaway.build_take("batch", page, _on_show)
                 self.view = Viewer(task, "batch")
+        self.drawn = [*self.view.drawn, self.zip]
 
     def wire(self) -> Part:
         """Wire the components to what a person can do, and return what follows the chosen model."""
@@ -335,6 +337,13 @@ class BatchTab:
         if session.batch is None or session.batch.opened is None:
             return {self.card: html.gone()}
         return self.view.repaint(session, session.batch.opened, classifier.task, layer, opacity)
+
+    def redraw(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+        """Draw the maps on show in another style; the network does not run. Overlays are made again."""
+        batch, again = session.batch, {self.zip: gr.update(visible=False, value=None)}
+        if batch is None or batch.opened is None:
+            return again
+        return {**self.view.redraw(session, batch.opened, classifier.task, layer, opacity), **again}
 
     def zip_overlays(self, session: Session, _: Classifier) -> Iterator[Changes]:
         batch = session.batch

@@ -10,7 +10,7 @@ import gradio as gr
 
 from bcx.app import answers, place, takeaway, viewer
 from bcx.app.examples import Example
-from bcx.app.explanations import build_explanations
+from bcx.app.explanations import build_explanations, grid_html, sheet_update
 from bcx.app.incoming import PICK, Upload, choice, event_value, file_name, index, number
 from bcx.app.markup import html
 from bcx.app.models import Models, Part
@@ -64,11 +64,12 @@ class ClassifyTab:
                     with gr.Accordion(common_label, open=False, elem_id="classify-common-box") as self.common_box:
                         gr.HTML(html.caption(PREVALENCE))
                         self.common = gr.Slider(**_common(default), elem_id="classify-common")
-                    self.explained = build_explanations(page, self.view.layer)
+                    self.explained, self.sheet = build_explanations(page, self.view.layer)
                     with gr.Accordion("Details", open=False, elem_id="classify-details-box"):
                         self.details = gr.HTML(elem_id="classify-details")
                         with gr.Accordion("JSON", open=False):
                             self.as_json = gr.JSON(show_label=False, elem_id="classify-json")
+        self.drawn = [*self.view.drawn, self.compared, self.details, self.explained, self.sheet]
 
     def wire(self) -> Part:
         """Wire the components to what a person can do, and return what follows the chosen model."""
@@ -151,7 +152,7 @@ class ClassifyTab:
         found, past = session.on_show, session.opened
         return {
             self.card: html.answer(found, task, past.chosen.made),
-            self.details: answers.details_html(found, task),
+            self.details: answers.details_html(session.drawn(found), task),
             self.as_json: place.logged(session),
             self.take: takeaway.buttons_html(found, task, past.at),
         }
@@ -170,6 +171,7 @@ class ClassifyTab:
         if session.compared is None or session.on_show is None or session.opened is None:
             return {self.compared: ""}
         pair = [(session.on_show, session.opened.chosen.made), session.compared]
+        pair = [(session.drawn(found), made) for found, made in pair]
         layer = None if layer == viewer.LESION else layer
         return {self.compared: answers.compare_html(pair, task, layer, opacity / 100)}
 
@@ -271,7 +273,7 @@ class ClassifyTab:
             **self.told(session, task),
             **self.view.repaint(session, session.answer, task, layer, opacity),
             **self.beside(session, task, layer, opacity),
-            self.view.stages: viewer.stages_update(session.answer, task),
+            self.view.stages: viewer.stages_update(session.drawn(session.answer), task),
             self.past: takeaway.past_html(session, task),
         }
 
@@ -280,6 +282,19 @@ class ClassifyTab:
             return {self.card: html.gone()}
         seen = self.view.repaint(session, session.on_show, classifier.task, layer, opacity)
         return {**seen, **self.beside(session, classifier.task, layer, opacity)}
+
+    def redraw(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+        """Draw all maps on show in another style; the network does not run."""
+        task, found = classifier.task, session.on_show
+        if found is None:
+            return {}
+        return {
+            **self.view.redraw(session, found, task, layer, opacity),
+            **self.beside(session, task, layer, opacity),
+            self.details: answers.details_html(session.drawn(found), task),
+            self.explained: grid_html(session),
+            self.sheet: sheet_update(session),
+        }
 
     def show_frame(self, session: Session, classifier: Classifier, frame: Any, layer: Any, opacity: Any) -> Changes:
         answer, chosen = session.answer, session.chosen

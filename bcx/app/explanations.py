@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -24,10 +25,11 @@ INTRODUCTION = (
     "The exact class map beside methods of pytorch-grad-cam, for the class chosen above or else the result. Each map "
     "is then tested on this scan; that takes some seconds each."
 )
+WORKING = "Working"
 
 
-def build_explanations(page: Page, layers: gr.Radio) -> gr.HTML:
-    """Lay out and wire the folded part below an answer; return the grid, which a new answer empties.
+def build_explanations(page: Page, layers: gr.Radio) -> tuple[gr.HTML, gr.DownloadButton]:
+    """Lay out and wire the folded part below an answer; return the grid, which a new answer empties, and the sheet.
 
     `layers`: the viewer's choice of map; its class is explained, or the label where none is chosen.
     """
@@ -62,9 +64,10 @@ def build_explanations(page: Page, layers: gr.Radio) -> gr.HTML:
         methods = quick_methods()
 
         def filled(state: str) -> str:
-            return html.explanations(maps, checks, len(methods), state)
+            session.explained = found, maps, checks, state
+            return grid_html(session)
 
-        yield {grid: filled("Working"), stop: on, sheet: off}
+        yield {grid: filled(WORKING), stop: on, sheet: off}
         for step in range(2 * len(methods)):
             if stopped.is_set() or session.on_show is not found or session.ended.is_set():
                 break
@@ -73,14 +76,12 @@ def build_explanations(page: Page, layers: gr.Radio) -> gr.HTML:
             else:
                 tested = maps[step - len(methods)]
                 checks[tested.method] = page.check(classifier.name, tested)
-            yield {grid: filled("Working")}
+            yield {grid: filled(WORKING)}
         if session.on_show is not found or not maps:  # another answer is on show, and its grid is empty
             yield {stop: off, sheet: off}
             return
-        path = session.picture("bcx-explanations")
-        draw_sheet(maps, checks, path)
         state = "Done" if len(checks) == len(methods) else "Stopped"
-        yield {grid: filled(state), stop: off, sheet: gr.update(value=str(path), interactive=True)}
+        yield {grid: filled(state), stop: off, sheet: sheet_update(session)}
 
     def ask_to_stop(session: Session, _: Classifier) -> Changes:
         session.explaining.set()
@@ -89,4 +90,26 @@ def build_explanations(page: Page, layers: gr.Radio) -> gr.HTML:
     alone = {"concurrency_id": "explain", "concurrency_limit": 1, "trigger_mode": "always_last"}
     page.listen([box.expand, start.click], compare, [layers], [grid, stop, sheet], show_progress="hidden", **alone)
     page.listen(stop.click, ask_to_stop, [], [stop], **QUICK)
-    return grid
+    return grid, sheet
+
+
+def grid_html(session: Session) -> str:
+    """Return the maps of the answer on show side by side, in the page's style; "" where there are none."""
+    if session.explained is None or session.explained[0] is not session.on_show:
+        return ""
+    _, maps, checks, state = session.explained
+    return html.explanations(_drawn(session, maps), checks, len(quick_methods()), state)
+
+
+def sheet_update(session: Session) -> Any:
+    """Return the new state of the button that saves them, in the page's style; skipped until all are there."""
+    if session.explained is None or session.explained[0] is not session.on_show or session.explained[3] == WORKING:
+        return gr.skip()
+    _, maps, checks, _ = session.explained
+    path = session.picture("bcx-explanations")
+    draw_sheet(_drawn(session, maps), checks, path)
+    return gr.update(value=str(path), interactive=True)
+
+
+def _drawn(session: Session, maps: list[Explanation]) -> list[Explanation]:
+    return [replace(each, prediction=session.drawn(each.prediction)) for each in maps]

@@ -18,18 +18,25 @@ from jinja2 import Environment, StrictUndefined
 from bcx.explain.descriptors import MEASURED
 from bcx.explain.methods import METHODS
 from bcx.explain.sheet import overlay
-from bcx.imaging.overlay import COLOUR, colourise, lay_over
+from bcx.imaging.overlay import COLOUR, colourise, lay_over, lesion_colours
+from bcx.imaging.style import STYLE, MapStyle
 from bcx.report.pictures import data_url, lesion_picture
 from bcx.report.words import NEUTRAL, NOTICE, in_question, percent, words
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 
 @lru_cache
-def colour_bar(bare: bool = False) -> str:
+def colour_bar(colours: str = STYLE.colours, bare: bool = False) -> str:
     """Return the colours of a map from against to for, over grey as in an overlay, or bare, as a data address."""
+    style = MapStyle(colours)
     ramp = np.linspace(-1, 1, 256, dtype=np.float32)[None].repeat(2, axis=0)
     grey = np.full(ramp.shape, 128, np.uint8)
-    return data_url(colourise(ramp, 1.0) if bare else lay_over(grey, ramp, 1.0, 1.0), side=256)
+    return data_url(colourise(ramp, 1.0, style) if bare else lay_over(grey, ramp, 1.0, 1.0, style), side=256)
+
+
+def lesion_colour(style: MapStyle) -> str:
+    """Return the colour of what is surely lesion, for CSS."""
+    return "rgb({}, {}, {})".format(*lesion_colours(np.ones((1, 1), np.float32), style).ravel().astype(int))
 
 
 def share(value: float) -> str:
@@ -52,7 +59,8 @@ def joined(source: str) -> str:
 
 _environment = Environment(autoescape=True, undefined=StrictUndefined)
 _environment.globals.update(
-    {function.__name__: function for function in (colour_bar, data_url, in_question, inline, lesion_picture, percent)}
+    {function.__name__: function for function in (colour_bar, data_url, in_question, inline, lesion_colour)}
+    | {"lesion_picture": lesion_picture, "percent": percent}
     | {"share": share, "words": words, "zip": zip, "commas": "{:,}".format, "explained": overlay}
     | {"METHODS": METHODS, "MEASURED": MEASURED, "NEUTRAL": NEUTRAL, "NOTICE": NOTICE, "OUTLINE": COLOUR}
     | {"NOT_A_SCAN": NOT_A_SCAN, "REFER": REFER}

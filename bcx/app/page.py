@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,17 @@ from bcx.app.batch import BatchTab
 from bcx.app.classify import ClassifyTab
 from bcx.app.examples import Example, list_examples
 from bcx.app.gpu import ON_A_SPACE, on_gpu
-from bcx.app.incoming import PRIVATE, choice, in_words
+from bcx.app.incoming import PRIVATE, choice, flag, in_words
 from bcx.app.markup import html
 from bcx.app.model_tab import model_html
 from bcx.app.models import Models, Part, build_picker
 from bcx.app.privacy import SESSIONS, Session, Sessions
 from bcx.app.slide_tab import build_slides
-from bcx.app.wiring import NETWORK, Page
+from bcx.app.wiring import NETWORK, QUICK, Changes, Page
 from bcx.errors import BcxError
 from bcx.explain.checks import check
 from bcx.explain.methods import explain
+from bcx.imaging.style import PALETTES
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
 from bcx.slides import stream_slide
@@ -59,9 +60,11 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
         with gr.Tabs(elem_id="bcx-tabs"):
             with gr.Tab("Classify", id="classify"):
                 shown: Callable[[Task], list[Example]] = partial(list_examples, examples) if examples else lambda _: []
-                parts.append(ClassifyTab(page, shown).wire())
+                classify = ClassifyTab(page, shown)
+                parts.append(classify.wire())
             with gr.Tab("Batch", id="batch"):
-                parts.append(BatchTab(page).wire())
+                batch = BatchTab(page)
+                parts.append(batch.wire())
             with gr.Tab("Large image", id="slide", visible=task.tile is not None) as slides:
                 parts.append(Part([slides], lambda chosen: [gr.update(visible=chosen.task.tile is not None)]))
                 parts.append(build_slides(page))
@@ -70,6 +73,7 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 parts.append(Part([card], lambda chosen: [model_html(chosen)]))
         footer = gr.HTML(html.footer(classifier))
         parts.append(Part([footer], lambda chosen: [html.footer(chosen)]))
+        wire_style(page, classify, batch)
         build_api(page)
 
         @in_words("switch")
@@ -106,6 +110,34 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
     app.bcx_slides = models.any_tiles()  # `launch` then lets larger files in
     app.bcx_sessions = sessions
     return app
+
+
+def wire_style(page: Page, *tabs: ClassifyTab | BatchTab) -> None:
+    """Have each tab's choice of how maps are drawn hold for all of them, and for what is saved."""
+
+    # Each part by itself: a list tells of its choice again when focus leaves it, with what stood elsewhere before.
+    def set_colours(session: Session, classifier: Classifier, colours: Any, *seen: Any) -> Changes:
+        return redrawn(session, classifier, {"colours": choice(colours, PALETTES, "The colours")}, seen)
+
+    def set_contour(session: Session, classifier: Classifier, contour: Any, *seen: Any) -> Changes:
+        return redrawn(session, classifier, {"contour": flag(contour, "Whether to draw contours")}, seen)
+
+    def redrawn(session: Session, classifier: Classifier, chosen: dict[str, Any], seen: Sequence[Any]) -> Changes:
+        before, session.style = session.style, replace(session.style, **chosen)
+        if session.style == before:
+            return {}
+        changes: Changes = {}
+        for tab, layer, opacity in zip(tabs, seen[::2], seen[1::2], strict=True):
+            changes |= {tab.view.colours: session.style.colours, tab.view.contour: session.style.contour}
+            changes |= tab.redraw(session, classifier, layer, opacity)
+        return changes
+
+    seen = [part for tab in tabs for part in (tab.view.layer, tab.view.opacity)]
+    outputs = [part for tab in tabs for part in tab.drawn]
+    last = {"trigger_mode": "always_last", **QUICK}
+    for view in (tab.view for tab in tabs):
+        page.listen(view.colours.input, set_colours, [view.colours, *seen], outputs, **last)
+        page.listen(view.contour.input, set_contour, [view.contour, *seen], outputs, **last)
 
 
 def _engine(models: Models) -> dict[str, Callable[..., Any]]:

@@ -7,6 +7,7 @@ the page is closed. Pages that vanish without a word are forgotten later.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import shutil
@@ -21,11 +22,14 @@ from typing import TYPE_CHECKING, Any
 from bcx.app.incoming import file_path, session_name
 from bcx.app.uploads import Uploads
 from bcx.errors import RequestError
+from bcx.imaging.style import STYLE, MapStyle
 
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
     from bcx.app.slide_tab import SlideRun
     from bcx.app.takeaway import Past
+    from bcx.explain.checks import Checks
+    from bcx.explain.methods import Explanation
     from bcx.inference.prediction import Prediction
 
 #: The folder of sessions, beside Gradio's uploads.
@@ -67,6 +71,8 @@ class Session:
         batch: the last batch.
         again: what another model has not read yet: "scan", "batch".
         slide: the last slide.
+        style: how maps are drawn on this page.
+        explained: the answer whose maps stand side by side, these maps, their checks by method, and how far it is.
         explaining: set when the comparison of explanations that runs, or ran last, should stop.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
         model: the name of the model that the person chose; None while it is the default one.
@@ -85,6 +91,8 @@ class Session:
     batch: Batch | None = None
     again: set[str] = field(default_factory=set)
     slide: SlideRun | None = None
+    style: MapStyle = STYLE
+    explained: tuple[Prediction, list[Explanation], dict[str, Checks], str] | None = None
     explaining: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     last_used: float = field(default_factory=time.monotonic)
@@ -93,6 +101,11 @@ class Session:
     model: str | None = None
     running: int = 0
     taken: dict[str, Path] = field(default_factory=dict)
+
+    def drawn(self, prediction: Prediction) -> Prediction:
+        """Return an answer whose maps are drawn as this page's are."""
+        same = prediction.style == self.style
+        return prediction if same else dataclasses.replace(prediction, style=self.style)
 
     def start_over(self, model: str) -> None:
         """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
@@ -281,7 +294,7 @@ class Sessions:
 def _forget(session: Session) -> None:
     session.ended.set()
     session.answer = session.on_show = session.compared = session.opened = session.chosen = None
-    session.batch = session.slide = None
+    session.batch = session.slide = session.explained = None
     session.past.clear()
     session.taken.clear()
     session.pictures.clear()

@@ -79,7 +79,7 @@ def build_take(name: str, page: Page, on_show: Callable[[Session], tuple[Predict
             raise RequestError("No result is open.", expected="an open result", remedy="Read a picture first.")
         prediction, at = shown
         path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
-        write_file(kind, prediction, classifier.task, at, path)
+        write_file(kind, session.drawn(prediction), classifier.task, at, path)
         return {file: str(path)}
 
     how = {"show_progress": "hidden", "trigger_mode": "multiple", "concurrency_limit": 2}

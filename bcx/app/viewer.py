@@ -16,6 +16,7 @@ from bcx.app.markup import html
 from bcx.app.privacy import Session
 from bcx.app.wiring import Changes
 from bcx.errors import RequestError
+from bcx.imaging.style import PALETTES, STYLE
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image, encoded, layer_picture
 from bcx.tasks import Task
@@ -26,6 +27,8 @@ OPACITY = 50
 LINE, MARGIN = 50.0, 2.0
 #: The picker's value for the lesion layer; every other value is a class. With a space, as no class's name has.
 LESION = "lesion map"
+#: Colours of maps, as a person reads them.
+COLOURS = {name: name for name in PALETTES} | {STYLE.colours: " / ".join(STYLE.ends)}
 #: Shows or hides the overlay, in the browser alone.
 SWITCH = "(on) => { document.getElementById('VIEWER').classList.toggle('bcx-bare', !on); }"
 #: Gradio gives the slider's images an empty alternative text; people who cannot see them need a true one.
@@ -62,7 +65,7 @@ class Viewer:
             self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
             self.legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
             with gr.Row(elem_classes="bcx-controls") as self.controls:
-                self.layer = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=6)
+                self.layer = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
                 self.opacity = gr.Slider(
                     0,
                     100,
@@ -73,15 +76,28 @@ class Viewer:
                     min_width=180,
                     scale=3,
                 )
-                on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on", min_width=100, scale=1)
+                self.colours = gr.Dropdown(
+                    [(words.capitalize(), key) for key, words in COLOURS.items()],
+                    value=STYLE.colours,
+                    label="Colours",
+                    filterable=False,
+                    elem_id=f"{name}-colours",
+                    min_width=180,
+                    scale=3,
+                )
+                with gr.Column(min_width=120, scale=2):
+                    on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on")
+                    self.contour = gr.Checkbox(label="Contours", elem_id=f"{name}-contour")
             self.stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
         on.input(None, on, None, js=SWITCH.replace("VIEWER", f"{name}-viewer"), api_visibility="private")
         self.changes = [self.layer.input, self.opacity.input, self.opacity.release]
         self.outputs = [self.box, self.slider, self.layer, self.legend, self.controls, self.stages, self.frame]
         self.outputs.append(self.clip)
+        self.drawn = [self.colours, self.contour, self.slider, self.legend, self.stages]
 
     def show(self, session: Session, prediction: Prediction, task: Task, opacity: Any) -> Changes:
         """Show a new prediction: the lesion layer first, where the model has one."""
+        prediction = session.drawn(prediction)
         self._save_scan(session, prediction)
         lesion = prediction.reading.lesion is not None
         layer = LESION if lesion else prediction.label
@@ -109,13 +125,19 @@ class Viewer:
             RequestError: as `checked`.
         """
         layer, opacity = checked(task, layer, opacity)
+        prediction = session.drawn(prediction)
         class_ = None if layer == LESION else layer
         overlay = _save(session, f"{self.name}-overlay", layer_picture(prediction.screen, class_, opacity / 100))
         pair = session.shown[self.name], overlay
         if prediction.decision == NOT_A_SCAN:
             return {self.slider: pair, self.legend: html.bare()}
         means = "" if class_ is None else evidence_words(prediction.screen, task, layer)
-        return {self.slider: pair, self.legend: html.laid_over(class_, means)}
+        return {self.slider: pair, self.legend: html.laid_over(class_, means, prediction.style)}
+
+    def redraw(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
+        """Show the same in another style; as `repaint`."""
+        painted = self.repaint(session, prediction, task, layer, opacity)
+        return {**painted, self.stages: stages_update(session.drawn(prediction), task)}
 
     def show_frame(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
         """Show another frame of a clip; the network does not run.
@@ -123,7 +145,7 @@ class Viewer:
         Raises:
             RequestError: as `checked`.
         """
-        before = session.shown[self.name]
+        before, prediction = session.shown[self.name], session.drawn(prediction)
         self._save_scan(session, prediction)
         try:
             painted = self.repaint(session, prediction, task, layer, opacity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,11 @@ import typer
 from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import DeviceOption
+from bcx.cli.options import ColoursOption, ContourOption, DeviceOption
 from bcx.cli.outputs import new_file, overlay_name
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, check_name, writing
+from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import find
 
 if TYPE_CHECKING:
@@ -31,10 +33,13 @@ def explain(
         help="'quick', 'all' (five more, up to minutes each), or names with commas: exact, grad-cam, layercam ...",
     ),
     target: str | None = Option(None, "--class", help="The class; default: the one that is answered."),
+    colours: ColoursOption = "signed",
+    contour: ContourOption = False,
     check: bool = Option(False, "--check", help="Also test each map; this makes it some six times more."),
     device: DeviceOption = "auto",
 ) -> None:
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
+    style = MapStyle(colours, contour)
     listing = find(paths, leave_out=[out])
     from bcx.explain.methods import METHODS, check_method, quick_methods
 
@@ -55,7 +60,7 @@ def explain(
         for found in listing.pictures:
             name = overlay_name(found.inside, taken).as_posix().removesuffix("_overlay.png")
             try:
-                _explain_one(classifier, found, wanted, target, check, out / f"{name}_explained.png", on_map)
+                _explain_one(classifier, found, style, wanted, target, check, out / f"{name}_explained.png", on_map)
             except BcxError as error:
                 failed += 1
                 typer.echo(f"{found.file}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
@@ -66,7 +71,14 @@ def explain(
 
 
 def _explain_one(
-    classifier: Classifier, found: Found, methods: list[str], target: str | None, check: bool, sheet: Path, on_map: Any
+    classifier: Classifier,
+    found: Found,
+    style: MapStyle,
+    methods: list[str],
+    target: str | None,
+    check: bool,
+    sheet: Path,
+    on_map: Any,
 ) -> None:
     from bcx.explain.checks import check as check_map
     from bcx.explain.checks import likeness
@@ -74,7 +86,7 @@ def _explain_one(
     from bcx.explain.methods import explain as explain_scan
     from bcx.explain.sheet import draw_sheet
 
-    prediction = classifier.predict(found.source, found.inside.name)
+    prediction = replace(classifier.predict(found.source, found.inside.name), style=style)
     maps, checks = [], {}
     for method in methods:
         maps.append(explain_scan(classifier, prediction, target, method))

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from bcx.imaging.style import PALETTES
 from bcx.networks.device import use_device
 
 CheckpointArgument = Annotated[str, typer.Argument(help="A checkpoint: its name or folder.")]
+ColoursOption = Annotated[
+    str,
+    typer.Option("--colours", metavar="|".join(PALETTES), help="Colours of maps; signed: purple for, green against."),
+]
 ConfigArgument = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A recipe, such as those in configs/.")
 ]
@@ -18,6 +23,7 @@ RecipeArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A recipe
 RepoArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the Hub.")]
 
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
+ContourOption = Annotated[bool, typer.Option("--contour", help="Draw maps as lines of equal evidence.")]
 DataOption = Annotated[
     list[str] | None,
     typer.Option(

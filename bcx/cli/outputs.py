@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
+from bcx.imaging.style import MapStyle
 from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing
 
@@ -60,8 +61,11 @@ class Outputs:
         MissingExtra: DICOM files are asked for, and highdicom is not installed.
     """
 
-    def __init__(self, overlays: Path | None, dicom: Path | None, report: Path | None, mask_text: bool) -> None:
-        self.overlays, self.dicom, self.report, self.mask_text = overlays, dicom, report, mask_text
+    def __init__(
+        self, overlays: Path | None, dicom: Path | None, report: Path | None, mask_text: bool, style: MapStyle
+    ) -> None:
+        self.overlays, self.dicom, self.report = overlays, dicom, report
+        self.mask_text, self.style = mask_text, style
         self.folders = [folder for folder in (overlays, dicom, report) if folder is not None]
         self.refused: list[str] = []
         self._without_study = 0
@@ -107,7 +111,7 @@ class Outputs:
 
         if not isinstance(answer, Prediction):
             return
-        answer = replace(answer, mask_text=self.mask_text)
+        answer = replace(answer, mask_text=self.mask_text, style=self.style)
         if target.overlay is not None:
             from bcx.report.pictures import lesion_picture
 

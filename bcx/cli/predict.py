@@ -18,11 +18,12 @@ from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
-from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.options import ColoursOption, ContourOption, DeviceOption, ResumeOption, VerboseOption, ViewsOption
 from bcx.cli.outputs import PLACE, STUDY, Outputs, Target, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
+from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
 from bcx.networks.device import pick_device
@@ -59,6 +60,8 @@ def predict(
         ON_A_SPACE,
         help="Cover text that is burnt into scans, such as names, in overlays, DICOM and reports; on on a Space.",
     ),
+    colours: ColoursOption = "signed",
+    contour: ContourOption = False,
     as_json: bool = Option(False, "--json", help="One JSON object per line instead of CSV."),
     views: ViewsOption = 1,
     prevalence: str = Option(
@@ -124,7 +127,7 @@ def predict(
         if _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, address, resume):
             raise typer.Exit(1)
         return
-    outputs = Outputs(overlays, dicom_out, report, mask_text)
+    outputs = Outputs(overlays, dicom_out, report, mask_text, MapStyle(colours, contour))
     listing = find(paths, leave_out=outputs.folders)
     if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
         raise ConfigError(

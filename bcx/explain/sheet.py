@@ -24,7 +24,8 @@ def overlay(explanation: Explanation) -> np.ndarray:
     """Return the scan with the map laid over it, uint8 `[H, W, 3]`."""
     if explanation.unit == "logit":  # the box of a second stage fades into the rest
         return np.asarray(explanation.prediction.overlay(explanation.target, _OPACITY))
-    return np.asarray(lay_over(explanation.prediction.shown, explanation.map, 1.0, _OPACITY))
+    prediction = explanation.prediction
+    return np.asarray(lay_over(prediction.shown, explanation.map, 1.0, _OPACITY, prediction.style))
 
 
 def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks], path: str | os.PathLike[str]) -> None:
@@ -67,7 +68,8 @@ def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks]
             shown.text(0, -0.03, said, transform=shown.transAxes, va="top", fontsize=7)
         shown.set_title(title, fontsize=9)
     legend, limit = axes(width / 2 - 2, height - 0.5, 4, 0.12), prediction.map_limit
-    legend.imshow(colourise(np.linspace(-1, 1, 255, dtype=np.float32)[None], 1.0), aspect="auto", extent=(-1, 1, 0, 1))
+    ramp = colourise(np.linspace(-1, 1, 255, dtype=np.float32)[None], 1.0, prediction.style)
+    legend.imshow(ramp, aspect="auto", extent=(-1, 1, 0, 1))
     legend.set_yticks([])
     ends = (
         f"against {target}\n{-limit:.0f} (exact map)",

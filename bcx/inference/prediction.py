@@ -22,6 +22,7 @@ from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
+from bcx.imaging.style import STYLE, MapStyle
 from bcx.imaging.text import mask_text
 from bcx.inference.clip import Clip
 from bcx.inference.two_stage import Reading
@@ -64,6 +65,7 @@ class Prediction:
         box: (left, top, right, bottom) in scan pixels where a person chose what the second stage reads; None: it chose.
         clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
         mask_text: whether images are drawn without burnt-in text. The network has read the scan as it is.
+        style: how its maps are drawn.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Prediction:
     prevalence: dict[str, float] | None = None
     distance: float | None = field(default=None, repr=False)
     mask_text: bool = field(default=False, repr=False, compare=False)
+    style: MapStyle = field(default=STYLE, repr=False, compare=False)
     box: Edges | None = None
 
     @property
@@ -230,7 +233,7 @@ class Prediction:
             ConfigError: no such class.
         """
         plane = self.class_map(self.label if class_ is None else class_, FADE)
-        return lay_over(self.shown, plane, self.map_limit, opacity)
+        return lay_over(self.shown, plane, self.map_limit, opacity, self.style)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON, the same everywhere."""

@@ -77,7 +77,8 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
     """Return the scan with the lesion map over it and a frame around the second stage; None without such a map."""
     if prediction.lesion is None or prediction.decision == NOT_A_SCAN:
         return None
-    return lay_outline(prediction.shown, prediction.lesion, prediction.outline_level, opacity, prediction.second_stage)
+    frame, style = prediction.second_stage, prediction.style
+    return lay_outline(prediction.shown, prediction.lesion, prediction.outline_level, opacity, frame, style=style)
 
 
 def page_overlay(prediction: Prediction) -> Image.Image:
@@ -105,7 +106,7 @@ def enlarged_picture(prediction: Prediction) -> Image.Image | None:
     read = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
     lesion = cv2.resize(second.lesion, size, interpolation=cv2.INTER_LINEAR)
     level = ONE_STAGE_LEVEL if prediction.outlines else math.inf
-    return lay_outline(read, lesion, level, thick=4)  # it is shown small
+    return lay_outline(read, lesion, level, thick=4, style=prediction.style)  # it is shown small
 
 
 def row_picture(prediction: Prediction, side: int) -> str:

@@ -113,7 +113,8 @@ class _Page:
     def images(self, prediction: Prediction) -> None:
         """Put the scan and its overlay side by side, each with a caption."""
         lesion = prediction.reading.lesion is not None
-        seen = "lesion map" if lesion else f"purple speaks for {prediction.label}, green against it"
+        for_it, against = prediction.style.ends
+        seen = "lesion map" if lesion else f"{for_it} speaks for {prediction.label}, {against} against it"
         pair = {"Picture as read": as_image(prediction.screen.shown).convert("RGB")}
         if prediction.decision != NOT_A_SCAN:
             pair[f"Overlay: {seen}"] = page_overlay(prediction)

@@ -48,7 +48,17 @@ def test_checks_stand_beside_their_map(folder, tiny_checkpoint, run):
     assert found["checks"]["verdict"]
 
 
-@pytest.mark.parametrize("wrong", [("--methods", "lime"), ("--class", "cyst")])
+def test_the_sheet_is_drawn_in_other_colours(folder, tiny_checkpoint, run):
+    out, sheets = folder.parent / "out", {}
+    for colours in ("signed", "turbo", "grey"):
+        done = run("explain", folder / "a.png", "--model", tiny_checkpoint, "--colours", colours, "--out", out)
+        assert done.status == 0, done.err
+        sheets[colours] = np.asarray(Image.open(out / "a_explained.png"))[..., :3].astype(int)
+    assert np.ptp(sheets["grey"], axis=2).max() == 0
+    assert (sheets["turbo"] != sheets["signed"]).any()
+
+
+@pytest.mark.parametrize("wrong", [("--methods", "lime"), ("--class", "cyst"), ("--colours", "jet")])
 def test_unknown_names_are_refused_first(folder, tiny_checkpoint, run, wrong):
     out = folder.parent / "out"
     done = run("explain", folder, "--model", tiny_checkpoint, "--out", out, *wrong)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from PIL import Image, PdfParser
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import bcx
+from bcx.imaging.style import MapStyle
 from bcx.report import sheet
+from bcx.report.pictures import lesion_picture
 from bcx.report.words import NOTICE
 from bcx.simulate import simulate
 from tests.dicoms import ultrasound
@@ -65,6 +69,17 @@ def test_results_are_not_written_among_the_scans(run, disc, tiny_checkpoint):
     done = run("predict", disc, "--model", tiny_checkpoint, "--dicom-out", "ward")
     assert done.status == 2
     assert "among the scans" in done.err
+
+
+def test_overlays_are_drawn_in_the_style_that_is_asked_for(run, disc, tiny_lesion_checkpoint):
+    asked = ("predict", disc / "plain.png", "--model", tiny_lesion_checkpoint, "--overlays", "made", "--colours")
+    assert run(*asked, "viridis", "--contour").status == 0
+    found = replace(bcx.load(tiny_lesion_checkpoint).predict(disc / "plain.png"), style=MapStyle("viridis", True))
+    np.testing.assert_array_equal(Image.open("made/plain_overlay.png"), found.overlay())
+    np.testing.assert_array_equal(Image.open("made/plain_lesion.png"), lesion_picture(found))
+    wrong = run(*asked, "jet")
+    assert wrong.status == 2
+    assert "jet" in wrong.err
 
 
 @pytest.fixture

@@ -5,8 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from matplotlib import colormaps
 
+from bcx.errors import ConfigError
 from bcx.imaging.overlay import LEAST_LIMIT, colourise, lay_over, scale_limit
+from bcx.imaging.style import PALETTES, MapStyle
 from bcx.tasks import TASKS
 
 RNG = np.random.default_rng(0)
@@ -127,3 +130,38 @@ def test_the_peak_of_a_fine_map_does_not_make_the_rest_of_a_lesion_pale():
     assert scale_limit(maps) == 30.0
     maps *= -2
     assert scale_limit(maps) == 60.0
+
+
+@pytest.mark.parametrize("colours", PALETTES)
+def test_in_every_palette_no_evidence_is_no_colour_and_every_step_of_it_is_seen(colours):
+    bare = np.asarray(lay_over(SCAN, np.zeros_like(EVIDENCE), 4.0, 1.0, MapStyle(colours)))
+    assert np.array_equal(bare, np.stack([SCAN] * 3, axis=2))
+    steps = np.linspace(-4, 4, 17, dtype=np.float32)[None]
+    painted = np.asarray(lay_over(np.full((1, 17), 120, np.uint8), steps, 4.0, 1.0, MapStyle(colours)))[0].astype(int)
+    assert (np.abs(np.diff(painted, axis=0)).max(axis=1) > 3).all()
+    assert (np.abs(painted[[0, -1]] - 120).max(axis=1) > 50).all()
+
+
+@pytest.mark.parametrize("colours", ["turbo", "viridis"])
+def test_palettes_are_those_that_matplotlib_calls_so(colours):
+    steps = np.array([[-1, 1]], np.float32)
+    ours = np.asarray(lay_over(np.full((1, 2), 120, np.uint8), steps, 1.0, 1.0, MapStyle(colours)))
+    theirs = colormaps[colours](0.5 + 0.425 * steps, bytes=True)[..., :3]  # a bit before the ends
+    np.testing.assert_allclose(ours.astype(int), theirs.astype(int), atol=8)
+
+
+def test_contours_run_where_evidence_passes_a_quarter_a_half_and_three_quarters():
+    y, x = np.mgrid[:120, :160]
+    cone = (4 * np.clip(1 - np.hypot(x - 80, y - 60) / 50, 0, 1)).astype(np.float32)
+    scan = np.full(cone.shape, 100, np.uint8)
+    drawn = np.asarray(lay_over(scan, cone, 4.0, 0.5, MapStyle(contour=True))).astype(int)
+    line = (np.abs(drawn - 100).max(axis=2) > 60) & (np.ptp(drawn, axis=2) > 60)  # coloured, not the dark edge
+    away = np.abs(np.hypot(x - 80, y - 60)[line][:, None] - 50 * (1 - np.array([0.25, 0.5, 0.75])))
+    assert (away.min(axis=0) < 1).all(), "a circle for each of the three"
+    assert away.min(axis=1).max() < 2.5, "and no line elsewhere"
+    assert np.array_equal(np.asarray(lay_over(scan, cone, 4.0, 0.0, MapStyle(contour=True)))[..., 0], scan)
+
+
+def test_colours_that_are_none_are_refused_in_words():
+    with pytest.raises(ConfigError, match="jet"):
+        MapStyle("jet")
