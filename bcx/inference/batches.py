@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bcx.errors import BcxError, CheckpointError, ConfigError, writing
+from bcx.errors import CheckpointError, ConfigError, writing
 from bcx.files import whole
-from bcx.inference.shards import Remote, Shard, filesystem, import_pyarrow, is_url, missing
+from bcx.inference.cluster import HERE, connected, has_gpus, import_ray
+from bcx.inference.shards import Remote, Shard, filesystem, import_pyarrow, is_url
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -124,11 +125,7 @@ def run(
         MissingExtra: Ray is not installed.
         BcxError: what a worker met that is no scan's fault, such as a full disk.
     """
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise missing("Ray") from error
+    import_ray()
     there = _prepare(job, shards, resume)
     left = [shard for shard in shards if shard.name(job.form) not in there]
     for shard in shards:
@@ -136,18 +133,8 @@ def run(
             yield {"scans": shard.count, "failed": 0, "decisions": {}, "kept": True}
     if not left:
         return
-    try:
-        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(
-            f"There is no Ray cluster at '{address}' ({error}).",
-            expected="the address of a running cluster, such as auto on one of its nodes, or none",
-            remedy="Start one with: ray start --head",
-        ) from error
-    try:
+    with connected(address or HERE) as ray:
         yield from _answers(ray, job, left)
-    finally:
-        ray.shutdown()
 
 
 def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
@@ -155,9 +142,8 @@ def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, 
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the bar of the command says what is done
-    resources = ray.cluster_resources()
-    per_gpu = resources.get("GPU", 0) >= 1 and job.options.get("device", "auto") in ("auto", "cuda")
-    workers = int(resources.get("GPU" if per_gpu else "CPU", 1))
+    per_gpu = has_gpus(ray, job.options.get("device", "auto"))
+    workers = int(ray.cluster_resources().get("GPU" if per_gpu else "CPU", 1))
     items = [{"shard": json.dumps(asdict(shard))} for shard in shards]
     answered = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
@@ -166,16 +152,8 @@ def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, 
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         **({"num_gpus": 1} if per_gpu else {"num_cpus": 1}),
     )
-    try:
-        for each in answered.iter_rows():
-            yield json.loads(each["done"])
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, BcxError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise cause from error
+    for each in answered.iter_rows():
+        yield json.loads(each["done"])
 
 
 def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:

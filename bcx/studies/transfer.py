@@ -38,7 +38,7 @@ from bcx.train.config import Recipe
 from bcx.train.fit import STATE_FILE, Fitted
 from bcx.train.members import fit_network
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, carry_out, is_finished, noted
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 
@@ -59,6 +59,7 @@ def transfer_study(
     on_epoch: Callable[[str, dict[str, Any], int], Any] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
     on_answer: Callable[[], object] = lambda: None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
 
@@ -76,6 +77,7 @@ def transfer_study(
             corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
         on_epoch: called with the run's name, the history row, the number of epochs; the others after every training
             step, and after every image that a network answered.
+        cluster: address of a Ray cluster, for runs side by side (see `bcx.train.runs.carry_out`).
 
     Returns:
         What results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier (those
@@ -97,8 +99,12 @@ def transfer_study(
                 expected="the results of `bcx crossval` with the same recipe and data",
                 remedy="Run it first, or name no cross-validation: the folds are then trained here.",
             )
-    for run in runs:
-        _complete(run, out, command, partial(on_epoch, run.name), on_batch, on_answer, lent.get(run.name))
+    complete = partial(_complete, out=out, command=command, lent=lent)
+    told = {"on_epoch": on_epoch, "on_batch": on_batch, "on_answer": on_answer}
+    for _ in carry_out(
+        runs, complete, told, out=out, most=len(runs), is_done=lambda run: is_done(run, out), cluster=cluster
+    ):
+        pass
     every = plan_every_run(recipe, records, devices)
     while True:
         finished = [run for run in every if is_done(run, out)]
@@ -139,27 +145,28 @@ def _complete(
     run: Run,
     out: Path,
     command: str,
-    on_epoch: Callable[[dict[str, Any], int], Any],
+    lent: Mapping[str, Path],
+    on_epoch: Callable[[str, dict[str, Any], int], Any],
     on_batch: Callable[[], None] | None = None,
     on_answer: Callable[[], object] = lambda: None,
-    lent: Path | None = None,
 ) -> None:
-    """Train the run and write its predictions, where they are not there yet; `lent`: the fold of a cross-validation."""
-    folder, task = out / run.folder, get_task(run.recipe.task)
-    if lent is not None and not is_finished(folder, run.fingerprint):
+    """Train the run and write its predictions, where they are not there yet; `lent`: folds of a cross-validation."""
+    folder, task, fold = out / run.folder, get_task(run.recipe.task), lent.get(run.name)
+    if fold is not None and not is_finished(folder, run.fingerprint):
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(lent / ANSWERS, folder / ANSWERS)
-        write_json(folder / NOTE, read_json(lent / NOTE))
+        shutil.copyfile(fold / ANSWERS, folder / ANSWERS)
+        write_json(folder / NOTE, read_json(fold / NOTE))
 
     def kept() -> Checkpoint | None:
         """The network of this run, where it was kept; its weights may be rounded."""
-        for place in (folder, lent):
+        for place in (folder, fold):
             if place is not None and is_finished(place, run.fingerprint, f"{NETWORK}/config.json"):
                 return load_checkpoint(place / NETWORK)
         return None
 
     def train() -> Fitted:
-        fitted = fit_network(run.recipe, run.train, run.inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
+        report = partial(on_epoch, run.name)
+        fitted = fit_network(run.recipe, run.train, run.inner, out=folder, on_epoch=report, on_batch=on_batch)
         save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
         return fitted
 

@@ -7,6 +7,7 @@ summary["one_view"]["accuracy"]      # {"value": ..., "low": ..., "high": ..., "
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from bcx.train.fit import run_fingerprint
 from bcx.train.members import fit_network, training_steps
 from bcx.train.processes import processes
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import ANSWERS, NETWORK, NOTE, is_finished, noted
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, carry_out, is_finished, noted
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
@@ -54,6 +55,52 @@ def cut_inner(recipe: Recipe, train: Sequence[Record]) -> tuple[list[Record], li
     return inner_split(train, recipe.inner_fraction, recipe.seed)
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """One run of a cross-validation."""
+
+    recipe: Recipe
+    number: int
+    folder: Path
+    train: list[Record]
+    inner: list[Record]
+    held: list[Record]
+
+    def is_finished(self) -> bool:
+        return is_finished(self.folder, run_fingerprint(self.recipe, self.train, self.inner), ANSWERS)
+
+
+def _plan(recipe: Recipe, records: Sequence[Record], out: Path) -> list[_Fold]:
+    folds = []
+    for number in sorted({record.fold for record in records if record.fold is not None}):
+        train, held = split_fold(records, number)
+        folds.append(_Fold(recipe, number, out / f"fold-{number}", *cut_inner(recipe, train), held))
+    return folds
+
+
+def _run_fold(
+    fold: _Fold,
+    on_epoch: Callable[[int, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> None:
+    """Train without a fold and answer it, unless that was done; then its steps are told at once."""
+    recipe, task = fold.recipe, get_task(fold.recipe.task)
+    if fold.is_finished():
+        if on_batch:
+            for _ in range(training_steps(recipe, [*fold.train, *fold.inner])):
+                on_batch()
+        return
+    counts = {"n_train": len(fold.train), "n_inner": len(fold.inner), "n_held": len(fold.held)}
+    report = partial(on_epoch, fold.number) if on_epoch else None
+    with noted(fold.folder, run_fingerprint(recipe, fold.train, fold.inner), **counts):
+        fitted = fit_network(recipe, fold.train, fold.inner, out=fold.folder, on_epoch=report, on_batch=on_batch)
+        if processes().is_main_process:  # one writes
+            # Kept beside the results, so that maps can be asked of it later without training again.
+            save_checkpoint(fold.folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
+            table, _ = answer_table(fitted.network, fitted.preprocess, fold.held, fold.number, task)
+            write_oof(fold.folder / ANSWERS, table, task)
+
+
 def crossval(
     recipe: Recipe,
     records: Sequence[Record],
@@ -64,6 +111,7 @@ def crossval(
     leave_out: dict[str, list[str]] | None = None,
     on_epoch: Callable[[int, dict[str, Any], int], None] | None = None,
     on_batch: Callable[[], None] | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any] | None:
     """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
 
@@ -77,47 +125,28 @@ def crossval(
         leave_out: names of figures given once more without the files listed (see `summarise_oof`).
         on_epoch: called with fold, history row, number of epochs.
         on_batch: called after every training step; at once for those of a fold that is finished.
+        cluster: address of a Ray cluster, for folds side by side (see `bcx.train.runs.carry_out`).
 
     Returns:
         What results.json holds, or None while folds are missing, and in every process but the first that
         `accelerate launch` started.
     """
     task = get_task(recipe.task)
-    folds = sorted({record.fold for record in records if record.fold is not None})
-    done = []
-    for fold in folds:
-        folder = out / f"fold-{fold}"
-        train, held = split_fold(records, fold)
-        train, inner = cut_inner(recipe, train)
-        fingerprint = run_fingerprint(recipe, train, inner)
-        asked = only is None or fold in only
-        if is_finished(folder, fingerprint, ANSWERS):
-            done.append(fold)
-            if on_batch and asked:
-                for _ in range(training_steps(recipe, [*train, *inner])):
-                    on_batch()
-            continue
-        if not asked:
-            continue
-        report = partial(on_epoch, fold) if on_epoch else None
-        with noted(folder, fingerprint, n_train=len(train), n_inner=len(inner), n_held=len(held)):
-            fitted = fit_network(recipe, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
-            if processes().is_main_process:  # one writes
-                # Kept beside the results, so that maps can be asked of it later without training again.
-                save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
-                table, _ = answer_table(fitted.network, fitted.preprocess, held, fold, task)
-                write_oof(folder / ANSWERS, table, task)
-        done.append(fold)
-    if len(done) < len(folds) or not processes().is_main_process:
+    folds = _plan(recipe, records, out)
+    asked = [fold for fold in folds if only is None or fold.number in only]
+    told = {"on_epoch": on_epoch, "on_batch": on_batch}
+    for _ in carry_out(asked, _run_fold, told, out=out, most=len(asked), is_done=_Fold.is_finished, cluster=cluster):
+        pass
+    if not processes().is_main_process or not all(fold.is_finished() for fold in folds):
         return None
-    frame = pd.concat([read_oof(out / f"fold-{fold}" / ANSWERS, task) for fold in folds], ignore_index=True)
+    frame = pd.concat([read_oof(fold.folder / ANSWERS, task) for fold in folds], ignore_index=True)
     write_oof(out / ANSWERS, frame, task)
-    runs = [read_json(out / f"fold-{fold}" / NOTE) for fold in folds]
+    runs = [read_json(fold.folder / NOTE) for fold in folds]
     results = {
         "what": "grouped cross-validation, pooled out-of-fold predictions",
         **describe_run(recipe, records, command),
         "seconds": round(sum(run["seconds"] for run in runs), 1),
-        "runs": [{"fold": fold, **run} for fold, run in zip(folds, runs, strict=True)],
+        "runs": [{"fold": fold.number, **run} for fold, run in zip(folds, runs, strict=True)],
         "oof": {"file": ANSWERS, "rows": len(frame)},
         "note": "Probabilities are softmax(logits / temperature); the temperature was fitted on these logits, "
         "so log_loss, brier and ece are slightly optimistic; uncalibrated holds them without it.",

@@ -1,19 +1,34 @@
-"""A run in a folder of its own: trained once, and recognised by its fingerprint afterwards."""
+"""A run in a folder of its own: trained once, and recognised by its fingerprint afterwards.
+
+Runs that do not depend on each other are carried out here, one after the other, or side by side on a Ray cluster.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
+
+from bcx.errors import ConfigError
+from bcx.inference.cluster import connected, cores_of_each, has_gpus
+from bcx.networks.device import use_device, wanted_device
 from bcx.train.fit import STATE_FILE
 from bcx.train.processes import processes
 from bcx.train.provenance import current_commit, read_json, write_json
 
 #: In a run's folder: what it was, its network, its answers.
 NOTE, NETWORK, ANSWERS = "run.json", "network", "oof.csv"
+#: How often a run is begun again whose worker was lost.
+_RETRIES = 3
+
+R = TypeVar("R")
 
 
 def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:
@@ -42,3 +57,86 @@ def noted(folder: Path, fingerprint: str, **about: Any) -> Iterator[dict[str, An
 def earlier_seconds(folder: Path) -> float:
     """Return the seconds of the runs inside a run's folder: its members or trainings, which may be older."""
     return sum(read_json(note)["seconds"] for note in folder.glob(f"*/{NOTE}"))
+
+
+def carry_out(
+    runs: Iterable[R],
+    do: Callable[..., object],
+    told: Mapping[str, Callable[..., object] | None],
+    *,
+    out: Path,
+    most: int,
+    is_done: Callable[[R], bool] = lambda run: False,
+    cluster: str | None = None,
+) -> Iterator[R]:
+    """Do runs that do not depend on each other, and yield each when it has ended.
+
+    Args:
+        runs: asked for one at a time, as soon as the next can begin.
+        do: does what is left of a run, in a folder of its own. Called with the run, and with `told` by name.
+        told: what is called while a run is done; on a cluster, when it has ended, with all that there was to tell.
+        out: folder of all runs.
+        most: of so many runs at most the cores of a cluster are shared out.
+        is_done: tells which runs need no worker.
+        cluster: None: here, one after the other. Else the address of a Ray cluster (see `bcx.inference.cluster`), each
+            run in a process of its own; one whose worker is lost goes on elsewhere. The nodes must see `out`, the
+            current folder and whatever a run reads under the same paths as this process.
+
+    Raises:
+        ConfigError, MissingExtra: no such cluster, a node that does not see the folders, or no Ray.
+        BcxError: as `do`; a worker that was lost too often.
+    """
+    calls = {name: call for name, call in told.items() if call is not None}
+    if cluster is None:
+        for run in runs:
+            do(run, **calls)
+            yield run
+        return
+    if processes().num_processes > 1:
+        raise ConfigError(
+            "--engine ray was started in several processes.",
+            expected="one process, which asks the cluster for others",
+            remedy="Start it without accelerate launch.",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with connected(cluster) as ray, tempfile.NamedTemporaryFile(dir=out, prefix=".seen-by-nodes-") as seen:
+        gpus = has_gpus(ray, wanted_device())
+        cores, room = cores_of_each(ray, most, gpus=gpus)
+        options = {"num_cpus": cores, "num_gpus": int(gpus), "max_calls": 1, "max_retries": _RETRIES}
+        task, where = ray.remote(**options)(_do_elsewhere), (os.getcwd(), seen.name, wanted_device(), cores)
+        going: dict[Any, R] = {}
+
+        def ended() -> R:
+            first = ray.wait(list(going))[0][0]
+            for name, said in ray.get(first):
+                calls[name](*said)
+            return going.pop(first)
+
+        for run in runs:
+            if is_done(run):
+                do(run, **calls)
+                yield run
+                continue
+            going[task.remote(do, run, list(calls), *where)] = run
+            if len(going) == room:
+                yield ended()
+        while going:
+            yield ended()
+
+
+def _do_elsewhere(
+    do: Callable[..., object], run: Any, names: Sequence[str], folder: str, seen: str, device: str, cores: int
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """Do a run on a node of a cluster, and return what there was to tell: (which of `names`, arguments)."""
+    if hidden := [path for path in (folder, seen) if not os.path.exists(path)]:
+        raise ConfigError(
+            f"The node '{platform.node()}' does not see '{hidden[0]}'.",
+            expected="the current folder, --out and the scans on storage that all nodes share, under the same paths",
+            remedy="Mount it on every node, and start the command from there.",
+        )
+    os.chdir(folder)
+    use_device(device)
+    torch.set_num_threads(cores)
+    calls: list[tuple[str, tuple[Any, ...]]] = []
+    do(run, **{name: lambda *said, name=name: calls.append((name, said)) for name in names})
+    return calls

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,14 @@ from bcx.train.crossval import split_fold
 from bcx.train.fit import STATE_FILE, fit
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_run, write_json
+from bcx.train.runs import carry_out
 
 STUDY_FILE = "study.log"
 BEST_FILE = "best.yaml"
 _NAME = "tune"
 #: Trials that run to their end before any is stopped early, and epochs of an inner fold that every trial gets.
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 #: Importances of fewer finished trials would be noise.
 _LEAST_FOR_IMPORTANCE = 4
 
@@ -134,6 +137,7 @@ def tune(
     on_epoch: Callable[[int, int, dict[str, Any], int], None] | None = None,
     on_batch: Callable[[], None] | None = None,
     on_trial: Callable[[FrozenTrial, int], None] | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Search, and write `best.yaml`, `trials.csv`, `importance.png` and `results.json`.
 
@@ -150,6 +154,8 @@ def tune(
         on_epoch: called with trial, inner fold, history row, number of epochs.
         on_batch: called after every training step.
         on_trial: called when a trial has ended, with the number of those that have.
+        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`). Each is drawn from
+            what is known when it begins, so that others are drawn than one after the other.
 
     Returns:
         What results.json holds.
@@ -161,12 +167,16 @@ def tune(
     space = search_space(recipe, count_stages(recipe))
     out.mkdir(parents=True, exist_ok=True)
     study = _open_study(recipe, space, parts, run, out)
-    while _ended(study) < trials:
-        trial = study.ask()
-        drawn = apply_values(recipe, draw_values(trial, space))
-        _run_trial(study, trial, drawn, parts, run, out / "trials" / _mark(drawn), on_epoch, on_batch)
+
+    def drawn() -> Iterator[tuple[optuna.Trial, Recipe]]:
+        while _count(study, *_ENDED, TrialState.RUNNING) < trials:
+            trial = study.ask()
+            yield trial, apply_values(recipe, draw_values(trial, space))
+
+    do, told = partial(_run_trial, study, parts, run, out), {"on_epoch": on_epoch, "on_batch": on_batch}
+    for trial, _ in carry_out(drawn(), do, told, out=out, most=trials - _count(study, *_ENDED), cluster=cluster):
         if on_trial:
-            on_trial(study.trials[trial.number], _ended(study))
+            on_trial(study.trials[trial.number], _count(study, *_ENDED))
 
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     if not finished:
@@ -237,8 +247,8 @@ def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: in
     return study
 
 
-def _ended(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+def _count(study: optuna.Study, *states: TrialState) -> int:
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
 def _mark(*content: Any) -> str:
@@ -248,15 +258,16 @@ def _mark(*content: Any) -> str:
 
 def _run_trial(
     study: optuna.Study,
-    trial: optuna.Trial,
-    recipe: Recipe,
     parts: list[list[Record]],
     run: int,
-    folder: Path,
-    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None,
-    on_batch: Callable[[], None] | None,
+    out: Path,
+    drawn: tuple[optuna.Trial, Recipe],
+    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
 ) -> None:
     """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
+    trial, recipe = drawn
+    folder = out / "trials" / _mark(recipe)
     started, scores = time.perf_counter(), []
     state, value = TrialState.PRUNED, None
     try:
