@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -13,15 +14,16 @@ import pydicom
 import pytest
 from PIL import Image, PdfParser
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.fileset import FileSet
 
 import bcx
 from bcx.imaging.style import MapStyle
+from bcx.inference.input_files import find
 from bcx.report import sheet
 from bcx.report.pictures import lesion_picture
 from bcx.report.words import NOTICE
 from bcx.simulate import simulate
 from tests.dicoms import ultrasound
-from tests.imaging.test_dicom import encoded
 
 
 @pytest.fixture
@@ -200,35 +202,68 @@ def test_a_study_per_patient(run, people, tiny_checkpoint):
     assert {row["patient"]: row["scans"] for row in patients()} == {"1.2.3": "2", "1.2.4": "1"}
 
 
-@pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_dicom_archive_is_listed_by_study_series_laterality_and_view(
-    run, tmp_path, tiny_checkpoint, monkeypatch, more
-):
+@pytest.fixture
+def exported(tmp_path, monkeypatch) -> dict[str, str]:
+    """A disc as a hospital burns it, made by pydicom, with notes beside: the file of each instance by its UID."""
     monkeypatch.chdir(tmp_path)
     scan = simulate("benign", 1, 120, 140).pixels
     view = Dataset()
     view.CodeMeaning = "transverse"
     said = {
-        "a": {"ViewPosition": "ML"},
-        "b": {"Laterality": "L", "ImageLaterality": "R", "ViewCodeSequence": [view], "SeriesInstanceUID": "1.2.3.2"},
-        "c": {"Laterality": None, "StudyInstanceUID": "1.2.4"},
+        "1.2.9.1": {"ViewPosition": "ML"},
+        "1.2.9.2": {"Laterality": "L", "ImageLaterality": "R", "ViewCodeSequence": [view]},
+        "1.2.9.3": {"Laterality": None, "StudyInstanceUID": "1.2.4", "SeriesInstanceUID": "1.2.4.1"},
     }
-    for name, tags in said.items():
-        Path("disc", name).mkdir(parents=True)
-        Path("disc", name, "IM0001").write_bytes(ultrasound(scan, **tags))
-    Path("disc", "plain.png").write_bytes(encoded(scan, "PNG"))
-    Path("disc", "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    said["1.2.9.2"]["SeriesInstanceUID"] = "1.2.3.2"
+    files = FileSet()
+    for uid, tags in said.items():
+        files.add(pydicom.dcmread(io.BytesIO(ultrasound(scan, SOPInstanceUID=uid, **tags))))
+    files.write(tmp_path / "disc")
+    for name in ("README", "VERSION", "PT000000/NOTES", "PT000000/BMI"):
+        Path("disc", name).write_text("BMI 22. DICM: see the viewer. <svg is no picture here\n" * 20)
+    return {each.SOPInstanceUID: Path(each.path).relative_to(tmp_path).as_posix() for each in files}
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_disc_is_listed_by_study_series_laterality_and_view(run, exported, tiny_checkpoint, more):
+    Image.fromarray(simulate("benign", 1, 120, 140).pixels).save("disc/plain.png")
     done = run("predict", "disc", "--model", tiny_checkpoint, "--out", "r", "--patients", "study", *more)
     assert done.status == 0, done.err
+    assert "skipped 5 files that are no pictures" in done.err
     text = Path("r").read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()] if more else list(csv.DictReader(text.splitlines()))
+    assert not any(Path(file).suffix for file in exported.values())
     assert {row["file"]: tuple(row[name] for name in ("study", "series", "laterality", "view")) for row in rows} == {
         "disc/plain.png": ("", "", "", ""),
-        "disc/a/IM0001": ("1.2.3", "1.2.3.1", "L", "ML"),
-        "disc/b/IM0001": ("1.2.3", "1.2.3.2", "R", "transverse"),
-        "disc/c/IM0001": ("1.2.4", "1.2.3.1", "", ""),
+        exported["1.2.9.1"]: ("1.2.3", "1.2.3.1", "L", "ML"),
+        exported["1.2.9.2"]: ("1.2.3", "1.2.3.2", "R", "transverse"),
+        exported["1.2.9.3"]: ("1.2.4", "1.2.4.1", "", ""),
     }
     assert [(row["patient"], row["scans"]) for row in patients()] == [("1.2.3", "2"), ("1.2.4", "1")]
+
+
+def test_a_zipped_disc_is_listed_alike(exported):
+    shutil.make_archive("zipped", "zip", ".", "disc")
+    assert {found.file for found in find(["zipped.zip"]).pictures} == {
+        f"zipped.zip/{file}" for file in exported.values()
+    }
+
+
+@pytest.mark.parametrize("away", [["..", "outside", "IM1"], ["ABSOLUTE"], ["LINK", "IM1"]])
+def test_no_directory_of_a_disc_leads_outside_of_it(run, exported, tiny_checkpoint, away, tmp_path):
+    (tmp_path / "outside").mkdir()
+    shutil.copy(exported["1.2.9.1"], "outside/IM1")
+    Path("disc/LINK").symlink_to(tmp_path / "outside", target_is_directory=True)
+    listed = pydicom.dcmread("disc/DICOMDIR")
+    absolute = str(tmp_path / "outside" / "IM1")
+    for record in listed.DirectoryRecordSequence:
+        if "ReferencedFileID" in record:
+            record.ReferencedFileID = absolute if away == ["ABSOLUTE"] else away
+    listed.save_as("disc/DICOMDIR")
+    done = run("predict", "disc", "--model", tiny_checkpoint, "--out", "r")
+    assert done.status == 0, done.err
+    rows = list(csv.DictReader(Path("r").read_text("utf-8").splitlines()))
+    assert sorted(row["file"] for row in rows) == sorted(exported.values())
 
 
 @pytest.mark.parametrize(
