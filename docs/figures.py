@@ -33,6 +33,7 @@ AUDITING = ROOT / "docs" / "how-to" / "audit-your-images.md"
 MEASURING = ROOT / "docs" / "explanation" / "measuring.md"
 SLIDES = ROOT / "docs" / "how-to" / "read-a-slide.md"
 DECIDING = ROOT / "docs" / "explanation" / "decisions.md"
+CLUSTER = ROOT / "docs" / "how-to" / "many-machines.md"
 COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
 RESULTS = ROOT / "results"
 DECISIONS = RESULTS / "studies" / "decisions"
@@ -669,6 +670,37 @@ def slide_block() -> str:
     )
 
 
+def cluster_block() -> str:
+    """Return what the Ray engine costs on one machine, and what follows for many, as Markdown."""
+    file = RESULTS / "benchmarks" / "cluster.json"
+    if not file.is_file():
+        return "Not measured yet."
+    found, scans, nodes, cores, price = read(file), 10**8, 100, 16, 0.04
+    per_core = found["ray_scans_per_second"] / found["cores"]
+    hours = scans / per_core / 3600
+    seconds, model = 3600 * hours / nodes / cores, found["command"].split("--model ")[1].split()[0]
+    rows = [
+        ("computing", f"10^8 / {per_core:.1f} per second", f"{hours:,.0f} core-hours"),
+        ("time", f"on {nodes} nodes of {cores} cores", f"{seconds / 60:.0f} minutes"),
+        ("cost", f"at {price} USD per core-hour; put in your own price", f"{price * hours:.0f} USD"),
+        (
+            "reading",
+            "scans of 300 kB: 30 TB; a network of 1 Gbit/s carries 125 MB/s",
+            f"{3e5 * scans / seconds / nodes / 1e6:.0f} MB/s per node",
+        ),
+    ]
+    lines = [
+        f"Measured on one machine of {found['cores']} cores, {found['scans']:,} simulated scans, `{model}` "
+        f"on ONNX Runtime: {found['local_scans_per_second']:.1f} scans/s by the local engine, "
+        f"{found['ray_scans_per_second']:.1f} by Ray from the first shard on (**{found['ratio']:.2f} times**), "
+        f"which is there after {found['ray_seconds_to_first_shard']:.0f} s. From that, on paper:",
+        "",
+        "| what | arithmetic | |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
 def with_figures(page: str, block: str) -> str:
     """Return a page's text with its figures replaced."""
     before, _, rest = page.partition(BEGIN)
@@ -686,6 +718,7 @@ PAGES = {
     SYNTH: lambda: page_block(RESULTS / "studies" / "synth", "../../results/studies/synth"),
     AUDITING: audit_block,
     MEASURING: audit_block,
+    CLUSTER: cluster_block,
     COMPARING: comparing_block,
     DECIDING: decisions_block,
     SLIDES: slide_block,

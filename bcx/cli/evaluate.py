@@ -11,7 +11,7 @@ import typer
 from typer import Option
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import DeviceOption, ViewsOption
+from bcx.cli.options import AddressOption, DeviceOption, EngineOption, ViewsOption, cluster_of
 from bcx.cli.progress import bars, counted, tell_epoch
 from bcx.cli.sources import command_line, in_words, named_folders, read_recipe, read_records, read_sources, recipe_words
 from bcx.errors import ConfigError, DataError
@@ -69,6 +69,8 @@ def evaluate(
     settings: list[str] | None = Option(
         None, "--set", metavar="KEY=VALUE", help="With --transfer: any other setting of the recipe."
     ),
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
@@ -84,9 +86,11 @@ def evaluate(
         }
         words["crossval"] = None if crossval is None else f"results/{crossval.resolve().name}"
         command = command_line("evaluate", f"--transfer {recipe_words(transfer)[0]}", data=recipe.data, **words)
-        _transfer(recipe, out, command, parts=parts, machines=machine, crossval=crossval)
+        cluster = cluster_of(engine, address)
+        _transfer(recipe, out, command, parts=parts, machines=machine, crossval=crossval, cluster=cluster)
         return
-    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings})
+    on_ray = {"--engine": engine == "ray", "--address": address}
+    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings, **on_ray})
     if contact_sheet is not None and not localisation:
         raise ConfigError(
             "--contact-sheet was given without --localisation.",
@@ -250,6 +254,7 @@ def _transfer(
     parts: Sequence[str] | None,
     machines: Sequence[str] | None,
     crossval: Path | None,
+    cluster: str | None,
 ) -> None:
     """Run the study, or the part of it that was asked for, and say what it found."""
     records = read_records(recipe)
@@ -278,6 +283,7 @@ def _transfer(
             on_epoch=lambda name, row, count: tell_epoch(progress, [name], row, count),
             on_batch=lambda: progress.advance(training),
             on_answer=lambda: progress.advance(answering),
+            cluster=cluster,
         )
     for row in results["table"]:
         if row["auc"]["value"] is not None:

@@ -18,7 +18,16 @@ from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
-from bcx.cli.options import ColoursOption, ContourOption, DeviceOption, ResumeOption, VerboseOption, ViewsOption
+from bcx.cli.options import (
+    AddressOption,
+    ColoursOption,
+    ContourOption,
+    DeviceOption,
+    ResumeOption,
+    VerboseOption,
+    ViewsOption,
+    check_engine,
+)
 from bcx.cli.outputs import PLACE, STUDY, Outputs, Target, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
@@ -89,10 +98,11 @@ def predict(
     engine: str = Option(
         "local",
         metavar="local|ray",
+        callback=check_engine,
         help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
         "column file; --out is a folder of shards.",
     ),
-    address: str | None = Option(None, help="With --engine ray: a running cluster; default: one on this machine."),
+    address: AddressOption = None,
     shards: str = Option("parquet", metavar="parquet|csv", help="With --engine ray: the form."),
     resume: ResumeOption = True,
     verbose: VerboseOption = False,
@@ -113,8 +123,6 @@ def predict(
     asked: dict[str, Any] = {"views": views, "prevalence": _shares(prevalence), "frames": frames}
     asked["operating_point"] = operating_point
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
-    if engine not in ("local", "ray"):
-        raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
     if engine == "ray":
         beside_table = {"--overlays": overlays, "--dicom-out": dicom_out, "--report": report, "--patients": patients}
         of_slides = {"--stride": stride, "--scale": scale, "--every-tile": every_tile}

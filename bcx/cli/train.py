@@ -11,15 +11,18 @@ import typer
 from typer import Option
 
 from bcx.cli.options import (
+    AddressOption,
     ArchOption,
     ConfigArgument,
     DataOption,
     DeviceOption,
+    EngineOption,
     EpochsOption,
     InitOption,
     RecipeArgument,
     SeedOption,
     SetOption,
+    cluster_of,
 )
 from bcx.cli.progress import bars, tell_epoch, training_bar
 from bcx.cli.sources import command_line, in_words, numbers, read_recipe, read_records, recipe_words
@@ -94,9 +97,12 @@ def crossval(
     settings: SetOption = None,
     out: Path | None = Option(None, help="Folder of the results; default results/<name>."),
     fold: list[int] | None = Option(None, help="Run only this fold; may be given several times."),
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
+    cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.evaluate.derived import noted_scans
@@ -120,6 +126,7 @@ def crossval(
             leave_out=noted_scans(record.key for record in records),
             on_epoch=lambda number, row, count: tell([f"fold {number}"], row, count),
             on_batch=advance,
+            cluster=cluster,
         )
     if not main:
         return
@@ -144,12 +151,15 @@ def tune(
     settings: SetOption = None,
     inner_folds: int = Option(3, min=2, max=20, help="Grouped folds that the training part is cut into."),
     run_folds: int | None = Option(None, min=1, help="How many of these each trial trains on; default all."),
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Search for learning rates, dropout, weight decay, augmentation, head and freezing; write best.yaml.
 
     Killed at any moment, the same command goes on where it was.
     """
+    cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.train.tune import BEST_FILE, inner_folds_of
@@ -178,6 +188,7 @@ def tune(
             ),
             on_batch=lambda: progress.advance(bar),
             on_trial=on_trial,
+            cluster=cluster,
             **plan,
         )
     best, own = results["best"], results["recipe_as_it_stood"]
