@@ -38,8 +38,8 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: with what is half done put away."""
+#: Whether SIGTERM stopped the command, as Ctrl-C does. Not asked of the exception, which libraries raise anew.
+_terminated = threading.Event()
 
 
 class _Commands(typer.core.TyperGroup):
@@ -52,7 +52,7 @@ class _Commands(typer.core.TyperGroup):
             if not said and ctx.invoked_subcommand in _GO_ON:
                 said = ["The same command goes on where it was."]
             typer.echo("\n".join(["bcx: stopped.", *said]), err=True)
-            raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from error
+            raise typer.Exit(143 if _terminated.is_set() else 130) from error
         except ModuleNotFoundError as error:
             if error.name not in _TRAIN:
                 raise
@@ -70,8 +70,10 @@ def _terminated_as_stopped() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise _Terminated
+        _terminated.set()
+        raise KeyboardInterrupt
 
+    _terminated.clear()
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

@@ -43,6 +43,7 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TREE))
+        patch.setenv("RAY_raylet_start_wait_time_s", "200")  # others may test beside
         running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         yield running.address
         running.shutdown()
