@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The repository's folder."""
     return ROOT
+
+
+def few_resamples() -> Iterator[None]:
+    """Draw intervals from 40 resamples, where tests are about something else; tests/evaluate has the intervals."""
+    from bcx.evaluate import intervals
+
+    draw = intervals.resample_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "resample_weights", lambda groups, count, seed: draw(groups, min(count, 40), seed))
+        yield
 
 
 @pytest.fixture(scope="session")

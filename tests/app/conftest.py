@@ -19,6 +19,23 @@ from bcx.simulate import simulate, write_examples
 WAIT = 20_000  # milliseconds for what a browser waits for; the machine may be busy
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses among them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test with a browser is slow."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_certificates(tmp_path_factory) -> Iterator[None]:
+    """No test speaks TLS, and httpx would read every certificate again for each client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SSL_CERT_FILE", raising=False)
+        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
+        yield
+
+
 @dataclass
 class Counting:
     """A classifier that counts how often it was asked; everything else is the real one's."""

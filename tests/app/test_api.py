@@ -20,7 +20,7 @@ from bcx.explain.methods import explain
 from bcx.explain.sheet import overlay
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(server):
     client = Client(server.url, verbose=False, analytics_enabled=False)
     yield client

@@ -11,8 +11,6 @@ import pytest
 from bcx.inference import table
 from tests.app.conftest import changed, overlay_address, start
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def server(examples, tmp_path_factory):

@@ -9,8 +9,6 @@ import pytest
 import bcx
 from tests.app.conftest import start
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def server(examples, tiny_checkpoint, tmp_path_factory):

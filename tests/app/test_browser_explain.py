@@ -9,7 +9,6 @@ from PIL import Image
 
 from bcx.explain.methods import quick_methods
 
-pytestmark = pytest.mark.slow
 LONG = 120_000  # milliseconds for all maps and their checks on a busy machine
 
 

@@ -7,8 +7,6 @@ import pytest
 from bcx.app.viewer import LESION
 from tests.app.conftest import changed, overlay_address
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def server(lesion_server):

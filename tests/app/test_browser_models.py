@@ -11,8 +11,6 @@ from gradio_client import Client, handle_file
 
 from tests.app.conftest import WAIT, start, with_patches
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def server(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_factory):

@@ -13,8 +13,6 @@ from bcx.simulate import simulate
 from tests.app.conftest import opened
 from tests.app.test_browser_compare import columns, shown
 
-pytestmark = pytest.mark.slow
-
 FRAME = ".bcx-place-frame"
 
 

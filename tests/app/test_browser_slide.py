@@ -12,7 +12,6 @@ from bcx.simulate.slide import write_slide
 from bcx.slides import read_slide
 from tests.app.conftest import WAIT, note_stranger, start
 
-pytestmark = pytest.mark.slow
 READ = 120_000  # milliseconds for a whole slide; the machine may be busy
 
 

@@ -10,8 +10,6 @@ from PIL import Image
 
 from bcx.simulate import simulate
 
-pytestmark = pytest.mark.slow
-
 #: Rows of the large batch.
 MANY = 1200
 FIRST = "#batch-rows li:first-child .bcx-row-name"

@@ -53,7 +53,6 @@ def server(lesion_server):
     return lesion_server
 
 
-@pytest.mark.slow
 def test_the_slider_moves_through_the_frames(page, server, clip_file, upload, until):
     page.set_input_files("#classify-upload input[type=file]", str(clip_file))
     chart = page.locator("#classify-clip figcaption")

@@ -196,6 +196,7 @@ def usual(client: httpx.Client, api: str, part: dict, scan: Path) -> object:
     return [file] if part["props"].get("file_count", "single") != "single" else file
 
 
+@pytest.mark.slow
 def test_every_call_with_hostile_values_in_every_place(served, canary, network, watch, scans, capfd, caplog):
     api = f"{served.url}gradio_api"
     client = httpx.Client(timeout=60)
@@ -299,6 +300,7 @@ def routes_of(part: object, prefix: str = "") -> Iterator[tuple[str, list[str]]]
             yield prefix + route.path, sorted(getattr(route, "methods", None) or ["GET"])
 
 
+@pytest.mark.slow
 def test_every_route_of_the_server_keeps_to_itself(served, canary, network, watch, scans, capfd):
     """Routes that Gradio adds are in this list by themselves; the page of the victim has a browser's cookie."""
     api = f"{served.url}gradio_api"
@@ -334,6 +336,7 @@ def test_every_route_of_the_server_keeps_to_itself(served, canary, network, watc
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_the_mcp_tools_with_hostile_values(served, canary, network, watch, scans):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client

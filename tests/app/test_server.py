@@ -75,6 +75,7 @@ def test_unknown_options_are_refused(capsys):
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_zerogpu_is_imported_before_torch(root, tiny_checkpoint, tmp_path):
     (tmp_path / "spaces.py").write_text("import sys\nprint('torch' in sys.modules)\nGPU = lambda function: function\n")
     own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}

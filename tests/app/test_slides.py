@@ -13,7 +13,10 @@ from bcx.app.slide_tab import SlideRun, run
 from bcx.simulate.slide import SlideScene
 from bcx.slides import stream_slide
 
-PIXELS = SlideScene(3, 1500, 1400, tissue=0.9).part(0, 0, 1500, 1400)
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return SlideScene(3, 1500, 1400, tissue=0.9).part(0, 0, 1500, 1400)
 
 
 @pytest.fixture
@@ -31,10 +34,10 @@ def started(session, name="<b>slide</b>.tif") -> SlideRun:
     return session.slide
 
 
-def test_a_run_grows_to_its_end(sessions, patches):
+def test_a_run_grows_to_its_end(sessions, patches, pixels):
     session = sessions.get("page")
     slide = started(session)
-    counts = [slide.progress.done for _ in run(session, slide, stream_slide(patches, PIXELS, stride=100))]
+    counts = [slide.progress.done for _ in run(session, slide, stream_slide(patches, pixels, stride=100))]
     assert counts == sorted(counts)
     assert len(set(counts)) > 2
     assert slide.ended
@@ -42,7 +45,7 @@ def test_a_run_grows_to_its_end(sessions, patches):
 
 
 @pytest.mark.parametrize("how", ["stop", "closed", "another slide", "another model"])
-def test_a_run_ends_when_nobody_waits_for_it(sessions, patches, how):
+def test_a_run_ends_when_nobody_waits_for_it(sessions, patches, pixels, how):
     session = sessions.get("page")
     slide = started(session)
     ends = {
@@ -55,7 +58,7 @@ def test_a_run_ends_when_nobody_waits_for_it(sessions, patches, how):
 
     def steps():
         try:
-            yield from stream_slide(patches, PIXELS, stride=20)
+            yield from stream_slide(patches, pixels, stride=20)
         finally:
             closed.append(True)
 
@@ -67,11 +70,11 @@ def test_a_run_ends_when_nobody_waits_for_it(sessions, patches, how):
     assert slide.progress.done < slide.progress.total
 
 
-def test_words_and_pictures_say_what_the_reading_holds(sessions, patches):
+def test_words_and_pictures_say_what_the_reading_holds(sessions, patches, pixels):
     session = sessions.get("page")
     slide = started(session)
     assert "Looking for tissue" in slide_tab.progress_html(slide)
-    list(run(session, slide, stream_slide(patches, PIXELS, stride=100)))
+    list(run(session, slide, stream_slide(patches, pixels, stride=100)))
     said = slide.reading.summary
     summary = slide_tab.summary_html(slide)
     assert "<b>slide" not in summary

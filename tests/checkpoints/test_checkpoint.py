@@ -452,42 +452,45 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def hub(tiny_checkpoint):
+@pytest.fixture(scope="module")
+def asked(tiny_checkpoint, tmp_path_factory):
+    """What loading a model of the Hub and one that is none say, the Hub being a server of this machine.
+
+    In a process of its own, since huggingface_hub reads its settings when it is imported.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Hub", (Hub,), {"folder": tiny_checkpoint}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def ask(name, endpoint, home):
-    """In a process of its own, since huggingface_hub reads its settings when it is imported."""
     code = """if True:
         import json, sys, bcx
-        try:
-            classifier = bcx.load(sys.argv[1])
-            print(json.dumps([classifier.weights_sha256, classifier.name]))
-        except bcx.BcxError as error:
-            print(json.dumps([type(error).__name__, str(error)]))
+        for name in sys.argv[1:]:
+            try:
+                classifier = bcx.load(name)
+                print(json.dumps([classifier.weights_sha256, classifier.name]))
+            except bcx.BcxError as error:
+                print(json.dumps([type(error).__name__, str(error)]))
     """
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    endpoint, home = f"http://127.0.0.1:{server.server_port}", str(tmp_path_factory.mktemp("hub"))
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": home, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code, name],
+        [sys.executable, "-c", code, "owner/model", "owner/other"],
         env={**os.environ, **settings, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)
+    server.shutdown()
+    server.server_close()
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_hub_id_is_fetched_and_loaded(hub, tmp_path, tiny_checkpoint):
-    assert ask("owner/model", hub, tmp_path) == [sha256_of(tiny_checkpoint / "model.safetensors"), "owner/model"]
+@pytest.mark.slow
+def test_a_hub_id_is_fetched_and_loaded(asked, tiny_checkpoint):
+    assert asked[0] == [sha256_of(tiny_checkpoint / "model.safetensors"), "owner/model"]
 
 
-def test_an_unknown_hub_id_says_what_to_do(hub, tmp_path):
-    kind, text = ask("owner/other", hub, tmp_path)
+@pytest.mark.slow
+def test_an_unknown_hub_id_says_what_to_do(asked):
+    kind, text = asked[1]
     assert kind == "CheckpointError"
     assert "'owner/other'" in text
     assert "Check the id" in text

@@ -12,6 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from bcx.cli import main as cli
+from tests.conftest import few_resamples
+
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 
 
 @pytest.fixture

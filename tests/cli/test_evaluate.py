@@ -75,6 +75,7 @@ def test_no_folder_of_this_machine_gets_into_the_results(evaluate, clinic, tmp_p
         assert str(tmp_path.parent) not in Path(file).read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_maps_are_held_against_masks_and_shown_where_asked(evaluate, clinic):
     done = evaluate("--data", "clinic=ward", "--localisation", "--contact-sheet", "seen/here", "--out", "deep/r.json")
     assert done.status == 0, done.err
@@ -208,6 +209,7 @@ def test_masks_that_are_not_there_are_told_before_the_work(evaluate, clinic):
     assert "mask" in done.err
 
 
+@pytest.mark.slow
 def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, clinic, busi_folder):
     settings = ["arch=mobilenetv2_035", "size=64", "batch_size=8", "precision=fp32", "folds=2", "lesion={}"]
     options = [word for setting in settings for word in ("--set", setting)]

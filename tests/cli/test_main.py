@@ -276,6 +276,7 @@ def test_every_command_that_is_stopped_ends_in_words(run, ward, monkeypatch, arg
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 def test_standard_output_without_room_ends_in_words(ward, tiny_checkpoint):
     command = [sys.executable, "-m", "bcx", "predict", "ward/benign", "--model", os.fspath(tiny_checkpoint)]
@@ -295,6 +296,7 @@ def test_every_command_explains_itself(run, command):
     assert command in done.out
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(ward, tiny_checkpoint):
     command = [sys.executable, "-m", "bcx", "predict", "ward", "--model", os.fspath(tiny_checkpoint), "--json"]
     environment = os.environ | {"PYTHONPATH": os.fspath(Path(bcx.__file__).parents[1])}

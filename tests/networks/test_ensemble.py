@@ -120,6 +120,7 @@ def test_a_single_networks_file_has_no_prefix(tmp_path, members):
     assert '"members"' not in (folder / "config.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_onnx_answers_for_all_members(tmp_path, ensemble):
     pytest.importorskip("onnxruntime")
     folder = save_checkpoint(tmp_path / "three", ensemble, task=TASK, preprocess=PREPROCESS)
@@ -176,6 +177,7 @@ def test_the_second_stage_is_not_read_as_a_whole_picture(mixed, members, batch):
     torch.testing.assert_close(second.lesion, alone.lesion)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_checkpoint_keeps_who_reads_the_whole_picture(tmp_path, mixed, batch):
     pytest.importorskip("onnxruntime")

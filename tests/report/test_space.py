@@ -135,6 +135,7 @@ def test_pins_are_what_is_installed(tmp_path):
         pinned("no-such-package")
 
 
+@pytest.mark.slow
 def test_its_demo_opens_with_its_model(tiny_checkpoint, tmp_path):
     folder = gather_space(tmp_path / "space", load_checkpoint(tiny_checkpoint))
     code = "import demo; print([c['props'].get('value') for c in demo.demo.config['components']])"
@@ -146,6 +147,7 @@ def test_its_demo_opens_with_its_model(tiny_checkpoint, tmp_path):
     assert "tiny" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_space_arrives_whole(hub, tiny_checkpoint, tmp_path):
     words = ("space", "ann/scans", "--model", tiny_checkpoint, "--no-check", "--private", "--hardware", "cpu-basic")
     done = bcx_command(hub, tmp_path, *words)
@@ -160,6 +162,7 @@ def test_a_space_arrives_whole(hub, tiny_checkpoint, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_arrives_with_its_weights(hub, tiny_checkpoint, tmp_path):
     done = bcx_command(hub, tmp_path, "push", tiny_checkpoint, "ann/tiny")
     assert done.returncode == 0, done.stderr
@@ -170,6 +173,7 @@ def test_a_checkpoint_arrives_with_its_weights(hub, tiny_checkpoint, tmp_path):
     assert set(found) <= {"config.json", "model.safetensors", "gate.safetensors", "head.safetensors", "README.md"}
 
 
+@pytest.mark.slow
 def test_what_is_to_be_private_is_not_put_where_everybody_looks(hub, tiny_checkpoint, tmp_path):
     hub.private = False
     done = bcx_command(hub, tmp_path, "push", tiny_checkpoint, "ann/tiny", "--private")
@@ -188,6 +192,7 @@ def test_a_space_that_is_not_finished_leaves_nothing(tiny_checkpoint, tmp_path, 
     assert list((tmp_path / "here").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_a_token_or_with_a_wrong_one_it_says_what_to_do(hub, tiny_checkpoint, tmp_path):
     done = bcx_command(hub, tmp_path, "push", tiny_checkpoint, "ann/tiny", token=None)
     assert done.returncode == 2

@@ -18,7 +18,9 @@ from bcx.studies.compare import SCRATCH, compare, plan_comparison, starting_weig
 from bcx.studies.leaderboard import leaderboard_markdown
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
+from tests.conftest import few_resamples
 
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(name="tiny", arch="mobilenetv2_035", init="scratch", size=48, batch_size=8, precision="fp32", epochs=1)
 ARCHS = ["mobilenetv2_035", "tiny_cnn"]
@@ -46,6 +48,7 @@ def compared(records, tmp_path_factory):
     return out, entrants, results, seen
 
 
+@pytest.mark.slow
 def test_every_architecture_runs_the_same_folds(compared):
     out, _, results, seen = compared
     assert seen == [
@@ -62,6 +65,7 @@ def test_every_architecture_runs_the_same_folds(compared):
     assert (out / "roc.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_leaderboard_says_what_was_measured(compared):
     out, _, results, _ = compared
     stored = json.loads((out / "results.json").read_text())
@@ -90,6 +94,7 @@ def test_the_leaderboard_says_what_was_measured(compared):
     assert text.count(SCRATCH) == 2
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(compared, records, monkeypatch):
     out, entrants, results, _ = compared
 

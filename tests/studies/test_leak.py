@@ -22,7 +22,9 @@ from bcx.studies.leak import cut, leak_study, plan_protocols
 from bcx.studies.leak_figures import leak_lines
 from bcx.tasks import get_task
 from bcx.train.config import Published, Recipe, load_recipe
+from tests.conftest import few_resamples
 
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
 RECIPE = """
 name: tiny
@@ -64,6 +66,7 @@ def measured(folder, config, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_results_say_what_leaked(measured):
     results = json.loads((measured / "results.json").read_text())
     table = pd.read_csv(measured / "predictions.csv")
@@ -84,12 +87,14 @@ def test_the_results_say_what_leaked(measured):
         assert key in results
 
 
+@pytest.mark.slow
 def test_no_path_of_this_machine_gets_into_the_results(measured, folder):
     for file in [*measured.glob("*.*"), *measured.glob("runs/*/*")]:
         assert str(folder) not in file.read_text(), file
     assert not list(measured.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_trained_again_and_another_recipe_is(measured, folder, config, monkeypatch):
     recipe = load_recipe(config)
     records = read_source("mine", folder, task=TASK)
@@ -108,6 +113,7 @@ def test_a_finished_study_is_not_trained_again_and_another_recipe_is(measured, f
     assert leak_study(recipe, records, out=measured / "other", command="x", seeds=(0,), only=[5]) is None
 
 
+@pytest.mark.slow
 def test_the_page_shows_theirs_beside_ours(measured):
     results = json.loads((measured / "results.json").read_text())
     text = "\n".join(leak_lines(results))

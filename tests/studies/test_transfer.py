@@ -32,7 +32,9 @@ from bcx.train.fit import STATE_FILE
 from bcx.train.provenance import read_json
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
+from tests.conftest import few_resamples
 
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
     name="tiny", arch="mobilenetv2_035", init="scratch", size=64, batch_size=8, precision="fp32", epochs=1, folds=2
@@ -145,6 +147,7 @@ def test_only_the_machines_named_are_left_out(records, devices):
     assert plan_runs(RECIPE, records, ["machine"], devices, ["Ultra @7 MHz"]) == every[1:]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_every_pair(study, devices):
     rows = [(row["part"], row["train_on"], row["score_on"]) for row in study.results["table"]]
     assert rows == [
@@ -162,6 +165,7 @@ def test_the_table_has_a_row_for_every_pair(study, devices):
     assert study.results["table"][1]["absent_called_absent"]["n"] == 4
 
 
+@pytest.mark.slow
 def test_every_figure_can_be_derived_from_the_predictions(study):
     results = json.loads((study.out / "results.json").read_text())
     assert results == json.loads(json.dumps(study.results))
@@ -184,6 +188,7 @@ def test_every_figure_can_be_derived_from_the_predictions(study):
         assert key in results
 
 
+@pytest.mark.slow
 def test_a_clean_scan_is_answered_as_in_the_other_table(study):
     """Corrupted pictures go the same way to the network as files do, but for the rounding of the kept weights."""
     for fold in (0, 1):
@@ -196,17 +201,20 @@ def test_a_clean_scan_is_answered_as_in_the_other_table(study):
         assert np.allclose(found, apply_temperature(logits), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_both(study):
     with Image.open(study.out / study.results["figure"]) as picture:
         assert picture.width == 1500
         assert len(picture.convert("RGB").getcolors(100_000)) > 20
 
 
+@pytest.mark.slow
 def test_each_epoch_is_told_with_the_name_of_its_run(study):
     assert [name for name, _, epochs in study.told] == [run["name"] for run in study.results["runs"]]
     assert all(row["epoch"] == epochs == 1 for _, row, epochs in study.told)
 
 
+@pytest.mark.slow
 def test_no_path_of_this_machine_and_no_snapshot_is_left(study, busi_folder, busbra):
     files = [file for file in study.out.rglob("*") if file.is_file()]
     assert not [file for file in files if file.name == STATE_FILE]
@@ -242,6 +250,7 @@ def folds(study, tmp_path):
     return tmp_path / "folds"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_what_is_finished_is_not_trained_again(study, records, devices):
     unlike = {"commit": None, "command": None}  # someone may commit meanwhile
@@ -254,6 +263,7 @@ def test_what_is_finished_is_not_trained_again(study, records, devices):
         transfer_study(RECIPE.model_copy(update={"lr": 1e-5}), records, out=study.out, command="x", devices=devices)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, records, tmp_path):
     shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
@@ -266,6 +276,7 @@ def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, rec
     assert np.allclose(after[columns].iloc[:-1], before[columns], atol=0.01)  # weights are kept rounded
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_the_networks_of_a_cross_validation_are_used(study, records, folds, tmp_path):
     results = ask(records, tmp_path / "out", "corruption", crossval=folds)
@@ -290,6 +301,7 @@ def test_the_networks_of_a_cross_validation_are_used(study, records, folds, tmp_
         ask(records, tmp_path / "out", "corruption", crossval=folds)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_parts_asked_for_one_after_the_other_stand_side_by_side(study, records, devices, tmp_path):
     """As processes would do it that share a folder, with the trainings taken from the whole study."""
@@ -315,6 +327,7 @@ def test_parts_asked_for_one_after_the_other_stand_side_by_side(study, records, 
     assert whole["corruption"] == study.results["corruption"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_what_another_process_finished_meanwhile_is_in_the_results(study, records, devices, tmp_path, monkeypatch):
     for folder in ("hospital-cairo", "hospital-rio"):
@@ -334,6 +347,7 @@ def test_what_another_process_finished_meanwhile_is_in_the_results(study, record
     assert calls == ["results.json"] * 2
 
 
+@pytest.mark.slow
 def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, devices, tmp_path):
     shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
     other = RECIPE.model_copy(update={"lr": 1e-5})
@@ -343,12 +357,14 @@ def test_results_of_another_recipe_are_not_taken_for_this_ones(study, records, d
     assert not module.is_done(runs["hospital rio"], tmp_path)
 
 
+@pytest.mark.slow
 def test_every_answer_is_told(study, records, folds, tmp_path):
     told = []
     ask(records, tmp_path / "out", "corruption", crossval=folds, on_answer=lambda: told.append(1))
     assert len(told) == study.results["corruption"]["n"] * (1 + len(CORRUPTIONS))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_while_it_answered_goes_on_without_training(records, tmp_path, monkeypatch):
     """The snapshot stays until everything is written: the second start trains no epoch."""
     monkeypatch.setattr(module, "write_oof", interrupted)
@@ -400,6 +416,7 @@ def left_out(records, tmp_path_factory):
     return SimpleNamespace(records=[*records, *third], out=out)
 
 
+@pytest.mark.slow
 def test_a_hospital_left_out_is_told_how_unlike_it_is(left_out):
     answers = read_answers(left_out.out / "without-rio" / "oof.csv", TASK)
     kept = load_checkpoint(left_out.out / "without-rio" / "network")
@@ -411,6 +428,7 @@ def test_a_hospital_left_out_is_told_how_unlike_it_is(left_out):
     assert read_answers(left_out.out / "without-oslo" / "oof.csv", TASK)["distance"].notna().all()
 
 
+@pytest.mark.slow
 def test_hospitals_left_out_are_the_folds_of_a_cross_validation(left_out, study, tmp_path):
     frame, results = left_out_results(left_out.out, TASK)
     assert frame.groupby("fold")["source"].unique().map(list).tolist() == [["cairo"], ["oslo"], ["rio"]]

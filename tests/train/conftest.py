@@ -7,6 +7,9 @@ import pytest
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.tasks import get_task
+from tests.conftest import few_resamples
+
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 
 
 @pytest.fixture(scope="session")

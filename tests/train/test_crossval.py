@@ -55,6 +55,7 @@ def test_a_source_with_fewer_folds_leaves_out_nothing_in_the_last_run(records):
     assert unused not in train
 
 
+@pytest.mark.slow
 def test_every_headline_figure_can_be_derived_from_the_table(measured):
     results = json.loads((measured / "results.json").read_text())
     frame = pd.read_csv(measured / "oof.csv")
@@ -70,11 +71,13 @@ def test_every_headline_figure_can_be_derived_from_the_table(measured):
         assert key in results
 
 
+@pytest.mark.slow
 def test_no_path_of_this_machine_gets_into_the_results(measured, busi_folder):
     for file in [measured / "results.json", measured / "oof.csv", *measured.glob("fold-*/*.json")]:
         assert str(busi_folder) not in file.read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
     before = (measured / "oof.csv").read_bytes()
 
@@ -91,6 +94,7 @@ def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
         crossval(RECIPE.model_copy(update={"lr": 1e-5}), records, out=measured, command="bcx crossval")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_ships_with_what_was_measured(measured, records, tmp_path):
     folder = train_checkpoint(RECIPE, records, tmp_path / "tiny", command="bcx train", measured=measured)
     assert {"config.json", "model.safetensors", "gate.safetensors", "results.json", "oof.csv", "history.csv"} <= {
@@ -107,6 +111,7 @@ def test_a_checkpoint_ships_with_what_was_measured(measured, records, tmp_path):
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_lesion_head_is_measured_ships_and_answers(records, tmp_path):
     recipe = RECIPE.model_copy(update={"lesion": LesionRecipe(), "size": 64})
     measured = tmp_path / "measured"
@@ -124,6 +129,7 @@ def test_the_lesion_head_is_measured_ships_and_answers(records, tmp_path):
         train_checkpoint(RECIPE.model_copy(update={"size": 64}), records, tmp_path / "x", command="", measured=measured)
 
 
+@pytest.mark.slow
 def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
     with pytest.raises(TrainingError, match="another lr"):
         train_checkpoint(
@@ -133,6 +139,7 @@ def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
         train_checkpoint(RECIPE, records, tmp_path / "x", command="bcx train", measured=tmp_path)
 
 
+@pytest.mark.slow
 def test_without_measurements_the_card_says_so(records, tmp_path):
     folder = train_checkpoint(RECIPE, records, tmp_path / "bare", command="bcx train")
     assert "None were measured." in write_card(folder).read_text("utf-8")

@@ -71,6 +71,7 @@ def test_without_augmentation_training_sees_what_serving_sees(records):
         assert task.classes[data[index][1]] == record.label
 
 
+@pytest.mark.slow
 def test_frozen_stages_do_not_change_and_the_rest_does(records, tmp_path):
     recipe = Recipe(**TINY, epochs=1, freeze_stages=3)
     fitted = fit(recipe, records, out=tmp_path)
@@ -98,6 +99,7 @@ def _initial(recipe):
     return build_network(recipe.arch, 3, drop=recipe.drop, init=recipe.init).state_dict()
 
 
+@pytest.mark.slow
 def test_it_learns_what_can_be_learnt_and_writes_its_history(records, tmp_path):
     """Twelve simulated scans, no augmentation: a network that learns at all can tell them apart by heart."""
     recipe = Recipe(**TINY | {"arch": "resnet10t"}, epochs=12, augment=0.0, drop=0.0, label_smoothing=0.0)
@@ -113,6 +115,7 @@ def test_it_learns_what_can_be_learnt_and_writes_its_history(records, tmp_path):
     np.testing.assert_allclose(mirrored, plain, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path):
     train, inner = records[::2], records[1::2]
     recipe = Recipe(**TINY, epochs=8, inner_fraction=0.5, patience=1)
@@ -126,6 +129,7 @@ def test_early_stopping_keeps_the_best_epoch_of_the_inner_part(records, tmp_path
     assert accuracy == pytest.approx(fitted.history[best]["inner_accuracy"])
 
 
+@pytest.mark.slow
 def test_one_process_trains_in_one_precision_after_the_other(records, tmp_path):
     """And each run in its own: bfloat16 rounds, so the same seed ends at other weights."""
     ends = []
@@ -142,6 +146,7 @@ def test_a_group_on_both_sides_is_refused(records, tmp_path):
         fit(Recipe(**TINY, epochs=1), records, records[:1], out=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_snapshot_of_another_run_is_not_continued(records, tmp_path):
     fit(Recipe(**TINY, epochs=1), records, out=tmp_path)
     with pytest.raises(TrainingError, match="another recipe"):
@@ -191,6 +196,7 @@ def any_precision():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("any_precision")
 def test_a_lesion_run_that_is_stopped_goes_on_to_bitwise_the_same_weights(records, tmp_path):
     recipe = Recipe(**TINY | {"size": 64, "precision": "bf16"}, epochs=3, lesion=LesionRecipe())
@@ -231,6 +237,7 @@ def test_the_lesion_settings_tell_runs_apart_and_plain_runs_keep_their_mark(reco
     assert len({run_fingerprint(recipe, records, []) for recipe in [plain, *lesion]}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesion", [None, LesionRecipe()], ids=["linear", "lesion"])
 def test_two_hospitals_train_together_though_one_has_no_normals(records, tmp_path, lesion):
     task = get_task("breast-ultrasound")

@@ -73,6 +73,7 @@ def test_a_scan_that_comes_again_is_varied_in_another_way(fewer):
     assert picture.shape == (50, 50)
 
 
+@pytest.mark.slow
 def test_only_the_dense_head_learns_on_a_frozen_base(fewer, tmp_path):
     torch.manual_seed(0)
     fitted = fit(RECIPE, fewer, out=tmp_path)
@@ -103,6 +104,7 @@ def test_a_frozen_base_leaves_the_linear_heads_dropout_on(fewer):
     assert not any(norm.training for norm in norms)
 
 
+@pytest.mark.slow
 def test_norms_that_are_left_out_keep_weights_and_statistics(fewer, tmp_path):
     settings = {"dense": None, "freeze_base": False, "freeze_norms": True, "optimizer": "adamw", "lr": 0.01}
     recipe = RECIPE.model_copy(update=settings)

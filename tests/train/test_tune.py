@@ -55,6 +55,7 @@ def test_inner_folds_hold_the_training_part_alone(records):
     assert not {r.group for r in parts[0]} & {r.group for r in parts[1]}
 
 
+@pytest.mark.slow
 def test_the_outer_fold_is_never_read(searched, records):
     """Its files are gone, and the search ran to its end; nor does its name stand anywhere in the results."""
     out, results = searched
@@ -66,6 +67,7 @@ def test_the_outer_fold_is_never_read(searched, records):
             assert not any(key in file.read_text() for key in held)
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_the_recipe_as_it_stands(searched):
     out, results = searched
     with (out / "trials.csv").open(newline="") as stream:
@@ -81,6 +83,7 @@ def test_the_first_trial_is_the_recipe_as_it_stands(searched):
     assert len({row["lr"] for row in rows}) == 4  # each trial drew settings of its own
 
 
+@pytest.mark.slow
 def test_a_trial_is_worth_what_its_network_scored_on_the_inner_fold(searched):
     out, results = searched
     recipe = apply_values(RECIPE, results["best"]["values"])
@@ -90,6 +93,7 @@ def test_a_trial_is_worth_what_its_network_scored_on_the_inner_fold(searched):
     assert not list(out.rglob("state.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_best_recipe_is_one_that_training_takes(searched):
     out, results = searched
     best = load_recipe(out / "best.yaml")
@@ -97,6 +101,7 @@ def test_the_best_recipe_is_one_that_training_takes(searched):
     assert not {"data", "init"} & set(yaml.safe_load((out / "best.yaml").read_text()))
 
 
+@pytest.mark.slow
 def test_more_trials_join_those_that_are_there(searched, records, tmp_path):
     out = shutil.copytree(searched[0], tmp_path / "tune")
     before = (out / "trials.csv").read_text().splitlines()
@@ -114,6 +119,7 @@ def test_more_trials_join_those_that_are_there(searched, records, tmp_path):
     assert (out / "importance.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_taken_up_at_the_epoch_where_it_was(records, tmp_path):
     """The same search, killed after the first epoch of its second trial, ends with the same first two trials."""
     settings = {"fold": 0, "trials": 2, "inner_folds": 2, "run_folds": 1, "command": "bcx tune"}
@@ -144,6 +150,7 @@ def test_a_killed_trial_is_taken_up_at_the_epoch_where_it_was(records, tmp_path)
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_another_search_in_the_same_folder_is_refused(searched, records):
     settings = {"trials": 4, "inner_folds": 2, "run_folds": 1, "out": searched[0], "command": "bcx tune"}
     with pytest.raises(ConfigError, match="another recipe"):
@@ -153,6 +160,7 @@ def test_another_search_in_the_same_folder_is_refused(searched, records):
         tune(RECIPE, shifted, fold=0, **settings)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_breaks_training_ends_its_trial_alone(records, tmp_path, monkeypatch):
     """At a learning rate of 1e30 the loss is no number; the search goes on."""
     drawn = iter([{"lr": 1e30}, {"lr": 1e-4}])

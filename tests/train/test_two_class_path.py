@@ -58,6 +58,7 @@ def shipped(records, tmp_path_factory):
     return folder, results
 
 
+@pytest.mark.slow
 def test_out_of_fold_figures_and_a_threshold(shipped):
     folder, results = shipped
     assert results["n"] == 48
@@ -72,6 +73,7 @@ def test_out_of_fold_figures_and_a_threshold(shipped):
     assert OperatingPoint.from_dict(stored["decisions"]["operating_point"]).positive == 1
 
 
+@pytest.mark.slow
 def test_the_card_speaks_of_two_classes(shipped):
     text = write_card(shipped[0]).read_text("utf-8")
     assert "None" not in text.replace("None were measured", "")
@@ -80,6 +82,7 @@ def test_the_card_speaks_of_two_classes(shipped):
     assert "IDC patches" in text
 
 
+@pytest.mark.slow
 def test_patches_pass_the_gate_and_are_answered_by_the_threshold(shipped):
     folder, results = shipped
     classifier = bcx.load(folder)
@@ -90,6 +93,7 @@ def test_patches_pass_the_gate_and_are_answered_by_the_threshold(shipped):
     assert answer.maps.shape == (2, 50, 50)
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_from_the_command_line(shipped, data, tmp_path):
     runner, out = CliRunner(), tmp_path / "found.json"
     done = runner.invoke(app, ["evaluate", "--checkpoint", str(shipped[0]), "--data", f"idc={data}", "--out", str(out)])
@@ -103,6 +107,7 @@ def test_evaluate_and_predict_from_the_command_line(shipped, data, tmp_path):
     assert "p_positive" in table.read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_early_stopping_may_watch_the_loss(records, tmp_path):
     recipe = RECIPE.model_copy(update={"inner_fraction": 0.34, "patience": 1, "watch": "loss", "epochs": 4})
     held = {r.group for r in records if r.group in ("idc:101", "idc:102")}

@@ -42,6 +42,7 @@ def trained(records, tmp_path_factory):
     return generator, out, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_killed_run_goes_on_to_the_same_weights(kind, records, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SNAPSHOT_SECONDS", 0.0)
@@ -69,6 +70,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(kind, records, tmp_path, monke
     assert np.array_equal(resumed.sample(4, 0), whole.sample(4, 0))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_weights_history_and_pictures_and_is_not_run_twice(trained, records):
     generator, out, rows = trained
     with (out / "history.csv").open() as stream:
@@ -91,6 +93,7 @@ def test_a_run_leaves_weights_history_and_pictures_and_is_not_run_twice(trained,
     assert np.array_equal(again.sample(3, 1), generator.sample(3, 1))
 
 
+@pytest.mark.slow
 def test_training_changes_what_is_made(trained):
     from bcx.studies.synthesis.networks import build_networks
 
@@ -103,6 +106,7 @@ def test_training_changes_what_is_made(trained):
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_what_it_makes_comes_nearer_to_what_it_is_shown(tmp_path, monkeypatch, records):
     """Bright pictures in, brighter pictures out: losses of the wrong sign would darken them."""
     bright = np.random.default_rng(0).integers(200, 240, (8, 16, 16), dtype=np.uint8)
@@ -156,6 +160,7 @@ def test_planes_and_pictures_are_the_same_grey_values(records):
     assert np.array_equal(to_planes(pictures), planes)
 
 
+@pytest.mark.slow
 def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
     generator, out, _ = trained
     loaded = load_generator(out / "generator.safetensors")
@@ -170,6 +175,7 @@ def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
     assert generator.label in Image.open(files[0]).info["Title"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
