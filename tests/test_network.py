@@ -141,6 +141,7 @@ def test_importing_every_module_is_quiet(traced):
     assert_quiet(run, may_draw=True)
 
 
+@pytest.mark.slow
 def test_predict_is_quiet_with_onnx_runtime_whatever_the_environment_says(traced, root):
     pytest.importorskip("onnxruntime")
     loud = {name: {"1": "0", "0": "1", "False": "True"}[value] for name, value in SWITCHES.items()}
@@ -150,6 +151,7 @@ def test_predict_is_quiet_with_onnx_runtime_whatever_the_environment_says(traced
     assert_quiet(run)
 
 
+@pytest.mark.slow
 def test_predict_is_quiet_with_torch(traced, root, tiny_checkpoint):
     scan = str(root / "examples/simulated-benign-1.png")
     run = traced("-m", "bcx", "predict", scan, "--json", "--model", str(tiny_checkpoint))

@@ -88,6 +88,7 @@ class Endless:
         return getattr(self.inner, name)
 
 
+@pytest.mark.slow
 def test_a_batch_outlasts_made_up_sessions_and_ends_within_two_seconds_of_its_page(
     tiny, examples, scans, tmp_path, until, monkeypatch
 ):

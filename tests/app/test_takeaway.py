@@ -56,6 +56,7 @@ def test_the_sheet_shows_scan_and_bars(past, prediction, tiny_lesion, tmp_path):
     assert (drawn[-40:] == 255).all()
 
 
+@pytest.mark.slow
 def test_more_words_than_a_page_holds_make_it_longer_and_leave_none_out(past, prediction, tiny_lesion):
     wordy = dataclasses.replace(prediction, flags=["word " * 40 + "x" * 300] * 12)
     assert sheet.sheet(wordy, tiny_lesion.task, past.at).height > 1754

@@ -155,6 +155,7 @@ def test_two_views_are_averaged_through_onnx_runtime_too(folder):
     assert_same(found, expected, probabilities=1e-4, maps=1e-3)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_answers_the_same_through_both(root, tmp_path):
     folder = Path(shutil.copytree(root / "checkpoints" / "mobilenetv2-busi", tmp_path / "shipped"))
     export_onnx(load_checkpoint(folder))

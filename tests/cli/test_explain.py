@@ -21,6 +21,7 @@ def folder(tmp_path):
     return scans
 
 
+@pytest.mark.slow
 def test_each_scan_gets_a_sheet_and_numbers_and_a_bad_file_is_named(folder, tiny_lesion_checkpoint, run):
     out = folder.parent / "out"
     done = run("explain", folder, "--model", tiny_lesion_checkpoint, "--methods", "exact, grad-cam", "--out", out)

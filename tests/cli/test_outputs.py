@@ -38,6 +38,7 @@ def disc(tmp_path, monkeypatch):
     return Path("ward")
 
 
+@pytest.mark.slow
 def test_dicom_scans_get_dicom_results_and_others_a_line(run, disc, tiny_checkpoint):
     command = ("predict", disc, "--model", tiny_checkpoint, "--out", "r.csv", "--dicom-out", "ward/made")
     done = run(*command)

@@ -115,6 +115,7 @@ def test_a_scan_that_changed_or_is_new_is_answered_and_one_that_went_is_no_row(r
     assert rows["ward/1.png"] == rows["ward/9.png"] | {"file": "ward/1.png"}
 
 
+@pytest.mark.slow
 def test_a_row_that_is_half_written_is_thrown_away(run, ward, tiny_checkpoint, asked):
     command = ["predict", "ward", "--model", tiny_checkpoint, "--out"]
     run(*command, "whole.csv")
@@ -207,23 +208,22 @@ def large_ward(ward) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("form", ["", "--json"])
-def test_killed_at_any_moment_it_goes_on(large_ward, tiny_checkpoint, form):
-    more = [form] if form else []
-    process(large_ward, tiny_checkpoint, *more).communicate()
+@pytest.mark.parametrize(("more", "moments"), [([], (0, 1, 37, 150)), (["--json"], (37,))], ids=["csv", "json"])
+def test_killed_at_any_moment_it_goes_on(run, large_ward, tiny_checkpoint, more, moments):
+    command = ["predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv", *more]
+    run(*command)
     whole = answers("r.csv")
     Path("r.csv").unlink()
-    for answered in (0, 1, 37, 150):
+    for answered in moments:
         running = process(large_ward, tiny_checkpoint, *more)
         wait_for(answered)
         running.kill()
         running.communicate()
         assert running.returncode == -signal.SIGKILL
         assert not Path("r.csv").exists()
-    last = process(large_ward, tiny_checkpoint, *more)
-    _, said = last.communicate()
-    assert last.returncode == 1
-    assert "of them answered before" in said
+    last = run(*command)
+    assert last.status == 1
+    assert "of them answered before" in last.err
     assert answers("r.csv") == whole
     assert not list(Path().glob(".r.csv*"))
 
@@ -243,7 +243,7 @@ def test_a_signal_ends_it_in_words(large_ward, tiny_checkpoint, number, status):
 
 
 @pytest.mark.slow
-def test_without_room_it_ends_in_words_and_goes_on(large_ward, tiny_checkpoint):
+def test_without_room_it_ends_in_words_and_goes_on(run, large_ward, tiny_checkpoint):
     resource = pytest.importorskip("resource")
 
     def small_disk() -> None:
@@ -255,9 +255,8 @@ def test_without_room_it_ends_in_words_and_goes_on(large_ward, tiny_checkpoint):
     assert "'r.csv' cannot be written (File too large). Expected: room on the disk." in said
     assert "What was done is kept" in said
     assert "Traceback" not in said
-    last = process(large_ward, tiny_checkpoint)
-    _, said = last.communicate()
-    assert "of them answered before" in said
+    last = run("predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv")
+    assert "of them answered before" in last.err
     assert len(answers("r.csv")) == 300 + COUNT + 1
 
 

@@ -79,6 +79,7 @@ def test_without_a_folder_a_slide_is_one_line(run, folder, patch_checkpoint):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_wrote_is_no_slide(run, folder, patch_checkpoint):
     for _ in range(2):
         done = run("predict", "cases", "--model", patch_checkpoint, "--out", "cases/out")

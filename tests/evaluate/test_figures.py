@@ -198,6 +198,7 @@ def test_trainings_that_are_averaged_are_runs_of_their_own(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatch):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
     monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))

@@ -15,7 +15,9 @@ from bcx.errors import DataError
 from bcx.evaluate.derived import summarise_oof
 from bcx.evaluate.oof import logits_of, oof_columns, oof_frame, read_answers, read_oof, write_oof
 from bcx.tasks import get_task
+from tests.conftest import few_resamples
 
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
 
 

@@ -259,6 +259,7 @@ def large():
     return make(rng.integers(0, 256, (2400, 3600), np.uint8), maps[0], reading=reading)
 
 
+@pytest.mark.slow
 def test_a_screen_is_given_no_more_than_it_can_show(large, prediction):
     assert prediction.screen is prediction
     assert large.screen.scan.pixels.shape == (933, 1400)
