@@ -118,6 +118,7 @@ def test_echoes_of_the_simulator_in_decibels(lesion, behind, echo, posterior):
         assert found.posterior_difference == pytest.approx(below * 255 / 60, rel=WITHIN, abs=1)
 
 
+@pytest.mark.slow
 def test_simulated_scans_show_the_signs_that_they_were_drawn_with():
     """Benign: wide, enhancement. Malignant: deep, lobulated, shadow. Not one scan alone: most of ten."""
     found = {}
@@ -156,6 +157,7 @@ def test_every_number_has_a_definition():
     assert {field.name for field in fields(Descriptors)} - set(DEFINITIONS) == {"unit"}
 
 
+@pytest.mark.slow
 def test_an_answer_is_described_at_the_scans_own_size():
     large = simulate("malignant", 3, 600, 760)
     pixels = cv2.resize(large.pixels, (1520, 1200))

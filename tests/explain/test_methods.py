@@ -80,7 +80,9 @@ def by_hand(classifier, prediction, kind: str, number: int, **settings) -> np.nd
     return summed + cv2.resize(library(kind, reader, whole, number, **settings), (width, height)) / 3
 
 
-@pytest.fixture(scope="module", params=SHIPPED)
+@pytest.fixture(
+    scope="module", params=[SHIPPED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED[1:])]
+)
 def answered(request):
     classifier = bcx.load(request.param)
     return classifier, classifier.predict(simulate("malignant", 3, 150, 190).pixels)

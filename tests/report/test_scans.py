@@ -45,6 +45,7 @@ def answered(model, busi_folder, tiny_checkpoint):
     return model, records
 
 
+@pytest.mark.slow
 def test_the_command_draws_numbers_and_on_request_scans(answered, busi_folder, tmp_path):
     model, _ = answered
     numbers, shown = tmp_path / "numbers", tmp_path / "shown"

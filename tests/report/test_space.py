@@ -106,6 +106,7 @@ def arrived(hub):
     return found
 
 
+@pytest.mark.slow
 def test_a_space_holds_what_it_needs_and_nothing_else(tiny_checkpoint, tmp_path):
     folder = gather_space(tmp_path / "space", load_checkpoint(tiny_checkpoint))
     assert sorted(path.name for path in folder.iterdir()) == [

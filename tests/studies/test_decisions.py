@@ -32,7 +32,9 @@ from bcx.studies.decisions import (
 from bcx.tasks import get_task
 from bcx.train.provenance import write_json
 from bcx.trust.calibration import apply_temperature
+from tests.conftest import few_resamples
 
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
 LOGITS = [f"logit_{name}" for name in TASK.classes]
 TRAINED = {"first": {"classes": {"normal": 20, "benign": 50, "malignant": 30}}}
@@ -162,6 +164,7 @@ def test_what_was_trained_on_is_no_hospital_elsewhere(tiny_checkpoint, tmp_path)
     assert stated_prevalence(dataclasses.replace(checkpoint, training={})) == []
 
 
+@pytest.mark.slow
 def test_the_command_fits_stores_and_goes_on_from_its_own_answers(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")

@@ -117,11 +117,13 @@ def shipped():
     return bcx.load()
 
 
+@pytest.mark.slow
 def test_the_shipped_gate_passes_simulated_scans(shipped):
     scans = [simulate(label, seed).pixels for label in ("normal", "benign", "malignant") for seed in (21, 22)]
     assert [answer.decision != "not a scan" for answer in shipped.stream(scans)] == [True] * 6
 
 
+@pytest.mark.slow
 def test_the_shipped_gate_stops_what_is_no_scan(shipped):
     pictures = list(drawn.documents())[::4] + list(drawn.noise())[::3] + list(drawn.fresh())[::3]
     answers = list(shipped.stream([picture.pixels for picture in pictures]))
