@@ -24,17 +24,20 @@ def checkpoints(tmp_path_factory):
     return KIND.prepare(tmp_path_factory.mktemp("checkpoints"))
 
 
+@pytest.mark.slow
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=st.integers(0, 2**32 - 1))
 def test_a_hostile_checkpoint_answers_or_is_refused(checkpoints, case):
     assert outcome(KIND, checkpoints, case) in ("answered", "CheckpointError")
 
 
+@pytest.mark.slow
 def test_unharmed_each_answers(checkpoints):
     for place in checkpoints:
         assert bcx.load(place).temperature == 1
 
 
+@pytest.mark.slow
 def test_every_key_survives_every_value_and_its_absence(checkpoints):
     """What passes has the same shape as before: another value of the right kind, never a text where a number was."""
     for place in checkpoints:

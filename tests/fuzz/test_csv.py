@@ -16,6 +16,7 @@ def tables(tmp_path_factory):
     return KIND.prepare(tmp_path_factory.mktemp("tables"))
 
 
+@pytest.mark.slow
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=st.integers(0, 2**32 - 1))
 def test_a_hostile_table_is_read_or_refused(tables, case):

@@ -150,6 +150,7 @@ def roughness(mask: np.ndarray) -> float:
     return float(perimeter_crofton(mask) / (4 * a * ellipe(1 - (b / a) ** 2)))
 
 
+@pytest.mark.slow
 def test_malignant_outline_is_rougher():
     benign, malignant = (
         np.median([roughness(simulate(label, seed, 240, 280).mask) for seed in SEEDS])
