@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from bcx.app import incoming, rows, takeaway
 from bcx.app.incoming import Folder, Upload, event_value, file_name
 from bcx.app.markup import html
 from bcx.app.models import Part
+from bcx.app.patients import Patients, checked
 from bcx.app.privacy import Session
 from bcx.app.viewer import Viewer
 from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order, scroll_to
@@ -23,6 +24,7 @@ from bcx.errors import BcxError, RequestError
 from bcx.inference import table
 from bcx.inference.classifier import Classifier
 from bcx.inference.input_files import Found, choose, reached
+from bcx.inference.patient_table import patient_lines
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import lesion_picture, save_png
 from bcx.tasks import Task
@@ -95,8 +97,10 @@ def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Cal
     yield
 
 
-def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, Path]]:
+def write_overlays(session: Session, batch: rows.Batch, classes: Sequence[str] = ()) -> Iterator[tuple[int, Path]]:
     """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
+
+    The table of patients, where there is one, lies beside them.
 
     Yields how many files are done, and the ZIP's path.
     """
@@ -118,6 +122,8 @@ def write_overlays(session: Session, batch: rows.Batch) -> Iterator[tuple[int, P
                     scratch = save_png(picture, session.folder / "one-overlay.png")
                     archive.write(scratch, f"{name.with_suffix('')}_{layer}.png")
             yield done, target
+        if batch.patients:
+            archive.writestr("results.patients.csv", "".join(patient_lines(batch.patients, classes)))
 
 
 class BatchTab:
@@ -145,6 +151,7 @@ class BatchTab:
                         )
                         self.search = gr.Textbox(label="Search", max_lines=1, elem_id="batch-search", min_width=160)
                     self.score = gr.HTML(elem_id="batch-score")
+                    self.patients = Patients()
                 self.listing = gr.HTML(js_on_load=LIST, elem_id="batch-rows")
             with gr.Column(scale=5, min_width=300, elem_id="batch-result"):
                 with gr.Row():
@@ -170,13 +177,16 @@ class BatchTab:
         listen, view = self.page.listen, self.view
         results = [self.files, self.stop, self.progress, self.counts, self.score, self.listing, self.csv]
         results += [self.make_zip, self.zip, self.place, self.card, self.take, *view.outputs]
+        results += self.patients.outputs
         once = {"show_progress": "hidden", "trigger_mode": "once", **NETWORK}
-        asked = [self.order, self.search]
+        arranged = [self.order, self.search]
+        asked = [*arranged, self.patients.by]
         listen(self.files.upload, self.from_files, [self.files, *asked], results, **once)
         listen(self.folder.upload, self.from_folder, [self.folder, *asked], results, **once)
 
         last = {"trigger_mode": "always_last", **QUICK}
-        listen([self.order.input, self.search.change], self.arrange, asked, [self.listing], **last)
+        listen([self.order.input, self.search.change], self.arrange, arranged, [self.listing], **last)
+        self.patients.wire(self.page, self.listing, self.card)
         listen(self.counts.click, self.show_only, [], [self.listing, self.counts], **last)
         listen(self.listing.select, self.turn_page, [], [self.listing], **last)
         scored = [self.score, self.csv, self.card]
@@ -218,7 +228,8 @@ class BatchTab:
 
     def nothing_ready(self) -> Changes:
         off = gr.update(interactive=False)
-        return {self.score: "", self.csv: off, self.make_zip: off, self.zip: gr.update(visible=False, value=None)}
+        zipped = {self.make_zip: off, self.zip: gr.update(visible=False, value=None)}
+        return {self.score: "", self.csv: off, **zipped, **self.patients.hide()}
 
     def cleared(self, task: Task) -> Changes:
         """No batch."""
@@ -232,23 +243,22 @@ class BatchTab:
     # What a person does
 
     def from_files(
-        self, session: Session, classifier: Classifier, sent: Any, order: Any, search: Any, folder: bool = False
+        self, session: Session, classifier: Classifier, sent: Any, *asked: Any, folder: bool = False
     ) -> Iterator[Changes]:
-        view = _view(order, search)
+        order, search, by = asked
+        view, by = _view(order, search), checked(by)
         uploads = incoming.files(sent)
         if not uploads:
             yield {}
             return
         batch = take_in(session, uploads, folder)
-        batch.task, batch.view = classifier.task.name, view
+        batch.task, batch.view, batch.by = classifier.task.name, view, by
         batch.own = rows.own_labels([name for _, name in batch.files], classifier.task)
         session.batch = batch
         yield from self.read(session, batch, classifier)
 
-    def from_folder(
-        self, session: Session, classifier: Classifier, sent: Any, order: Any, search: Any
-    ) -> Iterator[Changes]:
-        yield from self.from_files(session, classifier, sent, order, search, folder=True)
+    def from_folder(self, session: Session, classifier: Classifier, sent: Any, *asked: Any) -> Iterator[Changes]:
+        yield from self.from_files(session, classifier, sent, *asked, folder=True)
 
     def read_again(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch
@@ -271,7 +281,8 @@ class BatchTab:
         if session.ended.is_set() or session.batch is not batch:
             return
         ended = {self.stop: gr.update(interactive=False), self.make_zip: gr.update(interactive=True)}
-        yield {**self.listed(batch, task), **self.written(session, batch, task), **ended}
+        combined = self.patients.show(session, batch, classifier)
+        yield {**self.listed(batch, task), **self.written(session, batch, task), **combined, **ended}
 
     def ask_to_stop(self, session: Session, _: Classifier) -> Changes:
         if session.batch is not None:
@@ -345,13 +356,13 @@ class BatchTab:
             return again
         return {**self.view.redraw(session, batch.opened, classifier.task, layer, opacity), **again}
 
-    def zip_overlays(self, session: Session, _: Classifier) -> Iterator[Changes]:
+    def zip_overlays(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch
         if batch is None:
             yield {}
             return
         total, told, ready = len(batch.rows) - batch.failed, 0.0, gr.skip()
-        for done, path in write_overlays(session, batch):
+        for done, path in write_overlays(session, batch, classifier.classes):
             ready = gr.update(value=str(path), visible=True)
             if time.monotonic() - told >= TELL_SECONDS:
                 yield {self.make_zip: gr.update(value=f"Making overlays: {done} of {total}", interactive=False)}

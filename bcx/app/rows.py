@@ -44,6 +44,8 @@ ORDERS = {"name": "Name", "suspicion": "Suspicion", "uncertainty": "Uncertainty"
 FAILED, FLAGGED = "could not be read", "flagged"
 #: Characters of a search at most.
 LONGEST_SEARCH = 200
+#: Of `Batch.by`: the rows that a person picks.
+PICKED = "picked"
 #: Column of the page's table for the person's own label.
 OWN_LABEL = "own_label"
 
@@ -129,6 +131,9 @@ class Batch:
         rows: one per finished file, in the order of `files`.
         task: the name of the task of the model that it was chosen for.
         own: the person's own labels, by the row's place: what its folder is called, or what was chosen.
+        by: what tells whose a scan is, a key of `bcx.app.patients.CHOICES`; "" for no answer per patient.
+        picked: the places of the rows that a person picked, and `groups` of those that were combined before.
+        patients: the rows of the table of patients.
         view: which rows are on show, and in which order.
         page: the page of rows on show, from 0.
         opened: the row on show beside the table, with its pixels.
@@ -141,6 +146,10 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     task: str = ""
     own: dict[int, str] = field(default_factory=dict)
+    by: str = ""
+    picked: set[int] = field(default_factory=set)
+    groups: list[list[int]] = field(default_factory=list)
+    patients: list[dict[str, Any]] = field(default_factory=list)
     view: View = field(default_factory=View)
     page: int = 0
     opened: Prediction | None = None
@@ -156,7 +165,8 @@ class Batch:
 
     def unread(self) -> Batch:
         """Return a batch of the same files and labels that has not run."""
-        return Batch(self.files, self.left_out, task=self.task, own=self.own, view=self.view)
+        kept = {name: getattr(self, name) for name in ("task", "own", "by", "groups", "view")}
+        return Batch(self.files, self.left_out, **kept)
 
     def table(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of each row, with the person's own label."""
@@ -253,7 +263,7 @@ def rows_html(batch: Batch, task: Task) -> str:
     if not places:
         return html.no_rows() if batch.rows else ""
     first = batch.page * PAGE_ROWS
-    return html.rows(batch, places[first : first + PAGE_ROWS], task, count, first)
+    return html.rows(batch, places[first : first + PAGE_ROWS], task, count, first, batch.by == PICKED)
 
 
 def filters(task: Task) -> list[str]:

@@ -3,7 +3,7 @@ let last = null; // what has focus here, as a selector
 let ahead = null; // a page that was asked for, and on which of its ends to go on
 const rows = () => [...element.querySelectorAll('button[data-pick]')];
 const selector = (target) =>
-  ['pick', 'own', 'turn'].filter((key) => key in target.dataset).map((key) => `[data-${key}="${target.dataset[key]}"]`)[0];
+  ['pick', 'own', 'mark', 'turn'].filter((key) => key in target.dataset).map((key) => `[data-${key}="${target.dataset[key]}"]`)[0];
 const open = (row, focus) => {
   rows().forEach((other) => other.removeAttribute('aria-current'));
   row.setAttribute('aria-current', 'true');
@@ -30,6 +30,11 @@ element.addEventListener('click', (event) => {
   else trigger('select', {page: target.dataset.page});
 });
 element.addEventListener('change', (event) => {
+  const mark = event.target.closest('[data-mark]');
+  if (mark) {
+    mark.toggleAttribute('checked', mark.checked);
+    trigger('edit', {row: mark.dataset.mark, picked: mark.checked});
+  }
   const target = event.target.closest('[data-own]');
   if (!target) return;
   for (const option of target.options) option.toggleAttribute('selected', option.value === target.value);
@@ -51,6 +56,7 @@ new MutationObserver(() => {
   element.querySelectorAll('[data-own]').forEach((select) => {
     select.value = select.querySelector('[selected]')?.value ?? '';
   });
+  element.querySelectorAll('[data-mark]').forEach((mark) => (mark.checked = mark.hasAttribute('checked')));
   if (ahead && list?.dataset.on === ahead.page) {
     const {by, focus} = ahead;
     ahead = null;
@@ -60,7 +66,7 @@ new MutationObserver(() => {
     const target = element.querySelector(last);
     if (target && target !== document.activeElement) target.focus({preventScroll: true});
   }
-}).observe(element, {childList: true, subtree: true, attributeFilter: ['data-on', 'data-row', 'selected']});
+}).observe(element, {childList: true, subtree: true, attributeFilter: ['data-on', 'data-row', 'selected', 'checked']});
 // The browser calls a file of a folder by its name alone; here it is called by its path below the chosen folder.
 document.addEventListener('change', (event) => {
   if (!event.target.webkitdirectory) return;

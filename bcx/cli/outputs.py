@@ -20,6 +20,7 @@ from bcx.files import whole
 from bcx.imaging.style import MapStyle
 from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing
+from bcx.inference.patient_table import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 #: The page about the batch, in the folder of the reports; those of scans end in _report.pdf.
 BATCH = "summary.pdf"
-FOLDER, STUDY = "folder", "study"
 #: Columns that the table of scans gets with `STUDY`, from DICOM headers.
 PLACE = ("study", "series", "laterality", "view")
 
@@ -223,7 +223,7 @@ def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[st
         places: from `places_of`, for "study".
     """
     if by == FOLDER:
-        return {found.file: found.file.rpartition("/")[0] or "." for found in scans}
+        return {found.file: folder_of(found.file) for found in scans}
     if by == STUDY:
         return {file: place["study"] for file, place in places.items() if place["study"]}
     if not Path(by).is_file():
@@ -258,43 +258,11 @@ def write_patients(
 
     A scan that could not be read stands in the reason of its patient's row.
     """
-    from bcx.inference.patient import Answer
-    from bcx.inference.table import csv_lines, write_text
+    from bcx.inference.table import write_text
 
-    answers: dict[str, list[Answer]] = {}
-    unread: dict[str, list[str]] = {}
-    for row in rows:
-        if row["file"] not in patients:
-            continue
-        own = answers.setdefault(patients[row["file"]], [])
-        if row.get("decision"):
-            each = row.get("probabilities") or {name: float(row[f"p_{name}"]) for name in classifier.classes}
-            own.append(Answer(row["file"], row["decision"], row["reason"], each))
-        else:
-            unread.setdefault(patients[row["file"]], []).append(row["file"])
-    lost = {patient: f"Could not be read: {', '.join(files)}." for patient, files in unread.items()}
-    cells: list[dict[str, Any]] = []
-    for patient, own in answers.items():
-        if not own:
-            continue
-        one = classifier.combine(patient, own)
-        cells.append(
-            {
-                "patient": one.patient,
-                "label": one.label,
-                "confidence": round(one.confidence, 6),
-                "decision": one.decision,
-                **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
-                "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
-                "scans": len(one.scans),
-                "files": "; ".join((*one.scans, *one.left_out)),
-            }
-        )
-    cells += [{"patient": name, "reason": lost[name], "scans": 0} for name, own in answers.items() if not own]
-    said = [f"p_{name}" for name in classifier.classes]
+    cells = patient_rows(classifier, rows, patients)
     with writing(target):
-        columns = ["patient", "label", "confidence", "decision", *said, "reason", "scans", "files"]
-        write_text(csv_lines(cells, columns), target)
+        write_text(patient_lines(cells, classifier.classes), target)
     counts = Counter(cell.get("decision", "without a scan that can be read") for cell in cells)
     tally = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     return f"{len(cells)} patient{'' if len(cells) == 1 else 's'}: {tally}; written to {target}."

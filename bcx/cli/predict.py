@@ -28,13 +28,14 @@ from bcx.cli.options import (
     ViewsOption,
     check_engine,
 )
-from bcx.cli.outputs import PLACE, STUDY, Outputs, Target, patients_of, places_of, write_patients
+from bcx.cli.outputs import PLACE, Outputs, Target, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
 from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
+from bcx.inference.patient_table import STUDY
 from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
