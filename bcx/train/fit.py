@@ -271,7 +271,8 @@ def fit(
         network.load_state_dict(best)
     network = network.cpu().eval().requires_grad_(False)
     if recipe.lesion is not None and not recipe.lesion.context:
-        network.fix_context(mean_context(network, side.preprocess, train))
+        without_lesion = [record for record in train if record.label == task.absent]
+        network.fix_context(mean_context(network, side.preprocess, without_lesion or train))
     return Fitted(network, side.preprocess, history)
 
 
@@ -281,6 +282,7 @@ def mean_context(network: LesionNetwork, preprocess: Preprocess, records: Iterab
 
     While it is learned, the context takes up what tells hospitals with normal scans from those without. Replaced by its
     mean, that is left out of every answer, as a bias-only model is (Clark et al. 2019, https://arxiv.org/abs/1909.03683).
+    The mean over scans without a lesion, where it is highest, leaves a doubtful scan on the side of a lesion.
     """
     planes = (torch.from_numpy(preprocess.plane(Scan.open(record.file).pixels)) for record in records)
     contexts = [network.read(preprocess.normalise(plane[None])).context.mean() for plane in planes]
