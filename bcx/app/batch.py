@@ -18,10 +18,12 @@ from bcx.app.markup import html
 from bcx.app.models import Part
 from bcx.app.patients import Patients, checked
 from bcx.app.privacy import Session
+from bcx.app.row_box import RowBox
 from bcx.app.viewer import Viewer
 from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order, scroll_to
 from bcx.errors import BcxError, RequestError
 from bcx.inference import table
+from bcx.inference.archives import content
 from bcx.inference.classifier import Classifier
 from bcx.inference.input_files import Found, choose, reached
 from bcx.inference.patient_table import patient_lines
@@ -100,23 +102,26 @@ def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Cal
 def write_overlays(session: Session, batch: rows.Batch, classes: Sequence[str] = ()) -> Iterator[tuple[int, Path]]:
     """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
 
-    The table of patients, where there is one, lies beside them.
+    The same of a person's box, where one was read. The table of patients, where there is one, lies beside them.
 
     Yields how many files are done, and the ZIP's path.
     """
     target = session.picture("bcx-overlays", ".zip")
-    readable = [row for row in batch.rows if row.slim is not None]
+    readable = [(place, row) for place, row in enumerate(batch.rows) if row.slim is not None]
     # PNG is compressed already, so the archive only stores.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for done, row in enumerate(readable, start=1):
+        for done, (place, row) in enumerate(readable, start=1):
             if session.ended.is_set():
                 return
             prediction = row.prediction()
             if prediction is None:
                 continue
             prediction = session.drawn(prediction)
-            name = PurePosixPath(row.cells["file"])
+            name, boxed = PurePosixPath(row.cells["file"]), batch.boxed.get(place)
             layers = {prediction.label: prediction.overlay(), "lesion": lesion_picture(prediction)}
+            if boxed is not None:
+                boxed = session.drawn(boxed.with_pixels(content(row.source)))
+                layers |= {f"box_{boxed.label}": boxed.overlay(), "box_lesion": lesion_picture(boxed)}
             for layer, picture in layers.items():
                 if picture is not None:
                     scratch = save_png(picture, session.folder / "one-overlay.png")
@@ -170,14 +175,15 @@ class BatchTab:
                 self.card = gr.HTML(hint_html(), elem_id="batch-answer")
                 self.take = takeaway.build_take("batch", page, _on_show)
                 self.view = Viewer(task, "batch")
-        self.drawn = [*self.view.drawn, self.zip]
+                self.box = RowBox()
+        self.drawn = [*self.view.drawn, self.zip, self.box.compared]
 
     def wire(self) -> Part:
         """Wire the components to what a person can do, and return what follows the chosen model."""
         listen, view = self.page.listen, self.view
         results = [self.files, self.stop, self.progress, self.counts, self.score, self.listing, self.csv]
         results += [self.make_zip, self.zip, self.place, self.card, self.take, *view.outputs]
-        results += self.patients.outputs
+        results += [*self.box.outputs, *self.patients.outputs]
         once = {"show_progress": "hidden", "trigger_mode": "once", **NETWORK}
         arranged = [self.order, self.search]
         asked = [*arranged, self.patients.by]
@@ -194,10 +200,11 @@ class BatchTab:
         for button, by in ((self.back, "-1"), (self.on, "1")):
             button.click(None, js=STEP.replace("BY", by))
         listen(self.stop.click, self.ask_to_stop, [], [self.stop], **QUICK)
-        opened = [self.place, self.card, self.take, *view.outputs]
+        opened = [self.place, self.card, self.take, *view.outputs, *self.box.outputs]
         listen(self.listing.click, self.open_row, [view.opacity], opened, **last).then(None, js=scroll_to("batch-step"))
-        painted = [view.slider, view.legend, self.card]
+        painted = [view.slider, view.legend, self.box.compared, self.card]
         listen(view.changes, self.repaint, [view.layer, view.opacity], painted, **last)
+        self.box.wire(self.page, view, [self.csv, self.zip], self.listing, self.card, self.boxed)
         making = {"show_progress": "hidden", "concurrency_limit": 2}
         listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **making)
 
@@ -218,13 +225,19 @@ class BatchTab:
     def written(self, session: Session, batch: rows.Batch, task: Task) -> Changes:
         """The table, and what the person's own labels make of it."""
         path = session.picture("bcx-results", ".csv")
-        table.write_csv(batch.table(), path, task, more=[rows.OWN_LABEL])
+        table.write_csv(batch.table(), path, task, more=batch.more_columns())
         table_ready = gr.update(value=str(path), interactive=True)
         return {self.csv: table_ready, self.score: rows.score_html(batch, task)}
 
     def shut(self) -> Changes:
         """No row is open."""
-        return {self.place: "", self.card: hint_html(), self.take: "", **self.view.hide()}
+        empty = {self.place: "", self.card: hint_html(), self.take: ""}
+        return {**empty, **self.view.hide(), **self.box.hide()}
+
+    def boxed(self, session: Session, batch: rows.Batch, task: Task) -> Changes:
+        """The table with what a person's box was answered; overlays are made again."""
+        stale = {self.zip: gr.update(visible=False, value=None)}
+        return stale if batch.ended is None else {**self.written(session, batch, task), **stale}
 
     def nothing_ready(self) -> Changes:
         off = gr.update(interactive=False)
@@ -339,22 +352,26 @@ class BatchTab:
         where = f"{shown.index(chosen) + 1:,} of {len(shown):,}" if chosen in shown else ""
         return {
             **self.view.show(session, prediction, task, opacity),
+            **self.box.open(session, task, opacity),
             self.place: html.caption(where),
             self.card: html.answer(prediction, task),
             self.take: takeaway.buttons_html(prediction, task, row.at),
         }
 
     def repaint(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
-        if session.batch is None or session.batch.opened is None:
+        batch, task = session.batch, classifier.task
+        if batch is None or batch.opened is None:
             return {self.card: html.gone()}
-        return self.view.repaint(session, session.batch.opened, classifier.task, layer, opacity)
+        painted = self.view.repaint(session, batch.opened, task, layer, opacity)
+        return {**painted, **self.box.show(session, task, layer, opacity)}
 
     def redraw(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
         """Draw the maps on show in another style; the network does not run. Overlays are made again."""
         batch, again = session.batch, {self.zip: gr.update(visible=False, value=None)}
         if batch is None or batch.opened is None:
             return again
-        return {**self.view.redraw(session, batch.opened, classifier.task, layer, opacity), **again}
+        drawn = self.view.redraw(session, batch.opened, classifier.task, layer, opacity)
+        return {**drawn, **self.box.show(session, classifier.task, layer, opacity), **again}
 
     def zip_overlays(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch

@@ -23,7 +23,7 @@ from bcx.tasks import BREAST_ULTRASOUND, Task
 
 #: Inside a component: what changes in it is read out.
 LIVE = "element.setAttribute('aria-live', 'polite');"
-SHOW_COMPARED = "() => document.querySelector('#classify-compare section')?.scrollIntoView({behavior: 'smooth'})"
+SHOW_COMPARED = place.SHOW_BESIDE.replace("NAME", "classify")
 #: Shares of the positive class that a person can choose, in per cent.
 LEAST_COMMON, MOST_COMMON = 0.1, 95
 FORMATS = (
@@ -56,7 +56,7 @@ class ClassifyTab:
                 self.card = gr.HTML(empty, js_on_load=LIVE, elem_id="classify-answer")
                 self.take = takeaway.build_take("classify", page, _on_show)
                 self.view = viewer.Viewer(task, "classify")
-                self.places = place.OtherPlaces()
+                self.places = place.OtherPlaces("classify")
                 self.compared = gr.HTML(js_on_load=PICK, elem_id="classify-compare")
                 with gr.Column(visible=False, elem_id="classify-more") as self.more:
                     self.other = gr.Dropdown(**_others(page.models, default.name), elem_id="classify-other")

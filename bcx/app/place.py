@@ -25,18 +25,19 @@ from bcx.trust.claims import NOT_A_SCAN
 
 #: What a card calls a scan of which a part is hidden.
 HIDDEN = "this scan, part hidden"
+SHOW_BESIDE = "() => document.querySelector('#NAME-compare section')?.scrollIntoView({behavior: 'smooth'})"
 _SCRIPT = Path(__file__).with_name("place.js").read_text("utf-8")
 
 
 class OtherPlaces:
     """The components; each method returns new values by component."""
 
-    def __init__(self) -> None:
-        """Lay them out, hidden until there is an answer of two stages."""
-        self.lesions = gr.HTML(visible=False, js_on_load=PICK, elem_id="classify-lesions")
+    def __init__(self, name: str) -> None:
+        """Lay them out, hidden until there is an answer of two stages. `name` prefixes the elements' ids."""
+        self.lesions = gr.HTML(visible=False, js_on_load=PICK, elem_id=f"{name}-lesions")
         title = "Read another place"
-        with gr.Accordion(title, open=False, visible=False, elem_id="classify-place-box") as self.folded:
-            self.square = gr.HTML(js_on_load=_SCRIPT, elem_id="classify-place")
+        with gr.Accordion(title, open=False, visible=False, elem_id=f"{name}-place-box") as self.folded:
+            self.square = gr.HTML(js_on_load=_SCRIPT, elem_id=f"{name}-place")
         self.outputs = [self.lesions, self.folded, self.square]
 
     def show(self, prediction: Prediction) -> Changes:

@@ -48,6 +48,8 @@ LONGEST_SEARCH = 200
 PICKED = "picked"
 #: Column of the page's table for the person's own label.
 OWN_LABEL = "own_label"
+#: Before the names of the columns for what a person's box was answered; they are there where a box was read.
+BOXED = "box_"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ class Batch:
         task: the name of the task of the model that it was chosen for.
         own: the person's own labels, by the row's place: what its folder is called, or what was chosen.
         by: what tells whose a scan is, a key of `bcx.app.patients.CHOICES`; "" for no answer per patient.
+        boxed: the answer to the person's box, without its pixels, by the row's place.
+        beside: what stands beside the open row's answer, with its pixels: that of a box, or of a part hidden.
         picked: the places of the rows that a person picked, and `groups` of those that were combined before.
         patients: the rows of the table of patients.
         view: which rows are on show, and in which order.
@@ -146,6 +150,8 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     task: str = ""
     own: dict[int, str] = field(default_factory=dict)
+    boxed: dict[int, Prediction] = field(default_factory=dict)
+    beside: Prediction | None = None
     by: str = ""
     picked: set[int] = field(default_factory=set)
     groups: list[list[int]] = field(default_factory=list)
@@ -169,9 +175,23 @@ class Batch:
         return Batch(self.files, self.left_out, **kept)
 
     def table(self) -> Iterator[dict[str, Any]]:
-        """Yield the cells of each row, with the person's own label."""
-        for place, row in enumerate(self.rows):
-            yield {**row.cells, OWN_LABEL: self.own.get(place, "")}
+        """Yield the cells of each row, with the person's own label and what their box was answered."""
+        for place, row in enumerate(list(self.rows)):
+            yield {**row.cells, OWN_LABEL: self.own.get(place, ""), **self.box_cells(place)}
+
+    def box_cells(self, place: int) -> dict[str, Any]:
+        """Return the cells of a row's box; empty where none was read."""
+        found = self.boxed.get(place)
+        if found is None:
+            return {}
+        said = {name: getattr(found, name) for name in ("label", "confidence", "decision", "reason")}
+        said |= {f"p_{name}": p for name, p in found.probabilities.items()}
+        cells = {BOXED + name: round(value, 6) if isinstance(value, float) else value for name, value in said.items()}
+        return {"box": " ".join(map(str, found.box or ())), **cells}
+
+    def more_columns(self) -> list[str]:
+        """Return the names of the columns of `table` that come after those of every door."""
+        return [OWN_LABEL, *(self.box_cells(next(iter(self.boxed))) if self.boxed else ())]
 
 
 def make_row(answer: Prediction | Failure, source: Path | Member, name: str, task: Task) -> Row:
