@@ -105,43 +105,58 @@ def study_input_check(
         list[str] | None, Option(metavar="NAME=DIR", help="Microscope pictures, which should be stopped.")
     ] = None,
     limit: int = Option(300, min=1, help="At most so many microscope pictures of each folder."),
+    each: int = Option(20, min=1, help="How many pictures of each kind from the neighbourhood of breast ultrasound."),
     out: Path = Option(Path("results/studies/input-check/input-check.json"), help="Where to write the report."),
     device: DeviceOption = "auto",
 ) -> None:
-    """Count what the input check stops (photographs, documents, noise, microscope pictures) and the scans that pass."""
-    from bcx.evaluate import drawn, non_scans
+    """Count what the input check stops, by kind, and the scans that pass.
+
+    Photographs, documents, noise, microscope pictures, other ultrasound, colour over a scan, split screens, reports and
+    photographed screens; and scans of hospitals that were left out, where `bcx evaluate --transfer` answered them.
+    """
+    from bcx.evaluate import drawn, non_scans, others
+    from bcx.report.facts import results_folder
+    from bcx.studies.decisions import transfer_answers
     from bcx.studies.input_check import study as run
     from bcx.train.provenance import describe_command, describe_data, write_json
 
     checkpoint, records = _trained(model, data)
-    others = {name: read_sources({name: folder}, checkpoint.task) for name, folder in named_folders(scans).items()}
-    sets = {name: [record.file for record in part] for name, part in others.items()}
+    apart = {name: read_sources({name: folder}, checkpoint.task) for name, folder in named_folders(scans).items()}
+    sets = {name: [record.file for record in part] for name, part in apart.items()}
     sets["simulated examples"] = sorted(Path("examples").glob("*.png"))
     slides = named_folders(microscope)
     parts = [non_scans.packaged(), drawn.documents(), drawn.noise(), non_scans.packaged_late(), drawn.fresh()]
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
+    if checkpoint.task.grey:
+        parts += [non_scans.packaged_ultrasound(), others.others(records, others.SEEN, each=each, seed=0, seen=True)]
+    measured = results_folder(checkpoint.folder)
+    elsewhere = {} if measured is None else transfer_answers(measured / "transfer", checkpoint.task)
     report = run(
         checkpoint,
         non_scans=[image for part in parts for image in part],
         scans={name: files for name, files in sets.items() if files},
         training=records,
+        left_out={name: answers.frame for name, answers in elsewhere.items()},
     )
     command = command_line(
         "input-check study",
         checkpoint.name,
         data=named_folders(data),
-        scans=[f"{name}=DIR" for name in others],
+        scans=[f"{name}=DIR" for name in apart],
         microscope=[f"{name}=DIR" for name in slides],
         limit=limit,
+        each=each,
     )
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
-    everything = describe_data([record for part in (records, *others.values()) for record in part])
+    everything = describe_data([record for part in (records, *apart.values()) for record in part])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, {"what": "pictures that the input check stops", **about, "data": everything, **report})
     overall = report["non_scans"]["all"]
     typer.echo(f"Stopped {overall['stopped']} of {overall['n']} pictures that are no scans.")
     for name, part in report["scans"].items():
         typer.echo(f"Passed {100 * part['passed']:.1f} % of {part['n']} scans: {name}.")
+    for name, part in report.get("hospitals left out", {}).items():
+        typer.echo(f"Stopped {100 * part['share']:.1f} % of {part['n']} scans of {name}, left out.")
     typer.echo(f"Written: {out}")
 
 

@@ -105,6 +105,16 @@ def packaged_late() -> Iterator[NonScan]:
         yield NonScan("drawing: digit, enlarged", f"sklearn/digits {10 * number}", large)
 
 
+def packaged_ultrasound() -> Iterator[NonScan]:
+    """The ultrasound that pydicom ships: a lymph node with flow, an obstetric sector, a beating heart (six frames)."""
+    folder = _place("pydicom") / "data" / "test_files"
+    named = {"examples_rgb_color": "node with flow", "examples_palette": "obstetric", "examples_ybr_color": "heart"}
+    for name, what in named.items():
+        for frame in range(0, 30, 5) if what == "heart" else (0,):
+            scan = Scan.open(folder / f"{name}.dcm", frame=frame)
+            yield NonScan(f"true other ultrasound: {what}", f"pydicom/{name} {frame}", scan.pixels, seen=True)
+
+
 def _photographs() -> Iterator[tuple[str, np.ndarray]]:
     for package, (folder, names) in PHOTOGRAPHS.items():
         for name in names.split():
@@ -152,8 +162,8 @@ def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
             expected="PNG, JPEG or TIFF files, in subfolders or not",
             remedy="Check the path.",
         )
-    for place in np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int)):
-        file = files[place]
+    for number in np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int)):
+        file = files[number]
         try:
             pixels = Scan.open(file).pixels
         except BcxError:  # one broken file among thousands does not stop a study

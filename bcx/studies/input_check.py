@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
 
+from bcx.checkpoints.backends import Backend, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import CheckpointError
 from bcx.evaluate.non_scans import NonScan
+from bcx.evaluate.oof import DISTANCE
 from bcx.imaging.scan import Scan
-from bcx.networks.run import run_network
-from bcx.trust.input_check import InputCheck, left_out_distances
+from bcx.tasks import Task
+from bcx.trust.input_check import ALLOWANCE, InputCheck, left_out_distances
+from bcx.trust.plain import plain_checks
 
 BATCH = 16
 
@@ -26,6 +31,7 @@ def study(
     non_scans: Sequence[NonScan],
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
+    left_out: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
@@ -34,6 +40,8 @@ def study(
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
             the others.
+        left_out: by hospital, what a network that never saw it answered, with distances (`bcx.evaluate.oof`); the
+            files are looked up in `training`.
 
     Raises:
         CheckpointError: the checkpoint has no input check.
@@ -46,9 +54,12 @@ def study(
         )
     input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
 
+    backend = choose_backend(checkpoint)
+
     def judge(scans: Iterable[Scan]) -> tuple[np.ndarray, np.ndarray]:
         """Return which of them pass as scans, bool [N], and their distances, float [N]."""
-        verdicts = [input_check.judge(scan, row, checkpoint.task) for scan, row in _described(checkpoint, scans)]
+        described = _described(checkpoint, backend, scans)
+        verdicts = [input_check.judge(scan, row, checkpoint.task) for scan, row in described]
         return np.array([v.is_scan for v in verdicts]), np.array([v.distance for v in verdicts])
 
     passed, distances = judge(Scan.open(image.pixels, image.name) for image in non_scans)
@@ -62,28 +73,44 @@ def study(
             "kinds made afterwards": _stopped(~passed[~seen]),
             "distance": _quantiles(distances),
             "by_kind": {
-                kind: {**_stopped(~passed[kinds == kind]), "seen": bool(seen[kinds == kind].all())}
+                kind: {
+                    **_stopped(~passed[kinds == kind]),
+                    "by the distance alone": int((distances[kinds == kind] > input_check.allowance).sum()),
+                    "seen": bool(seen[kinds == kind].all()),
+                }
                 for kind in sorted(set(kinds.tolist()))
             },
         },
         "scans": {},
     }
-    stages = np.stack([row for _, row in _described(checkpoint, (Scan.open(r.file) for r in training))])
-    left_out = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
+    stages = np.stack([row for _, row in _described(checkpoint, backend, (Scan.open(r.file) for r in training))])
+    by_folds = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
     report["scans"]["training scans, left out of the input check by folds"] = _passed(
-        left_out <= input_check.allowance, left_out
+        by_folds <= input_check.allowance, by_folds
     )
     for name, files in scans.items():
         report["scans"][name] = _passed(*judge(map(Scan.open, files)))
+    if left_out:
+        by_key = {record.key: record.file for record in training}
+        report["hospitals left out"] = {
+            name: _by_hospital(table, by_key, checkpoint.task) for name, table in left_out.items()
+        }
     return report
 
 
-def _described(checkpoint: Checkpoint, scans: Iterable[Scan]) -> Iterator[tuple[Scan, np.ndarray]]:
+def _by_hospital(table: pd.DataFrame, files: Mapping[str, Path], task: Task) -> dict[str, Any]:
+    """What is stopped of a hospital's scans: by the distance from scans of the others, by plain checks, by either."""
+    far = table[DISTANCE].to_numpy() > ALLOWANCE
+    plain = np.array([bool(plain_checks(Scan.open(files[key]), task)[0]) for key in table["file"]])
+    return {**_stopped(far | plain), "by the distance": int(far.sum()), "by plain checks": int(plain.sum())}
+
+
+def _described(checkpoint: Checkpoint, backend: Backend, scans: Iterable[Scan]) -> Iterator[tuple[Scan, np.ndarray]]:
     """Yield scans with their descriptions, float32 [K]; a batch is in memory at a time."""
     waiting = iter(scans)
     while batch := list(islice(waiting, BATCH)):
         planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
-        yield from zip(batch, run_network(checkpoint.network, checkpoint.preprocess, planes).stages, strict=True)
+        yield from zip(batch, backend.forward(planes).stages, strict=True)
 
 
 def _passed(passed: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
@@ -96,7 +123,11 @@ def _passed(passed: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
 
 
 def _stopped(of: np.ndarray) -> dict[str, Any]:
-    return {"n": len(of), "stopped": int(of.sum()), "share": round(float(of.mean()), 4) if len(of) else None}
+    if not len(of):
+        return {"n": 0, "stopped": 0, "share": None}
+    low, high = binomtest(int(of.sum()), len(of)).proportion_ci(0.95, method="wilson")
+    share, low, high = (round(float(value), 4) for value in (of.mean(), low, high))
+    return {"n": len(of), "stopped": int(of.sum()), "share": share, "low": low, "high": high}
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

@@ -21,6 +21,7 @@ import numpy as np
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
+from bcx.trust.looks import look_reasons
 
 # Shares are counted on a regular grid of about so many points: right to within a percent, quick at any size.
 _POINTS = 20_000
@@ -36,12 +37,14 @@ PAGE_SHARE = 0.25
 TONE_SHARE = 0.55
 """Share of points of one single tone, black left out. Largest of a true scan: .30."""
 COLOUR_SHARE = 0.35
-"""Share of coloured points. Largest of a true scan: .009 (marks of the scanner); a colour Doppler box fills less."""
+"""Share of coloured points of a photograph, or of faintly coloured ones. Largest of a true scan: .009, .053."""
+COLOUR_PART = 0.015
+"""Share of coloured points of colour Doppler and elastography. Largest of a true scan: .009 (marks, a little flow)."""
 COLOUR_FLAG = 0.001
 """Share of coloured points from which colour is worth a word."""
 TINT = 0.25
 """Colour that goes with brightness alone (sepia, blue) is a tint: what is left without it, as a share of all colour."""
-_CHROMA = 40
+_CHROMA, _FAINT = 40, 8
 STAIN_SHARE = 0.005
 """Least share of coloured points of a patch of stained tissue."""
 PINK_SHARE = 0.75
@@ -87,9 +90,16 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
     if min(scan.height, scan.width) < TINY:
         reasons.append(f"This picture is tiny ({scan.width} x {scan.height} pixels), too small to read a scan from.")
     if points.ndim == 3:
-        coloured, tinted = _colours(points, grey)
+        coloured, faint, tinted = _colours(points, grey)
         if coloured > COLOUR_SHARE and not tinted:
             reasons.append("This picture has strong colours, like a photograph. A breast ultrasound scan is grey.")
+        elif coloured > COLOUR_PART and not tinted:
+            reasons.append(
+                "This picture has colour over the grey, like Doppler, elastography or a screen's frame. "
+                "Save the scan without colour, or cut it out."
+            )
+        elif faint > COLOUR_SHARE and not tinted:
+            reasons.append("This picture has faint colours all over, like a photograph of a screen or of paper.")
         elif coloured > COLOUR_FLAG:
             what = "is tinted" if tinted else "has coloured parts"
             flags.append(f"The picture {what}; the model reads its brightness only.")
@@ -97,7 +107,7 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
         reasons.append("This picture has large bright even areas, like a page of text, a drawing or a screenshot.")
     elif tones[12:].max() > TONE_SHARE:
         reasons.append("Most of this picture has one single tone, like a drawing or a screenshot.")
-    return reasons, flags
+    return reasons or look_reasons(scan.pixels), flags
 
 
 def is_stained(points: np.ndarray) -> bool:
@@ -116,14 +126,17 @@ def is_stained(points: np.ndarray) -> bool:
     return share >= STAIN_SHARE and float((coloured & (green <= lower)).mean()) >= PINK_SHARE * share
 
 
-def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
-    """The share of coloured points of uint8 [h, w, 3], and whether their colour is a mere tint."""
+def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, float, bool]:
+    """The shares of coloured and of faintly coloured points of uint8 [h, w, 3], and whether all is a mere tint."""
     # Channel by channel: NumPy's maximum along an axis of three is twenty times slower.
     red, green, blue = (points[..., channel].ravel() for channel in range(3))
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    share = float((chroma > _CHROMA).mean())
-    if share <= COLOUR_SHARE:
-        return share, False
+    share, faint = float((chroma > _CHROMA).mean()), float((chroma > _FAINT).mean())
+    if share <= COLOUR_PART and faint <= COLOUR_SHARE:
+        return share, faint, False
+    bright = chroma[grey.ravel() >= 64]
+    if (bright > _FAINT // 2).mean() < 0.8:  # a tint colours all that is bright
+        return share, faint, False
     level = grey.ravel() >> 4
     counts = np.maximum(np.bincount(level, minlength=16), 1)
     left = total = 0.0
@@ -132,7 +145,7 @@ def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
         usual = (np.bincount(level, opponent, 16) / counts).astype(np.float32)
         left += float(np.abs(opponent - usual[level]).sum())
         total += float(np.abs(opponent).sum())
-    return share, left < TINT * total
+    return share, faint, left < TINT * total
 
 
 def _bright_and_even(pixels: np.ndarray, step: int) -> float:

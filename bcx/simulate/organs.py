@@ -1,0 +1,194 @@
+"""Looks of other ultrasound than a breast's: thyroid, liver, fetal head, heart, phantom; flat and curved probes.
+
+They have the layout, the depth and the probe of their kind, and the speckle of `bcx.simulate.formation`. They are no
+anatomy: what is said of them is said of looks, not of real thyroids.
+
+>>> from bcx.simulate.organs import CONVEX, simulate_organ
+>>> simulate_organ("liver", seed=1, probe=CONVEX, height=120, width=160).shape
+(120, 160)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bcx.simulate.anatomy import Map, Scene, grid, ramp, smooth_field
+from bcx.simulate.formation import compress, envelope
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The face of a probe, lengths in depths of the image.
+
+    Attributes:
+        opening: angle between the outer beams in degrees; 0 of a linear array.
+        radius: of the curved face; a phased array has nearly none.
+    """
+
+    opening: float = 0.0
+    radius: float = 0.0
+
+
+LINEAR, CONVEX, PHASED = Probe(), Probe(64, 0.45), Probe(82, 0.03)
+
+
+def simulate_organ(
+    kind: str, seed: int, *, probe: Probe = LINEAR, height: int = 420, width: int = 560, looks: int = 3
+) -> np.ndarray:
+    """Make one picture, uint8 [H, W]; the same arguments give the same pixels. `kind`: a key of `ORGANS`."""
+    tissue, sound = (np.random.default_rng([seed, list(ORGANS).index(kind), part]) for part in (10, 11))
+    y, x = _beams(probe, height, width)
+    scene = ORGANS[kind](tissue, y, x)
+    amplitude = envelope(scene, sound, looks=looks, focus=sound.uniform(0.3, 0.6))
+    pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(-1, 2))
+    return _scan_converted(pixels, probe) if probe.opening else pixels
+
+
+def _beams(probe: Probe, height: int, width: int) -> tuple[Map, Map]:
+    """Where each sample of each beam lies: depth below the face's middle, and offset to its right; float32 [H, W]."""
+    depth, across = ((np.arange(n, dtype=np.float32) + 0.5) / n for n in (height, width))
+    if not probe.opening:
+        offset = ((across - 0.5) * (width / height)).astype(np.float32)
+        return np.repeat(depth[:, None], width, axis=1), np.repeat(offset[None], height, axis=0)
+    angle = np.radians(probe.opening) * (across[None] - 0.5)
+    reach = probe.radius + depth[:, None]
+    return (reach * np.cos(angle) - probe.radius).astype(np.float32), (reach * np.sin(angle)).astype(np.float32)
+
+
+def _scan_converted(beams: np.ndarray, probe: Probe) -> np.ndarray:
+    """From beams side by side to the fan that they make on the screen, black around it; uint8 [H, W]."""
+    height, width = beams.shape
+    half = np.radians(probe.opening) / 2
+    top = probe.radius * np.cos(half)  # where the outer beams begin, the highest of the fan
+    scale = max((1 + probe.radius - top) / height, 2 * (1 + probe.radius) * np.sin(half) / width)
+    down = top + scale * (np.arange(height, dtype=np.float32) + 0.5)[:, None]
+    across = scale * (np.arange(width, dtype=np.float32) + 0.5 - width / 2)[None]
+    rows = (np.hypot(down, across) - probe.radius) * height - 0.5
+    columns = (np.arctan2(across, down) / (2 * half) + 0.5) * width - 0.5
+    return cv2.remap(beams, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
+
+
+def _line(distance: Map, thick: float) -> Map:
+    return np.exp(-0.5 * (distance / thick) ** 2)
+
+
+def _ellipse(y: Map, x: Map, at: tuple[float, float], half: tuple[float, float], tilt: float = 0.0) -> Map:
+    """About the distance from the edge of an ellipse, negative inside; `at` and `half`: down, across."""
+    dy, dx = y - at[0], x - at[1]
+    v, u = dy * np.cos(tilt) - dx * np.sin(tilt), dx * np.cos(tilt) + dy * np.sin(tilt)
+    return (np.hypot(v / half[0], u / half[1]) - 1) * min(half)
+
+
+class _Drawing:
+    """A scene in the making: even tissue of `level` dB under skin, in whose maps parts are set."""
+
+    def __init__(self, rng: np.random.Generator, y: Map, x: Map, level: float, grain: float = 1.2, fade: float = 20):
+        self.y, self.x = y, x
+        mottle = smooth_field(rng, y, x, tall=0.012, wide=0.02)
+        patchy = smooth_field(rng, y, x, tall=0.2, wide=0.3)
+        self.echo = level + grain * (mottle + 0.8 * patchy)
+        below = grid(*y.shape)[0]  # the probe's face, along every beam
+        self.mirror = 3 * _line(below - 0.006, 0.005) + np.zeros_like(y)
+        self.loss = np.float32(fade) * np.sqrt(np.maximum(y, 0))
+
+    def fill(self, outside: Map, level: float, *, wall: float = 0.0, gained: float = 0.0, thick: float = 0.004) -> None:
+        """Fill a part with scatterers of `level` dB; `wall`: mirror of its edge; `gained`: dB per depth in it."""
+        inside = 1 - ramp(outside, 0.003)
+        self.echo = self.echo * (1 - inside) + level * inside
+        self.mirror = self.mirror * (1 - inside) + wall * _line(outside, thick)
+        self.loss = self.loss - gained * inside
+
+    def scene(self) -> Scene:
+        return Scene(*(part.astype(np.float32) for part in (self.echo, self.mirror, self.loss)))
+
+
+def _thyroid(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Two even lobes beside a windpipe that shadows, neck arteries outside them, flat muscles above."""
+    draw = _Drawing(rng, y, x, -9, 2.0)
+    fibres = smooth_field(rng, y, x, tall=0.012, wide=0.25)
+    draw.echo += 3 * fibres * (1 - ramp(y - 0.2, 0.01))
+    middle, top = rng.normal(0, 0.05), rng.uniform(0.2, 0.28)
+    high, wide = rng.uniform(0.14, 0.2), rng.uniform(0.2, 0.28)
+    for side in (-1, 1):
+        lobe = _ellipse(y, x, (top + high, middle + side * (wide + 0.08)), (high, wide), side * 0.15)
+        draw.fill(lobe, rng.uniform(-3, 1), wall=1.2)
+        artery = _ellipse(y, x, (top + high, middle + side * (2 * wide + 0.18)), (0.075, 0.075))
+        draw.fill(artery, -42, wall=1.5, gained=40)
+    pipe = _ellipse(y, x, (top + 0.2, middle), (0.17, 0.15))
+    draw.fill(pipe, -30, wall=5)
+    echoes = sum(_line(pipe + 0.035 * n, 0.005) / n for n in range(1, 5))
+    draw.mirror += 3 * echoes * (np.abs(x - middle) < 0.1)
+    draw.loss += 80 * (1 - ramp(pipe + 0.03, 0.005))
+    return draw.scene()
+
+
+def _liver(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Even tissue, vessels with and without bright walls, the diaphragm deep in it."""
+    draw = _Drawing(rng, y, x, rng.uniform(-8, -4), 1.4, rng.uniform(14, 26))
+    bend = 0.04 * smooth_field(rng, y, x, tall=0.3, wide=0.3)
+    for number in range(int(rng.integers(4, 9))):
+        at = (rng.uniform(0.25, 0.75), rng.uniform(-0.5, 0.5))
+        half = (rng.uniform(0.012, 0.03), rng.uniform(0.06, 0.25))
+        tube = _ellipse(y + bend, x, at, half, rng.uniform(-1.2, 1.2))
+        draw.fill(tube, -40, wall=3.5 if number % 2 else 0.3)
+    bottom = y - rng.uniform(0.78, 0.9) + rng.uniform(0.1, 0.4) * (x - rng.normal(0, 0.2)) ** 2
+    draw.echo -= 9 * ramp(bottom, 0.01)
+    draw.mirror += 9 * _line(bottom, 0.008)
+    return draw.scene()
+
+
+def _fetus(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """A skull as a bright ring, with the brain's middle line, in fluid below the wall of the womb."""
+    draw = _Drawing(rng, y, x, -8, 2.0)
+    at, size, tilt = (rng.uniform(0.45, 0.58), rng.normal(0, 0.05)), rng.uniform(0.2, 0.28), rng.normal(0, 0.4)
+    draw.fill(_ellipse(y, x, at, (size + 0.12, 1.25 * size + 0.16), tilt), -44, gained=10)
+    skull = _ellipse(y, x, at, (size, 1.25 * size), tilt)
+    draw.fill(skull, -17, wall=10, thick=0.009)
+    along = (y - at[0]) * np.cos(tilt) - (x - at[1]) * np.sin(tilt)
+    draw.mirror += 3 * _line(along, 0.006) * (skull < -0.04)
+    for side in (-1, 1):
+        draw.fill(_ellipse(y, x, (at[0] + 0.3 * side * size, at[1]), (0.16 * size, 0.5 * size), tilt), -32, wall=1)
+    return draw.scene()
+
+
+def _heart(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Four empty chambers in muscle, with leaflets between them and a bright sac behind."""
+    draw = _Drawing(rng, y, x, rng.uniform(-20, -14), 3.0, rng.uniform(16, 24))
+    level, tall = rng.uniform(0.5, 0.6), rng.uniform(0.14, 0.19)
+    for side in (-1, 1):
+        wide = rng.uniform(0.09, 0.14)
+        across = side * (wide + rng.uniform(0.02, 0.035))
+        draw.fill(_ellipse(y, x, (level - tall - 0.02, across), (tall, wide), 0.25 * side), -46, wall=2)
+        draw.fill(_ellipse(y, x, (level + 0.12, across), (0.11, wide), 0), -46, wall=2)
+        leaf = (y - level + 0.03) + side * rng.uniform(0.3, 0.9) * (x - across)
+        draw.mirror += 5 * _line(leaf, 0.005) * (np.abs(x - across) < 0.8 * wide)
+    sac = _ellipse(y, x, (level - 0.02, 0), (0.33, 0.33))
+    draw.mirror += 5 * _line(sac, 0.01) * (y > level)
+    draw.echo -= 8 * ramp(sac - 0.03, 0.01)
+    return draw.scene()
+
+
+def _phantom(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Even speckle with rows of wires and of round targets, brighter, darker and empty."""
+    draw = _Drawing(rng, y, x, -6, 0.2, rng.uniform(6, 14))
+    step = rng.uniform(0.1, 0.16)
+    for depth in np.arange(step, 1, step):
+        draw.mirror += 9 * _line(np.hypot(y - depth, x - rng.choice([0, 0, 0.02])), 0.005)
+    size = rng.uniform(0.04, 0.07)
+    for row in (rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.8)):
+        for number, across in enumerate(np.arange(-0.6, 0.7, rng.uniform(0.2, 0.28))):
+            draw.fill(_ellipse(y, x, (row, across), (size, size)), (-46, -14, -10, 0, 6)[number % 5])
+    return draw.scene()
+
+
+ORGANS: dict[str, Callable[[np.random.Generator, Map, Map], Scene]] = {
+    "thyroid": _thyroid,
+    "liver": _liver,
+    "fetus": _fetus,
+    "heart": _heart,
+    "phantom": _phantom,
+}

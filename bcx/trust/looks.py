@@ -1,0 +1,140 @@
+"""Looks that no scan of a breast has: a sector's fan, two scans in one picture, ripples of a screen, even speckle.
+
+>>> from bcx.simulate import simulate
+>>> from bcx.simulate.organs import CONVEX, simulate_organ
+>>> look_reasons(simulate("benign", seed=1).pixels), look_reasons(simulate_organ("liver", seed=1, probe=CONVEX))[0]
+([], 'This picture is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one.')
+
+The limits were set on 2,408 true scans of three hospitals (BUSI, BUS-BRA, BrEaST), whose extremes stand beside them,
+and on drawn pictures (`bcx.evaluate.others`). What they stop of others: results/studies/input-check/others.json.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from bcx.imaging.preprocess import resize
+
+SIDE = 1024
+"""Longer side at which a picture is looked at, in pixels; smaller ones as they are."""
+
+STEEP = 0.53
+"""Slope of a fan's sides. Of true scans that are one, through flat probes with beams that spread: .50 at most."""
+NARROW_TOP = 0.42
+"""Length of a fan's top over its bottom's. Of a true scan: .44 at least."""
+SEAM = 0.68
+"""Share of a straight line across the middle at which the picture jumps. Largest of a true scan: .79 (one that a line
+is drawn through), then .67."""
+FRAMES = 4
+"""Lines anywhere at half of whose length the picture jumps. Most in a true scan: 3."""
+RIPPLE = 60.0
+"""Power of one frequency over that around it. Largest of a true scan: 41."""
+EVEN = (0.12, 0.012)
+"""How far tones differ across (third quartile) and from depth to depth (mean), as shares of the mean tone. No true scan
+lies below both."""
+
+
+def look_reasons(pixels: np.ndarray) -> list[str]:
+    """Say why a picture, uint8 `[H, W]` or `[H, W, 3]`, is no scan of a breast; nothing where its look may be one's."""
+    plane = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 1])
+    scale = min(1.0, SIDE / max(plane.shape))
+    if scale < 1:
+        plane = resize(plane, max(1, round(scale * plane.shape[1])), max(1, round(scale * plane.shape[0])))
+    reasons = []
+    if is_fan(plane):
+        reasons.append(
+            "This picture is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one."
+        )
+    if is_split(plane):
+        reasons.append("This picture is made of several, like a split screen or a report. Cut out one scan.")
+    if ripple(plane) > RIPPLE:
+        reasons.append("This picture has the ripples of a photographed screen. Export the scan instead.")
+    if is_even(plane):
+        reasons.append("This picture shows even speckle, like a test phantom, and no layers of tissue.")
+    return reasons
+
+
+def is_fan(plane: np.ndarray) -> bool:
+    """Whether what is lit, in uint8 [H, W], widens downwards between two straight sides like a sector."""
+    scale = 256 / max(plane.shape)
+    small = resize(plane, max(1, round(scale * plane.shape[1])), max(1, round(scale * plane.shape[0])))
+    dark = int(np.bincount(small.ravel(), minlength=256)[:24].argmax())
+    lit = cv2.morphologyEx((small > dark + 3).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))  # no text
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats(cv2.dilate(lit, np.ones((7, 7), np.uint8)))
+    if len(boxes) < 2:
+        return False
+    lit[parts != 1 + boxes[1:, cv2.CC_STAT_AREA].argmax()] = 0
+    rows = np.flatnonzero(lit.any(axis=1))
+    ends = lit[rows].argmax(axis=1), lit.shape[1] - 1 - lit[rows, ::-1].argmax(axis=1)
+    points = np.concatenate([np.stack([end, rows], axis=1) for end in ends]).astype(np.int32)
+    hull = cv2.approxPolyDP(cv2.convexHull(points), 2.5, closed=True)[:, 0].astype(np.float64)
+    middle = (ends[0].min() + ends[1].max()) / 2
+    sides = []
+    for sign, end in zip((-1, 1), ends, strict=True):
+        found = [(0.0, 0.0, 0.0, 0.0)]
+        for one, other in zip(hull, np.roll(hull, -1, axis=0), strict=True):
+            (x0, y0), (x1, y1) = sorted((one, other), key=lambda point: point[1])
+            along = (rows >= y0) & (rows <= y1)
+            if y1 - y0 < 0.15 * len(small) or sign * (x1 - x0) <= 0 or sign * ((x0 + x1) / 2 - middle) < 0:
+                continue
+            line = x0 + (rows[along] - y0) * (x1 - x0) / (y1 - y0)
+            lying = float((np.abs(end[along] - line) < 3).mean())  # of what is lit on the line
+            if lying > 0.3:
+                found.append(((y1 - y0) * lying, sign * (x1 - x0) / (y1 - y0), x0, x1))
+        sides.append(max(found))
+    (_, left, left_top, left_bottom), (_, right, right_top, right_bottom) = sides
+    if min(left, right) <= 0 or left + right < 0.4 or abs(left - right) > 0.4 * (left + right):
+        return False
+    return left + right > 2 * STEEP or right_top - left_top < NARROW_TOP * (right_bottom - left_bottom)
+
+
+def is_split(plane: np.ndarray) -> bool:
+    """Whether uint8 [H, W] jumps along a straight line from edge to edge through its middle, or along many lines."""
+    frames = 0
+    for picture in (plane, plane.T):
+        lines = np.ascontiguousarray(picture[:: max(1, len(picture) // 120)])
+        steps = cv2.absdiff(lines[:, 1:], lines[:, :-1]).astype(np.float32)
+        some = (steps > 0).astype(np.float32)  # repeated pixels, of a scan enlarged by a viewer, do not count
+        around = (cv2.blur(steps, (17, 1)) * 17 - steps) / np.maximum(cv2.blur(some, (17, 1)) * 17 - some, 4)
+        jumps = ((steps > 3 * around) & (steps > 8)).mean(axis=0)
+        if jumps[len(jumps) // 4 : 3 * len(jumps) // 4].max() > SEAM:
+            return True
+        at = np.flatnonzero(jumps > 0.5)
+        frames += len(at) and 1 + int((np.diff(at) > 3).sum())
+    return frames >= FRAMES
+
+
+def ripple(plane: np.ndarray) -> float:
+    """How far the strongest slanting wave in the middle of uint8 [H, W], 3 to 12 pixels long, stands out; 0 if tiny."""
+    side = min(256, *plane.shape)
+    if side < 128:
+        return 0.0
+    top, left = ((length - side) // 2 for length in plane.shape)
+    middle = plane[top : top + side, left : left + side].astype(np.float32)
+    window, slants = _waves(side)
+    waves = cv2.dft((middle - middle.mean()) * window, flags=cv2.DFT_COMPLEX_OUTPUT)
+    power = np.fft.fftshift(waves[..., 0] ** 2 + waves[..., 1] ** 2)
+    return float((power[slants] / (cv2.blur(power, (31, 31))[slants] + 1e-6)).max())
+
+
+@lru_cache(maxsize=8)
+def _waves(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The window, float32 [S, S], and which shifted frequencies are asked for, bool [S, S]."""
+    window = np.hanning(side).astype(np.float32)
+    steps = np.abs(np.fft.fftshift(np.fft.fftfreq(side)))
+    length = np.hypot(steps[:, None], steps)
+    slants = (steps > 3 / side)[:, None] & (steps > 3 / side)  # along the axes lie layers, shadows and letters
+    return window[:, None] * window, slants & (length > 1 / 12) & (length < 1 / 3)
+
+
+def is_even(plane: np.ndarray) -> bool:
+    """Whether the tones of uint8 [H, W] differ next to nothing across and from depth to depth."""
+    smooth = cv2.GaussianBlur(resize(plane, 96, 96).astype(np.float32), (0, 0), 2.0)
+    depths = np.median(smooth, axis=1, keepdims=True)
+    inner, tone = slice(14, -14), max(float(smooth.mean()), 8.0)
+    across = float(np.quantile(np.abs(smooth - depths)[inner], 0.75)) / tone
+    deep = float(np.abs(np.diff(depths[10:-10, 0])).mean()) / tone
+    return across < EVEN[0] and deep < EVEN[1]
