@@ -129,6 +129,7 @@ def study_input_check(
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
     if checkpoint.task.grey:
         parts += [non_scans.packaged_ultrasound(), others.others(records, others.SEEN, each=each, seed=0, seen=True)]
+        parts += [others.others(records, others.LATE, each=each, seed=1, seen=False)]
     measured = results_folder(checkpoint.folder)
     elsewhere = {} if measured is None else transfer_answers(measured / "transfer", checkpoint.task)
     report = run(

@@ -188,6 +188,80 @@ SEEN: dict[str, Draw] = {
 }
 
 
+def _spectral(scan: Source, rng: np.random.Generator) -> np.ndarray:
+    """Spectral Doppler: a scan above, below it speeds over time, white on black with a base line."""
+    above = scan()
+    height, width = above.shape[0] // 2, above.shape[1]
+    beat = 0.25 + 0.6 * np.abs(np.sin(np.linspace(0, rng.uniform(6, 14), width))) ** rng.uniform(2, 6)
+    level = (np.arange(height)[::-1, None] / height) < beat * rng.uniform(0.7, 0.95)
+    below = np.where(level, 150, 6) + rng.normal(0, 25, (height, width)) * level
+    below[-2:] = 230
+    return np.vstack([above, below.clip(0, 255).astype(np.uint8)])
+
+
+def _workstation(scan: Source, rng: np.random.Generator) -> np.ndarray:
+    """One large scan on a black screen, with text on both sides and grey buttons on top."""
+    picture = resize(scan(), 520, 430)
+    page = Image.new("L", (900, 560), 0)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(int(rng.integers(12, 16)))
+    for left in range(8, 880, 74):
+        draw.rectangle((left, 6, left + 64, 34), int(rng.integers(50, 90)))
+    page.paste(Image.fromarray(picture), (190, 70))
+    for left in (8, 720):
+        for top in range(60, int(rng.integers(220, 520)), 22):
+            draw.text((left, top), str(rng.choice(_SAID))[:22], 200, font)
+    return np.asarray(page)
+
+
+def _tiles(scan: Source, rng: np.random.Generator) -> np.ndarray:
+    """Four scans, two by two, with dark grey bars between them."""
+    upper, lower = (in_two_halves(scan(), scan(), gutter=5) for _ in range(2))
+    lower = resize(lower, upper.shape[1], round(lower.shape[0] * upper.shape[1] / lower.shape[1]))
+    return np.vstack([upper, np.full((5, upper.shape[1]), 40, np.uint8), lower])
+
+
+def _strain(scan: Source, rng: np.random.Generator) -> np.ndarray:
+    """Elastography without colour: the scan, and beside it its smooth grey map of stiffness."""
+    picture = scan()
+    return in_two_halves(picture, np.clip(110 + 45 * _blobs(rng, picture.shape, 0.08), 0, 255).astype(np.uint8))
+
+
+def _on_tinted(scan: Source, rng: np.random.Generator) -> np.ndarray:
+    """Colour Doppler on a scan that is tinted all over."""
+    flow = with_flow(scan(), rng, share=0.12, fill=0.2)
+    return (flow * np.array([1.0, rng.uniform(0.75, 0.9), rng.uniform(0.4, 0.7)])).astype(np.uint8)
+
+
+_NARROW, _WIDE, _CAVITY = Probe(50, 0.6), Probe(75, 0.3), Probe(125, 0.12)
+#: Kinds and varieties that were made after the input check was finished; none of it was set with them in view.
+LATE: dict[str, Draw] = {
+    "colour Doppler: little flow": lambda scan, rng: with_flow(scan(), rng, share=0.08, fill=0.12),
+    "colour Doppler: on a tinted scan": _on_tinted,
+    "spectral Doppler": _spectral,
+    "elastography: faint": lambda scan, rng: with_stiffness(scan(), rng, share=0.15, opacity=0.15),
+    "elastography: grey, beside the scan": _strain,
+    "split screen: one third": lambda scan, rng: in_two_halves(scan(), _inside(lambda s, r: s())(scan, rng), gutter=2),
+    "split screen: made smaller": lambda scan, rng: resize(in_two_halves(scan(), scan(), gutter=3), 420, 240),
+    "split screen: four": _tiles,
+    "report: grey paper": lambda scan, rng: in_a_report([scan(), scan()], rng, paper=135, size=14),
+    "report: workstation": _workstation,
+    "photograph of a screen: from aside": lambda scan, rng: photographed(scan(), rng, turn=14, margin=0.2, moire=0.06),
+    "photograph of a screen: no moire": lambda scan, rng: photographed(scan(), rng, margin=0.05, moire=0.0),
+    "photograph of a screen: grey, no moire": lambda scan, rng: photographed(scan(), rng, moire=0.0, grey=True),
+    "photograph of a screen: grey, close, faint moire": lambda scan, rng: photographed(
+        scan(), rng, margin=-0.08, moire=0.05, grey=True
+    ),
+    "other ultrasound: thyroid lengthwise": _organ("thyroid along", LINEAR),
+    "other ultrasound: muscle": _organ("muscle", LINEAR),
+    "other ultrasound: kidney": _organ("kidney", _NARROW),
+    "other ultrasound: kidney, cut out of the fan": _inside(_organ("kidney", _NARROW)),
+    "other ultrasound: liver, wide fan": _organ("liver", _WIDE),
+    "other ultrasound: heart, wide sector": _organ("heart", Probe(95, 0.02)),
+    "other ultrasound: fetus, probe in a cavity": _organ("fetus", _CAVITY),
+    "other ultrasound: phantom, narrow fan": _organ("phantom", _NARROW),
+}
+
+
 def others(
     records: Sequence[Record], kinds: Mapping[str, Draw], *, each: int, seed: int, seen: bool
 ) -> Iterator[NonScan]:

@@ -185,10 +185,50 @@ def _phantom(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     return draw.scene()
 
 
+def _kidney(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Under the liver, a bean with a dark rim, darker pyramids and a bright middle."""
+    draw = _Drawing(rng, y, x, rng.uniform(-8, -5), 1.4, rng.uniform(14, 24))
+    at, half, tilt = (rng.uniform(0.5, 0.6), rng.normal(0, 0.06)), (0.16, rng.uniform(0.28, 0.36)), rng.normal(0, 0.25)
+    draw.fill(_ellipse(y, x, at, half, tilt), -12, wall=2.5)
+    for turn in np.arange(0, 2 * np.pi, 0.9) + rng.uniform(0, 0.9):
+        place = at[0] + 0.62 * half[0] * np.sin(turn), at[1] + 0.7 * half[1] * np.cos(turn)
+        draw.fill(_ellipse(y, x, place, (0.03, 0.04)), -20)
+    draw.fill(_ellipse(y, x, at, (0.06, 0.55 * half[1]), tilt), 3)
+    return draw.scene()
+
+
+def _muscle(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """Fat, fasciae, two layers of long slanting fibres, and a bone that shadows."""
+    draw = _Drawing(rng, y, x, -12, 2.0)
+    lean, bone = rng.uniform(-0.25, 0.25), rng.uniform(0.75, 0.88)
+    for top, tilt in ((rng.uniform(0.14, 0.2), lean), (rng.uniform(0.42, 0.52), -0.7 * lean)):
+        fibres = smooth_field(rng, y + tilt * x, x, tall=0.016, wide=0.5)
+        inside = ramp(y - top, 0.005)
+        draw.echo = draw.echo * (1 - inside) + (-14 + 5 * fibres) * inside
+        draw.mirror += 5 * _line(y - top, 0.005) + 1.5 * inside * np.clip(fibres - 1, 0, 1)
+    draw.mirror += 10 * _line(y - bone, 0.007)
+    draw.loss += 90 * ramp(y - bone - 0.01, 0.01)
+    return draw.scene()
+
+
+def _thyroid_along(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+    """One lobe lengthwise, a spindle from side to side under flat muscle, with a dark nodule."""
+    draw = _Drawing(rng, y, x, -12, 2.0)
+    draw.echo += 4 * smooth_field(rng, y, x, tall=0.012, wide=0.3) * (1 - ramp(y - 0.22, 0.01))
+    depth, half = rng.uniform(0.38, 0.46), (rng.uniform(0.14, 0.19), rng.uniform(0.55, 0.75))
+    draw.fill(_ellipse(y, x, (depth, rng.normal(0, 0.08)), half, rng.normal(0, 0.05)), rng.uniform(-3, 1), wall=1.5)
+    size = rng.uniform(0.05, 0.09)
+    draw.fill(_ellipse(y, x, (depth, rng.uniform(-0.3, 0.3)), (size, 1.4 * size)), rng.uniform(-20, -10), wall=1)
+    return draw.scene()
+
+
 ORGANS: dict[str, Callable[[np.random.Generator, Map, Map], Scene]] = {
     "thyroid": _thyroid,
     "liver": _liver,
     "fetus": _fetus,
     "heart": _heart,
     "phantom": _phantom,
+    "kidney": _kidney,
+    "muscle": _muscle,
+    "thyroid along": _thyroid_along,
 }
