@@ -19,8 +19,7 @@ from bcx.evaluate.non_scans import NonScan
 from bcx.evaluate.oof import DISTANCE
 from bcx.imaging.scan import Scan
 from bcx.tasks import Task
-from bcx.trust.input_check import ALLOWANCE, InputCheck, left_out_distances
-from bcx.trust.plain import plain_checks
+from bcx.trust.input_check import ALLOWANCE, InputCheck, check_pixels, left_out_distances
 
 BATCH = 16
 
@@ -101,7 +100,7 @@ def study(
 def _by_hospital(table: pd.DataFrame, files: Mapping[str, Path], task: Task) -> dict[str, Any]:
     """What is stopped of a hospital's scans: by the distance from scans of the others, by plain checks, by either."""
     far = table[DISTANCE].to_numpy() > ALLOWANCE
-    plain = np.array([bool(plain_checks(Scan.open(files[key]), task)[0]) for key in table["file"]])
+    plain = np.array([bool(check_pixels(Scan.open(files[key]), task)[0]) for key in table["file"]])
     return {**_stopped(far | plain), "by the distance": int(far.sum()), "by plain checks": int(plain.sum())}
 
 

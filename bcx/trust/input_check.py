@@ -24,6 +24,7 @@ from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock
 from bcx.errors import CheckpointError, DataError
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
+from bcx.trust.looks import look_reasons
 from bcx.trust.plain import plain_checks
 
 KIND = "mahalanobis of stage means"
@@ -99,7 +100,7 @@ class InputCheck:
 
     def judge(self, scan: Scan, stages: np.ndarray, task: Task = BREAST_ULTRASOUND) -> Verdict:
         """Judge one image by its pixels and its description, float32 [K]; the task says what images are expected."""
-        reasons, flags = plain_checks(scan, task)
+        reasons, flags = check_pixels(scan, task)
         noun = "scan" if task.grey else task.image_noun
         distance = float(self.distances(np.asarray(stages)[None])[0])
         if not distance <= self.allowance:  # also where it is not a number
@@ -135,6 +136,12 @@ class InputCheck:
                 expected=f"'{INPUT_CHECK_FILE}' beside config.json, and a 'gate' block that belongs to it",
                 remedy="Fetch or train the checkpoint again.",
             ) from error
+
+
+def check_pixels(scan: Scan, task: Task) -> tuple[list[str], list[str]]:
+    """Check an image without a network, for every model alike; returns as `plain_checks`."""
+    reasons, flags = plain_checks(scan, task)
+    return reasons or (look_reasons(scan.pixels) if task.grey else []), flags
 
 
 def fit_input_check(stages: np.ndarray, folds: np.ndarray) -> InputCheck:

@@ -1,4 +1,4 @@
-"""Looks that no scan of a breast has: a sector's fan, two scans in one picture, ripples of a screen, even speckle.
+"""Looks that no scan of a breast has: a sector's fan, several scans in one, colour, ripples of a screen, even speckle.
 
 >>> from bcx.simulate import simulate
 >>> from bcx.simulate.organs import CONVEX, simulate_organ
@@ -16,8 +16,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from bcx.imaging.preprocess import resize
+from bcx.imaging.preprocess import resize, to_grey
+from bcx.trust.plain import CHROMA, chroma_of, goes_with_brightness, points_of
 
+COLOUR_PART = 0.015
+"""Share of coloured points. Largest of a true scan: .009 (marks, a little flow)."""
+FAINT, FAINT_SHARE = 8, 0.35
+"""Difference of channels that is faint colour, and the share of such points. Largest of a true scan: .05."""
 SIDE = 1024
 """Longer side at which a picture is looked at, in pixels; smaller ones as they are."""
 
@@ -39,6 +44,8 @@ lies below both."""
 
 def look_reasons(pixels: np.ndarray) -> list[str]:
     """Say why a picture, uint8 `[H, W]` or `[H, W, 3]`, is no scan of a breast; nothing where its look may be one's."""
+    if pixels.ndim == 3 and (reason := _colour_reason(pixels)):
+        return [reason]
     plane = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 1])
     scale = min(1.0, SIDE / max(plane.shape))
     if scale < 1:
@@ -55,6 +62,23 @@ def look_reasons(pixels: np.ndarray) -> list[str]:
     if is_even(plane):
         reasons.append("This picture shows even speckle, like a test phantom, and no layers of tissue.")
     return reasons
+
+
+def _colour_reason(pixels: np.ndarray) -> str:
+    points = points_of(pixels)[0]
+    chroma, grey = chroma_of(points), to_grey(points)
+    coloured, faint = float((chroma > CHROMA).mean()), float((chroma > FAINT).mean())
+    if coloured <= COLOUR_PART and faint <= FAINT_SHARE:
+        return ""
+    bright = chroma[grey.ravel() >= 64]  # a tint colours all that is bright
+    if (bright > FAINT // 2).mean() >= 0.8 and goes_with_brightness(points, grey):
+        return ""
+    if coloured > COLOUR_PART:
+        return (
+            "This picture has colour over the grey, like Doppler, elastography or a screen's frame. "
+            "Save the scan without colour, or cut it out."
+        )
+    return "This picture has faint colours all over, like a photograph of a screen or of paper."
 
 
 def is_fan(plane: np.ndarray) -> bool:

@@ -21,7 +21,6 @@ import numpy as np
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
-from bcx.trust.looks import look_reasons
 
 # Shares are counted on a regular grid of about so many points: right to within a percent, quick at any size.
 _POINTS = 20_000
@@ -37,14 +36,12 @@ PAGE_SHARE = 0.25
 TONE_SHARE = 0.55
 """Share of points of one single tone, black left out. Largest of a true scan: .30."""
 COLOUR_SHARE = 0.35
-"""Share of coloured points of a photograph, or of faintly coloured ones. Largest of a true scan: .009, .053."""
-COLOUR_PART = 0.015
-"""Share of coloured points of colour Doppler and elastography. Largest of a true scan: .009 (marks, a little flow)."""
+"""Share of coloured points. Largest of a true scan: .009 (marks of the scanner); a colour Doppler box fills less."""
 COLOUR_FLAG = 0.001
 """Share of coloured points from which colour is worth a word."""
 TINT = 0.25
 """Colour that goes with brightness alone (sepia, blue) is a tint: what is left without it, as a share of all colour."""
-_CHROMA, _FAINT = 40, 8
+CHROMA = 40
 STAIN_SHARE = 0.005
 """Least share of coloured points of a patch of stained tissue."""
 PINK_SHARE = 0.75
@@ -73,8 +70,7 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
         Reasons why it is no scan, as sentences, the plainest first (none: it passes); and flags, sentences worth
         saying about it without stopping it.
     """
-    step = max(1, int(np.sqrt(scan.height * scan.width / _POINTS)))
-    points = scan.pixels[: scan.height - 1 : step, : scan.width - 1 : step]
+    points, step = points_of(scan.pixels)
     grey = to_grey(points)
     tones = np.bincount(grey.ravel(), minlength=256) / grey.size
     below = np.cumsum(tones)
@@ -90,16 +86,9 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
     if min(scan.height, scan.width) < TINY:
         reasons.append(f"This picture is tiny ({scan.width} x {scan.height} pixels), too small to read a scan from.")
     if points.ndim == 3:
-        coloured, faint, tinted = _colours(points, grey)
+        coloured, tinted = _colours(points, grey)
         if coloured > COLOUR_SHARE and not tinted:
             reasons.append("This picture has strong colours, like a photograph. A breast ultrasound scan is grey.")
-        elif coloured > COLOUR_PART and not tinted:
-            reasons.append(
-                "This picture has colour over the grey, like Doppler, elastography or a screen's frame. "
-                "Save the scan without colour, or cut it out."
-            )
-        elif faint > COLOUR_SHARE and not tinted:
-            reasons.append("This picture has faint colours all over, like a photograph of a screen or of paper.")
         elif coloured > COLOUR_FLAG:
             what = "is tinted" if tinted else "has coloured parts"
             flags.append(f"The picture {what}; the model reads its brightness only.")
@@ -107,7 +96,7 @@ def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str],
         reasons.append("This picture has large bright even areas, like a page of text, a drawing or a screenshot.")
     elif tones[12:].max() > TONE_SHARE:
         reasons.append("Most of this picture has one single tone, like a drawing or a screenshot.")
-    return reasons or look_reasons(scan.pixels), flags
+    return reasons, flags
 
 
 def is_stained(points: np.ndarray) -> bool:
@@ -126,17 +115,29 @@ def is_stained(points: np.ndarray) -> bool:
     return share >= STAIN_SHARE and float((coloured & (green <= lower)).mean()) >= PINK_SHARE * share
 
 
-def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, float, bool]:
-    """The shares of coloured and of faintly coloured points of uint8 [h, w, 3], and whether all is a mere tint."""
+def points_of(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the points of a regular grid over uint8 `[H, W]` or `[H, W, 3]`, and how many pixels lie between two."""
+    height, width = pixels.shape[:2]
+    step = max(1, int(np.sqrt(height * width / _POINTS)))
+    return pixels[: height - 1 : step, : width - 1 : step], step
+
+
+def chroma_of(points: np.ndarray) -> np.ndarray:
+    """Return the largest difference of two channels at each point of uint8 [h, w, 3], uint8 [h * w]."""
     # Channel by channel: NumPy's maximum along an axis of three is twenty times slower.
     red, green, blue = (points[..., channel].ravel() for channel in range(3))
-    chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    share, faint = float((chroma > _CHROMA).mean()), float((chroma > _FAINT).mean())
-    if share <= COLOUR_PART and faint <= COLOUR_SHARE:
-        return share, faint, False
-    bright = chroma[grey.ravel() >= 64]
-    if (bright > _FAINT // 2).mean() < 0.8:  # a tint colours all that is bright
-        return share, faint, False
+    return np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+
+
+def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, bool]:
+    """The share of coloured points of uint8 [h, w, 3], and whether their colour is a mere tint."""
+    share = float((chroma_of(points) > CHROMA).mean())
+    return share, share > COLOUR_SHARE and goes_with_brightness(points, grey)
+
+
+def goes_with_brightness(points: np.ndarray, grey: np.ndarray) -> bool:
+    """Whether the colour of uint8 [h, w, 3] follows from the grey level, as a tint's does."""
+    red, green, blue = (points[..., channel].ravel() for channel in range(3))
     level = grey.ravel() >> 4
     counts = np.maximum(np.bincount(level, minlength=16), 1)
     left = total = 0.0
@@ -145,7 +146,7 @@ def _colours(points: np.ndarray, grey: np.ndarray) -> tuple[float, float, bool]:
         usual = (np.bincount(level, opponent, 16) / counts).astype(np.float32)
         left += float(np.abs(opponent - usual[level]).sum())
         total += float(np.abs(opponent).sum())
-    return share, faint, left < TINT * total
+    return left < TINT * total
 
 
 def _bright_and_even(pixels: np.ndarray, step: int) -> float:

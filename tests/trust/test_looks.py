@@ -7,7 +7,7 @@ import pytest
 from bcx.evaluate.corruptions import get_corruption
 from bcx.simulate import LABELS, simulate
 from bcx.simulate.organs import CONVEX, LINEAR, ORGANS, PHASED, simulate_organ
-from bcx.trust.looks import RIPPLE, is_even, is_fan, is_split, look_reasons, ripple
+from bcx.trust.looks import COLOUR_PART, RIPPLE, is_even, is_fan, is_split, look_reasons, ripple
 
 
 @pytest.fixture(scope="module", params=LABELS)
@@ -78,3 +78,21 @@ def test_every_organ_through_a_curved_probe_is_a_fan(kind, probe):
     assert is_fan(pixels)
     assert np.array_equal(pixels, simulate_organ(kind, 3, probe=probe))
     assert not is_fan(simulate_organ(kind, 3, probe=LINEAR))
+
+
+@pytest.mark.parametrize("share", [0.5 * COLOUR_PART, 2 * COLOUR_PART, 0.3])
+def test_marks_in_colour_pass_and_flow_does_not(scan, share):
+    pixels = np.repeat(scan[..., None], 3, axis=2)
+    rows, columns = (round(np.sqrt(share) * side) for side in scan.shape)
+    pixels[100 : 100 + rows, 50 : 50 + columns] = (220, 30, 20)
+    reasons = look_reasons(pixels)
+    assert bool(reasons) is (share > COLOUR_PART)
+    assert all("colour over the grey" in reason for reason in reasons)
+
+
+def test_colour_that_wanders_is_a_photographs_and_a_tint_is_a_scanners(scan):
+    grey = 0.8 * np.repeat(scan[..., None], 3, axis=2)
+    across = np.linspace(-0.16, 0.16, scan.shape[1])[None, :, None] * [1, 0, -1]
+    assert "faint colours" in look_reasons((40 + grey * (1 + across)).astype(np.uint8))[0]
+    for tint in ([0.92, 0.96, 1.0], [1.0, 0.75, 0.35]):
+        assert look_reasons((grey * tint).astype(np.uint8)) == []

@@ -11,7 +11,7 @@ from bcx.imaging.scan import Scan
 from bcx.simulate import LABELS, simulate
 from bcx.simulate.histology import simulate_patch
 from bcx.tasks import get_task
-from bcx.trust.plain import BLANK_RANGE, COLOUR_PART, COLOUR_SHARE, TINY, plain_checks
+from bcx.trust.plain import BLANK_RANGE, COLOUR_SHARE, TINY, plain_checks
 
 
 def checked(pixels):
@@ -74,24 +74,20 @@ def test_strong_colours_are_named(scan):
     assert not any("colours" in reason for reason in checked(grey)[0])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5 * COLOUR_PART, 2 * COLOUR_PART, 0.8 * COLOUR_SHARE])
-def test_marks_in_colour_are_a_flag_and_flow_is_a_reason(scan, share):
+@pytest.mark.parametrize(("share", "said"), [(0.02, True), (0.8 * COLOUR_SHARE, True), (0.0, False)])
+def test_a_coloured_part_is_a_flag_and_no_reason(scan, share, said):
     pixels = in_colour(scan)
-    rows, columns = (round(np.sqrt(share) * side) for side in scan.shape)
-    pixels[100 : 100 + rows, 50 : 50 + columns] = (220, 30, 20)
+    rng = np.random.default_rng(1)
+    rows = round(share * 400)
+    pixels[400 - rows :, :, :] = rng.choice([[220, 30, 20], [20, 40, 220]], (rows, 480)) if rows else 0
     reasons, flags = checked(pixels)
-    assert [reason for reason in reasons if "colour over the grey" in reason] == reasons[: int(share > COLOUR_PART)]
-    assert len(flags) == int(0 < share < COLOUR_PART)
+    assert reasons == []
+    assert bool(flags) is said
+    if said:
+        assert "coloured parts" in flags[0]
 
 
-def test_a_picture_of_a_screen_is_faintly_coloured_all_over_and_a_tint_is_none(scan):
-    grey = in_colour(scan).astype(float)
-    across = np.linspace(-0.16, 0.16, scan.shape[1])[None, :, None]
-    assert "faint colours" in checked(30 + grey * (1 + across * [1, 0, -1]))[0][0]
-    assert checked(grey * [0.92, 0.96, 1.0])[0] == []
-
-
-def test_more_colour_than_a_doppler_box_is_a_photographs(scan):
+def test_more_colour_than_a_doppler_box_is_a_reason(scan):
     pixels = in_colour(scan)
     rng = np.random.default_rng(1)
     pixels[:260] = cv2.resize(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8), (480, 260))
@@ -128,9 +124,9 @@ def test_it_takes_milliseconds(scan, colour):
     opened = Scan.open(np.dstack([large, large, 255 - large]) if colour else large, "picture")
     times = []
     for _ in range(20):
-        started = time.thread_time()
+        started = time.perf_counter()
         plain_checks(opened)
-        times.append(time.thread_time() - started)
+        times.append(time.perf_counter() - started)
     assert min(times) < 0.01  # 1 ms on an idle core; the rest is for busy machines
 
 
