@@ -139,8 +139,8 @@ def test_figures_of_another_recipe_are_refused(measured, records, tmp_path):
         train_checkpoint(RECIPE, records, tmp_path / "x", command="bcx train", measured=tmp_path)
 
 
-@pytest.mark.slow
 def test_without_measurements_the_card_says_so(records, tmp_path):
+    """Not marked slow, though it trains: of the quick tests it alone ships a checkpoint."""
     folder = train_checkpoint(RECIPE, records, tmp_path / "bare", command="bcx train")
     assert "None were measured." in write_card(folder).read_text("utf-8")
     assert load_checkpoint(folder).temperature == 1

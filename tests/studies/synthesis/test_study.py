@@ -61,7 +61,7 @@ def test_a_generator_sees_the_training_part_only_but_for_the_leaking_arm(records
     assert {job.fold for job in plan_generators(no_leak, records)} == {0}
 
 
-def test_every_arm_trains_on_the_same_scans_and_only_fills_rare_classes(records):
+def test_every_arm_trains_on_the_same_scans_and_only_fills_rare_classes(records, tmp_path):
     study = STUDY.model_copy(update={"arms": tuple(ARMS), "folds": ()})
     runs = plan_runs(study, records)
     assert len(runs) == len(ARMS) * 2 * 2
@@ -74,7 +74,8 @@ def test_every_arm_trains_on_the_same_scans_and_only_fills_rare_classes(records)
         assert run.recipe.oversample == ARMS[run.arm].oversample
         assert run.recipe.seed == run.seed
     with pytest.raises(ConfigError, match="fold 7"):
-        plan_runs(STUDY.model_copy(update={"folds": (7,)}), records)
+        synth_study(STUDY.model_copy(update={"folds": (7,)}), records, out=tmp_path, work=tmp_path, command="")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
