@@ -17,10 +17,11 @@ from types import SimpleNamespace
 import pytest
 
 import bcx
+from bcx.cli import main as cli
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import BcxError, ConfigError, MissingExtra, ScanError
-from bcx.inference.cluster import cores_of_each
+from bcx.inference.cluster import connected, cores_of_each
 from bcx.studies.transfer import transfer_study
 from bcx.tasks import get_task
 from bcx.train import runs as module
@@ -43,7 +44,6 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TREE))
-        patch.setenv("RAY_raylet_start_wait_time_s", "200")  # others may test beside
         running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         yield running.address
         running.shutdown()
@@ -117,6 +117,40 @@ def test_without_ray_the_pip_line_is_named(monkeypatch, records, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"bcx\[cluster\]"):
         crossval(RECIPE, records, out=tmp_path, command="bcx crossval", cluster="local")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("crossval --engine ray", 'pip install "bcx[cluster]"'),
+        ("tune --fold 0 --trials 1 --inner-folds 2 --engine ray", 'pip install "bcx[cluster]"'),
+        ("evaluate --transfer CONFIG --parts corruption --engine ray", 'pip install "bcx[cluster]"'),
+        ("crossval --address auto", "--address was given without --engine ray"),
+        ("tune --fold 0 --trials 1 --engine spark", "--engine is 'spark'"),
+        ("evaluate --engine ray", "--engine was given without --transfer"),
+    ],
+)
+def test_each_command_says_what_it_lacks(command, said, busi_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("arch: mobilenetv2_035\ninit: scratch\nsize: 48\nfolds: 2\n")
+    words = command.replace("CONFIG", str(recipe)).split()
+    words += [] if words[0] == "evaluate" else [str(recipe)]
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*words, "--data", f"mine={busi_folder}", "--out", str(tmp_path / "out")])
+    assert caught.value.code == (1 if "pip" in said else 2)
+    assert said in capsys.readouterr().err
+
+
+def test_a_cluster_that_does_not_start_is_told(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigError, match=r"no Ray cluster at 'local' .*timed out"), connected("local"):
+        pass
 
 
 def test_a_node_without_the_folders_says_which(tmp_path):
