@@ -35,9 +35,11 @@ SLIDES = ROOT / "docs" / "how-to" / "read-a-slide.md"
 DECIDING = ROOT / "docs" / "explanation" / "decisions.md"
 CLUSTER = ROOT / "docs" / "how-to" / "many-machines.md"
 COMPARING = ROOT / "docs" / "how-to" / "compare-and-tune.md"
+CHECKED = ROOT / "docs" / "explanation" / "input-check.md"
 RESULTS = ROOT / "results"
 DECISIONS = RESULTS / "studies" / "decisions"
 INPUT_CHECK = RESULTS / "studies" / "input-check" / "mobilenetv2-lesion.json"
+DEFAULT_INPUT_CHECK = RESULTS / "studies" / "input-check" / "mobilenetv2-hospitals.json"
 PLAIN_INPUT_CHECK = RESULTS / "studies" / "input-check" / "input-check.json"
 SPEED = RESULTS / "benchmarks" / "speed.json"
 PLAIN_SPEED = RESULTS / "benchmarks" / "speed-mobilenetv2-busi.json"
@@ -124,6 +126,31 @@ def input_check_line(study: dict[str, Any], plain: dict[str, Any]) -> str:
         "it has never seen (600 of them were in view when the input check's allowance was set; "
         f"[by kind]({plain_by_kind}))."
     )
+
+
+AKIN = ("colour Doppler", "spectral Doppler", "elastography", "split screen", "report", "photograph of a screen")
+ULTRASOUND = ("other ultrasound", "true other ultrasound")
+
+
+def checked_block() -> str:
+    """Return what the default model's input check stops of pictures akin to a breast scan, and of true scans."""
+    study = read(DEFAULT_INPUT_CHECK)
+    by_kind = study["non_scans"]["by_kind"]
+    lines = ["| picture | in view | n | stopped | by the distance alone |", "| --- | --- | --- | --- | --- |"]
+    for family in (*AKIN, *ULTRASOUND):
+        kinds = {kind: row for kind, row in by_kind.items() if kind.split(":")[0] == family}
+        for kind, row in sorted(kinds.items(), key=lambda item: (not item[1]["seen"], item[0])):
+            share = figure({"value": row["share"], "low": row["low"], "high": row["high"]}, True)
+            alone = f"{100 * row['by the distance alone'] / row['n']:.1f} %"
+            lines.append(f"| {kind} | {'yes' if row['seen'] else 'no'} | {row['n']} | {share} | {alone} |")
+    names = {"busi": "BUSI", "busbra": "BUS-BRA", "breast": "BrEaST"}
+    lines += ["", "| true scans, the hospital left out | n | stopped | by the distance | by plain checks |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for hospital, row in study["hospitals left out"].items():
+        cells = [str(row["n"]), figure(row | {"value": row["share"]}, True)]
+        cells += [str(row["by the distance"]), str(row["by plain checks"])]
+        lines.append(f"| {names[hospital]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def speed_table(speed: dict[str, Any]) -> str:
@@ -721,6 +748,7 @@ PAGES = {
     CLUSTER: cluster_block,
     COMPARING: comparing_block,
     DECIDING: decisions_block,
+    CHECKED: checked_block,
     SLIDES: slide_block,
 }
 

@@ -6,7 +6,7 @@
 ([], 'This picture is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one.')
 
 The limits were set on 2,408 true scans of three hospitals (BUSI, BUS-BRA, BrEaST), whose extremes stand beside them,
-and on drawn pictures (`bcx.evaluate.others`). What they stop of others: results/studies/input-check/others.json.
+and on drawn pictures (`bcx.evaluate.others.SEEN`). What they stop, by kind: docs/explanation/input-check.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NARROW_TOP = 0.42
 """Length of a fan's top over its bottom's. Of a true scan: .44 at least."""
 SEAM = 0.68
 """Share of a straight line across the middle at which the picture jumps. Largest of a true scan: .79 (one that a line
-is drawn through), then .67."""
+is drawn through), all others below."""
 FRAMES = 4
 """Lines anywhere at half of whose length the picture jumps. Most in a true scan: 3."""
 RIPPLE = 60.0
