@@ -110,6 +110,18 @@ def maps(page: Page, folder: Path) -> None:
     take(page, "maps", folder, selector="#classify-viewer")
 
 
+def colours(page: Page, folder: Path) -> None:
+    example(page, 6)
+    page.check("#classify-class input[value='malignant']")
+    page.click("#classify-colours input")
+    page.click("[role=option]:has-text('Turbo')")
+    page.wait_for_selector("#classify-legend:has-text('Red speaks for malignant')")
+    overlay = page.locator("#classify-slider img").nth(1).get_attribute("src")
+    page.check("#classify-contour input")
+    page.wait_for_function("(old) => document.querySelectorAll('#classify-slider img')[1].src !== old", arg=overlay)
+    take(page, "colours", folder, selector="#classify-viewer")
+
+
 def stages(page: Page, folder: Path) -> None:
     example(page, 3)
     take(page, "stages", folder, selector="#classify-viewer")
@@ -164,6 +176,21 @@ def batch(page: Page, folder: Path) -> None:
     take(page, "batch", folder)
 
 
+def patients(page: Page, folder: Path) -> None:
+    for number, (name, pixels) in zip(range(9), scans(235, 280), strict=False):
+        target = folder / "clinic" / f"case-{number // 2 + 1}" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target)
+    page.click("role=tab[name=Batch]")
+    with page.expect_file_chooser() as chosen:
+        page.click("#batch-folder")
+    chosen.value.set_files(str(folder / "clinic"))
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='9']")
+    page.check("#batch-by input[value=folder]")
+    page.wait_for_selector("#batch-patients li")
+    take(page, "patients", folder, selector="#batch-patients")
+
+
 def pdf(page: Page, folder: Path) -> None:
     example(page, 6)
     with page.expect_download() as started:
@@ -207,11 +234,13 @@ SHOTS = {
             thresholds,
             flagged,
             maps,
+            colours,
             stages,
             compare,
             place,
             prevalence,
             batch,
+            patients,
             pdf,
             model,
             tissue,

@@ -365,13 +365,14 @@ class BatchTab:
         painted = self.view.repaint(session, batch.opened, task, layer, opacity)
         return {**painted, **self.box.show(session, task, layer, opacity)}
 
-    def redraw(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+    def redraw(self, session: Session, classifier: Classifier) -> Changes:
         """Draw the maps on show in another style; the network does not run. Overlays are made again."""
         batch, again = session.batch, {self.zip: gr.update(visible=False, value=None)}
         if batch is None or batch.opened is None:
             return again
-        drawn = self.view.redraw(session, batch.opened, classifier.task, layer, opacity)
-        return {**drawn, **self.box.show(session, classifier.task, layer, opacity), **again}
+        task = classifier.task
+        beside = self.box.show(session, task, *self.view.seen(session))
+        return {**self.view.redraw(session, batch.opened, task), **beside, **again}
 
     def zip_overlays(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch

@@ -283,14 +283,14 @@ class ClassifyTab:
         seen = self.view.repaint(session, session.on_show, classifier.task, layer, opacity)
         return {**seen, **self.beside(session, classifier.task, layer, opacity)}
 
-    def redraw(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+    def redraw(self, session: Session, classifier: Classifier) -> Changes:
         """Draw all maps on show in another style; the network does not run."""
         task, found = classifier.task, session.on_show
         if found is None:
             return {}
         return {
-            **self.view.redraw(session, found, task, layer, opacity),
-            **self.beside(session, task, layer, opacity),
+            **self.view.redraw(session, found, task),
+            **self.beside(session, task, *self.view.seen(session)),
             self.details: answers.details_html(session.drawn(found), task),
             self.explained: grid_html(session),
             self.sheet: sheet_update(session),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -116,28 +116,27 @@ def wire_style(page: Page, *tabs: ClassifyTab | BatchTab) -> None:
     """Have each tab's choice of how maps are drawn hold for all of them, and for what is saved."""
 
     # Each part by itself: a list tells of its choice again when focus leaves it, with what stood elsewhere before.
-    def set_colours(session: Session, classifier: Classifier, colours: Any, *seen: Any) -> Changes:
-        return redrawn(session, classifier, {"colours": choice(colours, PALETTES, "The colours")}, seen)
+    def set_colours(session: Session, classifier: Classifier, colours: Any) -> Changes:
+        return redrawn(session, classifier, colours=choice(colours, PALETTES, "The colours"))
 
-    def set_contour(session: Session, classifier: Classifier, contour: Any, *seen: Any) -> Changes:
-        return redrawn(session, classifier, {"contour": flag(contour, "Whether to draw contours")}, seen)
+    def set_contour(session: Session, classifier: Classifier, contour: Any) -> Changes:
+        return redrawn(session, classifier, contour=flag(contour, "Whether to draw contours"))
 
-    def redrawn(session: Session, classifier: Classifier, chosen: dict[str, Any], seen: Sequence[Any]) -> Changes:
+    def redrawn(session: Session, classifier: Classifier, **chosen: Any) -> Changes:
         before, session.style = session.style, replace(session.style, **chosen)
         if session.style == before:
             return {}
         changes: Changes = {}
-        for tab, layer, opacity in zip(tabs, seen[::2], seen[1::2], strict=True):
+        for tab in tabs:
             changes |= {tab.view.colours: session.style.colours, tab.view.contour: session.style.contour}
-            changes |= tab.redraw(session, classifier, layer, opacity)
+            changes |= tab.redraw(session, classifier)
         return changes
 
-    seen = [part for tab in tabs for part in (tab.view.layer, tab.view.opacity)]
     outputs = [part for tab in tabs for part in tab.drawn]
     last = {"trigger_mode": "always_last", **QUICK}
     for view in (tab.view for tab in tabs):
-        page.listen(view.colours.input, set_colours, [view.colours, *seen], outputs, **last)
-        page.listen(view.contour.input, set_contour, [view.contour, *seen], outputs, **last)
+        page.listen(view.colours.input, set_colours, [view.colours], outputs, **last)
+        page.listen(view.contour.input, set_contour, [view.contour], outputs, **last)
 
 
 def _engine(models: Models) -> dict[str, Callable[..., Any]]:

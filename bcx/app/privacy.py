@@ -74,6 +74,7 @@ class Session:
         style: how maps are drawn on this page.
         explained: the answer whose maps stand side by side, these maps, their checks by method, and how far it is.
         explaining: set when the comparison of explanations that runs, or ran last, should stop.
+        seen: the layer and its strength in each viewer, by its name.
         ended: set once the page is closed, so that a batch or slide that is still running stops.
         model: the name of the model that the person chose; None while it is the default one.
         running: how many calls are at work for it.
@@ -98,6 +99,7 @@ class Session:
     last_used: float = field(default_factory=time.monotonic)
     pictures: dict[str, Path] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, tuple[str, float]] = field(default_factory=dict)
     model: str | None = None
     running: int = 0
     taken: dict[str, Path] = field(default_factory=dict)

@@ -124,7 +124,7 @@ class Viewer:
         Raises:
             RequestError: as `checked`.
         """
-        layer, opacity = checked(task, layer, opacity)
+        layer, opacity = session.seen[self.name] = checked(task, layer, opacity)
         prediction = session.drawn(prediction)
         class_ = None if layer == LESION else layer
         overlay = _save(session, f"{self.name}-overlay", layer_picture(prediction.screen, class_, opacity / 100))
@@ -134,9 +134,13 @@ class Viewer:
         means = "" if class_ is None else evidence_words(prediction.screen, task, layer)
         return {self.slider: pair, self.legend: html.laid_over(class_, means, prediction.style)}
 
-    def redraw(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
-        """Show the same in another style; as `repaint`."""
-        painted = self.repaint(session, prediction, task, layer, opacity)
+    def seen(self, session: Session) -> tuple[str, float]:
+        """Return the layer on show and its strength; the first ones where none was shown yet."""
+        return session.seen.get(self.name, (LESION, OPACITY))
+
+    def redraw(self, session: Session, prediction: Prediction, task: Task) -> Changes:
+        """Show the same layer in another style; the network does not run."""
+        painted = self.repaint(session, prediction, task, *self.seen(session))
         return {**painted, self.stages: stages_update(session.drawn(prediction), task)}
 
     def show_frame(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
