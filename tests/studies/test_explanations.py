@@ -11,6 +11,7 @@ import pytest
 
 import bcx
 from bcx.data.readers import read_source
+from bcx.explain.checks import MORE_THAN_ELSEWHERE
 from bcx.explain.methods import METHODS
 from bcx.studies import explanations
 from bcx.studies.explanations import (
@@ -85,3 +86,14 @@ def test_the_pages_table_is_that_of_the_results(tmp_path):
     assert {name: row["scans"] for name, row in results["methods"].items()} == counts.to_dict()
     write_explanations_figure(results, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_the_verdicts_limit_is_what_four_of_five_maps_of_another_scan_stay_below():
+    frame = pd.read_csv(STORED / "explanations.csv")
+    more = frame["drop_here"] - frame["drop_elsewhere"]
+    control, exact = (frame["method"] == name for name in (CONTROL, "exact"))
+    assert pytest.approx(more[control].quantile(0.8), abs=0.005) == MORE_THAN_ELSEWHERE
+    page = (ROOT / "docs" / "explanation" / "which-explanation.md").read_text("utf-8").replace("\n", " ")
+    both = (more >= MORE_THAN_ELSEWHERE) & (frame["road"] > 0)
+    assert f"{100 * both[control].mean():.0f} % of another scan's maps" in page
+    assert f"and {100 * both[exact].mean():.0f} % of the exact maps do" in page
