@@ -63,7 +63,7 @@ class Patients:
                 return {card: html.gone()}
             picked = flag(event_value(event, "picked"), "Whether it is picked")
             row = index(event_value(event, "row"), len(batch.rows), "The row")
-            batch.picked = batch.picked | {row} if picked else batch.picked - {row}
+            (batch.picked.add if picked else batch.picked.discard)(row)  # in one step: picks come side by side
             return {}
 
         def combine(session: Session, classifier: Classifier) -> Changes:
