@@ -99,7 +99,7 @@ def run(session: Session, batch: rows.Batch, classifier: Classifier, stream: Cal
     yield
 
 
-def write_overlays(session: Session, batch: rows.Batch, classes: Sequence[str] = ()) -> Iterator[tuple[int, Path]]:
+def write_overlays(session: Session, batch: rows.Batch, classes: Sequence[str]) -> Iterator[tuple[int, Path]]:
     """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
 
     The same of a person's box, where one was read. The table of patients, where there is one, lies beside them.
@@ -209,7 +209,8 @@ class BatchTab:
         listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **making)
 
         def again(event: Any) -> Any:
-            return listen(event.then, self.read_again, [], results, show_progress="hidden", **NETWORK)
+            how = {"show_progress": "hidden", "trigger_mode": "always_last", **NETWORK}
+            return listen(event.then, self.read_again, [], results, **how)
 
         return Part(results, lambda chosen: in_order(self.cleared(chosen.task), results), again)
 
@@ -275,7 +276,7 @@ class BatchTab:
 
     def read_again(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch
-        if batch is None or "batch" not in session.again or batch.task != classifier.task.name:
+        if not session.is_left("batch", classifier.name) or batch is None or batch.task != classifier.task.name:
             yield {}
             return
         batch.started = time.monotonic()

@@ -106,7 +106,8 @@ class ClassifyTab:
         listen(view.frame.input, self.show_frame, [view.frame, *seen], frame, **last)
 
         def again(event: Any) -> Any:
-            return listen(event.then, self.read_again, [view.opacity], results, show_progress_on=self.card, **NETWORK)
+            how = {"show_progress_on": self.card, "trigger_mode": "always_last", **NETWORK}
+            return listen(event.then, self.read_again, [view.opacity], results, **how)
 
         outputs = [self.upload, self.strip, self.common_box, self.other, self.common, *results]
         return Part(outputs, lambda chosen: in_order(self.cleared(chosen), outputs), again)
@@ -116,7 +117,7 @@ class ClassifyTab:
     def answer(self, session: Session, classifier: Classifier, chosen: Chosen, opacity: Any) -> Changes:
         """Run the network once and show all that follows from it; the scan is kept."""
         session.again.discard("scan")
-        session.compared = None
+        session.compared, model = None, session.model
         try:
             found = self.page.predict(classifier.name, chosen.path, chosen.name)
             found = classifier.at_prevalence(found, session.prevalence)
@@ -126,6 +127,8 @@ class ClassifyTab:
             return {**self.nothing(), self.card: html.failure(error, chosen.name), self.past: past}
         finally:
             session.settle(chosen)
+        if session.model not in (model, classifier.name):  # chosen meanwhile: this answer is not its own
+            return self.read_again(session, self.page.models.get(session.model), opacity)
         session.answer = session.on_show = found
         session.remember(takeaway.make_past(found, chosen))
         return self.shown(session, classifier, opacity)
@@ -206,7 +209,7 @@ class ClassifyTab:
 
     def read_again(self, session: Session, classifier: Classifier, opacity: Any) -> Changes:
         chosen = session.chosen
-        if chosen is None or "scan" not in session.again or chosen.task != classifier.task.name:
+        if not session.is_left("scan", classifier.name) or chosen is None or chosen.task != classifier.task.name:
             return {}
         return self.answer(session, classifier, chosen, opacity)
 

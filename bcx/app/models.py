@@ -28,7 +28,8 @@ class Part:
     Attributes:
         outputs: its components, laid out for the default model.
         values: from a model to new values for `outputs`, in their order; what an earlier model said is cleared.
-        again: wires, after an event, that the chosen model reads what an earlier one has read.
+        again: wires, after an event, that the chosen model reads what an earlier one has read; also where that one is
+            still reading.
     """
 
     outputs: list[Any]

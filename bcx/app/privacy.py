@@ -109,6 +109,10 @@ class Session:
         same = prediction.style == self.style
         return prediction if same else dataclasses.replace(prediction, style=self.style)
 
+    def is_left(self, what: str, model: str) -> bool:
+        """Whether the scan or the batch waits to be read again, and by this model: a late request may name another."""
+        return what in self.again and self.model in (None, model)
+
     def start_over(self, model: str) -> None:
         """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
         self.model, self.answer, self.on_show, self.compared, self.prevalence = model, None, None, None, None

@@ -90,7 +90,7 @@ def test_an_archive_is_answered_file_by_file(session, scans, tiny, tmp_path):
     assert "leads out of the archive 'scans.zip'" in done.rows[0].cells["reason"]
     assert dict(done.left_out) == {"scans.zip/ward/grey_mask.png": MASK, "scans.zip/ward/notes.txt": NO_PICTURE}
     assert done.rows[1].prediction().overlay().size == Image.open(scans["grey.png"]).size
-    *_, (_, written) = batch.write_overlays(session, done)
+    *_, (_, written) = batch.write_overlays(session, done, tiny.classes)
     names = zipfile.ZipFile(written).namelist()
     assert len(names) == 1
     assert names[0].startswith("scans.zip/ward/grey_")
@@ -130,7 +130,7 @@ def test_a_closed_page_stops_its_batch(session, scans, tiny, tmp_path):
 def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_path):
     names = ["photo.jpg", "broken.png", "grey.png"]
     done = run(session, batch.take_in(session, [sent(scans[n], session) for n in names], folder=False), tiny)
-    *_, (count, path) = batch.write_overlays(session, done)
+    *_, (count, path) = batch.write_overlays(session, done, tiny.classes)
     assert count == 2
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
@@ -143,7 +143,7 @@ def test_the_zip_holds_one_overlay_per_readable_file(session, scans, tiny, tmp_p
 
 def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, scans, tiny_lesion, tmp_path):
     done = run(session, batch.take_in(session, [sent(scans["grey.png"], session)], folder=False), tiny_lesion)
-    *_, (count, path) = batch.write_overlays(session, done)
+    *_, (count, path) = batch.write_overlays(session, done, tiny_lesion.classes)
     direct = tiny_lesion.predict(scans["grey.png"])
     assert count == 1
     with zipfile.ZipFile(path) as archive:
@@ -155,7 +155,7 @@ def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, sc
 def test_file_names_cannot_climb_out_of_the_zip(session, scans, tiny, tmp_path):
     uploads = [sent(scans["grey.png"], session, "../../evil.png"), sent(scans["grey.png"], session, "/abs.png")]
     done = run(session, batch.take_in(session, uploads, folder=False), tiny)
-    *_, (_, path) = batch.write_overlays(session, done)
+    *_, (_, path) = batch.write_overlays(session, done, tiny.classes)
     for name in zipfile.ZipFile(path).namelist():
         assert not name.startswith("/")
         assert ".." not in name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 
+from bcx.inference.classifier import Classifier
 from tests.app.conftest import WAIT, start, with_patches
 
 
@@ -120,6 +122,26 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, s
     page.wait_for_selector("#classify-answer [data-label]")
     page.click("role=tab[name=Batch]")
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
+
+
+def test_a_model_that_is_chosen_while_another_still_reads_again_reads_too(page, server, upload, monkeypatch):
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+    predict, read = Classifier.predict, []
+
+    def slow(classifier, *args, **kwargs):
+        time.sleep(4 if classifier.name == "other" else 0)
+        read.append(classifier.name)
+        return predict(classifier, *args, **kwargs)
+
+    monkeypatch.setattr(Classifier, "predict", slow)
+    choose(page, "other")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    choose(page, "tiny")
+    page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
+    page.wait_for_selector("#classify-answer [data-label]")
+    assert "tiny" in page.inner_text("#classify-past [aria-current]")
+    assert read[-1] == "tiny"
 
 
 def test_a_damaged_model_says_so_and_the_old_one_stays(page, server):
