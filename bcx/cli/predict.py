@@ -27,6 +27,7 @@ from bcx.cli.options import (
     VerboseOption,
     ViewsOption,
     check_engine,
+    cluster_of,
 )
 from bcx.cli.outputs import PLACE, Outputs, Target, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
@@ -124,7 +125,7 @@ def predict(
     asked: dict[str, Any] = {"views": views, "prevalence": _shares(prevalence), "frames": frames}
     asked["operating_point"] = operating_point
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
-    if engine == "ray":
+    if cluster := cluster_of(engine, address):
         beside_table = {"--overlays": overlays, "--dicom-out": dicom_out, "--report": report, "--patients": patients}
         of_slides = {"--stride": stride, "--scale": scale, "--every-tile": every_tile}
         if refused := [name for name, value in {"--json": as_json, **beside_table, **of_slides}.items() if value]:
@@ -133,7 +134,7 @@ def predict(
                 expected="a table alone",
                 remedy=f"Leave out {refused[0]}.",
             )
-        if _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, address, resume):
+        if _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume):
             raise typer.Exit(1)
         return
     outputs = Outputs(overlays, dicom_out, report, mask_text, MapStyle(colours, contour))

@@ -55,6 +55,12 @@ def test_without_out_the_table_goes_to_standard_output(run, ward, tiny_checkpoin
     assert "never for diagnosis" in done.err
 
 
+def test_an_address_without_the_engine_that_needs_it_is_refused(run, ward, tiny_checkpoint):
+    done = run("predict", "ward/benign", "--model", tiny_checkpoint, "--address", "auto")
+    assert done.status == 2
+    assert "--engine ray" in done.err
+
+
 @pytest.mark.parametrize("model", ["tiny_checkpoint", "tiny_lesion_checkpoint"])
 def test_the_command_line_says_what_python_says(run, ward, model, request):
     folder = request.getfixturevalue(model)
