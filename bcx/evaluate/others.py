@@ -34,13 +34,16 @@ def _in_colour(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _box(shape: tuple[int, ...], rng: np.random.Generator, share: float) -> tuple[slice, slice]:
-    """A box of about `share` of the picture, off its edges where it fits."""
+def _with_box(
+    scan: np.ndarray, rng: np.random.Generator, share: float
+) -> tuple[np.ndarray, tuple[slice, slice], np.ndarray]:
+    """The scan in colour, a box of about `share` of it, off its edges where it fits, and what is inside, as a view."""
+    out = _in_colour(scan)
     tall, wide = (min(0.9, np.sqrt(share) * f) for f in (1.0, 1.1))
     top, left = rng.uniform(0.05, 0.95 - tall), rng.uniform(0.05, 0.95 - wide)
-    places = zip((top, left), (tall, wide), shape[:2], strict=True)
+    places = zip((top, left), (tall, wide), scan.shape[:2], strict=True)
     rows, columns = (slice(round(at * n), round((at + size) * n)) for at, size, n in places)
-    return rows, columns
+    return out, (rows, columns), out[rows, columns]
 
 
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> np.ndarray:
@@ -53,9 +56,7 @@ def with_flow(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.25, fill: float = 0.3, power: bool = False
 ) -> np.ndarray:
     """Colour Doppler: vessels red and blue (`power`: orange) in `fill` of a box of `share`, and a colour bar."""
-    out = _in_colour(scan)
-    rows, columns = _box(scan.shape, rng, share)
-    inside = out[rows, columns]
+    out, (rows, columns), inside = _with_box(scan, rng, share)
     field = _blobs(rng, inside.shape[:2], 0.06)
     speed = np.abs(field) - np.quantile(np.abs(field), 1 - fill)
     level = np.clip(0.55 + 0.5 * speed, 0, 1)[..., None]
@@ -72,9 +73,7 @@ def with_stiffness(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.35, opacity: float = 0.5, beside: bool = False
 ) -> np.ndarray:
     """Elastography: a box of all colours over the scan; `beside`: to the right of the scan without it."""
-    out = _in_colour(scan)
-    rows, columns = _box(scan.shape, rng, share)
-    inside = out[rows, columns]
+    out, _, inside = _with_box(scan, rng, share)
     level = np.clip(128 + 70 * _blobs(rng, inside.shape[:2], 0.09), 0, 255).astype(np.uint8)
     colours = cv2.applyColorMap(level, cv2.COLORMAP_JET)[..., ::-1]
     inside[:] = (opacity * colours + (1 - opacity) * inside).astype(np.uint8)

@@ -280,9 +280,9 @@ def fit(
 def mean_context(network: LesionNetwork, preprocess: Preprocess, records: Iterable[Record]) -> float:
     """Return the mean context of whole scans, by a network in evaluation mode.
 
-    While it is learned, the context takes up what tells hospitals with normal scans from those without. Replaced by its
-    mean, that is left out of every answer, as a bias-only model is (Clark et al. 2019, https://arxiv.org/abs/1909.03683).
-    The mean over scans without a lesion, where it is highest, leaves a doubtful scan on the side of a lesion.
+    While it is learned, the context can take up what tells hospitals with normal scans from those without. Replaced by
+    a mean, that is left out of answers, as a bias-only model is (Clark et al. 2019, https://arxiv.org/abs/1909.03683).
+    Over scans without a lesion the mean was highest, which leaves a doubtful scan on the side of a lesion.
     """
     planes = (torch.from_numpy(preprocess.plane(Scan.open(record.file).pixels)) for record in records)
     contexts = [network.read(preprocess.normalise(plane[None])).context.mean() for plane in planes]
