@@ -1,7 +1,6 @@
 """Run axe-core over every tab of the page, with answers on it, and add up how far things jump, in a real browser.
 
-    npm pack axe-core && tar xf axe-core-*.tgz
-    python benchmarks/page_checks.py --axe package/axe.min.js     # two minutes, writes results/page/checks.json
+    python benchmarks/page_checks.py     # two minutes, writes results/page/checks.json
 
 At 1,440 and 390 pixels, light and dark, with simulated scans. Needs Playwright and a Chromium.
 """
@@ -16,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
 from bcx import DEFAULT_MODEL
@@ -30,21 +30,19 @@ new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
   if (!entry.hadRecentInput) window.shifted += entry.value;
 })).observe({type: 'layout-shift', buffered: true});
 """
-RUN = """
-async () => (await axe.run(document, {resultTypes: ['violations']})).violations.map(
-  (found) => ({rule: found.id, impact: found.impact, elements: found.nodes.map((node) => node.html.slice(0, 160))})
-)
-"""
 
 
-def check(page: Page, axe: str, url: str, folder: Path) -> dict[str, Any]:
+def check(page: Page, url: str, folder: Path) -> dict[str, Any]:
     """Return the violations on each tab, and the sum of layout shifts from one to the next."""
     found: dict[str, Any] = {}
 
     def look(name: str) -> None:
         page.wait_for_timeout(700)
-        page.evaluate(axe)
-        found[name] = {"violations": page.evaluate(RUN), "layout_shift": page.evaluate("window.shifted")}
+        violations = [
+            {"rule": one["id"], "impact": one["impact"], "elements": [node["html"][:160] for node in one["nodes"]]}
+            for one in Axe().run(page).response["violations"]
+        ]
+        found[name] = {"violations": violations, "layout_shift": page.evaluate("window.shifted")}
         page.evaluate("window.shifted = 0")
 
     page.add_init_script(SHIFTS)
@@ -87,13 +85,11 @@ def check(page: Page, axe: str, url: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--axe", type=Path, required=True, help="axe.min.js of the npm package axe-core")
     parser.add_argument("--browser", default=shutil.which("chromium") or shutil.which("google-chrome"))
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "page" / "checks.json")
     options = parser.parse_args()
     if not options.browser:
         sys.exit("There is no Chromium here. Install it, or name one with --browser.")
-    axe = options.axe.read_text("utf-8")
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary) / "scans"
         folder.mkdir()
@@ -114,7 +110,7 @@ def main() -> None:
             for scheme in ("light", "dark"):
                 page = browser.new_page(viewport={"width": width, "height": 900})
                 page.set_default_timeout(60_000)
-                pages[f"{width} {scheme}"] = check(page, axe, f"{url}?__theme={scheme}", folder)
+                pages[f"{width} {scheme}"] = check(page, f"{url}?__theme={scheme}", folder)
                 version = page.evaluate("axe.version")
                 page.close()
         browser.close()

@@ -54,6 +54,10 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill="#f7f8fa",
         body_background_fill_dark="#0f141b",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
         block_background_fill="#ffffff",
         block_background_fill_dark="#171e28",
         block_border_color="#e2e6ec",
