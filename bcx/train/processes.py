@@ -45,7 +45,7 @@ def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
 
 @contextmanager
 def depthwise_in_float32(network: nn.Module) -> Iterator[list[nn.Module]]:
-    """Run depthwise convolutions of more than 3x3, or with a stride, in float32 under the CPU's bfloat16 autocast.
+    """Run learning depthwise convolutions of more than 3x3, or with a stride, in float32 under bfloat16 autocast.
 
     The backward pass of these is 2 to 12 times slower in bfloat16 than in float32 (oneDNN in torch 2.11): float32 takes
     a quarter off an EfficientNet-Lite0's training step and a tenth off a MobileNetV2's. The network is changed inside
@@ -55,6 +55,7 @@ def depthwise_in_float32(network: nn.Module) -> Iterator[list[nn.Module]]:
         module
         for module in network.modules()
         if isinstance(module, nn.Conv2d)
+        and module.weight.requires_grad  # what is frozen has no backward pass
         and 1 < module.groups == module.in_channels
         and (max(module.kernel_size) > 3 or max(module.stride) > 1)
     ]

@@ -106,6 +106,15 @@ def test_gradients_reach_the_weights():
     assert all(convolution.weight.grad.abs().sum() > 0 for convolution in convolutions)
 
 
+def test_what_is_frozen_is_left_alone():
+    network = timm.create_model("mobilenetv2_035", num_classes=3)
+    with depthwise_in_float32(network) as before:
+        pass
+    network.blocks[1].requires_grad_(False)
+    with depthwise_in_float32(network) as convolutions:
+        assert len(convolutions) == len(before) - 1
+
+
 def test_tensorboard_reads_the_epochs_back(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with epoch_log("tensorboard", tmp_path) as log:
