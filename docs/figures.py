@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bcx.evaluate.words import interval, units
+from bcx.evaluate.words import interval, markdown_table, units
 from bcx.report import tables
-from bcx.studies.leaderboard import leaderboard_markdown
-from bcx.studies.leak_figures import leak_lines
-from bcx.studies.synthesis.figures import answer_lines, page_block
+from bcx.studies.compare import leaderboard_markdown
+from bcx.studies.synthesis.figures import figure_words
 from bcx.tasks import BREAST_ULTRASOUND
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,14 +56,9 @@ TINY = RESULTS / "studies" / "r5-tiny-cnn"
 COMPARED = RESULTS / "studies" / "compare"
 TUNED = RESULTS / "studies" / "tune" / "busi"
 LEAK = RESULTS / "studies" / "leak"
+SYNTHESIS = RESULTS / "studies" / "synth" / "synth-study.json"
 AUDIT = RESULTS / "studies" / "audit"
-LEAKS = (
-    "r1-mobilenetv2",
-    "r3-resnet50",
-    "r3-mobilenetv2",
-    "r4-system1",
-    "r5-tiny-cnn",
-)  # those that were run are shown
+LEAKS = ("r1-mobilenetv2", "r3-mobilenetv2", "r4-system1", "r5-tiny-cnn")
 BEGIN, END = "<!-- figures: written by `python docs/figures.py` -->", "<!-- end of figures -->"
 
 # What is shown of an answer, in words, and whether it is a share (shown in per cent) or a plain number.
@@ -515,11 +509,65 @@ def corruption_lines(alone: dict[str, Any]) -> list[str]:
     return lines
 
 
+def leak_lines(name: str) -> list[str]:
+    """Return what a published system reports beside what the same recipe reaches, with and without the leak."""
+    results = read(LEAK / name / "results.json")
+    recipe, protocols = results["recipe"], results["protocols"]
+    published, random = recipe["published"], protocols["random"]
+    reported = published["figures"]
+    sizes = " or ".join(sorted({str(run["n_train"]) for run in results["runs"]}))
+    rows = [
+        [
+            leak_words(name),
+            units(reported[name]) if name in reported else "-",
+            *(interval(protocols[protocol]["figures"][name]) for protocol in ("random", "grouped")),
+            interval(results["leak"][name], sign=True),
+        ]
+        for name in dict.fromkeys([*reported, "accuracy", "macro_auc"])
+    ]
+    lines = [
+        f"### {published['system']}",
+        "",
+        f"{recipe['arch']}, {recipe['size']} pixels, {recipe['epochs']} epochs, seeds "
+        f"{', '.join(map(str, results['seeds']))}; trained on {sizes} scans at a time, {random['n']} answers under "
+        "each split.",
+        "",
+        *markdown_table(
+            ["figure", "theirs", "ours, random split as theirs", "ours, grouped", "random minus grouped"], rows
+        ),
+        "",
+    ]
+    known = random["copies"]
+    value, low, high = (f"{100 * known['in_training'][key]:.0f}" for key in ("value", "low", "high"))
+    line = f"Under the random split {value} % ({low} to {high}) of the answers were about a "
+    if known["accuracy_without"]["value"] is None:  # where patients are groups, hardly one stands on one side alone
+        line += "group (of patches: a patient) of which others had been trained on, so that there is nothing to "
+        line += "compare them with."
+    else:
+        line += (
+            "scan of which a near-duplicate, or the same lesion in another frame, had been trained on: accuracy "
+            f"{interval(known['accuracy_with'])} on these and {interval(known['accuracy_without'])} on the others. "
+            f"Random minus grouped is {interval(results['leak_copied'], sign=True)} in the accuracy on scans that "
+            f"have such a copy anywhere in the set, and {interval(results['leak_single'], sign=True)} on those that "
+            "have none."
+        )
+    differs = ["", "What differs from the published system:", "", *(f"- {text}" for text in published["differs"])]
+    return [*lines, line, *(differs if published["differs"] else []), ""]
+
+
+def leak_words(name: str) -> str:
+    """Return a figure's name in words."""
+    if name == "balanced_accuracy":
+        return "recall, macro (balanced accuracy)"
+    macro, kind = name.startswith("macro_"), name.removeprefix("macro_")
+    kind, label = (kind, "macro") if macro else name.rsplit("_", 1) if "_" in name else (name, "")
+    words = {"pr_auc": "PR-AUC", "auc": "ROC-AUC", "f1": "F1", "mcc": "Matthews correlation"}.get(kind, kind)
+    return f"{words}, {label}" if label else words
+
+
 def leak_block() -> str:
     """Return the tables of what published recipes reach with and without the leak, as Markdown."""
-    found = [LEAK / name / "results.json" for name in LEAKS]
-    lines = [line for file in found if file.is_file() for line in leak_lines(read(file))]
-    return "\n".join(lines)
+    return "\n".join(line for name in LEAKS for line in leak_lines(name))
 
 
 def leak_summary() -> list[str]:
@@ -532,8 +580,6 @@ def leak_summary() -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for name in LEAKS:
-        if not (LEAK / name / "results.json").is_file():
-            continue
         results = read(LEAK / name / "results.json")
         published = results["recipe"]["published"]
         random, grouped = (results["protocols"][kind]["figures"]["accuracy"] for kind in ("random", "grouped"))
@@ -544,18 +590,62 @@ def leak_summary() -> list[str]:
 
 
 def synth_summary() -> list[str]:
-    """Return whether generated scans help a classifier, as lines; none before that was measured."""
-    file = RESULTS / "studies" / "synth" / "synth-study.json"
-    if not file.is_file():
-        return []
-    results = read(file)
+    """Return whether generated scans help a classifier, as lines."""
+    results = read(SYNTHESIS)
     return [
         "**Do generated scans help?** Rare classes of BUSI filled up with pictures that a network made, the same "
         f"grouped scans scored. {results['sizes']} ([the study](docs/explanation/synthetic-images.md)):",
         "",
-        *answer_lines(results),
+        *synth_differences(results, "percentage points", ["accuracy", "macro_auc"]),
         "",
     ]
+
+
+def synth_differences(results: dict[str, Any], corner: str, names: list[str]) -> list[str]:
+    """Return the differences between arms of the study of generated scans, as lines."""
+    rows = [
+        [f"{row['question']} ({row['a']} less {row['b']})", *synth_shares(row["figures"], names)]
+        for row in results["differences"]
+    ]
+    return markdown_table([corner, *map(figure_words, names)], rows)
+
+
+def synth_shares(figures: dict[str, Any], names: list[str]) -> list[str]:
+    """Return figures in per cent, without the sign."""
+    return [figure(figures[name], True).replace(" %", "") for name in names]
+
+
+def synth_block() -> str:
+    """Return sizes, figures per arm, differences and the quality of the generated images, as Markdown."""
+    results = read(SYNTHESIS)
+    arms = results["arms"].values()
+    names = list(next(iter(arms))["figures"])
+    rows = [
+        [arm["words"], f"{arm['real']:.0f}", f"{arm['generated']:.0f}", *synth_shares(arm["figures"], names)]
+        for arm in arms
+    ]
+    lines = [
+        f"{results['sizes']}. In per cent, with 95 % intervals over groups; each figure is the mean over seeds.",
+        "",
+        *markdown_table(["", "real", "generated", *map(figure_words, names)], rows),
+        "",
+        "Differences in percentage points, on the same scans; where the interval holds nought, chance explains it:",
+        "",
+        *synth_differences(results, "", names),
+    ]
+    rows = []
+    for name, found in results["quality"].items():
+        for network, by in found["by"].items():
+            distances, copies = by["distances"], by["copies"]
+            rows.append(
+                [f"{name}, {found['size']} px", network, str(distances["n"])]
+                + [f"{distances[kind][of]['mean']:.3g}" for kind in ("kid", "fid") for of in ("generated", "real")]
+                + [f"{copies['copies']} of {copies['n']} ({copies['expected']:g})", f"{copies['nearer']:.2f}"]
+            )
+    head = ["generator", "features", "n", "KID", "KID of real scans", "FID", "FID of real scans"]
+    head += ["copies (at most by chance)", "nearer than real scans (.5: alike)"]
+    lines += ["", "The pictures, judged at the generators' size:", "", *markdown_table(head, rows), ""]
+    return "\n".join([*lines, f"![{results['sizes']}](../../results/studies/synth/{results['figure']})"])
 
 
 def tissue_table() -> list[str]:
@@ -577,15 +667,9 @@ def tissue_table() -> list[str]:
 
 def histology_block() -> str:
     """Return the figures of the page on tissue as Markdown."""
-    lines = tissue_table()
-    if (TINY / "results.json").is_file():
-        lines += ["", "### R5: the small network from scratch, on the same folds of patients", "", *tiny_table()]
-    leak = LEAK / "r5-tiny-cnn" / "results.json"
-    if leak.is_file():
-        lines += ["", *leak_lines(read(leak))]
-    if (COMPARED / "r2-idc" / "results.json").is_file():
-        lines += ["", "### R2's three networks, from scratch", "", *compared_lines("r2-idc")]
-    return "\n".join(lines)
+    lines = [*tissue_table(), "", "### R5: the small network from scratch, on the same folds of patients", ""]
+    lines += [*tiny_table(), "", *leak_lines("r5-tiny-cnn")]
+    return "\n".join([*lines, "", "### R2's three networks, from scratch", "", *compared_lines("r2-idc")])
 
 
 def tiny_table() -> list[str]:
@@ -633,12 +717,8 @@ def _value(value: Any) -> str:
 
 def comparing_block() -> str:
     """Return the leaderboard and the search that were run here, as Markdown."""
-    lines = []
-    if (COMPARED / "busi" / "results.json").is_file():
-        lines += ["### Compared here", "", *compared_lines("busi")]
-    if (TUNED / "results.json").is_file():
-        lines += ["", "### Searched here", "", *search_lines(read(TUNED / "results.json"))]
-    return "\n".join(lines)
+    compared, searched = compared_lines("busi"), search_lines(read(TUNED / "results.json"))
+    return "\n".join(["### Compared here", "", *compared, "", "### Searched here", "", *searched])
 
 
 def audit_block() -> str:
@@ -682,10 +762,7 @@ def audit_block() -> str:
 
 def slide_block() -> str:
     """Return what reading a large slide costs, as Markdown."""
-    file = RESULTS / "benchmarks" / "slides.json"
-    if not file.is_file():
-        return "Not measured yet."
-    slides = read(file)
+    slides = read(RESULTS / "benchmarks" / "slides.json")
     slide, whole, beside = slides["slide"], slides["whole"], slides["against_the_network_alone"]
     size = f"{slide['width']:,} x {slide['height']:,} pixels ({slide['unpacked_mb']:,.0f} MB unpacked)"
     return (
@@ -699,10 +776,7 @@ def slide_block() -> str:
 
 def cluster_block() -> str:
     """Return what the Ray engine costs on one machine, and what follows for many, as Markdown."""
-    file = RESULTS / "benchmarks" / "cluster.json"
-    if not file.is_file():
-        return "Not measured yet."
-    found, scans, nodes, cores, price = read(file), 10**8, 100, 16, 0.04
+    found, scans, nodes, cores, price = read(RESULTS / "benchmarks" / "cluster.json"), 10**8, 100, 16, 0.04
     per_core = found["ray_scans_per_second"] / found["cores"]
     hours = scans / per_core / 3600
     seconds, model = 3600 * hours / nodes / cores, found["command"].split("--model ")[1].split()[0]
@@ -742,7 +816,7 @@ PAGES = {
     STUDY: study_block,
     PUBLISHED: leak_block,
     HISTOLOGY: histology_block,
-    SYNTH: lambda: page_block(RESULTS / "studies" / "synth", "../../results/studies/synth"),
+    SYNTH: synth_block,
     AUDITING: audit_block,
     MEASURING: audit_block,
     CLUSTER: cluster_block,

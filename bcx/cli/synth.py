@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer import Argument, Option
 
 from bcx.cli.options import DataOption, DeviceOption, EpochsOption, InitOption, RecipeArgument, SetOption
-from bcx.cli.progress import bars
-from bcx.cli.sources import command_line, named_folders, read_recipe, read_records, read_settings
+from bcx.cli.progress import stages
+from bcx.cli.sources import command_line, read_recipe, read_records, read_settings
 from bcx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from bcx.data.records import Record
-    from bcx.studies.synthesis.recipes import RunJob
-    from bcx.train.config import Recipe
 
 app = typer.Typer(name="synth", no_args_is_help=True, help="Generated scans, and whether they help.")
 
@@ -51,13 +44,15 @@ def train(
             expected=f"out of {', '.join(recipe.labels())}",
             remedy="Correct --label, or the recipe's classes.",
         )
-    records = _with_folds(_classifier(recipe.task, recipe.data, data))
-    part = records if fold is None else split_fold(records, fold)[0]
-    jobs = [GeneratorJob(fold, name, part) for name in label or recipe.labels()]
-    with bars(lasting=True) as progress:
-        for job in jobs:
-            on_epoch = _epochs_bar(progress, job.folder)
-            train_generator(recipe, job.label, part, out=out / job.folder, fold=fold, on_epoch=on_epoch)
+    records = read_records(read_recipe(None, data, None, task=recipe.task))
+    cut = split_fold(records, fold)[0] if fold is not None else [one for one in records if one.fold is not None]
+    with stages() as tell:
+        for job in [GeneratorJob(fold, name, cut) for name in label or recipe.labels()]:
+
+            def on_epoch(row: dict[str, Any], count: int, folder: str = job.folder) -> None:
+                tell(folder, row["epoch"], count)
+
+            train_generator(recipe, job, out, on_epoch)
             typer.echo(f"Written: {out / job.folder}")
 
 
@@ -89,10 +84,9 @@ def sample(
     typer.echo(f"Written: {len(files)} pictures in {out}")
     if not data:
         return
-    start = _classifier(loaded.recipe.task, {}, data, init=init)
-    report = judge_generator(
-        loaded, _with_folds(start), build_describers(judge_by, start), seed=seed, count=count, sheet=sheet
-    )
+    start = read_recipe(None, data, None, task=loaded.recipe.task, init=init)
+    describers = build_describers(judge_by, start)
+    report = judge_generator(loaded, read_records(start), describers, seed=seed, count=count, sheet=sheet)
     copies = [files[position].name for position in report["flagged"]]
     command = command_line("synth sample", generator.name, data=start.data, count=count, seed=seed)
     write_json(out / "quality.json", {**describe_command(command), "of": loaded.about, **report, "copied": copies})
@@ -114,9 +108,9 @@ def study(
     device: DeviceOption = "auto",
 ) -> None:
     """Train a classifier with and without generated pictures on the same grouped folds. It can be stopped."""
-    from bcx.studies.synthesis.fit import is_trained
-    from bcx.studies.synthesis.recipes import load_study, plan_generators, plan_runs
-    from bcx.studies.synthesis.study import answered, synth_study
+    from bcx.evaluate.words import interval
+    from bcx.studies.synthesis.recipes import load_study
+    from bcx.studies.synthesis.study import synth_study
     from bcx.train.config import find_recipe
 
     file = find_recipe(config)
@@ -124,14 +118,8 @@ def study(
     if init is not None:
         values["classifier"] = {"init": init, **values.get("classifier", {})}
     chosen = load_study(file, values)
-    recipe = _classifier(chosen.classifier.task, chosen.classifier.data, data)
-    records = _with_folds(recipe)
-    runs = plan_runs(chosen, records)
-    left = [
-        job.folder
-        for job in plan_generators(chosen, records)
-        if not is_trained(chosen.generator, job.label, job.records, work / "generators" / job.folder)
-    ]
+    named = data or [f"{name}={folder}" for name, folder in chosen.classifier.data.items()]
+    recipe = read_recipe(None, named, None, task=chosen.classifier.task)
     command = command_line(
         "synth study",
         file.stem if file.parent.name == "configs" else file.name,
@@ -139,30 +127,20 @@ def study(
         init=chosen.classifier.init,
         set=settings,
     )
-    with bars(lasting=True) as progress:
-        by_folder = {folder: _epochs_bar(progress, folder) for folder in left}
-        bar = progress.add_task("classifiers", total=sum(run.steps for run in runs if not answered(run, work)))
-
-        def on_epoch(run: RunJob, row: dict[str, Any], epochs: int) -> None:
-            if row["epoch"] == epochs:
-                progress.console.print(f"{run.folder}: loss {row['train_loss']:.3f}", highlight=False)
-
+    with stages() as tell:
         results = synth_study(
             chosen,
-            records,
+            read_records(recipe),
             out=out,
             work=work,
             command=command,
             sheets=sheets,
-            on_generator=lambda job, row, epochs: by_folder[job.folder](row, epochs),
-            on_epoch=on_epoch,
-            on_batch=lambda: progress.advance(bar),
+            on_epoch=lambda job, row, epochs: tell(job.folder, row["epoch"], epochs),
         )
     for row in results["differences"]:
         found = row["figures"]["macro_auc"]
-        if found["value"] is not None and found["low"] is not None:
-            interval = f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
-            typer.echo(f"{row['question']} Macro ROC-AUC {interval}")
+        if found["low"] is not None:
+            typer.echo(f"{row['question']} Macro ROC-AUC {interval(found, sign=True)}")
     typer.echo(f"Written: {out / (chosen.name + '.json')}")
 
 
@@ -171,33 +149,6 @@ def _settings(settings: Sequence[str] | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in read_settings(settings).items():
         block, dot, inner = key.partition(".")
-        if dot:
-            values[block] = {**(values[block] if isinstance(values.get(block), dict) else {}), inner: value}
-        else:
-            values[key] = value
+        own = values.get(block)
+        values[block] = (own if isinstance(own, dict) else {}) | {inner: value} if dot else value
     return values
-
-
-def _classifier(
-    task: str | dict[str, Any], named: dict[str, str], data: list[str] | None, init: str = "timm"
-) -> Recipe:
-    """Return a recipe that names task, sources and starting weights; the command line's sources win."""
-    sources = named | {name: str(folder) for name, folder in named_folders(data).items()}
-    return read_recipe(None, [f"{name}={folder}" for name, folder in sources.items()], None, task=task, init=init)
-
-
-def _with_folds(recipe: Recipe) -> list[Record]:
-    return [record for record in read_records(recipe) if record.fold is not None]
-
-
-def _epochs_bar(progress: Progress, words: str) -> Callable[[dict[str, Any], int], None]:
-    """Return what moves a bar of its own on after every epoch; a resumed run starts where it was."""
-    bar = progress.add_task(words, total=None, start=False)
-
-    def on_epoch(row: dict[str, Any], epochs: int) -> None:
-        if not progress.tasks[bar].started:
-            progress.start_task(bar)
-        words_now = f"{words}: losses {row['d_loss']:.2f}, {row['g_loss']:.2f}"
-        progress.update(bar, total=epochs, completed=row["epoch"], description=words_now)
-
-    return on_epoch

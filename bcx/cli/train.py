@@ -229,8 +229,7 @@ def compare(
     """
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     from bcx.studies.compare import compare as run
-    from bcx.studies.compare import plan_comparison
-    from bcx.studies.leaderboard import leaderboard_markdown
+    from bcx.studies.compare import leaderboard_markdown, plan_comparison
     from bcx.train.crossval import split_fold
 
     entrants = plan_comparison(

@@ -17,20 +17,24 @@ from safetensors import SafetensorError, safe_open
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, DataError
+from bcx.evaluate.comparison import compare_answers, delong
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
 from bcx.evaluate.figures import roc_of_all
-from bcx.evaluate.oof import read_oof
-from bcx.files import whole
+from bcx.evaluate.intervals import report_with_intervals
+from bcx.evaluate.metrics import or_none
+from bcx.evaluate.oof import label_positions, logits_of, read_oof
+from bcx.evaluate.words import interval, markdown_table, units
+from bcx.files import whole, write_rows
 from bcx.networks.build import fold_norms
 from bcx.networks.run import run_network
-from bcx.studies.leaderboard import DECIDES, leaderboard_markdown, rank_models, write_leaderboard
-from bcx.tasks import get_task
+from bcx.tasks import Task, get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
 from bcx.train.crossval import crossval
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
 from bcx.train.runs import ANSWERS, NETWORK
+from bcx.trust.calibration import apply_temperature, fit_temperature
 
 #: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
 #: dense layer alone would hold 51 million weights).
@@ -38,7 +42,14 @@ OWN: Mapping[str, dict[str, Any]] = {"tiny_cnn": {"size": 50, "drop": 0.3, "dens
 #: Architectures of which no trained weights were published.
 UNTRAINED = ("tiny_cnn",)
 SCRATCH = "none: from scratch"
+#: The figure that decides who is best, named before anything is measured: it needs no threshold and no temperature.
+DECIDES = "macro_auc"
+LEVEL = 0.05
 _USUAL = "mobilenetv2_100"  # whose time is the measure, where it takes part
+_ROUNDS = 15  # how often each network is timed
+# Of leaderboard.csv: of all classes, and of the positive one.
+_FIGURES = ("macro_auc", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece")
+_OF_POSITIVE = ("auc", "sensitivity", "specificity", "pr_auc")
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def plan_comparison(
 
     Args:
         recipe: the settings that all share; its own `init` counts for its own architecture.
-        archs: timm's names, and tiny_cnn, which starts from scratch in any case; at least two.
+        archs: timm's names, and tiny_cnn, which starts from scratch; at least two.
         inits: starting weights by architecture: a file, "timm" or "scratch"; `others`, one of the latter, of the rest.
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
 
@@ -81,18 +92,17 @@ def plan_comparison(
             remedy="Correct --archs.",
         )
     require_one_training(recipe)
-    return [_entrant(recipe, arch, inits, others, changes.get(arch, {})) for arch in archs]
-
-
-def _entrant(recipe: Recipe, arch: str, inits: Mapping[str, str], others: str, changes: Mapping[str, Any]) -> Entrant:
-    own = recipe.init if arch == recipe.arch else "scratch" if arch in UNTRAINED else others
-    settings = recipe.model_dump(exclude={"published"})
-    settings |= {"name": f"{recipe.name}-{arch}", "arch": arch, "init": inits.get(arch, own)}
-    changed = load_recipe(None, settings | OWN.get(arch, {}) | dict(changes))
-    with torch.device("meta"):
-        network, _ = recipe_network(changed.model_copy(update={"init": "scratch"}), get_task(changed.task))
-        macs = count_macs(network, changed.size)
-    return Entrant(changed, starting_weights(changed), count_parameters(network), macs)
+    entrants = []
+    for arch in archs:
+        init = recipe.init if arch == recipe.arch else "scratch" if arch in UNTRAINED else others
+        settings = recipe.model_dump(exclude={"published"})
+        settings |= {"name": f"{recipe.name}-{arch}", "arch": arch, "init": inits.get(arch, init)}
+        own = load_recipe(None, settings | OWN.get(arch, {}) | dict(changes.get(arch, {})))
+        with torch.device("meta"):
+            network, _ = recipe_network(own.model_copy(update={"init": "scratch"}), get_task(own.task))
+            macs = count_macs(network, own.size)
+        entrants.append(Entrant(own, starting_weights(own), count_parameters(network), macs))
+    return entrants
 
 
 def starting_weights(recipe: Recipe) -> str:
@@ -119,7 +129,6 @@ def compare(
     out: Path,
     folds: Sequence[int],
     command: str,
-    rounds: int = 15,
     on_epoch: Callable[[Entrant, int, dict[str, Any], int], Any] = lambda *_: None,
     on_batch: Callable[[Entrant], Any] = lambda _: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
@@ -129,17 +138,14 @@ def compare(
     Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
     `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`.
 
-    Args:
-        rounds: how often each network is timed.
-        on_epoch: called with entrant, fold, history row, number of epochs.
+    `on_epoch` is called with entrant, fold, history row, number of epochs.
 
     Raises:
         CheckpointError: starting weights that cannot be had; or as `crossval`.
     """
-    task = get_task(entrants[0].recipe.task)
-    by_arch = {entrant.recipe.arch: entrant for entrant in entrants}
-    frames = {}
-    for arch, entrant in by_arch.items():
+    task, frames = get_task(entrants[0].recipe.task), {}
+    for entrant in entrants:
+        arch = entrant.recipe.arch
         crossval(
             entrant.recipe,
             records,
@@ -150,31 +156,31 @@ def compare(
             on_batch=partial(on_batch, entrant),
         )
         tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
-        frames[arch] = pd.concat(tables, ignore_index=True)
+        frames[arch] = pd.concat(tables, ignore_index=True).sort_values("file", ignore_index=True)
         on_done(entrant)
-    board = rank_models(frames, task)
-    times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in by_arch}, rounds)
-    base = _USUAL if _USUAL in by_arch else entrants[0].recipe.arch
-    rows = [
-        {"rank": place, **row, **_about(by_arch[row["arch"]], out, folds, times[row["arch"]], times[base])}
-        for place, row in enumerate(board.rows, 1)
-    ]
+    ranked, probabilities = rank_models(frames, task)
+    times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in frames})
+    base = _USUAL if _USUAL in frames else entrants[0].recipe.arch
+    facts = {e.recipe.arch: _about(e, out, folds, times[e.recipe.arch], times[base]) for e in entrants}
+    rows = [{"rank": place, **row, **facts[row["arch"]]} for place, row in enumerate(ranked, 1)]
+    answered = frames[base]
+    labels, groups = label_positions(answered, task), answered["group"].to_numpy(str)
     results = {
         "what": "architectures compared over the same grouped folds, out-of-fold predictions",
         **describe_command(command),
         "data": describe_data(records),
         "folds": list(folds),
-        "n": len(board.labels),
-        "groups": len(np.unique(board.groups)),
-        "classes": {name: int((board.labels == c).sum()) for c, name in enumerate(task.classes)},
+        "n": len(labels),
+        "groups": len(np.unique(groups)),
+        "classes": {name: int((labels == c).sum()) for c, name in enumerate(task.classes)},
         "positive": task.positive,
         "decides": DECIDES,
-        "time": {"base": base, "threads": torch.get_num_threads(), "batch": 1, "rounds": rounds},
+        "time": {"base": base, "threads": torch.get_num_threads(), "batch": 1, "rounds": _ROUNDS},
         "notes": _notes(rows),
         "leaderboard": rows,
-        "recipes": {arch: describe_run(by_arch[arch].recipe, [], command)["recipe"] for arch in by_arch},
+        "recipes": {e.recipe.arch: describe_run(e.recipe, [], command)["recipe"] for e in entrants},
     }
-    roc_of_all(board.probabilities, board.labels, board.groups, task, out / "roc.png")
+    roc_of_all(probabilities, labels, groups, task, out / "roc.png")
     write_leaderboard(out / "leaderboard.csv", results)
     with whole(out / "leaderboard.md") as file:
         file.write_text(leaderboard_markdown(results), encoding="utf-8")
@@ -182,10 +188,85 @@ def compare(
     return results
 
 
+def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Order models by `DECIDES` and compare each with the best.
+
+    Each model's probabilities are taken at the temperature that fits its own logits best, so that log-loss, Brier score
+    and calibration error compare the networks and not their temperatures.
+
+    Args:
+        frames: out-of-fold tables of two models or more, sorted by file.
+
+    Returns:
+        Rows, best first, ready for JSON, each `arch`, `figures` (see `report_with_intervals`), `temperature` (fitted on
+        these very logits), `best_minus_this` (the best model's figures less this one's), `delong` (the same for the
+        area under the ROC curve of the positive class against the rest, scans taken as independent), `p_holm` (of the
+        deciding figure, adjusted for as many comparisons as there are other models) and `significantly_worse`; None for
+        the best, and where a comparison cannot be made. Then probabilities, float64 [N, C], by model, best first.
+
+    Raises:
+        DataError: tables of different scans.
+    """
+    first_name, first = next(iter(frames.items()))
+    for name, frame in frames.items():
+        if not frame[["file", "label", "group"]].equals(first[["file", "label", "group"]]):
+            raise DataError(
+                f"'{name}' and '{first_name}' did not answer the same scans.",
+                expected="the same files, labels and groups in every table",
+                remedy="Run both over the same folds of the same data.",
+            )
+    labels, groups = label_positions(first, task), first["group"].to_numpy(str)
+    temperatures, probabilities, figures = {}, {}, {}
+    for name, frame in frames.items():
+        logits = logits_of(frame, task)
+        temperatures[name] = fit_temperature(logits, labels)
+        probabilities[name] = apply_temperature(logits, temperatures[name])
+        figures[name] = report_with_intervals(labels, probabilities[name], groups, task.classes)
+    order = sorted(frames, key=lambda name: (-round(figures[name][DECIDES]["value"], 9), name))
+    best, *others = order
+    column = task.classes.index(task.positive)
+    positive = labels == column
+    compared = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
+    differences, by_delong = {}, {}
+    for name in others:
+        pair = probabilities[best], probabilities[name]
+        differences[name] = compare_answers(labels, *pair, groups, task.classes, compared)
+        if min(positive.sum(), (~positive).sum()) >= 2:
+            by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
+    adjusted = dict(zip(others, holm([differences[name][DECIDES].p_value for name in others]), strict=True))
+    rows: list[dict[str, Any]] = []
+    for name in order:
+        p_value = or_none(adjusted.get(name, np.nan))
+        rows.append(
+            {
+                "arch": name,
+                "figures": figures[name],
+                "temperature": temperatures[name],
+                "best_minus_this": {key: each.to_dict() for key, each in differences.get(name, {}).items()} or None,
+                "delong": by_delong.get(name),
+                "p_holm": p_value,
+                "significantly_worse": None if p_value is None else p_value < LEVEL,
+            }
+        )
+    return rows, {name: probabilities[name] for name in order}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted so that all of them together err with at most the stated chance (Holm 1979).
+
+    A comparison without a p-value (nan) keeps none, and counts as one all the same.
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")  # nan comes last
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]))
+    return adjusted.tolist()
+
+
 def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """What the leaderboard says of a network beside its answers."""
     runs = [out / entrant.recipe.arch / f"fold-{fold}" for fold in folds]
-    files = [runs[0] / NETWORK / "model.safetensors", runs[0] / NETWORK / HEAD_FILE]
+    files = [runs[0] / NETWORK / name for name in ("model.safetensors", HEAD_FILE)]
     return {
         "starting_weights": entrant.start,
         "input": entrant.recipe.size,
@@ -198,7 +279,7 @@ def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray,
     }
 
 
-def _times(networks: Mapping[str, Path], rounds: int) -> dict[str, np.ndarray]:
+def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """Seconds of one answer with all its maps, one image at a time, as the engine runs the network."""
     calls = {}
     for arch, folder in networks.items():
@@ -207,13 +288,12 @@ def _times(networks: Mapping[str, Path], rounds: int) -> dict[str, np.ndarray]:
         shape = (1, preprocess.size, preprocess.size) + (() if preprocess.grey else (3,))
         planes = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         calls[arch] = partial(run_network, fold_norms(checkpoint.network), preprocess, planes)
-    return time_in_turn(calls, rounds)
+    return time_in_turn(calls, _ROUNDS)
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know before comparing."""
-    notes = []
-    scratch = [row["arch"] for row in rows if row["starting_weights"] == SCRATCH]
+    notes, scratch = [], [row["arch"] for row in rows if row["starting_weights"] == SCRATCH]
     if 0 < len(scratch) < len(rows):
         notes.append(
             f"Trained from scratch: {', '.join(scratch)}. The others start from trained weights, so the table compares "
@@ -225,3 +305,67 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if len({row["input"] for row in rows}) > 1:
         notes.append("Inputs differ in size: " + ", ".join(f"{row['arch']} {row['input']}" for row in rows) + ".")
     return notes
+
+
+def write_leaderboard(file: Path, results: Mapping[str, Any]) -> None:
+    """Write a row per architecture from the results of `bcx.studies.compare.compare`, intervals as _low and _high."""
+    names = [*_FIGURES, *(f"{figure}_{results['positive']}" for figure in _OF_POSITIVE)]
+    rows = []
+    for row in results["leaderboard"]:
+        difference = (row["best_minus_this"] or {}).get(results["decides"]) or {}
+        flat = {key: row[key] for key in ("rank", "arch", "starting_weights", "input")}
+        flat["epochs"] = "/".join(map(str, row["epochs"]))
+        flat |= {"folds": "/".join(map(str, results["folds"])), "n": results["n"], "groups": results["groups"]}
+        for name in names:
+            figure = row["figures"][name]
+            flat |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        flat |= {f"best_minus_this_{key}": difference.get(key) for key in ("value", "low", "high", "p_value")}
+        flat |= {"p_holm": row["p_holm"], "significantly_worse": row["significantly_worse"]}
+        flat["delong_p"] = (row["delong"] or {}).get("p_value")
+        flat |= {key: row[key] for key in ("parameters", "macs", "milliseconds", "times_base", "bytes")}
+        rows.append(flat)
+    write_rows(file, rows[0], rows)
+
+
+def leaderboard_markdown(results: Mapping[str, Any]) -> str:
+    """Return the table with what must be known to read it, in Markdown; from `bcx.studies.compare.compare`."""
+    positive, base = results["positive"], results["time"]["base"]
+    heads = (
+        *("network", "starting weights", "input", "epochs", "ROC-AUC, macro", "accuracy", f"sensitivity, {positive}"),
+        *("worse than the best?", "parameters", "MACs", f"ms per scan (x {base})", "MB"),
+    )
+    rows = [
+        [
+            row["arch"],
+            row["starting_weights"],
+            f"{row['input']} px",
+            "/".join(map(str, row["epochs"])),
+            *(interval(row["figures"][name]) for name in ("macro_auc", "accuracy", f"sensitivity_{positive}")),
+            _verdict(row, results["decides"]),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['macs'] / 1e9:.2f} G",
+            f"{row['milliseconds']:.0f} ({row['times_base']:.2f})",
+            f"{row['bytes'] / 1e6:.1f}",
+        ]
+        for row in results["leaderboard"]
+    ]
+    folds, threads = results["folds"], results["time"]["threads"]
+    notes = [
+        f"{results['n']} scans in {results['groups']} groups, fold{'s' if len(folds) != 1 else ''} "
+        f"{', '.join(map(str, folds))}, each answered by a network that never saw its "
+        "group. In brackets: 95 % intervals over groups. Worse than the best: difference in macro ROC-AUC, paired "
+        "bootstrap over groups, p adjusted for the number of comparisons (Holm). Milliseconds: median, one scan at a "
+        f"time with all maps, {threads} thread{'s' if threads != 1 else ''}; in brackets the median ratio within a "
+        "round.",
+        *results["notes"],
+    ]
+    return "\n".join([*markdown_table(heads, rows), "", *notes]) + "\n"
+
+
+def _verdict(row: Mapping[str, Any], decides: str) -> str:
+    if row["best_minus_this"] is None:
+        return "the best"
+    if row["significantly_worse"] is None:
+        return "cannot be said"
+    by = units(row["best_minus_this"][decides]["value"])
+    return f"{'yes' if row['significantly_worse'] else 'not shown'}, by {by} (p {row['p_holm']:.3f})"

@@ -9,60 +9,36 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
-from bcx.evaluate.intervals import RESAMPLES, bootstrap_intervals
+from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
+from bcx.evaluate.oof import label_positions, record_columns
 from bcx.files import whole
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
-from bcx.inference.prediction import Failure
 from bcx.tasks import Task
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
-
-#: From images, uint8 [H, W] each and taken one after the other, to probabilities float [N, C].
-Answer = Callable[[Iterable[np.ndarray]], np.ndarray]
 
 CLEAN = "clean"
 KINDS = (CLEAN, *(corruption.name for corruption in CORRUPTIONS))
 FIGURES = ("macro_auc", "lesion_auc", "accuracy")
 
 
-def streamed(classifier: Classifier) -> Answer:
-    """Return the answer function of a loaded checkpoint; it raises the error of an image that cannot be read."""
-
-    def answer(images: Iterable[np.ndarray]) -> np.ndarray:
-        rows = []
-        for answered in classifier.stream(images):
-            if isinstance(answered, Failure):
-                raise answered.error
-            rows.append([answered.probabilities[name] for name in classifier.classes])
-        return np.array(rows).reshape(-1, len(classifier.classes))
-
-    return answer
-
-
-def corruption_study(
-    answer: Answer, records: Sequence[Record], *, task: Task, n_resamples: int = RESAMPLES
-) -> dict[str, Any]:
-    """Answer every scan clean and under the whole suite; as `corruption_frame` and `summarise_corruptions`."""
-    return summarise_corruptions(corruption_frame(answer, records, task), task, n_resamples)
-
-
-def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold: int = 0) -> pd.DataFrame:
+def corruption_frame(
+    answer: Callable[[Iterable[np.ndarray]], ArrayLike], records: Sequence[Record], task: Task, fold: int = 0
+) -> pd.DataFrame:
     """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
     Args:
-        answer: should take the images one by one, so that memory stays flat.
+        answer: from images, uint8 [H, W] each and best taken one after the other, to probabilities [N, C].
         records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
 
     Returns:
@@ -95,10 +71,10 @@ def corruption_frame(answer: Answer, records: Sequence[Record], task: Task, fold
             expected=f"at least one scan, and the shape {expected}",
             remedy="Return one row of probabilities per image, in order.",
         )
-    rows = [(kind, r.key, r.source, r.group, fold, r.label) for r in records for kind in KINDS]
-    frame = pd.DataFrame(rows, columns=["kind", "file", "source", "group", "fold", "label"])
+    frame = pd.DataFrame(record_columns([record for record in records for _ in KINDS]))
     frame[probability_columns(task)] = probabilities
-    return frame
+    frame = frame.assign(kind=KINDS * len(records), fold=fold)
+    return frame[["kind", "file", "source", "group", "fold", "label", *probability_columns(task)]]
 
 
 def probability_columns(task: Task) -> list[str]:
@@ -113,18 +89,14 @@ def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None
 
 
 def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
-    """Read what `write_corruption_frame` wrote.
-
-    Raises:
-        DataError: no such table, or a column that is missing.
-    """
+    """Read what `write_corruption_frame` wrote; a `DataError` where there is no such table or a column is missing."""
     text = ("kind", "file", "source", "group", "label")
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
     kinds |= dict.fromkeys(probability_columns(task), decimal)
     return pd.DataFrame(read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}"))
 
 
-def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RESAMPLES) -> dict[str, Any]:
+def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups.
 
     Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference.
@@ -132,9 +104,9 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
     Returns:
         `n`, `groups`, `suite` (fingerprint); `clean`, {figure: {value, low, high}}; `kinds`, a list of {kind, sentence,
         <figure>: {value, low, high}, drop: {<figure>: {value, low, high}}} in the order of the suite; `mean_drop`,
-        {figure: {value, low, high}}, the mean over the kinds. Figures are `macro_auc`, `lesion_auc` and `accuracy`; a
-        drop is the clean figure minus the changed one; `lesion_auc` is the positive class against the others without
-        the absent class. A value without meaning is None.
+        {figure: {value, low, high}}, the mean over the kinds. Figures are `FIGURES`; a drop is the clean figure minus
+        the changed one; `lesion_auc` is the positive class against the others without the absent class. A value
+        without meaning is None.
 
     Raises:
         DataError: a kind that is missing or not of this suite, or kinds with other scans.
@@ -147,23 +119,21 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
             expected=f"every scan once under each of {', '.join(KINDS)}",
             remedy="Run the study again.",
         )
-    labels = np.array([task.classes.index(label) for label in clean["label"]])
+    labels, groups = label_positions(clean, task), clean["group"].to_numpy(str)
     columns = probability_columns(task)
-    measures = [_measures(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in KINDS]
+    measures = [_measure(labels, parts[kind][columns].to_numpy(np.float64), task) for kind in KINDS]
 
     def statistics(weights: np.ndarray) -> np.ndarray:
-        found = np.array([[measure(weights) for measure in row] for row in measures])  # [1 + K, 3]
+        found = np.array([measure(weights) for measure in measures])  # [1 + K, 3]
         drops = found[0] - found[1:]
         return np.concatenate([found, drops, drops.mean(axis=0, keepdims=True)]).ravel()
 
-    groups = clean["group"].to_numpy(str)
     values = statistics(np.ones(len(labels)))
-    low, high = bootstrap_intervals(statistics, groups, n_resamples)
     figures = [
-        {"value": or_none(v), "low": or_none(a), "high": or_none(b)} for v, a, b in zip(values, low, high, strict=True)
+        {"value": or_none(value), "low": or_none(low), "high": or_none(high)}
+        for value, low, high in zip(values, *bootstrap_intervals(statistics, groups), strict=True)
     ]
     rows = [dict(zip(FIGURES, figures[i : i + 3], strict=True)) for i in range(0, len(figures), 3)]
-    changed, drops = rows[1 : len(KINDS)], rows[len(KINDS) : -1]
     return {
         "n": len(clean),
         "groups": len(np.unique(groups)),
@@ -171,7 +141,7 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
         CLEAN: rows[0],
         "kinds": [
             {"kind": corruption.name, "sentence": corruption.sentence, **row, "drop": drop}
-            for corruption, row, drop in zip(CORRUPTIONS, changed, drops, strict=True)
+            for corruption, row, drop in zip(CORRUPTIONS, rows[1 : len(KINDS)], rows[len(KINDS) : -1], strict=True)
         ],
         "mean_drop": rows[-1],
     }
@@ -179,24 +149,21 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task, n_resamples: int = RE
 
 def lesion_score(probabilities: np.ndarray, task: Task) -> np.ndarray:
     """Return float64 `[N]`: log-odds of the positive class against all others but the absent one."""
-    positive = task.classes.index(task.positive)
     rest = [c for c, name in enumerate(task.classes) if name not in (task.positive, task.absent)]
-    tiny = np.finfo(np.float64).tiny
-    return np.log(np.maximum(probabilities[:, positive], tiny)) - np.log(
-        np.maximum(probabilities[:, rest].sum(axis=1), tiny)
-    )
+    pair = probabilities[:, task.classes.index(task.positive)], probabilities[:, rest].sum(axis=1)
+    own, others = (np.log(np.maximum(each, np.finfo(np.float64).tiny)) for each in pair)
+    return own - others
 
 
-def _measures(
-    labels: np.ndarray, probabilities: np.ndarray, task: Task
-) -> tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float], Callable[[np.ndarray], float]]:
-    """Return functions from weights [N] to each of `FIGURES`; nan where a figure has no meaning."""
+def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Callable[[np.ndarray], list[float]]:
+    """A function from weights [N] to `FIGURES`; nan where one has no meaning."""
     against_rest = [ranked_auc(probabilities[:, c], labels == c) for c in np.unique(labels)]
     lesion = np.array([name != task.absent for name in task.classes])[labels]
     between = ranked_auc(lesion_score(probabilities, task), labels == task.classes.index(task.positive))
     right = probabilities.argmax(axis=1) == labels
-    return (
-        lambda weights: float(np.mean([area(weights) for area in against_rest])),
-        lambda weights: between(weights * lesion),
-        lambda weights: float((weights * right).sum() / weights.sum()),
-    )
+
+    def figures(weights: np.ndarray) -> list[float]:
+        accuracy = (weights * right).sum() / weights.sum()
+        return [np.mean([area(weights) for area in against_rest]), between(weights * lesion), accuracy]
+
+    return figures

@@ -39,12 +39,9 @@ LEVELS = np.geomspace(0.002, 0.4, 60)
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The answers to one hospital by networks that never saw it.
+    """The answers to one hospital (`bcx.evaluate.oof.read_answers`) by networks that never saw it, these in words.
 
-    Attributes:
-        frame: see `bcx.evaluate.oof.read_answers`.
-        networks: what answered, in words.
-        left_out: scans of classes that those networks never learned, which are not in the frame.
+    `left_out` are scans of classes that those networks never learned, which are not in the frame.
     """
 
     frame: pd.DataFrame
@@ -80,13 +77,8 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
     runs = [run for run in study["runs"] if run["name"].startswith("without ")]
     if len(runs) != len(study["data"]) or len(runs) < 2:
         return None
-    frame = pd.concat(
-        [
-            read_answers(transfer / run["name"].replace(" ", "-") / ANSWERS, task).assign(fold=fold)
-            for fold, run in enumerate(runs)
-        ],
-        ignore_index=True,
-    )
+    tables = [read_answers(transfer / run["name"].replace(" ", "-") / ANSWERS, task) for run in runs]
+    frame = pd.concat([table.assign(fold=fold) for fold, table in enumerate(tables)], ignore_index=True)
     kept = ("command", "commit", "versions", "machine", "recipe", "data", "seconds")
     about = {
         "what": "every hospital answered by a network of the same recipe that never saw it",
@@ -122,9 +114,7 @@ def fit_elsewhere(
     task: Task,
     prevalence: Sequence[float],
     fitted_on: str = "",
-    *,
-    absent_harm: float = ABSENT_HARM,
-    negative_harm: float = NEGATIVE_HARM,
+    **harms: float,
 ) -> tuple[float, HarmRule]:
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
@@ -139,10 +129,9 @@ def fit_elsewhere(
         prevalence=prevalence,
         fitted_on=fitted_on,
         distances=distances if len(distances) else None,
-        absent_harm=absent_harm,
-        negative_harm=negative_harm,
         weights=_equal_mass(frame["source"] + "\t" + ill),
         hospitals=frame["source"].to_numpy(str),
+        **harms,
     )
     return temperature, rule
 
@@ -180,8 +169,7 @@ def decisions_study(
             expected="two or more, so that a rule can be judged where it was not fitted",
             remedy="Name hospitals with --data, or run bcx evaluate --transfer first.",
         )
-    prevalence = stated_prevalence(checkpoint)
-    names = sorted(elsewhere)
+    prevalence, names = stated_prevalence(checkpoint), sorted(elsewhere)
     said = f"answers to {', '.join(names)} by networks that never saw them"
     temperature, stored = fit_elsewhere(elsewhere.values(), task, prevalence, said)
     sets = [("elsewhere", name, elsewhere[name].frame) for name in names]
@@ -193,8 +181,7 @@ def decisions_study(
         if before is not None:
             ways["before"] = before["temperature"], before["decisions"]
         if where == "elsewhere":
-            others = [elsewhere[other] for other in names if other != name]
-            own, rule = fit_elsewhere(others, task, prevalence)
+            own, rule = fit_elsewhere([elsewhere[other] for other in names if other != name], task, prevalence)
             ways["by the other hospitals"] = own, {"rule": rule.to_dict()}
         ways["as stored"] = temperature, {"rule": stored.to_dict()}
         labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
@@ -210,7 +197,16 @@ def decisions_study(
         "rule": stored.to_dict(),
         "before": before,
         "targets": {"as_absent": ABSENT_HARM, "as_other": NEGATIVE_HARM},
-        "hospitals": {name: _about(elsewhere[name]) for name in names},
+        "hospitals": {
+            name: {
+                "n": len(elsewhere[name].frame),
+                "groups": int(elsewhere[name].frame["group"].nunique()),
+                "counts": elsewhere[name].frame["label"].value_counts().sort_index().to_dict(),
+                "networks": elsewhere[name].networks,
+                "left_out": elsewhere[name].left_out,
+            }
+            for name in names
+        },
         "table": rows,
         "calibration": calibration,
         "curves": {name: _curves(name, elsewhere, task, before) for name in names},
@@ -246,12 +242,10 @@ def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Ta
 
 def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
     labels, probabilities = label_positions(frame, task), apply_temperature(logits_of(frame, task), temperature)
-    shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
-    return {
-        **calibration_figures(labels, probabilities, frame["group"].to_numpy(str)),
-        "mean_probability": dict(zip(task.classes, probabilities.mean(axis=0).round(4).tolist(), strict=True)),
-        "share": dict(zip(task.classes, shares.round(4).tolist(), strict=True)),
-    }
+    means = probabilities.mean(axis=0), np.bincount(labels, minlength=len(task.classes)) / len(labels)
+    mean, share = (dict(zip(task.classes, values.round(4).tolist(), strict=True)) for values in means)
+    figures = calibration_figures(labels, probabilities, frame["group"].to_numpy(str))
+    return {**figures, "mean_probability": mean, "share": share}
 
 
 def calibration_figures(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
@@ -265,30 +259,17 @@ def calibration_figures(labels: np.ndarray, probabilities: np.ndarray, groups: n
     return figures_with_intervals(figures, {"ece": len(labels), "log_loss": len(labels)}, groups)
 
 
-def _about(answers: Elsewhere) -> dict[str, Any]:
-    frame = answers.frame
-    return {
-        "n": len(frame),
-        "groups": int(frame["group"].nunique()),
-        "counts": frame["label"].value_counts().sort_index().to_dict(),
-        "networks": answers.networks,
-        "left_out": answers.left_out,
-    }
-
-
 def _curves(
     name: str, elsewhere: Mapping[str, Elsewhere], task: Task, before: Mapping[str, Any] | None
 ) -> dict[str, dict[str, list[float]]]:
     """Share referred and share of the positive scans missed, from the mildest rule to the strictest."""
     frame, others = elsewhere[name].frame, [each for other, each in elsewhere.items() if other != name]
-    labels = label_positions(frame, task)
-    ill = labels == task.classes.index(task.positive)
-    total = ABSENT_HARM + NEGATIVE_HARM
+    positive, total = task.classes.index(task.positive), ABSENT_HARM + NEGATIVE_HARM
+    ill = label_positions(frame, task) == positive
 
     def point(temperature: float, block: Mapping[str, Any]) -> tuple[float, float]:
         answers = _decided(frame, temperature, Decider(block, task), task)
-        called = answers == task.classes.index(task.positive)
-        return float((answers == REFERRED).mean()), float((~called & (answers != REFERRED))[ill].mean())
+        return float((answers == REFERRED).mean()), float((~np.isin(answers, (positive, REFERRED)))[ill].mean())
 
     strict = []
     for level in LEVELS:
@@ -308,11 +289,11 @@ def _curves(
     }
 
 
-_RULES = {"before": ("rule before", CYCLE[1], "s"), "harm first": ("harm first", CYCLE[0], "o")}
-_MARKED = {
-    "before": ("before", "as stored before", True),
-    "by the other hospitals": ("harm first", "fitted on the other hospitals", True),
-    "as stored": ("harm first", "as stored, fitted on all", False),
+_LINES = {"before": ("rule before", CYCLE[1]), "harm first": ("harm first", CYCLE[0])}
+_MARKS: dict[str, tuple[str, str, str, str]] = {  # words, shape, colour, filling
+    "before": ("as stored before", "s", CYCLE[1], CYCLE[1]),
+    "by the other hospitals": ("fitted on the other hospitals", "o", CYCLE[0], CYCLE[0]),
+    "as stored": ("as stored, fitted on all", "o", CYCLE[0], "white"),
 }
 
 
@@ -326,25 +307,15 @@ def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, 
         about = results["hospitals"][name]
         panel.axhline(target, color=DIM, linewidth=1, linestyle=(0, (4, 3)))
         for rule, curve in results["curves"][name].items():
-            words, colour, _ = _RULES[rule]
+            words, colour = _LINES[rule]
             panel.plot(curve["referred"], curve["missed"], color=colour, label=f"{words}, from mild to strict")
         for row in table:
             if (row["hospital"], row["where"], row["point"]) == (name, "elsewhere", "default"):
-                rule, words, filled = _MARKED[row["rule"]]
-                _, colour, shape = _RULES[rule]
                 x, y = row["referred"], row["missed"]
-                panel.errorbar(
-                    x["value"],
-                    y["value"],
-                    xerr=[[x["value"] - x["low"]], [x["high"] - x["value"]]],
-                    yerr=[[y["value"] - y["low"]], [y["high"] - y["value"]]],
-                    fmt=shape,
-                    color=colour,
-                    markerfacecolor=colour if filled else "white",
-                    markersize=6,
-                    elinewidth=1,
-                    label=words,
-                )
+                errors = [[[each["value"] - each["low"]], [each["high"] - each["value"]]] for each in (y, x)]
+                words, shape, colour, filling = _MARKS[row["rule"]]
+                style = {"color": colour, "markerfacecolor": filling, "markersize": 6, "elinewidth": 1, "label": words}
+                panel.errorbar(x["value"], y["value"], *errors, fmt=shape, **style)
         panel.set_title(f"{name}: {about['counts'].get(task.positive, 0)} {task.positive} of {about['n']} scans")
         panel.set_xlabel("scans referred")
         in_percent(panel.xaxis)

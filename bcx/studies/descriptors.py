@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,9 @@ def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = l
         mask = load_mask(record, pixels.shape)
         found = None if mask is None else describe(pixels, mask)
         on_scan()
-        if found is None:
-            continue
-        values = {**found.to_dict(), "depth_to_width": round(found.depth / found.width, 3)}
-        about = {"file": record.key, "group": record.group, "label": record.label}
-        rows.append(about | {key: values[key] for key in (*NUMBERS, *TERMS)})
+        if found is not None:
+            about = {"file": record.key, "group": record.group, "label": record.label}
+            rows.append(found.to_dict() | about | {"depth_to_width": round(found.depth / found.width, 3)})
     return pd.DataFrame(rows, columns=["file", "group", "label", *NUMBERS, *TERMS])
 
 
@@ -61,9 +60,10 @@ def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         )
     areas: dict[str, Any] = {}
     for name, more in NUMBERS.items():
-        there = frame[name].notna().to_numpy()
-        scores = frame[name].to_numpy(float)[there] * (1 if more else -1)
-        areas |= _area(name, scores, positive.to_numpy()[there], frame["group"][there].tolist())
+        part = frame[frame[name].notna()]
+        area = ranked_auc(part[name].to_numpy(float) * (1 if more else -1), positive[part.index].to_numpy())
+        figures = partial(lambda area, weights: np.array([area(weights)]), area)
+        areas |= figures_with_intervals(figures, {name: len(part)}, part["group"].tolist())
     terms = {
         term: {
             str(value): {"scans": len(part), task.positive: int(positive[part.index].sum())}
@@ -72,8 +72,3 @@ def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         for term in TERMS
     }
     return {"scans": len(frame), "patients": int(frame["group"].nunique()), "auc": areas, "terms": terms}
-
-
-def _area(name: str, scores: np.ndarray, positive: np.ndarray, groups: list[str]) -> dict[str, Any]:
-    area = ranked_auc(scores, positive)
-    return figures_with_intervals(lambda weights: np.array([area(weights)]), {name: len(groups)}, groups)

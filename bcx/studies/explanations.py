@@ -24,7 +24,7 @@ from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
 from bcx.evaluate.words import markdown_table
 from bcx.explain.checks import check, faithfulness, likeness
-from bcx.explain.methods import EXACT, METHODS, Explanation, explain
+from bcx.explain.methods import EXACT, METHODS, explain
 from bcx.files import write_rows
 from bcx.tasks import Task
 
@@ -47,9 +47,9 @@ _MEASURED = (
 )
 
 
-def sample(records: Sequence[Record], count: int, task: Task, seed: int = 0) -> list[Record]:
+def sample(records: Sequence[Record], count: int, task: Task) -> list[Record]:
     """Return up to `count` scans with an outlined lesion, the classes in turn, so that any first part is balanced."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     classes: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.label, record.key)):
         if record.masks and record.label != task.absent:
@@ -79,18 +79,16 @@ def explanation_study(
     for place, record in enumerate(records):
         wanted = [CONTROL, *(name for name, method in METHODS.items() if place < slow or not method.slow)]
         deep = {name for name in wanted if place < checked and name != CONTROL and not METHODS[name].slow}
-        keys = {name: (record.key, name) for name in wanted}
         missing = [
             name
-            for name, key in keys.items()
-            if key not in rows or (name in deep and rows[key]["random_network"] is None)
+            for name in wanted
+            if (record.key, name) not in rows or (name in deep and rows[record.key, name]["random_network"] is None)
         ]
-        if not missing:
-            continue
-        partner = records[place - 1 if place else 1]
-        mine, other = (classifier.predict(each.file, each.key) for each in (record, partner))
+        if missing:
+            partner = records[place - 1 if place else 1]
+            mine, other = (classifier.predict(each.file, each.key) for each in (record, partner))
         for name in missing:
-            rows[keys[name]] = _row(classifier, record, mine, other, name, name in deep)
+            rows[record.key, name] = _row(classifier, record, mine, other, name, name in deep)
             write_rows(table, [*_ABOUT, *_MEASURED], rows.values())
             on_map()
     order = {record.key: place for place, record in enumerate(records)}
@@ -118,11 +116,14 @@ def _row(
 
     if name == CONTROL:
         found = replace(found, map=foreign())
-    measured = check(classifier, found).to_dict() if checked else faithfulness(classifier, found)
+    values = check(classifier, found).to_dict() if checked else faithfulness(classifier, found)
     if checked:
-        measured["other_scan"] = likeness(found.map, foreign())
+        values["other_scan"] = likeness(found.map, foreign())
+    mask, peak = load_mask(record, found.map.shape), float(found.heat.max())
+    assert mask is not None  # `sample` leaves out scans without one
+    fit = measure(found.heat / peak if peak > 0 else found.heat, mask, CLASS_MAP_LEVEL)
+    values |= {"heat_inside": fit.inside, "pointing": fit.pointing, "iou": fit.iou, "seconds": found.seconds}
     about = (record.key, record.group, record.label, mine.label, target, classifier.weights_sha256[:12], name)
-    values = {**measured, **_fit(found, record), "seconds": found.seconds}
     numbers = {key: None if values.get(key) is None else round(float(values[key]), 5) for key in _MEASURED}
     return dict(zip(_ABOUT, about, strict=True)) | numbers
 
@@ -130,24 +131,6 @@ def _row(
 def _target(classifier: Classifier, prediction: Prediction) -> str:
     kinds = [name for name in classifier.classes if name != classifier.task.absent]
     return max(kinds, key=lambda name: prediction.probabilities[name])
-
-
-def _fit(found: Explanation, record: Record) -> dict[str, float]:
-    mask = load_mask(record, found.map.shape)
-    assert mask is not None  # `sample` leaves out scans without one
-    peak = float(found.heat.max())
-    fit = measure(found.heat / peak if peak > 0 else found.heat, mask, CLASS_MAP_LEVEL)
-    return {"heat_inside": fit.inside, "pointing": fit.pointing, "iou": fit.iou}
-
-
-def derived(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with `FIGURES`: gains are over random order, `here_more` over an equal region elsewhere."""
-    return frame.assign(
-        insertion_gain=frame["insertion"] - frame["insertion_random"],
-        deletion_gain=frame["deletion_random"] - frame["deletion"],
-        here_more=frame["drop_here"] - frame["drop_elsewhere"],
-        stability=frame[["mirror", "noise", "zoom"]].min(axis=1),
-    )
 
 
 def summarise(frame: pd.DataFrame) -> dict[str, Any]:
@@ -158,7 +141,12 @@ def summarise(frame: pd.DataFrame) -> dict[str, Any]:
         the scans that both have. `chance`: the 95th percentile of `here_more` and `road` of another scan's map, and of
         the likeness of two scans' exact maps: what a map must be above to tell anything.
     """
-    frame = derived(frame)
+    frame = frame.assign(  # gains are over random order, `here_more` over an equal region elsewhere
+        insertion_gain=frame["insertion"] - frame["insertion_random"],
+        deletion_gain=frame["deletion_random"] - frame["deletion"],
+        here_more=frame["drop_here"] - frame["drop_elsewhere"],
+        stability=frame[["mirror", "noise", "zoom"]].min(axis=1),
+    )
     exact = frame[frame["method"] == EXACT].set_index("file")
     methods = {}
     for name in [CONTROL, *METHODS]:
@@ -174,12 +162,9 @@ def summarise(frame: pd.DataFrame) -> dict[str, Any]:
             **({} if name == EXACT else {"less_than_exact": means_with_intervals(gaps, groups)}),
         }
     control = frame[frame["method"] == CONTROL]
-    high = {
-        "here_more": control["here_more"].quantile(0.95),
-        "road": control["road"].quantile(0.95),
-        "likeness": exact["other_scan"].quantile(0.95),
-    }
-    return {"methods": methods, "chance": {key: round(float(value), 4) for key, value in high.items()}}
+    high = {"here_more": control["here_more"], "road": control["road"], "likeness": exact["other_scan"]}
+    chance = {key: round(float(values.quantile(0.95)), 4) for key, values in high.items()}
+    return {"methods": methods, "chance": chance}
 
 
 #: Figures on paper, and the words for them.
@@ -199,18 +184,18 @@ SHOWN = {
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the figures as a table in Markdown, "value (low to high)"; from `summarise`."""
+
+    def cell(figure: Mapping[str, Any]) -> str:
+        if figure["value"] is None:
+            return "-"
+        span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
+        return f"{figure['value']:.2f}{span}"
+
     rows = [
-        [_title(name), str(row["scans"]), *(_cell(row[key]) for key in SHOWN)]
+        [_title(name), str(row["scans"]), *(cell(row[key]) for key in SHOWN)]
         for name, row in results["methods"].items()
     ]
     return "\n".join(markdown_table(["method", "lesions", *SHOWN.values()], rows))
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return "-"
-    span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
-    return f"{figure['value']:.2f}{span}"
 
 
 def _title(name: str) -> str:
@@ -225,7 +210,7 @@ def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLik
     sheet, axes = paper(9.2, 2.1 + 0.55 * len(names), 3, 3, sharey=True)
     for name, panel in zip(figures, axes, strict=True):
         panel.set_title(SHOWN[name])
-        control, *others = (methods[method][name] for method in names)
+        control, *others = (row[name] for row in methods.values())
         dots(panel, [0], [control], CYCLE[1])
         dots(panel, range(1, len(names)), others, CYCLE[0])
         if control["value"] is not None:

@@ -30,7 +30,7 @@ def study(
     non_scans: Sequence[NonScan],
     scans: Mapping[str, Sequence[Path]],
     training: Sequence[Record],
-    left_out: Mapping[str, pd.DataFrame] | None = None,
+    left_out: Mapping[str, pd.DataFrame],
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
@@ -51,9 +51,7 @@ def study(
             expected="a 'gate' block in its config.json",
             remedy="Fit one with: bcx input-check fit",
         )
-    input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
-
-    backend = choose_backend(checkpoint)
+    input_check, backend = InputCheck.load(checkpoint.folder, checkpoint.input_check), choose_backend(checkpoint)
 
     def judge(scans: Iterable[Scan]) -> tuple[np.ndarray, np.ndarray]:
         """Return which of them pass as scans, bool [N], and their distances, float [N]."""
@@ -62,33 +60,33 @@ def study(
         return np.array([v.is_scan for v in verdicts]), np.array([v.distance for v in verdicts])
 
     passed, distances = judge(Scan.open(image.pixels, image.name) for image in non_scans)
-    kinds = np.array([image.kind for image in non_scans])
-    seen = np.array([image.seen for image in non_scans])
+    table = pd.DataFrame([(image.kind, image.seen) for image in non_scans], columns=["kind", "seen"])
+    table = table.assign(stopped=~passed, far=distances > input_check.allowance)
+    stages = np.stack([row for _, row in _described(checkpoint, backend, (Scan.open(r.file) for r in training))])
+    by_folds = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
     report: dict[str, Any] = {
         "input_check": checkpoint.input_check,
         "non_scans": {
-            "all": _stopped(~passed),
-            "kinds in view while the input check was made": _stopped(~passed[seen]),
-            "kinds made afterwards": _stopped(~passed[~seen]),
+            "all": _stopped(table["stopped"]),
+            "kinds in view while the input check was made": _stopped(table["stopped"][table["seen"]]),
+            "kinds made afterwards": _stopped(table["stopped"][~table["seen"]]),
             "distance": _quantiles(distances),
             "by_kind": {
                 kind: {
-                    **_stopped(~passed[kinds == kind]),
-                    "by the distance alone": int((distances[kinds == kind] > input_check.allowance).sum()),
-                    "seen": bool(seen[kinds == kind].all()),
+                    **_stopped(part["stopped"]),
+                    "by the distance alone": int(part["far"].sum()),
+                    "seen": bool(part["seen"].all()),
                 }
-                for kind in sorted(set(kinds.tolist()))
+                for kind, part in table.groupby("kind")
             },
         },
-        "scans": {},
+        "scans": {
+            "training scans, left out of the input check by folds": _passed(
+                by_folds <= input_check.allowance, by_folds
+            ),
+            **{name: _passed(*judge(map(Scan.open, files))) for name, files in scans.items()},
+        },
     }
-    stages = np.stack([row for _, row in _described(checkpoint, backend, (Scan.open(r.file) for r in training))])
-    by_folds = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
-    report["scans"]["training scans, left out of the input check by folds"] = _passed(
-        by_folds <= input_check.allowance, by_folds
-    )
-    for name, files in scans.items():
-        report["scans"][name] = _passed(*judge(map(Scan.open, files)))
     if left_out:
         by_key = {record.key: record.file for record in training}
         report["hospitals left out"] = {
@@ -121,7 +119,7 @@ def _passed(passed: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _stopped(of: np.ndarray) -> dict[str, Any]:
+def _stopped(of: np.ndarray | pd.Series) -> dict[str, Any]:
     if not len(of):
         return {"n": 0, "stopped": 0, "share": None}
     low, high = binomtest(int(of.sum()), len(of)).proportion_ci(0.95, method="wilson")

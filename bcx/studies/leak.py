@@ -1,6 +1,8 @@
 """Measure a leak: the same recipe under a random split, as published, and under a grouped one.
 
-Both cuts have the same number of scans of each class in each part, so that what differs is the leak alone.
+Both cuts have the same number of scans of each class in each part, so that what differs is the leak alone. Intervals
+come from drawing groups and seeds anew at once, and the difference from drawing the same ones for both protocols; three
+seeds say little about how much another seed would change.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record
 from bcx.data.splits import check_split
-from bcx.errors import ConfigError, SplitError
-from bcx.studies.leak_figures import leak_frame, read_leak, summarise_leak, write_leak
-from bcx.tasks import get_task
+from bcx.data.tables import decimal, read_columns
+from bcx.errors import ConfigError, DataError, SplitError
+from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
+from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
+from bcx.evaluate.oof import label_positions, logits_of, record_columns
+from bcx.files import whole
+from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
@@ -28,24 +34,24 @@ from bcx.train.fit import run_fingerprint
 from bcx.train.members import fit_network
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import NOTE, is_finished, noted
+from bcx.trust.calibration import apply_temperature
 
 TABLE = "predictions.csv"
-Protocol = Literal["random", "grouped"]
-PROTOCOLS: tuple[Protocol, ...] = ("random", "grouped")
+PROTOCOLS = ("random", "grouped")
+_COLUMNS: dict[str, Callable[[str], Any]] = {
+    **{"protocol": str, "seed": np.int64, "fold": np.int64, "file": str, "source": str, "group": str, "label": str},
+    **{"copies": np.int64, "copies_in_training": np.int64},
+}
 
 
 @dataclass(frozen=True)
 class ProtocolRun:
-    """One training of a study of the leak.
+    """One training: how the scans were cut, the recipe with its seed, which fold is held out (0 of a single split).
 
-    Attributes:
-        protocol: how the scans were cut.
-        recipe: with the run's seed.
-        fold: position among the folds; 0 where there is one split.
-        train, held: what is trained on, and what is answered; under "random" a group may stand in both.
+    Under "random" a group may stand in both `train` and `held`.
     """
 
-    protocol: Protocol
+    protocol: str
     recipe: Recipe
     fold: int
     train: list[Record]
@@ -71,17 +77,14 @@ class ProtocolRun:
 def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[int]) -> list[ProtocolRun]:
     """Return every run of both protocols: one per seed and fold, or per seed where the published split is one.
 
-    Args:
-        recipe: with `published.split`, the parts' sizes; without it, `folds` folds. The records' own do not count.
-
-    Raises:
-        SplitError: too few scans or groups of a class for every part.
+    The sizes are those of the recipe's `published.split`, or of its `folds`; the records' own folds do not count.
+    Errors as `cut`.
     """
     split = recipe.published.split if recipe.published else None
     runs = []
     for seed in seeds:
+        own = recipe.model_copy(update={"seed": seed})
         for protocol in PROTOCOLS:
-            own = recipe.model_copy(update={"seed": seed})
             parts = cut(records, split or [1.0] * recipe.folds, seed, grouped=protocol == "grouped")
             if split is not None:
                 pairs = [(parts[0], parts[2])]
@@ -102,9 +105,7 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
     those with room for the whole group, in proportion to the room left; scans without a group fill the rest. Where no
     part has room for a group, it goes where most is left, and the sizes are kept nearly.
 
-    Args:
-        sizes: of the parts, in any unit; 0 leaves a part empty.
-        grouped: keep groups whole; else every scan is drawn for itself.
+    `sizes` of the parts are in any unit; 0 leaves a part empty.
 
     Raises:
         SplitError: a class would be missing from a part.
@@ -141,10 +142,10 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
 def _shares(count: int, sizes: Sequence[float]) -> np.ndarray:
     """Divide `count` scans in proportion to sizes: whole numbers, the largest remainders rounded up."""
     exact = count * np.asarray(sizes, float) / sum(sizes)
-    whole = np.floor(exact).astype(int)
-    order = np.argsort(whole - exact, kind="stable")
-    whole[order[: count - whole.sum()]] += 1
-    return whole
+    shares = np.floor(exact).astype(int)
+    order = np.argsort(shares - exact, kind="stable")
+    shares[order[: count - shares.sum()]] += 1
+    return shares
 
 
 def leak_study(
@@ -153,7 +154,7 @@ def leak_study(
     *,
     out: Path,
     command: str,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int],
     only: Sequence[int] | None = None,
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
     on_batch: Callable[[], None] | None = None,
@@ -190,16 +191,15 @@ def leak_study(
             train, inner = cut_inner(run.recipe, run.train)
             told = partial(on_epoch, run)
             fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=told, on_batch=on_batch)
-            frame = leak_frame(
-                run.held,
-                stacked_logits(answer_records(fitted.network, fitted.preprocess, run.held), len(task.classes)),
-                task,
+            frame = pd.DataFrame(record_columns(run.held)).assign(
                 protocol=run.protocol,
                 seed=run.recipe.seed,
                 fold=run.fold,
                 copies=[in_group[record.group] - 1 for record in run.held],
                 copies_in_training=run.copies_in_training(),
             )
+            answers = answer_records(fitted.network, fitted.preprocess, run.held)
+            frame[[f"logit_{name}" for name in task.classes]] = stacked_logits(answers, len(task.classes))
             write_leak(folder / TABLE, frame, task)
     if not all(is_done(run, out) for run in runs):
         return None
@@ -224,3 +224,140 @@ def leak_study(
 def is_done(run: ProtocolRun, out: Path) -> bool:
     """Whether a run's answers are there, of this recipe on these scans."""
     return is_finished(out / run.folder, run.fingerprint, TABLE)
+
+
+def leak_columns(task: Task) -> list[str]:
+    """Return the columns of the table of answers, one per network and scan held out.
+
+    `copies` are the other scans of its group in the study, `copies_in_training` those that the network was trained on.
+    """
+    return [*_COLUMNS, *(f"logit_{name}" for name in task.classes)]
+
+
+def write_leak(path: Path, frame: pd.DataFrame, task: Task) -> None:
+    """Write the columns of the table as CSV, at once or not at all."""
+    with whole(path) as partial:
+        frame[leak_columns(task)].to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read_leak(path: Path, task: Task) -> pd.DataFrame:
+    """Return a table that `write_leak` wrote.
+
+    Raises:
+        DataError: no such file, a column or label that does not fit, or logits that are not finite.
+    """
+    columns = leak_columns(task)
+    kinds = {name: _COLUMNS.get(name, decimal) for name in columns}
+    frame = pd.DataFrame(read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(columns)}"))
+    problem = None
+    if frame.empty:
+        problem = "has no rows"
+    elif strange := sorted(set(frame["label"]) - set(task.classes)):
+        problem = f"holds the label '{strange[0]}'"
+    elif frame.duplicated(["protocol", "seed", "file"]).any():
+        problem = "answers a scan twice under one protocol and seed"
+    elif not np.isfinite(frame[columns[len(_COLUMNS) :]].to_numpy(np.float64)).all():
+        problem = "holds logits that are infinite or not a number"
+    if problem:
+        raise DataError(
+            f"The table of answers ({path.name}) {problem}.",
+            expected=f"a row per protocol, seed and scan, finite logits, and the columns {', '.join(columns)}",
+            remedy="Run bcx leak again.",
+        )
+    return frame
+
+
+def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """Return all figures of a study with answers under both protocols, ready for JSON.
+
+    Returns:
+        `protocols`: for "random" and "grouped" `n` (answers), `scans`, `groups`, `figures` (by the names of
+        `bcx.evaluate.metrics.figure_names`, each {value, low, high}), `seeds` (accuracy and macro_auc of each) and
+        `copies`: `in_training`, the share of answers about a scan of whose group another scan was trained on,
+        `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and `accuracy_single`, that of scans
+        which do and do not share a group at all, wherever the others are. `leak`: figures of random minus those of
+        grouped, each {value, low, high}; `leak_copied` and `leak_single`: the same for the accuracy of these scans.
+    """
+    names, among = figure_names(task.classes), ("copied", "single")
+    where = [(frame["protocol"] == protocol).to_numpy() for protocol in PROTOCOLS]
+    parts = [frame[chosen] for chosen in where]
+    statistics = [_statistics(part, task) for part in parts]
+
+    def all_figures(weights: np.ndarray) -> np.ndarray:
+        random, grouped = (statistic(weights[chosen]) for statistic, chosen in zip(statistics, where, strict=True))
+        return np.stack([random, grouped, random - grouped])
+
+    rng = np.random.default_rng(0)
+    groups, group_of = np.unique(frame["group"].to_numpy(str), return_inverse=True)
+    seeds, seed_of = np.unique(frame["seed"].to_numpy(), return_inverse=True)
+    drawn = []
+    for _ in range(RESAMPLES):
+        of_group, of_seed = (
+            rng.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)))[position]
+            for kinds, position in ((groups, group_of), (seeds, seed_of))
+        )
+        drawn.append(all_figures(of_group * of_seed * 1.0))
+    values = all_figures(np.ones(len(frame)))
+    low, high = (bound.reshape(values.shape) for bound in percentiles(np.stack(drawn).reshape(RESAMPLES, -1)))
+    *tables, leak = (
+        {
+            name: {"value": or_none(value), "low": or_none(a), "high": or_none(b)}
+            for name, value, a, b in zip([*names, *among], *rows, strict=True)
+        }
+        for rows in zip(values, low, high, strict=True)
+    )
+    protocols = {}
+    for protocol, part, figures in zip(PROTOCOLS, parts, tables, strict=True):
+        protocols[protocol] = {
+            "n": len(part),
+            "scans": int(part["file"].nunique()),
+            "groups": int(part["group"].nunique()),
+            "figures": {name: figures[name] for name in names},
+            "seeds": _by_seed(part, task),
+            "copies": _copies(part, task) | {f"accuracy_{kind}": figures[kind] for kind in among},
+        }
+    apart = {f"leak_{kind}": leak[kind] for kind in among}
+    return {"protocols": protocols, "leak": {name: leak[name] for name in names}, **apart}
+
+
+def _answers(part: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities, and which answers are right, 0 or 1."""
+    labels, probabilities = label_positions(part, task), apply_temperature(logits_of(part, task))
+    return labels, probabilities, (probabilities.argmax(axis=1) == labels).astype(float)
+
+
+def _statistics(part: pd.DataFrame, task: Task) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from weights [N] to all figures, and the accuracy of scans with and without copies at the end."""
+    labels, probabilities, right = _answers(part, task)
+    figures = weighted_figures(labels, probabilities)
+    copied = (part["copies"] > 0).to_numpy(float)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        if not weights.any():  # a draw of groups of which this protocol tested none
+            return np.full(len(figure_names(task.classes)) + 2, np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = [(weights * kind * right).sum() / (weights * kind).sum() for kind in (copied, 1 - copied)]
+            return np.concatenate([figures(weights), shares])
+
+    return statistic
+
+
+def _by_seed(part: pd.DataFrame, task: Task) -> dict[str, dict[str, float | None]]:
+    found = {}
+    for seed, rows in part.groupby("seed"):
+        labels, probabilities, _ = _answers(rows, task)
+        values = weighted_figures(labels, probabilities)(np.ones(len(rows)))
+        named = dict(zip(figure_names(task.classes), values, strict=True))
+        found[str(seed)] = {name: or_none(named[name]) for name in ("accuracy", "macro_auc")}
+    return found
+
+
+def _copies(part: pd.DataFrame, task: Task) -> dict[str, Any]:
+    *_, right = _answers(part, task)
+    known = (part["copies_in_training"] > 0).to_numpy()
+    columns = {
+        "in_training": known.astype(float),
+        "accuracy_with": np.where(known, right, np.nan),
+        "accuracy_without": np.where(known, np.nan, right),
+    }
+    return means_with_intervals(columns, part["group"].to_list())

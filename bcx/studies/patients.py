@@ -33,11 +33,8 @@ def patients_table(
     """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
 
     Sources are hospitals whose groups are patients; the answers as `bcx.studies.decisions.decisions_study` has them.
-
-    Raises:
-        DataError: there are no answers to one of the sources.
+    No answers to a source are a `DataError`.
     """
-    decider = Decider({"rule": rule}, task)
     rows = []
     for source in sources:
         frames = {"elsewhere": elsewhere[source].frame} if source in elsewhere else {}
@@ -49,10 +46,9 @@ def patients_table(
                 expected=f"one of {', '.join(elsewhere)}",
                 remedy="Correct the name after --patients.",
             )
-        rows += [
-            {"hospital": source, "where": where, **patients_study(frame, task, temperature, decider)}
-            for where, frame in frames.items()
-        ]
+        for where, frame in frames.items():
+            figures = patients_study(frame, task, temperature, Decider({"rule": rule}, task))
+            rows.append({"hospital": source, "where": where, **figures})
     return {"table": rows}
 
 
@@ -72,14 +68,12 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
     codes = np.where([bool(reason) for reason in reasons], REFERRED, chosen)
     decisions = [REFER if code == REFERRED else task.classes[code] for code in codes]
     names, first, of = np.unique(groups, return_index=True, return_inverse=True)
-    answers = []
-    for number, name in enumerate(names):
-        own = np.flatnonzero(of == number)
-        each = [
-            Answer(frame["file"][k], decisions[k], reasons[k], dict(zip(task.classes, scans[k], strict=True)))
-            for k in own
-        ]
-        answers.append(combine(name, each, decider, task))
+    chances = [dict(zip(task.classes, row, strict=True)) for row in scans]
+    each = list(map(Answer, frame["file"], decisions, reasons, chances))
+    answers = [
+        combine(name, [each[k] for k in np.flatnonzero(of == number)], decider, task)
+        for number, name in enumerate(names)
+    ]
     patients = np.array([list(one.probabilities.values()) for one in answers])
     combined = [REFERRED if one.decision == REFER else task.classes.index(one.decision) for one in answers]
 

@@ -99,18 +99,16 @@ def transfer_study(
                 expected="the results of `bcx crossval` with the same recipe and data",
                 remedy="Run it first, or name no cross-validation: the folds are then trained here.",
             )
-    complete = partial(_complete, out=out, command=command, lent=lent)
+    complete, done = partial(_complete, out=out, command=command, lent=lent), partial(is_done, out=out)
     told = {"on_epoch": on_epoch, "on_batch": on_batch, "on_answer": on_answer}
-    for _ in carry_out(
-        runs, complete, told, out=out, most=len(runs), is_done=lambda run: is_done(run, out), cluster=cluster
-    ):
+    for _ in carry_out(runs, complete, told, out=out, most=len(runs), is_done=done, cluster=cluster):
         pass
     every = plan_every_run(recipe, records, devices)
     while True:
-        finished = [run for run in every if is_done(run, out)]
+        finished = list(filter(done, every))
         results = _summarise(recipe, records, finished, every, out, command)
         # Another process may have finished a run, and summarised without this one's, meanwhile.
-        if len(finished) == sum(is_done(run, out) for run in every):
+        if len(finished) == sum(map(done, every)):
             return results
 
 

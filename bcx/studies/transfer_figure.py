@@ -23,7 +23,7 @@ _PARTS = {
     "folds": (DIM, "D", "all sources, another fold"),
 }
 _ROW = 0.27  # inches
-_TILE = 200  # pixels: longer side of a scan on the sheet
+_TILE, _ACROSS = 200, 6  # on the sheet: pixels, longer side of a scan; scans in a row
 
 
 @styled
@@ -31,8 +31,8 @@ def write_transfer_figure(results: Mapping[str, Any], path: str | os.PathLike) -
     """Draw the table of `transfer_study`'s results, and the drops under corruption where there are any, into a PNG."""
     table, corruption = results["table"], results.get("corruption")
     rows = [count for count in (len(table), len(corruption["kinds"]) + 1 if corruption else 0) if count]
-    ratios = [count + 2 for count in rows]
-    figure, panels = paper(7.5, _ROW * sum(rows) + 1.3 * len(rows), len(rows), height_ratios=ratios)
+    height = _ROW * sum(rows) + 1.3 * len(rows)
+    figure, panels = paper(7.5, height, len(rows), height_ratios=[count + 2 for count in rows])
     if table:
         _draw_table(panels[0], table)
     if corruption:
@@ -76,16 +76,14 @@ def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
 
 
 @styled
-def write_corruption_sheet(
-    pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None = None, across: int = 6
-) -> None:
+def write_corruption_sheet(pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None) -> None:
     """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG.
 
-    A sheet of a patient's scan belongs where that scan may lie, and nowhere else. `across`: images in a row.
+    A sheet of a patient's scan belongs where that scan may lie, and nowhere else.
     """
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
-    down = -(-len(variants) // across)
-    figure, grid = paper(0.98 * across, 0.92 * down, down, across)
+    down = -(-len(variants) // _ACROSS)
+    figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS)
     for axes in grid:
         axes.axis("off")
         axes.set_anchor("N")

@@ -74,16 +74,16 @@ def plan_runs(
             remedy="Correct the name.",
         )
     used = [record for record in records if record.fold is not None]
-    runs: list[Run] = []
-    if "hospital" in parts:
-        runs += _hospitals(recipe, used, "hospital")
     # Of two hospitals, training on each alone is leaving the other one out.
-    if "left-out" in parts and ("hospital" not in parts or len({record.source for record in used}) > 2):
-        runs += _hospitals(recipe, used, "left-out")
-    if "machine" in parts:
-        runs += _machines(recipe, used, devices or {}, machines)
-    if "corruption" in parts:
-        runs += _folds(recipe, used)
+    covered = "hospital" in parts and len({record.source for record in used}) <= 2
+    runs: list[Run] = []
+    for part in PARTS:
+        if part not in parts or (part == "left-out" and covered):
+            continue
+        if part == "machine":
+            runs += _machines(recipe, used, devices or {}, machines)
+        else:
+            runs += _folds(recipe, used) if part == "corruption" else _hospitals(recipe, used, part)
     return runs
 
 
@@ -113,11 +113,11 @@ def _run(
 def _hospitals(recipe: Recipe, records: Sequence[Record], part: str) -> list[Run]:
     """One run per hospital: trained on it alone, or with the part "left-out" on all others."""
     sources = sorted({record.source for record in records})
-    least = "two" if part == "hospital" else "three"
-    if len(sources) < {"two": 2, "three": 3}[least]:
+    least, words = (2, "two") if part == "hospital" else (3, "three")
+    if len(sources) < least:
         raise DataError(
             f"The scans come from {len(sources)} source{'s' if len(sources) != 1 else ''}.",
-            expected=f"{least} hospitals or more, each a source of its own",
+            expected=f"{words} hospitals or more, each a source of its own",
             remedy=f"Name another source with --data, or leave the part '{part}' out.",
         )
     runs = []
@@ -137,7 +137,7 @@ def _machines(
 ) -> list[Run]:
     """One run per machine that has scans of both kinds of lesion; all other scans, of every source, are trained on."""
     task = get_task(recipe.task)
-    runs = []
+    runs: dict[str, Run] = {}
     for number, device in enumerate(sorted({devices[record.key] for record in records if record.key in devices})):
         held = [record for record in records if devices.get(record.key) == device]
         kinds = {record.label for record in held} - {task.absent}
@@ -145,21 +145,20 @@ def _machines(
             groups = {record.group for record in held}
             train = [record for record in records if record.group not in groups]
             words = ("every other machine", device)
-            runs.append(_run(recipe, "machine", f"machine {device}", words, number, train, held))
+            runs[device] = _run(recipe, "machine", f"machine {device}", words, number, train, held)
     if not runs:
         raise DataError(
             "No machine is known that has scans of both kinds of lesion.",
             expected="the machine of each scan, such as the column Device of BUS-BRA gives it",
             remedy="Name BUS-BRA as a source, or leave the part 'machine' out.",
         )
-    known = {run.score_on: len(run.held) for run in runs}
-    if unknown := [name for name in only or () if name not in known]:
+    if unknown := [name for name in only or () if name not in runs]:
         raise ConfigError(
             f"There is no machine '{unknown[0]}' with scans of both kinds of lesion.",
-            expected="one or more of " + ", ".join(f"'{name}' ({count} scans)" for name, count in known.items()),
+            expected="one or more of " + ", ".join(f"'{name}' ({len(run.held)} scans)" for name, run in runs.items()),
             remedy="Correct the name.",
         )
-    return [run for run in runs if only is None or run.score_on in only]
+    return [run for name, run in runs.items() if only is None or name in only]
 
 
 def _folds(recipe: Recipe, records: Sequence[Record]) -> list[Run]:

@@ -277,7 +277,7 @@ def prepare_csv(folder: Path) -> dict[str, Path]:
     from bcx.evaluate.oof import oof_columns, write_oof
     from bcx.simulate import write_breast_folder, write_busbra_folder, write_busi_folder
     from bcx.studies.corruptions import write_corruption_frame
-    from bcx.studies.leak_figures import leak_columns, write_leak
+    from bcx.studies.leak import leak_columns, write_leak
 
     breast = write_breast_folder(folder / "breast", cases=4)
     busbra = write_busbra_folder(folder / "busbra", 4)
@@ -310,7 +310,7 @@ def attack_csv(prepared: dict[str, Path], rng: Random, folder: Path) -> None:
     from bcx.data.readers import read_source
     from bcx.evaluate.oof import read_oof
     from bcx.studies.corruptions import read_corruption_frame
-    from bcx.studies.leak_figures import read_leak
+    from bcx.studies.leak import read_leak
 
     kind = rng.choice(sorted(prepared))
     table = prepared[kind]

@@ -14,8 +14,7 @@ from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import CheckpointError, ConfigError
 from bcx.networks.build import build_network
-from bcx.studies.compare import SCRATCH, compare, plan_comparison, starting_weights
-from bcx.studies.leaderboard import leaderboard_markdown
+from bcx.studies.compare import SCRATCH, compare, leaderboard_markdown, plan_comparison, starting_weights
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from tests.conftest import few_resamples
@@ -42,7 +41,6 @@ def compared(records, tmp_path_factory):
         out=out,
         folds=[0, 1],
         command="bcx compare",
-        rounds=2,
         on_epoch=lambda entrant, fold, row, epochs: seen.append((entrant.recipe.arch, fold, row["epoch"])),
     )
     return out, entrants, results, seen
@@ -102,7 +100,7 @@ def test_what_is_finished_is_not_trained_again(compared, records, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(crossval_module, "fit_network", never)
-    again = compare(entrants, records, out=out, folds=[0, 1], command="bcx compare", rounds=2)
+    again = compare(entrants, records, out=out, folds=[0, 1], command="bcx compare")
     assert [row["figures"] for row in again["leaderboard"]] == [row["figures"] for row in results["leaderboard"]]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits as _entropy
 from torch.nn.functional import relu
 
@@ -22,9 +22,9 @@ from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
 from bcx.networks.device import pick_device
 from bcx.studies.synthesis.diffaugment import augment
-from bcx.studies.synthesis.figures import write_losses, write_over_epochs
+from bcx.studies.synthesis.figures import write_losses, write_sheet
 from bcx.studies.synthesis.networks import build_networks
-from bcx.studies.synthesis.recipes import SynthRecipe
+from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_images, to_planes, write_png
 from bcx.train.dataset import epoch_order, mix_seed
 from bcx.train.fit import STATE_FILE, write_history
@@ -42,11 +42,7 @@ _SNAPSHOT_SECONDS = 20.0
 
 
 def class_records(records: Sequence[Record], label: str) -> list[Record]:
-    """Return the records of a class.
-
-    Raises:
-        DataError: fewer than two, which batch normalisation cannot train on.
-    """
+    """Return the records of a class; fewer than two, on which batch normalisation cannot train, are a `DataError`."""
     chosen = [record for record in records if record.label == label]
     if len(chosen) < 2:
         raise DataError(
@@ -58,10 +54,9 @@ def class_records(records: Sequence[Record], label: str) -> list[Record]:
 
 
 def read_planes(records: Sequence[Record], size: int) -> np.ndarray:
-    """Read scans, squashed and grey, as generators see them: uint8 `[N, S, S]`."""
+    """Read scans, at least one, squashed and grey, as generators see them: uint8 `[N, S, S]`."""
     step = Preprocess(size=size)
-    planes = [step.plane(Scan.open(record.file).pixels) for record in records]
-    return np.stack(planes) if planes else np.zeros((0, size, size), np.uint8)
+    return np.stack([step.plane(Scan.open(record.file).pixels) for record in records])
 
 
 def gan_fingerprint(recipe: SynthRecipe, records: Sequence[Record]) -> str:
@@ -70,91 +65,55 @@ def gan_fingerprint(recipe: SynthRecipe, records: Sequence[Record]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def is_trained(recipe: SynthRecipe, label: str, records: Sequence[Record], out: Path) -> bool:
-    """Tell whether `out` holds the finished generator of this recipe, class and data."""
-    return is_finished(out, gan_fingerprint(recipe.for_class(label), class_records(records, label)), WEIGHTS)
-
-
 def train_generator(
     recipe: SynthRecipe,
-    label: str,
-    records: Sequence[Record],
-    *,
+    job: GeneratorJob,
     out: Path,
-    fold: int | None,
     on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
 ) -> Generator:
     """Train the generator of one class, or return the finished one; a killed run goes on.
 
-    Args:
-        records: what may be learnt from; those of other classes are left out.
-        out: receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
-            epochs) and `run.json`.
-        fold: that `records` leave out, for the record; None where they are all.
+    The job's folder below `out` receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same
+    noise over the epochs) and `run.json`. `on_epoch` is called with the history's row and the number of epochs.
 
     Raises:
         DataError: too few scans of this class.
         TrainingError: the folder holds the snapshot of another run, or a loss is no longer finite.
     """
-    chosen, own = class_records(records, label), recipe.for_class(label)
+    label, folder = job.label, out / job.folder
+    own, chosen = recipe.for_class(label), class_records(job.records, label)
     mark, started, commit = gan_fingerprint(own, chosen), time.perf_counter(), current_commit()
-    if is_finished(out, mark, WEIGHTS):
-        return load_generator(out / WEIGHTS)
-    out.mkdir(parents=True, exist_ok=True)
-    network, history = _fit(own, read_planes(chosen, own.size), out, mark, label, on_epoch)
-    about = {"fold": fold, "n_train": len(chosen), "epochs": own.epochs, "fingerprint": mark}
-    generator = Generator(network, own, label, about)
-    save_generator(out / WEIGHTS, generator)
-    write_losses(history, out / "losses.png", f"{label}, {own.size} px, {len(chosen)} scans")
-    grids = [(int(file.stem.split("-")[1]), file) for file in sorted((out / "grids").glob("epoch-*.png"))]
-    write_over_epochs(grids, out / "epochs.png", own.size)
+    if is_finished(folder, mark, WEIGHTS):
+        return load_generator(folder / WEIGHTS)
+    (folder / "grids").mkdir(parents=True, exist_ok=True)
+    images, pair = to_images(read_planes(chosen, own.size)), _Pair(own)
+    history = pair.restore(folder, mark)
+    noise = torch.randn(FIXED, own.noise, generator=torch.Generator().manual_seed(mix_seed(own.seed, _FIXED_NOISE)))
+    shown, saved = grid_epochs(own.epochs), time.perf_counter()
+    for epoch in range(len(history), own.epochs):
+        history.append(pair.epoch(images, epoch))
+        if epoch + 1 in shown:
+            grid = np.concatenate(list(to_planes(pair.show(noise))), axis=1)
+            write_png(grid, folder / f"grids/epoch-{epoch + 1:06d}.png", f"generated '{label}', epoch {epoch + 1}")
+        if epoch + 1 == own.epochs or time.perf_counter() - saved >= _SNAPSHOT_SECONDS:
+            pair.save(folder / STATE_FILE, mark, history)
+            write_history(folder / "history.csv", history)
+            saved = time.perf_counter()
+        on_epoch(history[-1], own.epochs)
+    about = {"fold": job.fold, "n_train": len(chosen), "epochs": own.epochs, "fingerprint": mark}
+    generator = Generator(pair.kept.cpu().eval().requires_grad_(False), own, label, about)
+    save_generator(folder / WEIGHTS, generator)
+    write_losses(history, folder / "losses.png", f"{label}, {own.size} px, {len(chosen)} scans")
+    grids = {int(file.stem.removeprefix("epoch-")): file for file in sorted((folder / "grids").glob("epoch-*.png"))}
+    rows = {f"epoch {n}": np.split(np.asarray(Image.open(file)), FIXED, axis=1) for n, file in grids.items()}
+    write_sheet(rows, folder / "epochs.png", "The same noise at different epochs (generated)")
     seconds = round(sum(row["seconds"] for row in history), 1)
     here = round(time.perf_counter() - started, 1)
-    write_json(out / NOTE, {**about, "label": label, "commit": commit, "seconds": seconds, "seconds_last_call": here})
-    (out / STATE_FILE).unlink()
-    return generator
-
-
-def _fit(
-    recipe: SynthRecipe,
-    planes: np.ndarray,
-    out: Path,
-    mark: str,
-    label: str,
-    on_epoch: Callable[[dict[str, Any], int], object],
-) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Return the kept generator and a row per epoch."""
-    pair = _Pair(recipe)
-    history: list[dict[str, Any]] = []
-    if (out / STATE_FILE).is_file():
-        history = pair.restore(out / STATE_FILE, mark, out.name)
-    fixed = torch.randn(
-        FIXED, recipe.noise, generator=torch.Generator().manual_seed(mix_seed(recipe.seed, _FIXED_NOISE))
+    write_json(
+        folder / NOTE, {**about, "label": label, "commit": commit, "seconds": seconds, "seconds_last_call": here}
     )
-    images, shown, saved = to_images(planes), grid_epochs(recipe.epochs), time.perf_counter()
-    while len(history) < recipe.epochs:
-        epoch, started = len(history), time.perf_counter()
-        # One seed per epoch: what is drawn does not depend on where the run was interrupted.
-        draws = torch.Generator().manual_seed(mix_seed(recipe.seed, _EPOCH, epoch))
-        batches = epoch_order(len(images), recipe.batch_size, recipe.seed, epoch)
-        steps = [pair.step(images[batch], draws) for batch in batches]
-        means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-        row = {"epoch": epoch + 1, **means, "seconds": round(time.perf_counter() - started, 3)}
-        if not all(np.isfinite(value) for value in means.values()):
-            raise TrainingError(
-                f"The losses of epoch {epoch + 1} are no longer finite.",
-                expected="finite losses",
-                remedy="Lower the learning rates, or train with precision: fp32.",
-            )
-        history.append(row)
-        if epoch + 1 in shown:
-            _write_grid(pair.kept, fixed.to(pair.device), out, epoch + 1, label)
-        if epoch + 1 == recipe.epochs or time.perf_counter() - saved >= _SNAPSHOT_SECONDS:
-            pair.save(out / STATE_FILE, mark, history)
-            write_history(out / "history.csv", history)
-            saved = time.perf_counter()
-        on_epoch(row, recipe.epochs)
-    return pair.kept.cpu().eval().requires_grad_(False), history
+    (folder / STATE_FILE).unlink()
+    return generator
 
 
 class _Pair:
@@ -162,40 +121,63 @@ class _Pair:
 
     def __init__(self, recipe: SynthRecipe) -> None:
         self._recipe = recipe
-        self.device = torch.device(pick_device())
-        generator, discriminator = build_networks(recipe, recipe.seed)
-        self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
+        self._device = torch.device(pick_device())
+        self._generator, self._discriminator = (network.to(self._device) for network in build_networks(recipe))
         # The moving average makes better images than any single step (Yazici et al. 2019).
-        self.kept = deepcopy(self.generator).requires_grad_(False) if recipe.ema else self.generator
-        betas = (recipe.beta1, recipe.beta2)
-        self._by_generator = torch.optim.Adam(self.generator.parameters(), lr=recipe.lr_generator, betas=betas)
-        self._by_discriminator = torch.optim.Adam(
-            self.discriminator.parameters(), lr=recipe.lr_discriminator, betas=betas
+        self.kept = deepcopy(self._generator).requires_grad_(False) if recipe.ema else self._generator
+        self._by_generator, self._by_discriminator = (
+            torch.optim.Adam(network.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2))
+            for network, lr in (
+                (self._generator, recipe.lr_generator),
+                (self._discriminator, recipe.lr_discriminator),
+            )
         )
 
-    def step(self, real: torch.Tensor, draws: torch.Generator) -> dict[str, float]:
+    def epoch(self, images: torch.Tensor, epoch: int) -> dict[str, Any]:
+        """Learn from every image once, and return the epoch's row of the history."""
+        started, seed = time.perf_counter(), self._recipe.seed
+        # One seed per epoch: what is drawn does not depend on where the run was interrupted.
+        draws = torch.Generator().manual_seed(mix_seed(seed, _EPOCH, epoch))
+        steps = [
+            self._step(images[batch], draws) for batch in epoch_order(len(images), self._recipe.batch_size, seed, epoch)
+        ]
+        means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+        if not np.isfinite(list(means.values())).all():
+            raise TrainingError(
+                f"The losses of epoch {epoch + 1} are no longer finite.",
+                expected="finite losses",
+                remedy="Lower the learning rates, or train with precision: fp32.",
+            )
+        return {"epoch": epoch + 1, **means, "seconds": round(time.perf_counter() - started, 3)}
+
+    def _step(self, real: torch.Tensor, draws: torch.Generator) -> dict[str, float]:
         """One step of the discriminator, then one of the generator; returns both losses and the mean verdicts."""
         recipe = self._recipe
-        real = real.to(self.device).contiguous(memory_format=torch.channels_last)
-        self.generator.train()
-        self.discriminator.train()
+        real = real.to(self._device).contiguous(memory_format=torch.channels_last)
+        self._generator.train()
+        self._discriminator.train()
 
-        self.discriminator.requires_grad_(True)
+        def made() -> torch.Tensor:
+            noise = torch.randn(len(real), recipe.noise, generator=draws).to(self._device)
+            return self._generator(noise)
+
+        def verdict(images: torch.Tensor) -> torch.Tensor:
+            return self._discriminator(augment(images.float(), recipe.augment, draws)).float()
+
+        self._discriminator.requires_grad_(True)
         with self._autocast():
             with torch.no_grad():
-                made = self.generator(self._noise(len(real), draws))
-            on_real = self.discriminator(augment(real, recipe.augment, draws)).float()
-            on_made = self.discriminator(augment(made.float(), recipe.augment, draws)).float()
+                generated = made()
+            on_real, on_made = verdict(real), verdict(generated)
         loss_discriminator = _judge(on_real, on_made, recipe.loss)
         self._by_discriminator.zero_grad()
         loss_discriminator.backward()
         self._by_discriminator.step()
 
-        self.discriminator.requires_grad_(False)
+        self._discriminator.requires_grad_(False)
         with self._autocast():
-            made = self.generator(self._noise(len(real), draws))
-            verdict = self.discriminator(augment(made.float(), recipe.augment, draws)).float()
-        loss_generator = _convince(verdict, recipe.loss)
+            on_new = verdict(made())
+        loss_generator = _convince(on_new, recipe.loss)
         self._by_generator.zero_grad()
         loss_generator.backward()
         self._by_generator.step()
@@ -210,22 +192,24 @@ class _Pair:
 
     @torch.no_grad()
     def _average(self) -> None:
-        for kept, now in zip(self.kept.parameters(), self.generator.parameters(), strict=True):
+        for kept, now in zip(self.kept.parameters(), self._generator.parameters(), strict=True):
             kept.lerp_(now, 1 - self._recipe.ema)
-        for kept, now in zip(self.kept.buffers(), self.generator.buffers(), strict=True):
+        for kept, now in zip(self.kept.buffers(), self._generator.buffers(), strict=True):
             kept.copy_(now)  # batch norm's statistics are moving averages already
 
-    def _noise(self, count: int, draws: torch.Generator) -> torch.Tensor:
-        return torch.randn(count, self._recipe.noise, generator=draws).to(self.device)
+    @torch.no_grad()
+    def show(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return what the kept generator makes of noise."""
+        return self.kept.eval()(noise.to(self._device))
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
 
     def save(self, file: Path, mark: str, history: list[dict[str, Any]]) -> None:
         """Write all that the next epoch depends on."""
         parts = {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
+            "generator": self._generator.state_dict(),
+            "discriminator": self._discriminator.state_dict(),
             "kept": self.kept.state_dict() if self._recipe.ema else {},
             "by_generator": optimizer_tensors(self._by_generator),
             "by_discriminator": optimizer_tensors(self._by_discriminator),
@@ -233,17 +217,19 @@ class _Pair:
         groups = [group_numbers(self._by_generator), group_numbers(self._by_discriminator)]
         save_state(file, parts, {"fingerprint": mark, "groups": groups, "history": history})
 
-    def restore(self, file: Path, mark: str, name: str) -> list[dict[str, Any]]:
-        """Put back what `save` wrote, and return the history."""
-        parts, numbers = load_state(file)
+    def restore(self, folder: Path, mark: str) -> list[dict[str, Any]]:
+        """Put back what `save` wrote, where there is something, and return the history."""
+        if not (folder / STATE_FILE).is_file():
+            return []
+        parts, numbers = load_state(folder / STATE_FILE)
         if numbers["fingerprint"] != mark:
             raise TrainingError(
-                f"The folder '{name}' holds the snapshot of a generator with another recipe or other data.",
+                f"The folder '{folder.name}' holds the snapshot of a generator with another recipe or other data.",
                 expected="the same recipe and data, to go on with that run",
                 remedy=f"Choose another folder, or delete '{STATE_FILE}' there to start afresh.",
             )
-        self.generator.load_state_dict(parts["generator"])
-        self.discriminator.load_state_dict(parts["discriminator"])
+        self._generator.load_state_dict(parts["generator"])
+        self._discriminator.load_state_dict(parts["discriminator"])
         if self._recipe.ema:
             self.kept.load_state_dict(parts["kept"])
         restore_optimizer(self._by_generator, parts["by_generator"], numbers["groups"][0])
@@ -260,9 +246,7 @@ def _judge(on_real: torch.Tensor, on_made: torch.Tensor, loss: str) -> torch.Ten
 
 def _convince(verdict: torch.Tensor, loss: str) -> torch.Tensor:
     """The generator's loss; with cross-entropy the form that does not saturate (Goodfellow et al. 2014)."""
-    if loss == "hinge":
-        return -verdict.mean()
-    return _entropy(verdict, torch.ones_like(verdict))
+    return -verdict.mean() if loss == "hinge" else _entropy(verdict, torch.ones_like(verdict))
 
 
 def grid_epochs(epochs: int) -> list[int]:
@@ -272,11 +256,3 @@ def grid_epochs(epochs: int) -> list[int]:
     [1, 2, 5, 12, 26, 59, 133, 300]
     """
     return sorted({round(epochs ** (step / (GRIDS - 1))) for step in range(GRIDS)})
-
-
-@torch.no_grad()
-def _write_grid(network: nn.Module, noise: torch.Tensor, out: Path, epoch: int, label: str) -> None:
-    network.eval()
-    row = np.concatenate(list(to_planes(network(noise))), axis=1)
-    (out / "grids").mkdir(exist_ok=True)
-    write_png(row, out / "grids" / f"epoch-{epoch:06d}.png", f"generated '{label}', epoch {epoch}")

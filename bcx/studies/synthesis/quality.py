@@ -28,7 +28,7 @@ from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_network
 from bcx.networks.device import pick_device
 from bcx.networks.run import run_network
-from bcx.studies.synthesis.figures import write_beside
+from bcx.studies.synthesis.figures import write_sheet
 from bcx.studies.synthesis.fit import class_records, gan_fingerprint, read_planes
 from bcx.studies.synthesis.sample import Generator
 from bcx.tasks import get_task
@@ -47,22 +47,17 @@ _DRAWS = 50  # subsets for spreads and for equal numbers
 _AT_ONCE = 16
 
 
-def build_describers(checkpoint: str | None, start: Recipe) -> dict[str, Describe]:
-    """Return the networks that describe images, by name.
+def build_describers(checkpoint: str, start: Recipe) -> dict[str, Describe]:
+    """Return the networks that describe images, by name: one of the project's own, and one that has seen no scans.
 
-    Args:
-        checkpoint: one of the project's own; None leaves it out.
-        start: gives architecture and starting weights of a second network, which has seen no scans; with random weights
-            it is left out, unless it would be the only one.
+    The second has the architecture and starting weights of `start`; with random weights it is left out.
 
     Raises:
         CheckpointError, ConfigError: a network that cannot be had.
     """
-    found: dict[str, Describe] = {}
-    if checkpoint is not None:
-        loaded = load_checkpoint(checkpoint)
-        found[loaded.name] = describer(loaded.network, loaded.preprocess)
-    if start.init != "scratch" or not found:
+    loaded = load_checkpoint(checkpoint)
+    found = {loaded.name: describer(loaded.network, loaded.preprocess)}
+    if start.init != "scratch":
         task = get_task(start.task)
         network = build_network(start.arch, len(task.classes), init=start.init).eval()
         # At the side that ImageNet's weights were trained at, whatever the classifier's own.
@@ -92,11 +87,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     |mean difference|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2)), where the last trace is the sum of the singular values of
     A^(1/2) B^(1/2): both roots come from centred features, so no root of a product, which may come out complex, is
     taken.
-
-    Raises:
-        DataError: fewer than two rows, or other columns.
     """
-    _check(a, b)
     roots = [(part - part.mean(0)) / np.sqrt(len(part) - 1) for part in (a, b)]
     # With A = X'X and B = Y'Y the traces are those of small products, and tr (A B)^(1/2) is the nuclear norm of X Y'.
     cross = np.linalg.norm(roots[0] @ roots[1].T, ord="nuc")
@@ -106,24 +97,14 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the unbiased squared maximum mean discrepancy under the kernel (x y / K + 1)^3; arguments as above."""
-    _check(a, b)
     kernel_a, kernel_b, cross = (polynomial_kernel(*pair, degree=3) for pair in ((a, a), (b, b), (a, b)))
-    n, m = len(a), len(b)
-    within_a = (kernel_a.sum() - np.trace(kernel_a)) / (n * (n - 1))
-    within_b = (kernel_b.sum() - np.trace(kernel_b)) / (m * (m - 1))
+    within_a, within_b = (
+        (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1)) for kernel in (kernel_a, kernel_b)
+    )
     return float(within_a + within_b - 2 * cross.mean())
 
 
-def _check(a: np.ndarray, b: np.ndarray) -> None:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise DataError(
-            f"Features of the shapes {a.shape} and {b.shape} cannot be compared.",
-            expected="two sets of at least two images, described by the same network",
-            remedy="Generate more images, or name more scans.",
-        )
-
-
-def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> dict[str, Any]:
     """Compare generated images and other real scans with the training scans by features `[N, K]`, at equal numbers.
 
     The level of real scans is what a perfect generator would reach. Features are scaled by the training scans' mean and
@@ -132,10 +113,19 @@ def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray, se
     Returns:
         `n` (images of each set that stand against `train`: as many as the smaller set has), and `kid` and `fid`, each
         with `generated` and `real` as {"mean", "sd"} over subsets of that size; no spread where there is only one.
+
+    Raises:
+        DataError: fewer than two images in a set.
     """
-    train, held, generated = (_scaled(part, train) for part in (train, held, generated))
     n = min(len(generated), len(held))
-    rng = np.random.default_rng(seed)
+    if min(n, len(train)) < 2:
+        raise DataError(
+            f"{len(generated)} generated images, {len(train)} training scans and {len(held)} others were given.",
+            expected="two or more of each",
+            remedy="Generate more images, or name more scans.",
+        )
+    train, held, generated = (_scaled(part, train) for part in (train, held, generated))
+    rng = np.random.default_rng(0)
     found: dict[str, Any] = {"n": n, "n_train": len(train)}
     for name, distance in (("kid", kernel_distance), ("fid", frechet_distance)):
         found[name] = {}
@@ -223,14 +213,15 @@ def judge_copies(generated: Neighbours, real: Neighbours) -> dict[str, Any]:
     """
     n, real_n = len(generated.distance), len(real.distance)
     distances = np.concatenate([generated.distance, real.distance])
+    kinds = {"generated": generated, "real": real}
     return {
         "n": n,
         "copies": int(find_copies(generated, real).sum()),
         "real_n": real_n,
         "expected": round(2 * n / (real_n + 1), 1),
         "nearer": float(roc_auc_score(np.arange(len(distances)) < n, -distances)),
-        "distance": {"generated": _quartiles(generated.distance), "real": _quartiles(real.distance)},
-        "correlation": {"generated": _quartiles(generated.correlation), "real": _quartiles(real.correlation)},
+        "distance": {kind: _quartiles(each.distance) for kind, each in kinds.items()},
+        "correlation": {kind: _quartiles(each.correlation) for kind, each in kinds.items()},
     }
 
 
@@ -258,20 +249,21 @@ def judge(
         network or by the pixels; int `[N]`, the training scan nearest by the first network.
 
     Raises:
-        DataError: all training scans are of one group, and none is held out.
+        DataError: all training scans are of one group, and none is held out; or as `set_distances`.
     """
     names = np.asarray(groups)
-    if held is None and len(set(groups)) < 2:
+    different = np.unique(names)
+    if held is None and len(different) < 2:
         raise DataError(
             "All training scans are of one group.", expected="two groups or more", remedy="Name more scans."
         )
+    half = np.isin(names, np.random.default_rng(0).permutation(different)[: (len(different) + 1) // 2])
     report, flags, nearest = {}, np.zeros(len(generated), bool), []
     for name, describe in describers.items():
         around, features = describe(with_mirrored(train)), describe(generated)
         own = around[: len(train)]
         found = find_neighbours(generated, features, train, around)
         if held is None:
-            half = _half(names)
             distances = set_distances(features, own[half], own[~half])
             real = find_neighbours(train, own, train, around, barred=names[:, None] == names)
         else:
@@ -284,21 +276,14 @@ def judge(
     return report, flags, nearest[0]
 
 
-def _half(groups: np.ndarray) -> np.ndarray:
-    """Return bool `[M]`: the scans of half of the groups, the same ones every time."""
-    names = np.unique(groups)
-    return np.isin(groups, np.random.default_rng(0).permutation(names)[: (len(names) + 1) // 2])
-
-
 def scans_of(generator: Generator, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Return the scans of the generator's class that it learnt from, and those of the fold that it never saw.
 
-    Raises:
-        DataError: these are not the scans that it learnt from.
+    Other scans than those of its training are a `DataError`.
     """
     fold = generator.about["fold"]
     used = [record for record in records if record.fold is not None]
-    train = class_records([record for record in used if record.fold != fold or fold is None], generator.label)
+    train = class_records([record for record in used if record.fold != fold], generator.label)
     if gan_fingerprint(generator.recipe, train) != generator.about["fingerprint"]:
         raise DataError(
             f"The {len(train)} scans of '{generator.label}' are not those that this generator learnt from.",
@@ -329,7 +314,7 @@ def judge_generator(
         `flagged` (their positions) and `by` network (see `judge`).
 
     Raises:
-        DataError: as `scans_of`.
+        DataError: as `scans_of` and `judge`.
     """
     train, held = scans_of(generator, records)
     size = generator.recipe.size
@@ -339,7 +324,9 @@ def judge_generator(
     report, copies, nearest = judge(made, planes, [record.group for record in train], others, describers)
     if sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        write_beside(planes, made, sheet, generator.label, planes[nearest])
+        rows = {"real": planes[:8], "generated": made[:8], "nearest real": planes[nearest[:8]]}
+        title = f"{generator.label}: real, generated, and the training scan nearest to each generated one"
+        write_sheet({words: list(images) for words, images in rows.items()}, sheet, title)
     flagged = np.flatnonzero(copies).tolist()
     numbers = {"size": size, "generated": len(made), "train": len(train), "held": len(held)}
     return {**numbers, "copies": len(flagged), "flagged": flagged, "by": report}

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +19,6 @@ from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import split_fold
 
-#: The parts of DiffAugment that make sense without colour, and the mirror image.
 AugmentationName = Literal["flip", "brightness", "contrast", "translation", "cutout"]
 AUGMENTATIONS: tuple[AugmentationName, ...] = ("flip", "brightness", "contrast", "translation", "cutout")
 
@@ -42,7 +40,6 @@ class SynthRecipe(BaseModel):
 
     name: str = Field("my-generator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str = Field("breast-ultrasound", description="a name from bcx/tasks.py")
-    data: dict[str, str] = Field(default_factory=dict, description="folders by source name, as in `bcx train`")
     classes: tuple[str, ...] = Field((), description="classes that get a generator; none named: every class")
     networks: Literal["dcgan", "upsampling"] = Field(
         "upsampling", description="transposed convolutions as in DCGAN, or enlarging and convolving"
@@ -86,14 +83,12 @@ class SynthRecipe(BaseModel):
 
     def for_class(self, label: str) -> SynthRecipe:
         """Return the recipe of one class, with its own epochs and batch size in place."""
-        own = self.per_class.get(label, ClassSettings.model_validate({}))
-        changes: dict[str, Any] = {"classes": (label,), "per_class": {}}
-        changes |= {key: value for key, value in own.model_dump(exclude={"images"}).items() if value is not None}
-        return self.model_copy(update=changes)
+        own = self.per_class[label].model_dump(exclude={"images"}, exclude_none=True) if label in self.per_class else {}
+        return self.model_copy(update={"classes": (label,), "per_class": {}} | own)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine the weights; names and folders do not."""
-        return self.model_dump(mode="json", exclude={"data", "name"})
+        """Return the settings that determine the weights; the name does not."""
+        return self.model_dump(mode="json", exclude={"name"})
 
 
 def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> SynthRecipe:
@@ -111,13 +106,9 @@ def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> Sy
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train the classifier.
+    """One way to train the classifier: augmented, with rare classes drawn again, or filled with generated images.
 
-    Attributes:
-        augmented: with the recipe's strength of augmentation; otherwise scans are shown as they are.
-        oversample: scans of rare classes are drawn again until all classes are as frequent.
-        generated: rare classes are filled with generated images instead; "fold": by a generator that saw the
-            training part only, "all": by one that saw every scan, those that are scored included.
+    These are by a generator that saw the training part only ("fold"), or by one that saw every scan ("all").
     """
 
     words: str
@@ -126,20 +117,17 @@ class Arm:
     generated: Literal["fold", "all"] | None = None
 
 
-ARMS = MappingProxyType(
-    {
-        "plain": Arm("scans as they are (System 1)"),
-        "oversampled": Arm("rare classes drawn again", oversample=True),
-        "augmented": Arm("strong augmentation", augmented=True),
-        "synthetic": Arm("rare classes filled with generated pictures (System 2)", generated="fold"),
-        "synthetic-leaking": Arm("System 2, its generators saw the scored scans too", generated="all"),
-        "augmented-oversampled": Arm("strong augmentation, rare classes drawn again", augmented=True, oversample=True),
-        "augmented-synthetic": Arm(
-            "strong augmentation, rare classes filled with generated pictures", augmented=True, generated="fold"
-        ),
-    }
-)
-
+ARMS = {
+    "plain": Arm("scans as they are (System 1)"),
+    "oversampled": Arm("rare classes drawn again", oversample=True),
+    "augmented": Arm("strong augmentation", augmented=True),
+    "synthetic": Arm("rare classes filled with generated pictures (System 2)", generated="fold"),
+    "synthetic-leaking": Arm("System 2, its generators saw the scored scans too", generated="all"),
+    "augmented-oversampled": Arm("strong augmentation, rare classes drawn again", augmented=True, oversample=True),
+    "augmented-synthetic": Arm(
+        "strong augmentation, rare classes filled with generated pictures", augmented=True, generated="fold"
+    ),
+}
 #: What is compared with what, where both were run: the question, then the arms.
 QUESTIONS = (
     ("Do generated pictures help?", "synthetic", "plain"),
@@ -161,23 +149,20 @@ class StudyRecipe(BaseModel):
     name: str = Field("synth-study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     generator: SynthRecipe
     classifier: Recipe
-    arms: tuple[str, ...] = ("plain", "oversampled", "augmented", "synthetic", "synthetic-leaking")
-    folds: tuple[Annotated[int, Field(ge=0, lt=20)], ...] = Field(
-        (), description="outer folds that are scored; none named: all"
-    )
+    arms: tuple[str, ...] = Field(min_length=1)
+    folds: tuple[Annotated[int, Field(ge=0, lt=20)], ...] = Field(min_length=1, description="outer folds to score")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
-        (0, 1, 2), max_length=100, description="of the classifiers, and of the images that are drawn"
+        min_length=1, max_length=100, description="of the classifiers, and of the images that are drawn"
     )
-    judge_by: str | None = Field("mobilenetv2-busi", description="checkpoint that describes images for their quality")
+    judge_by: str = Field("mobilenetv2-busi", description="checkpoint that describes images for their quality")
 
     @model_validator(mode="after")
     def _fits(self) -> StudyRecipe:
         if strange := [name for name in self.arms if name not in ARMS]:
             raise ValueError(f"there is no arm called '{strange[0]}', only {', '.join(ARMS)}")
         for name in ("arms", "folds", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values) or (not values and name != "folds"):
-                raise ValueError(f"{name} must be named once each, and there must be at least one")
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} must be named once each")
         if self.generator.task != self.classifier.task:
             raise ValueError("generator and classifier must have the same task")
         if self.classifier.lesion is not None:
@@ -193,7 +178,7 @@ def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyReci
     """
     values = read_settings(file, "configs/synth-study.yaml")
     if isinstance(values.get("generator"), str):
-        values["generator"] = load_synth_recipe(file.parent / values["generator"]).model_dump(exclude={"data"})
+        values["generator"] = load_synth_recipe(file.parent / values["generator"]).model_dump()
     for key, value in (overrides or {}).items():
         blocks = isinstance(value, dict) and isinstance(values.get(key), dict)
         values[key] = {**values[key], **value} if blocks else value
@@ -218,10 +203,8 @@ class GeneratorJob:
 class RunJob:
     """One classifier to train and to score.
 
-    Attributes:
-        recipe: with the arm's settings and the seed in place.
-        train, held: real scans; no group stands in both.
-        wanted: how many generated images of each class belong into the training part.
+    The recipe has the arm's settings and the seed in place; scans are real, and no group stands in both parts; `wanted`
+    tells how many generated images of each class belong into the training part.
     """
 
     arm: str
@@ -237,15 +220,6 @@ class RunJob:
         """Where it lies below the folder of classifiers."""
         return f"{self.arm}/fold-{self.fold}/seed-{self.seed}"
 
-    @property
-    def steps(self) -> int:
-        """Training steps in all, for progress bars."""
-        counts = Counter(record.label for record in self.train)
-        shown = len(self.train) + sum(self.wanted.values())
-        if self.recipe.oversample:
-            shown = len(counts) * max(counts.values())
-        return self.recipe.epochs * -(-shown // self.recipe.batch_size)
-
     def fingerprint(self, generators: Sequence[str]) -> str:
         """Return a hash of what determines the answers: settings, scans, and the generators' own marks."""
         content = [self.recipe.identity(), Path(self.recipe.init).name, self.wanted, list(generators)]
@@ -253,28 +227,12 @@ class RunJob:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def study_folds(study: StudyRecipe, records: Sequence[Record]) -> list[int]:
-    """Return the folds that are scored.
-
-    Raises:
-        ConfigError: a fold that the data does not have.
-    """
-    there = sorted({record.fold for record in records if record.fold is not None})
-    if missing := sorted(set(study.folds) - set(there)):
-        raise ConfigError(
-            f"There is no fold {missing[0]}.",
-            expected=f"out of {', '.join(map(str, there))}",
-            remedy="Correct 'folds' in the study.",
-        )
-    return sorted(study.folds) or there
-
-
 def plan_generators(study: StudyRecipe, records: Sequence[Record]) -> list[GeneratorJob]:
     """Return the generators that the arms need: of each fold's training part, and of all scans for the leaking arm."""
     kinds = {ARMS[arm].generated for arm in study.arms}
     scopes: list[tuple[int | None, list[Record]]] = []
     if "fold" in kinds:
-        scopes += [(fold, split_fold(records, fold)[0]) for fold in study_folds(study, records)]
+        scopes += [(fold, split_fold(records, fold)[0]) for fold in sorted(study.folds)]
     if "all" in kinds:
         scopes.append((None, [record for record in records if record.fold is not None]))
     return [GeneratorJob(fold, label, part) for fold, part in scopes for label in study.generator.labels()]
@@ -284,14 +242,14 @@ def plan_runs(study: StudyRecipe, records: Sequence[Record]) -> list[RunJob]:
     """Return every training of a classifier, seed by seed, so that a study that is stopped has all arms of a seed."""
     jobs = []
     for seed in study.seeds:
-        for fold in study_folds(study, records):
+        for fold in sorted(study.folds):
             train, held = split_fold(records, fold)
             counts = Counter(record.label for record in train)
             missing = {label: max(counts.values()) - counts[label] for label in study.generator.labels()}
             for name in study.arms:
                 arm = ARMS[name]
-                settings: dict[str, Any] = {"seed": seed, "oversample": arm.oversample}
-                settings["augment"] = study.classifier.augment if arm.augmented else 0.0
+                augment = study.classifier.augment if arm.augmented else 0.0
+                settings = {"seed": seed, "oversample": arm.oversample, "augment": augment}
                 recipe = study.classifier.model_copy(update=settings)
                 wanted = {label: count for label, count in missing.items() if count} if arm.generated else {}
                 jobs.append(RunJob(name, fold, seed, recipe, train, held, wanted))

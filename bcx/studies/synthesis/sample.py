@@ -30,13 +30,9 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Generator:
-    """What training a generator yields.
+    """A network in evaluation mode, float32, on the CPU, and what made it.
 
-    Attributes:
-        network: in evaluation mode, float32, on the CPU.
-        label: the class that it was trained on.
-        about: where it comes from: `fold` (the fold that it never saw, or None: it saw all), `n_train`, `epochs`,
-            `fingerprint` (see `bcx.studies.synthesis.fit.gan_fingerprint`).
+    `about` has `fold` (which it never saw, or None: it saw all), `n_train`, `epochs`, `fingerprint`.
     """
 
     network: nn.Module
@@ -48,8 +44,7 @@ class Generator:
     def sample(self, count: int, seed: int) -> np.ndarray:
         """Return images, uint8 `[count, S, S]`; image i of a seed is the same, but for rounding, at any count."""
         drawn = np.random.default_rng(seed).standard_normal((count, self.recipe.noise), dtype=np.float32)
-        made = [to_planes(self.network(part)) for part in torch.from_numpy(drawn).split(_AT_ONCE)]
-        return np.concatenate(made)
+        return np.concatenate([to_planes(self.network(part)) for part in torch.from_numpy(drawn).split(_AT_ONCE)])
 
 
 def to_planes(images: torch.Tensor) -> np.ndarray:
@@ -67,7 +62,7 @@ def save_generator(file: Path, generator: Generator) -> None:
     header = {
         "format": FORMAT,
         "label": generator.label,
-        "recipe": generator.recipe.model_dump(mode="json", exclude={"data"}),
+        "recipe": generator.recipe.model_dump(mode="json"),
         "about": generator.about,
     }
     tensors = {name: value.contiguous() for name, value in generator.network.state_dict().items()}
@@ -91,11 +86,7 @@ class _Header(BaseModel):
 
 
 def load_generator(file: Path) -> Generator:
-    """Read what `save_generator` wrote.
-
-    Raises:
-        CheckpointError: no such file, or another kind of file.
-    """
+    """Read what `save_generator` wrote; a `CheckpointError` where that fails."""
     try:
         with safe_open(file, framework="pt") as stream:
             header = _Header.model_validate_json(stream.metadata()["bcx"])
@@ -116,9 +107,8 @@ def load_generator(file: Path) -> Generator:
 def write_png(plane: np.ndarray, file: Path, title: str) -> None:
     """Write uint8 `[H, W]` as a PNG that says that it was generated, at once or not at all."""
     info = PngInfo()
-    info.add_text(*MARK)
-    info.add_text("Title", title)
-    info.add_text("Software", f"bcx {__version__}")
+    for text in (MARK, ("Title", title), ("Software", f"bcx {__version__}")):
+        info.add_text(*text)
     with whole(file) as partial:
         Image.fromarray(plane).save(partial, format="PNG", pnginfo=info)
 
@@ -129,12 +119,11 @@ def write_samples(planes: np.ndarray, generator: Generator, folder: Path, seed: 
     Raises:
         BcxError: the folder cannot be written to.
     """
+    files = [folder / f"{generator.label}-{seed}-{number:05d}.png" for number in range(len(planes))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / f"{generator.label}-{seed}-{number:05d}.png" for number in range(len(planes))]
         for file, plane in zip(files, planes, strict=True):
-            title = f"generated '{generator.label}' by {generator.recipe.name}, seed {seed}"
-            write_png(plane, file, title)
+            write_png(plane, file, f"generated '{generator.label}' by {generator.recipe.name}, seed {seed}")
     except OSError as error:
         raise BcxError(
             f"'{folder}' cannot be written to ({error.strerror or error}).",

@@ -31,7 +31,6 @@ from bcx.studies.synthesis.recipes import (
     StudyRecipe,
     plan_generators,
     plan_runs,
-    study_folds,
 )
 from bcx.studies.synthesis.sample import Generator, load_generator, write_samples
 from bcx.tasks import Task, get_task
@@ -39,6 +38,8 @@ from bcx.train.answer import answer_table
 from bcx.train.fit import fit
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import ANSWERS, NOTE, is_finished, noted
+
+_Generators = Mapping[tuple[int | None, str], Generator]
 
 
 def synth_study(
@@ -49,46 +50,37 @@ def synth_study(
     work: Path,
     command: str,
     sheets: Path | None = None,
-    on_generator: Callable[[GeneratorJob, dict[str, Any], int], object] = lambda *_: None,
-    on_epoch: Callable[[RunJob, dict[str, Any], int], None] = lambda *_: None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[GeneratorJob | RunJob, dict[str, Any], int], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
     Args:
+        records: with folds.
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
-        on_generator, on_epoch: called after an epoch of a generator or classifier with its job, its history row and the
-            number of epochs.
+        on_epoch: called after an epoch of a generator or classifier with its job, its history row and the number of
+            epochs.
 
     Returns:
         What `<name>.json` holds: `arms` {arm: {words, real, generated, seconds, figures}}, where a figure is the mean
         over seeds as {value, low, high, n, seeds}; `differences`, a row per question; `quality` by generator.
 
     Raises:
-        ConfigError, DataError, SplitError, TrainingError: as `bcx.train.fit.fit` and `train_generator`.
+        DataError, SplitError, TrainingError: as `bcx.train.fit.fit` and `train_generator`.
     """
     task = get_task(study.classifier.task)
-    generators: dict[tuple[int | None, str], Generator] = {}
-    plan = plan_generators(study, records)
-    for job in plan:
-        generators[job.fold, job.label] = train_generator(
-            study.generator,
-            job.label,
-            job.records,
-            out=work / "generators" / job.folder,
-            fold=job.fold,
-            on_epoch=partial(on_generator, job),
-        )
-    jobs = plan_runs(study, records)
+    plan, jobs, folder = plan_generators(study, records), plan_runs(study, records), work / "generators"
+    generators = {
+        (job.fold, job.label): train_generator(study.generator, job, folder, partial(on_epoch, job)) for job in plan
+    }
     for run in jobs:
-        _complete(run, generators, work, task, on_epoch, on_batch)
+        _complete(run, generators, work, task, partial(on_epoch, run))
     answers = _answers(jobs, work, task)
     results = {
         **_summarise(study, records, jobs, answers, work, task, command),
-        "generators": [{"folder": job.folder, **read_json(work / "generators" / job.folder / NOTE)} for job in plan],
-        "quality": _qualities(study, plan, records, work, sheets),
+        "generators": [{"folder": job.folder, **read_json(folder / job.folder / NOTE)} for job in plan],
+        "quality": _qualities(study, plan, records, folder, sheets),
         "figure": f"{study.name}.png",
         "answers": f"{study.name}.scans.csv",
     }
@@ -100,34 +92,23 @@ def synth_study(
     return results
 
 
-def answered(job: RunJob, work: Path) -> bool:
-    """Tell whether a classifier's answers are there; `synth_study` also makes sure that they are of these settings."""
-    return (work / "classifiers" / job.folder / NOTE).is_file()
-
-
 def _complete(
-    job: RunJob,
-    generators: Mapping[tuple[int | None, str], Generator],
-    work: Path,
-    task: Task,
-    on_epoch: Callable[[RunJob, dict[str, Any], int], None],
-    on_batch: Callable[[], None] | None,
+    job: RunJob, generators: _Generators, work: Path, task: Task, on_epoch: Callable[[dict[str, Any], int], None]
 ) -> None:
     """Train and score one classifier, where its answers are not there yet."""
     scope = job.fold if ARMS[job.arm].generated == "fold" else None
     used = {label: generators[scope, label] for label in job.wanted}
-    marks = [used[label].about["fingerprint"] for label in sorted(used)]
+    fingerprint = job.fingerprint([used[label].about["fingerprint"] for label in sorted(used)])
     folder = work / "classifiers" / job.folder
-    if is_finished(folder, job.fingerprint(marks)):
+    if is_finished(folder, fingerprint):
         return
     made = [
         record
         for label, generator in used.items()
         for record in generated_records(generator, job.wanted[label], job.seed, work)
     ]
-    numbers = {"n_train": len(job.train), "n_generated": len(made), "n_held": len(job.held)}
-    with noted(folder, job.fingerprint(marks), **numbers):
-        fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=partial(on_epoch, job), on_batch=on_batch)
+    with noted(folder, fingerprint, n_train=len(job.train), n_generated=len(made), n_held=len(job.held)):
+        fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=on_epoch)
         table, _ = answer_table(fitted.network, fitted.preprocess, job.held, job.fold, task)
         write_oof(folder / ANSWERS, table, task)
 
@@ -138,9 +119,11 @@ def generated_records(generator: Generator, count: int, seed: int, work: Path) -
     Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
     """
     scope = "all" if generator.about["fold"] is None else f"fold-{generator.about['fold']}"
-    folder = work / "pictures" / scope / f"{generator.label}-{generator.about['fingerprint'][:8]}"
-    files = write_samples(generator.sample(count, seed), generator, folder, seed)
-    keys = [f"generated/{scope}/{generator.about['fingerprint'][:8]}/{file.name}" for file in files]
+    mark = generator.about["fingerprint"][:8]
+    files = write_samples(
+        generator.sample(count, seed), generator, work / "pictures" / scope / f"{generator.label}-{mark}", seed
+    )
+    keys = [f"generated/{scope}/{mark}/{file.name}" for file in files]
     return [
         Record(file, key, generator.label, f"generated:{key}", "generated")
         for file, key in zip(files, keys, strict=True)
@@ -154,8 +137,7 @@ def _qualities(
     describers = build_describers(study.judge_by, study.classifier) if plan else {}
     found = {}
     for job in plan:
-        folder = work / "generators" / job.folder
-        file, generator = folder / "quality.json", load_generator(folder / WEIGHTS)
+        file, generator = work / job.folder / "quality.json", load_generator(work / job.folder / WEIGHTS)
         mark = f"{generator.about['fingerprint']} {' '.join(describers)}"
         if not file.is_file() or read_json(file)["of"] != mark or sheets is not None:
             sheet = None if sheets is None else sheets / f"{job.folder.replace('/', '-')}.png"
@@ -170,12 +152,10 @@ def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
     parts = []
     for job in sorted(jobs, key=lambda job: arms.index(job.arm)):  # they come seed by seed, fold by fold
         frame = read_oof(work / "classifiers" / job.folder / ANSWERS, task)
-        about = frame[["file", "group", "fold", "label"]].copy()
-        about.insert(0, "arm", job.arm)
-        about.insert(1, "seed", job.seed)
-        about[probability_columns(task)] = view_probabilities(frame, task)[0]
-        parts.append(about)
-    return pd.concat(parts, ignore_index=True)
+        frame[probability_columns(task)] = view_probabilities(frame, task)[0]
+        parts.append(frame.assign(arm=job.arm, seed=job.seed))
+    columns = ["arm", "seed", "file", "group", "fold", "label", *probability_columns(task)]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def _summarise(
@@ -207,10 +187,9 @@ def _summarise(
 
     arms: dict[str, Any] = {}
     for arm in tables:
-        runs = [job for job in jobs if job.arm == arm]
-        notes = [read_json(work / "classifiers" / job.folder / NOTE) for job in runs]
+        notes = [read_json(work / "classifiers" / job.folder / NOTE) for job in jobs if job.arm == arm]
         figures = figures_with_intervals(partial(mean, arm), counts, groups)
-        single = [figures(np.ones(len(labels)))[chosen] for figures in per_seed[arm]]
+        single = zip(*(figures_of(np.ones(len(labels)))[chosen] for figures_of in per_seed[arm]), strict=True)
         arms[arm] = {
             "words": ARMS[arm].words,
             "real": round(float(np.mean([note["n_train"] for note in notes])), 1),
@@ -218,7 +197,7 @@ def _summarise(
             "seconds": round(sum(note["seconds"] for note in notes), 1),
             "figures": {
                 name: {**figures[name], "seeds": [or_none(value) for value in values]}
-                for name, values in zip(names, zip(*single, strict=True), strict=True)
+                for name, values in zip(names, single, strict=True)
             },
         }
     differences = []
@@ -231,16 +210,15 @@ def _summarise(
             found = figures_with_intervals(difference, counts, groups)
             figures = {name: {key: found[name][key] for key in ("value", "low", "high")} for name in names}
             differences.append({"question": question, "a": a, "b": b, "figures": figures})
-    folds = study_folds(study, records)
     used = [record for record in records if record.fold is not None]
     return {
         "what": "rare classes filled with generated pictures, against other ways, on the same grouped folds",
         "sizes": f"Generators at {study.generator.size} px, classifier at {study.classifier.size} px, "
-        f"{study.classifier.epochs} epochs, folds {', '.join(map(str, folds))}, {len(study.seeds)} seeds, "
-        f"{len(labels)} scans in {len(np.unique(groups))} groups scored",
+        f"{study.classifier.epochs} epochs, folds {', '.join(map(str, sorted(study.folds)))}, "
+        f"{len(study.seeds)} seeds, {len(labels)} scans in {len(np.unique(groups))} groups scored",
         **describe_run(study.classifier, used, command),
-        "generator_recipe": study.generator.model_dump(mode="json", exclude={"data"}),
-        "folds": folds,
+        "generator_recipe": study.generator.model_dump(mode="json"),
+        "folds": sorted(study.folds),
         "seeds": list(study.seeds),
         "n": len(labels),
         "groups": len(np.unique(groups)),

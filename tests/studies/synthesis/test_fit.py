@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss
 import bcx.studies.synthesis.fit as module
 from bcx.data.readers import read_source
 from bcx.errors import CheckpointError, DataError, TrainingError
-from bcx.studies.synthesis.fit import grid_epochs, is_trained, read_planes, train_generator
-from bcx.studies.synthesis.recipes import SynthRecipe
+from bcx.studies.synthesis.fit import grid_epochs, read_planes, train_generator
+from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.studies.synthesis.sample import MARK, load_generator, to_images, to_planes, write_samples
 from bcx.tasks import get_task
 from bcx.train.fit import STATE_FILE
@@ -32,14 +32,15 @@ def records(busi_folder):
     return read_source("mine", busi_folder, task=get_task("breast-ultrasound"))
 
 
+def job(records):
+    return GeneratorJob(None, "benign", records)
+
+
 @pytest.fixture(scope="module")
 def trained(records, tmp_path_factory):
-    out = tmp_path_factory.mktemp("generators") / "benign"
-    rows = []
-    generator = train_generator(
-        RECIPES["upsampling"], "benign", records, out=out, fold=None, on_epoch=lambda row, n: rows.append((row, n))
-    )
-    return generator, out, rows
+    out, rows = tmp_path_factory.mktemp("generators"), []
+    generator = train_generator(RECIPES["upsampling"], job(records), out, lambda row, n: rows.append((row, n)))
+    return generator, out / "all" / "benign", rows
 
 
 @pytest.mark.slow
@@ -47,7 +48,7 @@ def trained(records, tmp_path_factory):
 def test_a_killed_run_goes_on_to_the_same_weights(kind, records, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SNAPSHOT_SECONDS", 0.0)
     recipe = RECIPES[kind]
-    whole = train_generator(recipe, "benign", records, out=tmp_path / "whole", fold=None)
+    whole = train_generator(recipe, job(records), tmp_path / "whole")
 
     class Killed(Exception):
         pass
@@ -57,13 +58,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(kind, records, tmp_path, monke
             raise Killed
 
     with pytest.raises(Killed):
-        train_generator(recipe, "benign", records, out=tmp_path / "cut", fold=None, on_epoch=kill)
-    assert (tmp_path / "cut" / STATE_FILE).is_file()
-    assert not is_trained(recipe, "benign", records, tmp_path / "cut")
+        train_generator(recipe, job(records), tmp_path / "cut", kill)
+    assert (tmp_path / "cut" / "all" / "benign" / STATE_FILE).is_file()
     rows = []
-    resumed = train_generator(
-        recipe, "benign", records, out=tmp_path / "cut", fold=None, on_epoch=lambda row, n: rows.append(row["epoch"])
-    )
+    resumed = train_generator(recipe, job(records), tmp_path / "cut", lambda row, n: rows.append(row["epoch"]))
     assert rows == [4, 5]
     expected = whole.network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in resumed.network.state_dict().items())
@@ -89,7 +87,7 @@ def test_a_run_leaves_weights_history_and_pictures_and_is_not_run_twice(trained,
     def never(row, epochs):
         raise AssertionError("trained again")
 
-    again = train_generator(RECIPES["upsampling"], "benign", records, out=out, fold=None, on_epoch=never)
+    again = train_generator(RECIPES["upsampling"], job(records), out.parents[1], never)
     assert np.array_equal(again.sample(3, 1), generator.sample(3, 1))
 
 
@@ -98,7 +96,7 @@ def test_training_changes_what_is_made(trained):
     from bcx.studies.synthesis.networks import build_networks
 
     generator, _, _ = trained
-    start, _ = build_networks(generator.recipe, generator.recipe.seed)
+    start, _ = build_networks(generator.recipe)
     moved = [
         not torch.equal(before, after)
         for before, after in zip(start.parameters(), generator.network.parameters(), strict=True)
@@ -114,7 +112,7 @@ def test_what_it_makes_comes_nearer_to_what_it_is_shown(tmp_path, monkeypatch, r
     settings = {**TINY, "epochs": 60, "batch_size": 4, "lr_generator": 2e-3, "lr_discriminator": 2e-3, "ema": 0.5}
     for kind in ("hinge", "bce"):
         recipe = SynthRecipe(**settings, loss=kind, augment=())
-        made = train_generator(recipe, "benign", records, out=tmp_path / kind, fold=None).sample(16, 0)
+        made = train_generator(recipe, job(records), tmp_path / kind).sample(16, 0)
         assert made.mean() > 160  # grey, 127, at the start
 
 
@@ -135,7 +133,7 @@ def test_only_scans_of_the_class_are_learnt_from_and_one_is_too_few(records, tmp
     recipe = RECIPES["upsampling"].model_copy(update={"epochs": 1})
     rest = [record for record in records if record.label != "benign"]
     with pytest.raises(DataError, match="benign"):
-        train_generator(recipe, "benign", rest, out=tmp_path, fold=0)
+        train_generator(recipe, job(rest), tmp_path)
 
 
 def test_another_runs_snapshot_is_refused(records, tmp_path, monkeypatch):
@@ -145,10 +143,10 @@ def test_another_runs_snapshot_is_refused(records, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_generator(RECIPES["upsampling"], "benign", records, out=tmp_path, fold=None, on_epoch=kill)
+        train_generator(RECIPES["upsampling"], job(records), tmp_path, kill)
     other = RECIPES["upsampling"].model_copy(update={"seed": 9})
     with pytest.raises(TrainingError, match="snapshot"):
-        train_generator(other, "benign", records, out=tmp_path, fold=None)
+        train_generator(other, job(records), tmp_path)
 
 
 def test_planes_and_pictures_are_the_same_grey_values(records):

@@ -71,12 +71,11 @@ def test_the_kernel_distance_of_one_source_is_nought_on_average_and_that_of_two_
     assert np.mean(other) > 5 * np.std(same)
 
 
-def test_features_that_cannot_be_compared_say_so(features):
-    for a, b in ((features[0], features[1][:, :3]), (features[0][:1], features[1])):
-        with pytest.raises(DataError):
-            kernel_distance(a, b)
-        with pytest.raises(DataError):
-            frechet_distance(a, b)
+def test_one_image_cannot_be_compared(features):
+    with pytest.raises(DataError, match="1 generated"):
+        set_distances(features[0][:1], features[0], features[1])
+    with pytest.raises(DataError, match="1 training scans"):
+        set_distances(features[0], features[0][:1], features[1])
 
 
 def test_sets_stand_against_the_training_scans_at_equal_numbers():
