@@ -136,7 +136,7 @@ def pace(rounds: int) -> dict[str, dict]:
 
 def damage(folder: Path | None) -> dict[str, int]:
     """Count whole JPEGs that are called damaged, and cut ones that are."""
-    from bcx.imaging.jpeg import is_damaged
+    from bcx.imaging.formats import is_damaged
     from bcx.simulate import simulate
 
     whole = [] if folder is None else [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".jpg"]

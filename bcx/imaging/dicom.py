@@ -16,7 +16,7 @@ import numpy as np
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, begins_without_preamble, codestream_size, sniff
-from bcx.imaging.jpeg import DAMAGED, is_damaged
+from bcx.imaging.formats import DAMAGED, is_damaged
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
 from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch

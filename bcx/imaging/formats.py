@@ -7,10 +7,12 @@ Ordinary files (PNG, JPEG, GIF, BMP) are decoded here and now; the formats whose
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -25,11 +27,15 @@ from PIL.WebPImagePlugin import WebPImageFile
 from bcx.errors import BcxError, DamagedScan, MissingExtra
 from bcx.imaging import headers
 from bcx.imaging.headers import MAX_FRAMES
-from bcx.imaging.jpeg import DAMAGED, is_damaged
 from bcx.imaging.limits import check_size, out_of_memory
 from bcx.imaging.pixels import Decoded
 from bcx.imaging.worker import run_isolated
 
+DAMAGED = "The picture is damaged: its file ends early or holds wrong data, and part of what is shown is filled in."
+"""What is said of an image whose rest a decoder made up."""
+
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
+_SLACK = 16  # bytes left over before a JPEG's end are harmless up to here; some cameras fill up with them
 _NAMES = {"jpeg2000": "JPEG 2000", "jpegxl": "JPEG XL", "webp": "WebP"}  # the others are called by their capitals
 _ISOLATED = frozenset({"tiff", "webp", "avif", "jpeg2000", "jpegxl"})
 _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _TILE_WIDTH_TAG, _TILE_LENGTH_TAG = 262, 274, 322, 323
@@ -59,16 +65,31 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 
 def frame_count(data: bytes, kind: str, name: str) -> int:
     """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read."""
-    try:
-        if kind == "tiff":
-            pages = headers.tiff_pages(data)
-            return pages if pages == 1 or len(headers.tiff_page_sizes(data)) == 1 else 1
-        if kind == "gif":
+    if kind == "tiff":
+        return int(run_isolated(count_pages, data, name=name, options={})[0][0])
+    if kind == "gif":
+        try:
             frames, width, height = headers.gif_frames(data)
-            return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
-    except ValueError as error:
-        raise _damaged(kind, name, error) from error
+        except ValueError as error:
+            raise _damaged(kind, name, error) from error
+        return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
     return 1
+
+
+def count_pages(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+    """Count a TIFF's pages: 1 where they differ in size, as an image and its smaller copies do, which are no clip."""
+    pages, sizes = 0, set[tuple[int, int]]()
+    try:
+        image = TiffImageFile(io.BytesIO(data))
+        while len(sizes) < 2 and pages <= MAX_FRAMES:
+            image.seek(pages)
+            sizes.add(image.size)
+            pages += 1
+    except EOFError:
+        pass
+    except Exception:  # whatever the damage leads to; who decodes a page says so
+        pages = 1
+    return np.array([pages if len(sizes) == 1 else 1]), {}
 
 
 def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
@@ -161,8 +182,6 @@ def _check_headers(data: bytes, kind: str, name: str) -> int:
         frames, width, height = headers.gif_frames(data)
         check_size(name, width, height)
         return frames
-    elif kind == "tiff":
-        return headers.tiff_pages(data)
     elif kind == "jpeg":
         headers.check_jpeg(data)
     elif kind == "png":
@@ -221,3 +240,20 @@ def pil_values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
         values = ~values
         notes.append("inverted, since 0 stands for white")
     return values, orientation, notes
+
+
+def is_damaged(data: bytes) -> bool:
+    """Tell whether a JPEG ends early or holds wrong data, by decoding its brightness.
+
+    libjpeg fills what is missing with grey and only warns; Pillow does not pass that on. False for what simplejpeg
+    cannot decode at all (CMYK, lossless): the decoder that reads it says itself what it finds. Not at an eighth of the
+    size, which would be faster: simplejpeg 1.9 writes past its memory there when the JPEG is a lossless one.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, strict=True)
+    except ValueError as error:
+        said = str(error)
+        if left_over := _LEFT_OVER.search(said):
+            return left_over[2] != "d9" or int(left_over[1]) > _SLACK
+        return "premature end" in said.lower() or "Huffman" in said
+    return False

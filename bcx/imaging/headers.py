@@ -10,8 +10,7 @@ Nothing here allocates what a file claims, or decodes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from itertools import islice
+from contextlib import suppress
 
 MAX_FRAMES = 100_000
 """More frames or pages than this are not counted; no scanner writes as many into one file."""
@@ -26,12 +25,7 @@ _MAX_SEGMENTS = 10_000
 _MAX_PASSES = 500  # a progressive JPEG is drawn in some ten passes, each as costly as a whole image
 _MAX_PASS_PIXELS = 1_600_000_000  # 40 passes over the largest image; 3 s
 
-_MAX_TIFF_VALUES = 1_000_000
-_TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
-_TIFF_BYTE_TYPES = (1, 2, 6, 7)  # kept as one bytes object by readers; the others become one Python number each
-_TIFF_SHORT = 3
-_TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
-_WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
+_ORIENTATION = (0x0112, 3)  # tag, and the type SHORT
 
 _FORMATS = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -257,102 +251,19 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
     return frames, width, height
 
 
-def tiff_pages(data: bytes) -> int:
-    """Count a TIFF's pages, up to `MAX_FRAMES` + 1, by following their directories, and check the first of them.
-
-    Raises:
-        ValueError: the first directory is cut short, or would fill the memory when read
-            (entries that share one large block, or millions of strips).
-    """
-    pages = 0
-    try:
-        _check_directory(data, _first_directory(data))
-        for _ in _directories(data):
-            pages += 1
-    except (struct.error, OverflowError) as error:
-        if not pages:
-            raise ValueError("the file ends before its first directory is complete") from error
-    return pages
-
-
-def tiff_page_sizes(data: bytes) -> set[tuple[int, int]]:
-    """Return the (width, height) of all of a TIFF's pages; (0, 0) stands for a page that does not say.
-
-    Pages of several sizes are an image and its smaller copies, not a clip.
-    """
-    sizes: set[tuple[int, int]] = set()
-    try:
-        for offset in _directories(data):
-            sides = {_WIDTH_TAG: 0, _HEIGHT_TAG: 0}
-            sides |= {tag: value for tag, _, _, value in islice(_entries(data, offset), 64) if tag in sides}
-            sizes.add((sides[_WIDTH_TAG], sides[_HEIGHT_TAG]))
-    except (struct.error, OverflowError):
-        pass  # the pages before it count
-    return sizes
-
-
 def exif_orientation(exif: bytes) -> int:
-    """Read the EXIF orientation (1 to 8) from a raw EXIF block; 1 where it says nothing usable.
+    """Return the orientation (1 to 8) of a raw EXIF block; 1 where it says nothing usable.
 
     PIL reads the whole directory for it, where entries that share a block take time quadratic in the file's size.
     """
     exif = exif.removeprefix(b"Exif\x00\x00")
-    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
-        return 1
-    padded = exif + bytes(2)  # of the orientation, which may stand at the very end, two bytes of four count
-    try:
-        for tag, kind, _, value in _entries(padded, _first_directory(exif)):
-            if tag == _ORIENTATION_TAG and kind == _TIFF_SHORT:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+    with suppress(struct.error):
+        if order is not None:
+            (start,) = struct.unpack_from(order + "I", exif, 4)
+            (entries,) = struct.unpack_from(order + "H", exif, start)
+            for at in range(start + 2, start + 2 + 12 * entries, 12):
+                tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, at)
+                if (tag, kind) == _ORIENTATION:
+                    return value if 1 <= value <= 8 else 1
     return 1
-
-
-def _layout(data: bytes) -> tuple[str, bool]:
-    """Byte order of a TIFF, as `struct` writes it, and whether it is a BigTIFF."""
-    return "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\x00", b"\x00+")
-
-
-def _first_directory(data: bytes) -> int:
-    order, big = _layout(data)
-    return struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-
-
-def _directories(data: bytes) -> Iterator[int]:
-    """Yield where each page's directory begins; `struct.error` where the file ends before the last."""
-    order, big = _layout(data)
-    offset, seen = _first_directory(data), set[int]()
-    while offset and offset not in seen and len(seen) <= MAX_FRAMES:
-        (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
-        seen.add(offset)
-        yield offset
-        after = offset + (8 + 20 * entries if big else 2 + 12 * entries)
-        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, after)
-
-
-def _entries(data: bytes, offset: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tag, type, count, value or where it stands) of a directory's entries; errors as `_directories`."""
-    order, big = _layout(data)
-    entry, step, head = (order + "HHQQ", 20, 8) if big else (order + "HHII", 12, 2)
-    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
-    for at in range(offset + head, offset + head + step * entries, step):
-        tag, kind, count, value = struct.unpack_from(entry, data, at)
-        if kind == _TIFF_SHORT:  # stands at the front of its field, whatever the byte order
-            (value,) = struct.unpack_from(order + "H", data, at + step - (8 if big else 4))
-        yield tag, kind, count, value
-
-
-def _check_directory(data: bytes, offset: int, nested: bool = False) -> None:
-    total = 0
-    for tag, kind, count, value in _entries(data, offset):
-        total += count * _TIFF_VALUE_BYTES.get(kind, 0)
-        if kind not in _TIFF_BYTE_TYPES and count > _MAX_TIFF_VALUES:
-            raise ValueError(f"its directory lists {count:,} values for one entry")
-        if total > 2 * len(data) + 65_536:
-            raise ValueError("its directory claims more bytes than the file has")
-        if tag in _TIFF_SUBDIRECTORIES and not nested:
-            try:
-                _check_directory(data, value, nested=True)
-            except struct.error:
-                continue  # readers skip a sub-directory that is not there

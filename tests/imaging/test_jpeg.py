@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.imaging.jpeg import is_damaged
+from bcx.imaging.formats import is_damaged
 from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
 
