@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
-from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, begins_without_preamble, codestream_size, sniff
 from bcx.imaging.formats import DAMAGED, is_damaged
+from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, begins_without_preamble, codestream_size, sniff
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
-from bcx.imaging.lookup_tables import LookupTable, read_segments, read_table, wrong
+from bcx.imaging.lookup_tables import LookupTable, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch
 from bcx.imaging.regions import find_region, find_scale
 from bcx.imaging.worker import run_isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
-
-Result = TypeVar("Result")
 
 MAX_ELEMENTS = 20_000
 """Top-level header entries; real files have some hundred."""
@@ -37,6 +35,7 @@ MAX_ELEMENTS = 20_000
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PLAIN = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\x00")  # explicit little endian: what is left after inflating
 _RLE = "1.2.840.10008.1.2.5"  # pydicom undoes it in Python and NumPy, which cannot crash
+_ONE_FRAME = "Export a single frame from it."
 _COLOURS = ("Red", "Green", "Blue")
 
 _WANTED = (
@@ -57,26 +56,18 @@ class _File:
     data: bytes
     header: Dataset
     pixels: int
-    keyword: str
     frames: int
+    options: dict[str, Any]  # what pydicom's decoders need to know of one frame
 
     @property
     def syntax(self) -> Any:
         return self.header.file_meta.TransferSyntaxUID
 
-    def options(self) -> dict[str, Any]:
-        """What pydicom's decoders need to know of one frame."""
-        from pydicom.pixels.utils import as_pixel_options
-
-        options = as_pixel_options(self.header, number_of_frames=1) | {"pixel_keyword": self.keyword}
-        if options.get("samples_per_pixel", 1) > 1:
-            options.setdefault("planar_configuration", 0)
-        return options
-
 
 def frame_count(data: bytes, name: str) -> int:
     """Count the frames that a DICOM file says it holds; errors as `decode`."""
-    return _guarded(name, lambda: _open(data, name).frames)
+    with _errors_told(name):
+        return _open(data, name).frames
 
 
 def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
@@ -88,10 +79,24 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
         DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
         ScanTooLarge: beyond a limit, mostly told before decoding.
     """
-    return _guarded(name, lambda: _decode(_open(data, name), name, frame))
+    with _errors_told(name):
+        file, notes, damage = _open(data, name), [], ""
+        if file.syntax.is_encapsulated:
+            values, damage = _compressed(file, name, frame)
+        else:
+            values, notes = _native(file, name, frame)
+        pixels, shown = _displayed(values, file.header, name)
+        if file.frames > 1:
+            notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
+        region, said = find_region(file.header, pixels)
+        if region is not None:
+            pixels = pixels[region[1] : region[3], region[0] : region[2]]
+        scale = find_scale(file.header)
+        return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=scale, region=region)
 
 
-def _guarded(name: str, work: Callable[[], Result]) -> Result:
+@contextmanager
+def _errors_told(name: str) -> Iterator[None]:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
@@ -101,7 +106,7 @@ def _guarded(name: str, work: Callable[[], Result]) -> Result:
             remedy='Run: pip install "bcx[dicom]"',
         ) from error
     try:
-        return work()
+        yield
     except BcxError:
         raise
     except MemoryError as error:
@@ -130,9 +135,8 @@ def _inflated(data: bytes, name: str) -> bytes:
         size += len(counter.decompress(body, 1 << 20))
         body = counter.unconsumed_tail
         if size > MAX_BYTES:
-            limit = f"{MAX_BYTES // 10**6} MB"
-            found, remedy = f"'{name}' unpacks to more than {limit}.", "Export a single frame from it."
-            raise ScanTooLarge(found, expected=f"at most {limit}", remedy=remedy)
+            found = f"'{name}' unpacks to more than {MAX_BYTES // 10**6} MB."
+            raise ScanTooLarge(found, expected=f"at most {MAX_BYTES // 10**6} MB", remedy=_ONE_FRAME)
     if not counter.eof:
         raise _damaged(name, "its compressed content ends early")
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
@@ -140,10 +144,10 @@ def _inflated(data: bytes, name: str) -> bytes:
 
 def read_header(data: bytes, name: str) -> Dataset:
     """Read everything before the pixels; errors as `decode`."""
-    from pydicom import dcmread
+    with _errors_told(name):
+        from pydicom import dcmread
 
-    buffer = io.BytesIO(_guarded(name, lambda: _inflated(data, name)))
-    return _guarded(name, lambda: dcmread(buffer, stop_before_pixels=True, force=True))
+        return dcmread(io.BytesIO(_inflated(data, name)), stop_before_pixels=True, force=True)
 
 
 def place_of(data: bytes) -> dict[str, str]:
@@ -167,29 +171,30 @@ def _open(data: bytes, name: str) -> _File:
     """Read what describes the pixels, up to the pixels, and hold it against the limits."""
     from pydicom import uid
     from pydicom.filereader import read_partial
+    from pydicom.pixels.utils import as_pixel_options
     from pydicom.tag import Tag
 
     data = _inflated(data, name)
     met = 0
-    pixels = None
+    keyword = None
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal met, pixels
+        nonlocal met, keyword
         met += 1
         if met > MAX_ELEMENTS:
             raise _damaged(name, f"more than {MAX_ELEMENTS:,} header entries")
-        pixels = _PIXELS.get(tag)
-        return pixels is not None
+        keyword = _PIXELS.get(tag)
+        return keyword is not None
 
     buffer = io.BytesIO(data)
     header = read_partial(buffer, stop_when=stop, specific_tags=[Tag(keyword) for keyword in _WANTED], force=True)
-    if pixels is None or not header.get("Rows") or not header.get("Columns"):
+    if keyword is None or not header.get("Rows") or not header.get("Columns"):
         raise _no_image(header, name)
     check_size(name, int(header.Columns), int(header.Rows))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > MAX_FRAMES:
-        limit, remedy = f"at most {MAX_FRAMES:,} frames", "Export a single frame from it."
-        raise ScanTooLarge(f"'{name}' claims {frames:,} frames.", expected=limit, remedy=remedy)
+        found = f"'{name}' claims {frames:,} frames."
+        raise ScanTooLarge(found, expected=f"at most {MAX_FRAMES:,} frames", remedy=_ONE_FRAME)
     if "TransferSyntaxUID" not in header.file_meta:
         if data[128:132] == b"DICM":
             raise _damaged(name, "its transfer syntax is missing")
@@ -200,7 +205,10 @@ def _open(data: bytes, name: str) -> _File:
     bits = header.get("BitsAllocated", 8)
     if bits not in ((8, 16, 32) if syntax.is_encapsulated else (1, 8, 16, 32, 64)):
         raise _damaged(name, f"its header claims {bits} bits per value")
-    return _File(data, header, buffer.tell(), pixels, max(1, frames))
+    options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": keyword}
+    if options.get("samples_per_pixel", 1) > 1:
+        options.setdefault("planar_configuration", 0)
+    return _File(data, header, buffer.tell(), max(1, frames), options)
 
 
 def _no_image(header: Dataset, name: str) -> UnknownFormat:
@@ -234,34 +242,15 @@ def _check_syntax(syntax: Any, name: str) -> None:
         )
 
 
-def _decode(file: _File, name: str, frame: int) -> Decoded:
-    notes: list[str] = []
-    damage = ""
-    if file.syntax.is_encapsulated:
-        values, damage = _compressed(file, name, frame)
-    else:
-        values, notes = _native(file, name, frame)
-    pixels, shown = _displayed(values, file.header, name)
-    if file.frames > 1:
-        notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
-    region, said = find_region(file.header, pixels)
-    if region is not None:
-        pixels = pixels[region[1] : region[3], region[0] : region[2]]
-    scale = find_scale(file.header)
-    return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=scale, region=region)
-
-
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
     from pydicom.encaps import encapsulate, get_frame
 
     from bcx.imaging.dicom_codecs import decode_pixels
 
     begin = file.pixels + 12  # tag, VR, reserved, length: encapsulated pixels are always explicit
-    buffer = io.BytesIO(file.data)
-    buffer.seek(begin)
     if not _is_whole(file.data, begin, frame, file.frames):
         raise _damaged(name, "it ends before its compressed picture does")
-    stream = get_frame(buffer, frame, number_of_frames=file.frames)
+    stream = get_frame(file.data[begin:], frame, number_of_frames=file.frames)
     size, claimed = codestream_size(stream), (file.header.Columns, file.header.Rows)
     if size is not None and size != claimed:
         said, found = (f"{width} x {height}" for width, height in (claimed, size))
@@ -269,13 +258,12 @@ def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
     jpeg = stream.startswith(b"\xff\xd8")
     if jpeg and b"\xff\xd9" not in stream[-16:]:
         raise _damaged(name, "its compressed picture ends early")
-    single, options = encapsulate([stream]), file.options()
+    plain = {key: str(value) if isinstance(value, str) else int(value) for key, value in file.options.items()}
+    single, asked = encapsulate([stream]), {"syntax": str(file.syntax), "options": plain}
     if file.syntax == _RLE:
-        values, _ = decode_pixels(single, _RLE, options)
+        values, _ = decode_pixels(single, **asked)
     else:
-        plain = {key: str(value) if isinstance(value, str) else int(value) for key, value in options.items()}
-        arguments = {"syntax": str(file.syntax), "options": plain}
-        values, _ = run_isolated(decode_pixels, single, name=name, options=arguments)
+        values, _ = run_isolated(decode_pixels, single, name=name, options=asked)
     return values, DAMAGED if jpeg and is_damaged(stream) else ""
 
 
@@ -294,7 +282,7 @@ def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
     """Cut one frame out of uncompressed pixels; what its length says goes before what its header says."""
     from bcx.imaging.dicom_codecs import decode_pixels
 
-    header, options, notes = file.header, file.options(), []
+    header, options, notes = file.header, dict(file.options), []
     start = file.pixels + (8 if file.syntax.is_implicit_VR else 12)  # tag, length; or tag, VR, reserved, length
     there = len(file.data) - start
     rows, columns, bits = int(header.Rows), int(header.Columns), int(header.get("BitsAllocated", 8))
@@ -339,12 +327,12 @@ def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:
     for colour in _COLOURS:
         what = f"{colour.lower()} palette"
         descriptor = header.get(f"{colour}PaletteColorLookupTableDescriptor")
-        read, data = read_table, header.get(f"{colour}PaletteColorLookupTableData")
-        if data is None:
-            read, data = read_segments, header.get(f"Segmented{colour}PaletteColorLookupTableData")
+        data = header.get(f"{colour}PaletteColorLookupTableData")
+        if segmented := data is None:
+            data = header.get(f"Segmented{colour}PaletteColorLookupTableData")
         if descriptor is None or data is None:
             raise wrong(name, what, "is missing")
-        plane = read(descriptor, data, what, name, little=_little(header))(values)
+        plane = read_table(descriptor, data, what, name, little=_little(header), segmented=segmented)(values)
         # a palette's 16 bits are the range of its type, not of the image
         planes.append((plane >> 8).astype(np.uint8) if plane.dtype == np.uint16 else plane)
     return np.stack(planes, axis=-1)
@@ -367,13 +355,13 @@ def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.nda
         return values.astype(np.uint8) * np.uint8(255), ["1 bit scaled to 0..255"]
     notes = []
     if header.get("ModalityLUTSequence"):
-        values = _sequence_table(header.ModalityLUTSequence, "modality look-up table", header, name)(values)
+        values = _sequence_table(header, "Modality", name)(values)
         notes.append("rescaled as its header asks")
     elif header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0:
         values = apply_rescale(values, header)
         notes.append("rescaled as its header asks")
     if header.get("VOILUTSequence"):
-        table = _sequence_table(header.VOILUTSequence, "VOI look-up table", header, name)
+        table = _sequence_table(header, "VOI", name)
         notes.append("look-up table of its header applied")
         return _between(table(np.rint(values)), 0.0, 2.0**table.bits - 1), notes
     if "WindowCenter" in header and "WindowWidth" in header:
@@ -389,8 +377,8 @@ def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.nda
     return pixels, [*notes, f"{header.get('BitsStored', 8 * values.dtype.itemsize)} bit scaled from {span}"]
 
 
-def _sequence_table(sequence: Any, what: str, header: Dataset, name: str) -> LookupTable:
-    item = sequence[0]
+def _sequence_table(header: Dataset, kind: str, name: str) -> LookupTable:
+    item, what = header[f"{kind}LUTSequence"].value[0], f"{kind.replace('M', 'm')} look-up table"
     return read_table(item.get("LUTDescriptor"), item.get("LUTData"), what, name, little=_little(header))
 
 

@@ -31,49 +31,51 @@ class LookupTable:
         return self.entries[np.clip(values.astype(np.int64) - self.first, 0, top).astype(np.uint16)]
 
 
-def read_table(descriptor: Any, data: Any, what: str, name: str, *, little: bool = True) -> LookupTable:
+def read_table(
+    descriptor: Any, data: Any, what: str, name: str, *, little: bool = True, segmented: bool = False
+) -> LookupTable:
     """Check a look-up table; errors call it `what`, and the file `name`.
 
     Args:
         descriptor: number of entries (0: 65,536), the first value mapped, bits per entry.
         data: bytes, or one or several integers, as pydicom reads the element.
         little: whether bytes are in little-endian order.
+        segmented: whether it is written in discrete, linear and indirect segments, which are bytes; never more than
+            65,536 entries are made of them, whatever they ask for.
 
     Raises:
         DamagedScan: the table is empty, shorter than its descriptor says, or maps everything to one value.
     """
-    count, first, bits = _described(descriptor, what, name)
+    try:
+        count, first, bits = (int(value) for value in descriptor)
+    except (TypeError, ValueError):
+        raise wrong(name, what, "is not described by three numbers") from None
+    if not (0 <= count <= _MOST and 1 <= bits <= 16):
+        raise wrong(name, what, f"claims {count:,} entries of {bits} bits")
+    count = count or _MOST
     if isinstance(data, (bytes, bytearray)):
-        entries = _numbers(data, narrow=len(data) < 2 * count, little=little)
+        narrow = bits <= 8 if segmented else len(data) < 2 * count
+        entries = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
+        if narrow:
+            entries = np.frombuffer(data, np.uint8)
+        if segmented:
+            try:
+                made = _expand(entries.tolist(), 0, None, [], narrow, little)
+                entries = np.asarray(made, np.uint8 if narrow else np.uint16)
+            except (IndexError, ValueError) as error:
+                raise wrong(name, what, f"has segments that do not fit together ({error})") from None
     else:
         try:
-            entries = np.atleast_1d(np.asarray([] if data is None else data, np.uint16))
+            entries = np.atleast_1d(np.asarray([] if data is None or segmented else data, np.uint16))
         except (ValueError, TypeError, OverflowError):
             raise wrong(name, what, "holds something else than numbers") from None
-    return _checked(entries, count, first, bits, what, name)
-
-
-def read_segments(descriptor: Any, data: Any, what: str, name: str, *, little: bool = True) -> LookupTable:
-    """Check and expand a palette's table that is written in discrete, linear and indirect segments.
-
-    Arguments and errors as `read_table`; never more than 65,536 entries are made, whatever the segments ask for.
-    """
-    count, first, bits = _described(descriptor, what, name)
-    if not isinstance(data, (bytes, bytearray)):
+    if not entries.size:
         raise wrong(name, what, "is empty")
-    narrow = bits <= 8
-    words = _numbers(data[: len(data) // 2 * 2], narrow, little).tolist()
-    try:
-        entries = _expand(words, 0, None, [], narrow, little)
-    except (IndexError, ValueError) as error:
-        raise wrong(name, what, f"has segments that do not fit together ({error})") from None
-    return _checked(np.asarray(entries, np.uint8 if narrow else np.uint16), count, first, bits, what, name)
-
-
-def _numbers(data: bytes | bytearray, narrow: bool, little: bool) -> np.ndarray:
-    if narrow:
-        return np.frombuffer(data, np.uint8)
-    return np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
+    if len(entries) < count:
+        raise wrong(name, what, f"has {len(entries):,} of the {count:,} entries that it claims")
+    if count == 1:
+        raise wrong(name, what, "has one entry, and would make the picture one even tone")
+    return LookupTable(first, entries[:count], bits)
 
 
 def _expand(words: list[int], at: int, segments: int | None, made: list[int], narrow: bool, little: bool) -> list[int]:
@@ -86,8 +88,7 @@ def _expand(words: list[int], at: int, segments: int | None, made: list[int], na
             made += words[at : at + length]
             at += length
         elif kind == _LINEAR:
-            last, end = made[-1], words[at]
-            made += np.rint(np.linspace(last, end, length + 1)[1:]).astype(int).tolist()
+            made += np.rint(np.linspace(made[-1], words[at], length + 1)[1:]).astype(int).tolist()
             at += 1
         elif kind == _INDIRECT and not nested:
             if narrow:
@@ -102,26 +103,6 @@ def _expand(words: list[int], at: int, segments: int | None, made: list[int], na
             raise ValueError(f"more than {_MOST:,} entries")
         segments = None if segments is None else segments - 1
     return made
-
-
-def _described(descriptor: Any, what: str, name: str) -> tuple[int, int, int]:
-    try:
-        count, first, bits = (int(value) for value in descriptor)
-    except (TypeError, ValueError):
-        raise wrong(name, what, "is not described by three numbers") from None
-    if not (0 <= count <= _MOST and 1 <= bits <= 16):
-        raise wrong(name, what, f"claims {count:,} entries of {bits} bits")
-    return count or _MOST, first, bits
-
-
-def _checked(entries: np.ndarray, count: int, first: int, bits: int, what: str, name: str) -> LookupTable:
-    if not entries.size:
-        raise wrong(name, what, "is empty")
-    if len(entries) < count:
-        raise wrong(name, what, f"has {len(entries):,} of the {count:,} entries that it claims")
-    if count == 1:
-        raise wrong(name, what, "has one entry, and would make the picture one even tone")
-    return LookupTable(first, entries[:count], bits)
 
 
 def wrong(name: str, what: str, why: str) -> DamagedScan:

@@ -7,7 +7,7 @@ import pytest
 from pydicom.pixels.processing import _expand_segmented_lut
 
 from bcx.errors import DamagedScan
-from bcx.imaging.lookup_tables import read_segments, read_table
+from bcx.imaging.lookup_tables import read_table
 
 RNG = np.random.default_rng(5)
 
@@ -56,7 +56,7 @@ def test_segments_become_what_pydicom_makes_of_them(narrow):
     data = words([0, 3, 10, 20, 30], [1, 100, 200], [0, 1, 5], again, [1, 7, 0], narrow=narrow)
     flat = tuple(np.frombuffer(data, np.uint8 if narrow else "<u2").tolist())
     right = _expand_segmented_lut(flat, "<B" if narrow else "<H")
-    table = read_segments([len(right), 0, 8 if narrow else 16], data, "red palette", "a.dcm")
+    table = read_table([len(right), 0, 8 if narrow else 16], data, "red palette", "a.dcm", segmented=True)
     np.testing.assert_allclose(table.entries, right, atol=1)  # halves may be rounded either way
     assert (table.entries == right).mean() > 0.95
 
@@ -64,10 +64,10 @@ def test_segments_become_what_pydicom_makes_of_them(narrow):
 def test_segments_that_ask_for_too_much_or_for_each_other_are_refused():
     huge = words([0, 1, 1], *([[1, 65_535, 9]] * 3), narrow=False)
     with pytest.raises(DamagedScan, match="more than 65,536 entries"):
-        read_segments([0, 0, 16], huge, "red palette", "a.dcm")
+        read_table([0, 0, 16], huge, "red palette", "a.dcm", segmented=True)
     nested = words([0, 1, 1], [2, 3, 0, 0], [2, 3, 0, 0], narrow=False)
     with pytest.raises(DamagedScan, match="within another"):
-        read_segments([0, 0, 16], nested, "red palette", "a.dcm")
+        read_table([0, 0, 16], nested, "red palette", "a.dcm", segmented=True)
     for data in (words([1, 5, 5], narrow=False), words([7, 7, 7], narrow=False), None, b"\x00"):
         with pytest.raises(DamagedScan, match="red palette"):
-            read_segments([256, 0, 16], data, "red palette", "a.dcm")
+            read_table([256, 0, 16], data, "red palette", "a.dcm", segmented=True)
