@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,19 +53,12 @@ class Box:
         return max(0, self.x), max(0, self.y), min(width, self.x + self.side), min(height, self.y + self.side)
 
 
-class Blob(NamedTuple):
-    """A connected region of a lesion map: its bounding box in places of the map, and its largest value, 0..1."""
-
-    edges: Edges
-    peak: float
-
-
 @dataclass(frozen=True)
 class Lesion:
     """A place that the first stage takes for a lesion.
 
     Attributes:
-        box: (left, top, right, bottom) around it, scan pixels, to a place of the lesion map.
+        box: around it, scan pixels, to a place of the lesion map.
         peak: the lesion map's largest value there, 0..1.
         crop: the box for `Classifier.predict` that has the second stage read this place, with its surroundings.
         read: whether its centre lies in what the second stage has read.
@@ -81,46 +74,44 @@ class Lesion:
         return {"box": list(self.box), "peak": round(self.peak, 4), "crop": list(self.crop), "read": self.read}
 
 
-def blobs(lesion: np.ndarray, level: float) -> list[Blob]:
-    """Return the connected regions of a map, float32 `[h, w]`, at or above a level; the largest sum of values first."""
+def _blobs(lesion: np.ndarray, level: float) -> list[tuple[Edges, float]]:
+    """Return the edges and the peak of each connected region at or above a level; the largest sum of values first."""
     _, parts = cv2.connectedComponents((lesion >= level).astype(np.uint8))
     masses = np.bincount(parts.ravel(), lesion.ravel())
     found = []
     for part in sorted(range(1, len(masses)), key=lambda part: -masses[part]):  # 0 is the background
         rows, columns = np.nonzero(parts == part)
         edges = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-        found.append(Blob(edges, float(lesion[rows, columns].max())))
+        found.append((edges, float(lesion[rows, columns].max())))
     return found
 
 
 def lesions_of(lesion: np.ndarray, level: float, read: Box, shape: tuple[int, int]) -> tuple[Lesion, ...]:
     """Return the places of the first stage's map at or above a level, the heaviest first, `MOST_LESIONS` at most.
 
-    The map is float32 `[h, w]`, 0..1, and spans the scan, whose (height, width) is `shape`; the second stage has `read`
-    one box.
+    The map, float32 `[h, w]`, 0..1, spans the scan, (height, width); the second stage has `read` one box.
     """
     down, across = shape[0] / lesion.shape[0], shape[1] / lesion.shape[1]
     found = []
-    for blob in blobs(lesion, level)[:MOST_LESIONS]:
-        left, top, right, bottom = blob.edges
+    for edges, peak in _blobs(lesion, level)[:MOST_LESIONS]:
+        left, top, right, bottom = edges
         box = round(left * across), round(top * down), round(right * across), round(bottom * down)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         seen = read.x <= x <= read.x + read.side and read.y <= y <= read.y + read.side
-        found.append(Lesion(box, blob.peak, _box_of(blob, lesion.shape, shape).inside(shape), seen))
+        found.append(Lesion(box, peak, _box_of(edges, lesion.shape, shape).inside(shape), seen))
     return tuple(found)
 
 
 def find_box(lesion: np.ndarray, shape: tuple[int, int]) -> Box:
-    """Return the square around the heaviest connected region of a lesion map, float32 `[h, w]`, spanning the scan.
+    """Return the square around the heaviest region above half the maximum of a lesion map, float32 `[h, w]`.
 
-    The region is what lies above half of the map's maximum; there always is one, also where no lesion is, so that
-    every scan is read twice. `shape` is the scan's (height, width).
+    There always is one, so that every scan is read twice. The map spans the scan, whose (height, width) is `shape`.
     """
-    return _box_of(blobs(lesion, lesion.max() / 2)[0], lesion.shape, shape)
+    return _box_of(_blobs(lesion, lesion.max() / 2)[0][0], lesion.shape, shape)
 
 
-def _box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
-    left, top, right, bottom = blob.edges
+def _box_of(edges: Edges, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
+    left, top, right, bottom = edges
     down, across = shape[0] / grid[0], shape[1] / grid[1]
     longer = max((right - left) * across, (bottom - top) * down)
     return box_around((left + right) / 2 * across, (top + bottom) / 2 * down, longer, shape)
@@ -129,18 +120,14 @@ def _box_of(blob: Blob, grid: tuple[int, ...], shape: tuple[int, int]) -> Box:
 def box_around(x: float, y: float, longer: float, shape: tuple[int, int], context: float = CONTEXT) -> Box:
     """Return the box around a lesion, moved into the scan, (height, width), as far as it fits.
 
-    The lesion has its centre at `x`, `y` and a bounding box with the side `longer`, in scan pixels; `context` is the
-    side of the box in units of it.
+    The lesion's bounding box has its centre at `x`, `y` and the side `longer`; `context` is the box's in units of it.
     """
     side = round(max(longer * context, LEAST_SIDE * min(shape), 8.0))
-    left, top = (_moved_in(round(centre - side / 2), side, length) for centre, length in ((x, shape[1]), (y, shape[0])))
+    left, top = (
+        sorted((0, round(centre - side / 2), length - side))[1]  # a box larger than the scan covers all of it
+        for centre, length in ((x, shape[1]), (y, shape[0]))
+    )
     return Box(left, top, side)
-
-
-def _moved_in(start: int, side: int, length: int) -> int:
-    """Shift a stretch into 0..length; where it is longer than that, so that it covers all of it."""
-    low, high = sorted((0, length - side))
-    return min(max(start, low), high)
 
 
 def checked_box(box: Any, width: int, height: int) -> Edges:
@@ -149,32 +136,30 @@ def checked_box(box: Any, width: int, height: int) -> Edges:
     Raises:
         ConfigError: not four finite numbers, outside the scan, or less than `LEAST_BOX` pixels wide or high.
     """
+
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError(f"The box is {str(box)[:80]}.", expected=expected, remedy="Choose another box.")
+
+    def is_number(edge: Any) -> bool:
+        kinds: Any = (int, float, np.integer, np.floating)
+        return isinstance(edge, kinds) and not isinstance(edge, bool) and bool(abs(edge) < 1e6)
+
     row = isinstance(box, (Sequence, np.ndarray)) and not isinstance(box, (str, bytes))
     edges = list(box) if row else []
-    if len(edges) != 4 or not all(map(_is_number, edges)):
-        raise _wrong(box, "four numbers: left, top, right and bottom in pixels")
+    if len(edges) != 4 or not all(map(is_number, edges)):
+        raise wrong("four numbers: left, top, right and bottom in pixels")
     left, top, right, bottom = (round(float(edge)) for edge in edges)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise _wrong(box, f"left, top, right and bottom within the scan of {width} x {height} pixels")
+        raise wrong(f"left, top, right and bottom within the scan of {width} x {height} pixels")
     if min(right - left, bottom - top) < LEAST_BOX:
-        raise _wrong(box, f"at least {LEAST_BOX} pixels in width and height")
+        raise wrong(f"at least {LEAST_BOX} pixels in width and height")
     return left, top, right, bottom
 
 
-def _is_number(value: Any) -> bool:
-    kinds: Any = (int, float, np.integer, np.floating)
-    return isinstance(value, kinds) and not isinstance(value, bool) and bool(abs(value) < 1e6)
-
-
-def _wrong(box: Any, expected: str) -> ConfigError:
-    return ConfigError(f"The box is {str(box)[:80]}.", expected=expected, remedy="Choose another box.")
-
-
 def square_of(box: Edges, shape: tuple[int, int], mirrored: bool = False) -> Box:
-    """Return the square that the second stage reads for a box: around it, moved into the scan as far as it fits.
+    """Return the square that the second stage reads for a box, never smaller than that stage's own least one.
 
-    It is never smaller than the second stage's own least square. `shape` is the scan's (height, width); `mirrored`
-    gives the place in the scan flipped left to right.
+    `shape` is the scan's (height, width); `mirrored` gives the place in the scan flipped left to right.
     """
     left, top, right, bottom = box
     square = box_around((left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top), shape, context=1)
@@ -211,8 +196,6 @@ def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[i
     """Return one lesion map of both stages at the scan's size, float32 `[H, W]`, 0..1.
 
     It is their product inside the box of the second, 0 outside: the chance that both see a lesion, were they
-    independent. What only one of them sees stays faint. The maps, float32 `[h, w]`, span the scan and the box.
+    independent. The maps, float32 `[h, w]`, span the scan and the box.
     """
-    height, width = shape
-    whole = cv2.resize(first, (width, height), interpolation=cv2.INTER_LINEAR)
-    return whole * paste(second[None], box, shape)[0]
+    return cv2.resize(first, shape[::-1], interpolation=cv2.INTER_LINEAR) * paste(second[None], box, shape)[0]

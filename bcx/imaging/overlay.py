@@ -13,14 +13,13 @@ These are the default; a `MapStyle` chooses other colours, or lines in place of 
 >>> red > 150, green > 150, blue < 100
 (True, True, True)
 >>> regions(lesion, level=0.5)
-[Region(left=30, top=20, width=30, height=20, area=600)]
+[(30, 20, 30, 20)]
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -90,8 +89,7 @@ def lay_over(
     `limit` is as in `colourise`; opacity 0 leaves the scan alone, 1 gives full colour where evidence is strongest. The
     scan's own colours fade to grey, and contour lines reach their full strength, from one half on.
     """
-    opacity = float(np.clip(opacity, 0, 1))
-    scan = _in_colour(pixels)
+    scan, opacity = _in_colour(pixels), float(np.clip(opacity, 0, 1))
     if pixels.ndim == 3:  # purple on a stain's pink could not be seen, so colours give way
         scan = scan + min(1.0, 2 * opacity) * (to_grey(pixels)[..., None] - scan.astype(np.float32))
     share, colour = _coloured(values, limit, style)
@@ -99,44 +97,33 @@ def lay_over(
         lines = np.ascontiguousarray(np.rint(scan).astype(np.uint8))
         for level in (sign * level for level in _LEVELS for sign in (-1, 1)):
             _, line = _coloured(np.array([[level]], np.float32), 1.0, style)
-            _outline(lines, share[..., 0] * np.sign(level) >= abs(level), line[0, 0], cv2.RETR_LIST)
+            _outline(lines, share[..., 0] * np.sign(level) >= abs(level), line[0, 0], cv2.RETR_LIST, _thickness(lines))
         colour, weight = lines.astype(np.float32), min(1.0, 2 * opacity)
     else:
         weight = opacity * np.abs(share)
     return Image.fromarray(np.rint(scan + weight * (colour - scan)).astype(np.uint8))
 
 
-def _outline(
-    image: np.ndarray, inside: np.ndarray, colour: Sequence[float], kind: int, thick: int | None = None
-) -> None:
-    """Draw the edge of what is inside, bool `[H, W]`, into an image; by default the line grows with it."""
-    thick = thick or max(1, round(max(inside.shape) / 280))
+def _outline(image: np.ndarray, inside: np.ndarray, colour: Sequence[float], kind: int, thick: int) -> None:
+    """Draw the edge of what is inside, bool `[H, W]`, into an image."""
     lines, _ = cv2.findContours(inside.astype(np.uint8), kind, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, lines, -1, _EDGE, thick + 2, cv2.LINE_AA)
     cv2.drawContours(image, lines, -1, [float(value) for value in colour], thick, cv2.LINE_AA)
+
+
+def _thickness(image: np.ndarray) -> int:
+    return max(1, round(max(image.shape) / 280))
 
 
 def _in_colour(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-@dataclass(frozen=True)
-class Region:
-    """A connected place of a lesion map, in scan pixels: its bounding box, and how many pixels it has."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    area: int
-
-
-def regions(lesion: np.ndarray, level: float) -> list[Region]:
-    """Return the connected places of a lesion map at or above a level (0..1), largest first, without crumbs."""
+def regions(lesion: np.ndarray, level: float) -> list[tuple[int, int, int, int]]:
+    """Return (left, top, width, height) of the places of a map at or above a level, largest first, without crumbs."""
     _, _, boxes, _ = cv2.connectedComponentsWithStats((lesion >= level).astype(np.uint8))
-    found = [Region(*(int(value) for value in box)) for box in boxes[1:]]  # the first is the background
-    found.sort(key=lambda region: -region.area)
-    return [region for region in found if region.area >= _SMALL * found[0].area]
+    found = sorted(boxes[1:].tolist(), key=lambda box: -box[4])  # the first is the background, the last number an area
+    return [(left, top, width, height) for left, top, width, height, area in found if area >= _SMALL * found[0][4]]
 
 
 def lesion_colours(lesion: np.ndarray, style: MapStyle) -> np.ndarray:
@@ -162,12 +149,11 @@ def lay_outline(
         thick: width of the outline in pixels; default: it grows with the scan.
         style: a contour is the outline alone; it is yellow in all colours.
     """
-    scan = _in_colour(pixels)
-    opacity = float(np.clip(opacity, 0, 1))
+    scan, opacity = _in_colour(pixels), float(np.clip(opacity, 0, 1))
     weight = 0.0 if style.contour else _FILL * opacity * lesion[..., None]
     filled = scan + weight * (lesion_colours(lesion, style) - scan)
     drawn = np.ascontiguousarray(np.rint(filled).astype(np.uint8))
-    thick = thick or max(1, round(max(lesion.shape) / 280))
+    thick = thick or _thickness(lesion)
     if frame is not None:
         _draw_frame(drawn, frame, max(1, thick // 2))
     _outline(drawn, lesion >= level, COLOUR, cv2.RETR_EXTERNAL, thick)

@@ -3,11 +3,8 @@
 One class, stored in the checkpoint, serves training, evaluation and answers alike.
 
 >>> import numpy as np
->>> step = Preprocess(size=224)
->>> step.pixels(np.zeros((300, 400), np.uint8)).shape
-(224, 224, 3)
->>> step.to_network(np.array([[200.0, 150.0]]), shape=(300, 400))
-array([[112., 112.]])
+>>> Preprocess(size=224).plane(np.zeros((300, 400), np.uint8)).shape
+(224, 224)
 """
 
 from __future__ import annotations
@@ -70,15 +67,10 @@ class Preprocess:
         """
         side = size or self.size
         if self.grey:
-            return resize(to_grey(pixels), side, side)
-        if pixels.ndim == 2:
+            pixels = to_grey(pixels)
+        elif pixels.ndim == 2:
             pixels = np.repeat(pixels[:, :, None], 3, axis=2)
         return resize(pixels, side, side)
-
-    def pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return what the network sees before normalisation: uint8 `[S, S, 3]`."""
-        plane = self.plane(pixels)
-        return np.repeat(plane[:, :, None], 3, axis=2) if plane.ndim == 2 else plane
 
     def normalise(self, planes: torch.Tensor) -> torch.Tensor:
         """Turn uint8 `[B, S, S]` or `[B, S, S, 3]` into float32 `[B, 3, S, S]`, channels last, as CPUs prefer."""
@@ -96,26 +88,12 @@ class Preprocess:
 
         return self.normalise(torch.from_numpy(self.plane(pixels)[None]))[0]
 
-    def to_network(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Map points from the scan, whose (height, width) is `shape`, to the network's input.
-
-        `xy` is float `[N, 2]`, x then y, in pixels, with pixel edges at whole numbers.
-        """
-        height, width = shape
-        return np.asarray(xy, float) * np.array([self.size / width, self.size / height])
-
-    def to_scan(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Map points from the network's input back to the scan (the inverse of `to_network`)."""
-        height, width = shape
-        return np.asarray(xy, float) * np.array([width / self.size, height / self.size])
-
     def enlarge(self, grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Enlarge maps, float32 `[C, h, w]`, from any grid that spans the input to the scan's (height, width).
 
         Bilinear: values keep their units and never leave the grid's range.
         """
-        height, width = shape
-        planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in grid]
+        planes = [cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in grid]
         return np.stack(planes).astype(np.float32, copy=False)
 
     def to_dict(self) -> dict[str, Any]:

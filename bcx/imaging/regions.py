@@ -29,45 +29,44 @@ def find_region(header: Dataset, pixels: np.ndarray) -> tuple[Region | None, lis
     if _REGIONS not in header:
         return None, []
     try:
-        wrong, region = _region(header, pixels)
+        found = _region(header, pixels)
     except Exception:  # pydicom raises whatever the damage leads it to
-        wrong, region = "cannot be read", (0, 0, 0, 0)
-    if wrong:
-        return None, [f"ultrasound region of its header ignored: it {wrong}"]
-    left, top, right, bottom = region
+        found = "cannot be read"
+    if isinstance(found, str):
+        return None, [f"ultrasound region of its header ignored: it {found}"]
+    left, top, right, bottom = found
     height, width = pixels.shape[:2]
     if (right - left, bottom - top) == (width, height):
         return None, []
     size = f"{right - left} x {bottom - top} of {width} x {height} pixels"
-    return region, [f"scan area cut out as its header says, {size}"]
+    return found, [f"scan area cut out as its header says, {size}"]
 
 
-def _region(header: Dataset, pixels: np.ndarray) -> tuple[str, Region]:
-    """Return what is wrong with the region, "" where nothing is, and the region."""
-    nowhere = (0, 0, 0, 0)
+def _region(header: Dataset, pixels: np.ndarray) -> Region | str:
+    """Return the region, or what is wrong with it."""
     raw = header.get_item(_REGIONS)
     if isinstance(raw.value, bytes) and len(raw.value) > _MOST_BYTES:
-        return "is far too large", nowhere
+        return "is far too large"
     items = header[_REGIONS].value
     if len(items) != 1:
-        return (f"is one of {len(items)}" if items else "is empty"), nowhere
+        return f"is one of {len(items)}" if items else "is empty"
     item = items[0]
     if (item.RegionSpatialFormat, item.RegionDataType) != (_B_MODE, _TISSUE):
-        return "is not one of B-mode tissue", nowhere
+        return "is not one of B-mode tissue"
     height, width = pixels.shape[:2]
     left, top = int(item.RegionLocationMinX0), int(item.RegionLocationMinY0)
     right, bottom = int(item.RegionLocationMaxX1) + 1, int(item.RegionLocationMaxY1) + 1
     right -= right == width + 1  # the last pixel belongs to the region; some scanners name the one after it
     bottom -= bottom == height + 1
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        return "does not lie in the picture", nowhere
+        return "does not lie in the picture"
     if min(right - left, bottom - top) < MIN_SIDE or (right - left) * (bottom - top) < _LEAST_SHARE * width * height:
-        return "is too small for a scan", nowhere
+        return "is too small for a scan"
     bright = pixels.reshape(height, width, -1).max(axis=2) > _DARK
     inside = np.count_nonzero(bright[top:bottom, left:right])
     if np.count_nonzero(bright) - inside > inside / 2:
-        return "leaves out much of the picture", nowhere
-    return "", (left, top, right, bottom)
+        return "leaves out much of the picture"
+    return left, top, right, bottom
 
 
 def find_scale(header: Dataset) -> float | None:

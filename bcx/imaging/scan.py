@@ -101,7 +101,7 @@ class Scan:
             return _from_bytes(bytes(source), name or "bytes", frame)
         if isinstance(source, (str, os.PathLike)):
             path = os.fsdecode(source)
-            return _from_bytes(_read(path), name or os.path.basename(path) or path, frame)
+            return _from_bytes(read_file(path), name or os.path.basename(path) or path, frame)
         raise ScanError(
             f"A {type(source).__name__} is not a picture.",
             expected="a path, the bytes of a file, a PIL image or a NumPy array",
@@ -111,16 +111,16 @@ class Scan:
 
 def sniff_file(path: str | os.PathLike[str]) -> str | None:
     """`sniff` for a file, reading no more than its first bytes; `ScanError` where that is impossible."""
-    return sniff(_read(os.fsdecode(path), HEAD_BYTES))
+    return sniff(read_file(path, HEAD_BYTES))
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of an image file; `ScanError` for none, a folder, a device, one too large or not allowed."""
-    return _read(os.fsdecode(path))
+def read_file(path: str | os.PathLike[str], head: int | None = None) -> bytes:
+    """Return the bytes of an image file, or its first `head`.
 
-
-def _read(path: str, head: int | None = None) -> bytes:
-    """Read a file, or its first `head` bytes; looks before it opens, since a pipe would wait for ever."""
+    Raises:
+        ScanError: there is none, it is a folder or a device (a pipe would wait for ever), too large, or not allowed.
+    """
+    path = os.fsdecode(path)
     if not path:
         raise ScanError("The path is empty.", expected="the path of a picture", remedy="Name a file.")
     try:

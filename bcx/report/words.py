@@ -103,12 +103,9 @@ def lesion_words(prediction: Prediction, task: Task) -> str:
     if not found:
         none = "No lesion found in both stages."
         return none if nothing_there else f"{none} Yet {prediction.label} is more probable: trust the result less."
-    largest, scan = found[0], prediction.scan
-    where = place(
-        (largest.left + largest.width / 2) / scan.width,
-        (largest.top + largest.height / 2) / scan.height,
-    )
-    wide, high = (max(1, round(100 * part)) for part in (largest.width / scan.width, largest.height / scan.height))
+    (left, top, width, height), scan = found[0], prediction.scan
+    where = place((left + width / 2) / scan.width, (top + height / 2) / scan.height)
+    wide, high = (max(1, round(100 * part)) for part in (width / scan.width, height / scan.height))
     size = f"{where}, {wide}\u00a0% of the picture's width and {high}\u00a0% of its height"
     said = f"{len(found)} lesions found. Largest: {size}." if len(found) > 1 else f"One lesion found: {size}."
     return f"{said} Yet the picture as a whole looks {prediction.label}: check this place." if nothing_there else said

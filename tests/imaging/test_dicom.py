@@ -362,7 +362,7 @@ def test_limits_hold_before_decoding(monkeypatch):
     def never(*_, **__):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(dicom, "_decode", never)
+    monkeypatch.setattr(dicom, "_native", never)
     with pytest.raises(ScanTooLarge, match="60,000 x 60,000"):
         Scan.open(written(dataset(GREY, Rows=60_000, Columns=60_000)))
     with pytest.raises(ScanTooLarge, match="frames"):
