@@ -26,7 +26,7 @@ from bcx.inference import table
 from bcx.inference.archives import content
 from bcx.inference.classifier import Classifier
 from bcx.inference.input_files import Found, choose, reached
-from bcx.inference.patient_table import patient_lines
+from bcx.inference.patient import patient_lines
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import lesion_picture, save_png
 from bcx.tasks import Task

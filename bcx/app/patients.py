@@ -16,7 +16,7 @@ from bcx.errors import BcxError, RequestError
 from bcx.imaging.dicom import place_of
 from bcx.inference.archives import content
 from bcx.inference.classifier import Classifier
-from bcx.inference.patient_table import FOLDER, STUDY, folder_of, patient_lines, patient_rows
+from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 from bcx.inference.table import write_text
 from bcx.tasks import Task
 

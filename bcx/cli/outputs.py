@@ -20,7 +20,7 @@ from bcx.files import whole
 from bcx.imaging.style import MapStyle
 from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing
-from bcx.inference.patient_table import FOLDER, STUDY, folder_of, patient_lines, patient_rows
+from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier

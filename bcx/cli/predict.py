@@ -36,7 +36,7 @@ from bcx.errors import ConfigError, writing
 from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
-from bcx.inference.patient_table import STUDY
+from bcx.inference.patient import STUDY
 from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:

@@ -259,7 +259,7 @@ def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
     if jpeg and b"\xff\xd9" not in stream[-16:]:
         raise _damaged(name, "its compressed picture ends early")
     plain = {key: str(value) if isinstance(value, str) else int(value) for key, value in file.options.items()}
-    single, asked = encapsulate([stream]), {"syntax": str(file.syntax), "options": plain}
+    single, asked = encapsulate([stream]), dict[str, Any](syntax=str(file.syntax), options=plain)
     if file.syntax == _RLE:
         values, _ = decode_pixels(single, **asked)
     else:
@@ -378,7 +378,7 @@ def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.nda
 
 
 def _sequence_table(header: Dataset, kind: str, name: str) -> LookupTable:
-    item, what = header[f"{kind}LUTSequence"].value[0], f"{kind.replace('M', 'm')} look-up table"
+    item, what = header[f"{kind}LUTSequence"].value[0], f"{'VOI' if kind == 'VOI' else 'modality'} look-up table"
     return read_table(item.get("LUTDescriptor"), item.get("LUTData"), what, name, little=_little(header))
 
 

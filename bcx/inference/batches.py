@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from bcx.errors import CheckpointError, ConfigError, writing
 from bcx.files import whole
-from bcx.inference.cluster import HERE, connected, has_gpus, import_ray
-from bcx.inference.shards import Remote, Shard, filesystem, import_pyarrow, is_url
+from bcx.inference.cluster import HERE, connected, has_gpus
+from bcx.inference.shards import Remote, Shard, filesystem, imported, is_url
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -69,7 +69,7 @@ def _encoded(rows: list[dict[str, Any]], task: Task, form: str) -> bytes:
 
     if form == "csv":
         return "".join(csv_lines(rows, columns(task))).encode("utf-8", "backslashreplace")
-    pyarrow = import_pyarrow()
+    pyarrow = imported("pyarrow", "parquet")
     kinds = {"confidence": "float64", "seconds": "float64", "lesion_share": "float64", "frame": "int64"}
     kinds |= {f"p_{name}": "float64" for name in task.classes}
     schema = pyarrow.schema([(name, kinds.get(name, "string")) for name in columns(task)])
@@ -125,16 +125,15 @@ def run(
         MissingExtra: Ray is not installed.
         BcxError: what a worker met that is no scan's fault, such as a full disk.
     """
-    import_ray()
+    imported("ray", "data")
     there = _prepare(job, shards, resume)
     left = [shard for shard in shards if shard.name(job.form) not in there]
     for shard in shards:
         if shard.name(job.form) in there:
             yield {"scans": shard.count, "failed": 0, "decisions": {}, "kept": True}
-    if not left:
-        return
-    with connected(address or HERE) as ray:
-        yield from _answers(ray, job, left)
+    if left:
+        with connected(address or HERE) as ray:
+            yield from _answers(ray, job, left)
 
 
 def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:

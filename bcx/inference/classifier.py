@@ -58,11 +58,8 @@ class Classifier:
 
     Attributes:
         checkpoint: the network, and how a scan becomes its input.
-        name, folder: of the checkpoint.
-        task: what is classified.
+        name, folder, task, temperature, weights_sha256: of the checkpoint.
         classes: labels in the order of probabilities and maps.
-        temperature: what the logits are divided by before the softmax.
-        weights_sha256: hash of the stored weights.
         views: how many views of each scan are averaged.
         prevalence: share of each class that the probabilities stand for; empty where the checkpoint does not say.
         backend: what runs the network: "torch" or "onnxruntime".
@@ -79,14 +76,7 @@ class Classifier:
         operating_point: str = "default",
         frames: int | None = None,
     ) -> None:
-        """Wrap a checkpoint; settings as in `load`.
-
-        Raises:
-            ConfigError: a setting out of range, a device that is not here, or what the checkpoint does not offer.
-            CheckpointError: the checkpoint's input check or rules of decision are missing or damaged, the network
-                cannot answer, or ONNX Runtime was asked for without a graph that fits the weights.
-            MissingExtra: ONNX Runtime was asked for and is not installed.
-        """
+        """Wrap a checkpoint; settings and errors as in `load`."""
         if views not in (1, 2):
             raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
         self._frames = CLIP_FRAMES if frames is None else frames
@@ -101,16 +91,11 @@ class Classifier:
         try:
             self._runner = choose_backend(checkpoint, backend, device)
             self.backend = self._runner.name
-            self._decider = Decider(
-                checkpoint.decisions,
-                checkpoint.task,
-                name=checkpoint.name,
-                point=operating_point,
-                prevalence=prevalence,
-            )
+            rules = checkpoint.decisions
+            self._decider = Decider(rules, self.task, name=self.name, point=operating_point, prevalence=prevalence)
             self.prevalence = self._decider.prevalence
             block = checkpoint.input_check
-            self._input_check = None if block is None else InputCheck.load(checkpoint.folder, block)
+            self._input_check = None if block is None else InputCheck.load(self.folder, block)
             # Settings that fit one by one may still not fit together, so a black image is answered first.
             self._stages = 1 if self.predict(np.zeros((side, side), np.uint8)).second_stage is None else 2
         except (CheckpointError, ConfigError, MissingExtra):
@@ -133,11 +118,10 @@ class Classifier:
         """Answer one source.
 
         Args:
-            source: path, bytes, PIL image, array or `Scan`; whatever `Scan.open` takes. Of a file with several frames
-                that are no slide's, several are read; `Prediction.clip` says which.
+            source: whatever `Scan.open` takes. Of a clip, several frames are read; `Prediction.clip` says which.
             name: instead of the source's own.
             box: (left, top, right, bottom) in pixels of the scan: the second stage reads the square around it instead
-                of its own, as `Prediction.second_stage` says. All else stays the same.
+                of its own, as `Prediction.second_stage` says.
 
         Raises:
             BcxError: the source cannot be read; a subclass says why.
@@ -145,7 +129,14 @@ class Classifier:
         """
         item = prepare(source, name, self._reads_clips)
         if box is not None:
-            item = self._chosen(item, box)
+            if self._stages == 1:
+                raise ConfigError(
+                    f"A box was given, but '{self.name}' has no second stage to read it.",
+                    expected=f"a model that reads a scan in two stages, such as {DEFAULT_MODEL}",
+                    remedy="Choose such a model, or leave the box out.",
+                )
+            item = _one_scan(item)
+            item = replace(item, box=checked_box(box, item.scan.width, item.scan.height))
         if isinstance(item, ClipFile):
             return self._answer_clip(item, self._runner.forward)
         return self._answer([item], self._runner.forward)[0]
@@ -153,8 +144,8 @@ class Classifier:
     def read_lesions(self, source: Source, name: str | None = None) -> list[Prediction]:
         """Answer one source, and again with the second stage at each further place of `Prediction.lesions`.
 
-        The most harmful decision comes first: the positive class, "refer", another class, the one that means that
-        nothing is there; among equals the highest probability of the positive class. That answer counts.
+        The most harmful decision comes first, and counts: the positive class, "refer", another class, the one that
+        means that nothing is there; among equals the highest probability of the positive class.
 
         Returns:
             The model's own answer, whose `box` is None, and one for each lesion that the second stage had not read.
@@ -162,30 +153,13 @@ class Classifier:
         Raises:
             BcxError: as `predict`.
         """
-        item = self._one_scan(prepare(source, name, self._reads_clips))
+        item = _one_scan(prepare(source, name, self._reads_clips))
         answers = self._answer([item], self._runner.forward)
         further = [replace(item, box=lesion.crop) for lesion in answers[0].lesions if not lesion.read]
         if further:
             answers += self._answer(further, self._runner.forward)
         harm = {self.task.positive: 3, REFER: 2, self.task.absent: 0, NOT_A_SCAN: -1}
         return sorted(answers, key=lambda a: (-harm.get(a.decision, 1), -a.probabilities[self.task.positive]))
-
-    def _chosen(self, item: Ready | ClipFile, box: Sequence[float]) -> Ready:
-        if self._stages == 1:
-            raise ConfigError(
-                f"A box was given, but '{self.name}' has no second stage to read it.",
-                expected=f"a model that reads a scan in two stages, such as {DEFAULT_MODEL}",
-                remedy="Choose such a model, or leave the box out.",
-            )
-        item = self._one_scan(item)
-        return replace(item, box=checked_box(box, item.scan.width, item.scan.height))
-
-    def _one_scan(self, item: Ready | ClipFile) -> Ready:
-        if isinstance(item, ClipFile):
-            found = f"'{item.name}' is a clip of {item.count:,} frames."
-            remedy = "Open one of its frames: bcx.Scan.open(path, frame=0)."
-            raise ConfigError(found, expected="one picture", remedy=remedy)
-        return item
 
     def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
         """Return an answer of this model, with its pixels, for another prevalence; the network does not run.
@@ -200,15 +174,13 @@ class Classifier:
             return prediction
         probabilities = wanted.adjust(before.restore(np.array([*prediction.probabilities.values()])))
         no_scan = prediction.reason if prediction.decision == NOT_A_SCAN else ""
-        scan, reading, distance = prediction.scan, prediction.reading, prediction.distance
-        claimed = self._claimed(wanted, probabilities, scan, reading, distance, no_scan)
-        return replace(prediction, **claimed, prevalence=wanted.asked)
+        source = prediction.scan, prediction.reading, prediction.distance
+        return replace(prediction, **self._claimed(wanted, probabilities, *source, no_scan), prevalence=wanted.asked)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
 
-        Every core reads and answers batches of its own; at most one batch per core, one more, and the one that is being
-        taken are in memory, however long the list.
+        Every core answers batches of its own; at most two batches more than there are cores are in memory.
 
         Args:
             sources: any iterable, consumed as answers are taken; it may be endless.
@@ -222,20 +194,16 @@ class Classifier:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}.", expected="at least 1", remedy=f"Use {BATCH_SIZE}.")
-        return self._stream(iter(sources), batch_size)
-
-    def _stream(self, sources: Iterator[Source], batch_size: int) -> Iterator[Prediction | Failure]:
-        batches = iter(lambda: list(islice(sources, batch_size)), [])
-        for answers in self._ahead(batches, self._answer_sources):
-            while answers:  # taken out one by one: an answer that its reader drops is gone
-                yield answers.popleft()
+        taken = iter(sources)
+        batches = iter(lambda: list(islice(taken, batch_size)), [])
+        answered = self._ahead(batches, self._answer_sources)
+        # taken out one by one: an answer that its reader drops is gone
+        return (answers.popleft() for answers in answered for _ in range(len(answers)))
 
     def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
-        """Answer groups of plain images with probabilities alone, one array per group, in order.
+        """Answer groups of plain images, such as the tiles of a slide, with probabilities alone, one array per group.
 
-        For images by the hundred thousand, such as the tiles of a slide: no maps, no input check, the same
-        probabilities as `predict` to 1e-5. Every core reads and answers groups of its own; one more than there are
-        cores is in memory.
+        No maps, no input check, the same probabilities as `predict` to 1e-5; in order, and in memory as in `stream`.
 
         Args:
             groups: functions that return a group's images, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
@@ -273,9 +241,8 @@ class Classifier:
     def _score(self, group: Callable[[], Sequence[np.ndarray]]) -> np.ndarray:
         images = group()
         many = TILES_AT_ONCE if self._runner.device == "cpu" else max(1, len(images))
-        parts = [
-            self._probabilities(images[at : at + many], self._runner.alone)[0] for at in range(0, len(images), many)
-        ]
+        batches = (images[at : at + many] for at in range(0, len(images), many))
+        parts = [self._probabilities(batch, self._runner.alone)[0] for batch in batches]
         return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
 
     def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
@@ -376,6 +343,14 @@ class Classifier:
         }
 
 
+def _one_scan(item: Ready | ClipFile) -> Ready:
+    if isinstance(item, ClipFile):
+        found = f"'{item.name}' is a clip of {item.count:,} frames."
+        remedy = "Open one of its frames: bcx.Scan.open(path, frame=0)."
+        raise ConfigError(found, expected="one picture", remedy=remedy)
+    return item
+
+
 def _lesion_peak(reading: Reading, scan: Scan) -> float:
     """Return the largest value of the lesion map, both stages together, at a screen's size at most; 0 without one."""
     if reading.lesion is None or reading.second is None:
@@ -388,8 +363,7 @@ def _lesion_peak(reading: Reading, scan: Scan) -> float:
 def _compute_alone() -> None:
     """Let the calling thread compute without helpers: one scan per core, side by side, wastes less than sharing each.
 
-    torch.set_num_threads would change every thread of the process; OpenMP's own setting belongs to one thread. Torch
-    sets that up at a thread's first use, so it must have happened before.
+    torch.set_num_threads would change every thread; OpenMP's own setting belongs to one, once torch has set that up.
     """
     torch.get_num_threads()
     threadpool_limits(1, "openmp")
@@ -420,8 +394,10 @@ def load(
         frames: how many frames of a clip are read at most, evenly spread, blank ones left out; None: 16.
 
     Raises:
-        CheckpointError: not found, incomplete or damaged.
-        ConfigError: a prevalence or operating point that the checkpoint does not offer, or a device that is not here.
+        CheckpointError: not found, incomplete or damaged, its network cannot answer, or ONNX Runtime was asked for
+            without a graph that fits the weights.
+        ConfigError: a setting out of range or that the checkpoint does not offer, or a device that is not here.
+        MissingExtra: ONNX Runtime was asked for and is not installed.
     """
     return Classifier(
         load_checkpoint(name),

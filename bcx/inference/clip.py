@@ -7,8 +7,8 @@ the clip's answer is that of the highest of up to ten frames, the second highest
 So a cancer that shows in three of sixteen frames is not outvoted by the thirteen that pass beside it, one odd frame
 among many is read by a person, and so is a lesion that looks benign here and malignant there.
 
->>> choose([0, 1, 2], np.array([[0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.8, 0.1, 0.1]]), [True, True, False], positive=2)
-1
+>>> order(np.array([[0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.8, 0.1, 0.1]]), [True, True, False], positive=2)
+[1, 0]
 """
 
 from __future__ import annotations
@@ -94,17 +94,17 @@ def answer_clip(
     opened: dict[int, Scan] = {}
     answered: dict[int, tuple[Prediction, bool]] = {}  # and whether it is a scan and undamaged
 
-    def shows_nothing(frame: int) -> bool | None:
+    def shows_nothing(frame: int) -> bool:
         try:
             scan = Scan.open(data, name, frame=frame)
         except BcxError as error:
             failed[frame] = error
-            return None
+            return True
         if is_blank(scan.pixels):
             blank.append(frame)
-            return True
-        opened[frame] = scan
-        return False
+        else:
+            opened[frame] = scan
+        return frame not in opened
 
     def answer_opened() -> None:
         for frame, each in zip(opened, answer(list(opened.values())), strict=True):
@@ -126,18 +126,10 @@ def answer_clip(
     read = sorted(answered)
     answers, usable = zip(*(answered[frame] for frame in read), strict=True)
     probabilities = np.array([list(each.probabilities.values()) for each in answers], np.float32)
-    positive = task.classes.index(task.positive)
-    places = order(read, probabilities, usable, positive)
-    place = choose(read, probabilities, usable, positive)
-    clip = Clip(
-        count=count,
-        read=tuple(read),
-        blank=tuple(sorted(blank)),
-        failed=tuple(sorted(failed)),
-        frame=read[place],
-        probabilities=probabilities,
-        answers=answers,
-    )
+    places = order(probabilities, usable, task.classes.index(task.positive))
+    place = places[_rank(places)]
+    left_out = tuple(sorted(blank)), tuple(sorted(failed))
+    clip = Clip(count, tuple(read), *left_out, frame=read[place], probabilities=probabilities, answers=answers)
     decisive = replace(answers[place], clip=clip).with_pixels(data)
     shows = [each.decision in task.classes and each.decision != task.absent for each in answers]
     disagreed = disagreement([each.label for each in answers], shows, places)
@@ -153,10 +145,10 @@ def is_blank(pixels: np.ndarray) -> bool:
     return bool(away.mean() < _BLANK_SHARE)
 
 
-def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool | None]) -> Iterator[int]:
+def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool]) -> Iterator[int]:
     """Yield up to `limit` frames, evenly spread over those that are not blank; where some are, others are tried.
 
-    `blank` is called once for each; True where it shows nothing, None where it is unreadable. Limit 1 takes the first.
+    `blank`, called once for each, is True where a frame shows nothing or cannot be read. Limit 1 takes the first.
     """
     left, wanted, looks = list(frames), limit, _LOOKED_AT * max(limit, CLIP_FRAMES)
     while left and wanted > 0 and looks > 0:
@@ -164,34 +156,31 @@ def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool 
         places = {int(place) for place in np.linspace(0, len(left) - 1, many).round()} if limit > 1 else {0}
         looks -= len(places)
         for place in sorted(places):
-            if blank(left[place]) is False:
+            if not blank(left[place]):
                 wanted -= 1
                 yield left[place]
         left = [frame for place, frame in enumerate(left) if place not in places]
 
 
-def choose(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> int:
-    """Return the place in `frames`, which are numbers, of the decisive one.
+def order(probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> list[int]:
+    """Return the places of the usable frames, where none is those of all, the most suspicious first.
 
-    The probability of the class `positive`, in float `[N, C]`, is the suspicion. Where none is `usable`, all count.
+    The probability of the class `positive`, in float `[N, C]`, is the suspicion.
     """
-    places = order(frames, probabilities, usable, positive)
-    return places[(len(places) - 1) // FRAMES_PER_RANK]
+    places = [place for place, fits in enumerate(usable) if fits] or list(range(len(usable)))
+    return sorted(places, key=lambda place: (-probabilities[place, positive], *probabilities[place]))
 
 
-def order(frames: Sequence[int], probabilities: np.ndarray, usable: Sequence[bool], positive: int) -> list[int]:
-    """Return the places of the usable frames, the most suspicious first; arguments as `choose`."""
-    places = [place for place, fits in enumerate(usable) if fits] or list(range(len(frames)))
-    return sorted(places, key=lambda place: (-probabilities[place, positive], *probabilities[place], frames[place]))
+def _rank(places: Sequence[int]) -> int:
+    return (len(places) - 1) // FRAMES_PER_RANK
 
 
 def disagreement(labels: Sequence[str], found: Sequence[bool], places: Sequence[int]) -> str:
     """Say that frames disagree in their labels, "" where they do not; `places` as of `order`.
 
-    `found` says which are confidently answered with another class than the one that shows nothing.
+    `found`: which are confidently answered with another class than the one that shows nothing.
     """
-    rank = (len(places) - 1) // FRAMES_PER_RANK
-    speak = [place for at, place in enumerate(places) if at <= rank or found[place]]
+    speak = [place for at, place in enumerate(places) if at <= _rank(places) or found[place]]
     counts = Counter(labels[place] for place in speak)
     if len(counts) < 2:
         return ""

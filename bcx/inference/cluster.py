@@ -10,20 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from bcx.errors import BcxError, ConfigError
-from bcx.inference.shards import missing
+from bcx.inference.shards import imported
 
 #: The address that starts one here.
 HERE = "local"
-
-
-def import_ray() -> Any:
-    """Return Ray, or say which pip line brings it."""
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise missing("Ray") from error
-    return ray
 
 
 @contextmanager
@@ -35,7 +25,7 @@ def connected(address: str) -> Iterator[Any]:
         ConfigError: there is no such cluster.
         BcxError: what a worker raised, as it raised it, or a worker was lost too often.
     """
-    ray = import_ray()
+    ray = imported("ray", "data")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -51,7 +41,8 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     except ray.exceptions.RayError as error:
         cause: BaseException | None = error
-        while cause is not None and (isinstance(cause, ray.exceptions.RayError) or not _is_told(cause)):
+        told = BcxError | OSError  # what the command line says in words
+        while cause is not None and (isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, told)):
             cause = getattr(cause, "cause", None) or cause.__cause__
         if cause is not None:
             raise cause from error
@@ -64,11 +55,6 @@ def connected(address: str) -> Iterator[Any]:
         ) from error
     finally:
         ray.shutdown()
-
-
-def _is_told(error: BaseException) -> bool:
-    """Whether the command line says it in words."""
-    return isinstance(error, BcxError | OSError)
 
 
 def has_gpus(ray: Any, device: str) -> bool:

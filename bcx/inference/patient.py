@@ -17,17 +17,21 @@ or the more suspicious scan: docs/explanation/patients.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcx.errors import ConfigError
+from bcx.inference.table import csv_lines
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
-from bcx.trust.decider import Decider
 
+if TYPE_CHECKING:
+    from bcx.inference.classifier import Classifier
+    from bcx.trust.decider import Decider
+
+#: What tells whose a scan is, beside a table: its folder, or its DICOM study.
+FOLDER, STUDY = "folder", "study"
 _LEAST = 1e-6  # what tables round a probability to
 
 
@@ -71,6 +75,8 @@ class PatientAnswer:
 
 def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the geometric mean of one or more scans' probabilities, scaled to sum to 1."""
+    import numpy as np  # here, since the command line, which uses this module, starts without it
+
     names = list(each[0])
     logs = np.log(np.maximum([[scan[name] for name in names] for scan in each], _LEAST)).mean(axis=0)
     mean = np.exp(logs - logs.max())
@@ -86,6 +92,7 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
     if not answers:
         found, remedy = f"There are no scans of '{patient}'.", "Name a patient with scans."
         raise ConfigError(found, expected="one or more", remedy=remedy)
+    import numpy as np
 
     def decide(of: Mapping[str, float]) -> tuple[int, str]:
         return decider.decide(np.array([of[name] for name in task.classes]))
@@ -114,3 +121,57 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
         scans=tuple(each.name for each in scans),
         left_out=tuple(each.name for each in answers if each.decision == NOT_A_SCAN),
     )
+
+
+def folder_of(file: str) -> str:
+    """Return the folder of a file, as the results name it.
+
+    >>> folder_of("ward/ann/1.png"), folder_of("1.png")
+    ('ward/ann', '.')
+    """
+    return file.rpartition("/")[0] or "."
+
+
+def patient_rows(
+    classifier: Classifier, rows: Iterable[Mapping[str, Any]], patients: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Combine rows of results, CSV's or JSON's, by patient; `patients`: file to patient, files of nobody are not in it.
+
+    A scan that could not be read stands in the reason of its patient's row.
+    """
+    answers: dict[str, list[Answer]] = {}
+    unread: dict[str, list[str]] = {}
+    for row in rows:
+        if row["file"] not in patients:
+            continue
+        own = answers.setdefault(patients[row["file"]], [])
+        if row.get("decision"):
+            each = row.get("probabilities") or {name: float(row[f"p_{name}"]) for name in classifier.classes}
+            own.append(Answer(row["file"], row["decision"], row["reason"], each))
+        else:
+            unread.setdefault(patients[row["file"]], []).append(row["file"])
+    lost = {patient: f"Could not be read: {', '.join(files)}." for patient, files in unread.items()}
+    cells: list[dict[str, Any]] = []
+    for patient, own in answers.items():
+        if not own:
+            continue
+        one = classifier.combine(patient, own)
+        cells.append(
+            {
+                "patient": one.patient,
+                "label": one.label,
+                "confidence": round(one.confidence, 6),
+                "decision": one.decision,
+                **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
+                "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
+                "scans": len(one.scans),
+                "files": "; ".join((*one.scans, *one.left_out)),
+            }
+        )
+    return cells + [{"patient": name, "reason": lost[name], "scans": 0} for name, own in answers.items() if not own]
+
+
+def patient_lines(cells: Iterable[Mapping[str, Any]], classes: Sequence[str]) -> Iterator[str]:
+    """Yield the table of patients as lines of CSV."""
+    said = [f"p_{name}" for name in classes]
+    return csv_lines(cells, ["patient", "label", "confidence", "decision", *said, "reason", "scans", "files"])

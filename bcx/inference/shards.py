@@ -10,6 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -193,7 +194,7 @@ def _listed(table: str) -> list[tuple[str, str, Any]]:
 
 def _size_of(table: str) -> tuple[int, str]:
     """Return how many rows a Parquet table has, and a stamp."""
-    pyarrow = import_pyarrow()
+    pyarrow = imported("pyarrow", "parquet")
     fs, path = filesystem(table)
     try:
         with fs.open(path, "rb") as stream:
@@ -219,7 +220,7 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
     folder = posixpath.dirname(table) if is_url(table) else os.path.dirname(table)
     found: list[Any] = []
     with fs.open(path, "rb") as stream:
-        about, at = import_pyarrow().parquet.ParquetFile(stream), 0
+        about, at = imported("pyarrow", "parquet").parquet.ParquetFile(stream), 0
         for number in range(about.num_row_groups):
             here = about.metadata.row_group(number).num_rows
             if at + here > start and at < start + count:
@@ -230,20 +231,14 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
     return [(file, _joined(folder, file)) for file in names]
 
 
-def import_pyarrow() -> Any:
-    """Return PyArrow, with `parquet`, or say which pip line brings it."""
+def imported(package: str, part: str) -> Any:
+    """Return a package of the extra `cluster`, with a part of it loaded, or say which pip line brings it."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import_module(f"{package}.{part}")
+        return import_module(package)
     except ModuleNotFoundError as error:
-        raise missing("PyArrow") from error
-    return pyarrow
-
-
-def missing(what: str) -> MissingExtra:
-    """Return the error for a package of the extra that is not installed."""
-    return MissingExtra(
-        f"{what} is not installed.",
-        expected="the extra 'cluster'",
-        remedy='Install it with: pip install "bcx[cluster]"',
-    )
+        raise MissingExtra(
+            f"{'PyArrow' if package == 'pyarrow' else 'Ray'} is not installed.",
+            expected="the extra 'cluster'",
+            remedy='Install it with: pip install "bcx[cluster]"',
+        ) from error

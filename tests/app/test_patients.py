@@ -13,7 +13,7 @@ from bcx.app import batch, patients, rows
 from bcx.app.privacy import Sessions
 from bcx.cli import main as cli
 from bcx.errors import RequestError
-from bcx.inference.patient_table import FOLDER, STUDY, patient_lines
+from bcx.inference.patient import FOLDER, STUDY, patient_lines
 from tests.app.test_batch import run, sent
 from tests.app.test_hostile import ask, calls_of
 from tests.dicoms import ultrasound
