@@ -80,7 +80,8 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
         ScanTooLarge: beyond a limit, mostly told before decoding.
     """
     with _errors_told(name):
-        file, notes, damage = _open(data, name), [], ""
+        file, damage = _open(data, name), ""
+        notes: list[str] = []
         if file.syntax.is_encapsulated:
             values, damage = _compressed(file, name, frame)
         else:

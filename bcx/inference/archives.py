@@ -1,18 +1,6 @@
 """The scans in a ZIP archive, read one at a time into memory; nothing is unpacked to disk.
 
 Names are never used as paths; what a member claims is held against limits before it is read, and against what came out.
-
->>> import tempfile, zipfile
->>> with tempfile.TemporaryDirectory() as folder:
-...     with zipfile.ZipFile(Path(folder, "scans.zip"), "w") as written:
-...         written.writestr("ward/a.png", b"not really")
-...         written.writestr("../b.png", b"outside")
-...     members = open_archive(Path(folder, "scans.zip"))
-...     print([member.name for member in members], members[0].read())
-...     members[1].read()
-Traceback (most recent call last):
-...
-bcx.errors.ScanError: The name '../b.png' leads out of the archive 'scans.zip'. Expected: ...
 """
 
 from __future__ import annotations
@@ -27,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, count, pairwise
 from pathlib import Path, PureWindowsPath
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
@@ -42,18 +31,22 @@ _LONGEST_NAME = 1000
 _MOST_DIRECTORY = 1 << 23  # bytes of the list of members, which zipfile reads in one piece
 _STEP = 1 << 20
 _ENCRYPTED, _UTF8 = 0x1, 0x800
+_TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # turn the direction of writing
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One file of an archive: its path inside, with forward slashes, unique there, and what changes when it does."""
+    """One file of an archive: its path inside, with forward slashes, unique there, and what changes when it does.
+
+    `problem` forbids to read it, or is why its archive could not be opened.
+    """
 
     name: str
     stamp: list[int] = field(default_factory=list)
+    problem: BcxError | None = None
     _path: Path | None = None
     _info: zipfile.ZipInfo | None = None
-    _problem: BcxError | None = None
 
     @property
     def is_link(self) -> bool:
@@ -63,7 +56,7 @@ class Member:
     def kind(self) -> str | None:
         """Return its format as `bcx.imaging.scan.sniff` names it; None where it is unknown or cannot be read."""
         try:
-            return None if self._problem is not None else sniff(self._read(HEAD_BYTES))
+            return None if self.problem is not None else sniff(self._read(HEAD_BYTES))
         except BcxError:
             return None
 
@@ -73,8 +66,8 @@ class Member:
         Raises:
             ScanError: it leads out of the archive, is encrypted, packed in another way, too large or damaged.
         """
-        if self._problem is not None:
-            raise self._problem
+        if self.problem is not None:
+            raise self.problem
         from bcx.imaging.scan import MAX_BYTES  # here, since it loads NumPy, which a listing does without
 
         assert self._info is not None
@@ -90,15 +83,15 @@ class Member:
             raise self._damaged(f"{len(data):,} bytes instead of {size:,}")
         return data
 
-    def _read(self, count: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         assert self._path is not None
         assert self._info is not None
         parts: list[bytes] = []
         try:
             with _opened(self._path, *self.stamp[:2]).open(self._info) as stream:
-                while count > 0 and (part := stream.read(min(count, _STEP))):
+                while size > 0 and (part := stream.read(min(size, _STEP))):
                     parts.append(part)
-                    count -= len(part)
+                    size -= len(part)
         except MemoryError:
             raise
         except Exception as error:  # zipfile and zlib raise whatever the damage leads them to
@@ -113,11 +106,6 @@ class Member:
 def content(source: Path | Member) -> Path | bytes:
     """Return what `Scan.open` takes: a path as it is, of a member its bytes."""
     return source.read() if isinstance(source, Member) else source
-
-
-def refused(name: str, problem: BcxError) -> Member:
-    """Return what stands for an archive that could not be opened: reading it says why."""
-    return Member(name, _problem=problem)
 
 
 def is_archive(name: str) -> bool:
@@ -156,7 +144,7 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
             continue
         inner = _free(inner or "unnamed", taken)
         stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
-        members.append(Member(inner, stamp, path, info, _problem(info, inner, called)))
+        members.append(Member(inner, stamp, _problem(info, inner, called), path, info))
     return members
 
 
@@ -188,35 +176,26 @@ def _unusable(name: str, what: str) -> ScanError:
 
 def _overlap(infos: Sequence[zipfile.ZipInfo], end: int) -> bool:
     """Whether two members share bytes: a few kilobytes can so hold the same bytes thousands of times."""
-    ordered = sorted(infos, key=lambda info: info.header_offset)
-    begins = [*(info.header_offset for info in ordered[1:]), end]
-    return any(
-        info.header_offset + zipfile.sizeFileHeader + info.compress_size > begin  # type: ignore[attr-defined]
-        for info, begin in zip(ordered, begins, strict=False)  # without members, there is only the end
-    )
+    ordered = sorted((info.header_offset, info.compress_size) for info in infos)
+    header: int = zipfile.sizeFileHeader  # type: ignore[attr-defined]
+    return any(begin + header + size > following for (begin, size), (following, _) in pairwise([*ordered, (end, 0)]))
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """The path that was meant: some programs write backslashes, and UTF-8 without saying so."""
+    """The path that was meant, without control characters: some programs write backslashes, or UTF-8 unsaid."""
     name = info.orig_filename
     if not info.flag_bits & _UTF8 and not name.isascii():
         with suppress(UnicodeError):  # if it is none, the name is what the format says
             name = name.encode("cp437").decode("utf-8")
-    name = name.replace("\\", "/").removeprefix("./")
-    return "".join("_" if _hidden(letter) else letter for letter in name[:_LONGEST_NAME])
-
-
-def _hidden(letter: str) -> bool:
-    """Whether a letter is a control character, one that turns the direction of writing, or half of one."""
-    turns = "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
-    return turns or unicodedata.category(letter) in ("Cc", "Cs")
+    name = name.replace("\\", "/").removeprefix("./")[:_LONGEST_NAME]
+    hidden = {letter for letter in name if letter in _TURNS or unicodedata.category(letter) in ("Cc", "Cs")}
+    return name.translate({ord(letter): "_" for letter in hidden})
 
 
 def _free(name: str, taken: set[str]) -> str:
-    (stem, suffix), free, number = posixpath.splitext(name), name, 1
-    while free in taken:
-        number += 1
-        free = f"{stem} ({number}){suffix}"
+    stem, suffix = posixpath.splitext(name)
+    numbered = (f"{stem} ({number}){suffix}" for number in count(2))
+    free = next(each for each in chain([name], numbered) if each not in taken)
     taken.add(free)
     return free
 

@@ -90,8 +90,6 @@ def _put(fs: Any, path: str, data: bytes) -> None:
 
 
 class _Worker:
-    """A classifier of its own in a process of its own."""
-
     def __init__(self, job: Job) -> None:
         from bcx.inference.classifier import load
 
@@ -118,7 +116,7 @@ def run(
         resume: keep the shards that are done; else they are deleted first.
 
     Yields:
-        What `answer_shard` returns, shard by shard in the order in which they are done, at first those that were.
+        What `answer_shard` returns, in the order in which shards are done, at first those that were.
 
     Raises:
         ConfigError: `job.out` holds another run's shards, or there is no such cluster.

@@ -25,7 +25,7 @@ from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
-from bcx.imaging.crop import checked_box, merge_lesion
+from bcx.imaging.crop import checked_box
 from bcx.imaging.scan import Scan
 from bcx.inference.clip import CLIP_FRAMES, answer_clip
 from bcx.inference.patient import Answer, PatientAnswer, combine
@@ -353,11 +353,9 @@ def _one_scan(item: Ready | ClipFile) -> Ready:
 
 def _lesion_peak(reading: Reading, scan: Scan) -> float:
     """Return the largest value of the lesion map, both stages together, at a screen's size at most; 0 without one."""
-    if reading.lesion is None or reading.second is None:
-        return 0.0
     scale = min(1.0, SCREEN / max(scan.width, scan.height))
-    shape = (max(1, round(scan.height * scale)), max(1, round(scan.width * scale)))
-    return float(merge_lesion(reading.lesion, reading.second.lesion, reading.second.box.scaled(scale), shape).max())
+    lesion = reading.lesion_at((max(1, round(scan.height * scale)), max(1, round(scan.width * scale))), scale)
+    return 0.0 if lesion is None else float(lesion.max())
 
 
 def _compute_alone() -> None:

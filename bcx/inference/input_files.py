@@ -1,10 +1,4 @@
-"""Which files a person means who names files, folders and globs.
-
->>> is_mask_of("benign (4)_mask_1", {"benign (4)"})
-True
->>> is_mask_of("face_mask", {"benign (4)"})
-False
-"""
+"""Which files a person means who names files, folders and globs."""
 
 from __future__ import annotations
 
@@ -19,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from bcx.errors import ConfigError, ScanError
 from bcx.imaging.names import ARCHIVE, LINK, MASK, NO_PICTURE, called_a_picture, count_left_out
-from bcx.inference.archives import Member, is_archive, open_archive, refused
+from bcx.inference.archives import Member, is_archive, open_archive
 from bcx.inference.journal import stamp
 
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
@@ -80,9 +74,8 @@ def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
 
     Args:
         arguments: files, ZIP archives, folders (searched with all below) or glob patterns (`**` reaches any depth).
-            A file named outright is always kept; in folders and globs, images are told by their first bytes, and
-            a file that is called one and is none is kept too, for a row that says so. An archive named outright
-            or met by a glob is searched like a folder; one that lies in a folder or in another archive is left out.
+            A file named outright is always kept; in folders and globs, images are told by their first bytes or, for a
+            row that says what is wrong, by their names. Archives that lie in a folder or in another are left out.
         leave_out: folders that are not searched, for what this run will write itself.
 
     Raises:
@@ -107,42 +100,33 @@ def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
 
 
 def _reached(argument: str, roots: list[Path], leave_out: Sequence[Path]) -> Iterator[Found]:
-    path = Path(argument)
-    if os.path.isdir(argument):  # of the text as given: Path("") would be the current folder
-        roots.append(path)
-        yield from _below(path, leave_out)
-    elif os.path.exists(argument):
-        yield from reached(path, path.as_posix(), outright=True)
-    else:
-        yield from _matching(argument, roots, leave_out)
+    there = os.path.exists(argument)  # of the text as given: Path("") would be the current folder
+    matches = [argument] if there else sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+    if not matches:
+        raise ConfigError(
+            f"There is no file or folder '{argument}'.",
+            expected="files, folders or globs that match something",
+            remedy="Check the spelling and the folder in which the command runs.",
+        )
+    for match in map(Path, matches):
+        if not match.is_dir():
+            yield from reached(match, match.as_posix(), outright=there)
+        elif there or "**" not in argument:  # `**` lists what lies in a folder by itself
+            roots.append(match)
+            yield from _below(match, leave_out)
 
 
 def _below(root: Path, leave_out: Sequence[Path]) -> Iterator[Found]:
     closed: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=closed.append):
         here = Path(folder)
-        folders[:] = sorted(name for name in folders if not any(_same(here / name, own) for own in leave_out))
+        own = [folder for folder in leave_out if folder.exists()]
+        folders[:] = sorted(name for name in folders if not any(one.samefile(here / name) for one in own))
         for name in sorted(names):
             yield Found(here / name, (here / name).as_posix(), (here / name).relative_to(root))
     for error in closed:  # a folder that may not be listed becomes a row that says so, not a silent gap
         path = Path(error.filename)
         yield Found(path, path.as_posix(), path.relative_to(root), outright=True)
-
-
-def _matching(pattern: str, roots: list[Path], leave_out: Sequence[Path]) -> Iterator[Found]:
-    matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
-    if not matches:
-        raise ConfigError(
-            f"There is no file or folder '{pattern}'.",
-            expected="files, folders or globs that match something",
-            remedy="Check the spelling and the folder in which the command runs.",
-        )
-    for match in map(Path, matches):
-        if not match.is_dir():
-            yield from reached(match, match.as_posix(), outright=False)
-        elif "**" not in pattern:  # `**` lists what lies in a folder by itself
-            roots.append(match)
-            yield from _below(match, leave_out)
 
 
 def reached(path: Path, file: str, *, outright: bool) -> Iterator[Found]:
@@ -154,7 +138,7 @@ def reached(path: Path, file: str, *, outright: bool) -> Iterator[Found]:
     try:
         members = open_archive(path, name)
     except ScanError as error:
-        yield Found(path, file, Path(name), outright=True, member=refused(name, error))
+        yield Found(path, file, Path(name), outright=True, member=Member(name, problem=error))
         return
     for member in members:
         inside = Path(name, *(_plain(part) for part in member.name.split("/") if part.strip(". ")))
@@ -165,10 +149,6 @@ def _plain(part: str) -> str:
     """A part of a name in an archive as a file's or folder's name that every system takes."""
     plain = "".join("_" if letter in '<>:"|?*' else letter for letter in part).rstrip(". ")[:100]
     return f"_{plain}" if plain.split(".")[0].rstrip().upper() in _RESERVED else plain
-
-
-def _same(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
 
 
 def choose(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:

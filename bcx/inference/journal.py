@@ -1,15 +1,4 @@
-"""What a long run has answered so far, kept beside its result, so that the same command goes on after any end.
-
->>> import tempfile
->>> with tempfile.TemporaryDirectory() as folder:
-...     out = Path(folder, "results.csv")
-...     with Journal(out, {"model": "a"}) as journal:
-...         journal.add("x.png", [10, 1], {"label": "benign"})
-...     with Journal(out, {"model": "a"}) as journal:  # killed in between, and called again
-...         print(journal.holds("x.png", [10, 1]), journal.holds("x.png", [11, 2]), journal.read("x.png"))
-...         journal.finish()
-True False {'label': 'benign'}
-"""
+"""What a long run has answered so far, kept beside its result, so that the same command goes on after any end."""
 
 from __future__ import annotations
 
@@ -27,16 +16,13 @@ _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOF
 class Journal:
     """Answers on disk, in `.<name of the result>.unfinished` beside the result, a JSON line each after the settings.
 
-    A line is written in one piece. One that is not complete, and what follows it, is thrown away when the journal is
-    opened; in memory is only where each begins. Used with `with`: an end by an error or a signal keeps the file, and
-    says so in a note of the exception; a journal without answers leaves no file. `started_over` names the settings in
-    which an unfinished run that was met, and thrown away, differed.
+    A line that is not complete, and what follows it, is thrown away when the journal is opened; in memory is only where
+    each begins. Used with `with`: an end by an error or a signal keeps the file, and says so in a note of the
+    exception. `started_over` names the settings in which an unfinished run that was met, and thrown away, differed.
     """
 
     def __init__(self, result: Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
-        """Open the journal of a result, file or folder, and go on with an unfinished run of the same settings.
-
-        Those are everything that the answers depend on but the sources, as JSON.
+        """Open the journal of a result, file or folder, and go on with an unfinished run of the same `settings`: JSON.
 
         Raises:
             OutputError: the folder cannot be written.

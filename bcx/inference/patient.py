@@ -1,4 +1,4 @@
-"""One answer for the scans of one patient or lesion, from the answers to each.
+"""One answer for the scans of one patient or lesion, from the answers to each, and the table of patients.
 
 The rule: the scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits),
 and the model's rule of decision is applied to the result. It is "refer" where one scan alone is answered with a class
@@ -8,11 +8,6 @@ not count.
 
 Sonographers show a lesion in two planes. On such pairs the mean of logits ranks better than the mean of probabilities
 or the more suspicious scan: docs/explanation/patients.md.
-
->>> combined = mean_probabilities([{"normal": 0.1, "benign": 0.7, "malignant": 0.2},
-...                                {"normal": 0.1, "benign": 0.3, "malignant": 0.6}])
->>> {name: round(p, 2) for name, p in combined.items()}
-{'normal': 0.11, 'benign': 0.51, 'malignant': 0.38}
 """
 
 from __future__ import annotations
@@ -49,14 +44,12 @@ class PatientAnswer:
     """The combined answer.
 
     Attributes:
-        patient: as it was named.
         label: the class by the rule; where the decision is "refer", what it would be.
         confidence: its probability, 0..1.
         probabilities: class -> probability, summing to 1.
         decision: the label, "refer", or "not a scan".
         reason: why it is not the label; "" where it is.
-        scans: names of the scans that count.
-        left_out: names of images that are no scans.
+        scans, left_out: names of the scans that count, and of images that are none.
     """
 
     patient: str
@@ -124,11 +117,7 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
 
 
 def folder_of(file: str) -> str:
-    """Return the folder of a file, as the results name it.
-
-    >>> folder_of("ward/ann/1.png"), folder_of("1.png")
-    ('ward/ann', '.')
-    """
+    """Return the folder of a file, as the results name it."""
     return file.rpartition("/")[0] or "."
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, check_name
-from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
+from bcx.imaging.crop import Edges, Lesion, lesions_of, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
@@ -52,18 +53,17 @@ class Prediction:
         decision: the label, "refer", or "not a scan".
         reason: why the decision is not simply the label, in words; "" when it is.
         flags: what was noticed about the scan without stopping it, in words.
-        model: the checkpoint's name.
-        weights_sha256: of the stored weights.
+        model, weights_sha256: of the checkpoint.
         seconds: time from source to answer, the source's share of its batch.
-        backend: what ran the network: "torch", or "onnxruntime" where the graph beside the weights answered.
+        backend: what ran the network: "torch" or "onnxruntime".
         scan: the decoded scan.
-        reading: the network's raw output: maps, and with a lesion head the lesion map and the second stage.
+        reading: the network's raw output.
         preprocess: how the scan became the network's input.
         outlines: whether a lesion may be outlined, see `bcx.trust.claims.may_outline`.
         prevalence: share of each class that the probabilities stand for, where it is not the checkpoint's own; or None.
         distance: from the training data (`bcx.trust.input_check.Verdict.distance`); None without an input check.
         box: (left, top, right, bottom) in scan pixels where a person chose what the second stage reads; None: it chose.
-        clip: where the source is a clip, what was read of it; all else is the decisive frame's. None for one picture.
+        clip: where the source is a clip, what was read of it; all else is the decisive frame's.
         mask_text: whether images are drawn without burnt-in text. The network has read the scan as it is.
         style: how its maps are drawn.
     """
@@ -92,7 +92,7 @@ class Prediction:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the source was read, in words: the clip's note, the scan's, a box and a prevalence that were given."""
+        """How the source was read, in words."""
         notes = [] if self.clip is None else [self.clip.note()]
         notes += self.scan.notes
         if self.box is not None:
@@ -111,6 +111,10 @@ class Prediction:
         frame = 0 if self.clip is None else self.clip.frame
         return replace(self, scan=shortened(Scan.open(source, self.name, frame=frame)))
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.scan.height, self.scan.width
+
     @cached_property
     def shown(self) -> np.ndarray:
         """The scan's pixels as they are drawn: without burnt-in text where `mask_text` says so."""
@@ -118,10 +122,7 @@ class Prediction:
 
     @cached_property
     def screen(self) -> Prediction:
-        """This answer with its scan at most `SCREEN` pixels a side, for drawing; itself where it is no larger.
-
-        Sizes and boxes in pixels are those of the smaller scan.
-        """
+        """This answer with its scan, and boxes in it, at most `SCREEN` pixels a side; itself where it is no larger."""
         scale = SCREEN / max(self.scan.width, self.scan.height)
         if scale >= 1:
             return self
@@ -144,29 +145,21 @@ class Prediction:
         """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`.
 
         With one view, the mean over the network's grid is the logit (plus the head's bias, where the head is linear).
-        So it is with two stages: each counts half, the second per pixel as much more as its box is smaller.
+        Of two stages each counts half, the second per pixel as much more as its box is smaller.
         """
         return self._at_size(slice(None))
 
     def _at_size(self, classes: slice, fade: float = 0.0) -> np.ndarray:
-        shape = (self.scan.height, self.scan.width)
-        maps = self.preprocess.enlarge(self.reading.maps[classes], shape)
-        second = self.reading.second
+        maps, second = self.preprocess.enlarge(self.reading.maps[classes], self._shape), self.reading.second
         if second is None:
             return maps
-        denser = shape[0] * shape[1] / second.box.side**2
-        return (maps + denser * paste(second.maps[classes], second.box, shape, fade)) / 2
+        denser = self.scan.height * self.scan.width / second.box.side**2
+        return (maps + denser * paste(second.maps[classes], second.box, self._shape, fade)) / 2
 
     @cached_property
     def lesion(self) -> np.ndarray | None:
-        """float32 `[H, W]` in 0..1: how surely each pixel belongs to a lesion; None for models without a lesion map.
-
-        The product of both stages inside the box of the second, nothing outside it: what one sees alone stays faint.
-        """
-        if self.reading.lesion is None or self.reading.second is None:
-            return None
-        second = self.reading.second
-        return merge_lesion(self.reading.lesion, second.lesion, second.box, (self.scan.height, self.scan.width))
+        """float32 `[H, W]`, 0..1: how surely each pixel is lesion (`merge_lesion`); None without such a map."""
+        return self.reading.lesion_at(self._shape)
 
     @property
     def outline_level(self) -> float:
@@ -197,7 +190,7 @@ class Prediction:
         reading = self.reading
         if reading.lesion is None or reading.second is None or self.decision == NOT_A_SCAN:
             return ()
-        return lesions_of(reading.lesion, ONE_STAGE_LEVEL, reading.second.box, (self.scan.height, self.scan.width))
+        return lesions_of(reading.lesion, ONE_STAGE_LEVEL, reading.second.box, self._shape)
 
     @property
     def second_stage(self) -> tuple[int, int, int] | None:
@@ -237,20 +230,15 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON, the same everywhere."""
+        said = ("name", "label", "confidence", "probabilities", "decision", "reason", "flags")
         return {
-            "name": self.name,
-            "label": self.label,
-            "confidence": self.confidence,
-            "probabilities": dict(self.probabilities),
-            "decision": self.decision,
-            "reason": self.reason,
-            "flags": list(self.flags),
+            **{key: copy(getattr(self, key)) for key in said},
             "width": self.scan.width,
             "height": self.scan.height,
-            "region": None if self.scan.region is None else list(self.scan.region),
-            "lesion_box": None if self.lesion_box is None else list(self.lesion_box),
-            "second_look": None if self.second_stage is None else list(self.second_stage),
-            "box": None if self.box is None else list(self.box),
+            "region": self.scan.region and list(self.scan.region),
+            "lesion_box": self.lesion_box and list(self.lesion_box),
+            "second_look": self.second_stage and list(self.second_stage),
+            "box": self.box and list(self.box),
             "lesions": [each.to_dict() for each in self.lesions],
             "notes": list(self.notes),
             "model": self.model,
@@ -263,10 +251,7 @@ class Prediction:
 
 
 def shortened(scan: Scan) -> Scan:
-    """Squash the longer side of an image that is no scan by its shape; any other stays as it is.
-
-    The second stage reads a square: of an image of 16 x 20,000 pixels that would be one of 20,000.
-    """
+    """Squash the longer side of an image that is no scan by its shape: the second stage's square would be as long."""
     if not shape_reason(scan.width, scan.height):
         return scan
     height, width = (min(side, int(LONGEST * min(scan.height, scan.width))) for side in (scan.height, scan.width))
@@ -277,18 +262,12 @@ def shortened(scan: Scan) -> Scan:
 
 @dataclass(frozen=True)
 class Failure:
-    """A source that could not be answered, in its place of the stream.
-
-    Attributes:
-        name: of the source.
-        error: what was found, expected, and what to do.
-    """
+    """A source that could not be answered, in its place of the stream: its name, and what is wrong with it."""
 
     name: str
     error: BcxError
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON."""
-        error = self.error
-        told = {key: getattr(error, key) for key in ("found", "expected", "remedy")}
-        return {"name": self.name, "error": {"kind": type(error).__name__, **told}}
+        told = {key: getattr(self.error, key) for key in ("found", "expected", "remedy")}
+        return {"name": self.name, "error": {"kind": type(self.error).__name__, **told}}

@@ -77,9 +77,9 @@ def plan_shards(arguments: Sequence[str]) -> list[Shard]:
     """Cut the scans that `arguments` name into shards; the same scans give the same shards.
 
     Args:
-        arguments: files, folders and globs, here or behind a URL (s3://, gs://, hf:// ...; told by their names there),
-            and tables, CSV or Parquet, with a column `file`: paths from the table's folder, or URLs. Scans of a Parquet
-            table are never all in memory, here or anywhere.
+        arguments: files, folders and globs, here or behind a URL (told by their names there), and tables, CSV or
+            Parquet, with a column `file`: paths from the table's folder, or URLs. Scans of a Parquet table are never
+            all in memory.
 
     Raises:
         ConfigError: nothing was found, a table without the column, or an archive, which is for the local engine.
@@ -117,12 +117,12 @@ def plan_shards(arguments: Sequence[str]) -> list[Shard]:
     size += -size % LEAST
     shards: list[Shard] = []
     for at in range(0, len(files), size):
-        part = files[at : at + size]
-        pairs = [(file, path) for file, path, _ in part]
-        shards.append(Shard(len(shards), len(part), pairs, stamp=json.dumps([seen for _, _, seen in part])))
-    for path, count, seen in tables:
+        names, paths, seen = zip(*files[at : at + size], strict=True)
+        pairs = [*zip(names, paths, strict=True)]
+        shards.append(Shard(len(shards), len(pairs), pairs, stamp=json.dumps(seen)))
+    for path, count, stamped in tables:
         for at in range(0, count, size):
-            shards.append(Shard(len(shards), min(size, count - at), table=path, start=at, stamp=seen))
+            shards.append(Shard(len(shards), min(size, count - at), table=path, start=at, stamp=stamped))
     return shards
 
 

@@ -26,7 +26,7 @@ Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Memb
 class Ready:
     """A decoded scan on its way to the network, which took so many seconds to read.
 
-    `no_scan` says why its shape cannot be a scan's, "" where it may be one's; `box` is as in `Prediction`.
+    `no_scan` says why its shape cannot be a scan's, or ""; `box` is as in `Prediction`.
     """
 
     name: str
@@ -38,12 +38,11 @@ class Ready:
     @classmethod
     def of(cls, scan: Scan, started: float) -> Ready:
         """Return a scan that reading began at `time.perf_counter() == started`."""
-        no_scan = shape_reason(scan.width, scan.height)
-        return cls(scan.name, shortened(scan), time.perf_counter() - started, no_scan)
+        return cls(scan.name, shortened(scan), time.perf_counter() - started, shape_reason(scan.width, scan.height))
 
     def square(self, mirrored: bool = False) -> Box | None:
         """Return what the second stage reads of the scan, or of its mirror image, where that was chosen."""
-        return None if self.box is None else square_of(self.box, (self.scan.height, self.scan.width), mirrored)
+        return self.box and square_of(self.box, (self.scan.height, self.scan.width), mirrored)
 
 
 @dataclass(frozen=True)

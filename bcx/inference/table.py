@@ -1,9 +1,4 @@
-"""The results table: one row per file, the same columns everywhere.
-
->>> from bcx.tasks import get_task
->>> columns(get_task("breast-ultrasound"))[:5]
-['file', 'label', 'confidence', 'decision', 'p_normal']
-"""
+"""The results table: one row per file, the same columns everywhere."""
 
 from __future__ import annotations
 
@@ -20,15 +15,12 @@ if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
 
-#: Columns that came later, at the end, so that those before keep their places.
-ADDED = ("flags", "notes", "frame")
-
 
 def columns(task: Task) -> list[str]:
     """Return the column names, in order; `p_<class>` follows the task's order of classes."""
     probabilities = [f"p_{name}" for name in task.classes]
-    said = ["file", "label", "confidence", "decision", *probabilities, "reason"]
-    return [*said, "seconds", "model", "weights_sha256", "lesion_share", "lesion_box", *ADDED]
+    said = ["file", "label", "confidence", "decision", *probabilities, "reason", "seconds", "model", "weights_sha256"]
+    return [*said, "lesion_share", "lesion_box", "flags", "notes", "frame"]
 
 
 def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:

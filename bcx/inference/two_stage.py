@@ -13,20 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bcx.errors import CheckpointError
-from bcx.imaging.crop import Box, cut, find_box
+from bcx.imaging.crop import Box, cut, find_box, merge_lesion
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.run import Forward, Outputs
 
 
 @dataclass(frozen=True)
 class Enlarged:
-    """The second stage.
-
-    Attributes:
-        box: the part of the scan that was read.
-        maps: float32 `[C, h, w]` on the grid of that part.
-        lesion: float32 `[h, w]`, 0..1.
-    """
+    """The second stage: the part of the scan that was read, and on its grid what `Reading` has of the whole."""
 
     box: Box
     maps: np.ndarray
@@ -48,8 +42,14 @@ class Reading:
     logits: np.ndarray
     maps: np.ndarray
     stages: np.ndarray
-    lesion: np.ndarray | None
-    second: Enlarged | None
+    lesion: np.ndarray | None = None
+    second: Enlarged | None = None
+
+    def lesion_at(self, shape: tuple[int, int], scale: float = 1.0) -> np.ndarray | None:
+        """Return both stages' lesion map (`merge_lesion`) for the scan at a (height, width), `scale` times its own."""
+        if self.lesion is None or self.second is None:
+            return None
+        return merge_lesion(self.lesion, self.second.lesion, self.second.box.scaled(scale), shape)
 
 
 def read_scans(
@@ -58,8 +58,6 @@ def read_scans(
     """Run the network on scans and, with a lesion head, on each a second time where the first stage saw most.
 
     Args:
-        forward: runs the network on images of the size that it was trained at.
-        preprocess: squashes scans to that size.
         scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
         chosen: for each scan what is read a second time instead, or None.
 
@@ -70,9 +68,7 @@ def read_scans(
     first = _finite(forward(np.stack([preprocess.plane(pixels) for pixels in scans])))
     if first.lesion is None:
         rows = zip(first.logits, first.maps, first.stages, strict=True)
-        return [
-            Reading(np.array(logits), np.array(maps), np.array(stages), None, None) for logits, maps, stages in rows
-        ]
+        return [Reading(np.array(logits), np.array(maps), np.array(stages)) for logits, maps, stages in rows]
     each = zip(chosen or [None] * len(scans), first.lesion, scans, strict=True)
     boxes = [box or find_box(lesion, (pixels.shape[0], pixels.shape[1])) for box, lesion, pixels in each]
     enlarged = [preprocess.plane(cut(pixels, box)) for pixels, box in zip(scans, boxes, strict=True)]
@@ -91,7 +87,7 @@ def read_scans(
 
 
 def both_views(straight: Reading, mirrored: Reading) -> Reading:
-    """Average the whole-scan maps of both views; the second stage stays the straight view's, whose box is its own."""
+    """Average the whole-scan maps of both views; the second stage stays the straight view's."""
     lesion = None
     if straight.lesion is not None and mirrored.lesion is not None:
         lesion = (straight.lesion + mirrored.lesion[:, ::-1]) / 2
