@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jinja2 import UndefinedError
-
 from bcx.app.charts import reliability_chart, risk_chart
 from bcx.app.markup import html
 from bcx.errors import CheckpointError
 from bcx.inference.classifier import Classifier
-from bcx.report import tables, wording
+from bcx.report import tables
+from bcx.report.card import said
 from bcx.report.facts import Facts, gather, telling_of
 from bcx.tasks import BREAST_ULTRASOUND
 
@@ -35,7 +34,7 @@ def model_html(classifier: Classifier) -> str:
         with telling_of(facts.folder):
             if facts.was_measured:
                 return _card(facts)
-    except (CheckpointError, UndefinedError):  # the latter where the template meets what is not there
+    except CheckpointError:
         pass
     return html.untold(classifier.name, classifier.task)
 
@@ -45,11 +44,11 @@ def _card(facts: Facts) -> str:
     data = training.get("data", {})
     gloss = _GLOSS if task == BREAST_ULTRASOUND else {}
     protocol = (
-        f"{wording.protocol(facts)} In brackets: 95 % bootstrap intervals over groups. Temperature "
+        f"{said.protocol(facts)} In brackets: 95 % bootstrap intervals over groups. Temperature "
         f"{results['temperature']:.3f}: ECE {results['uncalibrated']['ece']:.3f} before, "
         f"{results['report']['ece']:.3f} after."
     )
-    terms = [wording.DATA.get(source, f"{source}: {wording.OWN_DATA}.") for source in data]
+    terms = [said.terms(source, source) for source in data]
     return html.model(
         facts,
         seen=sum(part["scans"] for part in data.values()),
@@ -60,7 +59,7 @@ def _card(facts: Facts) -> str:
         protocol=protocol,
         charts={_place(source): _charts(facts, source) for source in results.get("risk_coverage", {})},
         tables=_tables(facts, data),
-        terms=[*terms, f"Starting weights: {wording.start_words(training['recipe']['init'])}"],
+        terms=[*terms, f"Starting weights: {said.start(training['recipe']['init'])}"],
     )
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="data", no_args_is_help=True)
 
-Kind = StrEnum("Kind", ["busi", "busbra", "breast", "idc", "breakhis", "folder", "manifest"])
 LAYOUTS = {
     "busi": "BUSI, by its published manifest",
     "busbra": "BUS-BRA, by its bus_data.csv",
@@ -32,6 +31,7 @@ LAYOUTS = {
     "folder": "a folder with one subfolder per class",
     "manifest": "a CSV manifest",
 }
+Kind = StrEnum("Kind", ["busi", "busbra", "breast", "idc", "breakhis", "folder", "manifest"])
 _SUITS = {"idc": "histology-idc", "breakhis": "histology-breakhis"}
 
 
@@ -94,12 +94,12 @@ def _show(report: Report) -> None:
             console.print(f"Scans are {report.sizes}.")
     for note in report.notes:
         console.print(Text(note))
-    if not report.problems:
+    if report.problems:
+        console.print(f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}:", style="bold red")
+        for problem in report.problems:
+            console.print(Text(f"- {problem}"))
+    else:
         console.print("No problems.", style="green")
-        return
-    console.print(f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}:", style="bold red")
-    for problem in report.problems:
-        console.print(Text(f"- {problem}"))
 
 
 def _counts(report: Report) -> Table:
@@ -108,20 +108,21 @@ def _counts(report: Report) -> Table:
 
     # Narrow enough for five folds in 80 columns.
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
-    table.add_column("label", footer="all", no_wrap=True)
-    labels = [label for label in report.task.classes if any(record.label == label for record in report.records)]
+    records = report.records
     columns = {
-        "scans": [record.label for record in report.records],
-        "groups": [label for _, label in sorted({(record.group, record.label) for record in report.records})],
-        "masked": [record.label for record in report.records if record.masks],
+        "scans": [record.label for record in records],
+        "groups": [label for _, label in sorted({(record.group, record.label) for record in records})],
+        "masked": [record.label for record in records if record.masks],
     }
-    footers = {"groups": len({record.group for record in report.records})}  # one group may hold two labels
-    for fold in report.folds:
-        columns[f"fold {fold}"] = [record.label for record in report.records if record.fold == fold]
+    columns |= {f"fold {fold}": [record.label for record in records if record.fold == fold] for fold in report.folds}
+    table.add_column("label", footer="all", no_wrap=True)
     for name, found in columns.items():
-        table.add_column(name, justify="right", footer=str(footers.get(name, len(found))))
-    for label in labels:
-        table.add_row(label, *(str(found.count(label)) for found in columns.values()))
+        # one group may hold two labels
+        total = len({record.group for record in records}) if name == "groups" else len(found)
+        table.add_column(name, justify="right", footer=str(total))
+    for label in report.task.classes:
+        if label in columns["scans"]:
+            table.add_row(label, *(str(found.count(label)) for found in columns.values()))
     return table
 
 
@@ -220,14 +221,15 @@ def examples(
             expected="breast-ultrasound or histology-idc",
             remedy="Correct --task.",
         )
-    labels = histology.LABELS if task == "histology-idc" else LABELS
-    wanted = [(label, seed + number) for label in labels for number in range(per_class)]
-    if task == "histology-idc":
-        files = histology.write_histology_examples(out, wanted or histology.EXAMPLES)
-        typer.echo(f"{len(files)} simulated patches of tissue and examples.csv are in {out}.")
-        return
-    files = write_examples(out, wanted or EXAMPLES)
-    typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
-    if not wanted:
-        files = histology.write_histology_examples(out / "histology-idc")
-        typer.echo(f"{len(files)} simulated patches of tissue are in {out / 'histology-idc'}.")
+    of_tissue = task == "histology-idc"
+    wanted = [
+        (label, seed + number) for label in (histology.LABELS if of_tissue else LABELS) for number in range(per_class)
+    ]
+    if not of_tissue:
+        files = write_examples(out, wanted or EXAMPLES)
+        typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
+        if wanted:
+            return
+        out = out / "histology-idc"
+    files = histology.write_histology_examples(out, wanted or histology.EXAMPLES)
+    typer.echo(f"{len(files)} simulated patches of tissue are in {out}.")

@@ -78,18 +78,19 @@ def evaluate(
         others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
         _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
         recipe = read_recipe(transfer, data, settings, init=init)
-        words = {
-            "init": recipe.init,
-            "set": settings,
-            "parts": parts,
-            "machine": [f'"{each}"' for each in machine or ()],
-        }
-        words["crossval"] = None if crossval is None else f"results/{crossval.resolve().name}"
-        command = command_line("evaluate", f"--transfer {recipe_words(transfer)[0]}", data=recipe.data, **words)
-        cluster = cluster_of(engine, address)
-        _transfer(recipe, out, command, parts=parts, machines=machine, crossval=crossval, cluster=cluster)
+        command = command_line(
+            "evaluate",
+            f"--transfer {recipe_words(transfer)[0]}",
+            data=recipe.data,
+            init=recipe.init,
+            set=settings,
+            parts=parts,
+            machine=[f'"{each}"' for each in machine or ()],
+            crossval=None if crossval is None else f"results/{crossval.resolve().name}",
+        )
+        _transfer(recipe, out, command, cluster_of(engine, address), parts, machine, crossval)
         return
-    on_ray = {"--engine": engine == "ray", "--address": address}
+    on_ray = {"--engine": engine != "local", "--address": address}
     _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings, **on_ray})
     if contact_sheet is not None and not localisation:
         raise ConfigError(
@@ -110,16 +111,15 @@ def evaluate(
     from bcx.inference.classifier import Classifier
     from bcx.train.provenance import describe_command, describe_data, write_json
 
+    trained_on = {}
     if crossval is None:
         loaded = load_checkpoint(checkpoint)
         asked = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
         trained_on = {name: part["sha256"] for name, part in loaded.training.get("data", {}).items()}
         name, model = loaded.name, f"--checkpoint {loaded.name}"
-        what = "a checkpoint's answers to labelled scans"
     else:
-        asked, trained_on, name = _fold_parts(crossval, data, views), {}, crossval.resolve().name
+        asked, name = _fold_parts(crossval, data, views), crossval.resolve().name
         model = f"--crossval results/{name}"
-        what = "answers of a cross-validation's networks, each to the fold that it never saw"
     records = [record for _, part in asked for record in part]
     weights = [classifier.weights_sha256 for classifier, _ in asked]
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
@@ -147,7 +147,9 @@ def evaluate(
     with whole(table) as partial:
         found.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
     results = {
-        "what": what,
+        "what": "a checkpoint's answers to labelled scans"
+        if crossval is None
+        else "answers of a cross-validation's networks, each to the fold that it never saw",
         "model": {
             "name": name,
             "weights_sha256": weights[0] if crossval is None else weights,
@@ -185,17 +187,14 @@ def _refuse(how: str, options: dict[str, Any]) -> None:
 def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
     from bcx.data.splits import assign_folds
 
-    fold = int(split) if split.isascii() and split.isdigit() else None
-    records = read_sources(named_folders(data), task, split if fold is None else "dev", verify=True)
-    if fold is None:
-        return records
-    records = assign_folds(records)
-    if chosen := [record for record in records if record.fold == fold]:
+    if not (split.isascii() and split.isdigit()):
+        return read_sources(named_folders(data), task, split, verify=True)
+    records = assign_folds(read_sources(named_folders(data), task, verify=True))
+    if chosen := [record for record in records if record.fold == int(split)]:
         return chosen
-    folds = sorted({record.fold for record in records if record.fold is not None})
     raise DataError(
-        f"There is no scan in fold {fold}.",
-        expected=f"one of the folds {', '.join(map(str, folds))}",
+        f"There is no scan in fold {int(split)}.",
+        expected=f"one of the folds {', '.join(map(str, sorted({r.fold for r in records if r.fold is not None})))}",
         remedy="Change --split.",
     )
 
@@ -250,20 +249,28 @@ def _transfer(
     recipe: Recipe,
     out: Path,
     command: str,
-    *,
+    cluster: str | None,
     parts: Sequence[str] | None,
     machines: Sequence[str] | None,
     crossval: Path | None,
-    cluster: str | None,
 ) -> None:
     """Run the study, or the part of it that was asked for, and say what it found."""
     records = read_records(recipe)
+    from bcx.data.busbra import busbra_devices
+    from bcx.data.readers import detect_kind
     from bcx.evaluate.corruptions import CORRUPTIONS
     from bcx.studies.transfer import is_done, transfer_study
     from bcx.studies.transfer_plan import PARTS, plan_runs
     from bcx.train.members import training_steps
 
-    wanted, devices = parts or PARTS, _devices(recipe)
+    devices: dict[str, str] = {}
+    for name, folder in recipe.data.items():
+        if detect_kind(name, Path(folder)) == "busbra":
+            try:
+                devices |= busbra_devices(Path(folder), name)
+            except DataError as error:
+                typer.echo(f"{error.found} No machine can be left out there.", err=True)
+    wanted = parts or PARTS
     left = [run for run in plan_runs(recipe, records, wanted, devices, machines) if not is_done(run, out)]
     trained = [run for run in left if crossval is None or run.part != "corruption"]
     images = sum(len(run.corrupted) * (1 + len(CORRUPTIONS)) for run in left)
@@ -292,18 +299,3 @@ def _transfer(
         drops = results["corruption"]["mean_drop"]
         typer.echo(f"Changed pictures: macro AUC falls by {in_words(drops['macro_auc'])}")
     typer.echo(f"Written: {out / 'results.json'} and {results['figure']}")
-
-
-def _devices(recipe: Recipe) -> dict[str, str]:
-    """Return the scanner of each scan whose source says it."""
-    from bcx.data.busbra import busbra_devices
-    from bcx.data.readers import detect_kind
-
-    devices: dict[str, str] = {}
-    for name, folder in recipe.data.items():
-        if detect_kind(name, Path(folder)) == "busbra":
-            try:
-                devices |= busbra_devices(Path(folder), name)
-            except DataError as error:
-                typer.echo(f"{error.found} No machine can be left out there.", err=True)
-    return devices

@@ -6,22 +6,18 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import ColoursOption, ContourOption, DeviceOption
-from bcx.cli.outputs import new_file, overlay_name
+from bcx.cli.outputs import base_name, new_file
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, check_name, writing
 from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import find
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
-    from bcx.inference.input_files import Found
 
 
 def explain(
@@ -41,7 +37,12 @@ def explain(
     """Show where the network looked. Exit status 1 when some file failed, 2 for wrong usage."""
     style = MapStyle(colours, contour)
     listing = find(paths, leave_out=[out])
+    from bcx.explain.checks import check as check_map
+    from bcx.explain.checks import likeness
+    from bcx.explain.descriptors import describe_lesion
     from bcx.explain.methods import METHODS, check_method, quick_methods
+    from bcx.explain.methods import explain as explain_scan
+    from bcx.explain.sheet import draw_sheet
 
     sets = {"all": list(METHODS), "quick": quick_methods()}
     wanted = sets.get(methods) or [name.strip() for name in methods.split(",")]
@@ -58,9 +59,26 @@ def explain(
     failed = 0
     with counted(len(wanted) * len(listing.pictures), what="maps") as on_map:
         for found in listing.pictures:
-            name = overlay_name(found.inside, taken).as_posix().removesuffix("_overlay.png")
+            sheet = out / f"{base_name(found.inside, taken)}_explained.png"
             try:
-                _explain_one(classifier, found, style, wanted, target, check, out / f"{name}_explained.png", on_map)
+                prediction = replace(classifier.predict(found.source, found.inside.name), style=style)
+                maps, checks = [], {}
+                for method in wanted:
+                    maps.append(explain_scan(classifier, prediction, target, method))
+                    if check:
+                        checks[method] = check_map(classifier, maps[-1])
+                    on_map()
+                lesion = describe_lesion(prediction)
+                rows = []
+                for each in maps:
+                    alike = {one.method: round(likeness(each.map, one.map), 3) for one in maps if one is not each}
+                    checked = checks[each.method].to_dict() if check else None
+                    rows.append({**each.to_dict(), "likeness": alike, "checks": checked})
+                content: dict[str, Any] = {"file": os.fspath(found.file), "answer": prediction.to_dict()}
+                content |= {"lesion": lesion.to_dict() if lesion else None, "methods": rows}
+                with new_file(sheet.with_suffix(".json")) as partial:
+                    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                draw_sheet(maps, checks, sheet)
             except BcxError as error:
                 failed += 1
                 typer.echo(f"{found.file}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
@@ -68,48 +86,3 @@ def explain(
     typer.echo(f"{', '.join(part for part in said if part)}; in {out}.", err=True)
     if failed:
         raise typer.Exit(1)
-
-
-def _explain_one(
-    classifier: Classifier,
-    found: Found,
-    style: MapStyle,
-    methods: list[str],
-    target: str | None,
-    check: bool,
-    sheet: Path,
-    on_map: Any,
-) -> None:
-    from bcx.explain.checks import check as check_map
-    from bcx.explain.checks import likeness
-    from bcx.explain.descriptors import describe_lesion
-    from bcx.explain.methods import explain as explain_scan
-    from bcx.explain.sheet import draw_sheet
-
-    prediction = replace(classifier.predict(found.source, found.inside.name), style=style)
-    maps, checks = [], {}
-    for method in methods:
-        maps.append(explain_scan(classifier, prediction, target, method))
-        if check:
-            checks[method] = check_map(classifier, maps[-1])
-        on_map()
-    rows = [
-        {
-            **each.to_dict(),
-            "likeness": {other.method: round(likeness(each.map, other.map), 3) for other in maps if other is not each},
-            "checks": checks[each.method].to_dict() if each.method in checks else None,
-        }
-        for each in maps
-    ]
-    with writing(sheet):
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        draw_sheet(maps, checks, sheet)
-    lesion = describe_lesion(prediction)
-    content = {
-        "file": os.fspath(found.file),
-        "answer": prediction.to_dict(),
-        "lesion": lesion.to_dict() if lesion else None,
-        "methods": rows,
-    }
-    with new_file(sheet.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

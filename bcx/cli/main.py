@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
@@ -109,28 +109,23 @@ def info() -> None:
             versions.add_row(package, metadata.version(package))
         except metadata.PackageNotFoundError:
             versions.add_row(package, "not installed")
-
     names = Table("name", "folder", title="Models", title_justify="left")
     for name, folder in list_checkpoints().items():
         names.add_row(f"{name} (default)" if name == bcx.DEFAULT_MODEL else name, os.fspath(folder))
-
     machine = Table("what", "value", title="Machine", title_justify="left")
     machine.add_row("processors", str(os.cpu_count()))
     machine.add_row("threads of torch", str(torch.get_num_threads()))
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     machine.add_row("accelerator", str(accelerator or "none"))
-
-    console = Console(soft_wrap=True)
     for table in (versions, names, machine):
-        console.print(table)
+        Console(soft_wrap=True).print(table)
 
 
-_COMMANDS: list[Callable[..., None]] = [
+for _command in (
     *(predict.predict, explain.explain, info, train.train, train.crossval, train.compare, train.tune, train.leak),
     *(evaluate, studies.decisions, models.card, models.figures, models.reproduce, data.audit, models.export),
     *(models.space, models.push, data.examples),
-]
-for _command in _COMMANDS:
+):
     app.command()(_command)
 app.add_typer(data.app)
 app.add_typer(studies.input_check)

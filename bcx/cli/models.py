@@ -13,7 +13,7 @@ from bcx import DEFAULT_MODEL
 from bcx.cli.options import CheckpointArgument, DeviceOption, LabelledOption, NameArgument, PrivateOption, RepoArgument
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
-from bcx.errors import ConfigError, DataError
+from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
     from bcx.report.facts import Facts
@@ -58,18 +58,11 @@ def figures(
     from bcx.evaluate.figures import draw_all
     from bcx.evaluate.oof import read_oof
     from bcx.report.facts import FIGURES, telling_of
-    from bcx.report.reproduce import oof_file
     from bcx.report.scans import draw_intensity, draw_pictures, refuse_repository
 
     facts = _facts(name)
     if pictures is not None:
         refuse_repository(pictures)  # told before the work
-    if "risk_coverage" not in facts.results:
-        raise DataError(
-            f"The results of '{facts.name}' hold no curves.",
-            expected="results.json as bcx crossval writes it now",
-            remedy=f"Run bcx reproduce {facts.name} --write first.",
-        )
     folder = out or (facts.measured and facts.measured / FIGURES)
     if folder is None:
         raise ConfigError(
@@ -77,7 +70,9 @@ def figures(
         )
     records = read_sources(named_folders(data), facts.task)
     with telling_of(facts.folder):
-        written = draw_all(read_oof(oof_file(facts), facts.task), facts.task, facts.results, folder, _histories(facts))
+        written = draw_all(
+            read_oof(facts.tables()[0], facts.task), facts.task, facts.results, folder, _histories(facts)
+        )
     if records:
         with counted(len(records)) as on_scan:
             written.append(folder / "intensity.png")
@@ -118,11 +113,10 @@ def reproduce(
         checks += check_scans(facts, describe_data(records), evaluation)
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, pad_edge=False)
-    for head in ("figure", "stored", "again", "agrees"):
-        table.add_column(head, overflow="fold")
+    heads = ("figure", "stored", "again", "agrees")
+    table = Table(*(Column(head, overflow="fold") for head in heads), box=None, pad_edge=False)
     for check in checks:
         table.add_row(check.what, check.stored, check.again, {True: "yes", False: "NO", None: "-"}[check.agrees])
     Console(soft_wrap=False).print(table)

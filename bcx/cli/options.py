@@ -12,18 +12,13 @@ from bcx.imaging.style import PALETTES
 from bcx.networks.device import use_device
 
 
-def check_engine(name: str) -> str:
-    """Return the value of `--engine`; `ConfigError` for a word that is none."""
-    if name not in ("local", "ray"):
-        raise ConfigError(f"--engine is '{name}'.", expected="local or ray", remedy="Leave it out for this machine.")
-    return name
-
-
 def cluster_of(engine: str, address: str | None) -> str | None:
     """Return the cluster that `--engine` and `--address` ask for, as `bcx.train.runs.carry_out` takes it."""
     from bcx.inference.cluster import HERE
 
-    if engine != "ray" and address is not None:
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
+    if engine == "local" and address is not None:
         raise ConfigError("--address was given without --engine ray.", expected="both", remedy="Add --engine ray.")
     return (address or HERE) if engine == "ray" else None
 
@@ -65,10 +60,7 @@ DeviceOption = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    str,
-    typer.Option(
-        metavar="local|ray", callback=check_engine, help="ray: trainings side by side, each in a worker of its own."
-    ),
+    str, typer.Option(metavar="local|ray", help="ray: trainings side by side, each in a worker of its own.")
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
 InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]

@@ -1,7 +1,8 @@
 """What `bcx predict` writes beside its table: overlays, answers as DICOM, reports, and a row per patient.
 
->>> overlay_name(Path("ward/a.dcm"), set()).as_posix()
-'ward/a_overlay.png'
+>>> taken = set()
+>>> [base_name(Path(name), taken).as_posix() for name in ("ward/a.dcm", "ward/a.png", "b.png")]
+['ward/a', 'ward/a.png', 'b']
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
@@ -27,61 +28,39 @@ if TYPE_CHECKING:
     from bcx.inference.prediction import Failure, Prediction
     from bcx.tasks import Task
 
-#: The page about the batch, in the folder of the reports; those of scans end in _report.pdf.
-BATCH = "summary.pdf"
 #: Columns that the table of scans gets with `STUDY`, from DICOM headers.
 PLACE = ("study", "series", "laterality", "view")
-
-
-class Target(NamedTuple):
-    """Where the files of one scan go; None where none are asked for, or none can be.
-
-    Attributes:
-        number: of the scan, from 1.
-        overlay: the image.
-        dicom: folder and beginning of the names of its DICOM files.
-        report: the sheet of paper.
-    """
-
-    number: int
-    overlay: Path | None
-    dicom: Path | None
-    report: Path | None
-
-    def is_there(self) -> bool:
-        """Tell whether all of it has been written."""
-        report = None if self.dicom is None else self.dicom.with_name(f"{self.dicom.name}_report.dcm")
-        return all(file.is_file() for file in (self.overlay, report, self.report) if file is not None)
+#: Kinds of files for a scan, and the end of the name of the one that is written last.
+_LAST = {"overlays": "_overlay.png", "dicom": "_report.dcm", "report": "_report.pdf"}
 
 
 class Outputs:
     """The files of one run, each kind in a folder of its own or not written; burnt-in text may be covered in them.
 
+    A scan's `target` holds, for each kind of file that it gets, the folder and the beginning of the names. `refused`
+    gathers why scans have no DICOM files.
+
     Raises:
         MissingExtra: DICOM files are asked for, and highdicom is not installed.
     """
 
-    def __init__(
-        self, overlays: Path | None, dicom: Path | None, report: Path | None, mask_text: bool, style: MapStyle
-    ) -> None:
-        self.overlays, self.dicom, self.report = overlays, dicom, report
+    def __init__(self, folders: Mapping[str, Path | None], mask_text: bool, style: MapStyle) -> None:
+        self.folders = {kind: folder for kind, folder in folders.items() if folder is not None}
         self.mask_text, self.style = mask_text, style
-        self.folders = [folder for folder in (overlays, dicom, report) if folder is not None]
         self.refused: list[str] = []
         self._without_study = 0
-        self._writer, self._batch = None, None
-        if dicom is not None:  # imported only here, since these load torch
+        if "dicom" in self.folders:  # imported only here, since these load torch
             from bcx.report.dicom_out import DicomWriter
 
             self._writer = DicomWriter()
-        if report is not None:
+        if "report" in self.folders:
             from bcx.report.sheet import Batch
 
             self._batch = Batch()
 
     def prepare(self, listing: Listing) -> None:
         """Make the folders, none of which may be one of the scans'."""
-        for folder in self.folders:
+        for folder in self.folders.values():
             if folder.exists() and any(root.samefile(folder) for root in listing.roots):
                 raise ConfigError(
                     f"Results would be written among the scans in '{folder}', and read as scans the next time.",
@@ -91,69 +70,67 @@ class Outputs:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
-    def targets(self, scans: Sequence[Found]) -> list[Target]:
+    def targets(self, scans: Sequence[Found]) -> Iterator[dict[str, Path]]:
         """Say where the files of each scan go."""
         taken: set[str] = set()
-        made = []
-        for number, found in enumerate(scans, 1):
-            name = overlay_name(found.inside, taken)
-            plain = name.name.removesuffix("_overlay.png")
-            overlay = self.overlays and self.overlays / name
-            dicom = self.dicom / name.with_name(plain) if self.dicom is not None and _is_dicom(found) else None
-            report = self.report and self.report / name.with_name(f"{plain}_report.pdf")
-            made.append(Target(number, overlay, dicom, report))
-        self._without_study = 0 if self.dicom is None else sum(each.dicom is None for each in made)
-        return made
+        for found in scans:
+            name = base_name(found.inside, taken)
+            target = {kind: folder / name for kind, folder in self.folders.items()}
+            if "dicom" in target and not _is_dicom(found):
+                del target["dicom"]
+                self._without_study += 1
+            yield target
 
-    def write(self, answer: Prediction | Failure, found: Found, target: Target, task: Task) -> None:
-        """Write what belongs to one answer; nothing for a failure."""
+    def are_there(self, target: Mapping[str, Path]) -> bool:
+        """Tell whether all of a scan's files have been written."""
+        return all(Path(f"{base}{_LAST[kind]}").is_file() for kind, base in target.items())
+
+    def write(
+        self, answer: Prediction | Failure, found: Found, target: Mapping[str, Path], number: int, task: Task
+    ) -> None:
+        """Write what belongs to the answer to the scan of that number, from 1; nothing for a failure."""
         from bcx.inference.prediction import Prediction
 
-        if not isinstance(answer, Prediction):
+        if not target or not isinstance(answer, Prediction):
             return
         answer = replace(answer, mask_text=self.mask_text, style=self.style)
-        if target.overlay is not None:
+        if overlay := target.get("overlays"):
             from bcx.report.pictures import lesion_picture
 
-            lesion = lesion_picture(answer)
-            if lesion is not None:
-                name = target.overlay.name.removesuffix("_overlay.png")
-                with new_file(target.overlay.with_name(f"{name}_lesion.png")) as partial:
-                    lesion.save(partial, format="PNG")
-            with new_file(target.overlay) as partial:
-                answer.overlay().save(partial, format="PNG")
-        if target.report is not None:
+            for end, picture in (("_lesion.png", lesion_picture(answer)), ("_overlay.png", answer.overlay())):
+                if picture is not None:
+                    with new_file(Path(f"{overlay}{end}")) as partial:
+                        picture.save(partial, format="PNG")
+        if report := target.get("report"):
             from bcx.report.sheet import write_file
 
-            with new_file(target.report) as partial:
+            with new_file(Path(f"{report}_report.pdf")) as partial:
                 write_file("pdf", answer, task, datetime.now().astimezone(), partial)
-        if target.dicom is not None and self._writer is not None:
-            with writing(target.dicom):
-                target.dicom.parent.mkdir(parents=True, exist_ok=True)
+        if dicom := target.get("dicom"):
+            with writing(dicom):
+                dicom.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    self._writer.write(answer, _read(found), target.number, target.dicom)
+                    self._writer.write(answer, _read(found), number, dicom)
                 except ScanError as error:
                     self.refused.append(error.found)
 
     def count(self, file: str, decision: str, row: Mapping[str, Any]) -> None:
         """Count a row of the table, as it is written, for the page about the batch."""
-        if self._batch is not None:
+        if "report" in self.folders:
             self._batch.add(file, decision, row.get("reason") or row.get("error", {}).get("found", ""))
 
     def finish(self, classifier: Classifier) -> None:
         """Write the page about the batch, once all rows are counted."""
-        if self._batch is not None and self.report is not None:
-            with new_file(self.report / BATCH) as partial:
+        if "report" in self.folders:
+            with new_file(self.folders["report"] / "summary.pdf") as partial:
                 self._batch.write(partial, classifier.task, classifier.name, datetime.now().astimezone())
 
-    def said(self) -> list[str]:
-        """Return parts of the summary: what has no DICOM files, and why."""
-        parts = []
+    def said(self) -> Iterator[str]:
+        """Yield parts of the summary: what has no DICOM files, and why."""
         if self._without_study:
-            parts.append(f"{self._without_study} not DICOM, without a study that DICOM results could refer to")
+            yield f"{self._without_study} not DICOM, without a study that DICOM results could refer to"
         if self.refused:
-            parts.append(f"{len(self.refused)} without DICOM results ({self.refused[0].rstrip('.')})")
-        return parts
+            yield f"{len(self.refused)} without DICOM results ({self.refused[0].rstrip('.')})"
 
 
 @contextmanager
@@ -180,20 +157,18 @@ def _read(found: Found) -> bytes:
     return found.source.read() if isinstance(found.source, Member) else read_file(found.source)
 
 
-def _short(name: str) -> str:
-    """Leave room for what is added to a name: file systems take 255 bytes."""
-    return os.fsencode(name)[:200].decode(errors="ignore") if len(os.fsencode(name)) > 200 else name
+def base_name(inside: Path, taken: set[str]) -> Path:
+    """Return what the names of a scan's files begin with, folder and all, and add it to the names taken.
 
-
-def overlay_name(inside: Path, taken: set[str]) -> Path:
-    """Return where a scan's overlay goes below the folder of overlays, and add it to the names taken.
-
-    `a.dcm` gives `a_overlay.png`; a second scan called `a.png` there gives `a.png_overlay.png`.
+    Room is left for what is added: file systems take 255 bytes.
     """
-    stem, name = _short(inside.stem), _short(inside.name)
-    chosen, number = inside.with_name(f"{stem}_overlay.png"), 1
+    stem, name = (
+        os.fsencode(part)[:200].decode(errors="ignore") if len(os.fsencode(part)) > 200 else part
+        for part in (inside.stem, inside.name)
+    )
+    chosen, number = inside.with_name(stem), 1
     while chosen.as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-        chosen = inside.with_name(f"{name}_overlay.png" if number == 1 else f"{name}_{number}_overlay.png")
+        chosen = inside.with_name(name if number == 1 else f"{name}_{number}")
         number += 1
     taken.add(chosen.as_posix().casefold())
     return chosen
@@ -216,7 +191,6 @@ def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[st
     """Return the patient of each file: `Found.file` to a name. Files of nobody known are not in it.
 
     Args:
-        scans: what will be answered.
         by: "folder" (that of the file), "study" (DICOM's Study Instance UID), or a CSV table's path with the columns
             `file` and `patient`; a file is told by its path as the results have it, or by its name where that is the
             only one of its kind.
@@ -236,12 +210,10 @@ def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[st
 
     table = read_table(Path(by), ("file", "patient"), layout="a CSV table with the columns file and patient")
     named = {row["file"]: row["patient"] for _, row in table.rows if row["patient"]}
-    names = Counter(found.file.rpartition("/")[2] for found in scans)
-    patients = {}
-    for found in scans:
-        name = found.file.rpartition("/")[2]
-        if patient := named.get(found.file) or (names[name] == 1 and named.get(name)):
-            patients[found.file] = patient
+    names = {found.file: found.file.rpartition("/")[2] for found in scans}
+    count = Counter(names.values())
+    told = {file: named.get(file) or (count[name] == 1 and named.get(name)) for file, name in names.items()}
+    patients = {file: patient for file, patient in told.items() if patient}
     if not patients:
         raise DataError(
             f"None of the {len(scans)} files is in '{Path(by).name}', which begins with '{next(iter(named), '')}'.",

@@ -8,10 +8,10 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -26,10 +26,9 @@ from bcx.cli.options import (
     ResumeOption,
     VerboseOption,
     ViewsOption,
-    check_engine,
     cluster_of,
 )
-from bcx.cli.outputs import PLACE, Outputs, Target, patients_of, places_of, write_patients
+from bcx.cli.outputs import PLACE, Outputs, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
@@ -41,10 +40,8 @@ from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
-    from bcx.inference.prediction import Failure, Prediction
-    from bcx.tasks import Task
 
-    Todo = tuple[Found, Target, Any]  # with where its files go, and a stamp that changes when it does
+    Todo = tuple[Found, dict[str, Path], Any]  # with where its files go, and a stamp that changes when it does
 
 
 def predict(
@@ -100,7 +97,6 @@ def predict(
     engine: str = Option(
         "local",
         metavar="local|ray",
-        callback=check_engine,
         help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
         "column file; --out is a folder of shards.",
     ),
@@ -122,23 +118,27 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
-    asked: dict[str, Any] = {"views": views, "prevalence": _shares(prevalence), "frames": frames}
-    asked["operating_point"] = operating_point
+    asked: dict[str, Any] = {
+        "views": views,
+        "prevalence": _shares(prevalence),
+        "frames": frames,
+        "operating_point": operating_point,
+    }
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
     if cluster := cluster_of(engine, address):
-        beside_table = {"--overlays": overlays, "--dicom-out": dicom_out, "--report": report, "--patients": patients}
-        of_slides = {"--stride": stride, "--scale": scale, "--every-tile": every_tile}
-        if refused := [name for name, value in {"--json": as_json, **beside_table, **of_slides}.items() if value]:
+        beside = {"--json": as_json, "--overlays": overlays, "--dicom-out": dicom_out, "--report": report}
+        of_slides = {f"--{name.replace('_', '-')}": value for name, value in tiles.items()}
+        if refused := [name for name, value in {**beside, "--patients": patients, **of_slides}.items() if value]:
             raise ConfigError(
                 f"{refused[0]} was given with --engine ray.",
                 expected="a table alone",
                 remedy=f"Leave out {refused[0]}.",
             )
-        if _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume):
-            raise typer.Exit(1)
+        _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume)
         return
-    outputs = Outputs(overlays, dicom_out, report, mask_text, MapStyle(colours, contour))
-    listing = find(paths, leave_out=outputs.folders)
+    folders = {"overlays": overlays, "dicom": dicom_out, "report": report}
+    outputs = Outputs(folders, mask_text, MapStyle(colours, contour))
+    listing = find(paths, leave_out=list(outputs.folders.values()))
     if out is not None and out.is_file() and any(_same(found.path, out) for found in listing.pictures):
         raise ConfigError(
             f"'{out}' is one of the scans.", expected="another file after --out", remedy="Choose another name."
@@ -151,54 +151,54 @@ def predict(
 
     classifier = bcx.load(model, **asked)
     slides, listing = part_slides(listing, classifier.task.tile, out)
-    scans = listing.pictures
-    if patients is not None and (out is None or slides):
-        raise ConfigError(
-            "--patients was given without a table of scans.",
-            expected="--out FILE, and scans rather than slides",
-            remedy="Add for example --out results.csv.",
-        )
-    beside = None if patients is None or out is None else out.with_name(f"{out.stem}.patients.csv")
-    if patients is not None and any(each is not None and _same(Path(patients), each) for each in (out, beside)):
-        raise ConfigError(
-            f"'{patients}' would be written over by the results.",
-            expected="another file after --out",
-            remedy="Choose another name.",
-        )
-    places = places_of(scans) if patients == STUDY else {}
-    grouped = {} if patients is None else patients_of(scans, patients, places)
+    scans, places, grouped, combined = listing.pictures, {}, {}, None
+    if patients is not None:
+        if out is None or slides:
+            raise ConfigError(
+                "--patients was given without a table of scans.",
+                expected="--out FILE, and scans rather than slides",
+                remedy="Add for example --out results.csv.",
+            )
+        combined = out.with_name(f"{out.stem}.patients.csv")
+        if _same(Path(patients), out) or _same(Path(patients), combined):
+            raise ConfigError(
+                f"'{patients}' would be written over by the results.",
+                expected="another file after --out",
+                remedy="Choose another name.",
+            )
+        places = places_of(scans) if patients == STUDY else {}
+        grouped = patients_of(scans, patients, places)
     _check_folder(slides, out)
-    table = out if out is None or not slides else out / f"predictions.{'jsonl' if as_json else 'csv'}"
+    table = out / f"predictions.{'jsonl' if as_json else 'csv'}" if out is not None and slides else out
     begun, kept, tally = time.perf_counter(), 0, Counter[str]()
-    with _journal(table, _settings(context, classifier, outputs), resume) as journal:
+    settings = _settings(context, classifier, outputs)
+    with nullcontext() if table is None else Journal(table, settings, resume=resume) as journal:
+        if journal is not None and journal.started_over:
+            typer.echo(f"bcx: started over: an unfinished run differs in {', '.join(journal.started_over)}.", err=True)
         failed_slides = read_slides(classifier, slides, tiles, out, as_json, journal)
         if scans:
-            todo = [(each, target, each.stamp) for each, target in zip(scans, outputs.targets(scans), strict=True)]
-            if table is None or journal is None:
-                tally = _print_answers(classifier, todo, outputs, as_json)
-            else:
-                kept, tally = _keep_answers(classifier, todo, outputs, journal, table, as_json, places)
-                if beside is not None:
-                    rows = (journal.read(found.file)["row"] for found in scans)
-                    typer.echo(write_patients(classifier, rows, grouped, beside), err=True)
+            kept, tally = _answer(classifier, scans, outputs, journal, table, as_json, places)
+            if journal is not None and combined is not None:
+                rows = (journal.read(found.file)["row"] for found in scans)
+                typer.echo(write_patients(classifier, rows, grouped, combined), err=True)
             outputs.finish(classifier)
         if journal is not None:
             journal.finish()
     if scans:
-        seconds = time.perf_counter() - begun
-        decided = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()) if name != "failed")
         more = [*outputs.said(), listing.skipped, f"written to {os.fspath(table)}" if table else ""]
         what = f"{len(scans)} file{'' if len(scans) == 1 else 's'}"
-        _tell(what, len(scans), kept, seconds, [decided], tally["failed"], more)
+        _tell(what, len(scans), kept, begun, tally, more)
     if tally["failed"] or failed_slides or outputs.refused:
         raise typer.Exit(1)
 
 
-def _tell(what: str, count: int, kept: int, seconds: float, decided: list[str], failed: int, more: list[str]) -> None:
+def _tell(what: str, count: int, kept: int, begun: float, tally: Mapping[str, int], more: list[str]) -> None:
     """Say on standard error what was done, at what pace, and what came of it."""
+    seconds = time.perf_counter() - begun
     parts = [f"{what} in {seconds:.1f} s ({(count - kept) / seconds:.1f}/s)"]
     parts += [f"{kept} of them answered before"] if kept else []
-    parts += [*decided, f"{failed} could not be read" if failed else "", *more]
+    parts += [", ".join(f"{count} {name}" for name, count in sorted(tally.items()) if count and name != "failed")]
+    parts += [f"{tally['failed']} could not be read" if tally["failed"] else "", *more]
     typer.echo(f"{'; '.join(filter(None, parts))}.\nFor research and teaching, never for diagnosis.", err=True)
 
 
@@ -206,12 +206,12 @@ def _predict_on_ray(
     paths: Sequence[str],
     model: str,
     out: Path | None,
-    options: Mapping[str, Any],
+    options: dict[str, Any],
     form: str,
-    address: str | None,
+    address: str,
     resume: bool,
-) -> bool:
-    """Answer scans on a Ray cluster, in shards, with `options` of `bcx.load`; return whether some failed."""
+) -> None:
+    """Answer scans on a Ray cluster, in shards, with `options` of `bcx.load`."""
     from bcx.inference.batches import FORMS, Job, run
     from bcx.inference.shards import is_url, plan_shards
 
@@ -233,7 +233,7 @@ def _predict_on_ray(
     place = re.sub(r"^([a-z0-9]{2,}):/+", r"\1://", str(out))
     place = place if is_url(place) else os.path.abspath(place)
     named = os.path.abspath(model) if os.path.isdir(model) else model
-    job = Job(named, classifier.weights_sha256, place, form, dict(options))
+    job = Job(named, classifier.weights_sha256, place, form, options)
     begun, tally, kept = time.perf_counter(), Counter[str](), 0
     total = sum(shard.count for shard in shards)
     with counted(total) as on_scan:
@@ -242,11 +242,9 @@ def _predict_on_ray(
                 on_scan()
             kept += done["scans"] if done.get("kept") else 0
             tally.update(done["decisions"], failed=done["failed"])
-    seconds = time.perf_counter() - begun
-    decided = [f"{count} {name}" for name, count in sorted(tally.items()) if count and name != "failed"]
-    what = f"{total} scans in {len(shards)} shards"
-    _tell(what, total, kept, seconds, decided, tally["failed"], [f"written to {out}"])
-    return tally["failed"] > 0
+    _tell(f"{total} scans in {len(shards)} shards", total, kept, begun, tally, [f"written to {out}"])
+    if tally["failed"]:
+        raise typer.Exit(1)
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -260,18 +258,6 @@ def _shares(text: str) -> dict[str, float]:
             expected="classes with their shares, such as malignant=0.01,normal=0.9",
             remedy="Write it like this.",
         ) from error
-
-
-@contextmanager
-def _journal(result: Path | None, settings: dict[str, Any], resume: bool) -> Iterator[Journal | None]:
-    """Open the journal of a result; what goes to standard output has none."""
-    if result is None:
-        yield None
-        return
-    with Journal(result, settings, resume=resume) as journal:
-        if journal.started_over:
-            typer.echo(f"bcx: started over: an unfinished run differs in {', '.join(journal.started_over)}.", err=True)
-        yield journal
 
 
 def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
@@ -290,7 +276,7 @@ def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) 
         "backend": classifier.backend,
         "device": pick_device(),
         "current folder": None if all(map(os.path.isabs, context.params["paths"])) else os.getcwd(),
-        "overlays": [os.fspath(folder.resolve()) for folder in outputs.folders],
+        "overlays": [os.fspath(folder.resolve()) for folder in outputs.folders.values()],
         **{name: value for name, value in context.params.items() if name not in aside},
     }
 
@@ -315,85 +301,67 @@ def _same(path: Path, other: Path) -> bool:
     return path.exists() and other.exists() and path.samefile(other)
 
 
-def _answers(
-    classifier: Classifier, todo: list[Todo], outputs: Outputs, kept: int = 0
-) -> Iterator[tuple[Todo, Prediction | Failure]]:
-    """Answer scans and write their files, with a bar on standard error."""
-    with counted(kept + len(todo), kept) as on_scan:
-        answers = classifier.stream(found.source for found, _, _ in todo)
-        for each, answer in zip(todo, answers, strict=True):
-            outputs.write(answer, each[0], each[1], classifier.task)
-            on_scan()
-            yield each, answer
-
-
-def _print_answers(classifier: Classifier, todo: list[Todo], outputs: Outputs, as_json: bool) -> Counter[str]:
-    """Write answers to standard output as they come."""
-    tally = Counter[str]()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for (found, _, _), answer in _answers(classifier, todo, outputs):
-            tally[_decision(answer)] += 1
-            row = _row(answer, found, classifier.task, as_json)
-            outputs.count(found.file, _decision(answer), row)
-            yield row
-
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    _write(rows(), sys.stdout, classifier.task, as_json)
-    sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
-    return tally
-
-
-def _keep_answers(
+def _answer(
     classifier: Classifier,
-    todo: list[Todo],
+    scans: Sequence[Found],
     outputs: Outputs,
-    journal: Journal,
-    out: Path,
+    journal: Journal | None,
+    table: Path | None,
     as_json: bool,
     places: Mapping[str, Mapping[str, str]],
 ) -> tuple[int, Counter[str]]:
-    """Answer what the journal does not hold, and write the result; how many it held, and the decisions."""
-    from bcx.inference.prediction import Failure
+    """Answer what the journal does not hold, and write all rows; how many it held, and the decisions.
 
-    left = [each for each in todo if not (journal.holds(each[0].file, each[2]) and each[1].is_there())]
-    kept = len(todo) - len(left)
-    for (found, _, seen), answer in _answers(classifier, left, outputs, kept):
-        failed = isinstance(answer, Failure)  # may have passed by the next time, so that it is tried again
-        row = _row(answer, found, classifier.task, as_json)
-        journal.add(found.file, None if failed else seen, {"decision": _decision(answer), "row": row})
-    tally = Counter[str]()
+    Without a journal the rows go to standard output as they come.
+    """
+    from bcx.inference.table import write_csv, write_text
+
+    todo = [(each, target, each.stamp) for each, target in zip(scans, outputs.targets(scans), strict=True)]
+    left = dict(enumerate(todo, 1))
+    if journal is not None:
+        for number, (found, target, stamp) in enumerate(todo, 1):
+            if journal.holds(found.file, stamp) and outputs.are_there(target):
+                del left[number]
+    kept, tally = len(todo) - len(left), Counter[str]()
+    answers = _answers(classifier, left, kept, outputs, as_json)
+    if journal is not None:
+        for file, stamp, answer in answers:
+            journal.add(file, stamp, answer)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for found, _, _ in todo:
-            answer = journal.read(found.file)
-            tally[answer["decision"]] += 1
-            outputs.count(found.file, answer["decision"], answer["row"])
-            yield {**answer["row"], **places.get(found.file, {})}
+        said = (answer for *_, answer in answers) if journal is None else (journal.read(each.file) for each in scans)
+        for answer in said:
+            row, decision = answer["row"], answer["decision"]
+            tally[decision] += 1
+            outputs.count(row["file"], decision, row)
+            yield {**row, **places.get(row["file"], {})}
 
-    with writing(out):
-        _write(rows(), out, classifier.task, as_json, PLACE if places else ())
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    with nullcontext() if table is None else writing(table):
+        if as_json:
+            # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
+            write_text((f"{json.dumps(each)}\n" for each in rows()), table or sys.stdout)
+        else:
+            write_csv(rows(), table or sys.stdout, classifier.task, PLACE if places else ())
+    sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
     return kept, tally
 
 
-def _decision(answer: Prediction | Failure) -> str:
-    return getattr(answer, "decision", "failed")
+def _answers(
+    classifier: Classifier, todo: Mapping[int, Todo], kept: int, outputs: Outputs, as_json: bool
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Answer scans and write their files, with a bar on standard error: file, stamp, and decision and row."""
+    from bcx.inference.prediction import Failure
+    from bcx.inference.table import row
 
-
-def _row(answer: Prediction | Failure, found: Found, task: Task, as_json: bool) -> dict[str, Any]:
-    from bcx.inference import table
-
-    return {"file": found.file, **answer.to_dict()} if as_json else table.row(answer, found.file, task)
-
-
-def _write(
-    rows: Iterable[dict[str, Any]], target: Path | TextIO, task: Task, as_json: bool, more: Sequence[str] = ()
-) -> None:
-    from bcx.inference import table
-
-    if as_json:
-        # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
-        table.write_text((f"{json.dumps(each)}\n" for each in rows), target)
-    else:
-        table.write_csv(rows, target, task, more)
+    with counted(kept + len(todo), kept) as on_scan:
+        answers = classifier.stream(found.source for found, *_ in todo.values())
+        for (number, (found, target, stamp)), answer in zip(todo.items(), answers, strict=True):
+            outputs.write(answer, found, target, number, classifier.task)
+            on_scan()
+            cells = {"file": found.file, **answer.to_dict()} if as_json else row(answer, found.file, classifier.task)
+            if isinstance(answer, Failure):  # may have passed by the next time, so that it is tried again
+                yield found.file, None, {"decision": "failed", "row": cells}
+            else:
+                yield found.file, stamp, {"decision": answer.decision, "row": cells}

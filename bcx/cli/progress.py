@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
@@ -19,17 +20,15 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
 
-def bars(*, lasting: bool = False, counted: bool = True, quiet: bool = False) -> Progress:
+def bars(*, lasting: bool = False, quiet: bool = False) -> Progress:
     """Return bars on standard error with the time left; `progress.console` prints lines above them.
 
-    Lasting ones stay when all is done and say the time that it took; counted ones have "3/7" beside them, not a
-    percentage; quiet ones show nothing.
+    Lasting ones stay when all is done and say the time that it took; quiet ones show nothing.
     """
     from rich import progress as rich
     from rich.console import Console
 
-    columns = [rich.TextColumn("{task.description}"), rich.BarColumn()]
-    columns += [rich.MofNCompleteColumn() if counted else rich.TaskProgressColumn()]
+    columns = [rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn()]
     columns += [rich.TimeElapsedColumn()] if lasting else []
     columns += [rich.TimeRemainingColumn(), rich.TextColumn("left")]
     return rich.Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=not lasting)
@@ -56,14 +55,8 @@ def counted(total: int, done: int = 0, *, what: str = "scans") -> Iterator[Calla
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each stage of a piece of work, as it is told: (stage, done, total)."""
     with bars() as progress:
-        known: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in known:
-                known[stage] = progress.add_task(stage, total=total)
-            progress.update(known[stage], completed=done, total=total)
-
-        yield tell
+        known: defaultdict[str, TaskID] = defaultdict(lambda: progress.add_task(""))
+        yield lambda stage, done, total: progress.update(known[stage], description=stage, completed=done, total=total)
 
 
 def tell_epoch(progress: Progress, where: Iterable[str], row: Mapping[str, Any], epochs: int) -> None:

@@ -38,10 +38,9 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
     slides: list[Found] = []
     others: list[Found] = []
     for found in listing.pictures:
-        if not found.outright and out is not None and out.resolve() in found.path.resolve().parents:
-            continue
-        size = None if found.member else size_of(found.path)
-        (slides if size is not None and is_slide(*size, tile) else others).append(found)
+        if found.outright or out is None or out.resolve() not in found.path.resolve().parents:
+            size = None if found.member else size_of(found.path)
+            (slides if size is not None and is_slide(*size, tile) else others).append(found)
     return slides, replace(listing, pictures=others)
 
 

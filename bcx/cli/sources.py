@@ -42,27 +42,29 @@ def recipe_words(config: Path | None) -> list[str]:
     """Return how a command names its recipe in results: without this machine's folders; nothing for no recipe."""
     if config is None:
         return []
-    folder = next((own for own in ("configs", "configs/studies") if config.parent.match(own)), None)
-    return [f"{folder}/{config.name}" if folder else config.name]
+    folder = next((f"{own}/" for own in ("configs", "configs/studies") if config.parent.match(own)), "")
+    return [f"{folder}{config.name}"]
+
+
+def pairs(texts: Iterable[str] | None, form: str) -> list[tuple[str, str]]:
+    """Split texts at their first "="; `ConfigError` where one is not of the form, such as "--set KEY=VALUE"."""
+    found = []
+    for text in texts or ():
+        key, _, value = text.partition("=")
+        if not (key and value):
+            raise ConfigError(f"'{text}' has no value.", expected=form, remedy="Add '=' and the value.")
+        found.append((key, value))
+    return found
 
 
 def named_folders(data: Iterable[str] | None) -> dict[str, Path]:
     """Read several `NAME=DIR`."""
-    folders: dict[str, Path] = {}
-    for text in data or ():
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise ConfigError(
-                f"'{text}' does not name a source and its folder.",
-                expected="NAME=DIR, such as busi=Dataset_BUSI_with_GT",
-                remedy="Put a name and '=' before the folder.",
-            )
-        if name in folders:
-            raise ConfigError(
-                "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
-            )
-        folders[name] = Path(folder)
-    return folders
+    named = pairs(data, "--data NAME=DIR, such as busi=Dataset_BUSI_with_GT")
+    if len(dict(named)) < len(named):
+        raise ConfigError(
+            "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
+        )
+    return {name: Path(folder) for name, folder in named}
 
 
 def read_sources(
@@ -91,13 +93,7 @@ def read_settings(settings: Iterable[str] | None) -> dict[str, Any]:
     """Read several `KEY=VALUE`."""
     from bcx.data.settings import parse_value
 
-    values = {}
-    for text in settings or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text} has no value.", expected="--set KEY=VALUE", remedy="Add '=value'.")
-        values[key] = parse_value(value)
-    return values
+    return {key: parse_value(value) for key, value in pairs(settings, "--set KEY=VALUE")}
 
 
 def read_recipe(

@@ -5,43 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer import Option
 
-from bcx.cli.options import (
-    AddressOption,
-    ArchOption,
-    ConfigArgument,
-    DataOption,
-    DeviceOption,
-    EngineOption,
-    EpochsOption,
-    InitOption,
-    RecipeArgument,
-    SeedOption,
-    SetOption,
-    cluster_of,
-)
+from bcx.cli import options
+from bcx.cli.options import cluster_of
 from bcx.cli.progress import bars, tell_epoch, training_bar
-from bcx.cli.sources import command_line, in_words, numbers, read_recipe, read_records, recipe_words
+from bcx.cli.sources import (
+    command_line,
+    in_words,
+    numbers,
+    pairs,
+    read_recipe,
+    read_records,
+    read_settings,
+    recipe_words,
+)
 from bcx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from bcx.studies.compare import Entrant
 
 Start = StrEnum("Start", ["timm", "scratch"])
 
 
 def train(
-    config: ConfigArgument = None,
-    data: DataOption = None,
-    arch: ArchOption = None,
-    init: InitOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    settings: SetOption = None,
+    config: options.ConfigArgument = None,
+    data: options.DataOption = None,
+    arch: options.ArchOption = None,
+    init: options.InitOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    settings: options.SetOption = None,
     out: Path | None = Option(None, help="Folder of the checkpoint; default checkpoints/<name>."),
     measured: Path | None = Option(
         None, metavar="DIR", help="Results of `bcx crossval` with this recipe: the temperature and the figures."
@@ -49,7 +43,7 @@ def train(
     log_with: str | None = Option(
         None, metavar="tensorboard", help="Also log the epochs, into the folder 'logs' in --out."
     ),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Train a network and write its checkpoint. Killed at any moment, the same command goes on where it was.
 
@@ -88,18 +82,18 @@ def train(
 
 
 def crossval(
-    config: ConfigArgument = None,
-    data: DataOption = None,
-    arch: ArchOption = None,
-    init: InitOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    settings: SetOption = None,
+    config: options.ConfigArgument = None,
+    data: options.DataOption = None,
+    arch: options.ArchOption = None,
+    init: options.InitOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    settings: options.SetOption = None,
     out: Path | None = Option(None, help="Folder of the results; default results/<name>."),
     fold: list[int] | None = Option(None, help="Run only this fold; may be given several times."),
-    engine: EngineOption = "local",
-    address: AddressOption = None,
-    device: DeviceOption = "auto",
+    engine: options.EngineOption = "local",
+    address: options.AddressOption = None,
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
     cluster = cluster_of(engine, address)
@@ -142,18 +136,18 @@ def tune(
     out: Path = Option(..., help="Folder of the search."),
     trials: int = Option(..., min=1, help="Trials in all; those of earlier calls count."),
     fold: int = Option(..., min=0, help="The outer fold, which takes no part: measure on it afterwards."),
-    config: ConfigArgument = None,
-    data: DataOption = None,
-    arch: ArchOption = None,
-    init: InitOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    settings: SetOption = None,
+    config: options.ConfigArgument = None,
+    data: options.DataOption = None,
+    arch: options.ArchOption = None,
+    init: options.InitOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    settings: options.SetOption = None,
     inner_folds: int = Option(3, min=2, max=20, help="Grouped folds that the training part is cut into."),
     run_folds: int | None = Option(None, min=1, help="How many of these each trial trains on; default all."),
-    engine: EngineOption = "local",
-    address: AddressOption = None,
-    device: DeviceOption = "auto",
+    engine: options.EngineOption = "local",
+    address: options.AddressOption = None,
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Search for learning rates, dropout, weight decay, augmentation, head and freezing; write best.yaml.
 
@@ -162,19 +156,17 @@ def tune(
     cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
-    from bcx.train.tune import BEST_FILE, inner_folds_of
+    from bcx.train.tune import BEST_FILE
     from bcx.train.tune import tune as run
 
     run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
-    sizes = [len(part) for part in inner_folds_of(records, fold, inner_folds, recipe.seed)]
-    steps = sum(-(-(sum(sizes) - size) // recipe.batch_size) for size in sizes[:run_on]) * recipe.epochs
     plan: dict[str, Any] = {"fold": fold, "inner_folds": inner_folds, "run_folds": run_on, "trials": trials}
     chosen = {name: getattr(recipe, name) for name in ("data", "arch", "init", "epochs", "seed")}
     with bars(lasting=True) as progress:
-        bar = progress.add_task("tuning, steps", total=steps * trials)
+        bar = progress.add_task("trials", total=trials)
 
         def on_trial(trial: Any, ended: int) -> None:
-            progress.update(bar, completed=steps * ended)  # a trial that was stopped early counts as whole
+            progress.update(bar, completed=ended)
             value = "" if trial.value is None else f", {trial.value:.3f}"
             progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
 
@@ -186,7 +178,6 @@ def tune(
             on_epoch=lambda trial, inner, row, count: tell_epoch(
                 progress, [f"trial {trial}", f"inner fold {inner}"], row, count
             ),
-            on_batch=lambda: progress.advance(bar),
             on_trial=on_trial,
             cluster=cluster,
             **plan,
@@ -202,9 +193,9 @@ def tune(
 def compare(
     out: Path = Option(..., help="Folder of the results; one folder per architecture inside."),
     archs: str = Option(..., metavar="A,B,...", help="Architectures: timm's names, and tiny_cnn."),
-    config: ConfigArgument = None,
-    data: DataOption = None,
-    init: InitOption = None,
+    config: options.ConfigArgument = None,
+    data: options.DataOption = None,
+    init: options.InitOption = None,
     init_for: list[str] | None = Option(
         None, metavar="ARCH=FILE|timm|scratch", help="Starting weights of one architecture; --init is the recipe's own."
     ),
@@ -215,13 +206,13 @@ def compare(
         "every table says so.",
     ),
     folds: str | None = Option(None, metavar="0,1,...", help="Folds to run; default all."),
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    settings: SetOption = None,
+    epochs: options.EpochsOption = None,
+    seed: options.SeedOption = None,
+    settings: options.SetOption = None,
     set_for: list[str] | None = Option(
         None, metavar="ARCH:KEY=VALUE", help="A setting of one architecture, such as vgg16:epochs=2."
     ),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Train several architectures on the same grouped folds, and write one leaderboard.
 
@@ -230,26 +221,17 @@ def compare(
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     from bcx.studies.compare import compare as run
     from bcx.studies.compare import leaderboard_markdown, plan_comparison
-    from bcx.train.crossval import split_fold
 
     entrants = plan_comparison(
         recipe,
         [arch.strip() for arch in archs.split(",")],
-        inits=dict(_pair(text, "--init-for ARCH=FILE") for text in init_for or []),
+        inits=dict(pairs(init_for, "--init-for ARCH=FILE")),
         others=init_others.value,
-        changes=_changes(set_for or []),
+        changes=_changes(set_for),
     )
     records = read_records(recipe)
     at_hand = sorted({record.fold for record in records if record.fold is not None})
     chosen = at_hand if folds is None else sorted(set(numbers("--folds", folds, at_hand)))
-    sizes = [len(split_fold(records, fold)[0]) for fold in chosen]
-
-    def whole(entrant: Entrant) -> float:
-        """Multiply-accumulates of all steps: what a network's part of the bar is as long as."""
-        recipe = entrant.recipe
-        steps = sum(-(-int(size * (1 - recipe.inner_fraction)) // recipe.batch_size) for size in sizes)
-        return entrant.macs * recipe.epochs * steps
-
     each = {entrant.recipe.epochs for entrant in entrants}
     single = [f"{entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants] if len(each) > 1 else []
     command = command_line(
@@ -263,15 +245,8 @@ def compare(
         set_for=single,
         seed=entrants[0].recipe.seed,
     )
-    with bars(lasting=True, counted=False) as progress:
-        bar = progress.add_task("comparing", total=sum(map(whole, entrants)))
-        done = 0.0
-
-        def on_done(entrant: Entrant) -> None:
-            nonlocal done
-            done += whole(entrant)  # also where it was finished before
-            progress.update(bar, completed=done)
-
+    with bars(lasting=True) as progress:
+        bar = progress.add_task("architectures", total=len(entrants))
         results = run(
             entrants,
             records,
@@ -281,45 +256,35 @@ def compare(
             on_epoch=lambda entrant, fold, row, count: tell_epoch(
                 progress, [entrant.recipe.arch, f"fold {fold}"], row, count
             ),
-            on_batch=lambda entrant: progress.advance(bar, entrant.macs),
-            on_done=on_done,
+            on_done=lambda _: progress.advance(bar),
         )
     typer.echo(leaderboard_markdown(results))
     typer.echo(f"Written: {out / 'results.json'}")
 
 
-def _pair(text: str, form: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals and value):
-        raise ConfigError(f"'{text}' has no value.", expected=form, remedy="Add '=' and the value.")
-    return key, value
-
-
-def _changes(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    from bcx.data.settings import parse_value
-
+def _changes(texts: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    form = "--set-for ARCH:KEY=VALUE"
     changes: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        where, value = _pair(text, "--set-for ARCH:KEY=VALUE")
-        arch, colon, key = where.partition(":")
-        if not (colon and key):
-            raise ConfigError(f"'{text}' names no setting.", expected="--set-for ARCH:KEY=VALUE", remedy="Add the key.")
-        changes.setdefault(arch, {})[key] = parse_value(value)
+    for where, value in pairs(texts, form):
+        arch, _, key = where.partition(":")
+        if not key:
+            raise ConfigError(f"'{where}' names no setting.", expected=form, remedy="Add the key.")
+        changes.setdefault(arch, {}).update(read_settings([f"{key}={value}"]))
     return changes
 
 
 def leak(
-    config: RecipeArgument,
-    data: DataOption = None,
-    init: InitOption = None,
-    epochs: EpochsOption = None,
-    settings: SetOption = None,
+    config: options.RecipeArgument,
+    data: options.DataOption = None,
+    init: options.InitOption = None,
+    epochs: options.EpochsOption = None,
+    settings: options.SetOption = None,
     out: Path | None = Option(None, help="Folder of the results; default results/studies/leak/<name>."),
     seeds: str = Option("0,1,2", help="Seeds, with commas between them."),
     train_only: list[int] | None = Option(
         None, help="Train only this fold; may be given several times. results.json follows once all are there."
     ),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Train a recipe under a random and under a grouped split, and measure the difference. It can be stopped."""
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
 from pydantic import JsonValue, TypeAdapter
 
 from bcx.checkpoints.config import read_config
-from bcx.errors import CheckpointError
+from bcx.errors import CheckpointError, DataError
 from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.tasks import Task
 
-RESULTS = "results"
-FIGURES = "figures"
+FIGURES, OOF = "figures", "oof.csv"
 _ELSEWHERE = "a checkpoint's answers to labelled scans"
 _TRANSFER = Path("transfer", "results.json")
-_DECISIONS = Path("studies", "decisions")
-_OBJECT = TypeAdapter(dict[str, JsonValue])
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, JsonValue])
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,16 @@ class Facts:
     def was_measured(self) -> bool:
         return "one_view" in self.results
 
-    def figures(self) -> list[Path]:
-        """Return the figures of numbers that were drawn for this model, in the order of their names."""
-        if self.measured is None or not (self.measured / FIGURES).is_dir():
-            return []
-        return sorted((self.measured / FIGURES).glob("*.png"))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that holds none raises `ValueError`."""
-    return _OBJECT.validate_json(file.read_bytes())
+    def tables(self) -> list[Path]:
+        """Return the tables of out-of-fold answers, that of the results first; `DataError` where there is none."""
+        places = [folder / OOF for folder in (self.measured, self.folder) if folder is not None]
+        if found := [file for file in places if file.is_file()]:
+            return found
+        raise DataError(
+            f"There are no out-of-fold answers of '{self.name}'.",
+            expected=f"{OOF} in results/{self.name} or beside the weights",
+            remedy="Run bcx crossval, or fetch the checkpoint with all its files.",
+        )
 
 
 @contextmanager
@@ -77,7 +76,7 @@ def telling_of(folder: Path) -> Iterator[None]:
     """Turn what damaged results do to a text that is written from them into a `CheckpointError`."""
     try:
         yield
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
         raise CheckpointError(
             f"'{folder.name}' has no figures to report ({type(error).__name__}: {str(error)[:300]}).",
             expected="a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them",
@@ -87,10 +86,11 @@ def telling_of(folder: Path) -> Iterator[None]:
 
 def results_folder(checkpoint: Path) -> Path | None:
     """Return `results/NAME` beside the folder of checkpoints, or in the current one; None without."""
-    name = checkpoint.resolve().name
-    for place in (checkpoint.resolve().parent.parent, Path.cwd()):
-        if any((place / RESULTS / name / file).is_file() for file in ("results.json", _TRANSFER)):
-            return place / RESULTS / name
+    checkpoint = checkpoint.resolve()
+    for place in (checkpoint.parent.parent, Path.cwd()):
+        folder = place / "results" / checkpoint.name
+        if any((folder / file).is_file() for file in ("results.json", _TRANSFER)):
+            return folder
     return None
 
 
@@ -99,19 +99,22 @@ def gather(folder: Path) -> Facts:
     folder = folder.resolve()
     task = read_config(folder).task
     with telling_of(folder):
-        config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
+        config, results = (
+            _OBJECT.validate_json((folder / f"{name}.json").read_bytes()) for name in ("config", "results")
+        )
         measured = results_folder(folder)
         if measured is None:
             return Facts(folder, None, config, results, task, {}, None, None, None)
-        files = {file.name: read_json(file) for file in sorted(measured.glob("*.json"))}
+        study = measured.parent / "studies" / "decisions" / folder.name / "decisions.json"
+        files = {
+            file: _OBJECT.validate_json(file.read_bytes())
+            for file in (*sorted(measured.glob("*.json")), measured / _TRANSFER, study)
+            if file.is_file()
+        }
         external = {
-            name: found
-            for name, found in files.items()
+            file.name: found
+            for file, found in files.items()
             if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name
         }
-        places = files.get("localisation.json")
-        transfer, decisions = (
-            read_json(file) if file.is_file() else None
-            for file in (measured / _TRANSFER, measured.parent / _DECISIONS / folder.name / "decisions.json")
-        )
-    return Facts(folder, measured, config, results, task, external, places, transfer, decisions)
+        rest = (files.get(file) for file in (measured / "localisation.json", measured / _TRANSFER, study))
+        return Facts(folder, measured, config, results, task, external, *rest)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcx.checkpoints.checkpoint import sha256_of
-from bcx.errors import DataError
 from bcx.evaluate.derived import DERIVED, derive, noted_scans
 from bcx.evaluate.oof import read_oof
-from bcx.report.facts import Facts
+from bcx.report.facts import OOF, Facts
 from bcx.train.provenance import write_json
 
 if TYPE_CHECKING:
     from bcx.evaluate.evaluation import Evaluation
 
-OOF = "oof.csv"
+    Named = Iterator[tuple[str, Mapping[str, Any]]]
+
 #: A value agrees when the card would print the same: half of its last digit. Ends of intervals come from random draws,
 #: which another version of NumPy may make differently, and an answer from another backend or image decoder.
 VALUE, BOUND, ANSWER = 0.0005, 0.005, 0.005
@@ -35,20 +35,8 @@ class Check:
 
 def derive_again(facts: Facts) -> dict[str, Any]:
     """Return the figures of a model, from its out-of-fold table alone."""
-    frame = read_oof(oof_file(facts), facts.task)
+    frame = read_oof(facts.tables()[0], facts.task)
     return derive(frame, facts.task, noted_scans(frame["file"]))
-
-
-def oof_file(facts: Facts) -> Path:
-    """Return the model's out-of-fold table, that of its results first; `DataError` where there is none."""
-    for folder in (facts.measured, facts.folder):
-        if folder is not None and (folder / OOF).is_file():
-            return folder / OOF
-    raise DataError(
-        f"There are no out-of-fold answers of '{facts.name}'.",
-        expected=f"{OOF} in results/{facts.name} or beside the weights",
-        remedy="Run bcx crossval, or fetch the checkpoint with all its files.",
-    )
 
 
 def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[Check]:
@@ -56,26 +44,7 @@ def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[C
 
     A figure that results.json lacks, because it is older than the figure, does not agree: the card would lack it.
     """
-    checks = [_number("temperature", stored.get("temperature"), again["temperature"])]
-    blocks: list[tuple[tuple[str, ...], str]] = [((), "")]
-    blocks += [(("sources", source), f"{source}, ") for source in again.get("sources", {})]
-    blocks += [(("without", name), f"without {name}, ") for name in again.get("without", {})]
-    for path, words in blocks:
-        for view in ("one_view", "two_views"):
-            mine, theirs = _at(stored, *path, view), _at(again, *path, view)
-            what = f"{words}{view.replace('_', ' ')}: "
-            checks += [_figure(what + name, mine.get(name), figure) for name, figure in theirs.items()]
-    for path in (("report", "ece"), ("uncalibrated", "ece")):
-        checks.append(_number(" ".join(path), _at(stored, path[0]).get(path[1]), _at(again, *path)))
-    if "decisions" in again:
-        mine = stored.get("decisions", {})
-        checks += _rules(mine.get("rules", {}), again["decisions"]["rules"], "results.json")
-        for source, figures in again["decisions"]["sources"].items():
-            old = _at(mine, "sources", source)
-            for name, figure in figures.items():
-                if name != "confusion":
-                    checks.append(_figure(f"label, {source}: {name}", old.get(name), figure))
-    return checks
+    return _checks(_figures(stored), _figures(again))
 
 
 def check_checkpoint(facts: Facts, again: Mapping[str, Any]) -> list[Check]:
@@ -84,13 +53,13 @@ def check_checkpoint(facts: Facts, again: Mapping[str, Any]) -> list[Check]:
     temperature, rules = again["temperature"], again.get("decisions", {}).get("rules", {})
     if facts.decisions is not None:  # fitted on other hospitals, by a study of its own
         temperature, rules = facts.decisions["temperature"], {"rule": facts.decisions["rule"]}
-    checks = [_number("temperature in config.json", block["temperature"], temperature)]
+    what = "temperature in config.json"
+    checks = [_check(what, {"value": block["temperature"]}, {"value": temperature})]
     if block.get("decisions"):
-        checks += _rules(block["decisions"], rules, "config.json")
-    own = facts.folder / OOF
-    if facts.measured is not None and own.is_file():
-        hashes = [sha256_of(file)[:12] for file in (own, oof_file(facts))]
-        checks.append(Check(f"{OOF} of checkpoint and results", hashes[0], hashes[1], hashes[0] == hashes[1]))
+        checks += _checks(_rules(block["decisions"], "config.json"), _rules(rules, "config.json"))
+    if len(tables := facts.tables()) > 1:
+        own, theirs = (sha256_of(file)[:12] for file in reversed(tables))
+        checks.append(Check(f"{OOF} of checkpoint and results", own, theirs, own == theirs))
     return checks
 
 
@@ -105,74 +74,87 @@ def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation:
         evaluation: the checkpoint's answers.
     """
     summary = evaluation.summary()
-    parts = summary.get("sources", dict.fromkeys(data, summary))
-    trained = {name: part["sha256"] for name, part in facts.config["bcx"]["training"].get("data", {}).items()}
+    trained = [part["sha256"] for part in facts.config["bcx"]["training"].get("data", {}).values()]
     checks = []
     for source, about in data.items():
-        figures = parts[source]["figures"]
+        figures = _of(source, summary)
         known = [
-            found["sources"][source]["figures"] if "sources" in found else found["figures"]
+            _of(source, found)
             for found in facts.external.values()
             if found["data"].get(source, {}).get("sha256") == about["sha256"]
         ]
         if known:
             checks += [
-                _number(f"{source}: {name}", figure["value"], figures[name]["value"], ANSWER)
+                _check(f"{source}: {name}", {"value": figure["value"]}, {"value": figures[name]["value"]}, ANSWER)
                 for name, figure in known[0].items()
                 if name in figures and figure["value"] is not None
             ]
             continue
-        seen = about["sha256"] in trained.values()
-        why = "seen in training" if seen else "not measured before"
+        why = "seen in training" if about["sha256"] in trained else "not measured before"
         for name in ("accuracy", "macro_auc"):
-            value = figures[name]["value"]
-            checks.append(Check(f"{source}: {name}", why, "-" if value is None else f"{value:.4f}", None))
+            checks.append(Check(f"{source}: {name}", why, _told({"value": figures[name]["value"]}), None))
     return checks
+
+
+def _of(source: str, results: Mapping[str, Any]) -> Mapping[str, Any]:
+    return results.get("sources", {}).get(source, results)["figures"]
 
 
 def store(facts: Facts, again: Mapping[str, Any]) -> list[Path]:
     """Write the figures that came out again into results.json, beside the results and in the checkpoint."""
-    kept = {key: value for key, value in facts.results.items() if key not in DERIVED}
-    written = []
-    for folder in (facts.measured, facts.folder):
-        if folder is not None and (folder / OOF).is_file() and sha256_of(folder / OOF) == sha256_of(oof_file(facts)):
-            write_json(folder / "results.json", kept | dict(again))
-            written.append(folder / "results.json")
-    return written
+    content = {key: value for key, value in facts.results.items() if key not in DERIVED} | dict(again)
+    tables = facts.tables()
+    same = [table.with_name("results.json") for table in tables if sha256_of(table) == sha256_of(tables[0])]
+    for file in same:
+        write_json(file, content)
+    return same
 
 
-def _at(block: Mapping[str, Any], *path: str) -> Any:
-    for key in path:
-        block = block.get(key, {})
-    return block
+def _figures(results: Mapping[str, Any]) -> Named:
+    """Yield what each figure of results.json is called, and the figure; a number alone as one without an interval."""
+    yield "temperature", {"value": results.get("temperature")}
+    parts = {"": results} | {f"{source}, ": part for source, part in results.get("sources", {}).items()}
+    parts |= {f"without {name}, ": part for name, part in results.get("without", {}).items()}
+    for words, part in parts.items():
+        for view in ("one_view", "two_views"):
+            for name, figure in part.get(view, {}).items():
+                yield f"{words}{view.replace('_', ' ')}: {name}", figure
+    for block in ("report", "uncalibrated"):
+        yield f"{block} ece", {"value": results.get(block, {}).get("ece")}
+    decisions = results.get("decisions", {})
+    yield from _rules(decisions.get("rules", {}), "results.json")
+    for source, figures in decisions.get("sources", {}).items():
+        for name, figure in figures.items():
+            if name != "confusion":
+                yield f"label, {source}: {name}", figure
 
 
-def _rules(stored: Mapping[str, Any], again: Mapping[str, Any], where: str) -> list[Check]:
-    """Hold every number of stored rules against those that came out again."""
-    return [
-        _number(f"{kind} {name} in {where}", (stored.get(kind) or {}).get(name), value)
-        for kind, block in again.items()
-        for name, value in (block or {}).items()
-        if isinstance(value, float)
-    ]
+def _rules(rules: Mapping[str, Any], where: str) -> Named:
+    for kind, block in rules.items():
+        for name, value in (block or {}).items():
+            if isinstance(value, float):
+                yield f"{kind} {name} in {where}", {"value": value}
 
 
-def _number(what: str, stored: float | None, again: float | None, within: float = VALUE) -> Check:
-    agrees = stored is again is None or (None not in (stored, again) and abs(stored - again) <= within)  # type: ignore[operator]
-    told = ["-" if value is None else f"{value:.4f}" for value in (stored, again)]
-    return Check(what, told[0], told[1], agrees)
+def _checks(stored: Named, again: Named) -> list[Check]:
+    known = dict(stored)
+    return [_check(what, known.get(what), figure) for what, figure in again]
 
 
-def _figure(what: str, stored: Mapping[str, Any] | None, again: Mapping[str, Any]) -> Check:
+def _check(what: str, stored: Mapping[str, Any] | None, again: Mapping[str, Any], within: float = VALUE) -> Check:
     if stored is None:
         return Check(what, "missing", _told(again), False)
-    pairs = [(stored[key], again[key], within) for key, within in (("value", VALUE), ("low", BOUND), ("high", BOUND))]
-    agrees = all(_number(what, *pair).agrees for pair in pairs) and stored["n"] == again["n"]
-    return Check(what, _told(stored), _told(again), agrees)
+    ends = {"value": within, "low": BOUND, "high": BOUND}
+    agrees = all(_close(stored.get(key), again.get(key), most) for key, most in ends.items())
+    return Check(what, _told(stored), _told(again), agrees and stored.get("n") == again.get("n"))
+
+
+def _close(one: float | None, other: float | None, most: float) -> bool:
+    return one is other if one is None or other is None else abs(one - other) <= most
 
 
 def _told(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "-"
-    ends = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
-    return f"{figure['value']:.4f}{ends}, n {figure['n']}"
+    ends = "" if figure.get("low") is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{figure['value']:.4f}{ends}" + (f", n {figure['n']}" if "n" in figure else "")

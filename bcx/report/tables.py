@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from bcx.report.facts import Facts
 from bcx.tasks import Task
 
 Figure = Mapping[str, Any]
+Wanted = Sequence[tuple[str, str, Callable[[Figure | None], str]]]  # name of a figure, its words, and how it is written
 NONE = "no such scans"
 
 
@@ -30,30 +31,26 @@ class Table:
     note: str = ""
 
 
-def in_percent(figure: Figure | None) -> str:
-    """Write a share with its 95 % interval, in per cent."""
-    return _with_ends(figure, 100, ".1f", " %")
+def in_percent(figure: Figure | None, none: str = NONE) -> str:
+    """Write a share with its 95 % interval, in per cent; `none` stands for one without a value."""
+    return _with_ends(figure, none, 100, ".1f", " %")
 
 
-def in_units(figure: Figure | None) -> str:
-    """Write a figure with its 95 % interval, three decimals."""
-    return _with_ends(figure, 1, ".3f", "")
+def in_units(figure: Figure | None, none: str = NONE) -> str:
+    """Write a figure with its 95 % interval, three decimals; `none` stands for one without a value."""
+    return _with_ends(figure, none, 1, ".3f", "")
 
 
-def _with_ends(figure: Figure | None, factor: int, form: str, unit: str) -> str:
+def _with_ends(figure: Figure | None, none: str, factor: int, form: str, unit: str) -> str:
     if figure is None or figure["value"] is None:
-        return NONE
+        return none
     value = f"{factor * figure['value']:{form}}{unit}"
     if figure.get("low") is None:
         return value
     return f"{value} ({factor * figure['low']:{form}} to {factor * figure['high']:{form}})"
 
 
-def _or_dash(figure: Figure | None, write: Callable[[Figure | None], str] = in_percent) -> str:
-    return "-" if figure is None or figure["value"] is None else write(figure)
-
-
-_OVERALL = (
+_OVERALL: Wanted = (
     ("accuracy", "accuracy", in_percent),
     ("balanced_accuracy", "balanced accuracy (macro recall)", in_percent),
     ("macro_precision", "macro precision", in_percent),
@@ -67,7 +64,7 @@ _OVERALL = (
     ("brier", "Brier score (0 to 2)", in_units),
     ("ece", "calibration error (ECE)", in_units),
 )
-_PER_CLASS = (
+_PER_CLASS: Wanted = (
     ("precision", "precision", in_percent),
     ("sensitivity", "recall (sensitivity)", in_percent),
     ("specificity", "specificity", in_percent),
@@ -76,29 +73,29 @@ _PER_CLASS = (
     ("pr_auc", "PR-AUC", in_units),
     ("net_benefit", "net benefit, acting at 0.1", in_units),
 )
-_DECIDED = (
-    ("accuracy", "scans read correctly"),
-    ("sensitivity", "{positive} scans called {positive}"),
-    ("specificity", "other scans not called {positive}"),
-    ("absent_recall", "{absent} scans called {absent}"),
-    ("lost_lesions", "lesions called {absent}"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("f1", "F1 of {positive}"),
-    *FIGURES.items(),
-)
-_PLACED = (
+_DECIDED = {
+    "accuracy": "scans read correctly",
+    "sensitivity": "{positive} scans called {positive}",
+    "specificity": "other scans not called {positive}",
+    "absent_recall": "{absent} scans called {absent}",
+    "lost_lesions": "lesions called {absent}",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1 of {positive}",
+    **FIGURES,
+}
+_PLACED: Wanted = (
     ("heat_inside", "share of the heat inside the lesion", in_percent),
     ("pointing", "hottest pixel inside the lesion", in_percent),
     ("iou", "overlap with the lesion (IoU)", in_units),
 )
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature", "vector": "after vector scaling"}
 _RULES = {"before": "before", "by the other hospitals": "fitted on the other hospitals", "as stored": "as stored"}
-_NONE_SEEN = "Where none was seen, the upper end is 3 over the number of patients (rule of three)."
+_HARMS = ("as_absent", "as_other", "referred", "false_alarms", "absent_cleared")
 _POINT_FIGURES = ("called", "false_alarms", "missed", "referred")
 _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 
-def _overall(task: Task) -> list[tuple[str, str, Callable[[Figure | None], str]]]:
+def _overall(task: Task) -> Wanted:
     """The figures over all classes; of three, also the ROC-AUC of the positive class against the one before it."""
     before = task.classes[: task.classes.index(task.positive)] if len(task.classes) > 2 else ()
     pairs = [name for name in before if name != task.absent]
@@ -106,30 +103,30 @@ def _overall(task: Task) -> list[tuple[str, str, Callable[[Figure | None], str]]
     return [*_OVERALL, *auc]
 
 
-def _harm_words(keys: Sequence[str], task: Task) -> list[str]:
-    return [FIGURES[key].format(positive=task.positive, absent=task.absent) for key in keys]
+def _decided(keys: Iterable[str], task: Task) -> Wanted:
+    said = {"positive": task.positive, "absent": task.absent}
+    return [(key, _DECIDED[key].format(**said), in_units if key == "f1" else in_percent) for key in keys]
+
+
+def _rows(wanted: Wanted, parts: Iterable[Mapping[str, Figure | None]], *, count: bool = False) -> list[list[str]]:
+    """Return a row for each figure that some part has: its words, a cell per part, and where asked for, n."""
+    parts, rows = list(parts), []
+    for key, words, write in wanted:
+        cells = [part.get(key) for part in parts]
+        if known := [cell["n"] for cell in cells if cell is not None and cell["value"] is not None]:
+            rows.append([words, *map(write, cells), *([str(max(known))] if count else [])])
+    return rows
 
 
 def _overall_table(part: Mapping[str, Any], task: Task, title: str) -> Table:
-    """The figures over all classes of both views; one that no view has is left out."""
     views = {"one view (default)": part["one_view"], "scan and mirror image averaged": part["two_views"]}
-    rows = []
-    for key, words, write in _overall(task):
-        cells = [view.get(key) for view in views.values()]
-        if any(cell is not None and cell["value"] is not None for cell in cells):
-            count = max(cell["n"] for cell in cells if cell is not None)
-            rows.append((words, *(write(cell) for cell in cells), str(count)))
-    return Table(title, ("figure", *views, "n"), rows)
+    return Table(title, ("figure", *views, "n"), _rows(_overall(task), views.values(), count=True))
 
 
 def _class_table(view: Mapping[str, Figure], task: Task, counts: Mapping[str, int], title: str) -> Table:
-    rows = []
-    for key, words, write in _PER_CLASS:
-        cells = [view.get(f"{key}_{name}") for name in task.classes]
-        if any(cell is not None for cell in cells):
-            rows.append((words, *map(write, cells)))
+    classes = [{key: view.get(f"{key}_{name}") for key, *_ in _PER_CLASS} for name in task.classes]
     head = [f"{name} (n = {counts.get(name, 0)})" for name in task.classes]
-    return Table(f"{title}, by class (one view)", ("figure", *head), rows)
+    return Table(f"{title}, by class (one view)", ("figure", *head), _rows(_PER_CLASS, classes))
 
 
 def _confusion_table(confusion: Mapping[str, Mapping[str, int]], title: str) -> Table:
@@ -138,36 +135,21 @@ def _confusion_table(confusion: Mapping[str, Mapping[str, int]], title: str) -> 
     return Table(title, ("true class", *(f"answer {name}" for name in answers)), rows)
 
 
-def _decided_table(decisions: Mapping[str, Any], task: Task) -> Table:
-    sources = decisions["sources"]
-    rows = []
-    for key, words in _DECIDED:
-        if any(key in part for part in sources.values()):
-            cells = [(in_units if key == "f1" else in_percent)(part.get(key)) for part in sources.values()]
-            rows.append((words.format(positive=task.positive, absent=task.absent), *cells))
-    return Table("Label and decision", ("figure", *sources), rows)
-
-
 def _points_table(decisions: Mapping[str, Any], task: Task) -> Table:
     """What the other operating points cost: a column per source, or of two classes a row per sensitivity."""
     if "points" in decisions:
         rows = [
-            (f"{point}: {words}", *(in_percent(figures[key]) for figures in sources.values()))
+            [f"{point}: {words}", *cells]
             for point, sources in decisions["points"].items()
-            for key, words in zip(_POINT_FIGURES, _harm_words(_POINT_FIGURES, task), strict=True)
+            for words, *cells in _rows(_decided(_POINT_FIGURES, task), sources.values())
         ]
         return Table("The other operating points", ("figure", *decisions["sources"]), rows)
-    rows = [
-        tuple(
-            "-" if point[name] is None else f"{100 * point[name]:.1f} %"
-            for name in ("sensitivity", "specificity", "accuracy")
-        )
-        for point in decisions["sensitivity_points"]
-    ]
+    names = ("sensitivity", "specificity", "accuracy")
+    points = decisions["sensitivity_points"]
     return Table(
         f"What 90 and 95 % sensitivity for {task.positive} would cost",
-        (f"sensitivity, {task.positive}", "specificity", "accuracy"),
-        rows,
+        (f"sensitivity, {task.positive}", *names[1:]),
+        [[in_percent({"value": point[name]}, "-") for name in names] for point in points],
         "On the same scans that these thresholds were fitted on, every hospital weighing the same.",
     )
 
@@ -178,12 +160,9 @@ def _reliability_table(reliability: Mapping[str, Mapping[str, Any]]) -> Table:
         for source, reports in reliability.items()
         for name, report in reports.items()
     ]
-    return Table(
-        "Reliability before and after scaling",
-        ("probabilities", "ECE", "log-loss", "Brier score"),
-        rows,
-        "Each fold is scaled by what was fitted on the other folds.",
-    )
+    head = ("probabilities", "ECE", "log-loss", "Brier score")
+    note = "Each fold is scaled by what was fitted on the other folds."
+    return Table("Reliability before and after scaling", head, rows, note)
 
 
 def coverage_table(risk: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -206,36 +185,32 @@ def coverage_table(risk: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _fold_table(folds: Sequence[Mapping[str, Any]]) -> Table:
-    rows = []
-    for row in folds:
-        auc = "-" if row["macro_auc"] is None else f"{row['macro_auc']:.3f}"
-        rows.append((str(row["fold"]), str(row["n"]), f"{100 * row['accuracy']:.1f} %", auc))
+    rows = [
+        (str(row["fold"]), str(row["n"]), f"{100 * row['accuracy']:.1f} %", in_units({"value": row["macro_auc"]}, "-"))
+        for row in folds
+    ]
     return Table("By fold", ("fold", "scans", "accuracy", "ROC-AUC, macro"), rows)
 
 
 def external_table(found: Mapping[str, Any], task: Task) -> Table:
     """Return every figure of `bcx evaluate` on scans from elsewhere."""
-    figures = found["figures"]
-    wanted = _overall(task)
-    for key, words, write in _PER_CLASS:
-        wanted += [(f"{key}_{name}", f"{words}, {name}", write) for name in task.classes]
-    wanted.append((f"lesions_called_{task.absent}", f"lesions called {task.absent}", in_percent))
-    wanted.append(("not_a_scan", "taken for no scan at all", in_percent))
-    rows = [
-        (words, write(figures[key]), str(figures[key]["n"]))
-        for key, words, write in wanted
-        if key in figures and figures[key]["value"] is not None
+    wanted = [
+        *_overall(task),
+        *((f"{key}_{name}", f"{words}, {name}", write) for key, words, write in _PER_CLASS for name in task.classes),
+        (f"lesions_called_{task.absent}", f"lesions called {task.absent}", in_percent),
+        ("not_a_scan", "taken for no scan at all", in_percent),
     ]
+    rows = _rows(wanted, [found["figures"]], count=True)
     return Table(f"On {' and '.join(found['data'])}", ("figure", "one view", "n"), rows)
 
 
 def places_table(places: Mapping[str, Any]) -> Table:
     """Return how well the maps fit the lesions' masks, by source and by size."""
     parts = {**places["by_source"], **places["by_size"]}
-    rows = [(words, *(write(part[key]) for part in parts.values())) for key, words, write in _PLACED]
+    rows = _rows(_PLACED, parts.values())
     blob = [part["centred_blob"]["heat_inside"] for part in parts.values() if "centred_blob" in part]
     if len(blob) == len(parts):
-        rows.append(("to judge by: heat of a blob in the centre", *map(in_percent, blob)))
+        rows.append(["to judge by: heat of a blob in the centre", *map(in_percent, blob)])
     head = [f"{name} (n = {part['n']})" for name, part in parts.items()]
     return Table("Where it looks, against the masks", ("figure", *head), rows)
 
@@ -246,8 +221,8 @@ def transfer_table(transfer: Mapping[str, Any], task: Task) -> Table:
         (
             str(row["train_on"]),
             f"{row['score_on']} ({row['lesions']})",
-            _or_dash(row.get("auc"), in_units),
-            *(_or_dash(row.get(key)) for key in ("sensitivity", "specificity", "lesions_called_absent")),
+            in_units(row.get("auc"), "-"),
+            *(in_percent(row.get(key), "-") for key in ("sensitivity", "specificity", "lesions_called_absent")),
         )
         for row in transfer["table"]
     ]
@@ -257,38 +232,33 @@ def transfer_table(transfer: Mapping[str, Any], task: Task) -> Table:
 
 def harm_table(study: Mapping[str, Any], task: Task) -> Table:
     """Return what each rule of decision does in hospitals that no network saw, and at home."""
-    wanted = ("as_absent", "as_other", "referred", "false_alarms", "absent_cleared")
     rows = [
-        (_hospital(row), _RULES[row["rule"]], *(_or_dash(row.get(key)) for key in wanted))
+        (_hospital(row), _RULES[row["rule"]], *(in_percent(row.get(key), "-") for key in _HARMS))
         for row in study["table"]
         if row["point"] == "default"
     ]
-    head = ("hospital", "rule", *_harm_words(wanted, task))
-    return Table("Decisions in hospitals never seen", head, rows, _NONE_SEEN)
+    head = ("hospital", "rule", *(words for _, words, _ in _decided(_HARMS, task)))
+    note = "Where none was seen, the upper end is 3 over the number of patients (rule of three)."
+    return Table("Decisions in hospitals never seen", head, rows, note)
 
 
 def stored_points_table(study: Mapping[str, Any], task: Task) -> Table:
     """Return what the operating points hold in hospitals that no network saw, by what was fitted on the others."""
     rows = [
-        (row["hospital"], row["point"], *(_or_dash(row.get(key)) for key in _POINT_FIGURES))
+        (row["hospital"], row["point"], *(in_percent(row.get(key), "-") for key in _POINT_FIGURES))
         for row in study["table"]
         if row["rule"] == "by the other hospitals" and row["point"] != "default"
     ]
-    head = ("hospital", "operating point", *_harm_words(_POINT_FIGURES, task))
+    head = ("hospital", "operating point", *(words for _, words, _ in _decided(_POINT_FIGURES, task)))
     return Table("Operating points in hospitals never seen", head, rows)
 
 
 def calibration_table(study: Mapping[str, Any]) -> Table:
     """Return how well probabilities are calibrated in hospitals that no network saw, and at home."""
-    rows = [
-        (
-            _hospital(row),
-            f"{_RULES[row['rule']]}: {row['temperature']:.3f}",
-            in_units(row["ece"]),
-            in_units(row["log_loss"]),
-        )
-        for row in study["calibration"]
-    ]
+    rows = []
+    for row in study["calibration"]:
+        rule = f"{_RULES[row['rule']]}: {row['temperature']:.3f}"
+        rows.append((_hospital(row), rule, in_units(row["ece"]), in_units(row["log_loss"])))
     return Table("Calibration in hospitals never seen", ("hospital", "temperature", "ECE", "log-loss"), rows)
 
 
@@ -307,26 +277,26 @@ def data_table(data: Mapping[str, Any]) -> Table:
 
 def measured_tables(facts: Facts) -> list[Table]:
     """Return every table of what was measured out of fold, in the card's order."""
-    results, task = facts.results, facts.task
+    results, task, report = facts.results, facts.task, facts.results["report"]
     sources = results.get("sources", {})
     whole = "All scans" if sources else "Out of fold"
     tables = [
         _overall_table(results, task, whole),
-        _class_table(results["one_view"], task, results["report"]["counts"], whole),
-        _confusion_table(results["report"]["confusion"], f"{whole}: the most probable class"),
+        _class_table(results["one_view"], task, report["counts"], whole),
+        _confusion_table(report["confusion"], f"{whole}: the most probable class"),
     ]
     for source, part in sources.items():
         n = {name: part["one_view"][f"sensitivity_{name}"]["n"] for name in task.classes}
         tables.append(_overall_table(part, task, f"{source}: {part['n']} scans in {part['groups']} groups"))
         tables.append(_class_table(part["one_view"], task, n, source))
-    if "decisions" in results:
-        tables.append(_decided_table(results["decisions"], task))
-        for source, part in results["decisions"]["sources"].items():
-            if "confusion" in part:
-                tables.append(_confusion_table(part["confusion"], f"{source}: the answers"))
-        tables.append(_points_table(results["decisions"], task))
-    if "reliability" in results:
-        tables.append(_reliability_table(results["reliability"]))
-    if "risk_coverage" in results:
-        tables.append(coverage_table(results["risk_coverage"]))
+    if decisions := results.get("decisions"):
+        parts = decisions["sources"]
+        tables.append(Table("Label and decision", ("figure", *parts), _rows(_decided(_DECIDED, task), parts.values())))
+        tables += [
+            _confusion_table(part["confusion"], f"{source}: the answers")
+            for source, part in parts.items()
+            if "confusion" in part
+        ]
+        tables.append(_points_table(decisions, task))
+    tables += [_reliability_table(results["reliability"]), coverage_table(results["risk_coverage"])]
     return [*tables, _fold_table(results["folds"])]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bcx.cli.main import app
 from bcx.errors import ConfigError, DataError
 from bcx.report.facts import gather
-from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again, oof_file
+from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again
 from bcx.report.scans import refuse_repository
 
 
@@ -85,7 +85,7 @@ def test_without_answers_there_is_nothing_to_derive(model):
     for folder in (facts.folder, facts.measured):
         (folder / "oof.csv").unlink()
     with pytest.raises(DataError, match="out-of-fold"):
-        oof_file(facts)
+        facts.tables()
 
 
 def test_pictures_of_patients_stay_out_of_a_checkout(tmp_path):
