@@ -21,13 +21,15 @@ import torch
 import bcx
 from bcx.inference.batches import Job, run
 from bcx.inference.shards import plan_shards
-from bcx.simulate import write_busi_folder
+from bcx.simulate import LABELS
+from bcx.simulate.examples import write_examples
 from bcx.train.provenance import describe_command, write_json
 
 
 def measure(model: str, scans: int, place: Path) -> dict[str, Any]:
     """Answer the scans by both engines."""
-    folder = write_busi_folder(place / "scans", per_class=-(-scans // 3))
+    folder = place / "scans"
+    write_examples(folder, [(label, seed) for label in LABELS for seed in range(1, 1 - scans // -3)], size=(96, 112))
     classifier = bcx.load(model)
     shards = plan_shards([str(folder)])
     files = [where for shard in shards for _, where in shard.entries()]

@@ -38,7 +38,8 @@ from bcx.checkpoints.checkpoint import find_checkpoint, load_checkpoint
 from bcx.checkpoints.onnx_export import export_onnx
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork
-from bcx.simulate import simulate, write_examples
+from bcx.simulate import simulate
+from bcx.simulate.examples import write_examples
 from bcx.train.provenance import current_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -76,7 +76,7 @@ def tiny_lesion_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def busi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated scans in BUSI's published layout, masks included. Read only: copy what you change."""
-    from bcx.simulate import write_busi_folder
+    from tests.layouts import write_busi_folder
 
     return write_busi_folder(tmp_path_factory.mktemp("simulated") / "busi", per_class=4)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from bcx.simulate import write_busi_folder
 from bcx.telemetry import SWITCHES
+from tests.layouts import write_busi_folder
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or (shutil.which("strace") is None and not os.environ.get("CI")),

@@ -48,7 +48,7 @@ class Checkpoint:
         network: in evaluation mode, float32.
         temperature: divides the logits before the softmax (Guo et al. 2017).
         input_check: its settings, or None where the checkpoint has none.
-        decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.decider), or None: the label is then the
+        decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.rule), or None: the label is then the
             most probable class, and nothing is referred.
         training: provenance: data, split, recipe, versions.
         weights_sha256: of model.safetensors as stored; with a head of its own, of both weight files in a row.

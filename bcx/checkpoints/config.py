@@ -92,7 +92,7 @@ class InputCheckBlock(_Block):
 
 
 class DecisionsBlock(_Block):
-    """How an answer is chosen, and which are referred; `bcx.trust.decider.Decider` checks what each holds."""
+    """How an answer is chosen, and which are referred; `bcx.trust.rule.Decider` checks what each holds."""
 
     rule: dict[str, JsonValue] | None = None
     operating_point: dict[str, JsonValue] | None = None

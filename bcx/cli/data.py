@@ -213,7 +213,8 @@ def examples(
     They show nobody. Writes simulated-CLASS-N.png, masks/simulated-CLASS-N_mask.png and examples.csv (file, label,
     seed, mask); the shipped patches go into histology-idc/ inside the folder.
     """
-    from bcx.simulate import EXAMPLES, LABELS, histology, write_examples
+    from bcx.simulate import LABELS, histology
+    from bcx.simulate.examples import EXAMPLES, PATCHES, write_examples, write_histology_examples
 
     if task not in ("breast-ultrasound", "histology-idc"):
         raise ConfigError(
@@ -231,5 +232,5 @@ def examples(
         if wanted:
             return
         out = out / "histology-idc"
-    files = histology.write_histology_examples(out, wanted or histology.EXAMPLES)
+    files = write_histology_examples(out, wanted or PATCHES)
     typer.echo(f"{len(files)} simulated patches of tissue are in {out}.")

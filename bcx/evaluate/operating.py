@@ -18,9 +18,8 @@ from bcx.evaluate.metrics import REFERRED, named_confusion
 from bcx.evaluate.oof import label_positions, logits_of
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decider import Decider
 from bcx.trust.decisions import fit_operating_point, fit_refer_threshold, sensitivity_points
-from bcx.trust.rule import POINTS, fit_rule
+from bcx.trust.rule import POINTS, Decider, fit_rule
 
 #: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90

@@ -36,8 +36,8 @@ from bcx.networks.run import Forward
 from bcx.tasks import is_slide
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.claims import NOT_A_SCAN, REFER, claim, may_outline
-from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
+from bcx.trust.rule import Decider
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -23,7 +23,7 @@ from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
-    from bcx.trust.decider import Decider
+    from bcx.trust.rule import Decider
 
 #: What tells whose a scan is, beside a table: its folder, or its DICOM study.
 FOLDER, STUDY = "folder", "study"

@@ -29,7 +29,7 @@ from bcx.inference.classifier import Classifier
 from bcx.report.facts import Facts
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decider import Decider
+from bcx.trust.rule import Decider
 
 #: Most confident mistakes that are shown, answers in the grid, variants of a scan.
 MISTAKES, GRID, VARIANTS = 12, 25, 7

@@ -25,7 +25,7 @@ import yaml
 import bcx
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import ConfigError, OutputError
-from bcx.simulate import histology, write_examples
+from bcx.simulate.examples import write_examples, write_histology_examples
 
 #: Files of a checkpoint that are shared: those that answer, and the card; no training tables.
 ANSWERING = ("config.json", "*.safetensors", "model.onnx", "README.md")
@@ -107,7 +107,7 @@ def _gather(folder: Path, checkpoint: Checkpoint, lines: list[str]) -> None:
     for file in (file for pattern in ANSWERING for file in checkpoint.folder.glob(pattern)):
         shutil.copyfile(file, folder / "checkpoints" / name / file.name)
     write_examples(folder / "examples")
-    histology.write_histology_examples(folder / "examples" / "histology-idc")
+    write_histology_examples(folder / "examples" / "histology-idc")
 
 
 def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> set[str]:

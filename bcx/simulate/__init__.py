@@ -7,15 +7,5 @@
 """
 
 from bcx.simulate.formation import LABELS, Simulated, simulate
-from bcx.simulate.layouts import EXAMPLES, write_breast_folder, write_busbra_folder, write_busi_folder, write_examples
 
-__all__ = [
-    "EXAMPLES",
-    "LABELS",
-    "Simulated",
-    "simulate",
-    "write_breast_folder",
-    "write_busbra_folder",
-    "write_busi_folder",
-    "write_examples",
-]
+__all__ = ["LABELS", "Simulated", "simulate"]

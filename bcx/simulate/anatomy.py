@@ -6,6 +6,7 @@ All lengths are fractions of the image's height, so that one seed gives the same
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +31,16 @@ class Scene:
 
 
 def grid(height: int, width: int) -> tuple[Map, Map]:
-    """Coordinates of the pixel centres in image heights: `y` float32 [H, 1] in 0..1, `x` float32 [1, W] in 0..W/H."""
+    """Return `y`, float32 [H, 1], 0..1, and `x`, float32 [1, W], 0..W/H, of the pixel centres, in image heights."""
     y = ((np.arange(height) + 0.5) / height).astype(np.float32)
     x = ((np.arange(width) + 0.5) / height).astype(np.float32)
     return y[:, None], x[None, :]
 
 
 def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide: float) -> Map:
-    """A smooth random field of mean 0 and standard deviation about 1, at any coordinates.
+    """Return a smooth random field of mean 0 and standard deviation about 1 at coordinates that broadcast together.
 
     White noise on nodes `tall` x `wide` apart, joined by cubic B-splines; features are about twice as large.
-
-    Args:
-        y, x: float32 arrays of coordinates that broadcast together, in image heights.
     """
     from scipy.ndimage import map_coordinates
 
@@ -57,16 +55,14 @@ def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide:
 
 
 def curve(rng: np.random.Generator, x: Map, *, wide: float, height: float) -> Map:
-    """A smooth random line over `x` (float32 [1, W]) of standard deviation `height` and features about 2 `wide`."""
+    """Return a smooth random line over `x` of standard deviation `height`, with features of about 2 `wide`."""
     return smooth_field(rng, np.zeros_like(x), x, tall=1.0, wide=wide) * np.float32(height)
 
 
 def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Map:
-    """Thin bright lines along the zero level of a field, float32 [H, W] in 0..1: septa and fibres across a beam.
+    """Return thin bright lines along the zero level of a field, float32 [H, W], 0..1: septa and fibres across a beam.
 
-    A mirror answers when it lies square to the beam, so a line's strength falls with its slope (the cosine of the
-    angle between its normal and the vertical, to the power `favour`). `pixel`, `thick`: side of a pixel and half
-    thickness of the line in image heights.
+    A mirror answers when it lies square to the beam: strength falls with the line's slope, to the power `favour`.
     """
     down, across = np.gradient(field, pixel)
     steep = np.sqrt(down**2 + across**2) + 1e-3
@@ -76,12 +72,11 @@ def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Ma
 
 
 def ramp(distance: Map, soft: float) -> Map:
-    """0 well above an edge, 1 well below it: a logistic step of width `soft` over a signed `distance`."""
+    """Return a logistic step, 0 well above an edge and 1 well below it."""
     return (1 / (1 + np.exp(np.clip(-distance / soft, -30, 30)))).astype(np.float32)
 
 
 def _line(distance: Map, thick: float, pixel: float) -> Map:
-    """A line of half thickness `thick` along the zero of a signed distance, float32 in 0..1."""
     return np.exp(-0.5 * (distance / max(thick, 0.6 * pixel)) ** 2)
 
 
@@ -105,11 +100,8 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     muscle = retro + rng.uniform(0.05, 0.12) + lean * 0.3 + curve(rng, x, wide=0.5, height=0.012)
     chest = muscle + rng.uniform(0.12, 0.24) + curve(rng, x, wide=0.5, height=0.012)
 
-    in_fat = ramp(y - skin, 0.002)
-    in_gland = ramp(y - gland, 0.010)
-    in_retro = ramp(y - retro, 0.010)
-    in_muscle = ramp(y - muscle, 0.006)
-    in_chest = ramp(y - chest, 0.006)
+    edges = ((skin, 0.002), (gland, 0.010), (retro, 0.010), (muscle, 0.006), (chest, 0.006))
+    in_fat, in_gland, in_retro, in_muscle, in_chest = (ramp(y - edge, soft) for edge, soft in edges)
 
     # fields run along the layers, bent a little, so that fibres follow the surfaces between them
     bend = smooth_field(rng, y, x, tall=0.13, wide=0.2) * np.float32(0.016)
@@ -129,14 +121,10 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     fat = rng.uniform(-15, -9) + 1.2 * mottle + 6.0 * np.exp(-4.0 * lobules**2) + patchy
     glandular = 2.4 * mottle + 2.8 * fibres + 2.2 * patchy - 5.0 * ramp(islands - rng.uniform(0.6, 1.6), 0.12)
     striated = -9 + 1.2 * mottle + 3.0 * strands
+    deep = np.float32(-13) + mottle
     echo = np.full((height, width), -4.0, np.float32)
-    for share, level in (
-        (in_fat, fat),
-        (in_gland, glandular),
-        (in_retro, fat - 1),
-        (in_muscle, striated),
-        (in_chest, np.float32(-13) + mottle),
-    ):
+    layers = (in_fat, fat), (in_gland, glandular), (in_retro, fat - 1), (in_muscle, striated), (in_chest, deep)
+    for share, level in layers:
         echo = echo * (1 - share) + level * share
     echo += _grains(rng, (height, width), 1200) * (0.25 + 0.75 * (in_gland - in_retro)) * in_fat
 
@@ -165,23 +153,14 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     return Scene(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
 
 
-@dataclass(frozen=True)
-class Outline:
-    """Where a lesion ends.
-
-    Attributes:
-        outside: float32 [H, W], about the distance from the edge in image heights, negative inside.
-        angle: float32 [H, W], direction from the centre in radians, 0 to the right and pi/2 downwards.
-        tall: height of the lesion in image heights.
-    """
-
-    outside: Map
-    angle: Map
-    tall: float
+class _Outline(NamedTuple):
+    outside: Map  # about the distance from the edge in image heights, negative inside
+    angle: Map  # direction from the centre in radians, 0 to the right and pi/2 downwards
+    tall: float  # height of the lesion in image heights
 
 
 def _waves(rng: np.random.Generator, angle: Map, roughness: float, orders: range) -> Map:
-    """Relative radius over `angle`: 1 plus waves of the given orders, weaker with order."""
+    """Relative radius over `angle`: 1 plus waves, weaker with order."""
     radius = np.ones_like(angle)
     for order in orders:
         radius += roughness / order * rng.normal() * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
@@ -197,7 +176,7 @@ def _spikes(rng: np.random.Generator, angle: Map) -> Map:
     return radius
 
 
-def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> Outline:
+def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> _Outline:
     y, x = grid(height, width)
     benign = label == "benign"
     size = rng.uniform(0.075, 0.16) if benign else rng.uniform(0.13, 0.23)
@@ -216,7 +195,7 @@ def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> O
         rim, jag = 0.9 * _waves(rng, angle, 0.22, range(2, 7)) + _spikes(rng, angle), 0.005
     outside = (np.hypot(u, v) - rim) * np.hypot(half_wide * np.cos(angle), half_tall * np.sin(angle))
     outside += jag * smooth_field(rng, y, x, tall=0.012, wide=0.015)
-    return Outline(outside.astype(np.float32), angle, 2 * half_tall)
+    return _Outline(outside.astype(np.float32), angle, 2 * half_tall)
 
 
 def add_lesion(scene: Scene, label: str, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -228,8 +207,7 @@ def add_lesion(scene: Scene, label: str, rng: np.random.Generator) -> NDArray[np
     """
     height, width = scene.echo.shape
     edge = _outline(rng, label, height, width)
-    draw = _benign if label == "benign" else _malignant
-    draw(scene, edge, rng)
+    (_benign if label == "benign" else _malignant)(scene, edge, rng)
     return edge.outside < 0
 
 
@@ -240,7 +218,7 @@ def _fill(scene: Scene, inside: Map, level: Map, gained: float, tall: float) -> 
     scene.loss -= (gained / tall * inside).astype(np.float32)
 
 
-def _benign(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
+def _benign(scene: Scene, edge: _Outline, rng: np.random.Generator) -> None:
     y, x = grid(*scene.echo.shape)
     inside = 1 - ramp(edge.outside, 0.004)
     cyst = rng.random() < 0.35
@@ -253,7 +231,7 @@ def _benign(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
     scene.loss += (120 * capsule * np.cos(edge.angle) ** 6).astype(np.float32)
 
 
-def _malignant(scene: Scene, edge: Outline, rng: np.random.Generator) -> None:
+def _malignant(scene: Scene, edge: _Outline, rng: np.random.Generator) -> None:
     y, x = grid(*scene.echo.shape)
     vague = smooth_field(rng, y, x, tall=0.08, wide=0.08)
     uneven = smooth_field(rng, y, x, tall=0.022, wide=0.04)

@@ -11,7 +11,8 @@ from bcx.errors import ConfigError
 from bcx.simulate.anatomy import Map, Scene, add_lesion, breast, grid
 
 LABELS = ("normal", "benign", "malignant")
-DYNAMIC_RANGE = 60.0  # decibels between black and white
+DYNAMIC_RANGE, GAMMA = 60.0, 1.55  # decibels between black and white; the grey map holds dark tissue together
+NOISE = 0.02  # amplitude of the electronics' noise at the bottom of the image, where depth gain lifts it most
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,7 @@ class Simulated:
     Attributes:
         pixels: uint8 [H, W], grey levels.
         mask: bool [H, W], True on the lesion; all False for "normal".
-        label: "normal", "benign" or "malignant".
-        seed: what `simulate` was given.
+        label, seed: what `simulate` was given.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,12 +34,8 @@ class Simulated:
 def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simulated:
     """Make one scan; the same arguments give the same pixels.
 
-    Args:
-        seed: any integer from 0 up.
-        height, width: in pixels, 32 or more each. The anatomy of a seed does not depend on it.
-
-    Raises:
-        ConfigError: another label, a negative seed or a size below 32.
+    The anatomy of a seed does not depend on the size. `ConfigError`: another label than of `LABELS`, a negative seed
+    or a side below 32 pixels.
     """
     if label not in LABELS or seed < 0 or min(height, width) < 32:
         raise ConfigError(
@@ -50,16 +46,13 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
     kind = LABELS.index(label)
     tissue, lump, sound = (np.random.default_rng([seed, kind, part]) for part in range(3))
     scene = breast(tissue, height, width)
-    mask = np.zeros((height, width), bool)
-    if label != "normal":
-        mask = add_lesion(scene, label, lump)
+    mask = np.zeros((height, width), bool) if label == "normal" else add_lesion(scene, label, lump)
     amplitude = envelope(scene, sound, looks=4, focus=sound.uniform(0.3, 0.5))
-    pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(-1.5, 3))
-    return Simulated(pixels, mask, label, seed)
+    return Simulated(compress(amplitude, sound, gain=sound.normal(-1.5, 3)), mask, label, seed)
 
 
 def widths(height: int, focus: float) -> Map:
-    """Lateral half width of the beam in pixels at every row: float32 [H], narrowest at depth `focus` (0..1)."""
+    """Return the half width of the beam in pixels at every row, float32 [H], least at depth `focus`, 0..1."""
     y, _ = grid(height, 1)
     spread = 0.0062 * np.sqrt(1 + ((y[:, 0] - focus) / 0.42) ** 2)
     return np.maximum(spread * height, 0.6).astype(np.float32)
@@ -71,16 +64,13 @@ def _keep(sigma: float) -> np.float32:
 
 
 def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
-    """Echo amplitude before compression, float32 [H, W], of root mean square 1 over fibroglandular tissue without loss.
+    """Return echo amplitudes, float32 [H, W], of root mean square 1 over fibroglandular tissue without loss.
 
     Every pixel holds scatterers at random depths below the wavelength, hence echoes of random phase; together with the
     coherent mirrors they pass through a separable Gaussian point-spread function in complex baseband (the carrier's
     modulation is in the phases). Over even tissue one look has fully developed speckle, whose amplitude follows
-    Rayleigh's law: mean / standard deviation = 1.91 (Wagner et al., IEEE Trans. Sonics Ultrason. 1983).
-
-    Args:
-        looks: how many to average in power, from different angles: spatial compounding.
-        focus: its depth, 0..1 of the image.
+    Rayleigh's law: mean / standard deviation = 1.91 (Wagner et al., IEEE Trans. Sonics Ultrason. 1983). `looks` are
+    averaged in power, as from different angles (spatial compounding).
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -109,11 +99,8 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
     return (np.sqrt(power) * 10 ** (-shade / 20)).astype(np.float32)
 
 
-def calm(decibels: Map) -> Map:
-    """Reduce speckle as scanners do: bright departures from around above 8 dB stay, lesser ones shrink; float32 [H, W].
-
-    Dark departures end at 5 dB.
-    """
+def _calm(decibels: Map) -> Map:
+    """Reduce speckle as scanners do: bright departures above 8 dB stay, lesser ones shrink, dark ones end at 5 dB."""
     from scipy.ndimage import gaussian_filter
 
     height = len(decibels)
@@ -122,27 +109,11 @@ def calm(decibels: Map) -> Map:
     return around + np.maximum(departure * np.clip(departure / 8, 0.65, 1), -5)
 
 
-def compress(
-    amplitude: Map,
-    *,
-    noise: float,
-    rng: np.random.Generator | None,
-    gain: float = 0.0,
-    gamma: float = 1.55,
-) -> np.ndarray:
-    """Log compression to grey levels, uint8 [H, W].
-
-    Args:
-        amplitude: float32 [H, W] from `envelope`.
-        noise: amplitude of the electronics' noise at the bottom of the image, where depth gain lifts it most.
-        gain: added to all echoes, in dB.
-        gamma: exponent of the grey map; above 1 it holds dark tissue together and sets bright lines apart.
-    """
-    height = len(amplitude)
-    if rng is not None:
-        y, _ = grid(height, 1)
-        hiss = rng.standard_normal((2, *amplitude.shape), np.float32) * (noise * y**2)
-        amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2).astype(np.float32)
-    decibels = calm((20 * np.log10(np.maximum(amplitude, 1e-6)) + gain).astype(np.float32))
-    level = np.clip((decibels + 0.74 * DYNAMIC_RANGE) / DYNAMIC_RANGE, 0, 1) ** gamma
+def compress(amplitude: Map, rng: np.random.Generator, gain: float = 0.0) -> np.ndarray:
+    """Compress what `envelope` returns to grey levels, uint8 [H, W]; `gain`, in dB, is added to all echoes."""
+    y, _ = grid(len(amplitude), 1)
+    hiss = rng.standard_normal((2, *amplitude.shape), np.float32) * (NOISE * y**2)
+    amplitude = np.sqrt(amplitude**2 + hiss[0] ** 2 + hiss[1] ** 2).astype(np.float32)
+    decibels = _calm((20 * np.log10(np.maximum(amplitude, 1e-6)) + gain).astype(np.float32))
+    level = np.clip((decibels + 0.74 * DYNAMIC_RANGE) / DYNAMIC_RANGE, 0, 1) ** GAMMA
     return np.rint(level * 255).astype(np.uint8)

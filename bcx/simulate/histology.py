@@ -7,15 +7,10 @@ Textbook signs, far tidier than tissue: how a network reads these images says no
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-
-from bcx.simulate.layouts import save_png, write_drawn
 
 LABELS = ("negative", "positive")
 SIDE = 50
@@ -27,11 +22,9 @@ _FINER = 4  # drawn at so many times the resolution, then averaged
 
 
 class _Nuclei(NamedTuple):
-    """Share of drawn points at which one lies, half lengths in pixels, how much shorter the other way, stain."""
-
-    share: float
-    lengths: tuple[float, ...]
-    short: float
+    share: float  # of drawn points at which one lies
+    lengths: tuple[float, ...]  # half of it, in pixels
+    short: float  # the other way, as a share of the length
     stain: tuple[float, float]
 
 
@@ -45,11 +38,9 @@ def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, 
 
 
 def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Draw tissue with a tumour where it is told to be, uint8 `[H, W, 3]`.
+    """Draw tissue with a tumour where bool `[H, W]` says, uint8 `[H, W, 3]`.
 
-    Args:
-        tumour: bool `[H, W]`.
-        stain: how strongly haematoxylin and eosin took; laboratories differ.
+    `stain`: how strongly haematoxylin and eosin took; laboratories differ.
     """
     rng = np.random.default_rng([seed, int(tumour.any())])
     height, width = tumour.shape
@@ -121,70 +112,3 @@ def _holes(rng: np.random.Generator, tumour: np.ndarray, eosin: np.ndarray, blue
 def _disc(plane: np.ndarray, x: float, y: float, radius: float, value: float) -> None:
     """Set `plane` to `value` in a disc; units are the patch's pixels."""
     cv2.circle(plane, (round(x * _FINER), round(y * _FINER)), round(radius * _FINER), value, -1)
-
-
-def write_idc_folder(root: str | os.PathLike[str], patients: int = 6, patches: int = 4, seed: int = 0) -> Path:
-    """Write drawn patches in the layout of the published IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`.
-
-    Args:
-        patients: numbered from 101; each has stains of its own.
-        patches: of each class, for every patient.
-    """
-    root = Path(root)
-    for number in range(patients):
-        patient = 101 + number
-        rng = np.random.default_rng([seed, number])
-        stain = (rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.2))
-        for kind, label in enumerate(LABELS):
-            for i in range(patches):
-                name = f"{patient}_idx5_x{51 + SIDE * i}_y{101 + SIDE * kind}_class{kind}.png"
-                pixels = simulate_patch(label, seed * 100_003 + number * 1_009 + i, stain=stain)
-                save_png(pixels, root / str(patient) / str(kind) / name)
-    return root
-
-
-def write_breakhis_folder(
-    root: str | os.PathLike[str],
-    patients: int = 2,
-    magnifications: Iterable[int] = (40, 100, 200, 400),
-    size: tuple[int, int] = (46, 70),
-) -> Path:
-    """Write drawn images in the layout of BreakHis, one for each of the eight subtypes, patient and magnification.
-
-    Args:
-        magnifications: any of 40, 100, 200 and 400.
-        size: height and width in pixels (the published ones: 460 and 700).
-    """
-    root = Path(root)
-    subtypes = {
-        "benign": {"A": "adenosis", "F": "fibroadenoma", "PT": "phyllodes_tumor", "TA": "tubular_adenoma"},
-        "malignant": {
-            "DC": "ductal_carcinoma",
-            "LC": "lobular_carcinoma",
-            "MC": "mucinous_carcinoma",
-            "PC": "papillary_carcinoma",
-        },
-    }
-    number = 1000
-    for label, kinds in subtypes.items():
-        for short, folder in kinds.items():
-            for _ in range(patients):
-                number += 1
-                slide = f"SOB_{label[0].upper()}_{short}"
-                for zoom in magnifications:
-                    pixels = simulate_tissue(np.full(size, label == "malignant"), number * 1_000 + zoom)
-                    place = root / "histology_slides" / "breast" / label / "SOB" / folder
-                    name = f"{slide}-14-{number}-{zoom}-001.png"
-                    save_png(pixels, place / f"{slide}_14-{number}" / f"{zoom}X" / name)
-    return root
-
-
-EXAMPLES = (("negative", 1), ("negative", 2), ("negative", 4), ("positive", 1), ("positive", 2), ("positive", 3))
-NOTE = "simulated breast tissue in haematoxylin and eosin ({}, seed {}), made by bcx: a picture of nobody"
-
-
-def write_histology_examples(
-    folder: str | os.PathLike[str], examples: Iterable[tuple[str, int]] = EXAMPLES
-) -> list[Path]:
-    """Write example patches and a table of them, as `write_drawn`; every PNG says that it is simulated."""
-    return write_drawn(folder, examples, lambda label, seed: (simulate_patch(label, seed), None), NOTE)

@@ -11,7 +11,7 @@ anatomy: what is said of them is said of looks, not of real thyroids.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,14 +20,8 @@ from bcx.simulate.anatomy import Map, Scene, grid, ramp, smooth_field
 from bcx.simulate.formation import compress, envelope
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The face of a probe, lengths in depths of the image.
-
-    Attributes:
-        opening: angle between the outer beams in degrees; 0 of a linear array.
-        radius: of the curved face; a phased array has nearly none.
-    """
+class Probe(NamedTuple):
+    """The face of a probe: the angle between its outer beams in degrees, and its radius in depths of the image."""
 
     opening: float = 0.0
     radius: float = 0.0
@@ -36,20 +30,18 @@ class Probe:
 LINEAR, CONVEX, PHASED = Probe(), Probe(64, 0.45), Probe(82, 0.03)
 
 
-def simulate_organ(
-    kind: str, seed: int, *, probe: Probe = LINEAR, height: int = 420, width: int = 560, looks: int = 3
-) -> np.ndarray:
+def simulate_organ(kind: str, seed: int, *, probe: Probe = LINEAR, height: int = 420, width: int = 560) -> np.ndarray:
     """Make one picture, uint8 [H, W]; the same arguments give the same pixels. `kind`: a key of `ORGANS`."""
     tissue, sound = (np.random.default_rng([seed, list(ORGANS).index(kind), part]) for part in (10, 11))
     y, x = _beams(probe, height, width)
     scene = ORGANS[kind](tissue, y, x)
-    amplitude = envelope(scene, sound, looks=looks, focus=sound.uniform(0.3, 0.6))
-    pixels = compress(amplitude, noise=0.02, rng=sound, gain=sound.normal(-1, 2))
+    amplitude = envelope(scene, sound, looks=3, focus=sound.uniform(0.3, 0.6))
+    pixels = compress(amplitude, sound, gain=sound.normal(-1, 2))
     return _scan_converted(pixels, probe) if probe.opening else pixels
 
 
 def _beams(probe: Probe, height: int, width: int) -> tuple[Map, Map]:
-    """Where each sample of each beam lies: depth below the face's middle, and offset to its right; float32 [H, W]."""
+    """Depth of each sample of each beam below the face's middle, and offset to its right, float32 [H, W]."""
     depth, across = ((np.arange(n, dtype=np.float32) + 0.5) / n for n in (height, width))
     if not probe.opening:
         offset = ((across - 0.5) * (width / height)).astype(np.float32)
@@ -60,7 +52,7 @@ def _beams(probe: Probe, height: int, width: int) -> tuple[Map, Map]:
 
 
 def _scan_converted(beams: np.ndarray, probe: Probe) -> np.ndarray:
-    """From beams side by side to the fan that they make on the screen, black around it; uint8 [H, W]."""
+    """From beams side by side to the fan that they make on the screen, black around it."""
     height, width = beams.shape
     half = np.radians(probe.opening) / 2
     top = probe.radius * np.cos(half)  # where the outer beams begin, the highest of the fan
@@ -223,12 +215,6 @@ def _thyroid_along(rng: np.random.Generator, y: Map, x: Map) -> Scene:
 
 
 ORGANS: dict[str, Callable[[np.random.Generator, Map, Map], Scene]] = {
-    "thyroid": _thyroid,
-    "liver": _liver,
-    "fetus": _fetus,
-    "heart": _heart,
-    "phantom": _phantom,
-    "kidney": _kidney,
-    "muscle": _muscle,
-    "thyroid along": _thyroid_along,
+    draw.__name__[1:].replace("_", " "): draw
+    for draw in (_thyroid, _liver, _fetus, _heart, _phantom, _kidney, _muscle, _thyroid_along)
 }

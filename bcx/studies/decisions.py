@@ -29,9 +29,8 @@ from bcx.train.answer import answer_table
 from bcx.train.provenance import read_json
 from bcx.train.runs import ANSWERS, NOTE
 from bcx.trust.calibration import apply_temperature, fit_temperature
-from bcx.trust.decider import Decider
 from bcx.trust.input_check import InputCheck
-from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, HarmRule, fit_rule
+from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, Decider, HarmRule, fit_rule
 
 #: Levels of harm that the curve goes through, in the proportion of the two targets.
 LEVELS = np.geomspace(0.002, 0.4, 60)

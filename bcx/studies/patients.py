@@ -19,7 +19,7 @@ from bcx.studies.decisions import Elsewhere, calibration_figures
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.claims import REFER
-from bcx.trust.decider import Decider
+from bcx.trust.rule import Decider
 
 
 def patients_table(

@@ -17,17 +17,14 @@ import numpy as np
 
 from bcx.errors import DataError
 
-LOWEST, HIGHEST = 0.05, 20.0
-"""Bounds of the search; a fit that stops at one of them says that the logits carry no such scale."""
-FARTHEST = 20.0
-"""Bound of a class's shift in vector scaling: where it stops, the class hardly occurs among the labels."""
+LOWEST, HIGHEST = 0.05, 20.0  # bounds of the search
+FARTHEST = 20.0  # bound of a class's shift in vector scaling
 
 
 def apply_temperature(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the softmax of `logits / temperature`, float64 [..., C], without overflow however large the logits.
+    """Return the softmax of `logits / temperature`, float64 [..., C], without overflow.
 
-    Raises:
-        DataError: the temperature is not a positive number, or a logit is not finite.
+    `DataError`: the temperature is not a positive number, or a logit is not finite.
     """
     return np.exp(_log_probabilities(_finite(logits), temperature))
 
@@ -37,9 +34,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
 
     The logits, [N, C], are of scans that the network was not trained on. The likelihood is convex in 1/T, so it has one
     minimum in log T, which a bounded search (`LOWEST` to `HIGHEST`) finds. The result never scores worse than 1.
-
-    Raises:
-        DataError: as `check_labelled`, or logits that are not finite.
+    `DataError`: as `check_labelled`, or logits that are not finite.
     """
     from scipy.optimize import minimize_scalar
 
@@ -101,8 +96,7 @@ def check_lengths(**columns: Sequence | np.ndarray) -> None:
 def check_labelled(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return rows as float64 [N, C] and labels as int64 [N].
 
-    Raises:
-        DataError: shapes that do not fit, no rows, or labels that are not whole numbers from 0 to C-1.
+    `DataError`: shapes that do not fit, no rows, or labels that are not whole numbers from 0 to C-1.
     """
     rows, labels = np.asarray(rows, np.float64), np.asarray(labels)
     if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:

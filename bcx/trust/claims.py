@@ -13,17 +13,12 @@ from __future__ import annotations
 
 from bcx.tasks import Task
 
-#: `decision` of an image that is no scan.
-NOT_A_SCAN = "not a scan"
-#: `decision` of a scan that a person should read.
-REFER = "refer"
+#: `decision` of an image that is no scan, and of a scan that a person should read.
+NOT_A_SCAN, REFER = "not a scan", "refer"
 #: From this value of the lesion map on, both stages together, nobody may say that nothing is there. Of the
 #: answers "normal" by `mobilenetv2-lesion` in BrEaST, a place that it never saw, all four cancers and 11 of 17 benign
 #: lesions reach it; of BUSI's normals, on which it was trained, four in ten do.
 PRESENT = 0.5
-
-_AGAINST = "{label} is above its threshold, but {likeliest} is more probable."
-_SEEN = "The picture as a whole looks {label}, but one place looks like a lesion."
 
 
 def claim(
@@ -54,9 +49,9 @@ def claim(
     if damage or unsure:
         return REFER, damage or unsure
     if likeliest not in (None, label):
-        return REFER, _AGAINST.format(label=label, likeliest=likeliest).capitalize()
+        return REFER, f"{label} is above its threshold, but {likeliest} is more probable.".capitalize()
     if label == task.absent and lesion >= PRESENT:
-        return REFER, _SEEN.format(label=label)
+        return REFER, f"The picture as a whole looks {label}, but one place looks like a lesion."
     return label, ""
 
 

@@ -1,4 +1,4 @@
-"""Rules of two classes, and those that older checkpoints of three store: an operating point and a rule for referral.
+"""Rules of two classes: an operating point and a rule for referral.
 
 Tasks with an absent class have a rule of their own (`bcx.trust.rule`). W. J. Youden, "Index for rating diagnostic
 tests", Cancer 1950; Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
@@ -17,31 +17,22 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from bcx.errors import ConfigError, DataError, problems_of
 from bcx.trust.calibration import check_labelled, check_lengths
 
-PLATEAU = 0.01
-"""Thresholds that score within this of the best balance are as good: the middle one is taken, so that one scan more or
-less does not move it far."""
+PLATEAU = 0.01  # thresholds that score within this of the best balance are as good: the middle one is taken
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Position = Annotated[int, Field(ge=1)]
-"""Of the positive class: class 0 means that nothing is there."""
 
 
 class Stored:
-    """What plain dataclasses of decisions have in common: a dict for config.json, and back with nothing overlooked."""
+    """A dataclass that becomes a dict for config.json, and is read back with nothing overlooked."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, ready for JSON."""
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ConfigError: a key that is missing or unknown, or a value out of range.
-        """
+        """Read what `to_dict` wrote; `ConfigError`: a key is missing or unknown, or a value out of range."""
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         try:
             if absent := set(known) - set(values):
@@ -58,55 +49,34 @@ class Stored:
 
 @dataclass(frozen=True)
 class OperatingPoint(Stored):
-    """Two thresholds that turn probabilities into one class; of two classes, the second wherever the first is not.
-
-    Attributes:
-        normal_above: the answer is class 0 when its probability is at least this.
-        positive_above: else it is the positive class when that holds at least this share of the probability
-            outside class 0; else the most probable of the classes that remain.
-    """
+    """The threshold of two classes: the first is answered from the probability `normal_above` on, else the second."""
 
     normal_above: Share
-    positive_above: Share
-    positive: Position = 2
+    positive_above: Share = 0.0  # as stored; of two classes, without effect
+    positive: Literal[1] = 1
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return int64 [N], the class of each row of float [N, C].
-
-        Raises:
-            DataError: a shape that does not fit.
-        """
-        probabilities = check_rows(probabilities, self.positive)
-        lesion = probabilities[:, 1:].sum(axis=1)
-        share = probabilities[:, self.positive] / np.where(lesion > 0, lesion, 1)
-        rest = probabilities.copy()
-        rest[:, [0, self.positive]] = -1
-        chosen = rest.argmax(axis=1)
-        chosen[share >= self.positive_above] = self.positive
-        chosen[probabilities[:, 0] >= self.normal_above] = 0
-        return chosen
+        """Return int64 [N], the class of each row of float [N, 2]."""
+        return (check_rows(probabilities, 1)[:, 0] < self.normal_above).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class ReferRule(Stored):
-    """Refer a scan to a person when the answer's confidence is below a threshold.
+    """Refer a scan to a person whose highest probability is `below` a threshold.
 
     Attributes:
-        below: the threshold; 0 refers nothing.
-        confidence: "highest" (the highest probability) or "margin" (highest minus second).
         accuracy: the share right among what was not referred when the rule was fitted; None: not fitted.
         coverage: the share that was not referred then; None: not fitted.
     """
 
     below: Share
-    confidence: Literal["highest", "margin"] = "highest"
+    confidence: Literal["highest"] = "highest"
     accuracy: Share | None = None
     coverage: Share | None = None
 
     def refers(self, probabilities: np.ndarray) -> np.ndarray:
         """Return bool [N]: whether each row of float [N, C] is referred."""
-        ordered = np.sort(check_rows(probabilities, 1), axis=1)
-        return ordered[:, -1] - (ordered[:, -2] if self.confidence == "margin" else 0) < self.below
+        return check_rows(probabilities, 1).max(axis=1) < self.below
 
 
 def fit_operating_point(
@@ -120,10 +90,8 @@ def fit_operating_point(
 
     With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
     it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the
-    best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer.
-
-    Raises:
-        DataError: shapes that do not fit, or a class that is missing.
+    best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer. `DataError`:
+    shapes that do not fit, or a class that is missing.
     """
     probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
     ill, share = labels == 1, probabilities[:, 1]
@@ -144,7 +112,7 @@ def fit_operating_point(
         balance = (found - _called(share[~ill], weights[~ill], thresholds)) / 2
         good = thresholds[balance >= balance.max() - PLATEAU]
         above = float(good[np.abs(good - (good[0] + good[-1]) / 2).argmin()])
-    return OperatingPoint(normal_above=1 - above, positive_above=0.0, positive=1)
+    return OperatingPoint(normal_above=1 - above)
 
 
 def _called(scores: np.ndarray, weights: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -158,19 +126,19 @@ def sensitivity_points(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
     """Return what 90 and 95 % sensitivity cost, on the scans that the points are fitted on (see `point_figures`)."""
-    points = [
-        fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights)
-        for asked in (0.90, 0.95)
-    ]
-    return [point_figures(point, probabilities, labels, weights) for point in points]
+    found = []
+    for asked in (0.90, 0.95):
+        point = fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights)
+        found.append(point_figures(point, probabilities, labels, weights))
+    return found
 
 
 def point_figures(
     point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Return `point`, `sensitivity`, `specificity` and `accuracy`, 0..1; None where no scan is of that kind."""
-    probabilities, labels, weights = check_answers(probabilities, labels, weights, point.positive)
-    chosen, positive = point.choose(probabilities), labels == point.positive
+    """Return `point`, `sensitivity`, `specificity` and `accuracy`, 0..1, or None where no scan is of that kind."""
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
+    chosen, positive = point.choose(probabilities), labels == 1
 
     def share(of: np.ndarray, among: np.ndarray) -> float | None:
         mass = weights[among].sum()
@@ -178,8 +146,8 @@ def point_figures(
 
     return {
         "point": point.to_dict(),
-        "sensitivity": share(chosen == point.positive, positive),
-        "specificity": share(chosen != point.positive, ~positive),
+        "sensitivity": share(chosen == 1, positive),
+        "specificity": share(chosen != 1, ~positive),
         "accuracy": share(chosen == labels, np.ones_like(positive)),
     }
 
@@ -189,8 +157,8 @@ def risk_coverage(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return threshold, coverage and risk, float64 [K] each, one entry per confidence, from the highest down.
 
-    Scans (of those that count) with at least this confidence are the share `coverage`, rising to 1, of all, and the
-    share `risk` of them is wrong. A weight of 2 equals that scan twice; None counts every scan once.
+    Scans with at least this confidence are the share `coverage` of all, and the share `risk` of them is wrong. A
+    weight of 2 equals that scan twice.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
     weights = np.ones(len(correct)) if weights is None else np.asarray(weights, np.float64)
@@ -206,12 +174,10 @@ def fit_refer_threshold(
 ) -> ReferRule:
     """Return the rule that refers as few scans as it can and reaches `accuracy`, 0..1, on those it does not.
 
-    Probabilities are out of fold, after temperature; answers are chosen by `point`, or the most probable class.
-
-    Raises:
-        DataError: shapes that do not fit, or an accuracy that not even the surest scans reach.
+    Answers are chosen by `point`, or the most probable class. `DataError`: shapes that do not fit, or an accuracy that
+    not even the surest scans reach.
     """
-    probabilities, labels, _ = check_answers(probabilities, labels, None, point.positive if point else 1)
+    probabilities, labels, _ = check_answers(probabilities, labels, None, 1)
     chosen = point.choose(probabilities) if point else probabilities.argmax(axis=1)
     thresholds, coverage, risk = risk_coverage(probabilities.max(axis=1), chosen == labels)
     enough = np.flatnonzero(at_least(1 - risk, accuracy))

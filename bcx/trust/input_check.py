@@ -11,7 +11,6 @@ within which 97 of 100 scans lie that the input check was not fitted on.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,17 @@ from safetensors.numpy import load_file, save
 
 from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock
 from bcx.errors import CheckpointError, DataError
+from bcx.files import whole
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
 from bcx.trust.looks import look_reasons
 from bcx.trust.plain import plain_checks
 
-KIND = "mahalanobis of stage means"
-KEEP = 0.97
-"""Share of unseen scans of the training hospitals whose distance is at most 1."""
+KEEP = 0.97  # share of unseen scans of the training hospitals whose distance is at most 1
 ALLOWANCE = 2.5
 """Distance up to which an image passes: other scanners lie further off than the training hospitals' own. Fitted
 on BUSI alone, 97 of 100 scans of BUS-BRA lie within 1.8, and 95 of 100 images that are no scans beyond 3.2;
 results/studies/input-check/ has the figures."""
-
-_UNLIKE = (
-    "This picture does not look like the {noun}s of the training data. "
-    "It may be a photograph, a drawing or another kind of medical picture."
-)
-_UNUSUAL = "This {noun} differs from the training data. Its result is less reliable."
 
 
 @dataclass(frozen=True)
@@ -77,21 +69,20 @@ class InputCheck:
     allowance: float = ALLOWANCE
 
     def distances(self, stages: np.ndarray) -> np.ndarray:
-        """Return float32 [B], 1 being the far end of the usual, of the rows of `bcx.networks.build.forward_maps`.
+        """Return float32 [B], 1 being the far end of the usual, of `stages`, [B, K], of `forward_maps`.
 
-        Raises:
-            DataError: another width than the input check was fitted on, or not finite.
+        `DataError`: another width than the input check was fitted on, or not finite.
         """
-        rows = _rows(stages)
+        rows = _described(stages)
         if rows.shape[1] != len(self.mean):
             raise DataError(
                 f"The descriptions have {rows.shape[1]} numbers each.",
                 expected=f"{len(self.mean)}, as when the input check was fitted",
                 remedy="Use the input check with the network that it was fitted for.",
             )
-        return self._of_compressed(_compress(rows))
+        return self._distances(rows)
 
-    def _of_compressed(self, rows: np.ndarray) -> np.ndarray:
+    def _distances(self, rows: np.ndarray) -> np.ndarray:
         scaled = (rows - self.mean) / self.spread
         # One row at a time: its sums are then the same whether it comes alone or in a batch.
         return np.array(
@@ -101,21 +92,23 @@ class InputCheck:
     def judge(self, scan: Scan, stages: np.ndarray, task: Task = BREAST_ULTRASOUND) -> Verdict:
         """Judge one image by its pixels and its description, float32 [K]; the task says what images are expected."""
         reasons, flags = check_pixels(scan, task)
-        noun = "scan" if task.grey else task.image_noun
         distance = float(self.distances(np.asarray(stages)[None])[0])
         if not distance <= self.allowance:  # also where it is not a number
-            reasons.append(_UNLIKE.format(noun=task.image_noun))
+            reasons.append(
+                f"This picture does not look like the {task.image_noun}s of the training data. "
+                "It may be a photograph, a drawing or another kind of medical picture."
+            )
         elif distance > 1:
-            flags.append(_UNUSUAL.format(noun=noun))
+            noun = "scan" if task.grey else task.image_noun
+            flags.append(f"This {noun} differs from the training data. Its result is less reliable.")
         return Verdict(not reasons, reasons[0] if reasons else "", tuple(flags), distance)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `gate.safetensors` into an existing folder, whole or not at all; return the block for config.json."""
-        scratch = folder / f"{INPUT_CHECK_FILE}.writing"
-        # Not by `save_file`, whose files nobody but the owner may read.
-        scratch.write_bytes(save({"mean": self.mean, "spread": self.spread, "precision": self.precision}))
-        os.replace(scratch, folder / INPUT_CHECK_FILE)
-        return {"kind": KIND, "file": INPUT_CHECK_FILE, "unit": self.unit, "allowance": self.allowance}
+        with whole(folder / INPUT_CHECK_FILE) as partial:  # not by `save_file`, whose files only the owner may read
+            partial.write_bytes(save({"mean": self.mean, "spread": self.spread, "precision": self.precision}))
+        kind = "mahalanobis of stage means"
+        return {"kind": kind, "file": INPUT_CHECK_FILE, "unit": self.unit, "allowance": self.allowance}
 
     @classmethod
     def load(cls, folder: Path, block: dict[str, Any]) -> InputCheck:
@@ -147,19 +140,16 @@ def check_pixels(scan: Scan, task: Task) -> tuple[list[str], list[str]]:
 def fit_input_check(stages: np.ndarray, folds: np.ndarray) -> InputCheck:
     """Fit the input check on the training scans' descriptions, float32 [N, K] (no augmentation, one view).
 
-    Scans of one fold are judged by an input check fitted on the others, which gives the unit.
-
-    Raises:
-        DataError: fewer than two folds or too few scans, or values that are not finite.
+    Scans of one fold are judged by an input check fitted on the others, which gives the unit. `DataError`: fewer than
+    two folds or too few scans, or values that are not finite.
     """
     unit = float(np.quantile(left_out_distances(stages, folds), KEEP))
-    return _fitted(_compress(_rows(stages)), unit)
+    return _fitted(_described(stages), unit)
 
 
 def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return float32 [N]: each scan's Mahalanobis distance, fitted on the other folds; as `fit_input_check`."""
-    rows = _compress(_rows(stages))
-    folds = np.asarray(folds)
+    rows, folds = _described(stages), np.asarray(folds)
     parts = np.unique(folds)
     if len(parts) < 2 or len(rows) < 4 or folds.shape != (len(rows),):
         raise DataError(
@@ -169,7 +159,7 @@ def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
         )
     distances = np.zeros(len(rows), np.float32)
     for part in parts:
-        distances[folds == part] = _fitted(rows[folds != part], 1.0)._of_compressed(rows[folds == part])
+        distances[folds == part] = _fitted(rows[folds != part], 1.0)._distances(rows[folds == part])
     return distances
 
 
@@ -181,12 +171,8 @@ def _fitted(rows: np.ndarray, unit: float) -> InputCheck:
     return InputCheck(mean, spread, covariance.precision_.astype(np.float32), unit)
 
 
-def _compress(rows: np.ndarray) -> np.ndarray:
-    """Damp large activations, so that one loud channel does not decide: sign(x) log(1 + 5 |x|)."""
-    return np.sign(rows) * np.log1p(5 * np.abs(rows))
-
-
-def _rows(stages: np.ndarray) -> np.ndarray:
+def _described(stages: np.ndarray) -> np.ndarray:
+    """The rows, large activations damped, so that one loud channel does not decide: sign(x) log(1 + 5 |x|)."""
     rows = np.asarray(stages, np.float32)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise DataError(
@@ -194,4 +180,4 @@ def _rows(stages: np.ndarray) -> np.ndarray:
             expected="finite numbers [scans, channels]",
             remedy="Pass the stages that bcx.networks.build.forward_maps returns.",
         )
-    return rows
+    return np.sign(rows) * np.log1p(5 * np.abs(rows))

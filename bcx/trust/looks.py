@@ -19,27 +19,15 @@ import numpy as np
 from bcx.imaging.preprocess import resize, to_grey
 from bcx.trust.plain import CHROMA, chroma_of, goes_with_brightness, points_of
 
-COLOUR_PART = 0.015
-"""Share of coloured points. Largest of a true scan: .009 (marks, a little flow)."""
-FAINT, FAINT_SHARE = 8, 0.35
-"""Difference of channels that is faint colour, and the share of such points. Largest of a true scan: .05."""
-SIDE = 1024
-"""Longer side at which a picture is looked at, in pixels; smaller ones as they are."""
-
-STEEP = 0.53
-"""Slope of a fan's sides. Of true scans that are one, through flat probes with beams that spread: .50 at most."""
-NARROW_TOP = 0.42
-"""Length of a fan's top over its bottom's. Of a true scan: .44 at least."""
-SEAM = 0.68
-"""Share of a straight line across the middle at which the picture jumps. Largest of a true scan: .79 (one that a line
-is drawn through), all others below."""
-FRAMES = 4
-"""Lines anywhere at half of whose length the picture jumps. Most in a true scan: 3."""
-RIPPLE = 60.0
-"""Power of one frequency over that around it. Largest of a true scan: 41."""
-EVEN = (0.12, 0.012)
-"""How far tones differ across (third quartile) and from depth to depth (mean), as shares of the mean tone. No true scan
-lies below both."""
+COLOUR_PART = 0.015  # share of coloured points; largest of a true scan: .009 (marks, a little flow)
+FAINT, FAINT_SHARE = 8, 0.35  # difference of channels that is faint colour, share of such points; at most .05
+SIDE = 1024  # longer side at which a picture is looked at, in pixels; smaller ones as they are
+STEEP = 0.53  # slope of a fan's sides; of true scans through flat probes with beams that spread: .50 at most
+NARROW_TOP = 0.42  # length of a fan's top over its bottom's; of a true scan: .44 at least
+SEAM = 0.68  # share of a line across the middle at which the picture jumps; all true scans but one (.79) lie below
+FRAMES = 4  # lines anywhere at half of whose length the picture jumps; most in a true scan: 3
+RIPPLE = 60.0  # power of one frequency over that around it; largest of a true scan: 41
+EVEN = (0.12, 0.012)  # how far tones differ across (third quartile) and from depth to depth (mean), over the mean tone
 
 
 def look_reasons(pixels: np.ndarray) -> list[str]:
@@ -47,9 +35,7 @@ def look_reasons(pixels: np.ndarray) -> list[str]:
     if pixels.ndim == 3 and (reason := _colour_reason(pixels)):
         return [reason]
     plane = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 1])
-    scale = min(1.0, SIDE / max(plane.shape))
-    if scale < 1:
-        plane = resize(plane, max(1, round(scale * plane.shape[1])), max(1, round(scale * plane.shape[0])))
+    plane = _with_side(plane, SIDE) if max(plane.shape) > SIDE else plane
     reasons = []
     if is_fan(plane):
         reasons.append(
@@ -62,6 +48,11 @@ def look_reasons(pixels: np.ndarray) -> list[str]:
     if is_even(plane):
         reasons.append("This picture shows even speckle, like a test phantom, and no layers of tissue.")
     return reasons
+
+
+def _with_side(plane: np.ndarray, side: int) -> np.ndarray:
+    scale = side / max(plane.shape)
+    return resize(plane, max(1, round(scale * plane.shape[1])), max(1, round(scale * plane.shape[0])))
 
 
 def _colour_reason(pixels: np.ndarray) -> str:
@@ -83,8 +74,7 @@ def _colour_reason(pixels: np.ndarray) -> str:
 
 def is_fan(plane: np.ndarray) -> bool:
     """Whether what is lit, in uint8 [H, W], widens downwards between two straight sides like a sector."""
-    scale = 256 / max(plane.shape)
-    small = resize(plane, max(1, round(scale * plane.shape[1])), max(1, round(scale * plane.shape[0])))
+    small = _with_side(plane, 256)
     dark = int(np.bincount(small.ravel(), minlength=256)[:24].argmax())
     lit = cv2.morphologyEx((small > dark + 3).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))  # no text
     _, parts, boxes, _ = cv2.connectedComponentsWithStats(cv2.dilate(lit, np.ones((7, 7), np.uint8)))
@@ -146,7 +136,7 @@ def ripple(plane: np.ndarray) -> float:
 
 @lru_cache(maxsize=8)
 def _waves(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The window, float32 [S, S], and which shifted frequencies are asked for, bool [S, S]."""
+    """A window, float32 [S, S], and which shifted frequencies are asked for, bool [S, S]."""
     window = np.hanning(side).astype(np.float32)
     steps = np.abs(np.fft.fftshift(np.fft.fftfreq(side)))
     length = np.hypot(steps[:, None], steps)

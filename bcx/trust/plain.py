@@ -22,31 +22,18 @@ from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
 
-# Shares are counted on a regular grid of about so many points: right to within a percent, quick at any size.
-_POINTS = 20_000
-
-TINY = 96
-"""Shorter side in pixels. Smallest true scan: 190."""
-LONGEST = 6.0
-"""Longer side over shorter side. Largest of a true scan: 3.22."""
-BLANK_RANGE = 24
-"""Grey levels between the 1st and 99th percentile. Smallest range of a true scan: 72."""
-PAGE_SHARE = 0.25
-"""Share of points that are bright and even with their neighbours. Largest of a true scan: .074."""
-TONE_SHARE = 0.55
-"""Share of points of one single tone, black left out. Largest of a true scan: .30."""
-COLOUR_SHARE = 0.35
-"""Share of coloured points. Largest of a true scan: .009 (marks of the scanner); a colour Doppler box fills less."""
-COLOUR_FLAG = 0.001
-"""Share of coloured points from which colour is worth a word."""
-TINT = 0.25
-"""Colour that goes with brightness alone (sepia, blue) is a tint: what is left without it, as a share of all colour."""
-CHROMA = 40
-STAIN_SHARE = 0.005
-"""Least share of coloured points of a patch of stained tissue."""
-PINK_SHARE = 0.75
-"""Least share of its coloured points in which green is the weakest colour."""
-_STAIN_CHROMA = 20
+_POINTS = 20_000  # about so many points of a regular grid are counted: right to within a percent, quick at any size
+TINY = 96  # shorter side in pixels; smallest true scan: 190
+LONGEST = 6.0  # longer side over shorter side; largest of a true scan: 3.22
+BLANK_RANGE = 24  # grey levels between the 1st and 99th percentile; smallest range of a true scan: 72
+PAGE_SHARE = 0.25  # share of points that are bright and even with their neighbours; largest of a true scan: .074
+TONE_SHARE = 0.55  # share of points of one single tone, black left out; largest of a true scan: .30
+CHROMA = 40  # difference of two channels from which a point is coloured
+COLOUR_SHARE = 0.35  # share of coloured points; largest of a true scan: .009 (marks of the scanner)
+COLOUR_FLAG = 0.001  # share of coloured points from which colour is worth a word
+TINT = 0.25  # a tint (sepia, blue) goes with brightness: what is left without it, as a share of all colour
+STAIN_CHROMA, STAIN_SHARE = 20, 0.005  # as `CHROMA`, and least share of coloured points, of stained tissue
+PINK_SHARE = 0.75  # least share of its coloured points in which green is the weakest colour
 _UNSTAINED = (
     "This picture does not have the colours of tissue stained with haematoxylin and eosin (pink and purple). "
     "It may be bare glass, another stain, or no microscope picture."
@@ -64,11 +51,9 @@ def shape_reason(width: int, height: int) -> str:
 
 
 def plain_checks(scan: Scan, task: Task = BREAST_ULTRASOUND) -> tuple[list[str], list[str]]:
-    """Check an image without a network: tiny, blank, colours, page or screen.
+    """Return why an image is no scan, told without a network: sentences, the plainest first (none: it passes).
 
-    Returns:
-        Reasons why it is no scan, as sentences, the plainest first (none: it passes); and flags, sentences worth
-        saying about it without stopping it.
+    And flags: sentences worth saying about it without stopping it.
     """
     points, step = points_of(scan.pixels)
     grey = to_grey(points)
@@ -110,7 +95,7 @@ def is_stained(points: np.ndarray) -> bool:
         return False
     red, green, blue = (points[..., channel].astype(np.int16) for channel in range(3))
     lower, higher = np.minimum(red, blue), np.maximum(red, blue)
-    coloured = np.maximum(higher, green) - np.minimum(lower, green) > _STAIN_CHROMA
+    coloured = np.maximum(higher, green) - np.minimum(lower, green) > STAIN_CHROMA
     share = float(coloured.mean())
     return share >= STAIN_SHARE and float((coloured & (green <= lower)).mean()) >= PINK_SHARE * share
 

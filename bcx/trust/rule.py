@@ -1,8 +1,7 @@
-"""Harm first: which probabilities are safe to answer with a class, and which are referred to a person.
+"""From probabilities to an answer, harm first: which are safe to answer with a class, and which a person should read.
 
 The harm is the share of positive scans (cancers) that is answered with "nothing there" or with another lesion.
-Thresholds are the ones that refer least among those that keep it below a stated target: on scans of a hospital that no
-network was trained on, "a class is the most probable one" is not enough to answer with it.
+Thresholds are the ones that refer least among those that keep it below a stated target.
 
 C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Trans. Information Theory 1970 (reject option);
 M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",
@@ -12,27 +11,26 @@ Neural Computation 2002 (prevalence).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from bcx.errors import ConfigError, DataError, check_name
+from bcx.errors import CheckpointError, ConfigError, DataError, check_name
 from bcx.tasks import Task
-from bcx.trust.decisions import Position, Share, Stored, at_least, check_answers, check_rows
+from bcx.trust.decisions import OperatingPoint, ReferRule, Share, Stored, at_least, check_answers, check_rows
 
-ABSENT_HARM = 0.01
-"""Of the positive scans, at most this share may be answered with the absent class."""
-NEGATIVE_HARM = 0.03
-"""Of the positive scans, at most this share may be answered with another lesion."""
-HELD = 0.95
-"""Sensitivity that the operating point "screening" holds, and specificity that "rule-in" holds."""
-USUAL = 0.97
-"""Share of scans of other hospitals that are not "unlike the scans learned from"."""
-LEAST = 0.5
-"""No class is answered below this probability, however clean the scans of the fit were."""
+#: Of the positive scans, at most these shares may be answered with the absent class, and with another lesion.
+ABSENT_HARM, NEGATIVE_HARM = 0.01, 0.03
+HELD = 0.95  # sensitivity that the operating point "screening" holds, and specificity that "rule-in" holds
+USUAL = 0.97  # share of scans of other hospitals that are not "unlike the scans learned from"
+LEAST = 0.5  # no class is answered below this probability, however clean the scans of the fit were
 
 POINTS = ("default", "screening", "rule-in")
 REASONS = ("", "absent", "kind", "unlike")
+_UNSURE = "The highest probability is below the threshold for an answer."
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class HarmRule(Stored):
     screening_above: Share
     rule_in_above: Share
     unlike_above: float | None = None
-    positive: Position = 2
+    positive: Annotated[int, Field(ge=1)] = 2
     prevalence: tuple[Share, ...] = ()
     fitted_on: str = ""
     what: str = ""
@@ -80,10 +78,6 @@ class HarmRule(Stored):
             distances: float [N], from the scans learned from; None: not known.
             point: one of `POINTS`.
             shown: the same probabilities at another prevalence; no answer contradicts them in the dangerous direction.
-
-        Raises:
-            DataError: a shape that does not fit.
-            ConfigError: an unknown operating point.
         """
         check_name(point, POINTS, "operating point")
         probabilities = check_rows(probabilities, self.positive)
@@ -122,8 +116,6 @@ def fit_rule(
     Args:
         probabilities: float [N, C], after temperature, best of hospitals that the network was not trained on.
         distances: float [M], of scans from hospitals that the input check was not fitted on; None: nothing is "unlike".
-        absent_harm, negative_harm: of the positive scans, at most this share is answered with the absent class, and
-            with another lesion.
         hospitals: [N], where each scan comes from; None: one place.
 
     Raises:
@@ -189,8 +181,7 @@ def full_prevalence(wanted: Mapping[str, float], classes: Sequence[str], stated:
     >>> full_prevalence({"malignant": 0.01}, ("normal", "benign", "malignant"), (0.1, 0.6, 0.3))[1]
     0.8485714285714286
 
-    Raises:
-        ConfigError: an unknown class, a share outside 0..1, shares above 1 in all, or (all named) another sum.
+    `ConfigError`: an unknown class, a share outside 0..1, shares above 1 in all, or (all named) another sum.
     """
     if len(stated) != len(classes) or min(stated, default=0) <= 0:
         raise ConfigError(
@@ -210,3 +201,115 @@ def full_prevalence(wanted: Mapping[str, float], classes: Sequence[str], stated:
     scale = (1 - total) / rest if rest else 0.0
     shares = [wanted.get(name, share * scale) for name, share in zip(classes, stated, strict=True)]
     return tuple(share / sum(shares) for share in shares)
+
+
+class Decider:
+    """The stored rules of one checkpoint, at an operating point and a prevalence. Changes nothing, so threads share it.
+
+    Checkpoints store a `rule` (`HarmRule`); those of two classes an `operating_point` and `refer`; or nothing: the
+    answer is then the most probable class.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, Any] | None,
+        task: Task,
+        *,
+        name: str = "",
+        point: str = "default",
+        prevalence: Mapping[str, float] | None = None,
+    ) -> None:
+        """Read what a checkpoint stores as `decisions`, at one of `POINTS`.
+
+        Args:
+            name: of the checkpoint, for errors.
+            prevalence: share of each class among the scans to come; those left out share the rest. None: as stored.
+
+        Raises:
+            CheckpointError: the block is damaged.
+            ConfigError: an operating point or a prevalence that cannot be had.
+        """
+        try:
+            rule, two, refer = ((stored or {}).get(key) for key in ("rule", "operating_point", "refer"))
+            self._rule = None if rule is None else HarmRule.from_dict(rule)
+            self._two = None if two is None else OperatingPoint.from_dict(two)
+            self._refer = None if refer is None else ReferRule.from_dict(refer)
+        except (ConfigError, AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"The checkpoint '{name}' stores rules of decision that are damaged ({error}).",
+                expected="'rule', or 'operating_point' and 'refer', as `bcx train` writes them",
+                remedy="Fetch or train the checkpoint again.",
+            ) from error
+        self._stated = () if self._rule is None else self._rule.prevalence
+        fits = self._two is None or len(task.classes) == 2
+        if self._rule is not None:
+            fits &= self._rule.positive == task.classes.index(task.positive)
+            fits &= len(self._stated) in (0, len(task.classes))
+        if not fits:
+            raise CheckpointError(
+                f"The checkpoint '{name}' stores a rule of decision for other classes.",
+                expected=f"one for {', '.join(task.classes)}",
+                remedy="Fetch or train the checkpoint again.",
+            )
+        offered = POINTS if self._rule is not None else POINTS[:1]
+        if point not in offered:
+            raise ConfigError(
+                f"The model has no operating point called '{point}'.",
+                expected=" or ".join(offered),
+                remedy="Use one of these, or leave it out.",
+            )
+        self.point, self._task = point, task
+        self._wanted = full_prevalence(prevalence, task.classes, self._stated) if prevalence else None
+
+    def at(self, prevalence: Mapping[str, float] | None) -> Decider:
+        """Return the same rules at another prevalence; arguments and errors as of the class."""
+        other = copy(self)
+        other._wanted = full_prevalence(prevalence, self._task.classes, self._stated) if prevalence else None
+        return other
+
+    @property
+    def prevalence(self) -> dict[str, float]:
+        """The share of each class that the probabilities stand for; empty where the checkpoint does not say."""
+        return dict(zip(self._task.classes, self._wanted or self._stated, strict=False))
+
+    @property
+    def asked(self) -> dict[str, float] | None:
+        """The `prevalence` that was asked for; None where it is the checkpoint's own."""
+        return None if self._wanted is None else self.prevalence
+
+    def adjust(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the network's probabilities, float64 [..., C], at the prevalence that was asked for."""
+        if self._wanted is None:
+            return probabilities
+        return with_prevalence(probabilities, self._stated, self._wanted)
+
+    def choose(self, adjusted: np.ndarray) -> np.ndarray:
+        """Return int64 [N], the class of each row of `adjust`ed probabilities, float [N, C]."""
+        return self.decide_rows(adjusted)[0]
+
+    def decide(self, adjusted: np.ndarray, distance: float | None = None) -> tuple[int, str]:
+        """Return the class of one scan and, where it is referred, the reason in words ("" where it is not).
+
+        `adjusted` is float [C], from `adjust`; `distance` that of `bcx.trust.input_check`, None where it is not known.
+        """
+        distances = None if distance is None else np.array([distance])
+        labels, reasons = self.decide_rows(np.asarray(adjusted)[None], distances)
+        return int(labels[0]), reasons[0]
+
+    def decide_rows(self, rows: np.ndarray, distances: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
+        """Return int64 [N] and N reasons, as `decide`, for `adjust`ed probabilities, float [N, C]."""
+        if self._rule is not None:
+            stored = rows if self._wanted is None else with_prevalence(rows, self._wanted, self._stated)
+            labels, codes = self._rule.decide(stored, distances, point=self.point, shown=rows)
+            return labels, [self._words(REASONS[code], label) for code, label in zip(codes, labels, strict=True)]
+        labels = rows.argmax(axis=1) if self._two is None else self._two.choose(rows)
+        unsure = np.zeros(len(rows), bool) if self._refer is None else self._refer.refers(rows)
+        return labels, [_UNSURE if each else "" for each in unsure]
+
+    def _words(self, reason: str, label: int) -> str:
+        name, positive = self._task.classes[label], self._task.positive
+        if reason == "unlike":
+            return "This picture differs too much from the training data for an answer."
+        if reason == "kind" and name != positive:
+            return f"{name.capitalize()} is the most probable, but {positive} is too probable to rule out."
+        return f"{name.capitalize()} is the most probable, but not probable enough for an answer." if reason else ""

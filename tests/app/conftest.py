@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.simulate import simulate, write_examples
+from bcx.simulate import simulate
+from bcx.simulate.examples import write_examples
 
 WAIT = 20_000  # milliseconds for what a browser waits for; the machine may be busy
 
@@ -99,7 +100,7 @@ def examples_of_both(examples, tmp_path) -> Path:
 
 def with_patches(examples: Path, folder: Path) -> Path:
     """Copy examples of scans into a new folder, and add patches of tissue under their task's name."""
-    from bcx.simulate.histology import write_histology_examples
+    from bcx.simulate.examples import write_histology_examples
 
     shutil.copytree(examples, folder)
     write_histology_examples(folder / "histology-idc", (("negative", 1), ("positive", 2)))

@@ -66,7 +66,7 @@ def frames(bend: float) -> tuple[Features, Features]:
         scene = breast(np.random.default_rng([7, 1, 0]), 240, 300)
         add_lesion(scene, "benign", np.random.default_rng([7, 1, 1]))
         sound = np.random.default_rng([7, 1, part])
-        drawn.append(compress(envelope(scene, sound, looks=4, focus=0.4), noise=0.02, rng=sound, gain=0.0))
+        drawn.append(compress(envelope(scene, sound, looks=4, focus=0.4), rng=sound))
     y, x = np.mgrid[:240, :300].astype(np.float32)
     bent = cv2.remap(drawn[1], x + bend * np.sin(y / 23 + x / 60), y + bend * np.sin(x / 31), cv2.INTER_LINEAR)
     described = [describe(np.ascontiguousarray(pixels)) for pixels in (drawn[0][:, :290], bent[4:, 8:])]

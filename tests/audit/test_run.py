@@ -16,8 +16,8 @@ from bcx.data.reading import Reading
 from bcx.data.records import Record
 from bcx.errors import OutputError
 from bcx.imaging.names import MASK, NO_PICTURE
-from bcx.simulate.histology import write_idc_folder
 from tests.audit.conftest import COPIES, overlaid, save, scan
+from tests.layouts import write_idc_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from PIL import Image
 
 from bcx.checkpoints.checkpoint import update_config
 from bcx.data.busi import busi_rows
-from bcx.simulate import write_busbra_folder
 from tests.data.test_busi import picture_with
+from tests.layouts import write_busbra_folder
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_train_and_sample(tmp_path, capsys):
-    from bcx.simulate import write_busi_folder
+    from tests.layouts import write_busi_folder
 
     scans = write_busi_folder(tmp_path / "scans", per_class=10, size=(40, 48))
     recipe = tmp_path / "tiny.yaml"

@@ -13,8 +13,8 @@ from bcx.data.histology import MAGNIFICATIONS, SlideName, parse_name
 from bcx.data.readers import detect_kind, read_source, survey
 from bcx.data.splits import assign_folds, check_split
 from bcx.errors import BcxError, DataError
-from bcx.simulate.histology import write_breakhis_folder
 from bcx.tasks import BREAST_ULTRASOUND, HISTOLOGY_BREAKHIS, HISTOLOGY_BREAKHIS_SUBTYPES
+from tests.layouts import write_breakhis_folder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "breakhis"
 SHORT = {

@@ -13,8 +13,9 @@ from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.data.records import load_mask
 from bcx.errors import DataError
-from bcx.simulate import simulate, write_breast_folder
+from bcx.simulate import simulate
 from bcx.tasks import BREAST_ULTRASOUND
+from tests.layouts import write_breast_folder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "breast"
 

@@ -17,8 +17,8 @@ from bcx.data.readers import detect_kind, read_source, survey
 from bcx.data.records import Record
 from bcx.data.splits import assign_folds, check_split
 from bcx.errors import DataError
-from bcx.simulate.histology import write_idc_folder
 from bcx.tasks import BREAST_ULTRASOUND, HISTOLOGY_IDC
+from tests.layouts import write_idc_folder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "idc"
 

@@ -23,7 +23,6 @@ from bcx.evaluate.derived import cross_fitted
 from bcx.evaluate.intervals import resample_weights
 from bcx.evaluate.metrics import calibration_error, net_benefit
 from bcx.trust.calibration import apply_temperature, fit_temperature
-from bcx.trust.decisions import OperatingPoint
 
 
 def scores(count: int = 120, seed: int = 0, levels: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,11 +149,11 @@ def test_the_decision_curve_is_the_net_benefit_at_each_threshold():
     assert all(a < b < c for a, b, c in zip(*(curve[name] for name in ("low", "net_benefit", "high")), strict=True))
 
 
-@pytest.mark.parametrize("point", [None, OperatingPoint(0.4, 0.4)])
-def test_the_risk_is_counted_among_the_surest(point):
+@pytest.mark.parametrize("likeliest", [True, False])
+def test_the_risk_is_counted_among_the_surest(likeliest):
     logits, labels, groups = answers()
     probabilities = softmax(logits, axis=1)
-    given = None if point is None else point.choose(probabilities)
+    given = None if likeliest else np.where(probabilities[:, 0] >= 0.4, 0, 2)
     curve = referral_curve(probabilities, labels, groups, given)
     chosen = probabilities.argmax(axis=1) if given is None else given
     surest = np.argsort(-probabilities.max(axis=1))

@@ -10,8 +10,7 @@ from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.operating import fit_rules, summarise_decisions
 from bcx.tasks import get_task
 from bcx.trust.calibration import apply_temperature
-from bcx.trust.decider import Decider
-from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM
+from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, Decider
 
 TASK = get_task("breast-ultrasound")
 

@@ -7,9 +7,10 @@ from bcx.data.records import Record
 from bcx.evaluate import others
 from bcx.evaluate.non_scans import packaged_ultrasound
 from bcx.imaging.scan import Scan
-from bcx.simulate import simulate, write_busi_folder
+from bcx.simulate import simulate
 from bcx.tasks import BREAST_ULTRASOUND
 from bcx.trust.input_check import check_pixels
+from tests.layouts import write_busi_folder
 
 
 @pytest.fixture(scope="module")

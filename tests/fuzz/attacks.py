@@ -70,13 +70,13 @@ def prepare_checkpoints(folder: Path) -> list[Path]:
     from bcx.trust.rule import HarmRule
 
     arch, own = "mobilenetv2_035", get_task({"name": "own", "classes": ["plain", "odd"], "absent": "plain"})
-    old = {"operating_point": OperatingPoint(0.4, 0.4).to_dict(), "refer": ReferRule(0.5).to_dict()}
+    old = {"operating_point": OperatingPoint(0.4).to_dict(), "refer": ReferRule(0.5).to_dict()}
     new = {"rule": HarmRule(0.8, 0.1, 0.05, 0.7, unlike_above=2.0, prevalence=(0.2, 0.5, 0.3)).to_dict()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         lesion = [build_lesion_network(arch, TASK), build_lesion_network(arch, TASK)]
         made = {
-            "linear": (build_network(arch, 3), TASK, 64, old),
+            "linear": (build_network(arch, 3), TASK, 64, new),
             "lesion": (lesion[0], TASK, 64, new),
             "ensemble": (LesionEnsemble([*lesion, build_network(arch, 3)]), TASK, 64, new),
             "dense": (
@@ -85,7 +85,7 @@ def prepare_checkpoints(folder: Path) -> list[Path]:
                 64,
                 None,
             ),
-            "tiny": (build_network("tiny_cnn", 2, size=32), own, 32, None),
+            "tiny": (build_network("tiny_cnn", 2, size=32), own, 32, old),
         }
         for name, (network, task, size, decisions) in made.items():
             place = folder / name
@@ -275,9 +275,9 @@ def prepare_csv(folder: Path) -> dict[str, Path]:
     import pandas as pd
 
     from bcx.evaluate.oof import oof_columns, write_oof
-    from bcx.simulate import write_breast_folder, write_busbra_folder, write_busi_folder
     from bcx.studies.corruptions import write_corruption_frame
     from bcx.studies.leak import leak_columns, write_leak
+    from tests.layouts import write_breast_folder, write_busbra_folder, write_busi_folder
 
     breast = write_breast_folder(folder / "breast", cases=4)
     busbra = write_busbra_folder(folder / "busbra", 4)

@@ -17,7 +17,7 @@ from bcx.inference import batches, shards, table
 from bcx.inference.batches import Job, answer_shard, run
 from bcx.inference.input_files import find
 from bcx.inference.shards import plan_shards
-from bcx.simulate import write_busi_folder
+from tests.layouts import write_busi_folder
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -26,7 +26,7 @@ from bcx.inference.prediction import Failure, Prediction
 from bcx.networks.build import forward_maps
 from bcx.simulate import simulate
 from bcx.trust.claims import NOT_A_SCAN, REFER
-from bcx.trust.decisions import OperatingPoint, ReferRule
+from bcx.trust.decisions import ReferRule
 from bcx.trust.input_check import fit_input_check
 from bcx.trust.rule import HarmRule
 
@@ -320,20 +320,6 @@ def test_other_numbers_of_views_are_refused(checkpoint, views):
 
 
 # The decision.
-
-
-def test_the_label_is_the_class_at_the_stored_operating_point(checkpoint, alone):
-    point = OperatingPoint(normal_above=0.3, positive_above=0.4).to_dict()
-    answers = list(Classifier(dataclasses.replace(checkpoint, decisions={"operating_point": point})).stream(SCANS))
-    for answer, plain in zip(answers, alone, strict=True):
-        normal, benign, malignant = answer.probabilities.values()
-        lesion = "malignant" if malignant / (benign + malignant) >= 0.4 else "benign"
-        assert answer.label == ("normal" if normal >= 0.3 else lesion)
-        likeliest = max(answer.probabilities, key=answer.probabilities.get)
-        assert answer.decision == (answer.label if answer.label == likeliest else REFER)
-        assert answer.confidence == answer.probabilities[answer.label]
-        assert answer.probabilities == pytest.approx(plain.probabilities, abs=1e-5 * logit_scale(alone))
-    assert 0 < sum(answer.label != plain.label for answer, plain in zip(answers, alone, strict=True)) < len(alone)
 
 
 def test_a_scan_that_the_network_is_unsure_about_is_referred_with_its_label(checkpoint, alone):

@@ -8,8 +8,7 @@ import bcx
 from bcx.errors import ConfigError
 from bcx.inference.patient import Answer, combine, mean_probabilities
 from bcx.tasks import get_task
-from bcx.trust.decider import Decider
-from bcx.trust.rule import HarmRule
+from bcx.trust.rule import Decider, HarmRule
 
 TASK = get_task("breast-ultrasound")
 DECIDER = Decider({"rule": HarmRule(0.6, 0.3, 0.05, 0.9).to_dict()}, TASK)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from bcx.cli.main import app
 from bcx.imaging.scan import Scan
-from bcx.simulate.histology import LABELS, simulate_patch, simulate_tissue, write_histology_examples
+from bcx.simulate.examples import write_histology_examples
+from bcx.simulate.histology import LABELS, simulate_patch, simulate_tissue
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.trust.plain import plain_checks
 

@@ -15,8 +15,9 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from bcx.errors import ConfigError
-from bcx.simulate import EXAMPLES, LABELS, simulate, write_busbra_folder, write_busi_folder, write_examples
+from bcx.simulate import LABELS, simulate
 from bcx.simulate.anatomy import Scene, curve, grid, ridges, smooth_field
+from bcx.simulate.examples import EXAMPLES, write_examples
 from bcx.simulate.formation import compress, envelope, widths
 
 SHIPPED = Path(__file__).resolve().parents[2] / "examples"
@@ -213,9 +214,9 @@ def test_mirror_is_brighter_than_speckle():
 
 def test_compression_is_monotone_and_bounded():
     steps = np.repeat(np.logspace(-4, 2, 120, dtype=np.float32)[None], 64, 0)
-    grey = compress(steps, noise=0.0, rng=None).mean(0)
-    assert np.all(np.diff(grey) >= 0)
-    assert grey[0] == 0
+    grey = compress(steps, np.random.default_rng(0)).mean(0)
+    assert np.all(np.diff(grey[::8]) >= 0)
+    assert grey[0] < 10  # noise
     assert grey[-1] == 255
 
 
@@ -244,41 +245,6 @@ def test_curve_has_the_height_asked_for():
 
 
 # --- folders
-
-
-def test_busi_layout(tmp_path):
-    root = write_busi_folder(tmp_path / "busi", per_class={"normal": 1, "benign": 3, "malignant": 2}, size=(64, 80))
-    for label, count in (("normal", 1), ("benign", 3), ("malignant", 2)):
-        names = {path.name for path in (root / label).iterdir()}
-        assert names == {f"{label} ({n}){end}.png" for n in range(1, count + 1) for end in ("", "_mask")}
-        mask = np.asarray(Image.open(root / label / f"{label} (1)_mask.png"))
-        assert mask.shape == (64, 80)
-        assert set(np.unique(mask)) == ({0} if label == "normal" else {0, 255})
-
-
-def test_busi_duplicates_resemble_their_originals(tmp_path):
-    root = write_busi_folder(tmp_path, per_class=2, duplicates=1)
-    first, second, twin = (
-        np.asarray(Image.open(root / "benign" / f"benign ({n}).png").resize((40, 32)), float).ravel() for n in (1, 2, 3)
-    )
-    assert np.corrcoef(first, twin)[0, 1] > 0.95 > np.corrcoef(first, second)[0, 1]
-
-
-def test_busbra_layout(tmp_path):
-    root = write_busbra_folder(tmp_path, patients=8, size=(80, 64))
-    with (root / "bus_data.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 16
-    assert {row["Pathology"] for row in rows} == {"benign", "malignant"}
-    assert {row["fold"] for row in rows} == set("0123")
-    for row in rows:
-        scan = Image.open(root / "Images" / f"{row['ID']}.png")
-        assert scan.size == (int(row["Width"]), int(row["Height"]))
-        mask = Image.open(root / "Masks" / f"{row['ID'].replace('bus', 'mask')}.png")
-        left, top, right, bottom = mask.getbbox()
-        assert row["BBOX"] == str([left, top, right - left, bottom - top])
-    for case in range(1, 9):  # a patient has one diagnosis and one fold
-        assert len({(row["Pathology"], row["fold"]) for row in rows if row["Case"] == str(case)}) == 1
 
 
 def read_table(folder: Path) -> list[dict[str, str]]:

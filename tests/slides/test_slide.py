@@ -208,12 +208,10 @@ def test_threads_share_what_is_decoded(tmp_path, monkeypatch):
 def test_a_slide_is_written_without_seams_and_the_same_each_time(tmp_path):
     scene = SlideScene(5, 700, 530)
     np.testing.assert_array_equal(scene.part(250, 130, 300, 280), scene.part(0, 0, 700, 530)[130:410, 250:550])
-    for name in ("a.tif", "b.tif"):
-        write_slide(tmp_path / name, 700, 530, seed=5, compression=None, microns=0.5)
-    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), scene.part(0, 0, 700, 530))
-    tumour = scene.tumour(0, 0, 700, 530)
-    assert 0.01 < tumour.mean() < 0.9
+    written = [write_slide(tmp_path / name, 700, 530, seed=5).read_bytes() for name in ("a.tif", "b.tif")]
+    assert written[0] == written[1]
+    apart = tifffile.imread(tmp_path / "a.tif").astype(int) - scene.part(0, 0, 700, 530)
+    assert np.abs(apart).mean() < 5  # JPEG
 
 
 def test_a_part_outside_is_refused(slide_file):

@@ -20,7 +20,6 @@ from bcx.data.readers import read_source
 from bcx.errors import DataError
 from bcx.evaluate.harm import REFERRED
 from bcx.evaluate.oof import write_oof
-from bcx.simulate import write_breast_folder, write_busbra_folder, write_busi_folder
 from bcx.studies.decisions import (
     Elsewhere,
     decisions_study,
@@ -33,6 +32,7 @@ from bcx.tasks import get_task
 from bcx.train.provenance import write_json
 from bcx.trust.calibration import apply_temperature
 from tests.conftest import few_resamples
+from tests.layouts import write_breast_folder, write_busbra_folder, write_busi_folder
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")

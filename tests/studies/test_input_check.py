@@ -10,11 +10,12 @@ import bcx
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.readers import read_source
 from bcx.evaluate.non_scans import NonScan
-from bcx.simulate import simulate, write_breast_folder
+from bcx.simulate import simulate
 from bcx.simulate.organs import CONVEX, simulate_organ
 from bcx.studies.input_check import study
 from bcx.tasks import get_task
 from bcx.trust.input_check import ALLOWANCE
+from tests.layouts import write_breast_folder
 
 
 @pytest.fixture(scope="module")

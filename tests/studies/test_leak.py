@@ -17,11 +17,11 @@ from bcx.data.busi import busi_rows
 from bcx.data.readers import read_source
 from bcx.data.records import Record
 from bcx.errors import ConfigError, SplitError
-from bcx.simulate import write_busi_folder
 from bcx.studies.leak import cut, leak_study, plan_protocols
 from bcx.tasks import get_task
 from bcx.train.config import Published, Recipe, load_recipe
 from tests.conftest import few_resamples
+from tests.layouts import write_busi_folder
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")

@@ -7,8 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from bcx.studies.patients import patients_study
 from bcx.tasks import get_task
-from bcx.trust.decider import Decider
-from bcx.trust.rule import HarmRule
+from bcx.trust.rule import Decider, HarmRule
 
 TASK = get_task("breast-ultrasound")
 

@@ -20,7 +20,6 @@ from bcx.errors import ConfigError, DataError, TrainingError
 from bcx.evaluate.corruptions import CORRUPTIONS
 from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.evaluate.oof import oof_frame, read_answers, read_oof
-from bcx.simulate import write_busbra_folder
 from bcx.studies.decisions import left_out_results
 from bcx.studies.transfer import lesion_row, transfer_study
 from bcx.studies.transfer_plan import PARTS, plan_runs
@@ -33,6 +32,7 @@ from bcx.train.provenance import read_json
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 from tests.conftest import few_resamples
+from tests.layouts import write_busbra_folder
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")

@@ -14,11 +14,12 @@ from bcx.errors import ConfigError
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
-from bcx.simulate.histology import simulate_patch, write_idc_folder
+from bcx.simulate.histology import simulate_patch
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.augment import RECIPES, Augmentation
 from bcx.train.dataset import ScanDataset
 from bcx.train.transforms import GainField, Grain, StainJitter, ToneCurve
+from tests.layouts import write_idc_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.errors import ConfigError
 from bcx.evaluate.metrics import figure_names
-from bcx.simulate.histology import write_breakhis_folder, write_idc_folder
 from bcx.tasks import HISTOLOGY_IDC, get_task
 from bcx.train.augment import RECIPES
 from bcx.train.config import DenseRecipe, LesionRecipe, Published, Recipe, find_recipe, load_recipe
 from bcx.train.heads import recipe_network
+from tests.layouts import write_breakhis_folder, write_idc_folder
 
 # Generators and the study of their use have recipes of their own kind: tests/studies/synthesis/test_recipes.py.
 OTHERS = {"r4-dcgan", "synth-modern", "synth-study"}

@@ -20,13 +20,13 @@ from bcx.data.readers import read_source
 from bcx.errors import ConfigError, SplitError, TrainingError
 from bcx.imaging.scan import Scan
 from bcx.networks.build import build_network
-from bcx.simulate import write_busbra_folder
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import ScanDataset
 from bcx.train.fit import STATE_FILE, fit, freeze_first_stages, run_fingerprint
 from bcx.train.heads import class_weights, make_preprocess
+from tests.layouts import write_busbra_folder
 
 TINY = {
     "arch": "mobilenetv2_035",

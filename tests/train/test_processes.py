@@ -15,11 +15,11 @@ import torch
 
 from bcx.cli.main import main
 from bcx.errors import ConfigError, MissingExtra
-from bcx.simulate import write_busi_folder
 from bcx.train import state
 from bcx.train.processes import depthwise_in_float32, own_share
 from bcx.train.state import epoch_log
 from tests.conftest import ROOT
+from tests.layouts import write_busi_folder
 
 
 def test_the_shares_of_a_batch_are_the_batch():

@@ -28,7 +28,7 @@ RECIPE = Recipe(
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Simulated scans in two outer folds, those of fold 0 deleted: whoever reads one of them fails."""
-    from bcx.simulate import write_busi_folder
+    from tests.layouts import write_busi_folder
 
     folder = write_busi_folder(tmp_path_factory.mktemp("simulated") / "busi", per_class=8)
     found = assign_folds(read_source("mine", folder, task=TASK), k=2)

@@ -12,7 +12,7 @@ from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.report.card import write_card
-from bcx.simulate.histology import simulate_patch, write_idc_folder
+from bcx.simulate.histology import simulate_patch
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.config import Recipe
 from bcx.train.crossval import crossval
@@ -20,6 +20,7 @@ from bcx.train.fit import fit
 from bcx.train.ship import train_checkpoint
 from bcx.trust.claims import NOT_A_SCAN
 from bcx.trust.decisions import OperatingPoint
+from tests.layouts import write_idc_folder
 
 RECIPE = Recipe(
     name="tiny-idc",

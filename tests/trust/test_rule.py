@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from bcx.errors import CheckpointError, ConfigError, DataError
 from bcx.tasks import get_task
-from bcx.trust.decider import Decider
-from bcx.trust.rule import POINTS, REASONS, HarmRule, fit_rule, full_prevalence, with_prevalence
+from bcx.trust.rule import POINTS, REASONS, Decider, HarmRule, fit_rule, full_prevalence, with_prevalence
 
 TASK = get_task("breast-ultrasound")
 SHARES = st.tuples(*[st.floats(0.001, 1)] * 3).map(lambda values: np.array(values) / sum(values))

@@ -34,7 +34,7 @@ STUDY = StudyRecipe(
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    from bcx.simulate import write_busi_folder
+    from tests.layouts import write_busi_folder
 
     counts = {"benign": 12, "malignant": 8, "normal": 6}
     root = write_busi_folder(tmp_path_factory.mktemp("scans") / "busi", per_class=counts, size=(40, 48))

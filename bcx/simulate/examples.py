@@ -1,0 +1,83 @@
+"""The shipped examples: simulated scans and patches as PNG files with a table."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bcx.files import whole, write_rows
+from bcx.simulate.formation import simulate
+from bcx.simulate.histology import simulate_patch
+
+#: The shipped scans and patches: label and seed, typical ones of each class.
+EXAMPLES = (
+    *(("normal", 14), ("normal", 16), ("normal", 34)),
+    *(("benign", 13), ("benign", 28), ("benign", 7)),
+    *(("malignant", 8), ("malignant", 10), ("malignant", 5)),
+)
+PATCHES = (("negative", 1), ("negative", 2), ("negative", 4), ("positive", 1), ("positive", 2), ("positive", 3))
+
+
+def write_examples(
+    folder: str | os.PathLike[str],
+    examples: Iterable[tuple[str, int]] = EXAMPLES,
+    size: tuple[int, int] = (470, 560),
+) -> list[Path]:
+    """Draw and write scans, given by label and seed; return them in order.
+
+    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` but for normals, and `examples.csv` (file,
+    label, seed, mask). Every PNG says in its text chunk `Description` that it is simulated. `size`: height, width.
+    """
+
+    def draw(label: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        scan = simulate(label, seed, *size)
+        return scan.pixels, scan.mask
+
+    return _write(folder, examples, draw, "simulated breast ultrasound")
+
+
+def write_histology_examples(
+    folder: str | os.PathLike[str], examples: Iterable[tuple[str, int]] = PATCHES
+) -> list[Path]:
+    """As `write_examples`, of patches, which have no masks."""
+    what = "simulated breast tissue in haematoxylin and eosin"
+    return _write(folder, examples, lambda label, seed: (simulate_patch(label, seed), np.zeros(0)), what)
+
+
+def _write(
+    folder: str | os.PathLike[str],
+    examples: Iterable[tuple[str, int]],
+    draw: Callable[[str, int], tuple[np.ndarray, np.ndarray]],
+    what: str,
+) -> list[Path]:
+    folder, counts = Path(folder), Counter[str]()
+    rows: list[dict[str, object]] = []
+    for label, seed in examples:
+        counts[label] += 1
+        name = f"simulated-{label}-{counts[label]}"
+        note = f"{what} ({label}, seed {seed}), made by bcx: a picture of nobody"
+        pixels, mask = draw(label, seed)
+        rows.append({"file": f"{name}.png", "label": label, "seed": seed, "mask": ""})
+        save_png(pixels, folder / f"{name}.png", note)
+        if mask.any():
+            rows[-1]["mask"] = f"masks/{name}_mask.png"
+            save_png(mask.astype(np.uint8) * 255, folder / f"masks/{name}_mask.png", f"{note}; mask of the lesion")
+    write_rows(folder / "examples.csv", ["file", "label", "seed", "mask"], rows)
+    return [folder / str(row["file"]) for row in rows]
+
+
+def save_png(pixels: np.ndarray, path: Path, note: str = "") -> None:
+    """Write uint8 [H, W] or [H, W, 3], whole or not at all, with a note in the text chunk `Description`."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if note:
+        info.add_text("Description", note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG", optimize=True, pnginfo=info)
