@@ -283,6 +283,10 @@ class Decider:
             return probabilities
         return with_prevalence(probabilities, self._stated, self._wanted)
 
+    def restore(self, adjusted: np.ndarray) -> np.ndarray:
+        """Return what `adjust` was given, from what it returned."""
+        return adjusted if self._wanted is None else with_prevalence(adjusted, self._wanted, self._stated)
+
     def choose(self, adjusted: np.ndarray) -> np.ndarray:
         """Return int64 [N], the class of each row of `adjust`ed probabilities, float [N, C]."""
         return self.decide_rows(adjusted)[0]
@@ -299,8 +303,7 @@ class Decider:
     def decide_rows(self, rows: np.ndarray, distances: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
         """Return int64 [N] and N reasons, as `decide`, for `adjust`ed probabilities, float [N, C]."""
         if self._rule is not None:
-            stored = rows if self._wanted is None else with_prevalence(rows, self._wanted, self._stated)
-            labels, codes = self._rule.decide(stored, distances, point=self.point, shown=rows)
+            labels, codes = self._rule.decide(self.restore(rows), distances, point=self.point, shown=rows)
             return labels, [self._words(REASONS[code], label) for code, label in zip(codes, labels, strict=True)]
         labels = rows.argmax(axis=1) if self._two is None else self._two.choose(rows)
         unsure = np.zeros(len(rows), bool) if self._refer is None else self._refer.refers(rows)
