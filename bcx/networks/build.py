@@ -28,12 +28,10 @@ from bcx.tasks import Task
 
 Head = Literal["linear", "lesion"]
 
-#: Families that lead the last map through further layers before their output. These layers are left out, and the output
-#: becomes one linear layer over the average-pooled map: its maps are exact and on the whole grid.
+#: Families whose layers between the last map and the output are left out: what is there becomes the linear head.
 _PLAIN = ("vgg", "mobilenetv3_")
 
-#: How many of the last stages describe an image's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size).
-STAGES = 4
+STAGES = 4  # so many of the last describe an image's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size)
 
 
 class ForwardOut(NamedTuple):
@@ -76,9 +74,8 @@ def build_network(
     if not isinstance(network, TinyCnn):
         require_linear_head(network, arch)
     if init != "scratch":
-        head = network.get_classifier()
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
+        for parameter in network.get_classifier().parameters():
+            nn.init.zeros_(parameter)
     return network
 
 
@@ -175,7 +172,7 @@ def require_linear_head(network: nn.Module, arch: str) -> None:
 
 
 def _load_backbone(network: nn.Module, file: Path) -> None:
-    """Load everything but the classifier from a `.safetensors` file in timm's names, strictly."""
+    """Load everything but the classifier, strictly."""
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -213,14 +210,14 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
         return _join(network, batch, enlarged)
     if isinstance(network, LesionNetwork):
         read = network.read(batch)
-        logits, maps = account(read, absent=network.absent, positive=network.positive)
-        return ForwardOut(logits, maps, read.stages, torch.sigmoid(read.lesion))
+        answer = account(read, absent=network.absent, positive=network.positive)
+        return ForwardOut(*answer, read.stages, torch.sigmoid(read.lesion))
     backbone = network.backbone if isinstance(network, DenseNetwork) else network
     last, stages = backbone.forward_intermediates(batch, indices=STAGES)
     described = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
     if isinstance(network, DenseNetwork | TinyCnn):
-        logits, maps, _ = account_dense(network.after_maps, last)
-        return ForwardOut(logits, maps, described, None)
+        layers = network.head if isinstance(network, DenseNetwork) else nn.Sequential(*network.dense, network.head)
+        return ForwardOut(*account_dense(layers, last), described, None)
     head = network.get_classifier()
     maps = nn.functional.conv2d(last, head.weight[:, :, None, None])
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
@@ -245,7 +242,7 @@ def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> Forwa
 
 
 def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
-    """Return what a network answers to the mirror images, its maps turned back."""
+    """What a network answers to the mirror images, its maps turned back."""
     out = forward_maps(network, batch.flip(-1))
     return out._replace(maps=out.maps.flip(-1), lesion=None if out.lesion is None else out.lesion.flip(-1))
 
@@ -258,8 +255,7 @@ def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 def fold_norms(network: nn.Module) -> nn.Module:
     """Return a copy for answering, with every batch norm folded into the convolution before it: same answers, sooner.
 
-    In evaluation mode a batch norm multiplies and adds one number per channel, which the convolution can do by itself
-    (Jacob et al. 2018, section 3.2). Where a network uses a convolution's output in another way as well, folding would
+    (Jacob et al. 2018, section 3.2.) Where a network uses a convolution's output in another way as well, folding would
     change the answer; so the copy is compared on noise, and where it differs it is left unfolded.
     """
     side = network.size if isinstance(network, DenseNetwork) else 64
@@ -270,12 +266,11 @@ def fold_norms(network: nn.Module) -> nn.Module:
     for convolution, norm in _norms_after_convolutions(folded, probe):
         weights = convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps
         convolution.weight, convolution.bias = fuse_conv_bn_weights(*weights, norm.weight, norm.bias)
-        _replace(folded, norm, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
+        name = next(name for name, module in folded.named_modules() if module is norm)
+        folded.set_submodule(name, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
     for found, right in zip(forward_maps(folded, probe), expected, strict=True):
-        if right is None:
-            continue
         # Rounding is a hundred times smaller than this, a wrong folding far larger.
-        if not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):
+        if right is not None and not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):
             return deepcopy(network)
     return folded.requires_grad_(False)
 
@@ -298,11 +293,3 @@ def _norms_after_convolutions(network: nn.Module, probe: torch.Tensor) -> list[t
     for hook in hooks:
         hook.remove()
     return pairs
-
-
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for module in network.modules():
-        for name, child in module.named_children():
-            if child is old:
-                setattr(module, name, new)
-                return

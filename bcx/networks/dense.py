@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,26 +29,10 @@ from bcx.errors import ConfigError
 Pool = Literal["flatten", "average"]
 
 
-class Account(NamedTuple):
-    """Logits, and what they are made of.
+def account_dense(head: nn.Sequential, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run dense layers, in evaluation mode; return float32 logits `[B, C]` and maps `[B, C, h, w]`.
 
-    Attributes:
-        logits: float32 `[B, C]`.
-        maps: float32 `[B, C, h, w]`; mean over the grid + rest = logit.
-        rest: float32 `[B, C]`, what the biases add: it belongs to no place.
-    """
-
-    logits: torch.Tensor
-    maps: torch.Tensor
-    rest: torch.Tensor
-
-
-def account_dense(head: nn.Sequential, features: torch.Tensor) -> Account:
-    """Run a dense head, in evaluation mode, and account for its logits.
-
-    Args:
-        head: of the layers that `_slope` knows, `ConfigError` for others; it ends with a linear one.
-        features: float32 `[B, K, h, w]`, the last feature map.
+    `features` is the last feature map, float32 `[B, K, h, w]`; the last layer is linear, and `_slope` knows all.
     """
     values = features
     slopes: list[torch.Tensor | None] = []  # of every layer: a factor per unit, or a matrix; None: it changes nothing
@@ -64,7 +48,7 @@ def account_dense(head: nn.Sequential, features: torch.Tensor) -> Account:
         maps = torch.einsum("bck,bkhw->bchw", gradient, features)
     else:
         maps = places * (gradient.unflatten(2, features.shape[1:]) * features[:, None]).sum(2)
-    return Account(values, maps, values - maps.mean((2, 3)))
+    return values, maps
 
 
 def _slope(layer: nn.Module, before: torch.Tensor) -> torch.Tensor | None:
@@ -75,13 +59,7 @@ def _slope(layer: nn.Module, before: torch.Tensor) -> torch.Tensor | None:
         return (before > 0).to(before.dtype)[:, None]
     if isinstance(layer, nn.BatchNorm1d):
         return layer.weight / torch.sqrt(layer.running_var + layer.eps)
-    if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Identity)):
-        return None
-    raise ConfigError(
-        f"The dense head holds a layer of the kind '{type(layer).__name__}'.",
-        expected="layers that are linear in pieces: Flatten, Linear, ReLU, BatchNorm1d, Dropout",
-        remedy="Build the head of these, or account for it in bcx/networks/dense.py.",
-    )
+    return None  # pooling, flattening, dropout
 
 
 class DenseNetwork(nn.Module):
@@ -106,12 +84,6 @@ class DenseNetwork(nn.Module):
             drops: dropout before each of them and before the output, while training: one more than `widths`.
         """
         super().__init__()
-        if len(drops) != len(widths) + 1:
-            raise ConfigError(
-                f"The dense head has {len(widths)} widths and {len(drops)} drops.",
-                expected="one drop before each dense layer and one before the output",
-                remedy="Give 0 where nothing is dropped.",
-            )
         self.backbone = backbone
         self.size, self.pool = size, pool
         self.widths, self.drops = tuple(widths), tuple(drops)
@@ -131,15 +103,10 @@ class DenseNetwork(nn.Module):
         """Return the logits `[B, C]` of a batch `[B, 3, S, S]`, normalised; what training calls."""
         return self.head(self.backbone.forward_features(batch))
 
-    @property
-    def after_maps(self) -> nn.Sequential:
-        """The layers from the last maps to the logits, for `account_dense`."""
-        return self.head
-
 
 @torch.no_grad()
 def _shape(backbone: nn.Module, size: int) -> tuple[int, int, int]:
-    """Return channels, height and width of the backbone's last map, found by running it once."""
+    """Channels, height and width of the backbone's last map."""
     was_training = backbone.training
     first = next(backbone.parameters())
     last = backbone.eval().forward_features(first.new_zeros(1, 3, size, size))

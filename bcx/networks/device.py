@@ -1,4 +1,4 @@
-"""Where networks run: what was asked for, held against what this computer has."""
+"""Where networks run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def use_device(name: str) -> str:
 
 
 def wanted_device() -> str:
-    """Return what this process was told by `use_device`; "auto" where it was told nothing."""
+    """Return what this process was told by `use_device`, else "auto"."""
     return _of_process
 
 
@@ -35,15 +35,15 @@ def pick_device(wanted: str = "auto") -> str:
         )
     import torch
 
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    here = ["cpu", *["cuda"] * cuda, *["mps"] * mps]
     asked = _of_process if wanted == "auto" else wanted
     if asked == "auto":
-        return "cuda" if here["cuda"] else "cpu"
-    if not here[asked]:
+        return "cuda" if cuda else "cpu"
+    if asked not in here:
         built = "" if asked != "cuda" or torch.version.cuda else ", a build without CUDA"
         raise ConfigError(
-            f"The device '{asked}' is not here. Found: {', '.join(name for name, is_here in here.items() if is_here)} "
-            f"(torch {torch.__version__}{built}).",
+            f"The device '{asked}' is not here. Found: {', '.join(here)} (torch {torch.__version__}{built}).",
             expected="a device that torch can use on this machine",
             remedy="Use --device auto, or install the driver and the build of torch for it.",
         )

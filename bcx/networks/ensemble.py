@@ -1,10 +1,9 @@
 """Several networks that answer together.
 
-Members with the lesion head answer with their mean. Every second of them sees the mirror image: a scan and its mirror
-image show the same, and a network makes something slightly different of each, so that the mean over both is worth more,
-at no further cost. Members with the linear head read the whole image: they answer in the first stage alone, and have
-their own share in each of the two questions, "is there a lesion" and "malignant or benign". What each adds is linear,
-so every class's map still accounts exactly for its logit. The input check reads the first member's stages.
+Members with the lesion head answer with their mean, every second of them of the mirror image. Members with the linear
+head read the whole image: they answer in the first stage alone, and have their own share in each of the two questions,
+"is there a lesion" and "malignant or benign". What each adds is linear, so every class's map still accounts exactly for
+its logit. The input check reads the first member's stages.
 """
 
 from __future__ import annotations
@@ -24,10 +23,7 @@ from bcx.networks.tiny_cnn import TinyCnn
 
 @dataclass(frozen=True)
 class PictureShare:
-    """What the members that read the whole image have of an answer, 0..1; the others have the rest.
-
-    By default the two stages and the whole image count alike.
-    """
+    """What the members that read the whole image have of an answer, 0..1; the others have the rest."""
 
     presence: float = 1 / 3  # in "is there a lesion"
     kind: float = 1 / 3  # in "malignant or benign"
@@ -37,12 +33,11 @@ class LesionEnsemble(nn.Module):
     """Networks for the same task and input, run one after the other; `build.forward_maps` joins their answers."""
 
     def __init__(self, members: Sequence[nn.Module], share: PictureShare | None = None) -> None:
-        """Put at least two networks together, the first a `LesionNetwork`, whose backbone timm loads.
-
-        The others are `LesionNetwork`s, or timm networks with the linear head, of which each answer has a `share`.
-        """
+        """Put at least two networks together: a `LesionNetwork`, and others or timm's with the linear head."""
         super().__init__()
-        fits = all(isinstance(member, LesionNetwork) or _has_linear_head(member) for member in members)
+        others = [member for member in members if not isinstance(member, LesionNetwork)]
+        fits = not any(isinstance(member, DenseNetwork | TinyCnn) for member in others)
+        fits &= all(isinstance(getattr(member, "get_classifier", int)(), nn.Linear) for member in others)
         if len(members) < 2 or not isinstance(members[0], LesionNetwork) or not fits:
             raise ConfigError(
                 f"An ensemble of {len(members)} networks, of other kinds than it can join.",
@@ -80,9 +75,3 @@ class LesionEnsemble(nn.Module):
         parts[positive] = presence * mean + kind * half
         parts[negative] = presence * mean - kind * half
         return torch.stack(parts, 1)
-
-
-def _has_linear_head(network: nn.Module) -> bool:
-    return not isinstance(network, DenseNetwork | TinyCnn) and isinstance(
-        getattr(network, "get_classifier", lambda: None)(), nn.Linear
-    )

@@ -27,11 +27,10 @@ from torch.nn import functional
 
 from bcx.errors import ConfigError
 
-#: Share of the grid that a lesion fills when "soft maximum" and plain mean weigh the same: the size of a small lesion.
-LESION_SHARE = 0.03
-#: Attention of a place that shows no lesion at all, so that the evidence has a mean even where nothing is found.
-LEAST_ATTENTION = 0.001
+LESION_SHARE = 0.03  # of the grid, at which "soft maximum" and plain mean weigh the same: a small lesion
+LEAST_ATTENTION = 0.001  # of a place that shows no lesion at all, so that the evidence has a mean in any case
 _SHARPNESS = 2.0  # of the soft maximum
+_CHANNELS = 96  # of the pyramid
 _SMALL_LESIONS_FIRST = -2.0  # the lesion map's bias at the start: most of a scan is no lesion
 _STAGES = 4  # the backbone's last stages, of which three feed the pyramid
 
@@ -55,14 +54,11 @@ class LesionOut(NamedTuple):
 class LesionNetwork(nn.Module):
     """A timm backbone with a small feature pyramid (Lin et al. 2017) and the lesion head on top."""
 
-    def __init__(
-        self, backbone: nn.Module, *, absent: int, positive: int, channels: int = 96, drop: float = 0.0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, *, absent: int, positive: int, drop: float = 0.0) -> None:
         """Put the head on a backbone from timm, with stages at 1/8, 1/16 and 1/32 of the input.
 
         Args:
             absent, positive: positions of "nothing there" and of the class that + evidence speaks for.
-            channels: width of the pyramid.
             drop: dropout of whole channels before the last convolutions, while training.
         """
         super().__init__()
@@ -75,15 +71,12 @@ class LesionNetwork(nn.Module):
                 remedy="Choose such an architecture, or head: linear.",
             )
         self.backbone = backbone
-        self.absent, self.positive = absent, positive
-        fine, middle = (int(backbone.feature_info[number]["num_chs"]) for number in (-3, -2))
-        self.drop = drop
-        self.lateral5 = _pointwise(backbone.num_features, channels)
-        self.lateral4 = _pointwise(middle, channels)
-        self.lateral3 = _pointwise(fine, channels)
-        self.smooth4 = _separable(channels)
-        self.smooth3 = _separable(channels)
-        self.fine = nn.Conv2d(channels, 2, 1)
+        self.absent, self.positive, self.drop = absent, positive, drop
+        fine, middle = (int(info[number]["num_chs"]) for number in (-3, -2))
+        self.lateral5 = _pointwise(backbone.num_features)
+        self.lateral4, self.lateral3 = _pointwise(middle), _pointwise(fine)
+        self.smooth4, self.smooth3 = _separable(), _separable()
+        self.fine = nn.Conv2d(_CHANNELS, 2, 1)
         self.coarse = nn.Conv2d(backbone.num_features, 3, 1)
         for last in (self.fine, self.coarse):  # every answer starts undecided
             nn.init.zeros_(last.weight)
@@ -122,7 +115,6 @@ class Scores(NamedTuple):
 
 
 def pool(out: LesionOut) -> Scores:
-    """Pool the maps into presence and malignancy scores."""
     lesion, evidence = out.lesion.flatten(1), out.evidence.flatten(1)
     soft = torch.logsumexp(_SHARPNESS * lesion, 1) - math.log(LESION_SHARE * lesion.shape[1])
     attention = torch.sigmoid(lesion) + LEAST_ATTENTION
@@ -164,17 +156,11 @@ def _double(features: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(features, scale_factor=2.0, mode="nearest")
 
 
-def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+def _pointwise(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, _CHANNELS, 1, bias=False), nn.BatchNorm2d(_CHANNELS))
 
 
-def _separable(channels: int) -> nn.Sequential:
+def _separable() -> nn.Sequential:
     """A depthwise and a pointwise convolution, each with its norm, as MobileNet's (Howard et al. 2017)."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU6(),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU6(),
-    )
+    depthwise = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, groups=_CHANNELS, bias=False)
+    return nn.Sequential(depthwise, nn.BatchNorm2d(_CHANNELS), nn.ReLU6(), *_pointwise(_CHANNELS), nn.ReLU6())

@@ -1,15 +1,12 @@
-"""A small network that is trained from scratch, as one published system has it for 50 x 50 patches of histology.
+"""A small network that is trained from scratch, as a published system has it for 50 x 50 patches of histology.
 
     conv 32, BN, conv 32, pool, BN, dropout, conv 64, BN, conv 64, BN, pool, dropout, conv 128,
     flatten, dense 128, BN, dense 64, BN, dense 64, dropout, dense 24, output
 
 with 3 x 3 kernels, ReLU after every layer but the output, and weights after He et al. (2015). The source does not name
-the padding: here a convolution keeps the size ("same"), and pooling halves it. Flattening fixes the input's size: at
-50 pixels the network has 2.5 million weights, at 224 it would have 52 million, nearly all of them in the first dense
-layer.
+the padding: here a convolution keeps the size ("same"), and pooling halves it. Flattening fixes the input's size.
 
-Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`dense.py`): the
-gradient times the 128 maps of the last convolution, exact up to the biases' part.
+Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`dense.py`).
 """
 
 from __future__ import annotations
@@ -40,11 +37,7 @@ class TinyCnn(nn.Module):
                 expected=f"at least {_LEAST} x {_LEAST}",
                 remedy="Raise size.",
             )
-        self.img_size = (height, width)
-        self.num_classes = num_classes
-        self.num_features = 128
-        self.head_hidden_size = 24
-        self.drop_rate = drop_rate
+        self.img_size, self.num_classes, self.num_features = (height, width), num_classes, 128
         # Each stage ends with the ReLU of a convolution; the norm after it opens the next.
         self.stages = nn.ModuleList(
             [
@@ -96,17 +89,11 @@ class TinyCnn(nn.Module):
             ends.append(batch)
         return batch, ends[-indices:]
 
-    @property
-    def after_maps(self) -> nn.Sequential:
-        """The layers from the last maps to the logits, for `account_dense`."""
-        return nn.Sequential(*self.dense, self.head)
-
     def get_classifier(self) -> nn.Module:
         return self.head
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Tell timm which stages there are, for freezing."""
         return {"stem": r"^stages\.0", "blocks": [(r"^stages\.(\d+)", None), (r"^dense", (99,))]}
 
 
@@ -133,7 +120,6 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def tiny_cnn(pretrained: bool = False, **settings: Any) -> TinyCnn:
-    """Build the network by timm's ways; there are no trained weights of it to fetch."""
     return build_model_with_cfg(TinyCnn, "tiny_cnn", pretrained, **settings)
 
 

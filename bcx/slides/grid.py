@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,20 +20,13 @@ import numpy as np
 from bcx.errors import ConfigError, ScanTooSmall
 from bcx.slides.slide import Slide
 
-#: Tiles of one slide at most, so that their map and table fit into memory.
-MAX_TILES = 10_000_000
-#: Pixels that are read at once, at the level that is read.
-_BLOCK = 1 << 20
-#: Tiles that are read at once: few enough that progress is told every few seconds, and that stopping is quick.
-_BLOCK_TILES = 256
-#: The smallest and the largest scale at which a slide is read.
-SCALES = (0.01, 8.0)
-#: Otsu's threshold is held between these, of 255.
-LEAST, MOST = 13, 51
-#: Darker than this, of 255, is no tissue.
-DARK = 25
-#: A tile counts where at least this share of it is tissue.
-SHARE = 0.1
+MAX_TILES = 10_000_000  # of one slide, so that their map and table fit into memory
+_BLOCK = 1 << 20  # pixels that are read at once, at the level that is read
+_BLOCK_TILES = 256  # so few are read at once that progress is told every few seconds, and that stopping is quick
+SCALES = (0.01, 8.0)  # the smallest and the largest at which a slide is read
+LEAST, MOST = 13, 51  # between these, of 255, Otsu's threshold is held
+DARK = 25  # darker than this, of 255, is no tissue
+SHARE = 0.1  # of a tile that counts, at least so much is tissue
 
 
 def positions(length: int, tile: int, stride: int) -> list[int]:
@@ -43,8 +37,7 @@ def positions(length: int, tile: int, stride: int) -> list[int]:
     return starts
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Neighbouring tiles that are read together: slices of the grid, and the part of the level that holds them."""
 
     rows: slice
@@ -78,11 +71,7 @@ class Grid:
 
     @classmethod
     def over(cls, slide: Slide, tile: int, stride: int | None = None, scale: float = 1.0) -> Grid:
-        """Lay a grid over a slide; of a pyramid, the nearest level that is larger is read.
-
-        Args:
-            tile, scale: as the attributes.
-            stride: from one tile to the next; default: the tile's side, so that tiles touch.
+        """Lay a grid over a slide, by default of tiles that touch; of a pyramid, the nearest larger level is read.
 
         Raises:
             ConfigError: a stride or scale out of range, or more than `MAX_TILES` tiles.
@@ -168,10 +157,9 @@ class Grid:
 def tissue_of(overview: np.ndarray) -> np.ndarray:
     """Return bool `[h, w]`: where an overview, uint8 `[h, w]` or `[h, w, 3]`, shows tissue, which has colour.
 
-    Its saturation (of HSV, smoothed over 5 pixels) is split in two by Otsu's threshold (IEEE Transactions on Systems,
-    Man, and Cybernetics 9, 1979), which is held between 13 and 51 of 255: alone it would find tissue on empty glass and
-    holes in a slide that is full of it. What is nearly black (pen, the edge of a cover slip, parts that the scanner
-    left out) is no tissue. Grey has no colour to go by: all of it is tissue.
+    Its saturation (of HSV, smoothed over 5 pixels) is split in two by Otsu's threshold (IEEE Trans. SMC 1979), which is
+    held between `LEAST` and `MOST`: alone it would find tissue on empty glass and holes in a slide that is full of it.
+    What is nearly black (pen, the edge of a cover slip) is no tissue. Grey has no colour to go by: all of it is tissue.
     """
     if overview.ndim == 2 or (np.ptp(overview, axis=2) == 0).all():
         return np.ones(overview.shape[:2], bool)
@@ -192,7 +180,7 @@ def tiles_with_tissue(tissue: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _edges(starts: tuple[int, ...], tile: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where tiles begin and end on the overview, at least one pixel apart."""
+    """Where tiles begin and end on the overview, at least one pixel apart."""
     low = np.asarray(starts, np.float64)
     factor = length / (low[-1] + tile)  # the last tile ends where the slide does
     first = np.minimum(np.floor(low * factor).astype(int), length - 1)

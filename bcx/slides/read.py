@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,11 +64,7 @@ class SlideProgress:
         return (self.seconds - self._tiles_from) / self.done * (self.total - self.done)
 
     def reading(self) -> SlideReading:
-        """Return what is known so far, as a value that no longer changes.
-
-        Raises:
-            ConfigError: the overview is not made yet.
-        """
+        """Return what is known so far, as a value that no longer changes; `ConfigError` before `prepared` is 1."""
         if self._made is None:
             expected, remedy = "a slide whose overview is made", "Ask again once `prepared` is 1."
             raise ConfigError("No tile has been read yet.", expected=expected, remedy=remedy)
@@ -75,30 +72,22 @@ class SlideProgress:
 
 
 def _wanted(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
-    """Return bool `[rows, columns]`: the tiles with tissue; none where what is not glass has not the colours of one."""
+    """The tiles with tissue, bool `[rows, columns]`; none where what is not glass has not the colours of one."""
     tissue = tissue_of(overview)
     if task.augmentation == "histology" and tissue.any() and not is_stained(overview[tissue][None]):
         tissue[:] = False
     return tiles_with_tissue(tissue, grid)
 
 
-class _Tiles:
-    """The tiles of one block, read when the engine's worker asks for them."""
-
-    def __init__(self, slide: Slide, grid: Grid, block: Block, wanted: np.ndarray) -> None:
-        self._slide, self._grid, self._block = slide, grid, block
-        rows, columns = np.nonzero(wanted[block.rows, block.columns])
-        self.rows, self.columns = rows + block.rows.start, columns + block.columns.start
-
-    def __call__(self) -> list[np.ndarray]:
-        grid, block = self._grid, self._block
-        pixels = self._slide.region(block.x, block.y, block.width, block.height, grid.level)
-        tiles = []
-        for row, column in zip(self.rows, self.columns, strict=True):
-            x, y, width, height = grid.on_level(int(row), int(column))
-            tile = pixels[y - block.y :, x - block.x :][:height, :width]
-            tiles.append(tile if tile.shape[:2] == (grid.tile, grid.tile) else resize(tile, grid.tile, grid.tile))
-        return tiles
+def _read_tiles(slide: Slide, grid: Grid, block: Block, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """The tiles of a block, of the side that the network learned; the engine's worker asks for them."""
+    pixels = slide.region(block.x, block.y, block.width, block.height, grid.level)
+    tiles = []
+    for row, column in zip(rows, columns, strict=True):
+        x, y, width, height = grid.on_level(int(row), int(column))
+        tile = pixels[y - block.y :, x - block.x :][:height, :width]
+        tiles.append(tile if tile.shape[:2] == (grid.tile, grid.tile) else resize(tile, grid.tile, grid.tile))
+    return tiles
 
 
 def read_slide(
@@ -141,7 +130,7 @@ def stream_slide(
 
     Raises:
         ConfigError: the task is not read in tiles, or a setting is out of range.
-        BcxError: the source cannot be read; a subclass says why.
+        BcxError: the source cannot be read.
     """
     task = classifier.task
     if task.tile is None:
@@ -156,23 +145,40 @@ def stream_slide(
         grid = Grid.over(slide, task.tile, stride, scale)
         overview = yield from _overview(slide, progress)
         wanted = np.ones(grid.shape, bool) if every_tile else _wanted(overview, grid, task)
-        made = SlideReading.begin(classifier, slide, grid, overview, wanted)
+        made = SlideReading(
+            name=slide.name,
+            task=task,
+            width=slide.width,
+            height=slide.height,
+            microns=slide.microns,
+            notes=slide.notes,
+            grid=grid,
+            probabilities=np.full((*grid.shape, len(task.classes)), np.nan, np.float32),
+            called=np.full(grid.shape, -1, np.int16),
+            tissue=wanted,
+            overview=overview,
+            model=classifier.name,
+            weights_sha256=classifier.weights_sha256,
+            backend=classifier.backend,
+            seconds=0.0,
+        )
         progress._made, progress.total = made, int(wanted.sum())
         progress._tiles_from = progress.seconds
         yield progress
-        waiting: list[_Tiles] = []
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
-        def groups() -> Iterator[_Tiles]:
+        def groups() -> Iterator[Callable[[], list[np.ndarray]]]:
             for block in grid.blocks(slide, wanted):
-                waiting.append(_Tiles(slide, grid, block, wanted))
-                yield waiting[-1]
+                rows, columns = np.nonzero(wanted[block.rows, block.columns])
+                waiting.append((rows + block.rows.start, columns + block.columns.start))
+                yield partial(_read_tiles, slide, grid, block, *waiting[-1])
 
         answers = classifier.stream_probabilities(groups())
         try:
             for probabilities in answers:
                 tiles = waiting.pop(0)
-                made.probabilities[tiles.rows, tiles.columns] = probabilities
-                made.called[tiles.rows, tiles.columns] = classifier.choose(probabilities)
+                made.probabilities[tiles] = probabilities
+                made.called[tiles] = classifier.choose(probabilities)
                 progress.done += len(probabilities)
                 progress.seconds = time.perf_counter() - progress.started
                 yield progress
@@ -181,7 +187,7 @@ def stream_slide(
 
 
 def _scale_for(slide: Slide, task: Task) -> float:
-    """Return the scale that brings a slide to the task's size of pixels, 1 where either does not say its own."""
+    """The scale that brings a slide to the task's size of pixels, 1 where either does not say its own."""
     if slide.microns is None or task.microns is None:
         return 1.0
     scale = slide.microns / task.microns

@@ -13,7 +13,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,14 +23,9 @@ from bcx.errors import check_name
 from bcx.files import whole
 from bcx.imaging.overlay import colourise
 from bcx.slides.grid import Grid
+from bcx.tasks import Task
 
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
-    from bcx.slides.slide import Slide
-    from bcx.tasks import Task
-
-#: Hottest places that the summary lists.
-PLACES = 5
+PLACES = 5  # hottest places that the summary lists
 
 
 class Place(NamedTuple):
@@ -43,20 +38,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SlideReading:
-    """One slide, read.
+    """One slide, read; `width`, `height`, `microns` and `notes` as of `Slide`.
 
     Attributes:
-        name: of the source.
-        task: what was asked of each tile.
-        width, height: of the slide, in pixels.
-        microns: micrometres per pixel of the slide, or None where the file does not say.
-        notes: what was done to the slide, in words.
-        grid: where the tiles lie.
         probabilities: float32 `[rows, columns, classes]` in the task's order; not a number where nothing was read.
         called: int16 `[rows, columns]`: each tile's class by the stored rule, -1 where nothing was read.
         tissue: bool `[rows, columns]`: the tiles that are read; the others show bare glass.
         overview: uint8 `[h, w]` or `[h, w, 3]`: the slide, small.
-        model, weights_sha256, backend: what answered.
         seconds: from the beginning to now.
     """
 
@@ -76,29 +64,6 @@ class SlideReading:
     backend: str
     seconds: float
 
-    @classmethod
-    def begin(
-        cls, classifier: Classifier, slide: Slide, grid: Grid, overview: np.ndarray, tissue: np.ndarray
-    ) -> SlideReading:
-        """Return a reading of which no tile is read yet."""
-        return cls(
-            name=slide.name,
-            task=classifier.task,
-            width=slide.width,
-            height=slide.height,
-            microns=slide.microns,
-            notes=slide.notes,
-            grid=grid,
-            probabilities=np.full((*grid.shape, len(classifier.classes)), np.nan, np.float32),
-            called=np.full(grid.shape, -1, np.int16),
-            tissue=tissue,
-            overview=overview,
-            model=classifier.name,
-            weights_sha256=classifier.weights_sha256,
-            backend=classifier.backend,
-            seconds=0.0,
-        )
-
     def snapshot(self, seconds: float) -> SlideReading:
         """Return a copy that later tiles do not change."""
         return replace(self, probabilities=self.probabilities.copy(), called=self.called.copy(), seconds=seconds)
@@ -110,13 +75,7 @@ class SlideReading:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The slide in a few numbers.
-
-        Keys: tiles (on the grid), tiles_with_tissue, tiles_read, tissue_share (of the grid), positive (the class),
-        positive_share (of the tiles read, those called positive), mean_probability (of the positive class over the
-        tiles read), hottest (places, the hottest first, none within two tiles of a hotter one). The three figures of
-        tiles are None where nothing was read.
-        """
+        """The slide in a few numbers; shares and the mean are of the tiles read, and None where there are none."""
         read, number = self.read, self.task.classes.index(self.task.positive)
         count = int(read.sum())
         return {
@@ -131,7 +90,7 @@ class SlideReading:
         }
 
     def hottest(self, count: int) -> list[Place]:
-        """Return up to `count` places where the positive class is most probable, over 3 x 3 tiles, apart by two."""
+        """Return up to `count` places where the positive class is most probable over 3 x 3 tiles, two tiles apart."""
         read = self.read
         values = np.where(read, self.probabilities[..., self.task.classes.index(self.task.positive)], 0)
         sums, near = (
@@ -171,13 +130,10 @@ class SlideReading:
         }
 
     def layer(self, class_: str | None = None, side: int | None = None) -> np.ndarray:
-        """Return one class's map as colours: uint8 `[h, w, 4]`, transparent where no tile was read.
+        """Return the positive or another class's map: uint8 `[h, w, 4]`, transparent where no tile was read.
 
         Green stands for a probability of 0, purple for 1, white for one half. `side` is the longer side of the result;
-        default: the overview's.
-
-        Raises:
-            ConfigError: no such class.
+        default: the overview's. `ConfigError`: no such class.
         """
         wanted = self.task.positive if class_ is None else class_
         check_name(wanted, self.task.classes, "class")
@@ -194,47 +150,40 @@ class SlideReading:
         return np.dstack([colours, np.where(shown, 255, 0).astype(np.uint8)])
 
     def picture(self, side: int | None = None) -> Image.Image:
-        """Return the slide, small, RGB, its longer side `side` pixels (default: the overview's)."""
+        """Return the slide, small, RGB; `side` as of `layer`."""
         image = Image.fromarray(np.ascontiguousarray(self.overview)).convert("RGB")
         height, width = self._size(side)
         return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
 
-    def overlay(self, class_: str | None = None, opacity: float = 0.5, side: int | None = None) -> Image.Image:
-        """Return the slide, small, with one class's map laid over it, RGB; arguments as of `layer`.
-
-        `opacity` is 0 (the slide alone) to 1 (the map alone).
-        """
-        picture = self.picture(side)
-        layer = Image.fromarray(self.layer(class_, side))
+    def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
+        """Return `picture` with `layer` over it; `opacity` is 0 (the slide alone) to 1 (the map alone)."""
+        picture, layer = self.picture(), Image.fromarray(self.layer(class_))
         layer.putalpha(layer.getchannel("A").point(lambda value: round(value * float(np.clip(opacity, 0, 1)))))
         picture.paste(layer, mask=layer)
         return picture
 
     def _size(self, side: int | None) -> tuple[int, int]:
         height, width = self.overview.shape[:2]
-        if side is None or side >= max(height, width):
-            return height, width
-        return max(1, round(height * side / max(height, width))), max(1, round(width * side / max(height, width)))
+        share = min(1.0, side / max(height, width)) if side else 1.0
+        return max(1, round(height * share)), max(1, round(width * share))
 
 
 def _nearest(starts: tuple[int, ...], tile: int, length: int) -> np.ndarray:
-    """Return for each of `length` pixels along a side which tile's middle is nearest."""
+    """For each of `length` pixels along a side, which tile's middle is nearest."""
     middles = np.asarray(starts) + tile / 2
     pixels = (np.arange(length) + 0.5) * (starts[-1] + tile) / length
     return np.searchsorted((middles[1:] + middles[:-1]) / 2, pixels)
 
 
 def write_reading(reading: SlideReading, folder: str | os.PathLike[str], stem: str) -> dict[str, Path]:
-    """Write a reading's three files into an existing folder, each under its name once it is complete.
-
-    Returns:
-        "_tiles.csv", "_map.png" and "_slide.json" -> the file.
-    """
-    writers = {"_tiles.csv": write_tiles, "_map.png": write_map, "_slide.json": _write_json}
-    targets = {suffix: Path(folder) / f"{stem}{suffix}" for suffix in writers}
+    """Write a reading's three files into an existing folder, all or none; return them by what follows the stem."""
+    targets = {suffix: Path(folder) / f"{stem}{suffix}" for suffix in ("_tiles.csv", "_map.png", "_slide.json")}
     with ExitStack() as together:
-        for suffix, write in writers.items():
-            write(reading, together.enter_context(whole(targets[suffix])))
+        tiles, picture, facts = (together.enter_context(whole(target)) for target in targets.values())
+        write_tiles(reading, tiles)
+        write_map(reading, picture)
+        text = json.dumps(reading.to_dict(), indent=2, allow_nan=False)
+        facts.write_text(text + "\n", encoding="utf-8")
     return targets
 
 
@@ -253,7 +202,3 @@ def write_tiles(reading: SlideReading, file: Path) -> None:
 def write_map(reading: SlideReading, file: Path) -> None:
     """Write the picture of the map."""
     reading.overlay().save(file, format="PNG")
-
-
-def _write_json(reading: SlideReading, file: Path) -> None:
-    file.write_text(json.dumps(reading.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -31,16 +31,12 @@ from bcx.slides.tiff import Level, is_plain
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-#: Longest side and most pixels of a slide; the largest scanners make some 250,000 x 250,000.
-MAX_SIDE, MAX_SLIDE_PIXELS = 400_000, 100_000_000_000
-#: Pages of a TIFF at most; slides have a dozen.
-MAX_PAGES = 1000
-#: Micrometres per pixel that a microscope can have; resolution tags often hold a printer's.
-_MICROSCOPE = (0.05, 30.0)
+MAX_SIDE, MAX_SLIDE_PIXELS = 400_000, 100_000_000_000  # the largest scanners make some 250,000 x 250,000
+MAX_PAGES = 1000  # of a TIFF; slides have a dozen
+_MICROSCOPE = (0.05, 30.0)  # micrometres per pixel; resolution tags often hold a printer's
 _UNIT = {2: 25_400.0, 3: 10_000.0}  # micrometres per inch and per centimetre
 _OME_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
-#: Pixels that are shrunk at once while the overview is made.
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # pixels that are shrunk at once while the overview is made
 
 
 class _Held:
@@ -60,7 +56,6 @@ class Slide:
     """An open slide. Safe to use from several threads at once; close it, or use it in a `with`.
 
     Attributes:
-        name: the file's name, or as given.
         levels: resolutions, the largest first; each has `width`, `height` and `region`.
         width, height: of the largest level, in pixels.
         microns: micrometres per pixel of the largest level, or None where the file does not say.
@@ -79,18 +74,15 @@ class Slide:
         self.name, self.levels, self.microns, self.notes = name, levels, microns, notes
         self.width, self.height = levels[0].width, levels[0].height
         self._file = file
-        self._closing = threading.Lock()
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan | Slide, name: str | None = None) -> Slide:
+    def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan, name: str | None = None) -> Slide:
         """Open the path of an image, or pixels in memory.
 
         Raises:
             ScanTooLarge: beyond the limits, or stored in pieces that are too large to be unpacked.
             BcxError: another of its kinds: no picture, damaged, a layout that is not read.
         """
-        if isinstance(source, Slide):
-            return source
         if not isinstance(source, (np.ndarray, Scan)):
             source = Path(source)
             name = name or source.name
@@ -102,9 +94,7 @@ class Slide:
     def region(self, x: int, y: int, width: int, height: int, level: int = 0) -> np.ndarray:
         """Return a part, all in pixels of that level, as uint8 `[height, width]` (grey) or `[height, width, 3]`.
 
-        Raises:
-            ScanError: the part leaves the image.
-            DamagedScan: it cannot be decoded.
+        `ScanError`: the part leaves the image, or (`DamagedScan`) cannot be decoded.
         """
         of = self.levels[level]
         if x < 0 or y < 0 or width < 1 or height < 1 or x + width > of.width or y + height > of.height:
@@ -132,25 +122,22 @@ class Slide:
             return cv2.resize(part, (-(-wide // factor), -(-high // factor)), interpolation=cv2.INTER_AREA)
 
         blocks = list(_blocks(level, factor))
-        out: np.ndarray | None = None
+        colours = level.region(0, 0, 1, 1).shape[2:]
+        out = np.zeros((height, width, *colours), np.uint8)
         with ThreadPoolExecutor(workers, "bcx-overview") as pool:
             # A few at a time: `map` over all would keep what is done in memory until it is asked for.
             for start in range(0, len(blocks), 4 * workers):
                 some = blocks[start : start + 4 * workers]
                 for (x, y, _, _), small in zip(some, pool.map(shrink, some), strict=True):
-                    if out is None:
-                        out = np.zeros((height, width, *small.shape[2:]), np.uint8)
                     top, left = y // factor, x // factor
                     out[top : top + small.shape[0], left : left + small.shape[1]] = small
                 yield (start + len(some)) / len(blocks)
-        assert out is not None  # an image has at least one block
         return out
 
     def close(self) -> None:
         """Close the file; nothing can be read afterwards."""
-        with self._closing:
-            if self._file is not None:
-                self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -146,7 +146,7 @@ def test_overlay_and_layer_show_the_tile_that_lies_there(patches):
         assert np.abs(layer[row * 50 + 20, column * 50 + 30, :3] - expected).max() <= 1
     assert np.asarray(reading.overlay(opacity=0)).tolist() == pixels.tolist()
     np.testing.assert_array_equal(np.asarray(reading.overlay(opacity=1)), layer[..., :3])
-    assert reading.overlay(side=100).size == (100, 60)
+    assert reading.picture(side=100).size == (100, 60)
     with pytest.raises(ConfigError, match="no class"):
         reading.layer("malignant")
 
