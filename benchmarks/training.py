@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 
-from bcx.simulate import write_busi_folder
 from bcx.train.provenance import describe_command, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +41,8 @@ def second_epoch(tree: Path, scans: Path, out: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and write what came out."""
+    from tests.layouts import write_busi_folder
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", required=True, help="commit to compare with")
     parser.add_argument("--per-class", type=int, default=160)
