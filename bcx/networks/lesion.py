@@ -72,7 +72,7 @@ class LesionNetwork(nn.Module):
             )
         self.backbone = backbone
         self.absent, self.positive, self.drop = absent, positive, drop
-        fine, middle = (int(info[number]["num_chs"]) for number in (-3, -2))
+        fine, middle = (int(backbone.feature_info[number]["num_chs"]) for number in (-3, -2))
         self.lateral5 = _pointwise(backbone.num_features)
         self.lateral4, self.lateral3 = _pointwise(middle), _pointwise(fine)
         self.smooth4, self.smooth3 = _separable(), _separable()
