@@ -25,22 +25,15 @@ from bcx.inference.prediction import Prediction
 from bcx.inference.two_stage import Enlarged
 from bcx.networks.run import run_network
 
-#: A map this much like that of a random network, by rank correlation, does not show what the network learnt.
-LIKE_RANDOM = 0.5
-#: Below this rank correlation with the map of a slightly changed scan, a map is called unstable.
-STABLE = 0.5
+LIKE_RANDOM = 0.5  # rank correlation with the map of a random network from which a map shows nothing that was learnt
+STABLE = 0.5  # rank correlation with the map of a slightly changed scan below which a map is called unstable
 #: Hiding the hottest region must lower the probability by this much more than hiding as much elsewhere. Four of five
 #: maps of another scan do not (results/studies/explanations).
 MORE_THAN_ELSEWHERE = 0.18
-#: Share of the scan that holds the hottest region: the connected part of these pixels around the hottest one.
-HOTTEST = 0.05
-#: Shares of the scan that are hidden or shown, hottest first.
-STEPS = (0.05, 0.15, 0.4)
-#: Other places that an equal region is hidden at.
-PLACES = 3
-#: Percentiles of the map above or below which ROAD removes pixels, on a grid of `_ROAD_SIDE`.
-ROAD_PERCENTILES = (60, 80, 90)
-_ROAD_SIDE = 64
+HOTTEST = 0.05  # share of the scan that holds the hottest region: the connected part around the hottest pixel
+STEPS = (0.05, 0.15, 0.4)  # shares of the scan that are hidden or shown, hottest first
+PLACES = 3  # others that an equal region is hidden at
+ROAD_PERCENTILES, _ROAD_SIDE = (60, 80, 90), 64  # of the map, above or below which ROAD removes pixels; on which grid
 _TILES, _COMPARED = 16, 32  # a side: what is hidden or shown at once; the grid on which two maps are compared
 _NOISE, _ZOOM = 4.0, 1.005  # grey values, and by how much
 
@@ -82,7 +75,6 @@ class Checks:
     verdict: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, rounded, and the verdict's limits."""
         rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
         limits = {"like_random": LIKE_RANDOM, "stable": STABLE, "more_than_elsewhere": MORE_THAN_ELSEWHERE}
         return {**rounded, "limits": limits}
@@ -122,24 +114,21 @@ def faithfulness(classifier: Classifier, explanation: Explanation) -> dict[str, 
         "probability": before,
         "drop_here": before - regions[0] if hidden else None,
         "drop_elsewhere": before - float(np.mean(regions[1:])) if regions[1:] else None,
-        "deletion": float(curves[0]),
-        "deletion_random": float(curves[1]),
-        "insertion": float(curves[2]),
-        "insertion_random": float(curves[3]),
+        **dict(zip(("deletion", "deletion_random", "insertion", "insertion_random"), curves.tolist(), strict=True)),
         "road": _road(classifier, explanation),
     }
 
 
 def verdict(checks: Checks, explanation: Explanation) -> str:
-    """Say in one or two sentences what the numbers mean."""
     target = explanation.target
     if not explanation.heat.any():
         return f"This map is empty: nothing in it speaks for {target}."
     here, elsewhere = checks.drop_here or 0.0, checks.drop_elsewhere or 0.0
     more, ordered = here - elsewhere >= MORE_THAN_ELSEWHERE, checks.road > 0
+    points = [f"{-round(100 * drop):+d}".replace("+0", "0") for drop in (here, elsewhere)]
     effect = (
-        f"hiding its hottest region changes the probability of {target} by {_points(here)} points, "
-        f"as much elsewhere by {_points(elsewhere)}"
+        f"hiding its hottest region changes the probability of {target} by {points[0]} points, "
+        f"as much elsewhere by {points[1]}"
     )
     if checks.random_network >= LIKE_RANDOM:
         said = f"This map would look much the same with a random network: {effect}."
@@ -152,11 +141,6 @@ def verdict(checks: Checks, explanation: Explanation) -> str:
     if min(checks.mirror, checks.noise, checks.zoom) < STABLE:
         said += " It is not stable: a slightly changed scan gets another map."
     return said
-
-
-def _points(drop: float) -> str:
-    points = -round(100 * drop)
-    return f"{points:+d}" if points else "0"
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
@@ -179,7 +163,6 @@ def _first(order: np.ndarray, share: float, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _inserted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    """A blurred scan that gets that share of its tiles back."""
     blurred = cv2.blur(pixels, (max(3, pixels.shape[1] // 4), max(3, pixels.shape[0] // 4)))
     shown = _first(order, share, pixels.shape)
     blurred[shown] = pixels[shown]
@@ -237,8 +220,9 @@ def _sanity(classifier: Classifier, explanation: Explanation) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     found = {}
     for name, weights in zip(("random_head", "random_network"), _from_the_top(network), strict=True):
-        for weight in weights:
-            randomise(weight, generator)
+        with torch.no_grad():
+            for weight in weights:
+                weight.normal_(float(weight.mean()), float(weight.std()), generator=generator)
         with one_core():
             prediction = _read_by(network, explanation.prediction)
         other = explain_network(network, prediction, explanation.target, explanation.method)
@@ -255,14 +239,8 @@ def _from_the_top(network: nn.Module) -> Iterator[list[torch.Tensor]]:
     yield [weight for (_, weight), is_top in zip(weights, top, strict=True) if not is_top]
 
 
-@torch.no_grad()
-def randomise(weight: torch.Tensor, generator: torch.Generator) -> None:
-    """Draw a weight anew, with the mean and spread that it has."""
-    weight.normal_(float(weight.mean()), float(weight.std()), generator=generator)
-
-
 def _read_by(network: nn.Module, prediction: Prediction) -> Prediction:
-    """The same answer with the maps of another network, of the same scan and the same crop."""
+    """The same answer with the maps of another network, of the same crop."""
     preprocess, pixels, reading = prediction.preprocess, prediction.scan.pixels, prediction.reading
     first = run_network(network, preprocess, preprocess.plane(pixels)[None])
     second = reading.second

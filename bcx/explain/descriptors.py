@@ -28,71 +28,42 @@ from bcx.imaging.preprocess import to_grey
 from bcx.inference.prediction import Prediction
 
 MEASURED = "measured, not read by a radiologist"
-#: Where subcutaneous fat is looked for, in shares of the picture's height: below the skin, above the gland.
-FAT = (0.06, 0.12)
-#: Longest over shortest axis, below which an oval is round; area over convex hull, below which a shape is irregular.
-ROUND, IRREGULAR = 1.15, 0.9
-#: Grey levels, out of 255, by which tissue must differ to be called brighter or darker.
-BRIGHTER = 10.0
-#: Grey level inside, below which a lesion is called anechoic.
-ANECHOIC = 12.0
-#: Width of the margin, as a share of the lesion's diameter, up to which it is called circumscribed.
-SHARP = 0.15
+FAT = (0.06, 0.12)  # where it is looked for, in shares of the picture's height: below the skin, above the gland
+ROUND, IRREGULAR = 1.15, 0.9  # axis ratio below which an oval is round; area over convex hull below which it is neither
+BRIGHTER = 10.0  # grey levels, out of 255, by which tissue must differ to be called brighter or darker
+ANECHOIC = 12.0  # grey level inside, below which a lesion is called so
+SHARP = 0.15  # width of the margin, as a share of the lesion's diameter, up to which it is called circumscribed
 _CORNER, _ARM, _POINTS = 60.0, 0.04, 200  # degrees; share of the outline on either side; points of the outline
 _SMALLEST = 8  # pixels across, below which nothing is measured
 _MOST = 20_000  # pixels around the outline that are looked at
 
-#: What each number is, for people.
-DEFINITIONS = {
-    "long_axis": "longest diameter of the outline",
-    "width": "extent along the skin",
-    "depth": "extent away from the skin",
-    "orientation": "parallel where the lesion is wider than deep, else not parallel",
-    "angle": "of the long axis against the skin, degrees, 0 to 90",
-    "shape": f"irregular where the outline fills less than {IRREGULAR:.0%} of its convex hull, else round or oval",
-    "circularity": "4 pi area / perimeter squared; a circle has 1",
-    "lobulation": "share of the convex hull that the lesion leaves empty; an ellipse has 0",
-    "axis_ratio": "long over short axis of the ellipse with the same second moments",
-    "margin": f"circumscribed where the margin is sharp and has no corner, else not circumscribed; sharp: at most "
-    f"{SHARP:.0%} of the diameter wide",
-    "margin_width": "over which grey levels go from 10 to 90 % of the step between inside and outside, as a share of "
-    "the diameter; nothing where there is no step",
-    "corners": f"places where the outline turns by more than {_CORNER:.0f} degrees",
-    "echo": "grey level inside against fat",
-    "echo_difference": f"mean grey level inside minus that of fat, which is looked for from {FAT[0]:.0%} to "
-    f"{FAT[1]:.0%} of the picture's height",
-    "posterior": "enhancement or shadow behind the lesion, against the same depth beside it",
-    "posterior_difference": "mean grey level behind the middle half of the lesion minus that beside it",
-}
-
 
 @dataclass(frozen=True)
 class Descriptors:
-    """One lesion in numbers and terms; `DEFINITIONS` says what each is. Lengths are in `unit`, "mm" or "pixels".
+    """One lesion in numbers and terms, defined in docs/how-to/explain-an-answer.md; lengths are in `unit`.
 
     Numbers are None where the scan has no room for them (nothing behind the lesion, no fat above it, no edge).
     """
 
-    unit: str
-    long_axis: float
-    width: float
-    depth: float
+    unit: str  # "mm" or "pixels"
+    long_axis: float  # longest diameter of the outline
+    width: float  # along the skin
+    depth: float  # away from it
     orientation: str
-    angle: float
+    angle: float  # of the long axis against the skin, degrees, 0 to 90
     shape: str
     circularity: float
     lobulation: float
-    axis_ratio: float
+    axis_ratio: float  # of the ellipse with the same second moments
     margin: str
-    margin_width: float | None
+    margin_width: float | None  # as a share of the diameter
     corners: int
     echo: str
-    echo_difference: float | None
+    echo_difference: float | None  # grey levels
     posterior: str
-    posterior_difference: float | None
+    posterior_difference: float | None  # grey levels
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, rounded, with a note on what they are."""
         rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
         return {**rounded, "note": MEASURED}
 
@@ -110,16 +81,13 @@ def describe_lesion(prediction: Prediction) -> Descriptors | None:
 def describe(
     pixels: np.ndarray, mask: np.ndarray, mm_per_pixel: float | None = None, scale: float = 1.0
 ) -> Descriptors | None:
-    """Describe one lesion.
+    """Describe one lesion; None where nothing, or hardly anything, is outlined.
 
     Args:
         pixels: uint8 `[H, W]` or `[H, W, 3]`; the skin is at the top.
         mask: bool `[H, W]`; of several parts the largest is the lesion.
         mm_per_pixel: of the scan; None: lengths are in pixels.
         scale: pixels of the scan for each of `pixels`.
-
-    Returns:
-        None where nothing, or hardly anything, is outlined.
     """
     # scikit-image takes half a second to import, once
     from skimage.measure import label, regionprops
@@ -174,7 +142,6 @@ def _outline(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _along(outline: tuple[np.ndarray, np.ndarray], count: int) -> np.ndarray:
-    """float64 `[count, 2]`, equally far apart."""
     line, along = outline
     places = np.linspace(0, along[-1], count, endpoint=False)
     return np.stack([np.interp(places, along, line[:, axis]) for axis in (0, 1)], axis=1)

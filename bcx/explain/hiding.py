@@ -1,7 +1,4 @@
-"""Hide a part of a scan, and find another as large.
-
-What is hidden is replaced by its blurred surroundings, as if the tissue went on: neither grey values of the region
-itself nor a hard edge remain, so that the network answers to what is missing rather than to a patch.
+"""Hide a part of a scan behind its blurred surroundings, as if the tissue went on; and find another as large.
 
 >>> region = np.zeros((40, 60), bool)
 >>> region[10:20, 10:20] = True

@@ -10,12 +10,13 @@ input lies in the scan, the crop's fading in from its edge, and added up by the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,8 +37,6 @@ EXACT = "exact"
 
 
 class Method(NamedTuple):
-    """One way to explain an answer."""
-
     title: str
     paper: str
     kind: str = ""  # its class in pytorch-grad-cam, or in Captum; "" for the exact maps
@@ -78,14 +77,10 @@ class Explanation:
     """One map.
 
     Attributes:
-        method: a key of `METHODS`.
-        target: the class that is explained.
         map: float32 `[H, W]` at the scan's size; what it means stands in `unit` and `explains`.
         unit: "logit" (signed: for and against the class), or "0 to 1" (of what the method finds, nothing against).
         explains: which function of the image, through which layers, in words.
         seconds: time that the map took, the answer itself not counted.
-        paper: where the method stands.
-        prediction: the answer that is explained.
     """
 
     method: str
@@ -103,7 +98,6 @@ class Explanation:
         return np.maximum(self.map, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the map, as JSON."""
         said = {key: getattr(self, key) for key in ("method", "target", "unit", "explains", "paper")}
         return {**said, "title": METHODS[self.method].title, "seconds": round(self.seconds, 3)}
 
@@ -114,14 +108,13 @@ def explain(
     """Explain one answer.
 
     Args:
-        classifier: whose answer.
         scan: whatever `Classifier.predict` takes, or the classifier's own `Prediction`, which is then not made again.
         target: the class; None: the one that is answered.
 
     Raises:
         ConfigError: no such class or method.
         MissingExtra: the method's library is not installed.
-        BcxError: the scan cannot be read; a subclass says why.
+        BcxError: the scan cannot be read.
     """
     check_method(method)
     prediction = scan if isinstance(scan, Prediction) else classifier.predict(scan)
@@ -134,22 +127,13 @@ def explain_network(network: nn.Module, prediction: Prediction, target: str, met
     """As `explain`, of another network of the same kind on the same images, crop included."""
     if method != EXACT:  # before the clock runs: it takes seconds, once
         import_module("captum.attr" if METHODS[method].by_pixel else "pytorch_grad_cam")
-    started = time.perf_counter()
+    started, unit, explains = time.perf_counter(), "0 to 1", _explains(network, target, METHODS[method])
     if method == EXACT:
-        plane = prediction.class_map(target)
+        plane, unit = prediction.class_map(target), "logit"
     else:
         plane = _library_map(network, prediction, list(prediction.probabilities).index(target), METHODS[method])
     seconds = time.perf_counter() - started
-    return Explanation(
-        method=method,
-        target=target,
-        map=plane,
-        unit="logit" if method == EXACT else "0 to 1",
-        explains=_explains(network, target, METHODS[method]),
-        seconds=seconds,
-        paper=METHODS[method].paper,
-        prediction=prediction,
-    )
+    return Explanation(method, target, plane, unit, explains, seconds, METHODS[method].paper, prediction)
 
 
 def check_method(name: str) -> None:
@@ -170,8 +154,8 @@ class Logits(nn.Module):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Wrap a copy, so that hooks do not meet those of other threads."""
         super().__init__()
+        # A copy, so that hooks do not meet those of other threads.
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.last = nn.Identity()  # timm's networks end in all kinds of modules; this one passes the last map on
         body: Any = self.network.backbone if isinstance(network, LesionNetwork | DenseNetwork) else self.network
@@ -247,7 +231,7 @@ def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: t
     from pytorch_grad_cam import ablation_cam, score_cam
 
     for module in (ablation_cam, score_cam):  # progress on standard error belongs to whoever asked
-        module.tqdm = _Silent
+        module.tqdm = SimpleNamespace(tqdm=iter)
     # The default ablation layer is one object for all calls.
     own = {"ablation_layer": pytorch_grad_cam.AblationLayer()} if kind == "AblationCAM" else {}
     method = getattr(pytorch_grad_cam, kind)(model=network, target_layers=layers, **own)
@@ -303,10 +287,6 @@ def one_core() -> Iterator[None]:
     torch.get_num_threads()  # sets a new thread up, which would undo the limit later
     with threadpool_limits(1):
         yield
-
-
-class _Silent:
-    tqdm: Callable[[Any], Any] = staticmethod(lambda steps: steps)
 
 
 def _explains(network: nn.Module, target: str, method: Method) -> str:

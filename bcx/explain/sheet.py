@@ -31,10 +31,7 @@ def overlay(explanation: Explanation) -> np.ndarray:
 def draw_sheet(explanations: Sequence[Explanation], checks: Mapping[str, Checks], path: str | os.PathLike[str]) -> None:
     """Write a PNG: the scan, then each map with its method, seconds and, where it was checked, verdict.
 
-    Args:
-        explanations: of one answer and one class; at least one.
-        checks: by method; methods may be missing.
-        path: of the PNG.
+    `explanations` are of one answer and one class; `checks` go by method.
     """
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
