@@ -10,7 +10,7 @@ from pathlib import Path
 from bcx.audit.look import Look
 from bcx.audit.matching import NEAR_DUPLICATE, Match
 from bcx.audit.oddities import KINDS, Odd
-from bcx.data.groups import join
+from bcx.data.reading import join
 
 
 @dataclass(frozen=True)

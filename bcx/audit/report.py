@@ -22,7 +22,7 @@ from bcx.audit.findings import Audit
 from bcx.audit.layers import shrunk
 from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION
 from bcx.audit.oddities import KINDS
-from bcx.data.groups import TABLE as GROUPS
+from bcx.data.reading import GROUPS
 from bcx.data.tables import harmless
 from bcx.errors import BcxError
 from bcx.files import whole

@@ -123,10 +123,10 @@ def read_records(recipe: Recipe) -> list[Record]:
 
     task = get_task(recipe.task)
     records = read_sources(recipe.data, task, verify=True)
-    cleaned = clean(records, task)
-    if words := cleaned.in_words():
+    kept, left_out = clean(records, task)
+    if words := ", ".join(f"{len(keys)} {reason}" for reason, keys in left_out.items() if keys):
         typer.echo(f"Left out of {len(records)} patches: {words} (bcx data check lists them).", err=True)
-    return assign_folds(cleaned.kept, recipe.folds, recipe.seed)
+    return assign_folds(kept, recipe.folds, recipe.seed)
 
 
 def numbers(option: str, text: str, among: Collection[int] | None = None) -> list[int]:

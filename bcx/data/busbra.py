@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bcx.data.reading import Reading, existing_folder, fold_problems, look_into, match_label, parse_fold, some
+from bcx.data.reading import Reading, existing_folder, fold_problems, match_label, parse_fold, some
 from bcx.data.records import Record
 from bcx.data.tables import read_table
 from bcx.errors import DataError
@@ -29,32 +29,30 @@ def read_busbra(root: Path, *, task: Task, source: str) -> Reading:
             remedy="Point to the unpacked folder of BUS-BRA.",
         )
     rows = _rows(table)
-    names = [row["ID"].strip() for row in rows]
+    names = [row["ID"] for row in rows]
     reading = Reading()
     by_name = {file.stem: file for file in reading.look(root / "Images", root, trusted=names).scans}
-    mask_by_name: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     if (root / "Masks").is_dir():
-        masks = reading.look(root / "Masks", root, trusted=[_mask_name(name) for name in names])
-        mask_by_name = {file.stem: file for file in masks.scans}
+        found = reading.look(root / "Masks", root, trusted=[_mask_name(name) for name in names])
+        masks = {file.stem: file for file in found.scans}
     missing: list[str] = []
     for name, row in zip(names, rows, strict=True):
-        file, mask = by_name.pop(name, None), mask_by_name.get(_mask_name(name))
+        file, mask = by_name.pop(name, None), masks.get(_mask_name(name))
         if file is None:
             missing.append(name)
             continue
         try:
             label = match_label(row["Pathology"], task, f"'{name}' in {TABLE}")
-            fold = parse_fold(row.get("fold") or "", f"'{name}' in {TABLE}")
+            fold = parse_fold(row.get("fold", ""), f"'{name}' in {TABLE}")
         except DataError as error:
             reading.problems.append(error)
             continue
-        key, group = f"{source}/Images/{file.name}", f"{source}:{row['Case'].strip()}"
+        key, group = f"{source}/Images/{file.name}", f"{source}:{row['Case']}"
         reading.records.append(Record(file, key, label, group, source, (mask,) if mask else (), fold))
-    twice = sorted({name for name in missing if names.count(name) > 1})
-    missing = [name for name in missing if name not in twice]
-    if twice:
+    if twice := sorted({name for name in missing if names.count(name) > 1}):
         reading.wrong(f"{TABLE} has more than one row for {some(twice)}.", "one row per ID", "Keep one.")
-    if missing:
+    if missing := [name for name in missing if name not in twice]:
         reading.wrong(
             f"{len(missing)} of the {len(rows)} pictures in {TABLE} are missing from '{root / 'Images'}'; "
             f"the first is '{missing[0]}'.",
@@ -85,8 +83,8 @@ def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:
             expected=f"the column Device in '{TABLE}'",
             remedy="Use the table as it was published.",
         )
-    devices = {row["ID"].strip(): row["Device"].strip() for row in rows}
-    files = look_into(existing_folder(root / "Images", LAYOUT), trusted=devices).scans
+    devices = {row["ID"]: row["Device"] for row in rows}
+    files = Reading().look(existing_folder(root / "Images", LAYOUT), root, trusted=devices).scans
     return {f"{source}/Images/{file.name}": devices[file.stem] for file in files if devices.get(file.stem)}
 
 

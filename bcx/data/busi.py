@@ -1,17 +1,13 @@
-"""BUSI (Al-Dhabyani et al., Data in Brief 2020) by its published manifest, and whether files are what it says.
-
->>> rows = busi_rows()
->>> len(rows), rows[0].file, rows[0].label, rows[0].split
-(780, 'benign/benign (1).png', 'benign', 'dev')
-"""
+"""BUSI (Al-Dhabyani et al., Data in Brief 2020) by its published manifest, and whether files are what it says."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -28,46 +24,38 @@ from bcx.tasks import Task
 LAYOUT = "the folders benign, malignant and normal with files such as 'benign/benign (1).png'"
 SPLITS = ("dev", "test", "conflict", "all")
 
-# How many of the 64 bits of `dhash` may differ between a file and its row.
-#
-# Measured on the 672 scans of `dev` and `conflict`, as greyscale copies of at most 512 pixels: 646 agree in every bit
-# and 26 differ in one. Copies of these copies, treated worse: at most 4 bits at 256 x 256 or at 224 x 224 without
-# smoothing, at most 7 at 128 x 128 and JPEG quality 50, at most 8 (one scan; the others 6) at JPEG quality 30.
-# A wrong image: among the 780 rows, no two of different groups are closer than 8 bits, and of 522,994 pairs
-# of a file and a row of another group 14 are closer than 10; a random pair differs in about 32.
-# So 7 lets every decent copy pass and no scan of another group. Scans of one group may well be taken for each other:
-# they are near-duplicates, with the same label and in the same fold.
+# How many of the 64 bits of `dhash` may differ between a file and its row. Of 672 greyscale copies of at most 512 px,
+# 646 agree in every bit and 26 differ in one; copies of these at 224 x 224 differ in at most 4, at 128 x 128 and JPEG
+# quality 50 in at most 7. No two rows of different groups are closer than 8; a random pair differs in about 32.
 TOLERANCE = 7
 
 
 @dataclass(frozen=True)
 class BusiRow:
-    """One row of the published manifest; `fold` is None outside `dev`."""
+    """One row of the published manifest; `fold` is None outside `dev`, and `name` has no ending."""
 
     file: str
     label: str
     split: str
     fold: int | None
     group: str
-    width: int
-    height: int
     dhash: int
     sha256: str
     note: str
+
+    @property
+    def name(self) -> str:
+        return self.file.rsplit(".", 1)[0]
 
 
 @cache
 def busi_rows() -> tuple[BusiRow, ...]:
     """The 780 rows of the published manifest, which travels with the package."""
     text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
-    kinds: dict[str, Callable[[str], Any]] = {
-        "width": int,
-        "height": int,
-        "dhash": partial(int, base=16),
-        "fold": lambda n: int(n) if n else None,
-    }
+    kinds: dict[str, Callable[[str], Any]] = {"dhash": partial(int, base=16), "fold": lambda n: int(n) if n else None}
+    names = [column.name for column in fields(BusiRow)]
     rows = csv.DictReader(text.splitlines())
-    return tuple(BusiRow(**{name: kinds.get(name, str)(cell) for name, cell in row.items()}) for row in rows)
+    return tuple(BusiRow(**{name: kinds.get(name, str)(row[name]) for name in names}) for row in rows)
 
 
 def looks_like_busi(root: Path) -> bool:
@@ -92,57 +80,51 @@ def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
             f"BUSI has no split called '{split}'.", expected=f"one of {', '.join(SPLITS)}", remedy="Use one of these."
         )
     wanted = [row for row in busi_rows() if split in (row.split, "all")]
-    unknown = sorted({row.label for row in wanted} - set(task.classes))
-    if unknown:
+    if unknown := sorted({row.label for row in wanted} - set(task.classes)):
         raise DataError(
             f"BUSI has the labels {some(unknown)}, which the task '{task.name}' does not know.",
             expected=f"labels among {', '.join(task.classes)}",
             remedy="Use the task breast-ultrasound.",
         )
-    existing_folder(root, LAYOUT)
-    names = {row.file.rsplit(".", 1)[0]: row for row in busi_rows()}
+    names = {row.name for row in busi_rows()}
+    trusted = [name.split("/", 1)[1] for name in names]
     there: dict[str, tuple[Path, Folder]] = {}
     reading = Reading()
-    for label, folders in class_folders(root, task).items():
+    for label, folders in class_folders(existing_folder(root, LAYOUT), task).items():
         for folder in folders:
-            inside = reading.look(folder, root, trusted=[name.split("/", 1)[1] for name in names])
-            _note_foreign(reading, folder, label, inside, names)
+            inside = reading.look(folder, root, trusted=trusted)
+            _note_foreign(reading, folder.name, label, inside, names)
             for file in inside.scans:
                 there.setdefault(f"{label}/{file.stem}", (file, inside))
-    missing = [row.file for row in wanted if row.file.rsplit(".", 1)[0] not in there]
-    if missing:
+    if missing := [row.file for row in wanted if row.name not in there]:
         reading.problems.insert(0, _missing(root, missing, len(wanted), split, task))
     for row in wanted:
-        if (found := there.get(row.file.rsplit(".", 1)[0])) is not None:
-            file, inside = found
+        if row.name in there:
+            file, inside = there[row.name]
             key, group, masks = f"{source}/{row.file}", f"{source}:{row.group}", inside.masks.get(file.stem, ())
             reading.records.append(Record(file, key, row.label, group, source, masks, row.fold))
     present = []
     for part in SPLITS[:-1]:
-        held = [row.file.rsplit(".", 1)[0] in there for row in busi_rows() if row.split == part]
+        held = [row.name in there for row in busi_rows() if row.split == part]
         present.append(f"{sum(held)} of {len(held)} of '{part}'")
     reading.notes.append(f"Published files there: {', '.join(present)}.")
     return reading
 
 
-def _note_foreign(reading: Reading, folder: Path, label: str, inside: Folder, names: dict[str, BusiRow]) -> None:
+def _note_foreign(reading: Reading, where: str, label: str, inside: Folder, names: set[str]) -> None:
     """Note images and masks whose names the manifest does not hold, and names that come twice."""
-    foreign = [f"{folder.name}/{file.name}" for file in inside.scans if f"{label}/{file.stem}" not in names]
-    twice = sorted({file.stem for file in inside.scans if sum(f.stem == file.stem for f in inside.scans) > 1})
-    masks = [m for stem, found in inside.masks.items() if f"{label}/{stem}" not in names for m in found]
-    foreign += [f"{folder.name}/{mask.name}" for mask in masks]
-    if foreign:
+    masks = [mask for stem, found in inside.masks.items() if f"{label}/{stem}" not in names for mask in found]
+    scans = [file for file in inside.scans if f"{label}/{file.stem}" not in names]
+    if foreign := [f"{where}/{file.name}" for file in (*scans, *masks)]:
         reading.wrong(
-            f"{len(foreign)} files in '{folder.name}' are not in the published manifest of BUSI: {some(foreign)}.",
+            f"{len(foreign)} files in '{where}' are not in the published manifest of BUSI: {some(foreign)}.",
             "the published files only",
             "Remove them, or read the folder as a plain one (--data folder=...).",
         )
-    if twice:
-        reading.wrong(
-            f"'{folder.name}' holds two pictures of the name {some(twice)}.",
-            "one file for each name",
-            "Remove one of the two.",
-        )
+    counts = Counter(file.stem for file in inside.scans)
+    if twice := sorted(stem for stem, count in counts.items() if count > 1):
+        found = f"'{where}' holds two pictures of the name {some(twice)}."
+        reading.wrong(found, "one file for each name", "Remove one of the two.")
 
 
 def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task) -> DataError:
@@ -163,9 +145,8 @@ def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task
 def dhash(pixels: np.ndarray) -> int:
     """Difference hash: uint8 `[H, W]` or `[H, W, 3]` as 9 x 8 means, a bit for each brighter than its left neighbour.
 
-    The published column `dhash` was made this way (N. Krawetz, "Kind of like that", 2013; averages over areas, as in
-    OpenCV's INTER_AREA, rounded to whole grey levels), and so copies in other sizes and formats keep most bits. Rows
-    come first, the first comparison in the highest of the 64 bits.
+    As the published column `dhash` (N. Krawetz, "Kind of like that", 2013): row by row, the first comparison in the
+    highest of the 64 bits.
     """
     import cv2
 
@@ -175,15 +156,9 @@ def dhash(pixels: np.ndarray) -> int:
 
 
 def row_problem(record: Record, found: int) -> DataError | None:
-    """What is wrong when a file has the hash `found`: None where it is near enough to that of its row."""
+    """What is wrong when a file of `read_busi` has the hash `found`; None where it is near enough to its row's."""
     rows = {row.file: row for row in busi_rows()}
     name = record.key.split("/", 1)[1]
-    if name not in rows:
-        return DataError(
-            f"'{name}' is not in the published manifest of BUSI.",
-            expected="the published files only",
-            remedy="Remove it, or read the folder as a plain one (--data folder=...).",
-        )
     distance = (found ^ rows[name].dhash).bit_count()
     if distance <= TOLERANCE:
         return None
@@ -199,15 +174,9 @@ def row_problem(record: Record, found: int) -> DataError | None:
 
 
 def verify_manifest(records: Iterable[Record], root: Path) -> None:
-    """Open the files of `read_busi`'s records and make sure that each shows what the manifest says (about 4 ms a file).
-
-    Raises:
-        DataError: the first file that is another image or cannot be read, and how many more there are.
-    """
-    chosen = list(records)
+    """Open the files of `read_busi`'s records; `DataError` where one is unreadable or not what the manifest says."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
-        found = [problem for problem in pool.map(_file_problem, chosen) if problem is not None]
-    Reading(chosen, found).checked(root)
+        Reading(problems=[problem for problem in pool.map(_file_problem, records) if problem]).checked(root)
 
 
 def _file_problem(record: Record) -> DataError | None:

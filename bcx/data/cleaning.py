@@ -1,15 +1,11 @@
-"""Leave out patches that teach nothing: unreadable, blank, of another size, and copies.
-
-Sets of patches are cut by machine and hold such files; people look at sets of scans, and `bcx audit` is for those.
-"""
+"""Leave out patches that teach nothing: unreadable, blank, of another size, and copies. For scans see `bcx audit`."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,28 +16,15 @@ from bcx.tasks import Task
 
 UNREADABLE, BLANK, SIZE = "that cannot be read", "blank", "of another size"
 COPY, CONFLICT = "copy of another", "under two labels"
-# Grey levels between the 1st and the 99th percentile. Of the published IDC patches at hand (9,218), one, nearly black,
-# has 10; all others have 28 and more.
+# Grey levels between the 1st and the 99th percentile. Of 9,218 published IDC patches one, nearly black, has 10; all
+# others have 28 and more.
 BLANK_RANGE = 20
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """What is left, in the same order, and what is not: {reason: keys}."""
-
-    kept: list[Record]
-    left_out: dict[str, list[str]]
-
-    def in_words(self) -> str:
-        """How many were left out and why; "" where none was."""
-        return ", ".join(f"{len(keys)} {reason}" for reason, keys in self.left_out.items() if keys)
 
 
 def is_blank(pixels: np.ndarray) -> bool:
     """Whether a patch, uint8 `[H, W]` or `[H, W, 3]`, shows next to nothing: even glass, or no light."""
     grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
-    low, high = np.percentile(grey, (1, 99))
-    return bool(high - low < BLANK_RANGE)
+    return bool(np.ptp(np.percentile(grey, (1, 99))) < BLANK_RANGE)
 
 
 def faults(pixels: np.ndarray, task: Task) -> list[str]:
@@ -52,13 +35,14 @@ def faults(pixels: np.ndarray, task: Task) -> list[str]:
     return found + ([SIZE] if pixels.shape[:2] != (task.tile, task.tile) else [])
 
 
-def clean(records: Sequence[Record], task: Task, on_file: Callable[[], object] = lambda: None) -> Cleaned:
-    """Open every file and leave out what is no good patch; other tasks' records are returned as they are.
+def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:
+    """Open every file; return the good patches in the same order, and {reason: keys of the others}.
 
-    Of byte-identical files the first by key is kept; where they carry different labels, none is.
+    Of byte-identical files the first by key is kept; where they carry different labels, none is. Other tasks' records
+    are returned as they are.
     """
     if task.tile is None:
-        return Cleaned(list(records), {})
+        return list(records), {}
     left_out: dict[str, list[str]] = {reason: [] for reason in (UNREADABLE, BLANK, SIZE, COPY, CONFLICT)}
     by_content: dict[str, list[Record]] = defaultdict(list)
 
@@ -75,11 +59,10 @@ def clean(records: Sequence[Record], task: Task, on_file: Callable[[], object] =
                 left_out[reason].append(record.key)
             else:
                 by_content[content].append(record)
-            on_file()
     for same in by_content.values():
         if len({record.label for record in same}) > 1:
             left_out[CONFLICT] += [record.key for record in same]
         else:
             left_out[COPY] += sorted(record.key for record in same)[1:]
     gone = {key for keys in left_out.values() for key in keys}
-    return Cleaned([record for record in records if record.key not in gone], left_out)
+    return [record for record in records if record.key not in gone], left_out

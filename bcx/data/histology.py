@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from string import ascii_uppercase
 from typing import NamedTuple
 
-from bcx.data.groups import add_groups
 from bcx.data.reading import Reading, existing_folder, some, subfolders
 from bcx.data.records import Record
 from bcx.errors import DataError
@@ -15,20 +15,18 @@ from bcx.tasks import HISTOLOGY_BREAKHIS, HISTOLOGY_BREAKHIS_SUBTYPES, Task
 # --- IDC patches (Cruz-Roa et al. 2014; Janowczyk and Madabhushi 2016) --------------------------------------------
 
 IDC_LAYOUT = "a folder per patient, with the folders 0 (without) and 1 (with carcinoma) in it, and patches in those"
-_CLASSES = ("0", "1")
 _PATCH = re.compile(r"^(?P<patient>.+?)_idx\d+_x\d+_y\d+_class(?P<label>[01])$")
 
 
 def looks_like_idc(root: Path) -> bool:
     """Whether most subfolders hold nothing but folders called 0 and 1."""
     patients = subfolders(root) if root.is_dir() else []
-    fitting = sum(map(_is_patient, patients))
-    return fitting > 0 and 2 * fitting > len(patients)
+    return 2 * sum(map(_is_patient, patients)) > len(patients)
 
 
 def _is_patient(folder: Path) -> bool:
     inner = {inner.name for inner in subfolders(folder)}
-    return bool(inner) and inner <= set(_CLASSES)
+    return bool(inner) and inner <= {"0", "1"}
 
 
 def read_idc(root: Path, *, task: Task, source: str) -> Reading:
@@ -36,18 +34,14 @@ def read_idc(root: Path, *, task: Task, source: str) -> Reading:
 
     A file whose published name (`<patient>_idx5_x<X>_y<Y>_class<0|1>`) says otherwise is a problem; other names are
     welcome. `groups.csv` in the folder, as `bcx audit` writes it, may tie patients together.
-
-    Raises:
-        DataError: no such folder, no patient in it, or a task of more than two classes.
     """
-    existing_folder(root, IDC_LAYOUT)
+    folders = subfolders(existing_folder(root, IDC_LAYOUT))
     if len(task.classes) != 2:
         raise DataError(
             f"'{root}' has the folders 0 and 1, but the task '{task.name}' has {len(task.classes)} classes.",
             expected="a task of two classes, such as histology-idc",
             remedy="Name that task in the recipe.",
         )
-    folders = subfolders(root)
     patients = [folder for folder in folders if _is_patient(folder)]
     if not patients:
         raise DataError(
@@ -74,7 +68,8 @@ def read_idc(root: Path, *, task: Task, source: str) -> Reading:
                     continue
                 label = task.classes[int(folder.name)]
                 reading.records.append(Record(file, f"{source}/{path}", label, f"{source}:{patient.name}", source))
-    return add_groups(reading, root, source)
+    reading.add_groups(root, source)
+    return reading
 
 
 # --- BreakHis (Spanhol et al., IEEE TBME 2016) --------------------------------------------------------------------
@@ -83,8 +78,8 @@ BREAKHIS_LAYOUT = (
     "BreakHis as published: <benign|malignant>/SOB/<subtype>/<slide>/<magnification>X/SOB_B_TA-14-4659-40-001.png"
 )
 MAGNIFICATIONS = (40, 100, 200, 400)
+#: Names of sources that mean this layout, and which magnification they take (None: all).
 BREAKHIS_KINDS = {"breakhis": None} | {f"breakhis-{zoom}x": zoom for zoom in MAGNIFICATIONS}
-"""Names of sources that mean this layout, and which magnification they take (None: all)."""
 _NAME_FORM = "SOB_<B|M>_<subtype>-<year>-<patient>-<magnification>-<n>, such as SOB_B_TA-14-4659-40-001"
 _NAME = re.compile(
     r"SOB_(?P<kind>[BM])_(?P<subtype>[A-Z]+)-(?P<year>\d{2})-(?P<patient>[0-9A-Z]+)-(?P<magnification>\d+)-\d+",
@@ -93,12 +88,7 @@ _NAME = re.compile(
 _LABELS = {"B": "benign", "M": "malignant"}
 _SUBTYPES = {
     "B": {"A": "adenosis", "F": "fibroadenoma", "PT": "phyllodes tumor", "TA": "tubular adenoma"},
-    "M": {
-        "DC": "ductal carcinoma",
-        "LC": "lobular carcinoma",
-        "MC": "mucinous carcinoma",
-        "PC": "papillary carcinoma",
-    },
+    "M": {f"{kind[0].upper()}C": f"{kind} carcinoma" for kind in ("ductal", "lobular", "mucinous", "papillary")},
 }
 
 
@@ -123,28 +113,26 @@ def parse_name(stem: str) -> SlideName:
     found = _NAME.fullmatch(stem)
     if found is None:
         wrong, expected = "is no name of BreakHis", _NAME_FORM
-    elif found["subtype"] not in _SUBTYPES[found["kind"]]:
+    elif found["subtype"] not in (subtypes := _SUBTYPES[found["kind"]]):
         wrong = f"has the subtype '{found['subtype']}'"
-        expected = f"one of {', '.join(_SUBTYPES[found['kind']])} for {_LABELS[found['kind']]} tumours"
+        expected = f"one of {', '.join(subtypes)} for {_LABELS[found['kind']]} tumours"
     elif found["magnification"] not in map(str, MAGNIFICATIONS):
         wrong = f"has the magnification '{found['magnification']}'"
         expected = f"one of {', '.join(map(str, MAGNIFICATIONS))}"
     else:
         # Slides of one patient differ in their letters: 22549AB and 22549CD.
-        patient = found["patient"].rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") or found["patient"]
-        subtype = _SUBTYPES[found["kind"]][found["subtype"]]
-        return SlideName(_LABELS[found["kind"]], subtype, f"{found['year']}-{patient}", int(found["magnification"]))
+        patient = found["patient"].rstrip(ascii_uppercase) or found["patient"]
+        group = f"{found['year']}-{patient}"
+        return SlideName(_LABELS[found["kind"]], subtypes[found["subtype"]], group, int(found["magnification"]))
     raise DataError(f"'{stem}' {wrong}.", expected=expected, remedy="Give the file its published name.")
 
 
 def looks_like_breakhis(root: Path) -> bool:
     """Whether `root`, or one of the folders that it is published in, holds `benign/SOB` or `malignant/SOB`."""
-    if not root.is_dir():
-        return False
-    for folder in (root, root / "breast", root / "histology_slides" / "breast"):
-        if any((folder / label / "SOB").is_dir() for label in _LABELS.values()):
-            return True
-    inner = subfolders(root)
+    folders = (root, root / "breast", root / "histology_slides" / "breast")
+    if any((folder / label / "SOB").is_dir() for folder in folders for label in _LABELS.values()):
+        return True
+    inner = subfolders(root) if root.is_dir() else []
     return len(inner) == 1 and looks_like_breakhis(inner[0])
 
 
@@ -155,12 +143,8 @@ def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
     patient, named as two sources, are never on two sides of a split.
 
     Args:
-        task: `histology-breakhis` (or another with the classes benign and malignant), or
-            `histology-breakhis-subtypes`.
+        task: with the classes benign and malignant, or `histology-breakhis-subtypes`.
         source: first part of keys, and which magnification is taken.
-
-    Raises:
-        DataError: no such folder, no image in it, or a task of other classes.
     """
     existing_folder(root, BREAKHIS_LAYOUT)
     magnification = BREAKHIS_KINDS.get(source)
@@ -181,12 +165,11 @@ def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
             except DataError as error:
                 reading.problems.append(error)
                 continue
-            if magnification not in (None, name.magnification):
+            if magnification in (None, name.magnification):
+                key, label = f"{source}/{file.relative_to(root).as_posix()}", name.subtype if by_subtype else name.label
+                reading.records.append(Record(file, key, label, f"breakhis:{name.group}", source))
+            else:
                 others += 1
-                continue
-            key = f"{source}/{file.relative_to(root).as_posix()}"
-            label = name.subtype if by_subtype else name.label
-            reading.records.append(Record(file, key, label, f"breakhis:{name.group}", source))
     if not reading.records and not reading.problems:
         raise DataError(
             f"'{root}' holds no picture{f' at magnification {magnification}' if others else ''}.",
@@ -201,7 +184,7 @@ def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
 
 def _check_folders(file: Path, label: str) -> None:
     """Raise where a file lies below `benign` and is called malignant, or the other way round."""
-    other = next(each for each in _LABELS.values() if each != label)
+    (other,) = set(_LABELS.values()) - {label}
     if other in file.parts[:-1] and label not in file.parts[:-1]:
         raise DataError(
             f"'{file.name}' is called {label}, but lies below a folder '{other}'.",

@@ -14,7 +14,6 @@ import difflib
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from bcx.data.groups import add_groups
 from bcx.data.reading import Reading, broken_picture, existing_folder, fold_problems, match_label, parse_fold, some
 from bcx.data.records import Record
 from bcx.data.tables import read_table
@@ -30,16 +29,15 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
     """Read a CSV manifest, as `bcx.data.tables` reads it.
 
     `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
-    backward slashes. They must stay inside it: keys are made of them, go into results, and must be free of this
-    machine's folders. `group` is the patient or lesion; without it each scan is its own group. `fold` is given
-    for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it, ties further scans (and so their
-    patients) together. With a column `split`, the rows of that split are read ("all": every row). Other columns
-    are passed over, but not one that looks like a slip of the pen for one of these.
+    backward slashes, and stay inside it: keys are made of them. `group` is the patient or lesion; without it each scan
+    is its own group. `fold` is given for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it,
+    ties further scans (and so their patients) together. With a column `split`, the rows of that split are read ("all":
+    every row). Other columns are passed over, but not one that looks like a slip of the pen for one of these.
     """
     if not table.is_file():
         raise DataError(f"There is no manifest '{table}'.", expected=LAYOUT, remedy="Check the path.")
-    rows, has = _rows(table, split)
-    reading = Reading()
+    rows, columns = _rows(table, split)
+    reading, folder = Reading(), table.parent
     seen: dict[str, int] = {}
     for line, row in rows:
         where = f"Line {line} of '{table.name}'"
@@ -52,29 +50,22 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
                     remedy="Remove one of the two rows.",
                 )
             seen[path] = line
-            label = match_label(row["label"], task, where)
-            fold = parse_fold(row.get("fold", ""), where)
-            masks = tuple(
-                table.parent / _inside(mask, where) for mask in row.get("mask", "").split("|") if mask.strip()
-            )
-            absent = [name for name in (table.parent / path, *masks) if not os.path.isfile(name)]
-            if absent:
+            label, fold = match_label(row["label"], task, where), parse_fold(row.get("fold", ""), where)
+            masks = [_inside(mask, where) for mask in row.get("mask", "").split("|") if mask.strip()]
+            if absent := [name for name in (path, *masks) if not os.path.isfile(folder / name)]:
                 raise DataError(
-                    f"{where} names '{absent[0].relative_to(table.parent).as_posix()}', which is not there.",
+                    f"{where} names '{absent[0]}', which is not there.",
                     expected="files relative to the folder of the manifest",
                     remedy="Correct the path, or remove the row.",
                 )
+            if sniff_file(folder / path) in (None, "svg"):
+                raise broken_picture(path)
         except DataError as error:
             reading.problems.append(error)
             continue
-        kind = sniff_file(table.parent / path)
-        if kind is None or kind == "svg":
-            reading.problems.append(broken_picture(path))
-            continue
-        group = row.get("group", "").strip() or path
-        reading.records.append(
-            Record(table.parent / path, f"{source}/{path}", label, f"{source}:{group}", source, masks, fold)
-        )
+        key, group = f"{source}/{path}", f"{source}:{row.get('group', '').strip() or path}"
+        places = tuple(folder / mask for mask in masks)
+        reading.records.append(Record(folder / path, key, label, group, source, places, fold))
     if not rows:
         reading.wrong(f"'{table.name}' has no rows.", LAYOUT, "Add a row for each scan.")
     outside = [record.key for record in reading.records if record.fold is None]
@@ -85,53 +76,47 @@ def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -
             "a fold in every row, or in none",
             "Complete the column, or leave it out to have folds made.",
         )
-    grouped = add_groups(reading, table.parent, source)
-    if "group" not in has and not grouped.notes:
-        grouped.notes.append("There is no column 'group': each scan counts as its own patient.")
-    grouped.problems.extend(fold_problems(grouped.records))
-    return grouped
+    if not reading.add_groups(folder, source) and "group" not in columns:
+        reading.notes.append("There is no column 'group': each scan counts as its own patient.")
+    reading.problems.extend(fold_problems(reading.records))
+    return reading
 
 
 BREAST_LAYOUT = "a folder with 'manifest.csv', 'Images' and 'Masks'"
 
 
 def read_breast(root: Path, *, task: Task, source: str) -> Reading:
-    """Read BrEaST (Pawlowska et al., Scientific Data 2024), whose table is `manifest.csv` in its folder.
+    """Read BrEaST (Pawlowska et al., Scientific Data 2024) by a table `manifest.csv` in its folder.
 
-    The published spreadsheet becomes one by keeping Image_filename, Classification, CaseID and Mask_tumor_filename
-    under the names file, label, group and mask.
+    That is the published spreadsheet's Image_filename, Classification, CaseID and Mask_tumor_filename, under the names
+    file, label, group and mask.
     """
     table = existing_folder(root, BREAST_LAYOUT) / "manifest.csv"
     if not table.is_file():
-        raise DataError(
-            f"'{root}' has no '{table.name}'.",
-            expected=BREAST_LAYOUT,
-            remedy="Point to the folder of BrEaST that holds the table.",
-        )
+        remedy = "Point to the folder of BrEaST that holds the table."
+        raise DataError(f"'{root}' has no '{table.name}'.", expected=BREAST_LAYOUT, remedy=remedy)
     return read_manifest(table, task=task, source=source)
 
 
-def _rows(path: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
+def _rows(path: Path, split: str) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """Rows of the split with their line numbers, and the columns that are there."""
     table = read_table(path, ("file", "label"), COLUMNS[2:], layout=LAYOUT)
-    rows, header = table.rows, table.columns
     # A group column by another spelling would be passed over, and one patient would end up on both sides of a split.
-    slips = [n for n in header if n not in COLUMNS and difflib.get_close_matches(n.lower(), COLUMNS, 1, 0.85)]
+    slips = [n for n in table.columns if n not in COLUMNS and difflib.get_close_matches(n.lower(), COLUMNS, 1, 0.85)]
     if slips:
         raise DataError(
             f"'{path.name}' has a column {some(slips)}.", expected=LAYOUT, remedy="Rename or remove the column."
         )
-    if "split" in header and split != "all":
-        kept = [(line, row) for line, row in rows if row["split"] == split]
-        if rows and not kept:
-            there = sorted({row["split"] for _, row in rows})
-            raise DataError(
-                f"'{path.name}' has no row with the split '{split}'.",
-                expected=f"one of {some(there, 8)}",
-                remedy="Ask for another split ('all' takes every row), or remove the column.",
-            )
-        rows = kept
-    return rows, set(header)
+    if "split" not in table.columns or split == "all":
+        return table.rows, table.columns
+    kept = [(line, row) for line, row in table.rows if row["split"] == split]
+    if table.rows and not kept:
+        raise DataError(
+            f"'{path.name}' has no row with the split '{split}'.",
+            expected=f"one of {some(sorted({row['split'] for _, row in table.rows}), 8)}",
+            remedy="Ask for another split ('all' takes every row), or remove the column.",
+        )
+    return kept, table.columns
 
 
 def _inside(text: str, where: str) -> str:

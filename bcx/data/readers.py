@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bcx.data import busbra, busi, histology, manifest
-from bcx.data.groups import add_groups
-from bcx.data.reading import Reading, class_folders, existing_folder, look_into, some, subfolders
+from bcx.data.reading import Reading, class_folders, existing_folder, some, subfolders
 from bcx.data.records import Record
 from bcx.errors import DataError, ScanError
 from bcx.tasks import Task
-
-FOLDER_LAYOUT = "one subfolder per class, called {classes}, with pictures in it"
 
 
 def read_folder(root: Path, *, task: Task, source: str) -> Reading:
@@ -21,21 +18,20 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     their first bytes; other files are passed over. `x_mask.png`, `x_mask_1.png` ... beside `x.png` are its masks.
     `groups.csv` in the folder, as `bcx audit` writes it, says which scans belong together; any other is its own group.
     """
-    layout = FOLDER_LAYOUT.format(classes=", ".join(task.classes))
-    existing_folder(root, layout)
-    folders = class_folders(root, task)
+    layout = f"one subfolder per class, called {', '.join(task.classes)}, with pictures in it"
+    folders = class_folders(existing_folder(root, layout), task)
     known = [folder for found in folders.values() for folder in found]
+    others = [folder for folder in subfolders(root) if folder not in known]
     if not known:
-        inner = [f.name for f in subfolders(root) if any(class_folders(f, task).values())]
-        here = some([f.name for f in subfolders(root)]) or "no subfolder"
+        inner = [folder for folder in others if any(class_folders(folder, task).values())]
         raise DataError(
-            f"'{root}' holds {here}, none called like a class.",
+            f"'{root}' holds {some([folder.name for folder in others]) or 'no subfolder'}, none called like a class.",
             expected=layout,
-            remedy=f"Point to '{root / inner[0]}' instead." if inner else "Check the path, or use a CSV manifest.",
+            remedy=f"Point to '{inner[0]}' instead." if inner else "Check the path, or use a CSV manifest.",
         )
     reading = Reading()
-    for folder in subfolders(root):
-        if folder not in known and look_into(folder).scans:
+    for folder in others:
+        if Reading().look(folder, root).scans:
             reading.wrong(
                 f"'{folder.name}' holds pictures, but the task '{task.name}' knows no such label.",
                 layout,
@@ -44,10 +40,9 @@ def read_folder(root: Path, *, task: Task, source: str) -> Reading:
     for label, found in folders.items():
         for folder in found:
             _read_class(reading, folder, root, label, layout, source)
-    grouped = add_groups(reading, root, source)
-    if len(grouped.notes) == len(reading.notes):
-        grouped.notes.append("Nothing says which scans belong to one patient: each counts as its own group.")
-    return grouped
+    if not reading.add_groups(root, source):
+        reading.notes.append("Nothing says which scans belong to one patient: each counts as its own group.")
+    return reading
 
 
 def _read_class(reading: Reading, folder: Path, root: Path, label: str, layout: str, source: str) -> None:
@@ -58,7 +53,7 @@ def _read_class(reading: Reading, folder: Path, root: Path, label: str, layout: 
         names = some([file.name for file in inside.strays])
         reading.notes.append(f"Passed over in '{where}', since they are no pictures: {names}.")
     for inner in subfolders(folder):  # masks, patients or strays? Nobody can tell, so nothing is guessed
-        if (deeper := look_into(inner)).scans or deeper.masks:
+        if (deeper := Reading().look(inner, root)).scans or deeper.masks:
             reading.wrong(
                 f"The subfolder '{where}/{inner.name}' holds pictures, which are not read.",
                 "pictures directly inside the class folder",
@@ -84,7 +79,6 @@ _READERS = {
     **dict.fromkeys(histology.BREAKHIS_KINDS, histology.read_breakhis),
     "folder": read_folder,
 }
-"""By the kind of source; BUSI and manifests, which have splits, are read by functions with one argument more."""
 KINDS = ("busi", *_READERS, "manifest")
 
 
@@ -108,7 +102,18 @@ def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev"
 def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> Reading:
     """Like `read_source`, but problems that leave something to read are collected instead of raised."""
     try:
-        return _survey(kind_or_name, Path(root), task, split)
+        kind = detect_kind(kind_or_name, root)
+        if kind == "busi":
+            return busi.read_busi(root, task=task, split=split, source=kind_or_name)
+        if kind == "manifest":
+            return manifest.read_manifest(root, task=task, source=kind_or_name, split=split)
+        if split not in ("dev", "all"):
+            raise DataError(
+                f"'{root}' has no split called '{split}'.",
+                expected="'dev' or 'all', which mean every scan here",
+                remedy="Only BUSI and manifests with a column 'split' have splits.",
+            )
+        return _READERS[kind](root, task=task, source=kind_or_name)
     except ScanError as error:  # a file whose first bytes cannot be read
         raise DataError(error.found, expected=error.expected, remedy=error.remedy) from error
     except OSError as error:
@@ -117,21 +122,6 @@ def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> 
             expected="files and folders that this account may read",
             remedy="Check the permissions and the disk.",
         ) from error
-
-
-def _survey(kind_or_name: str, root: Path, task: Task, split: str) -> Reading:
-    kind = detect_kind(kind_or_name, root)
-    if kind == "busi":
-        return busi.read_busi(root, task=task, split=split, source=kind_or_name)
-    if kind == "manifest":
-        return manifest.read_manifest(root, task=task, source=kind_or_name, split=split)
-    if split not in ("dev", "all"):
-        raise DataError(
-            f"'{root}' has no split called '{split}'.",
-            expected="'dev' or 'all', which mean every scan here",
-            remedy="Only BUSI and manifests with a column 'split' have splits.",
-        )
-    return _READERS[kind](root, task=task, source=kind_or_name)
 
 
 def detect_kind(kind_or_name: str, root: Path) -> str:

@@ -51,17 +51,14 @@ def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
     """
     if not record.masks:
         return None
-    height, width = int(shape[0]), int(shape[1])
-    merged = np.zeros((height, width), dtype=bool)
-    for file in record.masks:
-        merged |= _read_mask(file, (height, width))
-    return merged
+    return np.any([_read_mask(file, (shape[0], shape[1])) for file in record.masks], axis=0)
 
 
 def _read_mask(file: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            size = _turned_size(image)
+            quarter_turn = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # as `Scan` turns the scan itself
+            size = image.size[::-1] if quarter_turn else image.size
             if size == (shape[1], shape[0]):  # told before decoding, so a huge mask costs nothing
                 turned = ImageOps.exif_transpose(image)
                 values = np.asarray(turned if turned.mode.startswith("I") else turned.convert("L"))
@@ -82,9 +79,3 @@ def _read_mask(file: Path, shape: tuple[int, int]) -> np.ndarray:
     if peak < _LABEL_LIMIT:
         return values > 0
     return values > (127 if values.dtype == np.uint8 else peak // 2)
-
-
-def _turned_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after the EXIF turn that `Scan` applies to the scan itself."""
-    quarter_turn = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (image.height, image.width) if quarter_turn else (image.width, image.height)

@@ -1,10 +1,6 @@
 """Settings that people hand in as YAML: recipes, and single values of the command line.
 
-Only what settings need is read: no aliases (a few lines of which can stand for gigabytes), no tags, no deep nesting, no
-key twice.
-
->>> parse_value("[0.5, true, adam]")
-[0.5, True, 'adam']
+Not read: aliases (a few lines of which can stand for gigabytes), tags, deep nesting, a key twice.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -16,17 +17,11 @@ _FINEST = 10  # an inner part is cut as whole tenths at the finest: finer folds 
 
 
 def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[Record]:
-    """Give every record a fold, grouped and stratified by label, source by source.
+    """Give every record a fold in 0..k-1, grouped and stratified by label, source by source; return them by key.
 
     A source of which any record already has a fold is returned as it is: its folds are published, and a record of it
     without a fold stays outside all folds. A class with fewer groups than folds is spread as far as it goes, and
     missing from some folds, where two other classes have enough. The answer does not depend on the order of `records`.
-
-    Args:
-        k: number of folds for sources that have none, at least 2.
-
-    Returns:
-        The records, sorted by key, with `fold` in 0..k-1.
 
     Raises:
         SplitError: too few groups of a class for `k` folds, or groups so uneven that a fold would miss a class.
@@ -38,15 +33,14 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
         if any(record.fold is not None for record in part):
             done += part
             continue
-        groups = {label: {r.group for r in part if r.label == label} for label in {r.label for r in part}}
-        common = {label for label, own in groups.items() if len(own) >= k}
+        counts = _groups_of_each(part)
+        common = {label for label, count in counts.items() if count >= k}
         if len(common) < 2:
-            common = set(groups)
+            common = set(counts)
         _check_groups([record for record in part if record.label in common], k)
         folds = _grouped_folds(part, [record.label for record in part], k, seed)
         for fold in range(k):
-            missing = common - {r.label for r, f in zip(part, folds, strict=True) if f == fold}
-            if missing:
+            if missing := common - {r.label for r, f in zip(part, folds, strict=True) if f == fold}:
                 raise SplitError(
                     f"Fold {fold} of '{source}' would hold no {', '.join(sorted(missing))}.",
                     expected=f"every class in each of {k} folds",
@@ -60,25 +54,19 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
     """Cut a validation part out of training records, by whole groups and with the classes in proportion.
 
     Args:
-        fraction: share of the validation part, between 0 and 1 (kept to the nearest fraction with a denominator of at
-            most 10 that the groups allow).
+        fraction: share of the validation part, above 0 and below 1 (kept to the nearest fraction with a denominator of
+            at most 10 that the groups allow).
 
     Returns:
         `(training, validation)`, each sorted by key, each with every class, no group in both.
 
     Raises:
-        SplitError: a fraction outside (0, 1), or too few groups of a class for two parts.
+        SplitError: too few groups of a class for two parts.
     """
-    if not 0 < fraction < 1:
-        raise SplitError(
-            f"The validation fraction is {fraction}.",
-            expected="a number between 0 and 1, such as 0.15",
-            remedy="Change the fraction.",
-        )
     ordered = _in_order(records)
     _check_groups(ordered, 2)
-    labels = {record.label for record in ordered}
-    finest = min([_FINEST] + [len({r.group for r in ordered if r.label == label}) for label in labels])
+    counts = _groups_of_each(ordered)
+    labels, finest = set(counts), min(_FINEST, *counts.values())
     # Smallest denominator first: min() keeps the first of equals.
     take, parts = min(
         ((max(1, min(n - 1, round(fraction * n))), n) for n in range(2, finest + 1)),
@@ -111,10 +99,8 @@ def check_split(a: Iterable[Record], b: Iterable[Record]) -> None:
                 expected="each file on one side only",
                 remedy="Name each folder once among the sources.",
             )
-    first = {record.group: record.key for record in reversed(_in_order(a))}
-    second = {record.group: record.key for record in reversed(_in_order(b))}
-    both = sorted(first.keys() & second.keys())
-    if both:
+    first, second = ({record.group: record.key for record in reversed(_in_order(part))} for part in (a, b))
+    if both := sorted(first.keys() & second.keys()):
         more = f" (and {len(both) - 1} more)" if len(both) > 1 else ""
         raise SplitError(
             f"Group '{both[0]}'{more} is on both sides of a split: '{first[both[0]]}' and '{second[both[0]]}'.",
@@ -141,15 +127,17 @@ def _grouped_folds(records: Sequence[Record], strata: Sequence[str], k: int, see
     return folds
 
 
+def _groups_of_each(records: Sequence[Record]) -> Counter[str]:
+    """How many groups each class has."""
+    return Counter(label for label, _ in {(record.label, record.group) for record in records})
+
+
 def _check_groups(records: Sequence[Record], least: int) -> None:
-    if least < 2:
-        raise SplitError(f"{least} parts were asked for.", expected="at least 2", remedy="Ask for two parts or more.")
     if not records:
         raise SplitError(
             "There are no records to split.", expected="at least two groups per class", remedy="Check the data folders."
         )
-    for label in sorted({record.label for record in records}):
-        count = len({record.group for record in records if record.label == label})
+    for label, count in sorted(_groups_of_each(records).items()):
         if count < least:
             raise SplitError(
                 f"Class '{label}' has {count} group{'s' if count != 1 else ''} (patient or lesion).",

@@ -10,18 +10,15 @@ import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bcx.errors import BcxError, DataError
 
-MOST_BYTES = 100_000_000
-MOST_ROWS, MOST_COLUMNS = 500_000, 1000
-MOST_IN_A_ROW = 1_000_000
-"""Characters."""
+MOST_BYTES, MOST_ROWS, MOST_COLUMNS = 100_000_000, 500_000, 1000
+MOST_IN_A_ROW = 1_000_000  # characters
+# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection")."""
 _DELIMITERS = (",", ";", "\t")
 _MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -32,12 +29,8 @@ _MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
 )
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table: its columns, the known ones in their known spelling; of each row the line's number, and cells by column.
-
-    Empty rows are left out, and the spaces around cells.
-    """
+class Table(NamedTuple):
+    """Columns, the known ones in their known spelling; of each row that is not empty its line, and cells by column."""
 
     columns: list[str]
     rows: list[tuple[int, dict[str, str]]]
@@ -51,9 +44,7 @@ def read_table(
     layout: str,
     error: type[BcxError] = DataError,
 ) -> Table:
-    """Read a CSV table.
-
-    Which sign parts the cells is told by the columns that it finds in the first line.
+    """Read a CSV table, without the spaces around cells.
 
     Args:
         required: columns that must be there, in any case.
@@ -71,13 +62,12 @@ def read_table(
     try:
         text = _text(path)
     except (OSError, ValueError) as problem:
-        reason = (isinstance(problem, OSError) and problem.strerror) or str(problem)
+        reason = getattr(problem, "strerror", None) or str(problem)
         raise wrong(f"'{name}' cannot be read as a table ({reason}).", "Save it as CSV in UTF-8.") from problem
     known = {column.lower(): column for column in (*required, *others)}
     said = re.match(r"sep=([^\w\s\"]|\t)\r?\n", text, re.IGNORECASE)
-    skipped = 0 if said is None else 1
-    body = text if said is None else text[said.end() :]
-    delimiter = said[1] if said is not None else _delimiter(body, known)
+    skipped, body = (1, text[said.end() :]) if said else (0, text)
+    delimiter = said[1] if said else _delimiter(body, known)
     records: list[tuple[int, list[str]]] = []
     try:
         for line, cells in _records(body, delimiter):
@@ -134,11 +124,7 @@ def read_columns(path: Path, kinds: Mapping[str, Callable[[str], Any]], *, layou
 
 
 def decimal(text: str) -> float:
-    """Read a number with a decimal point or comma.
-
-    >>> decimal("-1,5"), decimal("2.25e-3")
-    (-1.5, 0.00225)
-    """
+    """Read a number with a decimal point or comma."""
     return float(text.replace(",", ".") if "." not in text else text)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bcx.audit.findings import make_groups
 from bcx.audit.listing import labels_of, list_files, parts_of, read_split
-from bcx.data.groups import join
+from bcx.data.reading import join
 from bcx.errors import BcxError, ConfigError, DataError
 
 names = st.integers(0, 30)

@@ -11,7 +11,6 @@ import pytest
 from bcx.audit import audit
 from bcx.audit.report import write_report, write_tables
 from bcx.audit.run import SAME_PICTURE
-from bcx.data.groups import add_groups
 from bcx.data.reading import Reading
 from bcx.data.records import Record
 from bcx.errors import OutputError
@@ -174,7 +173,8 @@ def test_names_that_would_run_as_formulas_are_harmless_in_the_tables_and_read_ba
         assert lines
         assert all(line.startswith("'=") for line in lines)
     records = [Record(tmp_path / f"={name}.png", f"mine/={name}.png", "benign", name, "mine") for name in ("a", "b")]
-    tied = add_groups(Reading(records), tmp_path, "mine")
+    tied = Reading(records)
+    assert tied.add_groups(tmp_path, "mine")
     assert not tied.problems
     assert len({record.group for record in tied.records}) == 1
 
