@@ -107,7 +107,10 @@ def problems_of(error: ValidationError, whole: str = "it") -> str:
     `whole` is what a problem of all keys together is said of.
     """
     found = error.errors(include_url=False, include_input=False)
-    told = [f"{'.'.join(map(str, e['loc']))[:100] or whole}: {e['msg'][:300]}" for e in found[:8]]
+    unknown = {"extra_forbidden": "unknown key"}
+    told = [
+        f"{'.'.join(map(str, e['loc']))[:100] or whole}: {unknown.get(e['type'], e['msg'][:300])}" for e in found[:8]
+    ]
     return "; ".join(told) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
 
 

@@ -126,7 +126,7 @@ def _augmented(facts: Facts, records: Sequence[Record], folder: Path) -> list[Pa
         plane = resize(to_grey(pixels) if facts.task.grey else pixels, side, side)
         mask = load_mask(record, pixels.shape)
         squashed = None if mask is None else (resize(mask.astype(np.float32), side, side) >= 0.5).astype(np.uint8)
-        samples = {f"variant {k}": warp(plane, squashed, seed=k) for k in range(1, VARIANTS + 1)}
+        samples = {f"variant {k}": warp(plane, squashed, seed=k)[0] for k in range(1, VARIANTS + 1)}
         written.append(folder / f"augmentation-{name}.png")
         augmentation_figure(plane, samples, written[-1])
     return written

@@ -157,7 +157,7 @@ def leak_study(
     seeds: Sequence[int],
     only: Sequence[int] | None = None,
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
-    on_batch: Callable[[], None] | None = None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 

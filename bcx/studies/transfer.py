@@ -57,7 +57,7 @@ def transfer_study(
     machines: Sequence[str] | None = None,
     crossval: Path | None = None,
     on_epoch: Callable[[str, dict[str, Any], int], Any] = lambda *_: None,
-    on_batch: Callable[[], None] | None = None,
+    on_batch: Callable[[], object] = lambda: None,
     on_answer: Callable[[], object] = lambda: None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def transfer_study(
                 remedy="Run it first, or name no cross-validation: the folds are then trained here.",
             )
     complete, done = partial(_complete, out=out, command=command, lent=lent), partial(is_done, out=out)
-    told = {"on_epoch": on_epoch, "on_batch": on_batch, "on_answer": on_answer}
+    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch, "on_answer": on_answer}
     for _ in carry_out(runs, complete, told, out=out, most=len(runs), is_done=done, cluster=cluster):
         pass
     every = plan_every_run(recipe, records, devices)
@@ -145,7 +145,7 @@ def _complete(
     command: str,
     lent: Mapping[str, Path],
     on_epoch: Callable[[str, dict[str, Any], int], Any],
-    on_batch: Callable[[], None] | None = None,
+    on_batch: Callable[[], object] = lambda: None,
     on_answer: Callable[[], object] = lambda: None,
 ) -> None:
     """Train the run and write its predictions, where they are not there yet; `lent`: folds of a cross-validation."""

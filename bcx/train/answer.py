@@ -33,14 +33,11 @@ def answer_scans(
         scans: uint8 `[H, W]` or `[H, W, 3]` each.
         mirror: flip every scan left to right first; maps are then of the flipped scan.
     """
-    was_training = network.training
-    network.eval()
-    forward = partial(run_network, network, preprocess)
-    waiting = iter(scans)
+    was_training, forward = network.training, partial(run_network, network.eval(), preprocess)
+    waiting = (np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels for pixels in scans)
     try:
         while batch := list(islice(waiting, _AT_ONCE)):
-            flipped = [np.ascontiguousarray(pixels[:, ::-1]) for pixels in batch] if mirror else batch
-            yield from read_scans(forward, preprocess, flipped)
+            yield from read_scans(forward, preprocess, batch)
     finally:
         network.train(was_training)
 
@@ -58,26 +55,24 @@ def answer_table(
     records: Sequence[Record],
     fold: int,
     task: Task,
-    on_scan: Callable[[], object] | None = None,
+    on_scan: Callable[[], object] = lambda: None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Answer the scans of records and their mirror images.
 
     Returns:
         The rows of `oof.csv` (see `bcx.evaluate.oof.oof_frame`), and the stages of each scan, float32 `[N, K]`.
     """
-    logits: dict[bool, list[np.ndarray]] = {False: [], True: []}
-    stages = []
-    for mirror, rows in logits.items():
+    views = []
+    for mirror in (False, True):
+        rows = []
         for reading in answer_records(network, preprocess, records, mirror=mirror):
-            rows.append(reading.logits)
-            if not mirror:
-                stages.append(reading.stages)
-            if on_scan:
-                on_scan()
-    return oof_frame(records, fold, np.stack(logits[False]), np.stack(logits[True]), task), np.stack(stages)
+            rows.append((reading.logits, reading.stages))
+            on_scan()
+        views.append([np.stack(part) for part in zip(*rows, strict=True)])
+    (logits, stages), (mirrored, _) = views
+    return oof_frame(records, fold, logits, mirrored, task), stages
 
 
 def stacked_logits(readings: Iterable[Reading], classes: int) -> np.ndarray:
     """Return float32 `[N, C]`."""
-    rows = [reading.logits for reading in readings]
-    return np.stack(rows) if rows else np.zeros((0, classes), np.float32)
+    return np.array([reading.logits for reading in readings], np.float32).reshape(-1, classes)

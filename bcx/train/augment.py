@@ -1,10 +1,4 @@
-"""Augmentation by task: geometry that keeps the lesion in the image, then what differs between scanners.
-
->>> import numpy as np
->>> warp = Augmentation("ultrasound", size=32)
->>> warp(np.zeros((48, 48), np.uint8), None, seed=1).shape
-(32, 32)
-"""
+"""Augmentation by task: geometry that keeps the lesion in the image, then what differs between scanners."""
 
 from __future__ import annotations
 
@@ -14,17 +8,15 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
+from skimage.color import rgb_from_hed
 
 from bcx.errors import ConfigError
 from bcx.imaging.preprocess import resize
-from bcx.train.transforms import GainField, Grain, StainJitter, ToneCurve
 
 #: Images are squashed to this multiple of the network's side before augmentation, so that zooming in finds detail.
 OVERSIZE = 1.7
-# At least this share of the lesion's area stays in the image, else the geometry is drawn again ...
-_KEEP = 0.6
-# ... at most this often; then the image is taken as it is.
-_DRAWS = 6
+# At least this share of the lesion stays in the image, else the geometry is drawn again, so often at most.
+_KEEP, _DRAWS = 0.6, 6
 
 Steps = list[A.BasicTransform]
 
@@ -60,7 +52,7 @@ def _ultrasound(s: float) -> tuple[Steps, Steps]:
             **_shift(0.18 * s),
             **_BLACK,
         ),
-        _flip(),
+        A.HorizontalFlip(),
     ]
     focus = [
         A.GaussianBlur(sigma_limit=(0.4, 1.6), blur_limit=0),
@@ -79,8 +71,7 @@ def _ultrasound(s: float) -> tuple[Steps, Steps]:
 def _ultrasound_machines(s: float) -> tuple[Steps, Steps]:
     """The same geometry, and grey map, gain, sharpness and grain far beyond what one hospital shows.
 
-    Several are stacked, so that the network cannot live on how one scanner's images look (Zhang et al., "Generalizing
-    deep learning for medical image segmentation to unseen domains via deep stacked transformation", IEEE TMI 2020).
+    Stacked, so that the network cannot live on how one scanner's images look (Zhang et al., IEEE TMI 2020).
     """
     focus = [
         A.GaussianBlur(sigma_limit=(0.4, 2.2), blur_limit=0),
@@ -102,19 +93,15 @@ def _ultrasound_machines(s: float) -> tuple[Steps, Steps]:
 
 
 def _turn_shift_shear(s: float) -> tuple[Steps, Steps]:
-    """Rotation up to 20 degrees, shifts, shear, horizontal flip; how far to shift and shear is our choice."""
+    """A published system's; how far to shift and shear is our choice."""
     shear = {"x": (-10 * s, 10 * s), "y": (0, 0)}
-    return [A.Affine(rotate=(-20 * s, 20 * s), shear=shear, p=1, **_shift(0.1 * s), **_NEAREST), _flip()], []
+    return [A.Affine(rotate=(-20 * s, 20 * s), shear=shear, p=1, **_shift(0.1 * s), **_NEAREST), A.HorizontalFlip()], []
 
 
 def _turn_zoom(s: float) -> tuple[Steps, Steps]:
-    """Horizontal flip, rotation and zoom; how far to turn and zoom is our choice."""
+    """A published system's; how far to turn and zoom is our choice."""
     zoom = (1 / (1 + 0.2 * s), 1 + 0.2 * s)
-    return [A.Affine(scale=zoom, keep_ratio=True, rotate=(-20 * s, 20 * s), p=1, **_NEAREST), _flip()], []
-
-
-def _flip() -> A.BasicTransform:
-    return A.HorizontalFlip(p=0.5)
+    return [A.Affine(scale=zoom, keep_ratio=True, rotate=(-20 * s, 20 * s), p=1, **_NEAREST), A.HorizontalFlip()], []
 
 
 def _little_move(s: float, chance: float) -> A.BasicTransform:
@@ -124,7 +111,7 @@ def _little_move(s: float, chance: float) -> A.BasicTransform:
 
 
 def _histology(s: float) -> tuple[Steps, Steps]:
-    """Tissue has no up or down, and laboratories stain differently: flips, right-angle turns, stains, light, focus."""
+    """Tissue has no up or down, and laboratories stain differently."""
     return [A.D4(p=1), _little_move(s, 0.5)], [
         StainJitter(strength=0.2 * s, p=min(1, 0.8 * s)),
         A.RandomBrightnessContrast(brightness_limit=0.08 * s, contrast_limit=0.12 * s, p=min(1, 0.5 * s)),
@@ -133,16 +120,16 @@ def _histology(s: float) -> tuple[Steps, Steps]:
 
 
 def _plain(s: float) -> tuple[Steps, Steps]:
-    """For images of anything: a mirror image, a little turn, zoom and shift, light and contrast."""
+    """For images of anything."""
     light = A.RandomBrightnessContrast(brightness_limit=0.15 * s, contrast_limit=0.15 * s, p=min(1, 0.5 * s))
-    return [_flip(), _little_move(s, 0.8)], [light]
+    return [A.HorizontalFlip(), _little_move(s, 0.8)], [light]
 
 
 def _flips_turn_brightness(s: float) -> tuple[Steps, Steps]:
-    """Flips both ways, turns up to 0.2 of a full one, brightness up to 0.2: a published system's."""
+    """A published system's."""
     turn = A.Affine(rotate=(-72 * s, 72 * s), p=1, **_MIRRORED)
     light = A.RandomBrightnessContrast(brightness_limit=0.2 * s, contrast_limit=0, p=1)
-    return [_flip(), A.VerticalFlip(p=0.5), turn], [light]
+    return [A.HorizontalFlip(), A.VerticalFlip(p=0.5), turn], [light]
 
 
 #: Geometry and intensity for a strength, which scales ranges and chances; 1 is what the recipes use.
@@ -156,11 +143,9 @@ RECIPES: dict[str, Callable[[float], tuple[Steps, Steps]]] = {
     "flips-turn-brightness": _flips_turn_brightness,
 }
 
-# Tissue is not zoomed into, so that these need no image larger than the network's input; it would be made up anyway
-# where a patch has fewer pixels than that. Published systems vary what already has the network's size.
-_AS_SEEN = ("histology", "flips-turn-brightness", "turn-shift-shear", "turn-zoom")
-# Those of published systems, which know no masks.
+# Published systems know no masks, and vary what already has the network's size; nor is tissue zoomed into.
 _UNGUARDED = ("turn-shift-shear", "turn-zoom")
+_AS_SEEN = ("histology", "flips-turn-brightness", *_UNGUARDED)
 
 
 def oversize(recipe: str) -> float:
@@ -193,42 +178,137 @@ class Augmentation:
         self._geometry = A.Compose(geometry, keypoint_params=A.KeypointParams("xy", remove_invisible=False))
         self._intensity = A.Compose(intensity)
 
-    def __call__(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> np.ndarray:
-        """Return a variant of `plane`, uint8 `[size, size]` or `[size, size, 3]`; arguments as for `with_mask`."""
-        return self.with_mask(plane, mask, seed)[0]
-
-    def with_mask(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a variant of `plane`, and the mask under the same geometry.
 
         Args:
             plane: uint8 `[T, T]` or `[T, T, 3]`, squashed, usually larger than `size`.
             mask: uint8 `[T, T]`, non-zero in the lesion, or None.
-            seed: what to draw.
 
         Returns:
             uint8 `[size, size]` or `[size, size, 3]`; uint8 `[T, T]`, zeros where the mask is None.
         """
         self._geometry.set_random_seed(seed)
-        points = _sample_points(mask if self._guarded else None)
-        whole = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
-        warped, moved = plane, whole
-        height, width = plane.shape[:2]
+        moved = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
+        lesion = np.argwhere(moved)[:, ::-1] if self._guarded else np.zeros((0, 2))
+        points = lesion[:: max(1, len(lesion) // 64)][:64].astype(np.float32)  # x, y, spread evenly
         for _ in range(_DRAWS if len(points) else 1):
-            drawn = self._geometry(image=plane, mask=whole, keypoints=points)
+            drawn = self._geometry(image=plane, mask=moved, keypoints=points)
             where = np.asarray(drawn["keypoints"]).reshape(-1, 2)
-            inside = ((where >= 0) & (where < (width, height))).all(axis=1)
+            inside = ((where >= 0) & (where < plane.shape[1::-1])).all(axis=1)
             if not len(points) or inside.mean() >= _KEEP:
-                warped, moved = drawn["image"], drawn["mask"]
+                plane, moved = drawn["image"], drawn["mask"]
                 break
-        small = resize(warped, self.size, self.size)
         self._intensity.set_random_seed(seed + 1)
-        return self._intensity(image=small)["image"], moved
+        return self._intensity(image=resize(plane, self.size, self.size))["image"], moved
 
 
-def _sample_points(mask: np.ndarray | None) -> np.ndarray:
-    """Return float32 `[N, 2]` (x, y), at most 64 points spread evenly over the lesion; none without a mask."""
-    if mask is None:
-        return np.zeros((0, 2), np.float32)
-    rows, columns = np.nonzero(mask)
-    step = max(1, len(rows) // 64)
-    return np.stack([columns[::step], rows[::step]], axis=1).astype(np.float32)[:64]
+# What albumentations lacks. Each takes uint8 `[H, W]` or `[H, W, 3]` (stains: `[H, W, 3]`) and returns the same shape.
+
+# Haematoxylin, eosin and DAB: Ruifrok and Johnston, Analytical and Quantitative Cytology and Histology 2001.
+_UNMIX = np.linalg.inv(rgb_from_hed)
+# Optical density of each grey level; 0 counts as 1, since no film is black without end.
+_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
+
+
+class StainJitter(A.ImageOnlyTransform):
+    """Multiply and shift haematoxylin, eosin and the rest in optical density (Tellez et al., IEEE TMI 2018).
+
+    Albumentations' own HEStain takes ten times as long.
+
+    Args:
+        strength: factors are drawn from 1 - strength to 1 + strength, shifts from -strength / 5 to strength / 5 of a
+            stain's unit; Tellez et al. call 0.05 light and 0.2 strong.
+    """
+
+    def __init__(self, strength: float, p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.strength = strength
+
+    def get_params(self) -> dict[str, Any]:
+        factors = [self.py_random.uniform(1 - self.strength, 1 + self.strength) for _ in range(3)]
+        shifts = [self.py_random.uniform(-self.strength / 5, self.strength / 5) for _ in range(3)]
+        return {"factors": factors, "shifts": shifts}
+
+    def apply(self, img: np.ndarray, factors: list[float], shifts: list[float], **_: Any) -> np.ndarray:
+        # There, the change and the way back are one matrix in optical density.
+        matrix = (_UNMIX @ np.diag(factors) @ rgb_from_hed).astype(np.float32)
+        shift = (np.array(shifts) @ rgb_from_hed).astype(np.float32)
+        density = _DENSITY[img].reshape(-1, 3)
+        stained = np.minimum(density.sum(1, keepdims=True), 1)  # the shift stays away from bare glass
+        levels = np.rint(255 * np.exp(-(density @ matrix + stained * shift)))
+        return np.clip(levels, 0, 255).astype(np.uint8).reshape(img.shape)
+
+
+_KNOTS = 6  # of a tone curve
+_EVENNESS = 1.5  # of its steps: shape of their gamma distribution; larger is nearer to a straight line
+_DARKEST = 8  # what was black before stays at most this bright
+_KNOTS_DOWN, _KNOTS_ACROSS = (2, 4), (2, 5)  # of a gain field, at least and at most
+_COARSEST = 2.5  # sigma of the grain, pixels
+_LONGEST = 2.5  # how much wider than deep grain may be: scanners resolve less across than along the beam
+
+
+class ToneCurve(A.ImageOnlyTransform):
+    """Put a random rising curve over the grey levels, as grey maps, dynamic range and gain do.
+
+    Black stays nearly black, so that what lies outside the scan does not turn into tissue.
+    """
+
+    def get_params(self) -> dict[str, Any]:
+        draw = self.random_generator
+        steps = np.concatenate([[0.0], np.cumsum(draw.gamma(_EVENNESS, 1.0, _KNOTS - 1))])
+        lowest = draw.uniform(0, 0.12) * draw.integers(2)  # haze in every second image
+        levels = lowest + draw.uniform(0.75, 1) * steps / steps[-1]
+        curve = np.interp(np.arange(256), np.linspace(0, 255, _KNOTS), levels.clip(0, 1) * 255).astype(np.uint8)
+        curve[0] = min(curve[0], _DARKEST)
+        return {"curve": curve}
+
+    def apply(self, img: np.ndarray, curve: np.ndarray, **_: Any) -> np.ndarray:
+        return curve[img]
+
+
+class GainField(A.ImageOnlyTransform):
+    """Multiply by a smooth field: gain that changes with depth, shadows, poor contact at a side.
+
+    `spread` is the standard deviation of the field's logarithm at its knots.
+    """
+
+    def __init__(self, spread: float, p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.spread = spread
+
+    def get_params(self) -> dict[str, Any]:
+        down, across = (self.random_generator.integers(*n, endpoint=True) for n in (_KNOTS_DOWN, _KNOTS_ACROSS))
+        return {"knots": self.random_generator.normal(0, self.spread, (down, across)).astype(np.float32)}
+
+    def apply(self, img: np.ndarray, knots: np.ndarray, **_: Any) -> np.ndarray:
+        height, width = img.shape[:2]
+        return _multiplied(img, np.exp(cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)))
+
+
+class Grain(A.ImageOnlyTransform):
+    """Multiply by grain of a random size, wider than deep: speckle as another frequency or depth shows it.
+
+    `strongest` is the largest standard deviation of the grain's logarithm.
+    """
+
+    def __init__(self, strongest: float, p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.strongest = strongest
+
+    def get_params(self) -> dict[str, Any]:
+        draw = self.random_generator
+        size = draw.uniform(0.6, _COARSEST)
+        strength = draw.uniform(self.strongest / 8, self.strongest)
+        sigmas = (size * draw.uniform(1, _LONGEST), size)
+        return {"sigmas": sigmas, "strength": strength, "seed": int(draw.integers(1 << 31))}
+
+    def apply(self, img: np.ndarray, sigmas: tuple[float, float], strength: float, seed: int, **_: Any) -> np.ndarray:
+        white = np.random.default_rng(seed).standard_normal(img.shape[:2], np.float32)
+        noise = cv2.GaussianBlur(white, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1])
+        return _multiplied(img, np.exp(strength * noise / (noise.std() + 1e-6)))
+
+
+def _multiplied(pixels: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    each = factors if pixels.ndim == 2 else factors[..., None]
+    return (pixels * each).clip(0, 255).astype(np.uint8)

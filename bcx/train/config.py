@@ -1,9 +1,4 @@
-"""Recipes: every setting of a training run, checked before anything starts.
-
->>> recipe = Recipe(epochs=3)
->>> recipe.arch, recipe.epochs
-('mobilenetv2_100', 3)
-"""
+"""Recipes: every setting of a training run, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -17,6 +12,9 @@ from bcx.errors import ConfigError
 from bcx.tasks import get_task
 
 _Std = Annotated[float, Field(ge=1e-3, le=10)]
+_Width = Annotated[int, Field(ge=1, le=4096)]
+_Drop = Annotated[float, Field(ge=0, lt=1)]
+_Part = Annotated[float, Field(ge=0)]
 
 
 class _Settings(BaseModel):
@@ -24,35 +22,22 @@ class _Settings(BaseModel):
 
 
 class LesionRecipe(_Settings):
-    """Settings of the lesion head. Scans without a mask, and hospitals without normals, still train."""
+    """Settings of the lesion head."""
 
     balance: bool = Field(True, description="show smaller hospitals' scans several times an epoch: equal weight")
     enlarge: bool = Field(True, description="every second view is the lesion with its surroundings, enlarged")
-    presence_elsewhere: float = Field(
-        0.5, ge=0, le=1, description="weight of 'there is a lesion' for hospitals that have no normal scans"
-    )
+    presence_elsewhere: float = Field(0.5, ge=0, le=1, description="weight of presence in hospitals without normals")
     presence: float = Field(0.5, ge=0, le=10, description="weight of 'is there a lesion' in the loss")
     absent: float = Field(1.5, gt=0, le=20, description="weight of a scan without a lesion there")
     context: bool = Field(True, description="'is there a lesion' also reads the deepest features, not the map alone")
-
-
-class PictureRecipe(_Settings):
-    """Share of the members that read the whole image in an ensemble's answer; by default both stages and they alike."""
-
-    presence: float = Field(default=1 / 3, ge=0, le=1, description="share in 'is there a lesion'")
-    kind: float = Field(default=1 / 3, ge=0, le=1, description="share in 'malignant or benign'")
 
 
 class DenseRecipe(_Settings):
     """Settings of the dense head (bcx/networks/dense.py)."""
 
     pool: Literal["flatten", "average"] = Field("average", description="every place of the last map, or their mean")
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        (256,), max_length=4, description="units of the dense layers before the output"
-    )
-    drops: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
-        (0.0, 0.5), description="dropout before each dense layer and before the output"
-    )
+    widths: tuple[_Width, ...] = Field((256,), max_length=4, description="units of the dense layers before the output")
+    drops: tuple[_Drop, ...] = Field((0.0, 0.5), description="dropout before each dense layer and before the output")
 
     @model_validator(mode="after")
     def _a_drop_before_each_layer(self) -> DenseRecipe:
@@ -65,16 +50,8 @@ class Published(_Settings):
     """What a published system reports, and what differs in its repetition; nothing here changes the training."""
 
     system: str = Field(min_length=1, description="what it is called in the table")
-    split: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None,
-        min_length=3,
-        max_length=3,
-        description="sizes of the parts for training, set aside and test, in any unit; none: as many folds as the "
-        "recipe says",
-    )
-    figures: dict[str, float] = Field(
-        default_factory=dict, description="what was reported, by the names of bcx.evaluate.intervals.figure_names"
-    )
+    split: tuple[_Part, _Part, _Part] | None = Field(None, description="training, set aside, test; none: `folds` folds")
+    figures: dict[str, float] = Field({}, description="what was reported, by names of bcx.evaluate.metrics")
     differs: tuple[str, ...] = Field((), description="what differs here, in sentences")
 
     @model_validator(mode="after")
@@ -88,12 +65,8 @@ class Recipe(_Settings):
     """One way to train a network. Folders and starting weights may also come from the command line."""
 
     name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the checkpoint")
-    task: str | dict[str, Any] = Field(
-        "breast-ultrasound", description="a name from bcx/tasks.py, or a task of your own: name, classes and more"
-    )
-    data: dict[str, str] = Field(
-        default_factory=dict, description="folders by source name: busi, busbra, breast or yours"
-    )
+    task: str | dict[str, Any] = Field("breast-ultrasound", description="a name from bcx/tasks.py, or a task of yours")
+    data: dict[str, str] = Field({}, description="folders by source name: busi, busbra, breast or yours")
     arch: str = Field("mobilenetv2_100", description="timm's name of the network")
     init: str = Field("timm", description="'scratch', 'timm', or a .safetensors file in timm's names")
     size: int = Field(224, ge=32, le=1024, description="side of the network's input, pixels")
@@ -109,55 +82,37 @@ class Recipe(_Settings):
     head_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of the head")
     weight_decay: float = Field(0.02, ge=0, le=1)
     optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: weight decay goes through the gradient")
-    schedule: Literal["one-cycle", "constant"] = Field(
-        "one-cycle", description="up, then down; or the peak learning rate from the first step to the last"
-    )
+    schedule: Literal["one-cycle", "constant"] = Field("one-cycle", description="up, then down; or the peak throughout")
     warmup: float = Field(0.2, gt=0, lt=1, description="share of the steps in which the learning rate rises")
     clip: float | None = Field(2.0, gt=0, description="largest gradient norm; none: gradients are taken as they are")
     drop: float = Field(0.2, ge=0, lt=1, description="dropout of whole channels of the last feature map")
     label_smoothing: float = Field(0.05, ge=0, lt=1)
-    focal: float = Field(0.0, ge=0, le=10, description="gamma of the focal loss; 0: plain cross-entropy")
-    class_weight_cap: float | None = Field(
-        3.0, ge=1, description="largest weight of a class in the loss; none: all classes weigh alike"
-    )
+    class_weight_cap: float | None = Field(3.0, ge=1, description="largest weight of a class in the loss; none: all 1")
     oversample: bool = Field(False, description="draw scans of rarer classes again until all are as frequent")
     freeze_stages: int = Field(0, ge=0, le=12, description="stages at the input that are not trained")
     freeze_base: bool = Field(False, description="only the head is trained")
-    freeze_norms: bool = Field(False, description="batch norms keep their statistics and weights")
     balance: bool = Field(False, description="show smaller sources' scans several times an epoch: equal weight")
-    presence_elsewhere: float = Field(
-        1.0, ge=0, le=1, description="weight of 'there is a lesion' for sources that have no scan without one"
-    )
+    presence_elsewhere: float = Field(1.0, ge=0, le=1, description="weight of presence in sources without normals")
     augment: float = Field(1.0, ge=0, le=2, description="strength of augmentation; 0 turns it off")
     augmentation: str | None = Field(None, description="a name from bcx/train/augment.py; none: what suits the task")
-    averaged: tuple[str, ...] = Field(
-        (),
-        max_length=16,
-        description="augmentations: a training with each, from the same start, and the mean of their weights",
-    )
+    averaged: tuple[str, ...] = Field((), max_length=16, description="augmentations: a training with each, averaged")
 
-    inner_fraction: float = Field(
-        0.0, ge=0, lt=0.9, description="share of the training groups kept aside to watch; 0 trains on all"
-    )
-    patience: int | None = Field(
-        None, ge=1, description="stop after this many epochs without a better inner part, and keep the best epoch"
-    )
+    inner_fraction: float = Field(0.0, ge=0, lt=0.9, description="share of the training groups kept aside to watch")
+    patience: int | None = Field(None, ge=1, description="epochs without a better one, after which the best is kept")
     watch: Literal["roc_auc", "loss"] = Field("roc_auc", description="what `patience` calls better: its figure")
     folds: int = Field(5, ge=2, le=20, description="outer folds, where the data has no published ones")
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
     workers: int = Field(0, ge=0, le=64, description="processes that prepare batches beside the training one")
 
-    members: tuple[dict[str, Any], ...] = Field(
-        (),
-        max_length=16,
-        description="networks that answer together, each by what differs from this recipe ('lesion: null': one that "
-        "reads the whole picture); none: one network",
-    )
-    picture: PictureRecipe = Field(
-        PictureRecipe(), description="share of the members that read the whole picture in the answer"
-    )
+    #: Networks that answer together, each by what differs from this recipe ('lesion: null' reads the whole image).
+    members: tuple[dict[str, Any], ...] = Field((), max_length=16)
     published: Published | None = Field(None, description="what a published system with this recipe reports")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_fixed_now(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if key not in _FIXED or value != _FIXED[key]}
 
     @field_validator("task")
     @classmethod
@@ -182,27 +137,25 @@ class Recipe(_Settings):
             raise ValueError("balance and oversample each have an order of their own: choose one")
         if lesion and self.size % 32:
             raise ValueError("with the lesion head, size must be a multiple of 32, since its maps stand at 1/8 to 1/32")
-        others = ("dense", "focal", "oversample", "balance")
-        if lesion and (asked := [name for name in others if getattr(self, name)]):
+        if lesion and (asked := [name for name in ("dense", "oversample", "balance") if getattr(self, name)]):
             raise ValueError(f"the lesion head has a loss and an order of its own, no {asked[0]}")
         if lesion and self.presence_elsewhere < 1:
             raise ValueError("with the lesion head, presence_elsewhere belongs into the 'lesion' block")
-        shared = {"task", "data", "arch", "size", "mean", "std", "folds", "inner_fraction", "members", "picture"}
-        for settings in members:
-            if fixed := sorted(shared & set(settings)):
-                raise ValueError(f"members share {fixed[0]}")
-            self._member(settings)
+        shared = {"task", "data", "arch", "size", "mean", "std", "folds", "inner_fraction", "members"}
+        if fixed := sorted(key for settings in members for key in shared & set(settings)):
+            raise ValueError(f"members share {fixed[0]}")
+        self.member_recipes()  # each is checked
         return self
-
-    def _member(self, settings: dict[str, Any]) -> Recipe:
-        own = self.model_dump(exclude={"members", "picture"})
-        block = settings.get("lesion", {})
-        lesion = {**own["lesion"], **block} if isinstance(block, dict) else block
-        return Recipe(**{**own, **settings, "lesion": lesion})
 
     def member_recipes(self) -> list[Recipe]:
         """Return a recipe for each member, in full; empty where one network is trained."""
-        return [self._member(settings) for settings in self.members]
+        own = self.model_dump(exclude={"members"})
+        recipes = []
+        for settings in self.members:
+            block = settings.get("lesion", {})
+            lesion = {**own["lesion"], **block} if isinstance(block, dict) else block
+            recipes.append(Recipe(**{**own, **settings, "lesion": lesion}))
+        return recipes
 
     def averaged_recipes(self) -> list[Recipe]:
         """Return a recipe for each training whose weights are averaged; empty where there is one training."""
@@ -218,37 +171,35 @@ class Recipe(_Settings):
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine a run's result, without folders and the starting file's place.
 
-        Settings that are younger than the first stored results count only where they differ from what was fixed
-        before, so that finished runs keep their mark.
+        Settings younger than the first stored results count only where they were changed: finished runs keep their
+        mark.
         """
         settings = self.model_dump(exclude={"data", "init", "workers", "published"})
-        for name in _YOUNGER:
-            if settings[name] == Recipe.model_fields[name].default:
-                del settings[name]
-        if not self.members or self.picture == PictureRecipe():  # nothing that a single network's result depends on
-            del settings["picture"]
+        changed = self.model_dump(exclude_defaults=True)
         if self.lesion is None:
             del settings["lesion"]
         else:
-            for name in ("presence", "absent", "context"):
-                if settings["lesion"][name] == LesionRecipe.model_fields[name].default:
-                    del settings["lesion"][name]
-        return settings
+            settings["lesion"] = _without(_YOUNG_OF_LESION, settings["lesion"], changed["lesion"])
+        return _without(_YOUNG, settings, changed)
 
 
+#: What recipes of earlier versions could set, by the value that stored ones have.
+_FIXED = {"focal": 0, "freeze_norms": False, "picture": {"presence": 1 / 3, "kind": 1 / 3}}
 #: Settings that are younger than the first stored results.
-_YOUNGER = (
-    *("dense", "optimizer", "schedule", "focal"),
-    *("oversample", "freeze_base", "freeze_norms", "augmentation", "averaged", "members", "watch"),
-    *("balance", "presence_elsewhere"),
-)
+_YOUNG = {"dense", "optimizer", "schedule", "oversample", "freeze_base", "augmentation", "averaged", "members", "watch"}
+_YOUNG |= {"balance", "presence_elsewhere"}
+_YOUNG_OF_LESION = {"presence", "absent", "context"}
+
+
+def _without(young: set[str], settings: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in young or name in changed}
 
 
 def require_one_training(recipe: Recipe) -> None:
     """Refuse what trains several networks, where settings or architectures are compared."""
-    if len(recipe.trainings()) > 1:
+    if (count := len(recipe.trainings())) > 1:
         raise ConfigError(
-            f"This recipe takes {len(recipe.trainings())} trainings.",
+            f"This recipe takes {count} trainings.",
             expected="a recipe of one training",
             remedy="Leave out its 'members' and 'averaged'.",
         )
@@ -281,13 +232,10 @@ def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> R
     Raises:
         ConfigError: no such file, no mapping, an unknown key, or a value out of range; every problem is named.
     """
-    values, where = dict[str, Any](), "the command line"
+    values, where, over = dict[str, Any](), "the command line", dict(overrides or {})
     if file is not None:
         file = find_recipe(file)
-        where = f"'{file.name}'"
-        values = read_settings(file, "configs/mobilenetv2-busi.yaml")
-    for key, value in (overrides or {}).items():
-        if key == "data" and isinstance(values.get("data"), dict):
-            value = {**values["data"], **value}
-        values[key] = value
-    return checked(Recipe, values, where)
+        values, where = read_settings(file, "configs/mobilenetv2-busi.yaml"), f"'{file.name}'"
+    if isinstance(values.get("data"), dict) and isinstance(over.get("data"), dict):
+        over["data"] = values["data"] | over["data"]
+    return checked(Recipe, values | over, where)

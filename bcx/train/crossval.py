@@ -1,8 +1,4 @@
-"""Grouped cross-validation: run k trains without fold k of every source, then answers that fold.
-
-summary = crossval(recipe, records, out=Path("results/my-model"))
-summary["one_view"]["accuracy"]      # {"value": ..., "low": ..., "high": ..., "n": ...}
-"""
+"""Grouped cross-validation: run k trains without fold k of every source, then answers that fold."""
 
 from __future__ import annotations
 
@@ -66,34 +62,29 @@ class _Fold:
     inner: list[Record]
     held: list[Record]
 
+    @property
+    def fingerprint(self) -> str:
+        return run_fingerprint(self.recipe, self.train, self.inner)
+
     def is_finished(self) -> bool:
-        return is_finished(self.folder, run_fingerprint(self.recipe, self.train, self.inner), ANSWERS)
-
-
-def _plan(recipe: Recipe, records: Sequence[Record], out: Path) -> list[_Fold]:
-    folds = []
-    for number in sorted({record.fold for record in records if record.fold is not None}):
-        train, held = split_fold(records, number)
-        folds.append(_Fold(recipe, number, out / f"fold-{number}", *cut_inner(recipe, train), held))
-    return folds
+        return is_finished(self.folder, self.fingerprint, ANSWERS)
 
 
 def _run_fold(
     fold: _Fold,
-    on_epoch: Callable[[int, dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[int, dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> None:
     """Train without a fold and answer it, unless that was done; then its steps are told at once."""
     recipe, task = fold.recipe, get_task(fold.recipe.task)
     if fold.is_finished():
-        if on_batch:
-            for _ in range(training_steps(recipe, [*fold.train, *fold.inner])):
-                on_batch()
+        for _ in range(training_steps(recipe, [*fold.train, *fold.inner])):
+            on_batch()
         return
     counts = {"n_train": len(fold.train), "n_inner": len(fold.inner), "n_held": len(fold.held)}
-    report = partial(on_epoch, fold.number) if on_epoch else None
-    with noted(fold.folder, run_fingerprint(recipe, fold.train, fold.inner), **counts):
-        fitted = fit_network(recipe, fold.train, fold.inner, out=fold.folder, on_epoch=report, on_batch=on_batch)
+    with noted(fold.folder, fold.fingerprint, **counts):
+        told: Any = {"on_epoch": partial(on_epoch, fold.number), "on_batch": on_batch}
+        fitted = fit_network(recipe, fold.train, fold.inner, out=fold.folder, **told)
         if processes().is_main_process:  # one writes
             # Kept beside the results, so that maps can be asked of it later without training again.
             save_checkpoint(fold.folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
@@ -109,20 +100,18 @@ def crossval(
     command: str,
     only: Sequence[int] | None = None,
     leave_out: dict[str, list[str]] | None = None,
-    on_epoch: Callable[[int, dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[int, dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
     cluster: str | None = None,
 ) -> dict[str, Any] | None:
     """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
 
-    Each fold's network is kept as a checkpoint in `fold-K/network/`. A fold that is finished
-    (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
+    A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
-        out: folder of the results; `fold-K/` inside holds each run's history, predictions and snapshot.
-        command: the command line, for the record.
+        out: folder of the results; `fold-K/` inside holds each run's history, predictions, network and snapshot.
         only: run these folds only; the summary is written once every fold is there.
-        leave_out: names of figures given once more without the files listed (see `summarise_oof`).
+        leave_out: names of figures given once more without the files listed (see `bcx.evaluate.derived.derive`).
         on_epoch: called with fold, history row, number of epochs.
         on_batch: called after every training step; at once for those of a fold that is finished.
         cluster: address of a Ray cluster, for folds side by side (see `bcx.train.runs.carry_out`).
@@ -132,9 +121,12 @@ def crossval(
         `accelerate launch` started.
     """
     task = get_task(recipe.task)
-    folds = _plan(recipe, records, out)
+    folds = []
+    for number in sorted({record.fold for record in records if record.fold is not None}):
+        train, held = split_fold(records, number)
+        folds.append(_Fold(recipe, number, out / f"fold-{number}", *cut_inner(recipe, train), held))
     asked = [fold for fold in folds if only is None or fold.number in only]
-    told = {"on_epoch": on_epoch, "on_batch": on_batch}
+    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch}
     for _ in carry_out(asked, _run_fold, told, out=out, most=len(asked), is_done=_Fold.is_finished, cluster=cluster):
         pass
     if not processes().is_main_process or not all(fold.is_finished() for fold in folds):

@@ -1,14 +1,8 @@
-"""Training scans in memory, decoded once and varied afresh at every epoch: whole, or also enlarged around the lesion.
-
-dataset = ScanDataset(records, task, preprocess, augment=1.0, seed=0)
-dataset.epoch = 3
-plane, label, source = dataset[0]        # uint8 [S, S], int, int; torch's own collate makes batches of them
-"""
+"""Training scans in memory, decoded once, varied afresh at every epoch: whole, or also enlarged around the lesion."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,15 +28,19 @@ _FREE_SIDE = (0.35, 0.8)
 _STEP = 8  # pixels of the input per place of the lesion map
 
 
-class _Scans(Dataset[Any]):
+class Shown(NamedTuple):
+    """One image, uint8 `[S, S]` or `[S, S, 3]`; position of its class; position of its source; or a batch of them."""
+
+    plane: Any
+    label: Any
+    source: Any
+
+
+class ScanDataset(Dataset[Any]):
     """Scans and masks in memory; the same seed, epoch and index give the same pixels in any process.
 
     Args:
-        records: what to train on, in the order of indices.
-        task: gives classes and the augmentation's name.
-        preprocess: the same object that the checkpoint will store.
         augment: strength; 0 shows the images as serving would.
-        seed: of the whole run.
         augmentation: a key of `bcx.train.augment.RECIPES` in place of the task's.
     """
 
@@ -62,9 +60,11 @@ class _Scans(Dataset[Any]):
         self._side = round(preprocess.size * oversize(name)) if augment else preprocess.size
         self.absent = -1 if task.absent is None else task.classes.index(task.absent)
         self.labels = [task.classes.index(record.label) for record in records]
-        names = sorted({record.source for record in records})
-        self.sources = [names.index(record.source) for record in records]
-        self.with_absent = sources_with(self.absent, self.sources, self.labels)
+        self.sources = np.unique([record.source for record in records], return_inverse=True)[1]
+        # A hospital with hardly any normal scans cannot teach what "nothing there" looks like: its own look would pass
+        # for "a lesion".
+        absent = np.asarray(self.labels) == self.absent
+        self.with_absent = [bool(absent[self.sources == n].mean() >= _ENOUGH) for n in np.unique(self.sources)]
         self._planes: list[np.ndarray] = []
         self._masks: list[np.ndarray | None] = []
         for record, label in zip(records, self.labels, strict=True):
@@ -74,42 +74,23 @@ class _Scans(Dataset[Any]):
             self._planes.append(plane)
             self._masks.append(kept)
 
-    @abstractmethod
-    def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
-        """Return a scan and its mask as they are kept."""
-
     def __len__(self) -> int:
         return len(self.labels)
 
-
-class Shown(NamedTuple):
-    """One image, uint8 `[S, S]` or `[S, S, 3]`; position of its class; position of its source; or a batch of them."""
-
-    plane: Any
-    label: Any
-    source: Any
-
-
-class ScanDataset(_Scans):
-    """Whole scans, as `Shown`.
-
-    Images with fewer pixels than are shown stay as they are until then: nine thousand patches of 50 x 50 take 70 MB,
-    not 250.
-    """
-
     def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
+        """A scan and its mask as they are kept; small ones as they are: 9,000 patches of 50 x 50 in 70 MB, not 250."""
         side = self._side
         if mask is not None:
             return self._preprocess.plane(pixels, side), _nearest(mask.astype(np.uint8), side)
         small = pixels.shape[0] * pixels.shape[1] < side * side
         return pixels if small else self._preprocess.plane(pixels, side), None
 
-    def __getitem__(self, index: int) -> Shown:
-        """Return an image; `index + N` is the same scan once more, varied in another way."""
+    def __getitem__(self, index: Any) -> Any:
+        """Return an image as `Shown`; `index + N` is the same scan once more, varied in another way."""
         number = index % len(self)
         plane = self._preprocess.plane(self._planes[number], self._side)
         if self._augment is not None:
-            plane = self._augment(plane, self._masks[number], mix_seed(self._seed, self.epoch, index))
+            plane, _ = self._augment(plane, self._masks[number], mix_seed(self._seed, self.epoch, index))
         return Shown(plane, self.labels[number], self.sources[number])
 
 
@@ -139,7 +120,7 @@ class View(NamedTuple):
     with_absent: Any
 
 
-class LesionDataset(_Scans):
+class LesionDataset(ScanDataset):
     """Whole scans and crops around the lesion, as `View`.
 
     Scans without a mask, or with an empty one although they show a lesion, are only shown whole.
@@ -148,13 +129,12 @@ class LesionDataset(_Scans):
     def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
         factor = min(1.0, _LONGEST / max(pixels.shape[:2]))
         height, width = (max(1, round(factor * n)) for n in pixels.shape[:2])
-        seen = np.ascontiguousarray(_sized(pixels, width, height))
-        outline = None if mask is None else _sized(mask.astype(np.uint8) * 255, width, height) > 127
+        outline = None if mask is None else resize(mask.astype(np.uint8) * 255, width, height) > 127
         # A lesion that nobody outlined is somewhere: an empty mask would teach that it is nowhere.
         outlined = outline is not None and (outline.any() or label == self.absent)
-        return seen, outline if outlined else None
+        return resize(pixels, width, height), outline if outlined else None
 
-    def __getitem__(self, which: ViewOf) -> View:
+    def __getitem__(self, which: Any) -> View:
         seed = mix_seed(self._seed, self.epoch, *map(int, which))
         pixels, mask, label = self._planes[which.record], self._masks[which.record], self.labels[which.record]
         known = mask is not None or label == self.absent
@@ -164,7 +144,7 @@ class LesionDataset(_Scans):
         plane = resize(pixels, side, side)
         whole = np.zeros((side, side), np.uint8) if mask is None else _nearest(mask.astype(np.uint8), side)
         if self._augment:
-            plane, whole = self._augment.with_mask(plane, whole, seed)
+            plane, whole = self._augment(plane, whole, seed)
         grid = cv2.resize(whole.astype(np.float32), (size // _STEP, size // _STEP), interpolation=cv2.INTER_AREA)
         return View(plane, grid, label, known, self.with_absent[self.sources[which.record]])
 
@@ -191,7 +171,6 @@ class LesionDataset(_Scans):
         """Return the views of one epoch, shuffled; the same for the same seed and epoch.
 
         Args:
-            epoch: counted from 0.
             balance: show the scans of smaller sources several times, so that each source weighs about the same.
             enlarge: show every second view enlarged: the other half at each scan's next turn.
         """
@@ -223,13 +202,11 @@ def oversampled_order(labels: Sequence[int], batch_size: int, seed: int, epoch: 
     """
     n, counts = len(labels), np.bincount(labels)
     rng = np.random.default_rng([seed, epoch, 1])
-    turns = np.zeros(n, int)
-    order = list(range(n))
-    for label, count in enumerate(counts):
-        if count:
-            for index in rng.choice(np.flatnonzero(np.asarray(labels) == label), counts.max() - count):
-                turns[index] += 1
-                order.append(int(index + n * turns[index]))
+    turns, order = [0] * n, list(range(n))
+    for label in np.unique(labels):
+        for index in rng.choice(np.flatnonzero(np.asarray(labels) == label), counts.max() - counts[label]).tolist():
+            turns[index] += 1
+            order.append(index + n * turns[index])
     return cut_batches([order[i] for i in rng.permutation(len(order))], batch_size)
 
 
@@ -240,33 +217,18 @@ def balanced_order(sources: Sequence[int], batch_size: int, seed: int, epoch: in
     return cut_batches(np.random.default_rng([seed, epoch, 2]).permutation(order).tolist(), batch_size)
 
 
-def source_turns(sources: Sequence[int]) -> np.ndarray:
+def source_turns(sources: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return int64 `[S]`: how often each source's scans come in an epoch, so that all sources weigh about the same."""
     sizes = np.bincount(sources)
     return np.maximum(1, np.rint(sizes.max() / sizes)).astype(int)
-
-
-def sources_with(label: int, sources: Sequence[int], labels: Sequence[int]) -> list[bool]:
-    """Return for every source whether at least one scan in twenty is of this class.
-
-    A hospital with hardly any normal scans cannot teach what "nothing there" looks like: its own look would pass for
-    "a lesion".
-    """
-    of_class, each = np.asarray(labels) == label, np.asarray(sources)
-    return [bool(of_class[each == number].mean() >= _ENOUGH) for number in range(max(sources, default=-1) + 1)]
 
 
 def cut_batches(order: list[T], batch_size: int) -> list[list[T]]:
     """Cut an epoch's indices into batches; a last batch of one, on which no batch norm can train, joins the others."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
-        last = batches.pop()
-        batches[-1] += last
+        batches[-2:] = [batches[-2] + batches[-1]]
     return batches
-
-
-def _sized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    return pixels if pixels.shape[:2] == (height, width) else resize(pixels, width, height)
 
 
 def _nearest(mask: np.ndarray, side: int) -> np.ndarray:

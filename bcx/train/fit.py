@@ -1,7 +1,4 @@
-"""Fit one network on given records; resumable after a kill to bitwise the same weights.
-
-result = fit(recipe, training_records, inner_records, out=Path("runs/first"), on_epoch=print)
-"""
+"""Fit one network on given records; resumable after a kill to bitwise the same weights."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device, set_seed
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from bcx.data.records import Record
@@ -38,10 +34,11 @@ from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, training_side
 from bcx.train.processes import average_norms, depthwise_in_float32, own_share, processes
-from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
+from bcx.train.state import load_state, save_state
 from bcx.trust.calibration import apply_temperature
 
 STATE_FILE = "state.safetensors"
+_GENTLER = "Lower lr and head_lr, or train with precision: fp32."
 
 
 @dataclass(frozen=True)
@@ -56,70 +53,46 @@ class Fitted:
     history: list[dict[str, Any]]
 
 
-class _Step(nn.Module):
-    """The network as Accelerate wraps it: one forward call."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: torch.Tensor) -> Any:
-        return self.network(batch)
-
-
-def freeze_first_stages(network: nn.Module, stages: int) -> list[nn.Module]:
-    """Stop gradients of the first `stages` stages (the stem is the first); return their modules."""
-    if stages == 0:
-        return []
-    groups = timm.models.group_modules(network, network.group_matcher(coarse=True))
-    last = max(groups)
-    if stages > last:
-        raise ConfigError(
-            f"freeze_stages is {stages}, but this network has {last} stages before its head.",
-            expected=f"0 to {last}",
-            remedy="Freeze fewer stages.",
-        )
-    names = {name for number in range(stages) for name in groups[number]}
-    frozen = [module for name, module in network.named_modules() if name in names]
-    for module in frozen:
-        module.requires_grad_(False)
-    return frozen
-
-
-def freeze_base(backbone: nn.Module) -> list[nn.Module]:
-    """Stop gradients of everything below the head; return those modules.
+def freeze_parts(backbone: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """Stop gradients of what the recipe does not train; return those modules, to be kept in evaluation mode.
 
     The backbone itself is not among them: with the linear head, its own mode decides on the dropout before the head.
     """
-    head = {id(module) for module in backbone.get_classifier().modules()}
-    below = _backbone_parameters(backbone)
-    for parameter in backbone.parameters():
-        if id(parameter) in below:
+    frozen: list[nn.Module] = []
+    if recipe.freeze_stages:  # the stem is the first
+        groups = timm.models.group_modules(backbone, backbone.group_matcher(coarse=True))
+        if recipe.freeze_stages > (last := max(groups)):
+            raise ConfigError(
+                f"freeze_stages is {recipe.freeze_stages}, but this network has {last} stages before its head.",
+                expected=f"0 to {last}",
+                remedy="Freeze fewer stages.",
+            )
+        names = {name for number in range(recipe.freeze_stages) for name in groups[number]}
+        frozen = [module.requires_grad_(False) for name, module in backbone.named_modules() if name in names]
+    if recipe.freeze_base:
+        for parameter in _base(backbone):
             parameter.requires_grad_(False)
-    return [module for module in backbone.modules() if module is not backbone and id(module) not in head]
+        head = {backbone, *backbone.get_classifier().modules()}
+        frozen += [module for module in backbone.modules() if module not in head]
+    return frozen
 
 
-def freeze_norms(network: nn.Module) -> list[nn.Module]:
-    """Stop gradients of every batch norm; return them, to be kept in evaluation mode."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    for norm in norms:
-        norm.requires_grad_(False)
-    return norms
-
-
-def freeze_parts(side: Side, recipe: Recipe) -> list[nn.Module]:
-    """Stop gradients of what the recipe does not train; return those modules, to be kept in evaluation mode."""
-    frozen = freeze_first_stages(side.backbone, recipe.freeze_stages)
-    frozen += freeze_base(side.backbone) if recipe.freeze_base else []
-    return frozen + (freeze_norms(side.network) if recipe.freeze_norms else [])
+def _base(backbone: nn.Module) -> set[nn.Parameter]:
+    """What learns at the lower rate: the backbone without a classifier of its own."""
+    return set(backbone.parameters()) - set(backbone.get_classifier().parameters())
 
 
 def _optimizer(
-    recipe: Recipe, groups: list[dict[str, Any]], steps: int
+    recipe: Recipe, side: Side, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    base, learning = _base(side.backbone), [p for p in side.network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p in base], "lr": recipe.lr},
+        {"params": [p for p in learning if p not in base], "lr": recipe.head_lr},
+    ]
     # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
     adam = partial(torch.optim.Adam, fused=True) if recipe.optimizer == "adam" else torch.optim.AdamW
-    optimizer = adam(groups, weight_decay=recipe.weight_decay)
+    optimizer = adam([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -139,15 +112,14 @@ def fit(
     inner: Sequence[Record] = (),
     *,
     out: Path,
-    on_epoch: Callable[[dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> Fitted:
-    """Train by a recipe.
+    """Train one network by a recipe.
 
-    Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule: linear-cosine warm-up, then cosine
-    to nearly zero (Smith and Topin 2019; torch's OneCycleLR); or Adam, or one learning rate throughout, as published
-    systems have it. Loss: see `bcx.train.heads`. Devices and precision: Accelerate. Started by `accelerate launch` in
-    several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
+    Optimiser: AdamW (Loshchilov and Hutter 2019) under torch's OneCycleLR (Smith and Topin 2019); or Adam, or one
+    learning rate throughout, as published systems have it. Loss: see `bcx.train.heads`. Started by `accelerate launch`
+    in several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
     process; batch norms see the images of their own process, and their statistics are averaged after every epoch.
 
     Args:
@@ -173,42 +145,26 @@ def fit(
     )
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)
-    network = side.network
-    frozen = freeze_parts(side, recipe)
-    network = network.to(memory_format=torch.channels_last)
+    frozen = freeze_parts(side.backbone, recipe)
+    network = side.network.to(memory_format=torch.channels_last)
     on_cpu = accelerator.device.type == "cpu" and recipe.precision == "bf16"
     quicker = depthwise_in_float32 if on_cpu else nullcontext
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
     steps = len(side.batches(0))
-
-    slow = _backbone_parameters(side.backbone)
-    rest = [p for p in network.parameters() if id(p) in slow and p.requires_grad]
-    head = [p for p in network.parameters() if id(p) not in slow and p.requires_grad]
-    groups = [{"params": rest, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
-    optimizer, schedule = _optimizer(recipe, [g for g in groups if g["params"]], steps * recipe.epochs)
-    model, optimizer = accelerator.prepare(_Step(network), optimizer)
+    optimizer, schedule = _optimizer(recipe, side, steps * recipe.epochs)
+    model, optimizer = accelerator.prepare(nn.Sequential(network), optimizer)  # a layer around what answers without it
 
     fingerprint = run_fingerprint(recipe, train, inner)
     history: list[dict[str, Any]] = []
     best: dict[str, torch.Tensor] = {}
     out.mkdir(parents=True, exist_ok=True)
-    state_file = out / STATE_FILE
-    if state_file.is_file():
-        parts, numbers = load_state(state_file)
-        if numbers["fingerprint"] != fingerprint:
-            raise TrainingError(
-                f"The folder '{out.name}' holds the snapshot of a run with another recipe or other data.",
-                expected="the same recipe and data, to go on with that run",
-                remedy=f"Choose another folder, or delete '{STATE_FILE}' there to start afresh.",
-            )
+    if (out / STATE_FILE).is_file():
+        parts, history = load_state(out / STATE_FILE, {"optimizer": optimizer}, fingerprint=fingerprint)
         network.load_state_dict(parts["network"])
         best = parts.get("best", {})
-        restore_optimizer(optimizer, parts["optimizer"], numbers["groups"])
-        history = numbers["history"]
         schedule.last_epoch = schedule._step_count = len(history) * steps
-        if on_batch:
-            for _ in range(schedule.last_epoch):
-                on_batch()
+        for _ in range(schedule.last_epoch):
+            on_batch()
 
     while len(history) < recipe.epochs and not _should_stop(history, recipe):
         epoch = len(history)
@@ -221,26 +177,26 @@ def fit(
         model.train()
         for module in frozen:
             module.eval()  # what is frozen keeps its batch-norm statistics too
-        learnt_here: list[tuple[float, np.ndarray, np.ndarray]] = []
+        learnt: list[tuple[float, np.ndarray, np.ndarray]] = []
         for batch, share, whole in zip(loader, shares, batches, strict=True):
             with quicker(network):
-                learnt = side.learn(model, send_to_device(batch, accelerator.device))  # under Accelerate's autocast
-            accelerator.backward(learnt.loss)
+                # Under Accelerate's autocast.
+                loss, probabilities = side.learn(model, send_to_device(batch, accelerator.device))
+            accelerator.backward(loss)
             if recipe.clip is not None:
                 accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
             new = len(share) if state.is_main_process or len(share) < len(whole) else 0  # counted once, learnt by all
-            found = learnt.probabilities[:new].cpu().numpy(), learnt.labels[:new].cpu().numpy()
-            learnt_here.append((float(learnt.loss.detach()), *found))
-            if on_batch:
-                on_batch()
-        losses, answers, truths = zip(*gather_object(learnt_here), strict=True)
+            learnt.append((float(loss.detach()), probabilities[:new].cpu().numpy(), batch.label[:new].numpy()))
+            on_batch()
+        losses, answers, truths = zip(*gather_object(learnt), strict=True)
         average_norms(network, accelerator)
         mean_loss = float(np.mean(losses))
         if not np.isfinite(mean_loss):
-            raise _diverged(f"The loss of epoch {epoch + 1} is {mean_loss}.", "a finite loss")
+            found = f"The loss of epoch {epoch + 1} is {mean_loss}."
+            raise TrainingError(found, expected="a finite loss", remedy=_GENTLER)
         row: dict[str, Any] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         figures = epoch_metrics(np.concatenate(truths), np.concatenate(answers), mean_loss)
         row |= {f"train_{name}": value for name, value in figures.items()}
@@ -249,23 +205,22 @@ def fit(
                 answered = stacked_logits(answer_records(network, side.preprocess, own), len(task.classes))
             logits = np.concatenate(gather_object([answered]))
             if not np.isfinite(logits).all():  # the last step alone may break what the loss before it does not show
-                raise _diverged(f"After epoch {epoch + 1} some answers are no numbers.", "finite logits")
+                found = f"After epoch {epoch + 1} some answers are no numbers."
+                raise TrainingError(found, expected="finite logits", remedy=_GENTLER)
             # The plain cross-entropy, whatever the head is trained by.
-            loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(inner_labels))
-            figures = epoch_metrics(inner_labels, apply_temperature(logits), float(loss))
+            plain = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(inner_labels))
+            figures = epoch_metrics(inner_labels, apply_temperature(logits), float(plain))
             row |= {f"inner_{name}": value for name, value in figures.items()}
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
         if recipe.patience is not None and _best_epoch(history, recipe.watch) == len(history) - 1:
             best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
         if accelerator.is_main_process:
-            parts = {"network": network.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": best}
-            numbers = {"fingerprint": fingerprint, "groups": group_numbers(optimizer), "history": history}
-            save_state(state_file, parts, numbers)
+            parts, optimizers = {"network": network.state_dict(), "best": best}, {"optimizer": optimizer}
+            save_state(out / STATE_FILE, parts, optimizers, fingerprint=fingerprint, history=history)
             write_history(out / "history.csv", history)
         accelerator.wait_for_everyone()
-        if on_epoch:
-            on_epoch(row, recipe.epochs)
+        on_epoch(row, recipe.epochs)
 
     if best:
         network.load_state_dict(best)
@@ -280,31 +235,19 @@ def fit(
 def mean_context(network: LesionNetwork, preprocess: Preprocess, records: Iterable[Record]) -> float:
     """Return the mean context of whole scans, by a network in evaluation mode.
 
-    While it is learned, the context can take up what tells hospitals with normal scans from those without. Replaced by
-    a mean, that is left out of answers, as a bias-only model is (Clark et al. 2019, https://arxiv.org/abs/1909.03683).
-    Over scans without a lesion the mean was highest, which leaves a doubtful scan on the side of a lesion.
+    The context can take up what tells hospitals with normal scans from those without. Replaced by a mean, that is left
+    out of answers (Clark et al. 2019, https://arxiv.org/abs/1909.03683); over scans without a lesion the mean was
+    highest, which leaves a doubtful scan on the side of a lesion.
     """
     planes = (torch.from_numpy(preprocess.plane(Scan.open(record.file).pixels)) for record in records)
     contexts = [network.read(preprocess.normalise(plane[None])).context.mean() for plane in planes]
     return float(torch.stack(contexts).mean())
 
 
-def _diverged(found: str, expected: str) -> TrainingError:
-    return TrainingError(found, expected=expected, remedy="Lower lr and head_lr, or train with precision: fp32.")
-
-
-def _backbone_parameters(backbone: nn.Module) -> set[int]:
-    """Ids of what learns at the lower rate: the backbone without a classifier of its own."""
-    head = {id(parameter) for parameter in backbone.get_classifier().parameters()}
-    return {id(parameter) for parameter in backbone.parameters()} - head
-
-
 def _best_epoch(history: list[dict[str, Any]], watch: str) -> int:
     """Return the position of the epoch with the highest inner ROC-AUC, or lowest inner loss, the earliest of equals."""
-    if watch == "loss":
-        return int(np.argmin([row["inner_loss"] for row in history]))
-    scores = [row["inner_roc_auc"] if row["inner_roc_auc"] is not None else -1.0 for row in history]
-    return int(np.argmax(scores))
+    figures, sign = [row[f"inner_{watch}"] for row in history], -1 if watch == "loss" else 1
+    return int(np.argmax([-1.0 if figure is None else sign * figure for figure in figures]))
 
 
 def _should_stop(history: list[dict[str, Any]], recipe: Recipe) -> bool:

@@ -1,9 +1,4 @@
-"""What differs between the heads while training: the images shown, their order, and the loss.
-
-side = training_side(recipe, records, task)
-side.network, side.preprocess, side.dataset
-for batch in side.batches(epoch): ...
-"""
+"""What differs between the heads while training: the images shown, their order, and the loss."""
 
 from __future__ import annotations
 
@@ -41,14 +36,6 @@ _LESION_PIXEL = 2.0
 _LEAST_COVER = 0.5
 
 
-class Learnt(NamedTuple):
-    """One step: what to minimise, and what was answered (float32 `[B, C]`) against the truth (int64 `[B]`)."""
-
-    loss: torch.Tensor
-    probabilities: torch.Tensor
-    labels: torch.Tensor
-
-
 class Side(ABC):
     """What `fit` needs to know of a head; errors as `fit`."""
 
@@ -66,8 +53,8 @@ class Side(ABC):
         """Return indices of the dataset, batch by batch; as many batches in every epoch."""
 
     @abstractmethod
-    def learn(self, model: nn.Module, batch: Any) -> Learnt:
-        """Run the wrapped network on a batch and compare."""
+    def learn(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the network, which may be wrapped, on a batch; return loss and probabilities, float32 `[B, C]`."""
 
 
 class LinearSide(Side):
@@ -83,7 +70,6 @@ class LinearSide(Side):
         self._elsewhere = ~torch.tensor(self.dataset.with_absent)
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """Every scan once, and scans of rarer classes or smaller sources again where the recipe asks for that."""
         data, recipe = self.dataset, self._recipe
         data.epoch = epoch
         if recipe.balance:
@@ -92,18 +78,16 @@ class LinearSide(Side):
             return oversampled_order(data.labels, recipe.batch_size, recipe.seed, epoch)
         return epoch_order(len(data), recipe.batch_size, recipe.seed, epoch)
 
-    def learn(self, model: nn.Module, batch: Shown) -> Learnt:
-        """Cross-entropy with class weights and label smoothing, focal where the recipe asks for that."""
+    def learn(self, model: nn.Module, batch: Shown) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy with class weights and label smoothing."""
         labels, absent = batch.label, self.dataset.absent
         logits = model(self.preprocess.normalise(batch.plane)).float()
-        settings = self._recipe.focal, self._weights.to(logits.device), self._recipe.label_smoothing
-        loss = focal_loss(logits, labels, *settings)
-        given = self._recipe.presence_elsewhere
+        settings: Any = {"weight": self._weights.to(logits.device), "label_smoothing": self._recipe.label_smoothing}
+        loss, given = cross_entropy(logits, labels, **settings), self._recipe.presence_elsewhere
         if absent >= 0 and given < 1:
             elsewhere = self._elsewhere.to(logits.device)[batch.source] & (labels != absent)
-            kinds = leave_out(logits, elsewhere, absent)
-            loss = given * loss + (1 - given) * focal_loss(kinds, labels, *settings)
-        return Learnt(loss, logits.detach().softmax(1), labels)
+            loss = given * loss + (1 - given) * cross_entropy(leave_out(logits, elsewhere, absent), labels, **settings)
+        return loss, logits.detach().softmax(1)
 
 
 class LesionSide(Side):
@@ -112,21 +96,20 @@ class LesionSide(Side):
     kind = LesionDataset
 
     def batches(self, epoch: int) -> list[list[Any]]:
-        """Smaller hospitals several times, every second view enlarged, as the recipe asks."""
         self.dataset.epoch = epoch
         settings: Any = self._recipe.lesion
         views = self.dataset.order(epoch, balance=settings.balance, enlarge=settings.enlarge)
         return cut_batches(views, self._recipe.batch_size)
 
-    def learn(self, model: nn.Module, batch: View) -> Learnt:
-        """Sum the terms; the answer is the head's own form, as in serving."""
+    def learn(self, model: nn.Module, batch: View) -> tuple[torch.Tensor, torch.Tensor]:
+        """`lesion_loss`; the answer is the head's own form, as in serving."""
         out = model(self.preprocess.normalise(batch.plane))
         places = {"absent": self.network.absent, "positive": self.network.positive}
         settings: Any = self._recipe.lesion
         loss = lesion_loss(out, batch, settings, smoothing=self._recipe.label_smoothing, **places)
         with torch.no_grad():
             logits, _ = account(out, **places)
-        return Learnt(loss.total, logits.softmax(1), batch.label)
+        return loss.total, logits.softmax(1)
 
 
 def training_side(recipe: Recipe, records: Sequence[Record], task: Task) -> Side:
@@ -200,31 +183,15 @@ def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
     if recipe.dense is None:
         network = build_network(recipe.arch, classes, drop=recipe.drop, init=recipe.init, size=recipe.size)
         return network, network
-    head = dict(recipe.dense)  # pool, widths, drops
-    dense = build_dense_network(recipe.arch, classes, size=recipe.size, init=recipe.init, **head)
+    dense = build_dense_network(recipe.arch, classes, size=recipe.size, init=recipe.init, **dict(recipe.dense))
     return dense, dense.backbone
-
-
-def focal_loss(
-    logits: torch.Tensor, labels: torch.Tensor, gamma: float, weights: torch.Tensor, smoothing: float
-) -> torch.Tensor:
-    """Return cross-entropy in which scans that are already answered well count less (Lin et al. 2017).
-
-    Each scan's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its own class; gamma 0 is plain
-    cross-entropy. As in torch's, the mean is over the scans' class weights (float32 `[C]`).
-    """
-    if gamma == 0:
-        return cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
-    each = cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
-    own = logits.softmax(1).gather(1, labels[:, None])[:, 0]
-    return ((1 - own) ** gamma * each).sum() / weights[labels].sum()
 
 
 def leave_out(logits: torch.Tensor, rows: torch.Tensor, column: int) -> torch.Tensor:
     """Return logits in which, in some rows, one class is out of the question, so that it neither learns nor teaches.
 
-    Its logit there becomes the mean of the others' less 20: a probability of about e^-20, and a loss that does not care
-    how high the others stand together. (With label smoothing a much lower one would outweigh everything else.)
+    Its logit there becomes the mean of the others' less 20 (with label smoothing a much lower one would outweigh
+    everything else).
     """
     others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1).mean(1)
     changed = logits.clone()

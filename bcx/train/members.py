@@ -1,8 +1,4 @@
-"""Train what a recipe describes: one network, several whose weights are averaged, or the members of an ensemble.
-
-fitted = fit_network(recipe, training_records, out=Path("runs/both"))
-fitted.network         # one network, or a `LesionEnsemble`
-"""
+"""Train what a recipe describes: one network, several whose weights are averaged, or the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from bcx.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bcx.data.records import Record
-from bcx.networks.ensemble import LesionEnsemble, PictureShare
+from bcx.networks.ensemble import LesionEnsemble
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.dataset import source_turns
@@ -29,8 +26,6 @@ from bcx.train.processes import processes
 from bcx.train.provenance import read_json
 from bcx.train.runs import NETWORK, NOTE, is_finished, noted
 
-_MEMBER, _TRAINING = "member", "training"
-
 
 def fit_network(
     recipe: Recipe,
@@ -38,17 +33,16 @@ def fit_network(
     inner: Sequence[Record] = (),
     *,
     out: Path,
-    on_epoch: Callable[[dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> Fitted:
-    """Train by a recipe, as `bcx.train.fit.fit`; what it is made of, members or trainings, each in a folder of its own.
+    """Train by a recipe, as `bcx.train.fit.fit`; members, and trainings to be averaged, each in a folder of its own.
 
     A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
-    it may come from an earlier run, and another be added to it. Its weights are those of its checkpoint, whose
-    large tensors are rounded (see `bcx.checkpoints.checkpoint`). With members, the history's rows have `member`, where
-    trainings are averaged `training`.
+    it may come from an earlier run. Its weights are those of its checkpoint, whose large tensors are rounded (see
+    `bcx.checkpoints.checkpoint`). The history's rows have `member` or `training`.
     """
-    parts, kind = (recipe.member_recipes(), _MEMBER) if recipe.members else (recipe.averaged_recipes(), _TRAINING)
+    parts, kind = recipe.member_recipes() or recipe.averaged_recipes(), "member" if recipe.members else "training"
     if not parts:
         return fit(recipe, train, inner, out=out, on_epoch=on_epoch, on_batch=on_batch)
     task = get_task(recipe.task)
@@ -60,31 +54,27 @@ def fit_network(
         if not is_finished(folder, fingerprint, f"{NETWORK}/config.json"):
 
             def report(row: dict[str, Any], _: int, number: int = number) -> None:
-                if on_epoch:
-                    on_epoch({kind: number, **row}, epochs)
+                on_epoch({kind: number, **row}, epochs)
 
             with noted(folder, fingerprint, n_train=len(train), n_inner=len(inner)) as note:
                 fitted = fit_network(part, train, inner, out=folder, on_epoch=report, on_batch=on_batch)
                 if processes().is_main_process:
                     save_checkpoint(folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)
                 note["history"] = fitted.history
-        elif on_batch:
+        else:
             for _ in range(training_steps(part, [*train, *inner])):  # taken earlier
                 on_batch()
         kept = load_checkpoint(folder / NETWORK)
         networks.append(kept.network)
         history += [{kind: number, **row} for row in read_json(folder / NOTE).get("history", [])]
-    if recipe.members:
-        share = PictureShare(**recipe.picture.model_dump())
-        return Fitted(LesionEnsemble(networks, share), kept.preprocess, history)
-    return Fitted(average(parts[0], networks, train, on_batch=on_batch), kept.preprocess, history)
+    whole = LesionEnsemble(networks) if recipe.members else average(parts[0], networks, train, on_batch=on_batch)
+    return Fitted(whole, kept.preprocess, history)
 
 
 def remove_members(out: Path) -> None:
     """Remove the members' and trainings' folders, once what was made of them is stored."""
-    for kind in (_MEMBER, _TRAINING):
-        for folder in out.glob(f"{kind}-*"):
-            shutil.rmtree(folder)
+    for folder in [*out.glob("member-*"), *out.glob("training-*")]:
+        shutil.rmtree(folder)
 
 
 def average(
@@ -92,37 +82,29 @@ def average(
     networks: Sequence[nn.Module],
     train: Sequence[Record],
     *,
-    on_batch: Callable[[], None] | None = None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> nn.Module:
     """Return the mean of networks: in evaluation mode, float32, on the CPU.
 
-    Trainings that share their starting weights and their order of scans, and differ in how images are varied, end so
-    near to each other that the mean of their weights answers about as well as the mean of their answers, at the cost of
-    one network (Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482). What the batch norms expect is
-    estimated anew (Izmailov et al. 2018, Averaging weights leads to wider optima, https://arxiv.org/abs/1803.05407).
-
-    `recipe` is of one of the trainings: it says which images the batch norms see, and which norms are frozen.
+    Where trainings share start and order and differ in how images are varied, that answers about as well as the mean of
+    their answers (Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482). What the batch norms expect is
+    estimated anew (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407), on the images of `recipe`, one of theirs.
     """
-    side = training_side(recipe, train, get_task(recipe.task))
-    side.network.load_state_dict(mean_state([network.state_dict() for network in networks]))
-    estimate_norms(side, freeze_parts(side, recipe), on_batch=on_batch)
+    side, states = training_side(recipe, train, get_task(recipe.task)), [network.state_dict() for network in networks]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()  # whole numbers, such as a norm's count of batches, are the first's
+    }
+    side.network.load_state_dict(mean)
+    estimate_norms(side, freeze_parts(side.backbone, recipe), on_batch=on_batch)
     return side.network.eval().requires_grad_(False)
 
 
-def mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of each tensor; whole numbers, such as a norm's count of batches, are the first's."""
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }
-
-
 @torch.no_grad()
-def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callable[[], None] | None = None) -> None:
+def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callable[[], object] = lambda: None) -> None:
     """Set the batch norms' statistics to their mean over an epoch of training images; frozen ones keep theirs."""
     kept = {module for part in frozen for module in part.modules()}
     norms = [module for module in side.network.modules() if isinstance(module, _BatchNorm) and module not in kept]
-    momenta = [norm.momentum for norm in norms]
     side.network.eval()  # no dropout
     for norm in norms:
         norm.reset_running_stats()
@@ -130,30 +112,25 @@ def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callabl
         norm.train()
     for batch in DataLoader(side.dataset, batch_sampler=side.batches(0)):
         side.learn(side.network, batch)
-        if on_batch:
-            on_batch()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+        on_batch()
+    side.network.eval()
 
 
 def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
-    """Return how many steps a recipe takes: all trainings, and an epoch of images for each mean of several.
+    """Return how many steps a recipe takes: all trainings, and an epoch for the batch norms of each mean of several.
 
     Nearly, where some groups are kept aside to watch; `train` has those too.
     """
-    means = [part for part in recipe.member_recipes() or [recipe] if part.averaged]
-    once = [part.averaged_recipes()[0] for part in means]  # their batch norms are estimated anew
+    means = [part.averaged_recipes()[0] for part in recipe.member_recipes() or [recipe] if part.averaged]
     steps = sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
-    return steps + sum(_steps_of_an_epoch(part, train) for part in once)
+    return steps + sum(_steps_of_an_epoch(part, train) for part in means)
 
 
 def _steps_of_an_epoch(recipe: Recipe, train: Sequence[Record]) -> int:
     shown = len(train)
-    if recipe.balance if recipe.lesion is None else recipe.lesion.balance:
-        names = sorted({record.source for record in train})
-        sources = [names.index(record.source) for record in train]
-        shown = int(source_turns(sources)[sources].sum())
+    if (recipe.lesion or recipe).balance:
+        sources = np.unique([record.source for record in train], return_inverse=True)[1]
+        shown = source_turns(sources)[sources].sum()
     elif recipe.oversample:
         of_class = Counter(record.label for record in train)
         shown = len(of_class) * max(of_class.values())

@@ -1,7 +1,4 @@
-"""How a training uses the machine: several processes that `accelerate launch` starts, and mixed precision on CPUs.
-
-Each process learns its share of every batch, and one writes; in one process nothing of this changes anything.
-"""
+"""How a training uses the machine: several processes that `accelerate launch` starts, and mixed precision on CPUs."""
 
 from __future__ import annotations
 
@@ -47,9 +44,8 @@ def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
 def depthwise_in_float32(network: nn.Module) -> Iterator[list[nn.Module]]:
     """Run learning depthwise convolutions of more than 3x3, or with a stride, in float32 under bfloat16 autocast.
 
-    The backward pass of these is 2 to 12 times slower in bfloat16 than in float32 (oneDNN in torch 2.11): float32 takes
-    a quarter off an EfficientNet-Lite0's training step and a tenth off a MobileNetV2's. The network is changed inside
-    the context only, which gives the convolutions concerned.
+    Their backward pass is 2 to 12 times slower in bfloat16 (oneDNN in torch 2.11): a tenth of a MobileNetV2's step. The
+    network is changed inside the context only, which gives the convolutions concerned.
     """
     convolutions = [
         module

@@ -23,8 +23,7 @@ _PACKAGES = ("torch", "timm", "albumentations", "accelerate", "numpy", "scikit-l
 
 def describe_run(recipe: Recipe, records: Sequence[Record], command: str) -> dict[str, Any]:
     """Return command, recipe, commit, versions and data, ready for JSON."""
-    settings = recipe.model_dump(exclude={"data"})
-    start = Path(recipe.init)
+    settings, start = recipe.model_dump(exclude={"data"}), Path(recipe.init)
     if start.is_file():
         settings["init"] = {"file": start.name, "sha256": sha256_of(start)}
     return {**describe_command(command), "recipe": settings, "data": describe_data(records)}

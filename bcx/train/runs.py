@@ -1,7 +1,4 @@
-"""A run in a folder of its own: trained once, and recognised by its fingerprint afterwards.
-
-Runs that do not depend on each other are carried out here, one after the other, or side by side on a Ray cluster.
-"""
+"""Runs, each in a folder of its own: recognised by its fingerprint once finished, and carried out here or on Ray."""
 
 from __future__ import annotations
 
@@ -33,9 +30,8 @@ R = TypeVar("R")
 
 def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:
     """Tell whether a run of this fingerprint was finished in a folder, and left these files."""
-    note = folder / NOTE
-    there = note.is_file() and all((folder / file).is_file() for file in files)
-    return there and read_json(note)["fingerprint"] == fingerprint
+    there = all((folder / file).is_file() for file in (NOTE, *files))
+    return there and read_json(folder / NOTE)["fingerprint"] == fingerprint
 
 
 @contextmanager
@@ -48,21 +44,16 @@ def noted(folder: Path, fingerprint: str, **about: Any) -> Iterator[dict[str, An
     note = {"fingerprint": fingerprint, **about, "commit": current_commit()}
     yield note
     if processes().is_main_process:
-        seconds = max(time.perf_counter() - started, earlier_seconds(folder))
-        write_json(folder / NOTE, note | {"seconds": round(seconds, 1)})
+        parts = sum(read_json(part)["seconds"] for part in folder.glob(f"*/{NOTE}"))  # members may be older
+        write_json(folder / NOTE, note | {"seconds": round(max(time.perf_counter() - started, parts), 1)})
         (folder / STATE_FILE).unlink(missing_ok=True)
     processes().wait_for_everyone()
-
-
-def earlier_seconds(folder: Path) -> float:
-    """Return the seconds of the runs inside a run's folder: its members or trainings, which may be older."""
-    return sum(read_json(note)["seconds"] for note in folder.glob(f"*/{NOTE}"))
 
 
 def carry_out(
     runs: Iterable[R],
     do: Callable[..., object],
-    told: Mapping[str, Callable[..., object] | None],
+    told: Mapping[str, Callable[..., object]],
     *,
     out: Path,
     most: int,
@@ -78,18 +69,17 @@ def carry_out(
         out: folder of all runs.
         most: of so many runs at most the cores of a cluster are shared out.
         is_done: tells which runs need no worker.
-        cluster: None: here, one after the other. Else the address of a Ray cluster (see `bcx.inference.cluster`), each
-            run in a process of its own; one whose worker is lost goes on elsewhere. The nodes must see `out`, the
-            current folder and whatever a run reads under the same paths as this process.
+        cluster: None: here, one after the other. Else the address of a Ray cluster (see `bcx.inference.cluster`), whose
+            nodes must see `out`, the current folder and whatever a run reads under the same paths as this process; a
+            run whose worker is lost goes on elsewhere.
 
     Raises:
         ConfigError, MissingExtra: no such cluster, a node that does not see the folders, or no Ray.
         BcxError: as `do`; a worker that was lost too often.
     """
-    calls = {name: call for name, call in told.items() if call is not None}
     if cluster is None:
         for run in runs:
-            do(run, **calls)
+            do(run, **told)
             yield run
         return
     if processes().num_processes > 1:
@@ -109,15 +99,15 @@ def carry_out(
         def ended() -> R:
             first = ray.wait(list(going))[0][0]
             for name, said in ray.get(first):
-                calls[name](*said)
+                told[name](*said)
             return going.pop(first)
 
         for run in runs:
             if is_done(run):
-                do(run, **calls)
+                do(run, **told)
                 yield run
                 continue
-            going[task.remote(do, run, list(calls), *where)] = run
+            going[task.remote(do, run, list(told), *where)] = run
             if len(going) == room:
                 yield ended()
         while going:

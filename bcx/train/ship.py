@@ -1,7 +1,4 @@
-"""Train on everything that cross-validation used, and write the checkpoint that people get, all but its card.
-
-train_checkpoint(recipe, records, Path("checkpoints/my-model"), command="...", measured=Path("results/my-model"))
-"""
+"""Train on everything that cross-validation used, and write the checkpoint that people get, all but its card."""
 
 from __future__ import annotations
 
@@ -36,48 +33,41 @@ def train_checkpoint(
     *,
     command: str,
     measured: Path | None = None,
-    on_epoch: Callable[[dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> Path:
     """Train one network on all records that have a fold, and write its checkpoint.
 
     Args:
         folder: of the checkpoint; a snapshot inside it lets a killed run go on.
-        command: the command line, for the record.
-        measured: folder of `crossval` results with the same recipe. Its out-of-fold logits give the temperature and
-            the operating point, its figures the card. Without it the temperature is 1, and the card says that nothing
-            was measured.
-        on_epoch, on_batch: as in `fit`.
+        measured: folder of `crossval` results with the same recipe, which gives the temperature, the operating point
+            and the card's figures. Without it the temperature is 1, and the card says that nothing was measured.
     """
     task = get_task(recipe.task)
-    figures = None if measured is None else _figures(measured, recipe)
+    figures = {} if measured is None else _figures(measured, recipe)
     used = [record for record in records if record.fold is not None]
     train, inner = cut_inner(recipe, used)
     fitted = fit_network(recipe, train, inner, out=folder, on_epoch=on_epoch, on_batch=on_batch)
     if not processes().is_main_process:
         return folder  # one writes
-    seconds = round(sum(row["seconds"] for row in fitted.history), 1)  # also those before an interruption
-
     described = np.stack([r.stages for r in answer_records(fitted.network, fitted.preprocess, train)])
     input_check = fit_input_check(described, np.array([record.fold for record in train]))
-
+    seconds = round(sum(row["seconds"] for row in fitted.history), 1)  # also those before an interruption
     training = {**describe_run(recipe, used, command), "seconds": seconds, "scans": len(train)}
     save_checkpoint(
         folder,
         fitted.network,
         task=task,
         preprocess=fitted.preprocess,
-        temperature=1.0 if figures is None else figures["temperature"],
+        temperature=figures.get("temperature", 1.0),
         input_check=input_check.save(folder),
-        decisions=None if figures is None or "decisions" not in figures else figures["decisions"]["rules"],
+        decisions=figures.get("decisions", {}).get("rules"),
         training=training,
     )
     write_history(folder / "history.csv", fitted.history)
-    if measured is not None and figures is not None:
-        write_json(folder / "results.json", figures)
+    write_json(folder / "results.json", figures or {"what": "training only; nothing was measured", **training})
+    if measured is not None:
         shutil.copyfile(measured / "oof.csv", folder / "oof.csv")
-    else:
-        write_json(folder / "results.json", {"what": "training only; nothing was measured", **training})
     (folder / STATE_FILE).unlink(missing_ok=True)
     remove_members(folder)
     return folder
@@ -95,8 +85,7 @@ def _figures(measured: Path, recipe: Recipe) -> dict[str, Any]:
     # Read as a recipe, so that settings which are younger than the results have the values that were fixed before.
     measured_with = Recipe.model_validate(figures["recipe"] | {"init": recipe.init})
     now, then = (r.model_dump(mode="json", exclude={"data", "init", *_FREE}) for r in (recipe, measured_with))
-    other = sorted(key for key, value in now.items() if then[key] != value)
-    if other:
+    if other := sorted(key for key, value in now.items() if then[key] != value):
         raise TrainingError(
             f"The results in '{measured.name}' were made with another {', '.join(other)}.",
             expected="the recipe that is trained now: figures belong to what they were measured on",

@@ -1,7 +1,4 @@
-"""What a running training leaves: snapshots, from which it goes on to bitwise the same weights, and a log.
-
-A snapshot is one safetensors file (tensors) with JSON in its header (numbers).
-"""
+"""What a running training leaves: snapshots, from which it goes on to bitwise the same weights, and a log."""
 
 from __future__ import annotations
 
@@ -20,60 +17,70 @@ from safetensors.torch import save_file
 from bcx.errors import ConfigError, MissingExtra, TrainingError
 from bcx.files import whole
 
+Tensors = dict[str, torch.Tensor]
 
-def save_state(file: Path, parts: dict[str, dict[str, torch.Tensor]], numbers: dict[str, Any]) -> None:
-    """Write named groups of tensors, and numbers that JSON keeps exactly (Python's floats do round-trip)."""
-    flat = {f"{part}/{name}": value.contiguous() for part, tensors in parts.items() for name, value in tensors.items()}
-    # Weights that share storage (a kept best copy right after it was taken) must be separate on disk.
-    flat = {name: value.clone() for name, value in flat.items()}
+
+def save_state(
+    file: Path,
+    parts: dict[str, Tensors],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    *,
+    fingerprint: str,
+    history: list[dict[str, Any]],
+) -> None:
+    """Write named groups of tensors and optimizers as safetensors, their numbers as JSON in its header."""
+    groups = {}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        groups[name] = state["param_groups"]
+        each = {f"{index}/{key}": value for index, entry in state["state"].items() for key, value in entry.items()}
+        parts = parts | {name: each}
+    # Cloned, since weights that share storage (a kept best copy right after it was taken) must be separate on disk.
+    flat = {
+        f"{part}/{name}": torch.as_tensor(value).clone(memory_format=torch.contiguous_format)
+        for part, tensors in parts.items()
+        for name, value in tensors.items()
+    }
+    numbers = json.dumps({"fingerprint": fingerprint, "history": history, "groups": groups})
     with whole(file) as partial:
-        save_file(flat, partial, metadata={"numbers": json.dumps(numbers)})
+        save_file(flat, partial, metadata={"numbers": numbers})
 
 
-def load_state(file: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
-    """Read what `save_state` wrote; a `TrainingError` where the file is damaged or of another kind."""
-    parts: dict[str, dict[str, torch.Tensor]] = {}
+def load_state(
+    file: Path, optimizers: Mapping[str, torch.optim.Optimizer], *, fingerprint: str
+) -> tuple[dict[str, Tensors], list[dict[str, Any]]]:
+    """Put back the optimizers of `save_state`, and return its other groups of tensors and its history.
+
+    Raises:
+        TrainingError: the file is damaged, or of another run.
+    """
+    parts: dict[str, Tensors] = {}
     try:
         with safe_open(file, framework="pt") as stream:
             numbers = json.loads(stream.metadata()["numbers"])
             for key in stream.keys():  # noqa: SIM118 - safe_open is no dict
                 part, name = key.split("/", 1)
                 parts.setdefault(part, {})[name] = stream.get_tensor(key)
+        found, history, groups = numbers["fingerprint"], numbers["history"], numbers["groups"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"The training snapshot '{file.name}' cannot be read ({error}).",
             expected="a snapshot that this version of bcx wrote",
             remedy="Delete the file to start this run afresh.",
         ) from error
-    return parts, numbers
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return an optimizer's per-parameter state as `{"<index>/<name>": tensor}`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], groups: list[dict]) -> None:
-    """Put back what `optimizer_tensors` returned, and the groups' numbers (learning rates, betas)."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = value
-    own = optimizer.state_dict()["param_groups"]
-    merged = [
-        {**group, "betas": tuple(group["betas"]), "params": mine["params"]}  # JSON made a list of them
-        for group, mine in zip(groups, own, strict=True)
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": merged})
-
-
-def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict]:
-    """Return the parameter groups' numbers without the parameters, ready for JSON."""
-    groups = optimizer.state_dict()["param_groups"]
-    return [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    if found != fingerprint:
+        raise TrainingError(
+            f"The folder '{file.parent.name}' holds the snapshot of a run with another recipe or other data.",
+            expected="the same recipe and data, to go on with that run",
+            remedy=f"Choose another folder, or delete '{file.name}' there to start afresh.",
+        )
+    for part, optimizer in optimizers.items():
+        state: dict[int, Tensors] = {}
+        for key, value in parts.pop(part, {}).items():
+            index, name = key.split("/", 1)
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": groups[part]})
+    return parts, history
 
 
 @contextmanager

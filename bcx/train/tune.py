@@ -1,8 +1,5 @@
 """Search for settings within the training part of one outer fold, which is itself never seen.
 
-results = tune(recipe, records, fold=0, trials=20, inner_folds=2, out=Path("results/studies/tune/first"), command="...")
-results["best"]["values"]
-
 Optuna (Akiba et al. 2019) draws settings by its tree-structured Parzen estimator and stops trials whose inner ROC-AUC
 falls below the median of earlier trials at the same epoch. The first trial is the recipe as it stands.
 """
@@ -40,14 +37,9 @@ from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_run, write_json
 from bcx.train.runs import carry_out
 
-STUDY_FILE = "study.log"
 BEST_FILE = "best.yaml"
-_NAME = "tune"
-#: Trials that run to their end before any is stopped early, and epochs of an inner fold that every trial gets.
-_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 1
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-#: Importances of fewer finished trials would be noise.
-_LEAST_FOR_IMPORTANCE = 4
+_LEAST_FOR_IMPORTANCE = 4  # of fewer finished trials they would be noise
 
 #: name -> (lowest, highest, logarithmic) of a number, (lowest, highest) of freezing, or the choices.
 Space = dict[str, Any]
@@ -58,19 +50,18 @@ _FLOATS: Space = {
     "drop": (0.0, 0.6, False),
     "augment": (0.0, 1.5, False),
 }
-_MOST_FROZEN = 12  # as in `Recipe.freeze_stages`
 
 
-def search_space(recipe: Recipe, stages: int) -> Space:
-    """Return what is searched for a recipe whose network has so many stages; what it rules out is left out.
-
-    A frozen base needs no learning rate and no frozen stages; the lesion head and tiny_cnn's dense layers are kept.
-    """
-    space: Space = dict(_FLOATS)
+def search_space(recipe: Recipe) -> Space:
+    """Return what is searched; a frozen base needs no learning rate and no frozen stages, and some heads are kept."""
+    space = dict(_FLOATS)
     if recipe.freeze_base:
         del space["lr"]
     else:
-        space["freeze_stages"] = (0, min(stages - 1, _MOST_FROZEN))  # one stage learns at least
+        with torch.device("meta"):
+            _, backbone = recipe_network(recipe.model_copy(update={"init": "scratch"}), get_task(recipe.task))
+        stages = max(timm.models.group_modules(backbone, backbone.group_matcher(coarse=True)))
+        space["freeze_stages"] = (0, min(stages - 1, 12))  # one stage learns at least; 12 as in `Recipe`
     if recipe.lesion is None and recipe.arch != "tiny_cnn":
         space["head"] = ["linear", "dense"]
     return space
@@ -81,23 +72,19 @@ def own_values(recipe: Recipe, space: Space) -> dict[str, Any]:
     values = recipe.model_dump() | {"head": "linear"}
     if recipe.dense is not None:
         values |= {"head": "dense", "drop": recipe.dense.drops[-1]}
-    return {
-        name: values[name] for name, range_ in space.items() if name == "head" or range_[0] <= values[name] <= range_[1]
-    }
+    return {name: values[name] for name, ends in space.items() if name == "head" or ends[0] <= values[name] <= ends[1]}
 
 
 def draw_values(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     """Ask the search for one value of each setting."""
-    values: dict[str, Any] = {}
     for name, range_ in space.items():
         if name == "head":
-            values[name] = trial.suggest_categorical(name, range_)
+            trial.suggest_categorical(name, range_)
         elif name == "freeze_stages":
-            values[name] = trial.suggest_int(name, *range_)
+            trial.suggest_int(name, *range_)
         else:
-            low, high, logarithmic = range_
-            values[name] = trial.suggest_float(name, low, high, log=logarithmic)
-    return values
+            trial.suggest_float(name, *range_[:2], log=range_[2])
+    return trial.params
 
 
 def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -105,9 +92,6 @@ def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
     `drop` is the dropout before the output, whichever head there is. "dense" is the recipe's own dense head or, where
     it has none, 256 units over the averaged map.
-
-    >>> apply_values(Recipe(), {"lr": 0.001, "head": "dense", "drop": 0.3}).dense.drops
-    (0.0, 0.3)
     """
     changes = dict(values)
     head = changes.pop("head", "linear" if recipe.dense is None else "dense")
@@ -118,7 +102,7 @@ def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def inner_folds_of(records: Sequence[Record], fold: int, count: int, seed: int) -> list[list[Record]]:
-    """Cut the training part of an outer fold into `count` grouped folds of its own; another seed, other folds."""
+    """Cut the training part of an outer fold into `count` grouped folds of its own."""
     train, _ = split_fold(records, fold)
     cut = assign_folds([replace(record, fold=None) for record in train], count, seed)
     return [[record for record in cut if record.fold == number] for number in range(count)]
@@ -132,30 +116,29 @@ def tune(
     trials: int,
     out: Path,
     command: str,
-    inner_folds: int = 3,
-    run_folds: int | None = None,
-    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
-    on_trial: Callable[[FrozenTrial, int], None] | None = None,
+    inner_folds: int,
+    run_folds: int,
+    on_epoch: Callable[[int, int, dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
+    on_trial: Callable[[FrozenTrial, int], object] = lambda *_: None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Search, and write `best.yaml`, `trials.csv`, `importance.png` and `results.json`.
 
-    The search lives in `study.log` (Optuna's journal). The same command goes on where an interrupted one was, to the
-    epoch: a trial's folder is named by its settings, so that the trial is taken up again and its network's snapshot
-    found.
+    The search lives in `study.log` (Optuna's journal), and goes on where an interrupted one was, to the epoch: a
+    trial's folder is named by its settings, so that it is taken up again and its network's snapshot found.
 
     Args:
-        recipe: where the search starts. It names no inner part of its own: inner folds watch every trial.
+        recipe: where the search starts; inner folds watch every trial, in place of its own inner part.
         fold: the outer fold; none of its scans is read.
         trials: trials in all, those of earlier calls included.
         inner_folds: grouped folds that the training part is cut into.
-        run_folds: how many of these each trial trains on; None: all.
+        run_folds: how many of these each trial trains on.
         on_epoch: called with trial, inner fold, history row, number of epochs.
         on_batch: called after every training step.
         on_trial: called when a trial has ended, with the number of those that have.
-        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`). Each is drawn from
-            what is known when it begins, so that others are drawn than one after the other.
+        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`), each drawn from
+            what is known when it begins.
 
     Returns:
         What results.json holds.
@@ -163,26 +146,26 @@ def tune(
     require_one_training(recipe)
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})
     parts = inner_folds_of(records, fold, inner_folds, recipe.seed)
-    run = inner_folds if run_folds is None else min(run_folds, inner_folds)
-    space = search_space(recipe, count_stages(recipe))
+    space = search_space(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    study = _open_study(recipe, space, parts, run, out)
+    study = _open_study(recipe, space, parts, run_folds, out)
+
+    def count(*states: TrialState) -> int:
+        return len(study.get_trials(deepcopy=False, states=states))
 
     def drawn() -> Iterator[tuple[optuna.Trial, Recipe]]:
-        while _count(study, *_ENDED, TrialState.RUNNING) < trials:
+        while count(*_ENDED, TrialState.RUNNING) < trials:
             trial = study.ask()
             yield trial, apply_values(recipe, draw_values(trial, space))
 
-    do, told = partial(_run_trial, study, parts, run, out), {"on_epoch": on_epoch, "on_batch": on_batch}
-    for trial, _ in carry_out(drawn(), do, told, out=out, most=trials - _count(study, *_ENDED), cluster=cluster):
-        if on_trial:
-            on_trial(study.trials[trial.number], _count(study, *_ENDED))
+    do = partial(_run_trial, study, parts, run_folds, out)
+    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch}
+    for trial, _ in carry_out(drawn(), do, told, out=out, most=trials - count(*_ENDED), cluster=cluster):
+        on_trial(study.trials[trial.number], count(*_ENDED))
 
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     if not finished:
-        raise TrainingError(
-            "No trial was finished.", expected="at least one", remedy="Ask for more trials with --trials."
-        )
+        raise TrainingError("No trial was finished.", expected="at least one", remedy="Ask for more with --trials.")
     best = study.best_trial
     importances = None
     if len(finished) >= _LEAST_FOR_IMPORTANCE and len({trial.value for trial in finished}) > 1:
@@ -195,10 +178,10 @@ def tune(
         "what": "search for settings within the training part of one outer fold",
         **describe_run(recipe, [record for part in parts for record in part], command),
         "outer_fold": {"fold": fold, "scans_never_seen": len(split_fold(records, fold)[1])},
-        "inner_folds": {"cut": len(parts), "trained": run, "scans": [len(part) for part in parts]},
+        "inner_folds": {"cut": len(parts), "trained": run_folds, "scans": [len(part) for part in parts]},
         "decides": "mean over inner folds of the last epoch's macro ROC-AUC",
         "space": space,
-        "trials": {state.name.lower(): len(study.get_trials(states=(state,))) for state in TrialState},
+        "trials": {state.name.lower(): count(state) for state in TrialState},
         "best": {"trial": best.number, "value": best.value, "inner": best.user_attrs["inner"], "values": best.params},
         "recipe_as_it_stood": None if own is None else {"trial": 0, "value": own.value},
         "importance": importances,
@@ -206,30 +189,31 @@ def tune(
         "note": f"The best of several values is an optimistic one: measure {BEST_FILE} on fold {fold}, which took no "
         "part. The scans of the other folds chose these settings, so figures over all folds are slightly optimistic.",
     }
-    _write_trials(out / "trials.csv", study, space)
+    rows: list[dict[str, Any]] = [
+        {
+            **{"trial": trial.number, "state": trial.state.name.lower(), "value": trial.value},
+            **{"epochs": len(trial.intermediate_values), "seconds": trial.user_attrs.get("seconds")},
+            **{name: trial.params.get(name) for name in space},
+        }
+        for trial in study.trials
+    ]
+    write_rows(out / "trials.csv", rows[0], rows)
     _write_best(out / BEST_FILE, apply_values(recipe, best.params), fold)
     write_json(out / "results.json", results)
     return results
-
-
-def count_stages(recipe: Recipe) -> int:
-    """Return how many stages the recipe's network has before its head."""
-    with torch.device("meta"):
-        _, backbone = recipe_network(recipe.model_copy(update={"init": "scratch"}), get_task(recipe.task))
-    return max(timm.models.group_modules(backbone, backbone.group_matcher(coarse=True)))
 
 
 def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: int, out: Path) -> optuna.Study:
     """Open or begin the search of this folder; trials that a kill has interrupted are queued again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        study_name=_NAME,
-        storage=JournalStorage(JournalFileBackend(str(out / STUDY_FILE))),
+        study_name="tune",
+        storage=JournalStorage(JournalFileBackend(str(out / "study.log"))),
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=_UNPRUNED_EPOCHS),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     )
-    mark = _mark(recipe, space, [[record.key for record in part] for part in parts], run)
+    mark = _mark(recipe.identity(), space, [[record.key for record in part] for part in parts], run)
     if study.user_attrs.get("mark", mark) != mark:
         raise ConfigError(
             f"The folder '{out.name}' holds a search with another recipe, other data or another fold.",
@@ -247,13 +231,8 @@ def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: in
     return study
 
 
-def _count(study: optuna.Study, *states: TrialState) -> int:
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
 def _mark(*content: Any) -> str:
-    plain = [part.identity() if isinstance(part, Recipe) else part for part in content]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _run_trial(
@@ -262,12 +241,12 @@ def _run_trial(
     run: int,
     out: Path,
     drawn: tuple[optuna.Trial, Recipe],
-    on_epoch: Callable[[int, int, dict[str, Any], int], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[int, int, dict[str, Any], int], object] = lambda *_: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> None:
     """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
     trial, recipe = drawn
-    folder = out / "trials" / _mark(recipe)
+    folder = out / "trials" / _mark(recipe.identity())
     started, scores = time.perf_counter(), []
     state, value = TrialState.PRUNED, None
     try:
@@ -275,8 +254,7 @@ def _run_trial(
             train = [record for other, part in enumerate(parts) if other != number for record in part]
 
             def report(row: dict[str, Any], epochs: int, number: int = number) -> None:
-                if on_epoch:
-                    on_epoch(trial.number, number, row, epochs)
+                on_epoch(trial.number, number, row, epochs)
                 # The same step is the same epoch of the same inner fold in every trial: medians compare like with like.
                 trial.report(_score(row), number * recipe.epochs + row["epoch"] - 1)
                 if trial.should_prune():
@@ -305,15 +283,6 @@ def _score(row: dict[str, Any]) -> float:
             remedy="Use fewer inner folds.",
         )
     return float(row["inner_roc_auc"])
-
-
-def _write_trials(file: Path, study: optuna.Study, space: Space) -> None:
-    rows = []
-    for trial in study.trials:
-        row = {"trial": trial.number, "state": trial.state.name.lower(), "value": trial.value}
-        row |= {"epochs": len(trial.intermediate_values), "seconds": trial.user_attrs.get("seconds")}
-        rows.append(row | {name: trial.params.get(name) for name in space})
-    write_rows(file, ["trial", "state", "value", "epochs", "seconds", *space], rows)
 
 
 def _write_best(file: Path, recipe: Recipe, fold: int) -> None:

@@ -40,6 +40,7 @@ def test_the_command_line_wins_and_data_is_merged(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("focal: 2.0\nfreeze_norms: true", ["focal: unknown key", "freeze_norms: unknown key"]),
         ("epoch: 9\nlr: -1\nprecision: fp64", ["epoch:", "lr:", "precision:", "r.yaml"]),
         ("lesion: {enlarged: true}", ["lesion.enlarged:"]),
         ("lesion: {presence_elsewhere: 1.5}", ["lesion.presence_elsewhere:"]),
@@ -48,7 +49,7 @@ def test_the_command_line_wins_and_data_is_merged(tmp_path):
         ("lesion: {balance: perhaps}", ["lesion.balance:"]),
         ("lesion: yes", ["lesion:"]),
         ("lesion: {}\nsize: 240", ["multiple of 32"]),
-        ("lesion: {}\nfocal: 2.0", ["no focal"]),
+        ("lesion: {}\noversample: true", ["no oversample"]),
         ("lesion: {}\ndense: {}", ["no dense"]),
         ("patience: 3", ["inner_fraction"]),
         ("balance: true\noversample: true", ["choose one"]),
@@ -57,7 +58,6 @@ def test_the_command_line_wins_and_data_is_merged(tmp_path):
         ("members: [{}, {size: 64}]\nlesion: {}", ["size"]),
         ("members: [{}, {arch: resnet50}]\nlesion: {}", ["arch"]),
         ("members: [{lesion: null}, {}]\nlesion: {}", ["first of them"]),
-        ("members: [{}, {lesion: null}]\nlesion: {}\npicture: {presence: 2}", ["picture.presence"]),
         ("members: [{}, {sede: 1}]\nlesion: {}", ["sede"]),
         ("averaged: [ultrasound]", ["averaged names two augmentations or more"]),
         ("averaged: [ultrasound, ultrasound]", ["averaged names two augmentations or more"]),
@@ -86,6 +86,11 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path):
         load_recipe(Path("r9"))
 
 
+def test_settings_that_went_are_passed_over_where_stored_recipes_have_their_fixed_value():
+    stored = {"focal": 0.0, "freeze_norms": False, "picture": {"presence": 1 / 3, "kind": 1 / 3}}
+    assert load_recipe(None, {"epochs": 3, **stored}) == Recipe(epochs=3)
+
+
 def test_an_empty_lesion_block_is_a_head_of_its_own():
     assert Recipe().lesion is None
     assert load_recipe(None, {"lesion": {}}).lesion == LesionRecipe()
@@ -95,8 +100,8 @@ def test_an_empty_lesion_block_is_a_head_of_its_own():
 
 def test_young_settings_leave_the_mark_of_finished_runs_alone():
     changed = {
-        **{"dense": DenseRecipe(), "optimizer": "adam", "schedule": "constant", "focal": 2.0},
-        **{"oversample": True, "freeze_base": True, "freeze_norms": True, "augmentation": "turn-zoom"},
+        **{"dense": DenseRecipe(), "optimizer": "adam", "schedule": "constant"},
+        **{"oversample": True, "freeze_base": True, "augmentation": "turn-zoom"},
     }
     assert not set(changed) & set(Recipe().identity())
     for key, value in changed.items():

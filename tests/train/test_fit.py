@@ -24,7 +24,7 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import ScanDataset
-from bcx.train.fit import STATE_FILE, fit, freeze_first_stages, run_fingerprint
+from bcx.train.fit import STATE_FILE, fit, freeze_parts, run_fingerprint
 from bcx.train.heads import class_weights, make_preprocess
 from tests.layouts import write_busbra_folder
 
@@ -78,7 +78,7 @@ def test_frozen_stages_do_not_change_and_the_rest_does(records, tmp_path):
     start = build_network("mobilenetv2_035", 3)
     frozen_names = {
         name
-        for module in freeze_first_stages(start, 3)
+        for module in freeze_parts(start, recipe)
         for name, parameter in start.named_parameters()
         if any(parameter is own for own in module.parameters())
     }
@@ -89,7 +89,7 @@ def test_frozen_stages_do_not_change_and_the_rest_does(records, tmp_path):
             assert torch.equal(value, fresh[name]), name
     assert not torch.equal(fitted.network.classifier.weight, fresh["classifier.weight"])
     with pytest.raises(ConfigError, match="freeze_stages"):
-        freeze_first_stages(build_network("mobilenetv2_035", 3), 99)
+        freeze_parts(build_network("mobilenetv2_035", 3), Recipe(freeze_stages=12))
 
 
 def _initial(recipe):

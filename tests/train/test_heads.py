@@ -76,13 +76,11 @@ def test_every_epoch_shows_every_scan_in_as_many_batches(side, records):
 
 def test_a_step_tells_what_was_answered_and_moves_the_network(side):
     batch = first_batch(side)
-    learnt = side.learn(side.network.train(), batch)
-    assert learnt.probabilities.shape == (5, 3)
-    assert not learnt.probabilities.requires_grad
-    torch.testing.assert_close(learnt.probabilities.sum(1), torch.ones(5))
-    labels = batch.label
-    assert torch.equal(learnt.labels, labels)
-    learnt.loss.backward()
+    loss, probabilities = side.learn(side.network.train(), batch)
+    assert probabilities.shape == (5, 3)
+    assert not probabilities.requires_grad
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
+    loss.backward()
     assert any(float(parameter.grad.abs().sum()) > 0 for parameter in side.network.parameters())
     side.network.zero_grad()
 
@@ -91,10 +89,10 @@ def test_the_linear_heads_loss_is_scikit_learns_with_class_weights(records):
     side = training_side(PLAIN, records, TASK)
     nn.init.normal_(side.network.get_classifier().weight, 0, 0.01)  # scikit-learn clips chances near 0
     batch = first_batch(side)
-    learnt = side.learn(side.network.eval(), batch)
-    weights = class_weights(side.dataset.labels, 3, PLAIN.class_weight_cap).numpy()[learnt.labels]
-    expected = log_loss(learnt.labels, learnt.probabilities.numpy(), sample_weight=weights, labels=range(3))
-    assert learnt.loss.item() == pytest.approx(expected, rel=1e-4)
+    loss, probabilities = side.learn(side.network.eval(), batch)
+    weights = class_weights(side.dataset.labels, 3, PLAIN.class_weight_cap).numpy()[batch.label]
+    expected = log_loss(batch.label, probabilities.numpy(), sample_weight=weights, labels=range(3))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_lesion_heads_loss_is_that_of_its_maps_and_the_recipes_settings(records):
@@ -103,13 +101,13 @@ def test_the_lesion_heads_loss_is_that_of_its_maps_and_the_recipes_settings(reco
     nn.init.normal_(side.network.fine.weight)
     nn.init.normal_(side.network.coarse.weight)
     batch = first_batch(side)
-    learnt = side.learn(side.network.eval(), batch)
+    learnt, probabilities = side.learn(side.network.eval(), batch)
     with torch.no_grad():
         out = side.network(side.preprocess.normalise(batch.plane))
         logits, _ = account(out, absent=0, positive=2)
         loss = lesion_loss(out, batch, settings, absent=0, positive=2, smoothing=0.1)
-    torch.testing.assert_close(learnt.loss.detach(), loss.total)
-    torch.testing.assert_close(learnt.probabilities, logits.softmax(1))
+    torch.testing.assert_close(learnt.detach(), loss.total)
+    torch.testing.assert_close(probabilities, logits.softmax(1))
 
 
 # Learning.
@@ -179,7 +177,7 @@ def test_a_hospital_without_normals_says_nothing_about_presence_where_its_weight
     batch = default_collate([side.dataset[index] for index in (0, n - 1, n - 2)])
     given = torch.randn(3, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
-    side.learn(lambda pictures: given, batch).loss.backward()
+    side.learn(lambda pictures: given, batch)[0].backward()
     assert float(given.grad[0].abs().min()) > 1e-4
     assert given.grad[1:, 0].abs().max() == 0
     assert given.grad[1:].sum(1).abs().max() < 1e-6

@@ -23,8 +23,7 @@ from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval
 from bcx.train.fit import fit, freeze_parts, run_fingerprint, write_history
 from bcx.train.heads import training_side
-from bcx.train.members import average, estimate_norms, fit_network, mean_state, training_steps
-from bcx.train.runs import earlier_seconds
+from bcx.train.members import average, estimate_norms, fit_network, training_steps
 from bcx.train.ship import train_checkpoint
 from bcx.train.tune import tune
 
@@ -66,7 +65,6 @@ def test_members_are_trained_once_and_answer_as_if_trained_alone(records, tmp_pa
     assert isinstance(fitted.network, LesionEnsemble)
     assert [(row["member"], row["epoch"], epochs) for row, epochs in told] == [(0, 1, 3), (1, 1, 3), (1, 2, 3)]
     assert [(row["member"], row["epoch"]) for row in fitted.history] == [(0, 1), (1, 1), (1, 2)]
-    assert earlier_seconds(tmp_path / "run") > 0
 
     alone = fit(RECIPE.member_recipes()[1], train, out=tmp_path / "alone")
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -139,21 +137,11 @@ def test_a_search_and_a_comparison_take_one_training_only(records, tmp_path):
         plan_comparison(LINEAR, ["mobilenetv2_035", "mobilenetv2_050"])
 
 
-def test_the_mean_of_states():
-    states = [
-        {"w": torch.tensor([1.0, 4.0]), "n": torch.tensor(3)},
-        {"w": torch.tensor([2.0, 0.0]), "n": torch.tensor(5)},
-    ]
-    mean = mean_state(states)
-    assert mean["w"].tolist() == [1.5, 2.0]
-    assert mean["n"].item() == 3
-
-
 @pytest.mark.parametrize("recipe", [LINEAR, LESION], ids=["linear", "lesion"])
 def test_norms_get_the_mean_over_the_training_pictures_and_frozen_ones_keep_theirs(records, recipe):
     side = training_side(recipe.averaged_recipes()[0].model_copy(update={"freeze_stages": 2}), records, TASK)
     before = {name: norm.running_mean.clone() for name, norm in norms(side.network).items()}
-    frozen = freeze_parts(side, recipe.model_copy(update={"freeze_stages": 2}))
+    frozen = freeze_parts(side.backbone, recipe.model_copy(update={"freeze_stages": 2}))
     untouched = {id(norm) for part in frozen for norm in part.modules() if isinstance(norm, _BatchNorm)}
     # The first norm that learns, watched from outside: what enters it, batch by batch.
     name, first = next((name, norm) for name, norm in norms(side.network).items() if id(norm) not in untouched)
@@ -166,7 +154,6 @@ def test_norms_get_the_mean_over_the_training_pictures_and_frozen_ones_keep_thei
     spread = torch.stack([batch.var((0, 2, 3), unbiased=True) for batch in seen]).mean(0)
     torch.testing.assert_close(first.running_mean, mean, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(first.running_var, spread, atol=1e-5, rtol=1e-4)
-    assert first.momentum is not None
     assert not side.network.training
     for key, norm in norms(side.network).items():
         kept = torch.equal(norm.running_mean, before[key])
@@ -186,7 +173,6 @@ def test_trainings_run_once_and_their_weights_are_averaged(records, tmp_path, mo
     assert len(steps) == training_steps(LESION, records)
     assert [(row["training"], row["epoch"], epochs) for row, epochs in told] == [(0, 1, 2), (1, 1, 2)]
     assert [row["training"] for row in fitted.history] == [0, 1]
-    assert earlier_seconds(tmp_path / "run") > 0
     alone = [fit(part, records, out=tmp_path / f"alone-{k}") for k, part in enumerate(LESION.averaged_recipes())]
     weights = [dict(part.network.named_parameters()) for part in alone]
     for name, value in fitted.network.named_parameters():

@@ -44,10 +44,10 @@ def test_other_commands_refuse_to_run_several_times_at_once(monkeypatch, capfd):
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
-    """Norms are frozen: they see the pictures of their own process, so that with them figures only nearly agree."""
+    """The base is frozen: norms see the pictures of their own process, so that with them figures only nearly agree."""
     monkeypatch.chdir(tmp_path)
     write_busi_folder(tmp_path / "busi", per_class=8)
-    settings = {"size": 48, "batch_size": 8, "precision": "fp32", "inner_fraction": 0.25, "freeze_norms": "true"}
+    settings = {"size": 48, "batch_size": 8, "precision": "fp32", "inner_fraction": 0.25, "freeze_base": "true"}
     settings |= {"class_weight_cap": "null", "drop": 0, "lr": 0.0003, "head_lr": 0.0003}
     words = ["train", "--data=mine=busi", "--arch=mobilenetv2_035", "--init=scratch", "--epochs=2"]
     words += [f"--set={key}={value}" for key, value in settings.items()]

@@ -1,4 +1,4 @@
-"""What published recipes need: oversampling, frozen parts, dense heads, focal loss, Adam, their augmentation."""
+"""What published recipes need: oversampling, frozen parts, dense heads, Adam, their augmentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.ops import sigmoid_focal_loss
 
 from bcx.imaging.preprocess import resize
 from bcx.networks.dense import DenseNetwork
@@ -19,8 +18,8 @@ from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.augment import Augmentation
 from bcx.train.config import DenseRecipe, Recipe
 from bcx.train.dataset import oversampled_order
-from bcx.train.fit import fit, freeze_base, freeze_norms
-from bcx.train.heads import focal_loss, training_side
+from bcx.train.fit import fit, freeze_parts
+from bcx.train.heads import training_side
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
@@ -90,7 +89,7 @@ def test_only_the_dense_head_learns_on_a_frozen_base(fewer, tmp_path):
 
 def test_a_frozen_base_leaves_the_linear_heads_dropout_on(fewer):
     side = training_side(RECIPE.model_copy(update={"dense": None, "drop": 0.5}), fewer, TASK)
-    frozen = freeze_base(side.backbone)
+    frozen = freeze_parts(side.backbone, RECIPE)
     learning = {name for name, p in side.network.named_parameters() if p.requires_grad}
     assert learning == {"classifier.weight", "classifier.bias"}
     side.network.train()
@@ -104,46 +103,15 @@ def test_a_frozen_base_leaves_the_linear_heads_dropout_on(fewer):
     assert not any(norm.training for norm in norms)
 
 
-@pytest.mark.slow
-def test_norms_that_are_left_out_keep_weights_and_statistics(fewer, tmp_path):
-    settings = {"dense": None, "freeze_base": False, "freeze_norms": True, "optimizer": "adamw", "lr": 0.01}
-    recipe = RECIPE.model_copy(update=settings)
-    fitted = fit(recipe, fewer, out=tmp_path)
-    norms = freeze_norms(fitted.network)
-    assert len(norms) > 20
-    for norm in norms:
-        assert torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean))
-        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
-    from accelerate.utils import set_seed
-
-    set_seed(recipe.seed)
-    start = training_side(recipe, fewer, TASK).network
-    assert not torch.equal(fitted.network.conv_stem.weight, start.conv_stem.weight)
-
-
-def test_focal_loss_is_torchvisions_for_two_classes_and_cross_entropy_without_gamma():
-    generator = torch.Generator().manual_seed(0)
-    odds, labels = torch.randn(40, generator=generator) * 2, torch.randint(0, 2, (40,), generator=generator)
-    logits = torch.stack([torch.zeros(40), odds], 1)
-    found = focal_loss(logits, labels, 2.0, torch.ones(2), 0.0)
-    expected = sigmoid_focal_loss(odds, labels.float(), alpha=-1, gamma=2.0, reduction="mean")
-    torch.testing.assert_close(found, expected)
-    # the same formula, so that the two branches agree where they meet
-    weights = torch.tensor([0.5, 2.0])
-    plain, nearly = (focal_loss(logits, labels, gamma, weights, 0.1) for gamma in (0.0, 1e-7))
-    torch.testing.assert_close(plain, nn.functional.cross_entropy(logits, labels, weights, label_smoothing=0.1))
-    torch.testing.assert_close(nearly, plain)
-
-
 @pytest.mark.parametrize("name", ["turn-shift-shear", "turn-zoom"])
 def test_published_augmentation_fills_its_borders_and_mirrors_half(name):
     """A white picture stays white: what a turn leaves empty is filled. Half of the draws are mirrored."""
     augment = Augmentation(name, 64)
     white = np.full((64, 64), 255, np.uint8)
-    assert all((augment(white, None, seed) == 255).all() for seed in range(20))
+    assert all((augment(white, None, seed)[0] == 255).all() for seed in range(20))
     scan = simulate("benign", 3, height=120, width=140).pixels
     plane = resize(scan, 64, 64)
-    drawn = [augment(plane, None, seed).astype(float) for seed in range(100)]
+    drawn = [augment(plane, None, seed)[0].astype(float) for seed in range(100)]
     nearer = [np.abs(d - plane).mean() > np.abs(d[:, ::-1] - plane).mean() for d in drawn]
     assert 25 < sum(nearer) < 75
     assert np.abs(np.mean(drawn, 0).std() - plane.std()) > 1  # they do differ

@@ -91,7 +91,7 @@ def test_here_a_run_is_asked_for_when_the_one_before_has_ended(tmp_path):
             order.append(f"asked {name}")
             yield name
 
-    for run in carry_out(asked(), lambda run: order.append(f"did {run}"), {"on_word": None}, out=tmp_path, most=2):
+    for run in carry_out(asked(), lambda run: order.append(f"did {run}"), {}, out=tmp_path, most=2):
         order.append(f"ended {run}")
     assert order == ["asked one", "did one", "ended one", "asked two", "did two", "ended two"]
 

@@ -30,7 +30,7 @@ from bcx.train.dataset import epoch_order, mix_seed
 from bcx.train.fit import STATE_FILE, write_history
 from bcx.train.provenance import current_commit, write_json
 from bcx.train.runs import NOTE, is_finished
-from bcx.train.state import group_numbers, load_state, optimizer_tensors, restore_optimizer, save_state
+from bcx.train.state import load_state, save_state
 
 WEIGHTS = "generator.safetensors"
 #: Images from the same noise, shown over the epochs, and at how many epochs.
@@ -132,6 +132,7 @@ class _Pair:
                 (self._discriminator, recipe.lr_discriminator),
             )
         )
+        self._optimizers = {"by_generator": self._by_generator, "by_discriminator": self._by_discriminator}
 
     def epoch(self, images: torch.Tensor, epoch: int) -> dict[str, Any]:
         """Learn from every image once, and return the epoch's row of the history."""
@@ -207,34 +208,20 @@ class _Pair:
 
     def save(self, file: Path, mark: str, history: list[dict[str, Any]]) -> None:
         """Write all that the next epoch depends on."""
-        parts = {
-            "generator": self._generator.state_dict(),
-            "discriminator": self._discriminator.state_dict(),
-            "kept": self.kept.state_dict() if self._recipe.ema else {},
-            "by_generator": optimizer_tensors(self._by_generator),
-            "by_discriminator": optimizer_tensors(self._by_discriminator),
-        }
-        groups = [group_numbers(self._by_generator), group_numbers(self._by_discriminator)]
-        save_state(file, parts, {"fingerprint": mark, "groups": groups, "history": history})
+        parts = {"generator": self._generator.state_dict(), "discriminator": self._discriminator.state_dict()}
+        parts |= {"kept": self.kept.state_dict()} if self._recipe.ema else {}
+        save_state(file, parts, self._optimizers, fingerprint=mark, history=history)
 
     def restore(self, folder: Path, mark: str) -> list[dict[str, Any]]:
         """Put back what `save` wrote, where there is something, and return the history."""
         if not (folder / STATE_FILE).is_file():
             return []
-        parts, numbers = load_state(folder / STATE_FILE)
-        if numbers["fingerprint"] != mark:
-            raise TrainingError(
-                f"The folder '{folder.name}' holds the snapshot of a generator with another recipe or other data.",
-                expected="the same recipe and data, to go on with that run",
-                remedy=f"Choose another folder, or delete '{STATE_FILE}' there to start afresh.",
-            )
+        parts, history = load_state(folder / STATE_FILE, self._optimizers, fingerprint=mark)
         self._generator.load_state_dict(parts["generator"])
         self._discriminator.load_state_dict(parts["discriminator"])
         if self._recipe.ema:
             self.kept.load_state_dict(parts["kept"])
-        restore_optimizer(self._by_generator, parts["by_generator"], numbers["groups"][0])
-        restore_optimizer(self._by_discriminator, parts["by_discriminator"], numbers["groups"][1])
-        return numbers["history"]
+        return history
 
 
 def _judge(on_real: torch.Tensor, on_made: torch.Tensor, loss: str) -> torch.Tensor:
