@@ -256,12 +256,11 @@ def _transfer(
 ) -> None:
     """Run the study, or the part of it that was asked for, and say what it found."""
     records = read_records(recipe)
-    from bcx.data.busbra import busbra_devices
-    from bcx.data.readers import detect_kind
+    from bcx.data.readers import busbra_devices, detect_kind
     from bcx.evaluate.corruptions import CORRUPTIONS
     from bcx.studies.transfer import is_done, transfer_study
     from bcx.studies.transfer_plan import PARTS, plan_runs
-    from bcx.train.members import training_steps
+    from bcx.train.fit import training_steps
 
     devices: dict[str, str] = {}
     for name, folder in recipe.data.items():

@@ -52,9 +52,9 @@ def train(
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.report.card import write_card
-    from bcx.train.members import training_steps
+    from bcx.train.crossval import train_checkpoint
+    from bcx.train.fit import training_steps
     from bcx.train.processes import processes
-    from bcx.train.ship import train_checkpoint
     from bcx.train.state import epoch_log
 
     steps = training_steps(recipe, [record for record in records if record.fold is not None])
@@ -102,7 +102,7 @@ def crossval(
     from bcx.evaluate.derived import noted_scans
     from bcx.train.crossval import crossval as run
     from bcx.train.crossval import split_fold
-    from bcx.train.members import training_steps
+    from bcx.train.fit import training_steps
     from bcx.train.processes import processes
 
     folds = sorted(set(fold or (record.fold for record in records if record.fold is not None)))
@@ -290,7 +290,7 @@ def leak(
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)
     records = read_records(recipe)
     from bcx.studies.leak import is_done, leak_study, plan_protocols
-    from bcx.train.members import training_steps
+    from bcx.train.fit import training_steps
 
     folder = out or Path("results", "studies", "leak", recipe.name)
     wanted = numbers("--seeds", seeds)

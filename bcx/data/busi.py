@@ -65,15 +65,11 @@ def looks_like_busi(root: Path) -> bool:
 
 
 def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
-    """Read BUSI in the layout of Kaggle.
+    """Read BUSI in the layout of Kaggle; its contents are checked by `verify_manifest`.
 
     The manifest decides: which files belong to the split, their labels, groups and folds. Class folders may be written
-    in any case and copies may have another ending (`benign (1).jpg`); `key` always has the published name. Masks
-    (`... (1)_mask.png`, `_mask_1.png` ...) are those that are there. Contents are not checked: see `verify_manifest`.
-
-    Args:
-        split: `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or
-            `all`; files of the other splits may be there or not.
+    in any case and copies may have another ending (`benign (1).jpg`); `key` always has the published name. `split` is
+    `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or `all`.
     """
     if split not in SPLITS:
         raise DataError(

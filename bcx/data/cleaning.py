@@ -29,10 +29,8 @@ def is_blank(pixels: np.ndarray) -> bool:
 
 def faults(pixels: np.ndarray, task: Task) -> list[str]:
     """What is wrong with one image of a task with tiles: of `BLANK` and `SIZE`; nothing for other tasks."""
-    if task.tile is None:
-        return []
-    found = [BLANK] if is_blank(pixels) else []
-    return found + ([SIZE] if pixels.shape[:2] != (task.tile, task.tile) else [])
+    wrong = {BLANK: is_blank(pixels), SIZE: pixels.shape[:2] != (task.tile, task.tile)} if task.tile else {}
+    return [fault for fault, there in wrong.items() if there]
 
 
 def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:

@@ -93,7 +93,7 @@ _SUBTYPES = {
 
 
 class SlideName(NamedTuple):
-    """What an image's name says: benign or malignant, which of eight subtypes, whose slide, and how enlarged."""
+    """What an image's name says; `group` is the patient."""
 
     label: str
     subtype: str
@@ -102,13 +102,10 @@ class SlideName(NamedTuple):
 
 
 def parse_name(stem: str) -> SlideName:
-    """Read a file's name without its ending.
+    """Read a file's name without its ending; `DataError` where it is not as published.
 
     >>> parse_name("SOB_B_TA-14-4659AB-40-001")
     SlideName(label='benign', subtype='tubular adenoma', group='14-4659', magnification=40)
-
-    Raises:
-        DataError: it is not of the published form, or names a subtype or magnification that does not exist.
     """
     found = _NAME.fullmatch(stem)
     if found is None:
@@ -139,12 +136,8 @@ def looks_like_breakhis(root: Path) -> bool:
 def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
     """Read every image below `root`, in the published folders or in any others: the names say it all.
 
-    The group is the patient, and begins with "breakhis:" for any of `BREAKHIS_KINDS`, so that two magnifications of one
-    patient, named as two sources, are never on two sides of a split.
-
-    Args:
-        task: with the classes benign and malignant, or `histology-breakhis-subtypes`.
-        source: first part of keys, and which magnification is taken.
+    `source` may say which magnification is taken. The group is the patient, and begins with "breakhis:" for any of
+    `BREAKHIS_KINDS`: two magnifications of one patient, named as two sources, are never on two sides of a split.
     """
     existing_folder(root, BREAKHIS_LAYOUT)
     magnification = BREAKHIS_KINDS.get(source)

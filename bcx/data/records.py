@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,11 @@ class Record:
     """One labelled scan.
 
     Attributes:
-        file: where the image is.
-        key: `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders, so that
-            it can be written into results.
-        label: one of the task's classes.
+        key: `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders.
         group: `<source>:<group>`; what shares a group (patient, lesion, near-duplicates) never straddles a split.
         source: "busi", "busbra", or what the user named it.
-        masks: lesion masks of the same size as the scan, merged by maximum; empty when none is at hand.
-        fold: the published fold, or None where none is assigned.
+        masks: files of lesion masks of the same size as the scan.
+        fold: None where none is assigned.
     """
 
     file: Path
@@ -41,7 +39,7 @@ _LABEL_LIMIT = 16
 
 
 def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Read the lesion mask of a scan of a shape `(H, W)` or `(H, W, 3)`; all its mask files are merged by maximum.
+    """Read the lesion mask of a scan of a shape `(H, W)` or `(H, W, 3)`, all its mask files together.
 
     Returns:
         bool `[H, W]`, True inside a lesion, or None where the record has no mask.
@@ -49,9 +47,8 @@ def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
     Raises:
         DataError: a mask that cannot be read, or of another size than the scan.
     """
-    if not record.masks:
-        return None
-    return np.any([_read_mask(file, (shape[0], shape[1])) for file in record.masks], axis=0)
+    masks = (_read_mask(file, (shape[0], shape[1])) for file in record.masks)
+    return reduce(np.logical_or, masks) if record.masks else None
 
 
 def _read_mask(file: Path, shape: tuple[int, int]) -> np.ndarray:

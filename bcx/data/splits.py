@@ -13,8 +13,6 @@ import numpy as np
 from bcx.data.records import Record
 from bcx.errors import SplitError
 
-_FINEST = 10  # an inner part is cut as whole tenths at the finest: finer folds are poorly stratified
-
 
 def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[Record]:
     """Give every record a fold in 0..k-1, grouped and stratified by label, source by source; return them by key.
@@ -26,8 +24,7 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
     Raises:
         SplitError: too few groups of a class for `k` folds, or groups so uneven that a fold would miss a class.
     """
-    ordered = _in_order(records)
-    done: list[Record] = []
+    ordered, done = _in_order(records), list[Record]()
     for source in sorted({record.source for record in ordered}):
         part = [record for record in ordered if record.source == source]
         if any(record.fold is not None for record in part):
@@ -47,15 +44,14 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
                     remedy="Use fewer folds, or add scans of this class from other patients.",
                 )
         done += [replace(record, fold=int(fold)) for record, fold in zip(part, folds, strict=True)]
-    return sorted(done, key=lambda record: record.key)
+    return _in_order(done)
 
 
 def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Cut a validation part out of training records, by whole groups and with the classes in proportion.
 
-    Args:
-        fraction: share of the validation part, above 0 and below 1 (kept to the nearest fraction with a denominator of
-            at most 10 that the groups allow).
+    `fraction` of them, above 0 and below 1, is kept to the nearest fraction with a denominator of at most 10 that the
+    groups allow.
 
     Returns:
         `(training, validation)`, each sorted by key, each with every class, no group in both.
@@ -66,7 +62,7 @@ def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[
     ordered = _in_order(records)
     _check_groups(ordered, 2)
     counts = _groups_of_each(ordered)
-    labels, finest = set(counts), min(_FINEST, *counts.values())
+    labels, finest = set(counts), min(10, *counts.values())  # finer folds are poorly stratified
     # Smallest denominator first: min() keeps the first of equals.
     take, parts = min(
         ((max(1, min(n - 1, round(fraction * n))), n) for n in range(2, finest + 1)),

@@ -129,14 +129,8 @@ def decimal(text: str) -> float:
 
 
 def harmless(cell: Any) -> Any:
-    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers pass unchanged.
-
-    >>> harmless("=SUM(A1:A9).png"), as_meant("'=SUM(A1:A9).png"), harmless(-1)
-    ("'=SUM(A1:A9).png", '=SUM(A1:A9).png', -1)
-    """
-    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
-        return "'" + cell
-    return cell
+    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers pass unchanged."""
+    return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def as_meant(cell: str) -> str:

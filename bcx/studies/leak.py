@@ -30,8 +30,7 @@ from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
-from bcx.train.fit import run_fingerprint
-from bcx.train.members import fit_network
+from bcx.train.fit import fit_network, run_fingerprint
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import NOTE, is_finished, noted
 from bcx.trust.calibration import apply_temperature

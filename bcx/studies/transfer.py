@@ -35,10 +35,10 @@ from bcx.studies.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, answer_scans, answer_table
 from bcx.train.config import Recipe
-from bcx.train.fit import STATE_FILE, Fitted
-from bcx.train.members import fit_network
+from bcx.train.fit import Fitted, fit_network
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import ANSWERS, NETWORK, NOTE, carry_out, is_finished, noted
+from bcx.train.state import STATE_FILE
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 
@@ -70,8 +70,8 @@ def transfer_study(
             more) trains on all others and scores the one; "machine" leaves out one machine at a time; "corruption"
             answers the held-out folds of the sources that show every class once more under every change of
             `bcx.evaluate.corruptions`.
-        devices: the machine of each scan by the record's key (see `bcx.data.busbra.busbra_devices`); scans that are not
-            in it are always trained on.
+        devices: the machine of each scan by the record's key (see `bcx.data.readers.busbra_devices`); scans that
+            are not in it are always trained on.
         machines: leave out only these; None: each that has scans of both kinds of lesion.
         crossval: folder of a finished cross-validation with this recipe and data, whose answers and networks the
             corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.

@@ -211,13 +211,12 @@ def find_recipe(file: Path) -> Path:
         return file
     folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
     folders += [folder / "studies" for folder in folders]
-    for folder in folders:
-        if (folder / f"{file.name}.yaml").is_file():
-            return folder / f"{file.name}.yaml"
-    at_hand = sorted({found.stem for folder in folders for found in folder.glob("*.yaml")})
+    found = {path.stem: path for folder in reversed(folders) for path in folder.glob("*.yaml")}  # the first one wins
+    if file.name in found:
+        return found[file.name]
     raise ConfigError(
         f"There is no recipe called '{file.name}'.",
-        expected=f"a YAML file, or one of: {', '.join(at_hand)}",
+        expected=f"a YAML file, or one of: {', '.join(sorted(found))}",
         remedy="Check the name, or give the path of your own recipe.",
     )
 

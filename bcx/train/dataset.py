@@ -95,7 +95,7 @@ class ScanDataset(Dataset[Any]):
 
 
 class ViewOf(NamedTuple):
-    """Which image to make: the number of the record, and whether to show a part of it enlarged."""
+    """Which image to make: the number of the record, and whether to enlarge a part of it."""
 
     record: int
     enlarged: bool
@@ -103,14 +103,10 @@ class ViewOf(NamedTuple):
 
 
 class View(NamedTuple):
-    """One image, or a batch of them.
+    """One image, uint8 `[S, S]` or `[S, S, 3]`, or a batch of them.
 
-    Attributes:
-        plane: uint8 `[S, S]` or `[S, S, 3]`.
-        mask: float32 `[S / 8, S / 8]`, share of each place that is lesion; zeros where unknown.
-        label: position of the scan's class.
-        has_mask: whether the mask is known.
-        with_absent: whether the scan's source has scans without a lesion.
+    `mask` is float32 `[S / 8, S / 8]`, the share of each place that is lesion, and zeros where it is unknown;
+    `with_absent` tells whether the scan's source has scans without a lesion.
     """
 
     plane: Any

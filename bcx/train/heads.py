@@ -133,13 +133,8 @@ def lesion_loss(
 
     Terms: *kind*, cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half
     from the evidence under the true mask; *presence*, cross-entropy of "there is a lesion"; *mask*, cross-entropy of
-    every place plus 1 - Dice (Milletari et al. 2016).
-
-    Args:
-        settings: weights of the presence term. `presence_elsewhere` is the one for hospitals that have no scans without
-            a lesion: 1 lets "this hospital" pass for "a lesion", 0 learns presence from the other hospitals alone.
-        absent, positive: positions of these classes.
-        smoothing: targets are moved this far towards one half (label smoothing over two classes).
+    every place plus 1 - Dice (Milletari et al. 2016). With the weight `presence_elsewhere` of 1, "this hospital" may
+    pass for "a lesion"; with 0 presence is learned from hospitals with normal scans alone.
     """
     scores = pool(out)
     lesion = (views.label != absent).float()

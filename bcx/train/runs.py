@@ -16,9 +16,9 @@ import torch
 from bcx.errors import ConfigError
 from bcx.inference.cluster import connected, cores_of_each, has_gpus
 from bcx.networks.device import use_device, wanted_device
-from bcx.train.fit import STATE_FILE
 from bcx.train.processes import processes
 from bcx.train.provenance import current_commit, read_json, write_json
+from bcx.train.state import STATE_FILE
 
 #: In a run's folder: what it was, its network, its answers.
 NOTE, NETWORK, ANSWERS = "run.json", "network", "oof.csv"
@@ -65,7 +65,7 @@ def carry_out(
     Args:
         runs: asked for one at a time, as soon as the next can begin.
         do: does what is left of a run, in a folder of its own. Called with the run, and with `told` by name.
-        told: what is called while a run is done; on a cluster, when it has ended, with all that there was to tell.
+        told: what is called while a run is done; on a cluster, all of it when the run has ended.
         out: folder of all runs.
         most: of so many runs at most the cores of a cluster are shared out.
         is_done: tells which runs need no worker.

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from bcx.errors import ConfigError, MissingExtra, TrainingError
 from bcx.files import whole
 
+STATE_FILE = "state.safetensors"
+
 Tensors = dict[str, torch.Tensor]
 
 

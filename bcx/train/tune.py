@@ -32,10 +32,11 @@ from bcx.files import whole, write_rows
 from bcx.tasks import get_task
 from bcx.train.config import DenseRecipe, Recipe, require_one_training
 from bcx.train.crossval import split_fold
-from bcx.train.fit import STATE_FILE, fit
+from bcx.train.fit import fit
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_run, write_json
 from bcx.train.runs import carry_out
+from bcx.train.state import STATE_FILE
 
 BEST_FILE = "best.yaml"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -132,13 +133,10 @@ def tune(
         recipe: where the search starts; inner folds watch every trial, in place of its own inner part.
         fold: the outer fold; none of its scans is read.
         trials: trials in all, those of earlier calls included.
-        inner_folds: grouped folds that the training part is cut into.
-        run_folds: how many of these each trial trains on.
+        inner_folds: grouped folds that the training part is cut into; `run_folds` of these each trial trains on.
         on_epoch: called with trial, inner fold, history row, number of epochs.
-        on_batch: called after every training step.
         on_trial: called when a trial has ended, with the number of those that have.
-        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`), each drawn from
-            what is known when it begins.
+        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`).
 
     Returns:
         What results.json holds.

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bcx.data.busbra import busbra_devices
-from bcx.data.readers import detect_kind, read_source, survey
+from bcx.data.readers import busbra_devices, detect_kind, read_source, survey
 from bcx.data.records import load_mask
 from bcx.errors import DataError, ScanError, SplitError
 

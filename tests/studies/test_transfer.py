@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import bcx.studies.transfer as module
 from bcx.checkpoints.checkpoint import load_checkpoint
-from bcx.data.busbra import busbra_devices
-from bcx.data.readers import read_source
+from bcx.data.readers import busbra_devices, read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError, DataError, TrainingError
 from bcx.evaluate.corruptions import CORRUPTIONS
@@ -27,8 +26,8 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records
 from bcx.train.config import Recipe
 from bcx.train.crossval import crossval, split_fold
-from bcx.train.fit import STATE_FILE
 from bcx.train.provenance import read_json
+from bcx.train.state import STATE_FILE
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 from tests.conftest import few_resamples

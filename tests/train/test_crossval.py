@@ -15,9 +15,8 @@ from bcx.inference.classifier import Classifier
 from bcx.report.card import write_card
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.crossval import crossval, split_fold
-from bcx.train.members import training_steps
-from bcx.train.ship import train_checkpoint
+from bcx.train.crossval import crossval, split_fold, train_checkpoint
+from bcx.train.fit import training_steps
 from bcx.trust.calibration import apply_temperature
 
 TASK = get_task("breast-ultrasound")

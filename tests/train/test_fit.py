@@ -24,8 +24,9 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.dataset import ScanDataset
-from bcx.train.fit import STATE_FILE, fit, freeze_parts, run_fingerprint
+from bcx.train.fit import fit, freeze_parts, run_fingerprint
 from bcx.train.heads import class_weights, make_preprocess
+from bcx.train.state import STATE_FILE
 from tests.layouts import write_busbra_folder
 
 TINY = {

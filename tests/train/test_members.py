@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import bcx.train.members as module
+import bcx.train.fit as module
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.errors import ConfigError
 from bcx.inference.classifier import Classifier
@@ -20,11 +20,18 @@ from bcx.networks.ensemble import LesionEnsemble
 from bcx.studies.compare import plan_comparison
 from bcx.tasks import get_task
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.crossval import crossval
-from bcx.train.fit import fit, freeze_parts, run_fingerprint, write_history
+from bcx.train.crossval import crossval, train_checkpoint
+from bcx.train.fit import (
+    average,
+    estimate_norms,
+    fit,
+    fit_network,
+    freeze_parts,
+    run_fingerprint,
+    training_steps,
+    write_history,
+)
 from bcx.train.heads import training_side
-from bcx.train.members import average, estimate_norms, fit_network, training_steps
-from bcx.train.ship import train_checkpoint
 from bcx.train.tune import tune
 
 TASK = get_task("breast-ultrasound")

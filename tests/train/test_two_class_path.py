@@ -15,9 +15,8 @@ from bcx.report.card import write_card
 from bcx.simulate.histology import simulate_patch
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.config import Recipe
-from bcx.train.crossval import crossval
+from bcx.train.crossval import crossval, train_checkpoint
 from bcx.train.fit import fit
-from bcx.train.ship import train_checkpoint
 from bcx.trust.claims import NOT_A_SCAN
 from bcx.trust.decisions import OperatingPoint
 from tests.layouts import write_idc_folder

@@ -27,10 +27,10 @@ from bcx.studies.synthesis.networks import build_networks
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_images, to_planes, write_png
 from bcx.train.dataset import epoch_order, mix_seed
-from bcx.train.fit import STATE_FILE, write_history
+from bcx.train.fit import write_history
 from bcx.train.provenance import current_commit, write_json
 from bcx.train.runs import NOTE, is_finished
-from bcx.train.state import load_state, save_state
+from bcx.train.state import STATE_FILE, load_state, save_state
 
 WEIGHTS = "generator.safetensors"
 #: Images from the same noise, shown over the epochs, and at how many epochs.

@@ -18,7 +18,7 @@ from bcx.studies.synthesis.fit import grid_epochs, read_planes, train_generator
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.studies.synthesis.sample import MARK, load_generator, to_images, to_planes, write_samples
 from bcx.tasks import get_task
-from bcx.train.fit import STATE_FILE
+from bcx.train.state import STATE_FILE
 
 TINY = {"size": 16, "width": 4, "noise": 8, "epochs": 5, "batch_size": 2, "precision": "fp32"}
 RECIPES = {
