@@ -7,11 +7,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ SPLITS = ("dev", "test", "conflict", "all")
 TOLERANCE = 7
 
 
-@dataclass(frozen=True)
-class BusiRow:
+class BusiRow(NamedTuple):
     """One row of the published manifest; `fold` is None outside `dev`, and `name` has no ending."""
 
     file: str
@@ -53,9 +51,8 @@ def busi_rows() -> tuple[BusiRow, ...]:
     """The 780 rows of the published manifest, which travels with the package."""
     text = files("bcx.data").joinpath("busi.csv").read_text(encoding="utf-8")
     kinds: dict[str, Callable[[str], Any]] = {"dhash": partial(int, base=16), "fold": lambda n: int(n) if n else None}
-    names = [column.name for column in fields(BusiRow)]
     rows = csv.DictReader(text.splitlines())
-    return tuple(BusiRow(**{name: kinds.get(name, str)(row[name]) for name in names}) for row in rows)
+    return tuple(BusiRow(**{name: kinds.get(name, str)(row[name]) for name in BusiRow._fields}) for row in rows)
 
 
 def looks_like_busi(root: Path) -> bool:
@@ -72,9 +69,8 @@ def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
     `dev` (651 scans, five folds), `test` (108), `conflict` (21 scans of 7 groups that carry two labels) or `all`.
     """
     if split not in SPLITS:
-        raise DataError(
-            f"BUSI has no split called '{split}'.", expected=f"one of {', '.join(SPLITS)}", remedy="Use one of these."
-        )
+        expected = f"one of {', '.join(SPLITS)}"
+        raise DataError(f"BUSI has no split called '{split}'.", expected=expected, remedy="Use one of these.")
     wanted = [row for row in busi_rows() if split in (row.split, "all")]
     if unknown := sorted({row.label for row in wanted} - set(task.classes)):
         raise DataError(
@@ -153,16 +149,14 @@ def dhash(pixels: np.ndarray) -> int:
 
 def row_problem(record: Record, found: int) -> DataError | None:
     """What is wrong when a file of `read_busi` has the hash `found`; None where it is near enough to its row's."""
-    rows = {row.file: row for row in busi_rows()}
     name = record.key.split("/", 1)[1]
-    distance = (found ^ rows[name].dhash).bit_count()
-    if distance <= TOLERANCE:
+    distances = {row.file: (found ^ row.dhash).bit_count() for row in busi_rows()}
+    if distances[name] <= TOLERANCE:
         return None
-    nearest = min(rows.values(), key=lambda row: (found ^ row.dhash).bit_count())
-    near = (found ^ nearest.dhash).bit_count()
-    hint = f"; it looks like '{nearest.file}'" if near <= TOLERANCE else ""
+    nearest = min(distances, key=distances.__getitem__)
+    hint = f"; it looks like '{nearest}'" if distances[nearest] <= TOLERANCE else ""
     return DataError(
-        f"'{name}' is not the picture that BUSI published under this name ({distance} of 64 bits of its dhash "
+        f"'{name}' is not the picture that BUSI published under this name ({distances[name]} of 64 bits of its dhash "
         f"differ){hint}.",
         expected=f"at most {TOLERANCE} different bits, as in a copy in another size or format",
         remedy="Put the published file back, or read the folder as a plain one (--data folder=...).",

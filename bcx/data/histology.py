@@ -154,11 +154,17 @@ def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
         for file in reading.look(folder, root).scans:
             try:
                 name = parse_name(file.stem)
-                _check_folders(file, name.label)
             except DataError as error:
                 reading.problems.append(error)
                 continue
-            if magnification in (None, name.magnification):
+            (other,) = set(_LABELS.values()) - {name.label}
+            if other in file.parts[:-1] and name.label not in file.parts[:-1]:
+                reading.wrong(
+                    f"'{file.name}' is called {name.label}, but lies below a folder '{other}'.",
+                    "folders that say the same as the file's name",
+                    "Move it to where it belongs, or remove it.",
+                )
+            elif magnification in (None, name.magnification):
                 key, label = f"{source}/{file.relative_to(root).as_posix()}", name.subtype if by_subtype else name.label
                 reading.records.append(Record(file, key, label, f"breakhis:{name.group}", source))
             else:
@@ -173,14 +179,3 @@ def read_breakhis(root: Path, *, task: Task, source: str) -> Reading:
         reading.notes.append(f"{others} pictures have another magnification than {magnification}.")
     reading.records.sort(key=lambda record: record.key)
     return reading
-
-
-def _check_folders(file: Path, label: str) -> None:
-    """Raise where a file lies below `benign` and is called malignant, or the other way round."""
-    (other,) = set(_LABELS.values()) - {label}
-    if other in file.parts[:-1] and label not in file.parts[:-1]:
-        raise DataError(
-            f"'{file.name}' is called {label}, but lies below a folder '{other}'.",
-            expected="folders that say the same as the file's name",
-            remedy="Move it to where it belongs, or remove it.",
-        )

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from skimage.color import rgb_from_hed
 
-from bcx.errors import ConfigError
+from bcx.errors import check_name
 from bcx.imaging.preprocess import resize
 
 #: Images are squashed to this multiple of the network's side before augmentation, so that zooming in finds detail.
@@ -154,24 +154,13 @@ def oversize(recipe: str) -> float:
 
 
 class Augmentation:
-    """Draws one variant of an image; the same seed draws the same variant.
+    """Draws one variant of an image, of the side `size`; the same seed draws the same variant.
 
-    Args:
-        recipe: a key of `RECIPES`.
-        size: side of what comes out.
-        strength: 1 is the recipe; smaller is gentler, up to 2.
-
-    Raises:
-        ConfigError: no such recipe.
+    `recipe` is a key of `RECIPES`; a `strength` below 1 is gentler.
     """
 
     def __init__(self, recipe: str, size: int, strength: float = 1.0) -> None:
-        if recipe not in RECIPES:
-            raise ConfigError(
-                f"There is no augmentation called '{recipe}'.",
-                expected=f"one of {', '.join(RECIPES)}",
-                remedy="Correct the recipe, or the task in bcx/tasks.py.",
-            )
+        check_name(recipe, RECIPES, "augmentation")
         self.size = size
         self._guarded = recipe not in _UNGUARDED
         geometry, intensity = RECIPES[recipe](strength)
@@ -240,14 +229,6 @@ class StainJitter(A.ImageOnlyTransform):
         return np.clip(levels, 0, 255).astype(np.uint8).reshape(img.shape)
 
 
-_KNOTS = 6  # of a tone curve
-_EVENNESS = 1.5  # of its steps: shape of their gamma distribution; larger is nearer to a straight line
-_DARKEST = 8  # what was black before stays at most this bright
-_KNOTS_DOWN, _KNOTS_ACROSS = (2, 4), (2, 5)  # of a gain field, at least and at most
-_COARSEST = 2.5  # sigma of the grain, pixels
-_LONGEST = 2.5  # how much wider than deep grain may be: scanners resolve less across than along the beam
-
-
 class ToneCurve(A.ImageOnlyTransform):
     """Put a random rising curve over the grey levels, as grey maps, dynamic range and gain do.
 
@@ -256,11 +237,11 @@ class ToneCurve(A.ImageOnlyTransform):
 
     def get_params(self) -> dict[str, Any]:
         draw = self.random_generator
-        steps = np.concatenate([[0.0], np.cumsum(draw.gamma(_EVENNESS, 1.0, _KNOTS - 1))])
+        steps = np.concatenate([[0.0], np.cumsum(draw.gamma(1.5, 1.0, 5))])  # a larger shape: nearer to a straight line
         lowest = draw.uniform(0, 0.12) * draw.integers(2)  # haze in every second image
         levels = lowest + draw.uniform(0.75, 1) * steps / steps[-1]
-        curve = np.interp(np.arange(256), np.linspace(0, 255, _KNOTS), levels.clip(0, 1) * 255).astype(np.uint8)
-        curve[0] = min(curve[0], _DARKEST)
+        curve = np.interp(np.arange(256), np.linspace(0, 255, 6), levels.clip(0, 1) * 255).astype(np.uint8)
+        curve[0] = min(curve[0], 8)
         return {"curve": curve}
 
     def apply(self, img: np.ndarray, curve: np.ndarray, **_: Any) -> np.ndarray:
@@ -278,7 +259,7 @@ class GainField(A.ImageOnlyTransform):
         self.spread = spread
 
     def get_params(self) -> dict[str, Any]:
-        down, across = (self.random_generator.integers(*n, endpoint=True) for n in (_KNOTS_DOWN, _KNOTS_ACROSS))
+        down, across = (self.random_generator.integers(2, most, endpoint=True) for most in (4, 5))
         return {"knots": self.random_generator.normal(0, self.spread, (down, across)).astype(np.float32)}
 
     def apply(self, img: np.ndarray, knots: np.ndarray, **_: Any) -> np.ndarray:
@@ -298,9 +279,9 @@ class Grain(A.ImageOnlyTransform):
 
     def get_params(self) -> dict[str, Any]:
         draw = self.random_generator
-        size = draw.uniform(0.6, _COARSEST)
+        size = draw.uniform(0.6, 2.5)  # sigma, pixels
         strength = draw.uniform(self.strongest / 8, self.strongest)
-        sigmas = (size * draw.uniform(1, _LONGEST), size)
+        sigmas = (size * draw.uniform(1, 2.5), size)  # scanners resolve less across than along the beam
         return {"sigmas": sigmas, "strength": strength, "seed": int(draw.integers(1 << 31))}
 
     def apply(self, img: np.ndarray, sigmas: tuple[float, float], strength: float, seed: int, **_: Any) -> np.ndarray:
