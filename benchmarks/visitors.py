@@ -43,7 +43,7 @@ from PIL import Image
 
 import bcx
 from bcx.app.privacy import MOST_SESSIONS
-from bcx.app.upkeep import ROUND
+from bcx.app.server import ROUND
 from bcx.simulate import LABELS, simulate
 from bcx.train.provenance import current_commit, write_json
 

@@ -30,7 +30,7 @@ from bcx.errors import BcxError, RequestError
 from bcx.explain.descriptors import describe_lesion
 from bcx.explain.methods import quick_methods
 from bcx.explain.sheet import overlay as overlay_of
-from bcx.imaging.scan import MAX_BYTES as MOST_BYTES
+from bcx.imaging.scan import MAX_BYTES
 from bcx.inference.prediction import Failure
 from bcx.report.pictures import as_image, page_overlay, png_url
 from bcx.trust.claims import NOT_A_SCAN
@@ -179,30 +179,25 @@ def build_api(page: Page) -> None:
 
 @contextmanager
 def _source(session: Session, scan: Any) -> Iterator[Path | bytes]:
-    """Give what `_read` returns, and delete an uploaded file after it."""
-    source = _read(session, scan)
-    try:
-        yield source
-    finally:
-        if isinstance(source, Path):
-            session.drop(source)
-
-
-def _read(session: Session, scan: Any) -> Path | bytes:
-    """Return what `Scan.open` can read: an uploaded file, or the content of a data or web address (MCP clients)."""
-    content = incoming.data_address(scan, MOST_BYTES)
-    if content is not None:
-        return content
+    """Give what `Scan.open` can read: the content of a data or web address, or an uploaded file, deleted after."""
+    content = incoming.data_address(scan, MAX_BYTES)
     address, path = incoming.web_address(scan), incoming.uploaded_text(scan)
-    if path is not None and (address is None or path in session.uploads):
-        return session.take({"path": path})
-    if address is None and isinstance(scan, str):
+    if content is not None:
+        yield content
+    elif address is not None and (path is None or path not in session.uploads):
+        yield download(address, MAX_BYTES)
+    elif path is None and isinstance(scan, str):
         raise RequestError(
             f"The scan is sent as text that is no address: {scan[:80]!r}.",
             expected="an http, https or data address, or the path that an upload returned",
             remedy="Send the file's content as a data address, or upload it and send the path that this returns.",
         )
-    return session.take(scan) if address is None else download(address, MOST_BYTES)
+    else:
+        file = session.take(scan if path is None else {"path": path})
+        try:
+            yield file
+        finally:
+            session.drop(file)
 
 
 def _content(self: Any, data: list[Any], root_url: str) -> list[Any]:

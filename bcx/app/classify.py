@@ -3,118 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import gradio as gr
 
-from bcx.app import answers, place, takeaway, viewer
-from bcx.app.examples import Example
+from bcx.app.answers import HIDDEN, asked, details_html
 from bcx.app.explanations import build_explanations, grid_html, sheet_update
 from bcx.app.incoming import PICK, Upload, choice, event_value, file_name, index, number
 from bcx.app.markup import html
-from bcx.app.models import Models, Part
-from bcx.app.privacy import Chosen, Session
-from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order, scroll_to
+from bcx.app.models import Example, Models
+from bcx.app.privacy import Chosen, Past, Session, kept
+from bcx.app.viewer import Shown, Viewer, buttons_html, frame_answer
+from bcx.app.wiring import NETWORK, QUICK, Changes, Page, gone, scroll_to
 from bcx.errors import BcxError, RequestError
 from bcx.inference.classifier import Classifier
-from bcx.inference.prediction import Prediction
+from bcx.report.words import words
 from bcx.tasks import BREAST_ULTRASOUND, Task
 
 #: Inside a component: what changes in it is read out.
 LIVE = "element.setAttribute('aria-live', 'polite');"
-SHOW_COMPARED = place.SHOW_BESIDE.replace("NAME", "classify")
 #: Shares of the positive class that a person can choose, in per cent.
 LEAST_COMMON, MOST_COMMON = 0.1, 95
-FORMATS = (
-    "PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000 or DICOM, 8 or 16 bit, up to 100 MB; several frames are read as "
-    "a clip. Or paste a picture: Ctrl+V anywhere on this page."
-)
-PREVALENCE = (
-    "The model was made for the share shown at first. For another one the probabilities follow by Bayes' rule; the "
-    "thresholds stay. It holds for this tab until the page closes or the model changes."
-)
 
 
 class ClassifyTab:
     """The tab's components, what they show of an answer, and what a person can do with them."""
 
     def __init__(self, page: Page, examples: Callable[[Task], list[Example]]) -> None:
-        """Lay out the tab. `examples`: from a task to its examples."""
+        """Lay out and wire the tab. `examples`: from a task to its examples."""
         self.page, self.examples = page, examples
         default, task = page.models.default, page.models.default.task
         with gr.Row(elem_classes="bcx-split"):
             with gr.Column(scale=4, min_width=300):
-                self.upload = Upload(
-                    label=_upload_label(task), file_count="single", height=165, elem_id="classify-upload"
-                )
-                gr.HTML(html.caption(FORMATS))
+                label = f"A {task.image_noun}"
+                self.upload = Upload(label=label, file_count="single", height=165, elem_id="classify-upload")
+                gr.HTML(html.formats())
                 self.strip = gr.HTML(html.examples(examples(task)), js_on_load=PICK, elem_id="classify-examples")
                 self.past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
             with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
-                empty = answers.empty_html(task, bool(examples(task)))
+                empty = html.no_picture(task, bool(examples(task)))
                 self.card = gr.HTML(empty, js_on_load=LIVE, elem_id="classify-answer")
-                self.take = takeaway.build_take("classify", page, _on_show)
-                self.view = viewer.Viewer(task, "classify")
-                self.places = place.OtherPlaces("classify")
-                self.compared = gr.HTML(js_on_load=PICK, elem_id="classify-compare")
+                self.view = view = Viewer(page, "classify", _on_show, self.card)
                 with gr.Column(visible=False, elem_id="classify-more") as self.more:
                     self.other = gr.Dropdown(**_others(page.models, default.name), elem_id="classify-other")
                     common_label = _common_label(task)
                     with gr.Accordion(common_label, open=False, elem_id="classify-common-box") as self.common_box:
-                        gr.HTML(html.caption(PREVALENCE))
+                        gr.HTML(html.prevalence())
                         self.common = gr.Slider(**_common(default), elem_id="classify-common")
-                    self.explained, self.sheet = build_explanations(page, self.view.layer)
+                    self.explained, self.sheet = build_explanations(page, view.layer)
                     with gr.Accordion("Details", open=False, elem_id="classify-details-box"):
                         self.details = gr.HTML(elem_id="classify-details")
                         with gr.Accordion("JSON", open=False):
                             self.as_json = gr.JSON(show_label=False, elem_id="classify-json")
-        self.drawn = [*self.view.drawn, self.compared, self.details, self.explained, self.sheet]
+        self.drawn = [*view.drawn, self.details, self.explained, self.sheet]
+        self.results = [self.card, *view.outputs, self.more, self.details, self.as_json]
+        self.results += [self.explained, self.common_box, self.common, self.past]
 
-    def wire(self) -> Part:
-        """Wire the components to what a person can do, and return what follows the chosen model."""
-        view, listen = self.view, self.page.listen
-        results = [self.card, *view.outputs, *self.places.outputs, self.more, self.details, self.as_json, self.take]
-        results += [self.compared, self.explained, self.common_box, self.common, self.past]
+        listen, results = page.listen, self.results
         scroll = scroll_to("classify-result")
         busy = {"show_progress_on": self.card, **NETWORK}
-        listen(
-            self.upload.upload, self.classify_upload, [self.upload, view.opacity], [*results, self.upload], **busy
-        ).then(None, js=scroll)
+        sent = [self.upload]
+        listen(self.upload.upload, self.classify_upload, sent, [*results, *sent], **busy).then(None, js=scroll)
         many = {"trigger_mode": "multiple"}
-        listen(self.strip.click, self.classify_example, [view.opacity], results, **many, **busy).then(None, js=scroll)
-        listen(self.past.click, self.open_past, [view.opacity], results, **many, **QUICK).then(None, js=scroll)
+        listen(self.strip.click, self.classify_example, [], results, **many, **busy).then(None, js=scroll)
+        listen(self.past.click, self.open_past, [], results, **many, **QUICK).then(None, js=scroll)
 
-        last = {"trigger_mode": "always_last", **QUICK}
-        seen = [view.layer, view.opacity]
-        listen(self.past.select, self.compare_past, seen, [self.compared], **last).then(None, js=SHOW_COMPARED)
-        listen(self.compared.click, self.end_comparison, [], [self.compared], **last)
-        beside = [self.compared, self.past, self.as_json, self.card]
-        for asked, where, function, more in (
-            (self.places.square.select, self.places.square, self.read_place, []),
-            (self.places.lesions.click, self.places.lesions, self.read_place, []),
+        last = {"trigger_mode": "always_last", "lost": self.card, **QUICK}
+        listen(self.past.select, self.compare_past, [], [view.compared], **last).then(None, js=view.show_beside)
+        listen(view.compared.click, self.end_comparison, [], [view.compared], **last)
+        beside = [view.compared, self.past, self.as_json, self.card]
+        for event, where, function, more in (
+            (view.square.select, view.square, self.read_place, []),
+            (view.lesions.click, view.lesions, self.read_place, []),
             (self.other.select, self.other, self.compare_model, [self.other]),
         ):
-            busy = {"show_progress_on": where, **NETWORK}
-            listen(asked, function, [*more, *seen], [*more, *beside], **busy).then(None, js=SHOW_COMPARED)
+            how = {"show_progress_on": where, "lost": self.card, **NETWORK}
+            listen(event, function, more, [*more, *beside], **how).then(None, js=view.show_beside)
         common = [self.common.input, self.common.release]  # the latter is told of a reset
-        told = [self.card, self.details, self.as_json, self.take]
-        changed = [*told, view.slider, view.legend, view.stages, self.compared, self.past]
-        listen(common, self.set_prevalence, [self.common, *seen], changed, **last)
-        listen(view.changes, self.repaint, seen, [view.slider, view.legend, self.compared, self.card], **last)
+        changed = [*view.pictures, view.stages, view.take, self.card, self.details, self.as_json, self.past]
+        listen(common, self.set_prevalence, [self.common], changed, **last)
         frame = [view.slider, view.legend, view.stages, view.clip, self.card]
-        listen(view.frame.input, self.show_frame, [view.frame, *seen], frame, **last)
+        listen(view.frame.input, self.show_frame, [view.frame], frame, **last)
 
-        def again(event: Any) -> Any:
-            how = {"show_progress_on": self.card, "trigger_mode": "always_last", **NETWORK}
-            return listen(event.then, self.read_again, [view.opacity], results, **how)
-
-        outputs = [self.upload, self.strip, self.common_box, self.other, self.common, *results]
-        return Part(outputs, lambda chosen: in_order(self.cleared(chosen), outputs), again)
+    def read_after(self, event: Any) -> Any:
+        """Wire that the chosen model reads the scan after an event."""
+        how = {"show_progress_on": self.card, "trigger_mode": "always_last", **NETWORK}
+        return self.page.listen(event.then, self.read_again, [], self.results, **how)
 
     # What is shown, by component
 
-    def answer(self, session: Session, classifier: Classifier, chosen: Chosen, opacity: Any) -> Changes:
+    def answer(self, session: Session, classifier: Classifier, chosen: Chosen) -> Changes:
         """Run the network once and show all that follows from it; the scan is kept."""
         session.again.discard("scan")
         session.compared, model = None, session.model
@@ -123,198 +101,182 @@ class ClassifyTab:
             found = classifier.at_prevalence(found, session.prevalence)
         except BcxError as error:
             session.answer = session.on_show = session.opened = None
-            past = takeaway.past_html(session, classifier.task)
+            past = past_html(session, classifier.task)
             return {**self.nothing(), self.card: html.failure(error, chosen.name), self.past: past}
         finally:
             session.settle(chosen)
         if session.model not in (model, classifier.name):  # chosen meanwhile: this answer is not its own
-            return self.read_again(session, self.page.models.get(session.model), opacity)
+            return self.read_again(session, self.page.models.get(session.model))
         session.answer = session.on_show = found
-        session.remember(takeaway.make_past(found, chosen))
-        return self.shown(session, classifier, opacity)
+        session.remember(found, chosen)
+        return self.shown(session, classifier)
 
-    def shown(self, session: Session, classifier: Classifier, opacity: Any) -> Changes:
+    def shown(self, session: Session, classifier: Classifier) -> Changes:
         """Show the answer that was just given or opened again."""
-        assert session.answer is not None
-        task, found = classifier.task, session.answer
-        asked = found.prevalence
-        share = _common(classifier)["value"] if asked is None else round(100 * asked[task.positive], 1)
+        task, found = classifier.task, session.answer or gone()
+        own = found.prevalence
+        share = _common(classifier)["value"] if own is None else round(100 * own[task.positive], 1)
         return {
-            **self.view.show(session, found, task, opacity),
-            **self.places.show(found),
+            **self.view.show(session, task),
             **self.told(session, task),
-            **{self.more: gr.update(visible=True), self.compared: "", self.explained: "", self.common: share},
+            **{self.more: gr.update(visible=True), self.explained: "", self.common: share},
             self.common_box: gr.update(visible=bool(classifier.prevalence) and found.clip is None),
-            self.past: takeaway.past_html(session, task),
         }
 
     def told(self, session: Session, task: Task) -> Changes:
-        """Show the card, the details, the JSON and the buttons of the answer on show."""
-        assert session.on_show is not None
-        assert session.opened is not None
-        found, past = session.on_show, session.opened
+        """Show the card, the details, the JSON and the last answers."""
+        shown = _on_show(session) or gone()
         return {
-            self.card: html.answer(found, task, past.chosen.made),
-            self.details: answers.details_html(session.drawn(found), task),
-            self.as_json: place.logged(session),
-            self.take: takeaway.buttons_html(found, task, past.at),
+            self.card: html.answer(shown.answer, task, shown.made),
+            self.details: details_html(session.drawn(shown.answer), task),
+            self.as_json: _logged(shown),
+            self.past: past_html(session, task),
         }
 
     def nothing(self) -> Changes:
         """Show no answer."""
-        hidden = gr.update(visible=False)
-        return {
-            **{**self.view.hide(), **self.places.hide(), self.more: hidden, self.common_box: hidden, self.as_json: {}},
-            **{self.details: "", self.take: "", self.compared: "", self.explained: ""},
-        }
-
-    def beside(self, session: Session, task: Task, layer: Any, opacity: Any) -> Changes:
-        """Show what stands beside the answer on show, if anything."""
-        layer, opacity = viewer.checked(task, layer, opacity)
-        if session.compared is None or session.on_show is None or session.opened is None:
-            return {self.compared: ""}
-        pair = [(session.on_show, session.opened.chosen.made), session.compared]
-        pair = [(session.drawn(found), made) for found, made in pair]
-        layer = None if layer == viewer.LESION else layer
-        return {self.compared: answers.compare_html(pair, task, layer, opacity / 100)}
+        hidden = dict.fromkeys((self.more, self.common_box), gr.update(visible=False))
+        return {**self.view.hide(), **hidden, self.as_json: {}, self.details: "", self.explained: ""}
 
     def cleared(self, classifier: Classifier) -> Changes:
         """Show what another model can do, and nothing that an earlier one answered."""
         task, examples = classifier.task, self.examples(classifier.task)
         return {
             **self.nothing(),
-            self.upload: gr.update(label=_upload_label(task)),
+            self.upload: gr.update(label=f"A {task.image_noun}"),
             self.strip: html.examples(examples),
             self.common_box: gr.update(label=_common_label(task), visible=False),
             self.other: gr.update(**_others(self.page.models, classifier.name)),
             self.common: gr.update(**_common(classifier)),
-            self.card: answers.empty_html(task, bool(examples)),
+            self.card: html.no_picture(task, bool(examples)),
             self.past: "",
         }
 
-    # What a person does
-
-    def classify_upload(self, session: Session, classifier: Classifier, file: Any, opacity: Any) -> Changes:
-        if file is None:
-            return {}
-        path = session.take(file)
-        chosen = Chosen(path, file_name(file, path.name), classifier.task.name)
-        return {**self.answer(session, classifier, chosen, opacity), self.upload: None}
-
-    def classify_example(self, session: Session, classifier: Classifier, opacity: Any, event: gr.EventData) -> Changes:
-        shown = self.examples(classifier.task)
-        example = shown[index(event_value(event, "pick"), len(shown), "The example")]
-        chosen = Chosen(example.path, example.path.name, classifier.task.name, example.label)
-        return self.answer(session, classifier, chosen, opacity)
-
-    def read_again(self, session: Session, classifier: Classifier, opacity: Any) -> Changes:
-        chosen = session.chosen
-        if not session.is_left("scan", classifier.name) or chosen is None or chosen.task != classifier.task.name:
-            return {}
-        return self.answer(session, classifier, chosen, opacity)
-
-    def open_past(self, session: Session, classifier: Classifier, opacity: Any, event: gr.EventData) -> Changes:
-        again = _chosen_past(session, event_value(event, "pick"), classifier.task)
-        session.answer = session.on_show = again.open()
-        session.opened, session.compared, session.prevalence = again, None, again.prediction.prevalence
-        session.settle(again.chosen)
-        return self.shown(session, classifier, opacity)
-
-    def compare_past(
-        self, session: Session, classifier: Classifier, layer: Any, opacity: Any, event: gr.EventData
-    ) -> Changes:
-        past = _chosen_past(session, event_value(event, "compare"), classifier.task)
-        session.compared = past.open(), past.chosen.made
-        return self.beside(session, classifier.task, layer, opacity)
-
-    def compare_model(self, session: Session, classifier: Classifier, name: Any, layer: Any, opacity: Any) -> Changes:
-        name = choice(name, self.page.models.others(classifier.name), "The other model")
-        return {self.other: None, **self.read_beside(session, name, layer, opacity)}
-
-    def read_place(
-        self, session: Session, classifier: Classifier, layer: Any, opacity: Any, event: gr.EventData
-    ) -> Changes:
-        found = session.on_show
-        asked = {} if found is None else place.asked(event, found)
-        return self.read_beside(session, found.model if found else classifier.name, layer, opacity, **asked)
-
-    def read_beside(
-        self, session: Session, model: str, layer: Any, opacity: Any, box: Any = None, hidden: Any = None
-    ) -> Changes:
-        """Read the scan on show by a model, within a box or with a part hidden, and show that beside the answer."""
-        classifier, chosen, opened = self.page.models.get(model), session.chosen, session.opened
-        viewer.checked(classifier.task, layer, opacity)
-        if session.on_show is None or chosen is None or opened is None:
-            return {self.card: html.gone()}
-        source = (chosen.path, chosen.name) if hidden is None else (hidden, hidden.name)
-        found = classifier.at_prevalence(self.page.predict(model, *source, box), session.prevalence)
-        if hidden is None:  # else its pixels are nowhere but here
-            session.remember(takeaway.make_past(found, chosen))
-        session.opened, session.compared = opened, (found, None if hidden else chosen.made)
-        past = takeaway.past_html(session, classifier.task)
-        beside = self.beside(session, classifier.task, layer, opacity)
-        return {**beside, self.past: past, self.as_json: place.logged(session)}
-
-    def end_comparison(self, session: Session, _: Classifier) -> Changes:
-        session.compared = None
-        return {self.compared: ""}
-
-    def set_prevalence(self, session: Session, chosen: Classifier, percent: Any, layer: Any, opacity: Any) -> Changes:
-        percent = number(percent, "The share", LEAST_COMMON, MOST_COMMON)
-        task, found, opened = chosen.task, session.answer, session.opened
-        if found is None or opened is None:
-            return {self.card: html.gone()}
-        classifier = self.page.models.get(found.model)
-        own = percent == _common(classifier)["value"]
-        session.prevalence = None if own else {task.positive: percent / 100}
-        session.answer = session.on_show = classifier.at_prevalence(found, session.prevalence)
-        if session.compared is not None:
-            beside, made = session.compared
-            session.compared = self.page.models.get(beside.model).at_prevalence(beside, session.prevalence), made
-        session.change_opened(takeaway.make_past(session.answer, opened.chosen, opened.at))
-        return {
-            **self.told(session, task),
-            **self.view.repaint(session, session.answer, task, layer, opacity),
-            **self.beside(session, task, layer, opacity),
-            self.view.stages: viewer.stages_update(session.drawn(session.answer), task),
-            self.past: takeaway.past_html(session, task),
-        }
-
-    def repaint(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
-        if session.on_show is None:
-            return {self.card: html.gone()}
-        seen = self.view.repaint(session, session.on_show, classifier.task, layer, opacity)
-        return {**seen, **self.beside(session, classifier.task, layer, opacity)}
-
     def redraw(self, session: Session, classifier: Classifier) -> Changes:
-        """Draw all maps on show in another style; the network does not run."""
-        task, found = classifier.task, session.on_show
-        if found is None:
+        """Draw all maps on show in another style."""
+        if session.on_show is None:
             return {}
         return {
-            **self.view.redraw(session, found, task),
-            **self.beside(session, task, *self.view.seen(session)),
-            self.details: answers.details_html(session.drawn(found), task),
+            **self.view.redraw(session, classifier),
+            self.details: details_html(session.drawn(session.on_show), classifier.task),
             self.explained: grid_html(session),
             self.sheet: sheet_update(session),
         }
 
-    def show_frame(self, session: Session, classifier: Classifier, frame: Any, layer: Any, opacity: Any) -> Changes:
-        answer, chosen = session.answer, session.chosen
-        if answer is None or answer.clip is None or chosen is None:
-            return {self.card: html.gone()}
-        at = int(number(frame, "The frame", 1, len(answer.clip.read), whole=True)) - 1
-        found = viewer.frame_answer(answer, at, chosen.path)
-        shown = self.view.show_frame(session, found, classifier.task, layer, opacity)
+    # What a person does
+
+    def classify_upload(self, session: Session, classifier: Classifier, file: Any) -> Changes:
+        if file is None:
+            return {}
+        path = session.take(file)
+        chosen = Chosen(path, file_name(file, path.name), classifier.task.name)
+        return {**self.answer(session, classifier, chosen), self.upload: None}
+
+    def classify_example(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        shown = self.examples(classifier.task)
+        example = shown[index(event_value(event, "pick"), len(shown), "The example")]
+        chosen = Chosen(example.path, example.path.name, classifier.task.name, example.label)
+        return self.answer(session, classifier, chosen)
+
+    def read_again(self, session: Session, classifier: Classifier) -> Changes:
+        chosen = session.chosen
+        if not session.is_left("scan", classifier.name) or chosen is None or chosen.task != classifier.task.name:
+            return {}
+        return self.answer(session, classifier, chosen)
+
+    def open_past(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        again = _chosen_past(session, event_value(event, "pick"), classifier.task)
+        session.answer = session.on_show = again.open()
+        session.opened, session.compared, session.prevalence = again, None, again.prediction.prevalence
+        session.settle(again.chosen)
+        return self.shown(session, classifier)
+
+    def compare_past(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        past = _chosen_past(session, event_value(event, "compare"), classifier.task)
+        session.compared = past.open(), past.chosen.made
+        return self.view.beside(session, classifier.task)
+
+    def compare_model(self, session: Session, classifier: Classifier, name: Any) -> Changes:
+        name = choice(name, self.page.models.others(classifier.name), "The other model")
+        return {self.other: None, **self.read_beside(session, name)}
+
+    def read_place(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+        found = session.on_show or gone()
+        return self.read_beside(session, found.model, **asked(event, found))
+
+    def read_beside(self, session: Session, model: str, box: Any = None, hidden: Any = None) -> Changes:
+        """Read the scan on show by a model, within a box or with a part hidden, and show that beside the answer."""
+        classifier = self.page.models.get(model)
+        task = classifier.task
+        opened = (session.on_show and session.opened) or gone()
+        chosen = opened.chosen
+        source = (chosen.path, chosen.name) if hidden is None else (hidden, hidden.name)
+        found = classifier.at_prevalence(self.page.predict(model, *source, box), session.prevalence)
+        if hidden is None:  # else its pixels are nowhere but here
+            session.remember(found, chosen)
+        session.opened, session.compared = opened, (found, None if hidden else chosen.made)
+        shown = {**self.view.beside(session, task), self.past: past_html(session, task)}
+        return {**shown, self.as_json: _logged(_on_show(session) or gone())}
+
+    def end_comparison(self, session: Session, _: Classifier) -> Changes:
+        session.compared = None
+        return {self.view.compared: ""}
+
+    def set_prevalence(self, session: Session, chosen: Classifier, percent: Any) -> Changes:
+        percent = number(percent, "The share", LEAST_COMMON, MOST_COMMON)
+        task, found, opened = chosen.task, session.answer or gone(), session.opened or gone()
+        classifier = self.page.models.get(found.model)
+        own = percent == _common(classifier)["value"]
+        session.prevalence = None if own else {task.positive: percent / 100}
+        session.answer = session.on_show = found = classifier.at_prevalence(found, session.prevalence)
+        if session.compared is not None:
+            beside, made = session.compared
+            session.compared = self.page.models.get(beside.model).at_prevalence(beside, session.prevalence), made
+        opened.prediction, opened.thumbnail = kept(found)
+        return {
+            **self.told(session, task),
+            **self.view.redraw(session, chosen),
+            self.view.take: buttons_html(found, task, opened.at),
+        }
+
+    def show_frame(self, session: Session, classifier: Classifier, frame: Any) -> Changes:
+        answer, opened = session.answer or gone(), session.opened or gone()
+        clip = answer.clip or gone()
+        place = int(number(frame, "The frame", 1, len(clip.read), whole=True)) - 1
+        found = frame_answer(answer, place, opened.chosen.path)
+        shown = self.view.show_frame(session, found, classifier.task)
         session.on_show = found
         return shown
 
 
-def _on_show(session: Session) -> tuple[Prediction, datetime] | None:
-    return None if session.on_show is None or session.opened is None else (session.on_show, session.opened.at)
+def _on_show(session: Session) -> Shown | None:
+    found, opened = session.on_show, session.opened
+    if found is None or opened is None:
+        return None
+    return Shown(found, opened.at, opened.chosen.made, session.compared)
 
 
-def _chosen_past(session: Session, value: Any, task: Task) -> takeaway.Past:
+def _logged(shown: Shown) -> dict[str, Any]:
+    """Return an answer's JSON, with that of a person's box or hidden part where it stands beside it."""
+    found, beside = shown.answer, shown.beside and shown.beside[0]
+    if beside and (beside.scan.sha256, beside.model) == (found.scan.sha256, found.model):
+        key = "your_box" if beside.box else "part_hidden" if beside.name == HIDDEN else None
+        return found.to_dict() | ({key: beside.to_dict()} if key else {})
+    return found.to_dict()
+
+
+def past_html(session: Session, task: Task) -> str:
+    """Return the strip of the last answers of a task, each to be opened or put beside the open one; "" without any."""
+    return html.past(
+        [
+            (place, each, words(each.prediction, task), each is session.opened and session.answer is not None)
+            for place, each in enumerate(session.past)
+            if tuple(each.prediction.probabilities) == task.classes
+        ]
+    )
+
+
+def _chosen_past(session: Session, value: Any, task: Task) -> Past:
     past = session.past[index(value, len(session.past), "The result")]
     if tuple(past.prediction.probabilities) != task.classes:
         raise RequestError(
@@ -342,7 +304,3 @@ def _common(classifier: Classifier) -> dict[str, Any]:
     share, name = classifier.prevalence.get(classifier.task.positive, 0.5), classifier.task.positive
     limits = {"minimum": LEAST_COMMON, "maximum": MOST_COMMON, "step": 0.1}
     return {**limits, "value": round(100 * share, 1), "label": f"Share of {name} (%)"}
-
-
-def _upload_label(task: Task) -> str:
-    return f"A {task.image_noun}"

@@ -21,10 +21,6 @@ from bcx.explain.sheet import draw_sheet
 from bcx.inference.classifier import Classifier
 from bcx.trust.claims import NOT_A_SCAN
 
-INTRODUCTION = (
-    "The exact class map beside methods of pytorch-grad-cam, for the class chosen above or else the result. Each map "
-    "is then tested on this scan; that takes some seconds each."
-)
 WORKING = "Working"
 
 
@@ -34,13 +30,12 @@ def build_explanations(page: Page, layers: gr.Radio) -> tuple[gr.HTML, gr.Downlo
     `layers`: the viewer's choice of map; its class is explained, or the label where none is chosen.
     """
     with gr.Accordion("Compare explanations", open=False, elem_id="classify-explain-box") as box:
-        gr.HTML(html.caption(INTRODUCTION))
+        gr.HTML(html.about_explanations())
         with gr.Row():
-            start = gr.Button("Compare", size="sm", elem_id="classify-explain-start", min_width=80)
-            stop = gr.Button("Stop", size="sm", interactive=False, elem_id="classify-explain-stop", min_width=80)
-            sheet = gr.DownloadButton(
-                "Save as PNG", size="sm", interactive=False, elem_id="classify-explain-sheet", min_width=80
-            )
+            small: dict[str, Any] = {"size": "sm", "min_width": 80}
+            start = gr.Button("Compare", elem_id="classify-explain-start", **small)
+            stop = gr.Button("Stop", interactive=False, elem_id="classify-explain-stop", **small)
+            sheet = gr.DownloadButton("Save as PNG", interactive=False, elem_id="classify-explain-sheet", **small)
         grid = gr.HTML(elem_id="classify-explain")
     off, on = gr.update(interactive=False), gr.update(interactive=True)
 

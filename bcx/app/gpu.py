@@ -1,8 +1,4 @@
-"""ZeroGPU: a Space that lends a GPU for the length of one call.
-
->>> on_gpu(len)([1, 2])
-2
-"""
+"""ZeroGPU: a Space that lends a GPU for the length of one call."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ import base64
 import binascii
 import inspect
 import logging
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,10 +45,7 @@ MOST_FILES = 20_000
 LONGEST_NAME = 400
 #: Levels of lists and objects within a call's data at most.
 _DEEPEST = 8
-#: Of a box's edge, in pixels; no scan is as large.
-_WIDEST = 1e6
 _LOG = logging.getLogger(__name__)
-_AGAIN = "Load the page again."
 _SERVED = "/gradio_api/file="
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -65,6 +61,9 @@ class _AsSent:
     is_template = True  # the browser shows it as what it is derived from
     data_model = property(lambda self: None, lambda self, model: None)
 
+    def get_block_name(self) -> str:
+        return type(self).__bases__[1].__name__.lower()
+
     def api_info(self) -> dict[str, Any]:
         """Return what programs are told: a file, as Gradio describes it."""
         schema = FileData.model_json_schema()
@@ -74,15 +73,9 @@ class _AsSent:
 class Upload(_AsSent, gr.File):
     """A drop zone for files."""
 
-    def get_block_name(self) -> str:
-        return "file"
-
 
 class Folder(_AsSent, gr.UploadButton):
     """A button for files or a folder."""
-
-    def get_block_name(self) -> str:
-        return "uploadbutton"
 
 
 @contextmanager
@@ -104,20 +97,17 @@ def in_words(name: str) -> Iterator[None]:
 
 def session_name(value: Any) -> str | None:
     """Return the name that a page gave its session, None where it gave none."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
-        raise _wrong("The session's name", value, "up to 128 letters, digits, - and _")
+    fits = value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value))
+    _need(fits, "The session's name", value, "up to 128 letters, digits, - and _")
     return value
 
 
-def checked_name(name: str, calls: Mapping[int, Any]) -> int:
+def _call_of(name: Any, calls: Mapping[int, Any]) -> int:
     """Return the number of the call of that public name."""
-    for number_, call in calls.items():
-        if call.api_name == name and call.api_visibility != "private":
-            return number_
+    found = [n for n, call in calls.items() if call.api_name == name and call.api_visibility != "private"]
     known = [f"/{call.api_name}" for call in calls.values() if call.api_visibility == "public" and call.api_name]
-    raise _wrong("The call", name, f"one of {', '.join(known)}")
+    _need(found, "The call", name, f"one of {', '.join(known)}")
+    return found[0]
 
 
 def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | None) -> dict[str, Any]:
@@ -130,39 +120,35 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
         calls: the page's calls by number (`Blocks.fns`).
         name: where the route names the call; else its number stands in the body.
     """
-    if name is None or "fn_index" in sent:
-        call = sent.get("fn_index")
-        if isinstance(call, bool) or not isinstance(call, int) or call not in calls or calls[call].fn is None:
-            raise _wrong("The call's number", call, "one of this page's")
-    else:
-        call = checked_name(name, calls)
+    named = name is not None and "fn_index" not in sent
+    call: Any = _call_of(name, calls) if named else sent.get("fn_index")
+    known = type(call) is int and call in calls and calls[call].fn is not None
+    _need(known, "The call's number", call, "one of this page's")
     values, inputs = sent.get("data"), calls[call].inputs
     if name is not None and isinstance(values, list):  # a program may leave out what has a default
         values = [*values, *(part.value for part in inputs[len(values) :] if _has_default(part))]
-    if not isinstance(values, list) or len(values) not in (len(inputs), sum(not part.skip_api for part in inputs)):
-        raise _wrong("The call's data", values, f"a list of {len(inputs)}")
+    counts = len(inputs), sum(not part.skip_api for part in inputs)
+    _need(isinstance(values, list) and len(values) in counts, "The call's data", values, f"a list of {len(inputs)}")
     event, trigger = sent.get("event_data"), sent.get("trigger_id")
     if isinstance(event, (str, int, float)):  # a changed textbox or slider says again what stands in it
         event = None
-    if not (event is None or isinstance(event, Mapping)):
-        raise _wrong("The event's data", event, "an object")
-    checked = {
+    _need(event is None or isinstance(event, Mapping), "The event's data", event, "an object")
+    return {
         "data": _plain(values),
         "event_data": _plain(event),
         "session_hash": session_name(sent.get("session_hash")),
+        **({"trigger_id": trigger} if type(trigger) is int else {}),
+        **({} if named else {"fn_index": call}),
     }
-    if isinstance(trigger, int) and not isinstance(trigger, bool):
-        checked["trigger_id"] = trigger
-    return checked if name is not None and "fn_index" not in sent else {**checked, "fn_index": call}
 
 
 def checked_arguments(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str) -> dict[str, Any]:
     """Return the body of a call whose values stand under their names, as `checked_call` does."""
-    call = calls[checked_name(name, calls)]
+    call = calls[_call_of(name, calls)]
     known = list(inspect.signature(call.fn).parameters)[: len(call.inputs)]
     needed = {key for key, part in zip(known, call.inputs, strict=True) if not _has_default(part)}
-    if not needed <= set(sent) <= set(known):
-        raise _wrong("The call's data", dict(sent), f"an object with {', '.join(known)}")
+    fits = needed <= set(sent) <= set(known)
+    _need(fits, "The call's data", dict(sent), f"an object with {', '.join(known)}")
     return _plain(dict(sent))
 
 
@@ -173,15 +159,14 @@ def _has_default(part: Any) -> bool:
 def checked_stop(sent: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body with which a page takes back a call of its own."""
     session, event, call = session_name(sent.get("session_hash")), sent.get("event_id"), sent.get("fn_index")
-    if session is None or not isinstance(event, str) or isinstance(call, bool) or not isinstance(call, int):
-        raise _wrong("The request", dict(sent), "session_hash, event_id and fn_index of a call of this page")
+    fits = session is not None and isinstance(event, str) and type(call) is int
+    _need(fits, "The request", dict(sent), "session_hash, event_id and fn_index of a call of this page")
     return {"session_hash": session, "event_id": event, "fn_index": call}
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return JSON without the key by which Gradio knows files, and not nested deeper than any component's value."""
-    if depth > _DEEPEST:
-        raise _wrong("The call's data", value, f"at most {_DEEPEST} levels of lists and objects")
+    _need(depth <= _DEEPEST, "The call's data", value, f"at most {_DEEPEST} levels of lists and objects")
     if isinstance(value, dict):
         return {key: _plain(part, depth + 1) for key, part in value.items() if key != "meta"}
     return [_plain(part, depth + 1) for part in value] if isinstance(value, list) else value
@@ -189,48 +174,44 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def number(value: Any, what: str, low: float, high: float, *, whole: bool = False) -> float:
     """Return a finite number within `low` to `high`."""
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not fits or not math.isfinite(value) or not low <= value <= high or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise _wrong(what, value, f"{kind} from {low:g} to {high:g}")
+    fits = type(value) in (int, float) and low <= value <= high  # what is no number or infinite is not
+    fits = fits and not (whole and value != int(value))
+    _need(fits, what, value, f"{'a whole number' if whole else 'a number'} from {low:g} to {high:g}")
     return value
 
 
 def index(value: Any, length: int, what: str) -> int:
     """Return a place in a list of `length`; clicks send it as text."""
-    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= length:
-        raise _wrong(what, value, f"one of the {length} on the page" if length else "a page that shows any")
+    text = str(value) if type(value) in (int, str) else ""
+    fits = re.fullmatch(r"[0-9]{1,9}", text) and int(text) < length
+    _need(fits, what, value, f"one of the {length} on the page" if length else "a page that shows any")
     return int(text)
 
 
 def choice(value: Any, allowed: Iterable[str], what: str) -> str:
     """Return `value` if it is one of `allowed`."""
     names = list(allowed)
-    if not isinstance(value, str) or value not in names:
-        raise _wrong(what, value, f"one of {', '.join(names)}")
+    _need(isinstance(value, str) and value in names, what, value, f"one of {', '.join(names)}")
     return value
 
 
 def box(value: Any) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom, in pixels; the engine looks whether they lie in the scan."""
-    if not isinstance(value, list) or len(value) != 4:
-        raise _wrong("The box", value, "a list of four numbers: left, top, right and bottom in pixels")
-    left, top, right, bottom = (number(edge, "An edge of the box", 0, _WIDEST) for edge in value)
+    """Return left, top, right and bottom, in pixels (no scan has a million); the engine looks whether they fit it."""
+    fits = isinstance(value, list) and len(value) == 4
+    _need(fits, "The box", value, "a list of four numbers: left, top, right and bottom in pixels")
+    left, top, right, bottom = (number(edge, "An edge of the box", 0, 1e6) for edge in value)
     return left, top, right, bottom
 
 
 def flag(value: Any, what: str) -> bool:
     """Return true or false."""
-    if not isinstance(value, bool):
-        raise _wrong(what, value, "true or false")
+    _need(isinstance(value, bool), what, value, "true or false")
     return value
 
 
 def text(value: Any, what: str, most: int) -> str:
     """Return text of at most `most` characters."""
-    if not isinstance(value, str) or len(value) > most:
-        raise _wrong(what, value, f"text of at most {most} characters")
+    _need(isinstance(value, str) and len(value) <= most, what, value, f"text of at most {most} characters")
     return value
 
 
@@ -240,13 +221,11 @@ def event_value(event: gr.EventData, key: str) -> Any:
     return data.get(key) if isinstance(data, Mapping) else None
 
 
-def files(value: Any, what: str = "The files") -> list[Any]:
-    """Return a list of sent files, each still to be checked by `Session.take` or `source`."""
-    if value is None:
-        return []
-    if not isinstance(value, list) or len(value) > MOST_FILES:
-        raise _wrong(what, value, f"a list of at most {MOST_FILES:,} files")
-    return value
+def files(value: Any, what: str) -> list[Any]:
+    """Return a list of sent files, each still to be checked by `Session.take`."""
+    fits = value is None or (isinstance(value, list) and len(value) <= MOST_FILES)
+    _need(fits, what, value, f"a list of at most {MOST_FILES:,} files")
+    return value or []
 
 
 def file_path(sent: Any) -> str:
@@ -316,6 +295,7 @@ def data_address(sent: Any, most: int) -> bytes | None:
     )
 
 
-def _wrong(what: str, value: Any, expected: str) -> RequestError:
-    said = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
-    return RequestError(f"{what} is {said[:80]}.", expected=expected, remedy=_AGAIN)
+def _need(fits: Any, what: str, value: Any, expected: str) -> None:
+    if not fits:
+        said = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+        raise RequestError(f"{what} is {said[:80]}.", expected=expected, remedy="Load the page again.")

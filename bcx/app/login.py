@@ -37,8 +37,8 @@ class Login:
         for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip() or line.startswith("#"):
                 continue
-            name, colon, password = line.strip().partition(":")
-            if not name or not colon or len(password) < SHORTEST:
+            name, _, password = line.strip().partition(":")
+            if not name or len(password) < SHORTEST:
                 raise _wrong(f"Line {number} of {where} is no login.")
             self._known.append(_digest(f"{name}:{password}".encode()))
         if not self._known:
@@ -73,8 +73,7 @@ def read_login(file: str | None) -> Login | None:
 
 
 def _digest(text: bytes) -> bytes:
-    # All of one length, so that a comparison tells nothing about a password's.
-    return hashlib.sha256(text).digest()
+    return hashlib.sha256(text).digest()  # all of one length, so that a comparison tells nothing about a password's
 
 
 def _wrong(found: str) -> ConfigError:

@@ -44,6 +44,20 @@ def share(value: float) -> str:
     return f"{value:.0%}".replace("%", " %") if value in (0, 1) else percent(value)
 
 
+def clock(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> clock(75)
+    '1 min 15 s'
+    """
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def inline(text: str) -> str:
     """Return the Markdown of a sentence (bold, code, links) as HTML, the rest of it escaped."""
     text = re.sub(r"\[([^\]]+)\]\((https?://[^)\s]+)\)", r'<a href="\2" rel="noopener">\1</a>', escape(text))
@@ -59,8 +73,10 @@ def joined(source: str) -> str:
 
 _environment = Environment(autoescape=True, undefined=StrictUndefined)
 _environment.globals.update(
-    {function.__name__: function for function in (colour_bar, data_url, in_question, inline, lesion_colour)}
-    | {"lesion_picture": lesion_picture, "percent": percent}
+    {
+        each.__name__: each
+        for each in (clock, colour_bar, data_url, in_question, inline, lesion_colour, lesion_picture, percent)
+    }
     | {"share": share, "words": words, "zip": zip, "commas": "{:,}".format, "explained": overlay}
     | {"METHODS": METHODS, "MEASURED": MEASURED, "NEUTRAL": NEUTRAL, "NOTICE": NOTICE, "OUTLINE": COLOUR}
     | {"NOT_A_SCAN": NOT_A_SCAN, "REFER": REFER}

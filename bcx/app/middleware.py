@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,6 +55,7 @@ _CALL = re.compile(r"/(queue/join|(?P<plain>run|api|call)/(?P<name>[^/]+)/?|call
 _SENT = re.compile(r"/(cancel|reset/?|upload/?|mcp(/.*)?)")
 _ASK_LOGIN = {"www-authenticate": 'Basic realm="bcx", charset="UTF-8"'}
 _HEARTBEAT = re.compile(r"/heartbeat/([^/]+)")
+_NOTHING = HTTPException(404, "There is nothing here.")
 
 
 class Guard:
@@ -67,10 +69,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, page: gr.Blocks, sessions: Sessions, login: Login | None = None) -> None:
-        self._app = app
-        self._page = page
-        self._sessions = sessions
-        self._login = login
+        self._app, self._page, self._sessions, self._login = app, page, sessions, login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -84,27 +83,23 @@ class Guard:
         private = {"cache-control": "no-store"} if path.startswith(f"{_API}/") else {}
         send = _with_headers(send, {**HEADERS, **private})
         starting = path == _START and not scope["app"].startup_events_triggered
-        if self._login is not None and not starting and not self._login.lets_in(dict(scope["headers"])):
-            refused = _said(401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
-            await refused(scope, receive, send)
-            return
         try:
+            if self._login is not None and not starting and not self._login.lets_in(dict(scope["headers"])):
+                raise HTTPException(401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
             await self._answer(Request(scope, receive), receive, send)
-        except RequestError as error:
-            await _said(400, str(error))(scope, receive, send)
-        except PermissionError:
-            await _said(404, "There is no such page. Load the page again.")(scope, receive, send)
-        except FileNotFoundError:
-            await _said(404, "There is nothing here.")(scope, receive, send)
+        except (HTTPException, RequestError, FileNotFoundError, PermissionError) as error:
+            refused = HTTPException(400, str(error)) if isinstance(error, RequestError) else error
+            refused = refused if isinstance(refused, HTTPException) else _NOTHING
+            said = json.dumps({"error": refused.detail, "detail": refused.detail})
+            response = Response(said, refused.status_code, refused.headers, "application/json")
+            await response(scope, receive, send)
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
         scope, path, mine = request.scope, request.scope["path"], request.cookies.get(COOKIE, "")
         api = path.removeprefix(_API) if path.startswith(f"{_API}/") else None
-        if "\0" in path:
-            raise FileNotFoundError(path)
         if request.method in ("GET", "HEAD"):
-            if not (_PAGE.fullmatch(path) if api is None else _READ.fullmatch(api)):
-                raise FileNotFoundError(path)
+            if "\0" in path or not (_PAGE.fullmatch(path) if api is None else _READ.fullmatch(api)):
+                raise _NOTHING
             heartbeat = _HEARTBEAT.fullmatch(api or "")
             if heartbeat:
                 await self._while_open(session_name(heartbeat[1]) or "", mine, scope, receive, send)
@@ -117,14 +112,10 @@ class Guard:
             return
         call = _CALL.fullmatch(api or "")
         asks = request.method == "OPTIONS"
-        if not (asks or call or _SENT.fullmatch(api or "") or path.rstrip("/") == "/login"):
-            raise FileNotFoundError(path)
+        if "\0" in path or not (asks or call or _SENT.fullmatch(api or "") or path.rstrip("/") == "/login"):
+            raise _NOTHING
         if not asks and api not in ("/upload", "/upload/"):
             body = await _whole(receive)
-            if body is None:
-                words = f"The request is larger than {MOST_BODY // 10**6} MB. Upload the file instead."
-                await _said(413, words)(scope, receive, send)
-                return
             if call or api == "/cancel":
                 sent = _parsed(body)
                 self._own(session_name(sent.get("session_hash")), mine)
@@ -142,7 +133,7 @@ class Guard:
 
     def _own(self, name: str | None, cookie: str) -> None:
         if name is not None and not self._sessions.may_speak_for(name, cookie):
-            raise PermissionError(name)
+            raise HTTPException(404, "There is no such page. Load the page again.")
 
     async def _while_open(self, name: str, cookie: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Hold a session open as long as its page's connection lasts, and not a moment longer."""
@@ -198,15 +189,15 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return sent
 
 
-async def _whole(receive: Receive) -> bytes | None:
-    """Return the whole body, None where it is too large."""
+async def _whole(receive: Receive) -> bytes:
     body, more = bytearray(), True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message["type"] == "http.request" and message.get("more_body", False)
         if len(body) > MOST_BODY:
-            return None
+            said = f"The request is larger than {MOST_BODY // 10**6} MB. Upload the file instead."
+            raise HTTPException(413, said)
     return bytes(body)
 
 
@@ -217,7 +208,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return next_message
-
-
-def _said(status: int, text: str, more: Mapping[str, str] | None = None) -> Response:
-    return Response(json.dumps({"error": text, "detail": text}), status, more, "application/json")

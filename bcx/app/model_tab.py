@@ -1,14 +1,14 @@
 """The Model tab: the model's card, for a patient's relative first and for experts below.
 
-Every number comes from the model's results files, as in its card.
+Every number comes from the model's results files, as in its card. Charts are SVG: they follow the page's light and
+dark, and need no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from bcx.app.charts import reliability_chart, risk_chart
 from bcx.app.markup import html
 from bcx.errors import CheckpointError
 from bcx.inference.classifier import Classifier
@@ -24,6 +24,9 @@ _SOURCES = {
     "busbra": "BUS-BRA, a cancer institute in Brazil",
     "breast": "BrEaST, five centres in Poland",
 }
+Mark = tuple[str, dict[str, Any]]
+#: In SVG units: side of the plotted square, and the room at its left and above it.
+_SIDE, _LEFT, _ABOVE = 240, 46, 8
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling"}
 
 
@@ -51,20 +54,19 @@ def _card(facts: Facts) -> str:
     terms = [said.terms(source, source) for source in data]
     return html.model(
         facts,
-        seen=sum(part["scans"] for part in data.values()),
-        places=" and ".join(map(_place, data)),
+        data,
+        _named,
         kinds=", ".join(gloss.get(name, name) for name in task.classes),
-        tiles={_place(source): [*_tiles(figures, task.positive)] for source, figures in _decided(facts).items()},
-        abroad=[_abroad(facts, file) for file in facts.external],
+        tiles={_named([source]): figures for source, figures in _decided(facts).items()},
         protocol=protocol,
-        charts={_place(source): _charts(facts, source) for source in results.get("risk_coverage", {})},
+        charts={_named([source]): _charts(facts, source) for source in results.get("risk_coverage", {})},
         tables=_tables(facts, data),
         terms=[*terms, f"Starting weights: {said.start(training['recipe']['init'])}"],
     )
 
 
-def _place(source: str) -> str:
-    return _SOURCES.get(source, source)
+def _named(sources: Iterable[str]) -> str:
+    return " and ".join(_SOURCES.get(source, source) for source in sources)
 
 
 def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
@@ -76,40 +78,6 @@ def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
     views = views or {" and ".join(results["data"]): results["one_view"]}
     names = {"accuracy": "accuracy"} | {name: f"{name}_{positive}" for name in ("sensitivity", "specificity")}
     return {source: {name: view[key] for name, key in names.items()} for source, view in views.items()}
-
-
-def _tiles(figures: Mapping[str, Any], positive: str) -> Iterator[tuple[Any, ...]]:
-    """Yield each figure out of a hundred, whether it counts faults, the words around it, and its interval or Nones."""
-    for key, bad, before, after in (
-        ("sensitivity", False, f"of 100 {positive} ones it found", " and missed {rest}"),
-        ("specificity", True, "of 100 others it called", f" {positive} by mistake"),
-        ("accuracy", False, "of 100 pictures it was right on", ""),
-    ):
-        figure = figures.get(key)
-        if figure is None or figure["value"] is None:
-            continue
-        hundred, low, high = _hundred(figure["value"], bad), None, None
-        if figure["low"] is not None:
-            low, high = sorted(_hundred(figure[end], bad) for end in ("low", "high"))
-        yield hundred, bad, before, after.replace("{rest}", str(100 - hundred)), low, high
-
-
-def _hundred(share: float, bad: bool) -> int:
-    """A share out of a hundred, or what is left of it."""
-    return 100 - round(100 * share) if bad else round(100 * share)
-
-
-def _abroad(facts: Facts, file: str) -> tuple[int, str, str]:
-    """Return on how many scans from where what became of them, in a sentence that hides nothing."""
-    found, task = facts.external[file], facts.task
-    figures = found["figures"]
-    told = [f"it was right on {round(100 * figures['accuracy']['value'])} of 100 pictures"]
-    finds, loses = figures.get(f"sensitivity_{task.positive}"), figures.get(f"lesions_called_{task.absent}")
-    if finds and finds["value"] is not None:
-        told.append(f"called {round(100 * finds['value'])} of 100 {task.positive} ones {task.positive}")
-    if loses and loses["value"] is not None:
-        told.append(f"and said of {round(100 * loses['value'])} of 100 lumps that there was none")
-    return found["n"], " and ".join(map(_place, found["data"])), ", ".join(told)
 
 
 def _tables(facts: Facts, data: Mapping[str, Any]) -> list[tables.Table]:
@@ -145,3 +113,72 @@ def _charts(facts: Facts, source: str) -> list[str]:
         mark = share["answered"], 1 - share["accuracy"]
         told += f"; the dot: refers {100 * (1 - mark[0]):.0f} %, of the rest {100 * share['accuracy']:.1f} % right"
     return [*charts, risk_chart(curve, mark, told)]
+
+
+class _Axes(NamedTuple):
+    """From `start` to 1 across and to `top` upwards."""
+
+    start: float = 0.0
+    top: float = 1.0
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        x, y = (x - self.start) / (1 - self.start), (y - self.start) / (self.top - self.start)
+        return _LEFT + _SIDE * x, _ABOVE + _SIDE * (1 - y)
+
+    def draw(self, caption: str, names: Sequence[str], ticks: Sequence[Sequence[float]], marks: list[Mark]) -> str:
+        """Return the chart with the marks on it; `names` and `ticks` of the axis across and of the other."""
+        across = [(self.at(tick, self.start)[0], 100 * tick) for tick in ticks[0]]
+        upwards = [(self.at(self.start, tick)[1], 100 * tick) for tick in ticks[1]]
+        return html.chart(caption, names, across, upwards, (_SIDE, _LEFT, _ABOVE), marks)
+
+
+def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
+    """Return how often answers of each confidence were right, with intervals, against the diagonal.
+
+    `report`: one scaling's, as `bcx.evaluate.curves.reliability_report`.
+    """
+    rows = report["bins"]
+    known = [row[key] for row in rows for key in ("confidence", "right", "low") if row[key] is not None]
+    start = min(80, int(100 * min(known, default=0)) // 20 * 20) / 100
+    axes = _Axes(start)
+    marks = [_path("polyline", [axes.at(start, start), axes.at(1, 1)], "bcx-guide")]
+    for row in rows:
+        if row["low"] is not None:
+            ends = [axes.at(row["confidence"], share) for share in (row["low"], min(1.0, row["high"]))]
+            marks.append(_path("polyline", ends, "bcx-span"))
+        marks.append(_circle(axes.at(row["confidence"], row["right"]), 4, "bcx-mark"))
+    ticks = [k / 100 for k in range(round(100 * start), 101, 20 if start < 0.6 else 10)]
+    return axes.draw(caption, ("confidence", "share right"), (ticks, ticks), marks)
+
+
+def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, float] | None, caption: str) -> str:
+    """Return the share wrong among the scans answered, the surest first, with its band.
+
+    `curve`: as `bcx.evaluate.derived.derive` stores it; `mark`: the share answered and the share wrong under the rule
+    for referral, or None.
+    """
+    top = max(0.05, *(value for value in (*curve["high"], *curve["wrong"]) if value is not None))
+    step = 2 if top <= 0.1 else 5 if top <= 0.25 else 10 if top <= 0.5 else 20
+    rows = -(-round(100 * top) // step)
+    axes = _Axes(top=rows * step / 100)  # a whole number of steps
+
+    def path(name: str) -> list[tuple[float, float]]:
+        pairs = zip(curve["answered"], curve[name], strict=True)
+        return [axes.at(x, min(y, axes.top)) for x, y in pairs if x is not None and y is not None]
+
+    marks = [
+        _path("polygon", [*path("high"), *path("low")[::-1]], "bcx-band"),
+        _path("polyline", path("wrong"), "bcx-curve"),
+    ]
+    if mark is not None:
+        marks.append(_circle(axes.at(mark[0], min(mark[1], axes.top)), 5, "bcx-rule"))
+    ticks = [k / 4 for k in range(5)], [step * k / 100 for k in range(rows + 1)]
+    return axes.draw(caption, ("answered, the surest first", "wrong among them"), ticks, marks)
+
+
+def _circle(at: tuple[float, float], radius: int, kind: str) -> Mark:
+    return "circle", {"cx": f"{at[0]:.1f}", "cy": f"{at[1]:.1f}", "r": radius, "class": kind}
+
+
+def _path(element: str, pairs: Sequence[tuple[float, float]], kind: str) -> Mark:
+    return element, {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs), "class": kind}

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,14 @@ from bcx.app.incoming import file_path, session_name
 from bcx.app.uploads import Uploads
 from bcx.errors import RequestError
 from bcx.imaging.style import STYLE, MapStyle
+from bcx.inference.prediction import Prediction
+from bcx.report.pictures import data_url, page_overlay
 
 if TYPE_CHECKING:
     from bcx.app.rows import Batch
     from bcx.app.slide_tab import SlideRun
-    from bcx.app.takeaway import Past
     from bcx.explain.checks import Checks
     from bcx.explain.methods import Explanation
-    from bcx.inference.prediction import Prediction
 
 #: The folder of sessions, beside Gradio's uploads.
 SESSIONS = "sessions"
@@ -56,53 +57,61 @@ class Chosen:
 
 
 @dataclass
+class Past:
+    """A `slim` answer, a small image of it as a data address, its scan, and when it was given."""
+
+    prediction: Prediction
+    thumbnail: str
+    chosen: Chosen
+    at: datetime
+
+    def open(self) -> Prediction:
+        """Return the prediction with its pixels, read again from the file."""
+        return self.prediction.with_pixels(self.chosen.path)
+
+
+def slim(prediction: Prediction) -> Prediction:
+    """Return what is kept of an answer, some kilobytes: no pixels, and no other frames of a clip."""
+    clip = None if prediction.clip is None else dataclasses.replace(prediction.clip, answers=())
+    return dataclasses.replace(prediction.without_pixels(), clip=clip)
+
+
+def kept(prediction: Prediction) -> tuple[Prediction, str]:
+    """Return the first two parts of `Past`."""
+    return slim(prediction), data_url(page_overlay(prediction), side=120)
+
+
+@dataclass
 class Session:
-    """One open page.
+    """One open page."""
 
-    Attributes:
-        folder: private to this session, with a name that nobody can guess; gone after it.
-        answer: the last single answer, kept so that opacity and class need no second run of the network.
-        on_show: what the viewer shows of it: itself, or the answer of another frame of its clip.
-        compared: what stands beside it, and what a shipped example was made to show.
-        prevalence: what the person said of it, as `bcx.load` takes it; None: the model's own.
-        past: the last answers, newest first; they outlast a change of the model.
-        opened: the one of them that `answer` is.
-        chosen: the scan behind it, kept for another model, and for the other frames of a clip.
-        batch: the last batch.
-        again: what another model has not read yet: "scan", "batch".
-        slide: the last slide.
-        style: how maps are drawn on this page.
-        explained: the answer whose maps stand side by side, these maps, their checks by method, and how far it is.
-        explaining: set when the comparison of explanations that runs, or ran last, should stop.
-        seen: the layer and its strength in each viewer, by its name.
-        ended: set once the page is closed, so that a batch or slide that is still running stops.
-        model: the name of the model that the person chose; None while it is the default one.
-        running: how many calls are at work for it.
-    """
-
-    folder: Path
-    uploads: Uploads = field(default_factory=Uploads)
+    folder: Path  # private to this session, with a name that nobody can guess; gone after it
+    uploads: Uploads
+    model: str | None = None  # the name of the one that the person chose; None while it is the default one
+    style: MapStyle = STYLE  # how maps are drawn on this page
+    # Classify: the last answer, kept so that opacity and class need no second run of the network, and its scan
     answer: Prediction | None = None
-    on_show: Prediction | None = None
-    compared: tuple[Prediction, str | None] | None = None
-    prevalence: dict[str, float] | None = None
-    past: deque[Past] = field(default_factory=lambda: deque(maxlen=MOST_PAST))
-    opened: Past | None = None
+    on_show: Prediction | None = None  # itself, or the answer of another frame of its clip
+    compared: tuple[Prediction, str | None] | None = None  # beside it, and what a shipped example was made to show
+    prevalence: dict[str, float] | None = None  # as the person said; None: the model's own
     chosen: Chosen | None = None
-    batch: Batch | None = None
-    again: set[str] = field(default_factory=set)
-    slide: SlideRun | None = None
-    style: MapStyle = STYLE
+    past: deque[Past] = field(default_factory=lambda: deque(maxlen=MOST_PAST))  # newest first; outlasts the model
+    opened: Past | None = None  # the one of them that `answer` is
+    # the answer whose maps stand side by side, these maps, their checks by method, and how far it is
     explained: tuple[Prediction, list[Explanation], dict[str, Checks], str] | None = None
-    explaining: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    last_used: float = field(default_factory=time.monotonic)
-    pictures: dict[str, Path] = field(default_factory=dict)
+    explaining: threading.Event = field(default_factory=threading.Event)  # set when what runs, or ran, should stop
+    # the other tabs
+    batch: Batch | None = None
+    slide: SlideRun | None = None
+    again: set[str] = field(default_factory=set)  # what another model has not read yet: "scan", "batch"
+    # of each viewer, by its name: the scan's image, and the layer and its strength
     shown: dict[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[str, float]] = field(default_factory=dict)
-    model: str | None = None
-    running: int = 0
+    pictures: dict[str, Path] = field(default_factory=dict)
     taken: dict[str, Path] = field(default_factory=dict)
+    running: int = 0  # calls at work for it
+    last_used: float = field(default_factory=time.monotonic)
+    ended: threading.Event = field(default_factory=threading.Event)  # stops a batch or slide that is still running
 
     def drawn(self, prediction: Prediction) -> Prediction:
         """Return an answer whose maps are drawn as this page's are."""
@@ -148,17 +157,12 @@ class Session:
         before, self.chosen = self.chosen, chosen
         self._drop_unused(before)
 
-    def remember(self, past: Past) -> None:
-        """Keep an answer with its scan; the oldest goes where there are too many."""
-        oldest = self.past.pop() if len(self.past) == MOST_PAST else None
-        self.past.appendleft(past)
-        self.opened = past
-        self._drop_unused(None if oldest is None else oldest.chosen)
-
-    def change_opened(self, now: Past) -> None:
-        """Put another state of the open answer in its place."""
-        self.past = deque((now if each is self.opened else each for each in self.past), MOST_PAST)
-        self.opened = now
+    def remember(self, found: Prediction, chosen: Chosen) -> None:
+        """Keep an answer with its scan as the open one; the oldest goes where there are too many."""
+        oldest = self.past[-1].chosen if len(self.past) == MOST_PAST else None
+        self.opened = Past(*kept(found), chosen, datetime.now().astimezone())
+        self.past.appendleft(self.opened)
+        self._drop_unused(oldest)
 
     def _drop_unused(self, chosen: Chosen | None) -> None:
         used = [self.chosen, *(each.chosen for each in self.past)]
@@ -179,12 +183,6 @@ class Session:
         return self.pictures[role]
 
 
-@dataclass
-class _Page:
-    cookie: str
-    connections: int = 0
-
-
 class Sessions:
     """All open pages, by session hash. Safe to use from several threads.
 
@@ -197,17 +195,16 @@ class Sessions:
         self.root = Path(root)
         self.uploads = Uploads()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, list[str]] = {}  # the cookie of each connection that a page holds open
         self._closed: set[str] = set()
         self._lock = threading.Lock()
 
-    def get(self, key: str | None) -> Session:
-        """Return the session `key`, made if it is new; without a key (a call without a page) one of its own.
+    def get(self, key: str) -> Session:
+        """Return the session `key`, made if it is new.
 
         Raises:
             RequestError: every place is taken by an open page.
         """
-        key = session_name(key) or f"call-{secrets.token_hex(16)}"
         with self._lock:
             session = self._sessions.pop(key, None)
             stale = self._stale(room=session is None)
@@ -229,7 +226,10 @@ class Sessions:
 
     @contextlib.contextmanager
     def at_work(self, key: str | None) -> Iterator[Session]:
-        """The session `key` while a call works for it: it is not pushed out, and without an open page it ends after."""
+        """The session `key` while a call works for it: it is not pushed out, and without an open page it ends after.
+
+        Without a key (a call without a page), one of its own.
+        """
         key = session_name(key) or f"call-{secrets.token_hex(16)}"
         session = self.get(key)
         with self._lock:
@@ -246,18 +246,17 @@ class Sessions:
     def opened(self, key: str, cookie: str = "") -> None:
         """Note that a page of that hash holds a connection open; `cookie` is its browser's, "" where it has none."""
         with self._lock:
-            page = self._pages.setdefault(key, _Page(cookie))
-            page.connections += 1
+            self._pages.setdefault(key, []).append(cookie)
 
     def closed(self, key: str) -> None:
         """Note that such a connection ended; with the last one the session does."""
         with self._lock:
-            page = self._pages[key]
-            page.connections -= 1
-            last = page.connections <= 0
+            last = len(self._pages[key]) == 1
             if last:
                 del self._pages[key]
                 self._closed.add(key)
+            else:
+                self._pages[key].pop()
         if last:
             self.close(key)
 
@@ -274,8 +273,8 @@ class Sessions:
 
     def may_speak_for(self, key: str, cookie: str) -> bool:
         """Whether a request with that cookie may name the session: always where its page's browser takes none."""
-        page = self._pages.get(key)
-        return page is None or not page.cookie or secrets.compare_digest(page.cookie.encode(), cookie.encode())
+        own = self._pages.get(key, [""])[0]
+        return not own or secrets.compare_digest(own.encode(), cookie.encode())
 
     def close(self, key: str | None) -> None:
         """Delete everything that the session holds, in memory and on disk; nothing to do if it is unknown."""
@@ -283,9 +282,6 @@ class Sessions:
             session = self._sessions.pop(key or "", None)
         if session is not None:
             _forget(session)
-
-    def __len__(self) -> int:
-        return len(self._sessions)
 
     def _stale(self, room: bool) -> list[Session]:
         """Take out sessions that were silent for too long, and to make room those without an open page. Lock held."""

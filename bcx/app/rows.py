@@ -1,4 +1,4 @@
-"""The rows of a batch as a worklist: what is kept of each file, which are on show in which order, the person's labels.
+"""A batch and its rows: what is kept of each file, which rows are on show in which order, the person's own labels.
 
 Pixels and full-size overlays are made again from the file when a row is opened, so that thousands of rows stay small.
 """
@@ -9,8 +9,9 @@ import dataclasses
 import re
 import threading
 import time
+import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -20,19 +21,25 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from bcx.app.incoming import MOST_FILES, file_name
 from bcx.app.markup import html
-from bcx.app.takeaway import slim
+from bcx.app.privacy import Session, slim
+from bcx.errors import RequestError
 from bcx.evaluate.intervals import bootstrap_interval
 from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.names import count_left_out
 from bcx.inference import table
-from bcx.inference.archives import Member, content
+from bcx.inference.archives import Member, content, free_name
+from bcx.inference.input_files import Found, choose, reached
+from bcx.inference.patient import patient_lines
 from bcx.inference.prediction import Failure, Prediction
-from bcx.report.pictures import row_picture
-from bcx.report.words import likeliest, percent
+from bcx.report.pictures import lesion_picture, row_picture, save_png
+from bcx.report.words import likeliest
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
+#: How often the page hears of new rows: often enough to feel live, seldom enough to leave the cores to the network.
+TELL_SECONDS = 0.4
 #: Rows shown at once; the pager reaches the others, so that a browser never holds thousands of rows.
 PAGE_ROWS = 50
 THUMBNAIL = 72
@@ -54,38 +61,23 @@ BOXED = "box_"
 
 @dataclass(frozen=True)
 class Row:
-    """One file of a batch.
+    """One file of a batch; of one that could not be read there is neither a thumbnail nor an answer."""
 
-    Attributes:
-        source: the file in the session's folder, or a member of an archive there.
-        cells: its row of the results table (`bcx.inference.table.columns`).
-        thumbnail: a small JPEG as a data address; empty for a file that could not be read.
-        slim: the prediction without its pixels; None for a file that could not be read.
-        at: when it was read.
-    """
-
-    source: Path | Member
-    cells: dict[str, Any]
-    thumbnail: str = ""
-    slim: Prediction | None = None
+    source: Path | Member  # the file in the session's folder, or a member of an archive there
+    cells: dict[str, Any]  # its row of the results table (`bcx.inference.table.columns`)
+    thumbnail: str = ""  # a small JPEG as a data address
+    slim: Prediction | None = None  # the prediction without its pixels
     at: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
     def prediction(self) -> Prediction | None:
         """Return the prediction with its pixels, read again from the file; the network does not run."""
         return None if self.slim is None else self.slim.with_pixels(content(self.source))
 
-    def score(self, order: str, task: Task) -> float:
-        """Return what it is sorted by: the positive class's probability, or 1 minus that of the likeliest class."""
+    def sorted_by(self, order: str, task: Task) -> tuple[str, float]:
+        """Return the class whose probability stands for its order among the rows, and that probability."""
         assert self.slim is not None
-        probabilities = self.slim.probabilities
-        return float(probabilities[task.positive]) if order == "suspicion" else 1.0 - max(probabilities.values())
-
-    def sorted_by(self, order: str, task: Task) -> str:
-        """Return that in words; nothing for names, and for what is no scan."""
-        if order == "name" or self.slim is None or self.slim.decision == NOT_A_SCAN:
-            return ""
         name = task.positive if order == "suspicion" else likeliest(self.slim)[0][0]
-        return f"{name} {percent(self.slim.probabilities[name])}"
+        return name, self.slim.probabilities[name]
 
     @property
     def kinds(self) -> list[str]:
@@ -94,72 +86,31 @@ class Row:
 
 
 @dataclass
-class View:
-    """Which rows are on show, and in which order.
+class Batch:
+    """A batch that runs or has run."""
 
-    Attributes:
-        order: a key of `ORDERS`.
-        decision: one of `filters`; "" shows all.
-        text: part of a file's name, or of what is said about it; "" shows all.
-    """
-
+    files: list[tuple[Path | Member, str]]  # where each file is and what it is called; the names are unique
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # of a folder or an archive: (file, why)
+    task: str = ""  # the name of the task of the model that it was chosen for
+    # By the row's place: the person's own labels (what its folder is called, or what was chosen), and the answers to
+    # their boxes, without pixels
+    own: dict[int, str] = field(default_factory=dict)
+    boxed: dict[int, Prediction] = field(default_factory=dict)
+    by: str = ""  # what tells whose a scan is, a key of `bcx.app.patients.CHOICES`; "" for no answer per patient
+    picked: set[int] = field(default_factory=set)  # the places of the rows that a person picked
+    groups: list[list[int]] = field(default_factory=list)  # of those that were combined before
+    patients: list[dict[str, Any]] = field(default_factory=list)  # the rows of the table of patients
+    # Which rows are on show: a key of `ORDERS`, one of `filters`, part of a name or of what is said about a file (""
+    # for all), and the page of them, from 0
     order: str = "name"
     decision: str = ""
     text: str = ""
-
-    def places(self, rows: Sequence[Row], task: Task) -> list[int]:
-        """Return the places in `rows` of those on show, in order; what is no scan, then failed files, come last."""
-        text = self.text.casefold()
-
-        def fits(row: Row) -> bool:
-            said = " ".join(str(row.cells[name]) for name in ("file", "decision", "reason", "flags", "notes"))
-            return (not self.decision or self.decision in row.kinds) and (not text or text in said.casefold())
-
-        def rank(place: int) -> tuple[int, float]:
-            row = rows[place]
-            return (2, 0) if row.slim is None else (row.slim.decision == NOT_A_SCAN, -row.score(self.order, task))
-
-        kept = [place for place, row in enumerate(rows) if fits(row)]
-        return kept if self.order == "name" else sorted(kept, key=rank)
-
-
-@dataclass
-class Batch:
-    """A batch that runs or has run.
-
-    Attributes:
-        files: where each file is and what it is called; the names are unique.
-        left_out: what was left out of a folder or an archive, as (file, why).
-        rows: one per finished file, in the order of `files`.
-        task: the name of the task of the model that it was chosen for.
-        own: the person's own labels, by the row's place: what its folder is called, or what was chosen.
-        by: what tells whose a scan is, a key of `bcx.app.patients.CHOICES`; "" for no answer per patient.
-        boxed: the answer to the person's box, without its pixels, by the row's place.
-        beside: what stands beside the open row's answer, with its pixels: that of a box, or of a part hidden.
-        picked: the places of the rows that a person picked, and `groups` of those that were combined before.
-        patients: the rows of the table of patients.
-        view: which rows are on show, and in which order.
-        page: the page of rows on show, from 0.
-        opened: the row on show beside the table, with its pixels.
-        current: that row's place.
-        stop: set when the person asked to stop.
-    """
-
-    files: list[tuple[Path | Member, str]]
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    task: str = ""
-    own: dict[int, str] = field(default_factory=dict)
-    boxed: dict[int, Prediction] = field(default_factory=dict)
-    beside: Prediction | None = None
-    by: str = ""
-    picked: set[int] = field(default_factory=set)
-    groups: list[list[int]] = field(default_factory=list)
-    patients: list[dict[str, Any]] = field(default_factory=list)
-    view: View = field(default_factory=View)
     page: int = 0
+    # The row that is open, its answer, and what stands beside that (of a box, or of a part hidden), with their pixels
+    current: int = -1
     opened: Prediction | None = None
-    current: int | None = None
+    beside: Prediction | None = None
+    rows: list[Row] = field(default_factory=list)  # one per finished file, in the order of `files`
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -171,8 +122,26 @@ class Batch:
 
     def unread(self) -> Batch:
         """Return a batch of the same files and labels that has not run."""
-        kept = {name: getattr(self, name) for name in ("task", "own", "by", "groups", "view")}
-        return Batch(self.files, self.left_out, **kept)
+        kept = ("files", "left_out", "task", "own", "by", "groups", "order", "decision", "text")
+        return Batch(**{name: getattr(self, name) for name in kept})
+
+    def on_show(self, task: Task) -> list[int]:
+        """Return the places of the rows on show, in order; what is no scan, then failed files, come last."""
+        text = self.text.casefold()
+
+        def fits(row: Row) -> bool:
+            said = " ".join(str(row.cells[name]) for name in ("file", "decision", "reason", "flags", "notes"))
+            return (not self.decision or self.decision in row.kinds) and (not text or text in said.casefold())
+
+        def rank(place: int) -> tuple[int, float]:
+            row = self.rows[place]
+            if row.slim is None:
+                return 2, 0.0
+            probability = row.sorted_by(self.order, task)[1]  # the least sure first, or the most suspicious
+            return row.slim.decision == NOT_A_SCAN, -probability if self.order == "suspicion" else probability
+
+        kept = [place for place, row in enumerate(self.rows) if fits(row)]
+        return kept if self.order == "name" else sorted(kept, key=rank)
 
     def table(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of each row, with the person's own label and what their box was answered."""
@@ -203,20 +172,81 @@ def make_row(answer: Prediction | Failure, source: Path | Member, name: str, tas
     return Row(source, cells, row_picture(answer, THUMBNAIL), kept)
 
 
-def unique_names(names: list[str]) -> list[str]:
-    """Return the names, with a number added where one repeats.
+def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
+    """Return the batch that a person chose.
 
-    >>> unique_names(["a.png", "a.png", "b.png"])
-    ['a.png', 'a (2).png', 'b.png']
+    Args:
+        session: its folder keeps the files as long as the page is open.
+        uploads: what the client sent in each file's place.
+        folder: whether a folder was chosen: masks beside their scan and files that are no images are left out and
+            named, as in a ZIP archive. A file that was chosen by itself always gets a row.
     """
-    unique: dict[str, None] = {}  # as a set that keeps the order
-    for name in names:
-        path, candidate, number = Path(name), name, 1
-        while candidate in unique:
-            number += 1
-            candidate = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-        unique[candidate] = None
-    return list(unique)
+    paths = [session.take(upload) for upload in uploads]
+    taken: set[str] = set()
+    names = [free_name(file_name(upload, path.name), taken) for path, upload in zip(paths, uploads, strict=True)]
+    if folder:
+        met = [Found(path, name, Path(name)) for path, name in zip(paths, names, strict=True)]
+    else:
+        met = [found for path, name in zip(paths, names, strict=True) for found in reached(path, name, outright=True)]
+    kept, left_out = choose(met)
+    kept.sort(key=lambda found: natural_key(found.file))
+    if len(kept) > MOST_FILES:
+        raise RequestError(
+            f"These are {len(kept):,} files.",
+            expected=f"at most {MOST_FILES:,}",
+            remedy="Choose fewer at a time.",
+        )
+    for path in set(paths) - {found.path for found in kept}:
+        session.drop(path)
+    return Batch([(found.source, found.file) for found in kept], left_out)
+
+
+def run(session: Session, batch: Batch, task: Task, stream: Callable[..., Any]) -> Iterator[None]:
+    """Classify the batch, row by row; yields when the page should be told.
+
+    Ends early when the person asks to stop, starts another batch, or closes the page.
+    """
+    told = 0.0
+    yield
+    answered = stream([source for source, _ in batch.files])
+    for (source, name), answer in zip(batch.files, answered, strict=True):
+        batch.rows.append(make_row(answer, source, name, task))
+        if batch.stop.is_set() or session.ended.is_set() or session.batch is not batch:
+            break
+        if time.monotonic() - told >= TELL_SECONDS:
+            yield
+            told = time.monotonic()
+    batch.ended = time.monotonic()
+    yield
+
+
+def write_overlays(session: Session, batch: Batch, classes: Sequence[str]) -> Iterator[tuple[int, Path]]:
+    """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
+
+    The same of a person's box, where one was read. The table of patients, where there is one, lies beside them.
+
+    Yields how many files are done, and the ZIP's path.
+    """
+    target = session.picture("bcx-overlays", ".zip")
+    readable = [(place, row.slim, row) for place, row in enumerate(batch.rows) if row.slim is not None]
+    # PNG is compressed already, so the archive only stores.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for done, (place, kept, row) in enumerate(readable, start=1):
+            if session.ended.is_set():
+                return
+            name = PurePosixPath(row.cells["file"]).with_suffix("")
+            for prefix, each in (("", kept), ("box_", batch.boxed.get(place))):
+                if each is None:
+                    continue
+                found = session.drawn(each.with_pixels(content(row.source)))
+                layers = {found.label: found.overlay(), "lesion": lesion_picture(found)}
+                for layer, picture in layers.items():
+                    if picture is not None:
+                        scratch = save_png(picture, session.folder / "one-overlay.png")
+                        archive.write(scratch, f"{name}_{prefix}{layer}.png")
+            yield done, target
+        if batch.patients:
+            archive.writestr("results.patients.csv", "".join(patient_lines(batch.patients, classes)))
 
 
 def natural_key(name: str) -> list[Any]:
@@ -234,40 +264,11 @@ def natural_key(name: str) -> list[Any]:
     ]
 
 
-def clock(seconds: float) -> str:
-    """Return a duration in words.
-
-    >>> clock(75)
-    '1 min 15 s'
-    """
-    if seconds < 9.95:
-        return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def progress_html(batch: Batch) -> str:
     """Return the progress bar: files done, failed, time left."""
-    done, total, ended = len(batch.rows), len(batch.files), batch.ended is not None
     spent = (batch.ended or time.monotonic()) - batch.started
-    if ended:
-        stopped = "" if done == total else f" of {total}: stopped"
-        text = f"{done}{stopped} file{'' if total == 1 else 's'} in {clock(spent)}"
-    else:
-        left = f", about {clock(spent / done * (total - done))} left" if done else ""
-        text = f"{done} of {total} files{left}"
-    beside = [f"{batch.failed} could not be read"] if batch.failed else []
-    below = ""
-    if batch.left_out:
-        left_out = f"left out: {count_left_out(why for _, why in batch.left_out)}"
-        if ended:  # named at the end only; until then the list would close each time it is told
-            below = html.left_out(left_out, batch.left_out, NAMED)
-        else:
-            beside.append(left_out)
-    share = 100 * done / total if total else 100
-    return html.progress(text, done, ended, share, "Files done", total, done, "; ".join(beside), below)
+    left_out = f"left out: {count_left_out(why for _, why in batch.left_out)}" if batch.left_out else ""
+    return html.batch_progress(batch, spent, left_out, NAMED)
 
 
 def pages(shown: int) -> int:
@@ -277,7 +278,7 @@ def pages(shown: int) -> int:
 
 def rows_html(batch: Batch, task: Task) -> str:
     """Return the page of rows on show, each a button that opens it beside the person's own label, and the pager."""
-    places = batch.view.places(batch.rows, task)
+    places = batch.on_show(task)
     count = pages(len(places))
     batch.page = min(batch.page, count - 1)
     if not places:
@@ -295,8 +296,8 @@ def counts_html(batch: Batch, task: Task) -> str:
     """Return the number of rows of each decision, each a button that shows these alone."""
     counted = Counter(kind for row in batch.rows for kind in row.kinds)
     every = [("", "all", len(batch.rows))] + [(name, name, counted[name]) for name in filters(task)]
-    always = ("", *task.classes, batch.view.decision)
-    return html.counts([each for each in every if each[2] or each[0] in always], batch.view.decision)
+    always = ("", *task.classes, batch.decision)
+    return html.counts([each for each in every if each[2] or each[0] in always], batch.decision)
 
 
 def own_labels(names: Sequence[str], task: Task) -> dict[int, str]:

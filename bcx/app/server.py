@@ -1,21 +1,23 @@
-"""Starting the page: options, settings that keep it private, launch."""
+"""Starting the page: options, settings that keep it private, launch; and what runs beside its calls."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import atexit
+import ctypes
+import datetime
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from bcx.app.upkeep import share_arenas
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -26,7 +28,11 @@ MAX_FILE_SIZE = "100mb"
 #: Where slides are read; they go to disk piece by piece, never into memory whole.
 MAX_SLIDE_SIZE = "2gb"
 PREFIX = "bcx-page-"
-EXAMPLES = "examples"
+#: Seconds between two rounds, and for which a caller without an open page may still fetch its answer.
+ROUND, UNFETCHED = 5.0, 60.0
+#: Seconds after which an upload that no call has named is deleted.
+UNCLAIMED = 3600.0
+_GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -75,9 +81,8 @@ def keep_private() -> None:
     os.environ["GRADIO_TEMP_DIR"] = folder
     # Torch makes its cache's folder when it is imported. Where Matplotlib is installed, Gradio loads it for every call,
     # and it would list this machine's fonts in a cache.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
-    os.environ.setdefault("MPLCONFIGDIR", folder)
-    os.environ.setdefault("MPLBACKEND", "agg")
+    for name, value in (("TORCHINDUCTOR_CACHE_DIR", folder), ("MPLCONFIGDIR", folder), ("MPLBACKEND", "agg")):
+        os.environ.setdefault(name, value)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
@@ -97,12 +102,6 @@ def _alive(process: int) -> bool:
     return True
 
 
-def examples_folder() -> Path | None:
-    """Return the folder of examples: of the current directory, or of the checkout that this code lies in."""
-    places = (place / EXAMPLES for place in (Path.cwd(), Path(__file__).resolve().parents[2]))
-    return next((place for place in places if (place / "examples.csv").is_file()), None)
-
-
 def create(checkpoint: str) -> gr.Blocks:
     """Load a model and build the page around it."""
     keep_private()
@@ -112,7 +111,10 @@ def create(checkpoint: str) -> gr.Blocks:
     import bcx
     from bcx.app.page import build_app
 
-    return build_app(bcx.load(checkpoint), examples_folder())
+    # Of the current directory, or of the checkout that this code lies in.
+    places = (place / "examples" for place in (Path.cwd(), Path(__file__).resolve().parents[2]))
+    examples = next((place for place in places if (place / "examples.csv").is_file()), None)
+    return build_app(bcx.load(checkpoint), examples)
 
 
 def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
@@ -120,27 +122,24 @@ def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
 
     With a login, nobody else gets an answer from any address.
     """
-    app: Any = page  # with what `build_app` added
     from starlette.middleware import Middleware
 
     from bcx.app.middleware import Guard
     from bcx.app.theme import CSS, HEAD, theme
-    from bcx.app.upkeep import upkeep
 
+    app: Any = page  # with what `build_app` added
+    guard = Middleware(Guard, page=app, sessions=app.bcx_sessions, login=login)
     settings: dict[str, Any] = {
         "theme": theme(),
         "css_paths": CSS,
         "head": HEAD,
-        "max_file_size": MAX_SLIDE_SIZE if getattr(app, "bcx_slides", False) else MAX_FILE_SIZE,
+        "max_file_size": MAX_SLIDE_SIZE if app.bcx_slides else MAX_FILE_SIZE,
         "mcp_server": True,
         "run_history": False,
         "enable_monitoring": False,
         "footer_links": ["api", "settings"],
         "allowed_paths": [],
-        "app_kwargs": {
-            "lifespan": partial(upkeep, app),
-            "middleware": [Middleware(Guard, page=app, sessions=app.bcx_sessions, login=login)],
-        },
+        "app_kwargs": {"lifespan": partial(upkeep, app), "middleware": [guard]},
         "ssr_mode": False,
         "pwa": False,
     }
@@ -154,3 +153,59 @@ def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     page = app or create(chosen.checkpoint)
     launch(page, chosen.login, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)
+
+
+@asynccontextmanager
+async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
+    """Do both every few seconds while the server runs."""
+
+    async def forever() -> None:
+        while True:
+            await asyncio.sleep(ROUND)
+            if forget(page):
+                await asyncio.to_thread(give_back_memory)
+            await asyncio.to_thread(page.bcx_sessions.uploads.sweep, UNCLAIMED)
+
+    task = asyncio.create_task(forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def forget(page: Any) -> int:
+    """Drop what Gradio keeps of pages that were closed, and of sessions without one after `UNFETCHED`; how many.
+
+    It keeps the values of every component for each of the last 10,000 sessions, the answers that 2,000 of them did not
+    fetch, and the path of every file that it ever received or showed. To be called in the server's own thread.
+    """
+    states, queue, sessions = page.state_holder, page._queue, page.bcx_sessions
+    busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    closed = sessions.take_closed()
+    since = datetime.datetime.now() - datetime.timedelta(seconds=UNFETCHED)
+    held = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
+    forgotten = 0
+    for name in {name for kept in held for name in kept}:
+        over = name in closed or states.time_last_used.get(name, since) <= since
+        if over and name not in busy and not sessions.is_open(name):
+            for kept in (*held, states.time_last_used):
+                kept.pop(name, None)
+            forgotten += 1
+    for paths in page.temp_file_sets:
+        paths.clear()
+    return forgotten
+
+
+def share_arenas() -> None:
+    """Let glibc's allocator keep two arenas for all threads instead of eight per core, before there are any threads.
+
+    Each keeps the most that it ever held, in pieces: the process would grow while what it uses stays the same.
+    """
+    if _GLIBC is not None:
+        _GLIBC.mallopt(-8, 2)  # M_ARENA_MAX
+
+
+def give_back_memory() -> None:
+    """Return to the system what the allocator keeps of visitors that are gone."""
+    if _GLIBC is not None:
+        _GLIBC.malloc_trim(0)

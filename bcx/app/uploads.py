@@ -22,8 +22,6 @@ import gradio.routes
 
 from bcx.errors import RequestError
 
-#: Bytes of randomness in a folder's name.
-_SECRET = 24
 _routes: Any = gradio.routes
 _mcp_server: Any = gradio.mcp.GradioMCPServer
 _receive = _routes.upload_fn
@@ -41,9 +39,6 @@ class Uploads:
     def __init__(self) -> None:
         self._waiting: dict[str, _Upload] = {}
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def __contains__(self, path: str) -> bool:
         return path in self._waiting
@@ -88,9 +83,10 @@ class Uploads:
         """Delete uploads that nobody took over for so long."""
         limit = time.monotonic() - seconds
         with self._lock:
-            old = [path for path, upload in self._waiting.items() if upload.arrived < limit]
-            taken = [(path, self._waiting.pop(path)) for path in old]
-        for path, upload in taken:
+            old = {path: upload for path, upload in self._waiting.items() if upload.arrived < limit}
+            for path in old:
+                del self._waiting[path]
+        for path, upload in old.items():
             Path(path).unlink(missing_ok=True)
             _remove_empty(Path(path).parent, upload.folder)
 
@@ -108,7 +104,7 @@ async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) 
     sessions = getattr(request.app.get_blocks(), "bcx_sessions", None)
     if sessions is None:
         return await _receive(request, upload_dir, *arguments, **named)
-    folder = Path(upload_dir) / secrets.token_urlsafe(_SECRET)
+    folder = Path(upload_dir) / secrets.token_urlsafe(24)
     folder.mkdir(parents=True, mode=0o700)
     try:
         written, copies, targets = await _receive(request, folder, *arguments, **named)

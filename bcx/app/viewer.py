@@ -1,24 +1,32 @@
-"""The viewer: scan and overlay under one slider, with layer and opacity that never run the network again."""
+"""An answer on show, in Classify and Batch alike: what can be saved, scan and overlay under one slider, other places.
+
+Layer, strength, colours and frame never run the network again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from PIL import Image
 
-from bcx.app.answers import evidence_words, stages_html
-from bcx.app.charts import clip_html
-from bcx.app.incoming import choice, number
+from bcx.app.answers import PLACE, evidence_words, lesions_html, square_html, stages_html
+from bcx.app.incoming import PICK, choice, event_value, number
 from bcx.app.markup import html
 from bcx.app.privacy import Session
-from bcx.app.wiring import Changes
+from bcx.app.wiring import QUICK, Changes, Page, gone
 from bcx.errors import RequestError
 from bcx.imaging.style import PALETTES, STYLE
+from bcx.inference.classifier import Classifier
+from bcx.inference.clip import Clip
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image, encoded, layer_picture
+from bcx.report.sheet import text, write_file
+from bcx.report.words import percent
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
 
@@ -29,8 +37,25 @@ LINE, MARGIN = 50.0, 2.0
 LESION = "lesion map"
 #: Colours of maps, as a person reads them.
 COLOURS = {name: name for name in PALETTES} | {STYLE.colours: " / ".join(STYLE.ends)}
+#: What can be saved as a file, and the words on its button.
+FILES = {"png": "Report (PNG)", "pdf": "Report (PDF)", "overlay": "Overlay, full size (PNG)"}
+#: Inside the component with the buttons: a click on `data-copy` copies the text that stands in it.
+COPY = Path(__file__).with_name("copy.js").read_text("utf-8")
+#: After the file is written: save it as the browser does with any download.
+SAVE = """
+(file) => {
+  if (!file) return;
+  const link = Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name ?? ''});
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+"""
+#: Of a clip's chart, in SVG units; it is stretched to the width of the page.
+CLIP_SIZE = 560, 110
 #: Shows or hides the overlay, in the browser alone.
-SWITCH = "(on) => { document.getElementById('VIEWER').classList.toggle('bcx-bare', !on); }"
+SWITCH = "(on) => { document.getElementById('NAME-viewer').classList.toggle('bcx-bare', !on); }"
+SHOW_BESIDE = "() => document.querySelector('#NAME-compare section')?.scrollIntoView({behavior: 'smooth'})"
 #: Gradio gives the slider's images an empty alternative text; people who cannot see them need a true one.
 NAME_PICTURES = """
 const viewer = element.closest('.bcx-viewer');
@@ -44,12 +69,30 @@ name();
 """
 
 
-class Viewer:
-    """The viewer's components, and what they show; each method returns new values by component."""
+class Shown(NamedTuple):
+    """An answer with its pixels and when it was given; what stands beside it; what shipped examples were to show."""
 
-    def __init__(self, task: Task, name: str) -> None:
-        """Lay it out, hidden until there is something to see. `name` prefixes the elements' ids."""
-        self.name = name
+    answer: Prediction
+    at: datetime
+    made: str | None = None
+    beside: tuple[Prediction, str | None] | None = None
+
+
+class Viewer:
+    """The components, and what they show; most methods return new values by component."""
+
+    def __init__(self, page: Page, name: str, on_show: Callable[[Session], Shown | None], card: gr.HTML) -> None:
+        """Lay out and wire them, hidden until there is something to see.
+
+        Args:
+            page: what all tabs share.
+            name: prefixes the elements' ids.
+            on_show: the answer that the session has in this viewer; None without one.
+            card: where a lost page is said.
+        """
+        self.name, self.on_show = name, on_show
+        self.take = gr.HTML(js_on_load=PICK + COPY, elem_id=f"{name}-take")
+        file = gr.DownloadButton(visible="hidden", elem_id=f"{name}-file")
         with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as self.box:
             self.slider = gr.ImageSlider(
                 show_label=False,
@@ -65,16 +108,12 @@ class Viewer:
             self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
             self.legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
             with gr.Row(elem_classes="bcx-controls") as self.controls:
-                self.layer = gr.Radio(**_layers(task), label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
+                layers = _layers(page.models.default.task)
+                self.layer = gr.Radio(**layers, label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
+                narrow: dict[str, Any] = {"min_width": 180, "scale": 3}
+                words = "Strength (%)"
                 self.opacity = gr.Slider(
-                    0,
-                    100,
-                    value=OPACITY,
-                    step=5,
-                    label="Strength (%)",
-                    elem_id=f"{name}-opacity",
-                    min_width=180,
-                    scale=3,
+                    0, 100, value=OPACITY, step=5, label=words, elem_id=f"{name}-opacity", **narrow
                 )
                 self.colours = gr.Dropdown(
                     [(words.capitalize(), key) for key, words in COLOURS.items()],
@@ -82,50 +121,120 @@ class Viewer:
                     label="Colours",
                     filterable=False,
                     elem_id=f"{name}-colours",
-                    min_width=180,
-                    scale=3,
+                    **narrow,
                 )
                 with gr.Column(min_width=120, scale=2):
                     on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on")
                     self.contour = gr.Checkbox(label="Contours", elem_id=f"{name}-contour")
             self.stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
-        on.input(None, on, None, js=SWITCH.replace("VIEWER", f"{name}-viewer"), api_visibility="private")
-        self.changes = [self.layer.input, self.opacity.input, self.opacity.release]
-        self.outputs = [self.box, self.slider, self.layer, self.legend, self.controls, self.stages, self.frame]
-        self.outputs.append(self.clip)
-        self.drawn = [self.colours, self.contour, self.slider, self.legend, self.stages]
+        self.lesions = gr.HTML(visible=False, js_on_load=PICK, elem_id=f"{name}-lesions")
+        title = "Read another place"
+        with gr.Accordion(title, open=False, visible=False, elem_id=f"{name}-place-box") as self.folded:
+            self.square = gr.HTML(js_on_load=PLACE, elem_id=f"{name}-place")
+        self.compared = gr.HTML(js_on_load=PICK, elem_id=f"{name}-compare")
 
-    def show(self, session: Session, prediction: Prediction, task: Task, opacity: Any) -> Changes:
-        """Show a new prediction: the lesion layer first, where the model has one."""
-        prediction = session.drawn(prediction)
+        self.pictures = [self.slider, self.legend, self.compared]
+        self.drawn = [*self.pictures, self.colours, self.contour, self.stages]
+        self.outputs = [*self.pictures, self.stages, self.box, self.layer, self.opacity, self.controls, self.frame]
+        self.outputs += [self.clip, self.take, self.lesions, self.folded, self.square]
+        self.show_beside = SHOW_BESIDE.replace("NAME", name)
+        on.input(None, on, None, js=SWITCH.replace("NAME", name), api_visibility="private")
+        changed = [self.layer.input, self.opacity.input, self.opacity.release]
+        how = {"trigger_mode": "always_last", "lost": card, **QUICK}
+        page.listen(changed, self.repaint, [self.layer, self.opacity], [*self.pictures, card], **how)
+
+        def take_away(session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
+            kind = choice(event_value(event, "pick"), FILES, "The file")
+            shown = on_show(session)
+            if shown is None:
+                raise RequestError("No result is open.", expected="an open result", remedy="Read a picture first.")
+            path = session.picture("bcx-answer", ".pdf" if kind == "pdf" else ".png")
+            write_file(kind, session.drawn(shown.answer), classifier.task, shown.at, path)
+            return {file: str(path)}
+
+        how = {"show_progress": "hidden", "trigger_mode": "multiple", "concurrency_limit": 2}
+        page.listen(self.take.click, take_away, [], [file], **how).success(None, file, js=SAVE)
+
+    def show(self, session: Session, task: Task) -> Changes:
+        """Show a new answer: the lesion layer first, where the model has one."""
+        shown = self.on_show(session) or gone()
+        prediction = session.drawn(shown.answer)
         self._save_scan(session, prediction)
-        lesion = prediction.reading.lesion is not None
-        layer = LESION if lesion else prediction.label
-        painted = self.repaint(session, prediction, task, layer, opacity)
+        lesion, scan = prediction.reading.lesion is not None, prediction.decision != NOT_A_SCAN
+        layer, opacity = LESION if lesion else prediction.label, self._seen(session)[1]
+        session.seen[self.name] = layer, opacity
+        painted = self._paint(session, prediction, task)
+        another = prediction.second_stage is not None and scan and prediction.clip is None
+        lesions = lesions_html(prediction) if another else ""
         return {
             **painted,
+            **self.beside(session, task),
+            self.take: buttons_html(shown.answer, task, shown.at),
             self.box: gr.update(visible=True),
             self.slider: gr.update(value=painted[self.slider], slider_position=_line(prediction)),
             self.layer: gr.update(**{**_layers(task, lesion), "value": layer}),
-            self.controls: gr.update(visible=prediction.decision != NOT_A_SCAN),
+            self.opacity: opacity,
+            self.controls: gr.update(visible=scan),
             self.stages: stages_update(prediction, task),
             **self._clip(prediction, task),
+            self.lesions: gr.update(value=lesions, visible=bool(lesions)),
+            self.folded: gr.update(visible=another),
+            self.square: square_html(prediction) if another else "",
         }
 
     def hide(self) -> Changes:
         """Show nothing."""
         hidden, empty = gr.update(visible=False), gr.update(value="", visible=False)
-        boxes = {self.box: hidden, self.slider: None, self.legend: "", self.frame: hidden}
-        return {**boxes, self.stages: empty, self.clip: empty}
+        return {
+            **dict.fromkeys((self.box, self.frame, self.folded), hidden),
+            **dict.fromkeys((self.stages, self.clip, self.lesions), empty),
+            **dict.fromkeys((self.legend, self.take, self.square, self.compared), ""),
+            self.slider: None,
+        }
 
-    def repaint(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
-        """Show another layer or opacity; the network does not run.
+    def repaint(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
+        """Show another layer or strength (per cent)."""
+        opacity = number(opacity, "The strength of the overlay", 0, 100)
+        session.seen[self.name] = choice(layer, [LESION, *classifier.classes], "The layer"), opacity
+        return self.painted(session, classifier.task)
 
-        Raises:
-            RequestError: as `checked`.
-        """
-        layer, opacity = session.seen[self.name] = checked(task, layer, opacity)
+    def painted(self, session: Session, task: Task) -> Changes:
+        """Show the same layer of the answer on show, and what stands beside it."""
+        shown = self.on_show(session) or gone()
+        return {**self._paint(session, session.drawn(shown.answer), task), **self.beside(session, task)}
+
+    def redraw(self, session: Session, classifier: Classifier) -> Changes:
+        """Show the same, if anything, in another style."""
+        shown, task = self.on_show(session), classifier.task
+        if shown is None:
+            return {}
+        return {**self.painted(session, task), self.stages: stages_update(session.drawn(shown.answer), task)}
+
+    def show_frame(self, session: Session, prediction: Prediction, task: Task) -> Changes:
+        """Show another frame of a clip."""
         prediction = session.drawn(prediction)
+        self._save_scan(session, prediction)
+        clip = {self.clip: self._clip(prediction, task)[self.clip]}
+        return {**self._paint(session, prediction, task), **clip, self.stages: stages_update(prediction, task)}
+
+    def beside(self, session: Session, task: Task) -> Changes:
+        """Show the answer and what stands beside it, if anything."""
+        shown, (layer, opacity) = self.on_show(session), self._seen(session)
+        if shown is None or shown.beside is None:
+            return {self.compared: ""}
+        pair = [(session.drawn(found), made) for found, made in ((shown.answer, shown.made), shown.beside)]
+        class_ = None if layer == LESION else layer
+        if class_ is None and any(found.reading.lesion is None for found, _ in pair):
+            class_ = task.positive
+        columns = [(found, made, layer_picture(found.screen, class_, opacity / 100)) for found, made in pair]
+        return {self.compared: html.compare(columns, task, class_)}
+
+    def _seen(self, session: Session) -> tuple[str, float]:
+        """The layer on show and its strength in per cent."""
+        return session.seen.get(self.name, (LESION, OPACITY))
+
+    def _paint(self, session: Session, prediction: Prediction, task: Task) -> Changes:
+        layer, opacity = self._seen(session)
         class_ = None if layer == LESION else layer
         overlay = _save(session, f"{self.name}-overlay", layer_picture(prediction.screen, class_, opacity / 100))
         pair = session.shown[self.name], overlay
@@ -133,31 +242,6 @@ class Viewer:
             return {self.slider: pair, self.legend: html.bare()}
         means = "" if class_ is None else evidence_words(prediction.screen, task, layer)
         return {self.slider: pair, self.legend: html.laid_over(class_, means, prediction.style)}
-
-    def seen(self, session: Session) -> tuple[str, float]:
-        """Return the layer on show and its strength; the first ones where none was shown yet."""
-        return session.seen.get(self.name, (LESION, OPACITY))
-
-    def redraw(self, session: Session, prediction: Prediction, task: Task) -> Changes:
-        """Show the same layer in another style; the network does not run."""
-        painted = self.repaint(session, prediction, task, *self.seen(session))
-        return {**painted, self.stages: stages_update(session.drawn(prediction), task)}
-
-    def show_frame(self, session: Session, prediction: Prediction, task: Task, layer: Any, opacity: Any) -> Changes:
-        """Show another frame of a clip; the network does not run.
-
-        Raises:
-            RequestError: as `checked`.
-        """
-        before, prediction = session.shown[self.name], session.drawn(prediction)
-        self._save_scan(session, prediction)
-        try:
-            painted = self.repaint(session, prediction, task, layer, opacity)
-        except RequestError:
-            session.shown[self.name] = before
-            raise
-        clip = {self.clip: self._clip(prediction, task)[self.clip]}
-        return {**painted, **clip, self.stages: stages_update(prediction, task)}
 
     def _clip(self, prediction: Prediction, task: Task) -> Changes:
         """The frame slider, on the decisive frame, and the chart; hidden for a single image."""
@@ -174,11 +258,22 @@ class Viewer:
         session.shown[self.name] = _save(session, f"{self.name}-scan", picture)
 
 
-def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
-    """The lesion map, where there is one, then the classes."""
-    classes = [(label.capitalize(), label) for label in task.classes]
-    choices = [("Lesion", LESION), *classes] if lesion else classes
-    return {"choices": choices, "value": choices[0][1]}
+def clip_html(clip: Clip, task: Task, shown: int) -> str:
+    """Return the probability of each class over the frames read; `shown`: the place among them, from 0, to mark."""
+    values = ", ".join(f"{name} {percent(p)}" for name, p in zip(task.classes, clip.probabilities[shown], strict=True))
+    said = f"Frame {clip.read[shown] + 1:,} of {clip.count:,}: {values}."
+    width, height = CLIP_SIZE
+    first, last = clip.read[0], clip.read[-1]
+    across = [width * (frame - first) / max(1, last - first) for frame in clip.read]
+    upwards = 4 + (height - 8) * (1 - clip.probabilities.astype(float))
+    lines = [" ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, each, strict=True)) for each in upwards.T]
+    half = f"{4 + (height - 8) / 2:.1f}"
+    return html.clip(clip, task, said, CLIP_SIZE, half, f"{across[shown]:.1f}", lines)
+
+
+def buttons_html(prediction: Prediction, task: Task, at: datetime) -> str:
+    """Return the buttons under an answer, with its pixels, that was given `at`."""
+    return html.take(FILES, text(prediction, task, at))
 
 
 def stages_update(prediction: Prediction, task: Task) -> Any:
@@ -187,23 +282,8 @@ def stages_update(prediction: Prediction, task: Task) -> Any:
     return gr.update(value=card, visible=bool(card))
 
 
-def checked(task: Task, layer: Any, opacity: Any) -> tuple[str, float]:
-    """Return what a page sent as layer and strength of the overlay, the latter in per cent.
-
-    Raises:
-        RequestError: no such layer, or a strength that is not within 0 to 100.
-    """
-    opacity = number(opacity, "The strength of the overlay", 0, 100)
-    return choice(layer, [LESION, *task.classes], "The layer"), opacity
-
-
 def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
-    """Return the answer of one of the frames that were read, with its pixels; the network does not run.
-
-    Args:
-        prediction: the clip's answer, with the answers of its frames.
-        place: among the frames read, from 0.
-        file: where the clip is.
+    """Return a clip's answer for one of the frames that were read, from 0, with its pixels from the clip's file.
 
     Raises:
         BcxError: the file cannot be read any more.
@@ -212,6 +292,13 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
     assert clip is not None
     frame = replace(clip.answers[place], clip=replace(clip, frame=clip.read[place]), mask_text=prediction.mask_text)
     return frame.with_pixels(file)
+
+
+def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
+    """The lesion map, where there is one, then the classes."""
+    choices = [("Lesion", LESION)] if lesion else []
+    choices += [(label.capitalize(), label) for label in task.classes]
+    return {"choices": choices, "value": choices[0][1]}
 
 
 def _line(prediction: Prediction) -> float:

@@ -12,16 +12,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import gradio as gr
 
+from bcx.app.gpu import ON_A_SPACE, on_gpu
 from bcx.app.incoming import PRIVATE, in_words
+from bcx.app.markup import html
 from bcx.app.models import Models
 from bcx.app.privacy import Sessions
+from bcx.explain.checks import Checks, check
+from bcx.explain.methods import Explanation, explain
+from bcx.inference.prediction import Failure, Prediction
+from bcx.slides import SlideProgress, stream_slide
 
-#: What a handler returns: new values by component.
+#: What a handler returns: new values by component; what it leaves out stays as it is.
 Changes = dict[Any, Any]
 #: Every call that runs the network shares this queue, so that pages wait for each other and not for memory.
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
@@ -29,37 +35,65 @@ NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 
 
-@dataclass(frozen=True)
-class Page:
-    """What every tab needs.
+class Gone(Exception):
+    """The session of a page has ended on the server."""
 
-    Attributes:
-        models: what can answer.
-        picker: holds the name of the one that does.
-        sessions: the open pages.
-        predict, stream, slide, explain, check: as `Classifier.predict`, `Classifier.stream`, `stream_slide`, `explain`
-            and `check`, with a model's name in its place.
+
+def gone() -> NoReturn:
+    """Stop a handler that needs what only an open session has."""
+    raise Gone
+
+
+class Page:
+    """What every tab needs: models, the picker that holds the chosen one's name, the open pages, and the engine.
+
+    The engine is `predict`, `stream`, `slide`, `explain` and `check`: as `Classifier.predict`, `Classifier.stream`,
+    `stream_slide`, `explain` and `check`, with a model's name in its place, since ZeroGPU pickles the arguments.
     """
 
-    models: Models
-    picker: gr.Dropdown
-    sessions: Sessions
-    predict: Callable[..., Any]
-    stream: Callable[..., Iterator[Any]]
-    slide: Callable[..., Iterator[Any]]
-    explain: Callable[..., Any]
-    check: Callable[..., Any]
+    def __init__(self, models: Models, picker: gr.Dropdown, sessions: Sessions) -> None:
+        self.models, self.picker, self.sessions = models, picker, sessions
+
+        @on_gpu
+        def predict(model: str, source: Any, name: str, box: Any = None) -> Prediction:
+            return replace(models.get(model).predict(source, name, box=box), mask_text=ON_A_SPACE)
+
+        @on_gpu
+        def stream(model: str, sources: Any) -> Iterator[Prediction | Failure]:
+            for answer in models.get(model).stream(sources):
+                yield replace(answer, mask_text=ON_A_SPACE) if isinstance(answer, Prediction) else answer
+
+        @on_gpu
+        def slide(model: str, *source: Any, **options: Any) -> Iterator[SlideProgress]:
+            yield from stream_slide(models.get(model), *source, **options)
+
+        @on_gpu
+        def explained(model: str, *asked: Any) -> Explanation:
+            return explain(models.get(model), *asked)
+
+        @on_gpu
+        def checked(model: str, explanation: Explanation) -> Checks:
+            return check(models.get(model), explanation)
+
+        self.predict, self.stream, self.slide, self.explain, self.check = predict, stream, slide, explained, checked
 
     def listen(
-        self, event: Any, function: Callable[..., Any], inputs: list[Any], outputs: list[Any], **how: Any
+        self,
+        event: Any,
+        function: Callable[..., Any],
+        inputs: list[Any],
+        outputs: list[Any],
+        lost: Any = None,
+        **how: Any,
     ) -> Any:
         """Wire a handler to an event, or to several, and return what Gradio does.
 
         Args:
             event: `component.click` or the like, or a list.
-            function: from the session, the chosen model and what stands in `inputs` to new values by component; what
-                it leaves out stays as it is. It may yield several. A last parameter `event` gets what a click carries.
+            function: from the session, the chosen model and what stands in `inputs` to `Changes`; it may yield several.
+                A last parameter `event` gets what a click carries.
             inputs, outputs: components.
+            lost: which of `outputs` says so where the function meets `gone`; else all stays as it is.
             how: more for Gradio.
         """
         special: dict[str, Any] = {"request": gr.Request}
@@ -79,7 +113,10 @@ class Page:
 
         def call(*sent: Any) -> Any:
             with entered(*sent) as arguments:
-                return answer(function(*arguments))
+                try:
+                    return answer(function(*arguments))
+                except Gone:
+                    return answer({lost: html.gone()})
 
         def steps(*sent: Any) -> Iterator[Any]:
             with entered(*sent) as arguments, closing(function(*arguments)) as every:
@@ -87,11 +124,8 @@ class Page:
                     yield answer(changed)
 
         wired: Any = steps if inspect.isgeneratorfunction(function) else call
-        kind = inspect.Parameter.POSITIONAL_ONLY
-        parameters = [inspect.Parameter(name, kind) for name in special]
-        wired.__signature__ = inspect.Signature(
-            [*parameters, inspect.Parameter("sent", inspect.Parameter.VAR_POSITIONAL)]
-        )
+        own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in special]
+        wired.__signature__ = inspect.Signature([*own, inspect.Parameter("sent", inspect.Parameter.VAR_POSITIONAL)])
         wired.__name__, wired.__annotations__ = function.__name__, special
         trigger = gr.on if isinstance(event, list) else event
         first = [event] if isinstance(event, list) else []

@@ -142,7 +142,7 @@ def open_archive(path: Path, name: str = "") -> list[Member]:
         inner = _name(info)
         if inner.endswith("/"):
             continue
-        inner = _free(inner or "unnamed", taken)
+        inner = free_name(inner or "unnamed", taken)
         stamp = [found.st_size, found.st_mtime_ns, info.header_offset, info.CRC]
         members.append(Member(inner, stamp, _problem(info, inner, called), path, info))
     return members
@@ -192,7 +192,8 @@ def _name(info: zipfile.ZipInfo) -> str:
     return name.translate({ord(letter): "_" for letter in hidden})
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number added where it is taken; from now on it is."""
     stem, suffix = posixpath.splitext(name)
     numbered = (f"{stem} ({number}){suffix}" for number in count(2))
     free = next(each for each in chain([name], numbered) if each not in taken)

@@ -103,7 +103,7 @@ def test_names_and_reasons_cannot_inject_html(prediction, tiny):
     error = UnknownFormat(evil, expected=evil, remedy=evil)
     for shown in (
         html.answer(said, tiny.task),
-        html.table(answers.facts(said)),
+        html.facts(said),
         html.failure(error, evil),
     ):
         assert "script" not in Text(shown).tags
@@ -129,10 +129,10 @@ def test_a_task_of_ones_own_is_told_without_cancer_and_without_examples_that_it_
     task = get_task({"name": "skin", "classes": ["mole", "wart", "scar"], "image_noun": "skin picture"})
     spread = dict(zip(task.classes, (0.2, 0.3, 0.5), strict=True))
     said = dataclasses.replace(prediction, label="scar", decision="scar", probabilities=spread)
-    cards = [answers.empty_html(task, False), *(html.answer(decided(said, d), task) for d in ("scar", "refer"))]
+    cards = [html.no_picture(task, False), *(html.answer(decided(said, d), task) for d in ("scar", "refer"))]
     for card in cards:
         assert not re.search("cancer|tumour|breast|lump|example", Text(card).text)
-    assert "or try an example" in Text(answers.empty_html(task, True)).text
+    assert "or try an example" in Text(html.no_picture(task, True)).text
 
 
 def test_refer_does_not_bring_an_improbable_class_into_question(prediction, tiny):
@@ -153,5 +153,5 @@ def test_an_outlined_lesion_is_described_in_terms_and_numbers_and_anything_else_
     for term in (expected.orientation, expected.shape, expected.margin, expected.echo, expected.posterior):
         assert term in text
     assert f"{expected.width:.0f} wide" in text
-    assert answers.lesion_facts(decided(found, "not a scan")) == []
-    assert answers.lesion_facts(prediction) == [], "a model without a lesion map"
+    for none in (decided(found, "not a scan"), prediction):  # a model without a lesion map
+        assert "measured" not in answers.details_html(none, get_task("breast-ultrasound"))

@@ -222,7 +222,7 @@ def test_the_overlay_comes_where_it_is_asked_for(client, server, scans, tiny):
 
 
 def test_a_space_shows_no_burnt_in_text(client, scans, tiny, monkeypatch):
-    monkeypatch.setattr("bcx.app.page.ON_A_SPACE", True)
+    monkeypatch.setattr("bcx.app.wiring.ON_A_SPACE", True)
     monkeypatch.setattr("bcx.inference.prediction.mask_text", np.zeros_like)
     address = client.predict(handle_file(str(scans["grey.png"])), True, api_name="/classify")["overlay"]
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))

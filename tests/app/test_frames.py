@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import bcx
-from bcx.app.charts import clip_html
-from bcx.app.viewer import frame_answer
+from bcx.app.viewer import clip_html, frame_answer
 from bcx.inference.clip import Clip
 from bcx.tasks import get_task
 from tests.app.conftest import changed, overlay_address

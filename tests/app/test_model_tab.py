@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bcx.app.charts import reliability_chart, risk_chart
 from bcx.app.markup import html as macros
-from bcx.app.model_tab import model_html
+from bcx.app.model_tab import model_html, reliability_chart, risk_chart
 from bcx.report.facts import gather
 from bcx.tasks import get_task
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bcx.app.examples import list_examples
-from bcx.app.models import Models
+from bcx.app import models
+from bcx.app.models import Models, build_picker, list_examples
 from bcx.app.privacy import Chosen, Sessions
 from bcx.app.rows import Batch
 from bcx.errors import CheckpointError, RequestError
@@ -26,36 +26,32 @@ def folders(tiny_checkpoint, cells_checkpoint, tmp_path):
 
 
 def test_the_default_comes_first_and_each_is_named_by_its_task(tiny, folders):
-    models = Models(tiny, folders)
-    assert models.choices() == [
+    offered = Models(tiny, folders)
+    assert build_picker(offered).choices == [
         ("Breast ultrasound: tiny", "tiny"),
         ("broken", "broken"),
         ("Breast tissue under the microscope: cells", "cells"),
         ("Breast ultrasound: other", "other"),
     ]
-    assert models.get("tiny") is tiny  # a folder of the same name does not hide it
-    assert models.any_tiles()
-    assert not Models(tiny, {"other": folders["other"]}).any_tiles()
+    assert offered.get("tiny") is tiny  # a folder of the same name does not hide it
 
 
 def test_checkpoints_at_hand_are_found(tiny, folders, monkeypatch):
     monkeypatch.setenv("BCX_CHECKPOINTS", str(folders["cells"].parent))
     monkeypatch.chdir(folders["broken"])
-    assert ("Breast tissue under the microscope: cells", "cells") in Models(tiny).choices()
+    assert ("Breast tissue under the microscope: cells", "cells") in build_picker(Models(tiny)).choices
 
 
 def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
-    import bcx.inference.classifier
-
-    load, loaded = bcx.inference.classifier.load, []
-    monkeypatch.setattr(bcx.inference.classifier, "load", lambda folder: (loaded.append(folder), load(folder))[1])
-    models = Models(tiny, folders)
+    load, loaded = models.load, []
+    monkeypatch.setattr(models, "load", lambda folder: (loaded.append(folder), load(folder))[1])
+    offered = Models(tiny, folders)
     assert loaded == []
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: id(models.get("cells")), range(8)))
+        found = set(pool.map(lambda _: id(offered.get("cells")), range(8)))
     assert len(found) == 1
     assert loaded == [folders["cells"]]
-    assert models.get("cells").task.name == "histology-idc"
+    assert offered.get("cells").task.name == "histology-idc"
 
 
 @pytest.mark.parametrize("name", ["../tiny", "owner/model", "", "no-such", None, ["tiny"], {"a": 1}])
@@ -65,17 +61,17 @@ def test_nothing_but_what_was_offered_is_loaded(tiny, folders, name):
 
 
 def test_a_damaged_one_says_so_each_time(tiny, folders):
-    models = Models(tiny, folders)
+    offered = Models(tiny, folders)
     for _ in range(2):
         with pytest.raises(CheckpointError, match="'broken' is incomplete or damaged"):
-            models.get("broken")
+            offered.get("broken")
 
 
 def test_other_models_of_the_task_are_named(tiny, tiny_checkpoint, cells_checkpoint):
-    models = Models(tiny, {"other": tiny_checkpoint, "cells": cells_checkpoint})
-    assert models.others("tiny") == ["other"]
-    assert models.others("other") == ["tiny"]
-    assert models.others("cells") == []
+    offered = Models(tiny, {"other": tiny_checkpoint, "cells": cells_checkpoint})
+    assert offered.others("tiny") == ["other"]
+    assert offered.others("other") == ["tiny"]
+    assert offered.others("cells") == []
 
 
 def test_examples_are_those_of_the_task(examples_of_both):

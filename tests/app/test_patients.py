@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bcx.app import batch, patients, rows
+from bcx.app import patients, rows
 from bcx.app.privacy import Sessions
 from bcx.cli import main as cli
 from bcx.errors import RequestError
@@ -38,7 +38,7 @@ def clinic(tmp_path, scans, monkeypatch):
 @pytest.fixture
 def done(session, clinic, tiny):
     chosen = [sent(path, session, f"{path.parent.name}/{path.name}") for path in clinic]
-    made = run(session, batch.take_in(session, chosen, folder=False), tiny)
+    made = run(session, rows.take_in(session, chosen, folder=False), tiny)
     assert len(made.rows) == len(clinic)
     return made
 
@@ -61,7 +61,7 @@ def test_a_study_is_a_patient_and_files_of_none_are_left_out(session, scans, tin
     for name, study in (("a.dcm", "1.2.3"), ("b.dcm", "1.2.3"), ("c.dcm", "1.2.4")):
         (tmp_path / name).write_bytes(ultrasound(pixels, StudyInstanceUID=study))
     chosen = [sent(path, session) for path in (*sorted(tmp_path.glob("*.dcm")), scans["grey.png"])]
-    done = run(session, batch.take_in(session, chosen, folder=False), tiny)
+    done = run(session, rows.take_in(session, chosen, folder=False), tiny)
     done.by = STUDY
     found = patients.combined(done, tiny)
     assert [(row["patient"], row["files"]) for row in found] == [("1.2.3", "a.dcm; b.dcm"), ("1.2.4", "c.dcm")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from datetime import datetime
 from pathlib import Path
 
 import gradio as gr
@@ -13,7 +14,9 @@ from PIL import Image
 
 from bcx.app import answers, rows, viewer
 from bcx.app.markup import html
+from bcx.app.models import Models
 from bcx.app.privacy import Sessions
+from bcx.app.wiring import Page
 from bcx.imaging.crop import Box
 from bcx.inference.two_stage import Enlarged
 from bcx.report import pictures
@@ -30,9 +33,17 @@ WHOLE = Box(0, 0, 140)
 
 
 @pytest.fixture(scope="module")
-def view(tiny_lesion):
+def view(tiny_lesion, tmp_path_factory):
+    """A viewer of a session's last answer."""
     with gr.Blocks():
-        return viewer.Viewer(tiny_lesion.task, "classify")
+        page = Page(Models(tiny_lesion, {}), gr.Dropdown(), Sessions(tmp_path_factory.mktemp("none")))
+        on_show = lambda session: viewer.Shown(session.answer, datetime.now().astimezone())  # noqa: E731
+        return viewer.Viewer(page, "classify", on_show, gr.HTML())
+
+
+def show(view, session, prediction, task):
+    session.answer = prediction
+    return view.show(session, task)
 
 
 @pytest.fixture
@@ -108,13 +119,13 @@ def test_nothing_is_laid_over_what_is_no_scan(prediction, tiny_lesion, session, 
     other = seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan", outlines=False)
     assert answers.stages_html(other, task) == ""
     assert html.maps(other, task) == ""
-    values = view.show(session, other, task, 50)
+    values = show(view, session, other, task)
     assert not values[view.controls]["visible"]
     assert "no overlay" in values[view.legend]
     bare = pictures.as_image(other.scan.pixels).convert("RGB")
     assert np.array_equal(pictures.page_overlay(other), bare)
     for layer in (viewer.LESION, *task.classes):
-        pair = view.repaint(session, other, task, layer, 100)[view.slider]
+        pair = view.repaint(session, tiny_lesion, layer, 100)[view.slider]
         assert np.array_equal(Image.open(pair[1]), bare)
     scan = dataclasses.replace(other, decision="refer")
     assert pictures.row_picture(other, 72) != pictures.row_picture(scan, 72)
@@ -147,11 +158,11 @@ def test_the_card_shows_the_second_stage_with_words_for_those_who_cannot_see(pre
     assert answers.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
 
 
-def test_how_much_the_second_stage_enlarges_is_said_where_it_does(prediction):
+def test_how_much_the_second_stage_enlarges_is_said_where_it_does(prediction, tiny_lesion):
     small = seen(prediction, EVERYWHERE, EVERYWHERE, Box(10, 10, 31))
-    assert "enlarged 4.0 times" in answers.second_stage_words(small)
+    assert "enlarged 4.0 times" in answers.stages_html(small, tiny_lesion.task)
     whole = seen(prediction, EVERYWHERE, EVERYWHERE, Box(0, -15, 140))
-    assert "enlarged" not in answers.second_stage_words(whole)
+    assert "enlarged" not in answers.stages_html(whole, tiny_lesion.task)
 
 
 def test_the_enlarged_part_is_what_the_network_read(prediction):
@@ -165,13 +176,13 @@ def test_the_enlarged_part_is_what_the_network_read(prediction):
 def test_details_show_the_lesion_beside_every_class(prediction, tiny_lesion, tiny, scans):
     maps = html.maps(prediction, tiny_lesion.task)
     assert Text(maps).tags.count("img") == 1 + len(tiny_lesion.classes)
-    assert "Second stage" in dict(answers.facts(prediction))
-    assert "Second stage" not in dict(answers.facts(tiny.predict(scans["grey.png"])))
+    assert "Second stage" in html.facts(prediction)
+    assert "Second stage" not in html.facts(tiny.predict(scans["grey.png"]))
 
 
 def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_lesion, session, view):
     task = tiny_lesion.task
-    shown = view.show(session, prediction, task, 50)
+    shown = show(view, session, prediction, task)
     slider, picker, legend, card = (shown[part] for part in (view.slider, view.layer, view.legend, view.stages))
     assert [value for _, value in picker["choices"]] == [viewer.LESION, *task.classes]
     assert picker["value"] == viewer.LESION
@@ -181,7 +192,7 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
     assert 0 < slider["slider_position"] <= viewer.LINE
     shown = {}
     for layer in (viewer.LESION, *task.classes):
-        painted = view.repaint(session, prediction, task, layer, 50)
+        painted = view.repaint(session, tiny_lesion, layer, 50)
         shown[layer] = Path(painted[view.slider][1]).read_bytes()
         if layer != viewer.LESION:
             assert answers.evidence_words(prediction, task, layer) in Text(painted[view.legend]).text
@@ -190,7 +201,7 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
 
 def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session, view):
     plain = tiny.predict(scans["grey.png"])
-    shown = view.show(session, plain, tiny.task, 50)
+    shown = show(view, session, plain, tiny.task)
     slider, picker, legend, card = (shown[part] for part in (view.slider, view.layer, view.legend, view.stages))
     assert [value for _, value in picker["choices"]] == list(tiny.classes)
     assert picker["value"] == plain.label
@@ -202,7 +213,7 @@ def test_a_model_without_a_lesion_map_has_its_classes_alone(tiny, scans, session
 def test_the_line_between_the_pictures_does_not_cut_the_second_stage(prediction, tiny_lesion, session, view):
     for x in (-20, 0, 30, 60, 110):
         moved = seen(prediction, EVERYWHERE, EVERYWHERE, Box(x, 10, 30))
-        position = view.show(session, moved, tiny_lesion.task, 50)[view.slider]["slider_position"]
+        position = show(view, session, moved, tiny_lesion.task)[view.slider]["slider_position"]
         assert 0 < position <= 50
         assert position < max(100 * x / 140, viewer.MARGIN + 0.1)
 
@@ -222,9 +233,9 @@ def test_a_row_shows_the_outline(prediction, tiny_lesion, scans):
 def test_a_large_picture_is_painted_at_the_size_of_a_screen(tiny_lesion, session, view):
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
     large = tiny_lesion.predict(noise)
-    view.show(session, large, tiny_lesion.task, 50)
+    show(view, session, large, tiny_lesion.task)
     for layer in (viewer.LESION, *tiny_lesion.classes):
-        pair = view.repaint(session, large, tiny_lesion.task, layer, 50)[view.slider]
+        pair = view.repaint(session, tiny_lesion, layer, 50)[view.slider]
         for path in map(Path, pair):
             assert Image.open(path).size == (1400, 1050)
             assert path.stat().st_size < 1_000_000

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 
 import numpy as np
 import pytest
 from PIL import Image, PdfParser
 
-from bcx.app import takeaway
-from bcx.app.privacy import MOST_PAST, Chosen, Sessions
+from bcx.app.classify import past_html
+from bcx.app.privacy import MOST_PAST, Chosen, Past, Sessions, kept
+from bcx.app.viewer import buttons_html
 from bcx.report import sheet
 from bcx.report.words import NOTICE, words
 from tests.app.test_answers import Text
@@ -24,7 +26,11 @@ def prediction(tiny_lesion, scans):
 
 @pytest.fixture(scope="module")
 def past(prediction, scans):
-    return takeaway.make_past(prediction, Chosen(scans["grey.png"], "grey.png", "breast-ultrasound"))
+    return made_past(prediction, Chosen(scans["grey.png"], "grey.png", "breast-ultrasound"))
+
+
+def made_past(prediction, chosen) -> Past:
+    return Past(*kept(prediction), chosen, datetime.now().astimezone())
 
 
 def test_the_text_says_what_the_answer_says(past, prediction, tiny_lesion):
@@ -76,13 +82,13 @@ def test_an_answer_opened_again_is_whole(tiny_lesion, tmp_path):
     path, task = tmp_path / "large.png", tiny_lesion.task
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 2000), np.uint8)).save(path)
     large = tiny_lesion.predict(path)
-    past = takeaway.make_past(large, Chosen(path, "large.png", task.name))
+    past = made_past(large, Chosen(path, "large.png", task.name))
     assert past.prediction.scan.width < 100, "pixels are read again when they are asked for"
     again = past.open()
     assert again.to_dict() == large.to_dict()
     sheet.write_file("overlay", again, task, past.at, tmp_path / "overlay.png")
     assert Image.open(tmp_path / "overlay.png").size == (2000, 400)
-    assert 'data-pick="overlay"' in takeaway.buttons_html(again, task, past.at)
+    assert 'data-pick="overlay"' in buttons_html(again, task, past.at)
     assert "2000 x 400 pixels" in sheet.text(again, task, past.at)
 
 
@@ -90,11 +96,11 @@ def test_the_strip_has_the_last_answers_of_this_task_and_ends_with_the_session(p
     sessions = Sessions(tmp_path)
     session = sessions.get("page")
     for _ in range(MOST_PAST + 3):
-        session.remember(dataclasses.replace(past))
+        session.remember(past.open(), past.chosen)
     session.answer = past.prediction
-    tags = Text(takeaway.past_html(session, tiny_lesion.task)).tags
+    tags = Text(past_html(session, tiny_lesion.task)).tags
     assert tags.count("button") == 2 * MOST_PAST - 1, "all but the open one can be put beside it"
-    assert takeaway.past_html(session, cells_task) == ""
+    assert past_html(session, cells_task) == ""
     sessions.close("page")
     assert not session.past
 
@@ -106,22 +112,12 @@ def test_a_scan_is_kept_as_long_as_one_of_the_last_answers_is_its(past, scans, t
         path.write_bytes(scans["grey.png"].read_bytes())
         chosen = Chosen(path, path.name, "breast-ultrasound")
         session.settle(chosen)
-        session.remember(dataclasses.replace(past, chosen=chosen))
+        session.remember(past.open(), chosen)
     assert [path.exists() for path in paths] == [False, False, *[True] * MOST_PAST]
     oldest = session.past[-1].chosen
     session.settle(oldest)
-    session.remember(dataclasses.replace(past))
+    session.remember(past.open(), past.chosen)
     assert oldest.path.exists(), "it is open"
-
-
-def test_the_open_answer_can_change_its_state(past, tmp_path):
-    session = Sessions(tmp_path).get("page")
-    for _ in range(2):
-        session.remember(dataclasses.replace(past))
-    session.opened = session.past[1]
-    now = dataclasses.replace(past)
-    session.change_opened(now)
-    assert session.opened is session.past[1] is now
 
 
 @pytest.fixture

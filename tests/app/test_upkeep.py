@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from bcx.app import upkeep
+from bcx.app import server as running
 from tests.app.test_hostile import ask, body_of, calls_of, page_of, upload_call
 
 
@@ -23,22 +23,22 @@ def test_what_gradio_keeps_of_closed_pages_goes_and_open_ones_keep_it(server, sc
             assert ask(client, api, body_of(call, client, api, scans["grey.png"], session)) == ""
         held.time_last_used["gone"] -= datetime.timedelta(seconds=61)
         assert {"open", "gone", "a-moment-ago"} <= set(held.session_data)
-        assert upkeep.forget(blocks, 60) == 1
+        assert running.forget(blocks) == 1
         assert set(held.session_data) & {"open", "gone", "a-moment-ago"} == {"open", "a-moment-ago"}
         assert not any(blocks.temp_file_sets)
-        assert upkeep.forget(blocks, 60) == 0
+        assert running.forget(blocks) == 0
     # A page that was closed needs no such time.
-    assert until(lambda: upkeep.forget(blocks, 60) == 1)
+    assert until(lambda: running.forget(blocks) == 1)
     assert set(held.session_data) & {"open", "gone", "a-moment-ago"} == {"a-moment-ago"}
 
 
-@pytest.mark.skipif(upkeep._GLIBC is None, reason="another allocator")
+@pytest.mark.skipif(running._GLIBC is None, reason="another allocator")
 def test_threads_share_two_arenas_and_what_they_free_goes_back():
     """In a process of its own, counted by glibc's own report."""
     program = """
 import ctypes, threading
-from bcx.app import upkeep
-upkeep.share_arenas()
+from bcx.app import server as running
+running.share_arenas()
 libc, kept, barrier = ctypes.CDLL(None), [], threading.Barrier(8)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 def fill():
@@ -51,7 +51,7 @@ resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 for place in kept: ctypes.memset(ctypes.c_void_p(place), 1, 50_000)
 before = resident()
 for place in kept: libc.free(ctypes.c_void_p(place))
-upkeep.give_back_memory()
+running.give_back_memory()
 file = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
 libc.malloc_info(0, file)
 libc.fclose(file)

@@ -59,9 +59,9 @@ def test_rows_are_sorted_by_suspicion_and_by_doubt(make, tiny):
     broken = Failure("e", ScanError("Empty.", expected="a scan", remedy="Send it again."))
     batch.rows.append(rows.make_row(broken, Path("e"), "e", tiny.task))
     assert shown(batch, tiny.task) == ["0", "1", "2", "3", "4"]
-    batch.view.order = "suspicion"
+    batch.order = "suspicion"
     assert shown(batch, tiny.task) == ["1", "2", "0", "3", "4"]
-    batch.view.order = "uncertainty"
+    batch.order = "uncertainty"
     assert shown(batch, tiny.task) == ["2", "0", "1", "3", "4"]
     assert "malignant 55 %" in rows.rows_html(batch, tiny.task)
 
@@ -71,11 +71,11 @@ def test_rows_are_filtered_by_decision_and_text_and_counted(make, tiny):
     html = rows.counts_html(batch, tiny.task)
     counted = dict(re.findall(r'data-show="([^"]*)"[^>]*>[^<]*<b>([\d,]+)</b>', html))
     assert counted == {"": "4", "normal": "0", "benign": "1", "malignant": "1", REFER: "2"}
-    batch.view = rows.View("suspicion", REFER)
+    batch.order, batch.decision = "suspicion", REFER
     assert shown(batch, tiny.task) == ["3", "2"]
-    batch.view = rows.View(text="WARD")
+    batch.order, batch.decision, batch.text = "name", "", "WARD"
     assert shown(batch, tiny.task) == ["0", "1"]
-    batch.view = rows.View(text="<nothing>")
+    batch.text = "<nothing>"
     assert "No rows match" in rows.rows_html(batch, tiny.task)
 
 
@@ -119,5 +119,5 @@ def test_a_row_offers_the_persons_own_label(make, tiny):
 def test_of_thousands_of_rows_a_page_is_drawn(make, tiny):
     batch = make(*((f"case{place}.png", (place % 97) / 97, "benign") for place in range(1200)))
     for order in rows.ORDERS:
-        batch.view = rows.View(order, "benign", "case1")
+        batch.order, batch.decision, batch.text = order, "benign", "case1"
         assert rows.rows_html(batch, tiny.task).count("<li") == rows.PAGE_ROWS
