@@ -6,7 +6,6 @@ lesion where one is outlined, and a structured report (TID 1500) with label, pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +34,13 @@ _MAY_BE_EMPTY = (
 )
 _SCHEME = "99BCX"  # names of local codes begin with 99
 _SERIES = {OVERLAY: 9101, LESION: 9102, REPORT: 9103}  # beyond what machines count to
-_DESCRIPTION = "bcx, research only, not for diagnosis"
 
 
-@dataclass
 class DicomWriter:
     """Writes answers as DICOM files; scans of one study share a series per kind, so there is one writer per run."""
 
-    _series: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], str] = {}
         try:
             import highdicom  # noqa: F401
         except ImportError as error:
@@ -67,17 +63,15 @@ class DicomWriter:
             ScanError: the source lacks an identifier that a reference needs, or its header cannot be copied.
         """
         header = read_header(source, prediction.name)
-        missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
-        if missing:
+        if missing := [keyword for keyword in _NEEDED if not header.get(keyword)]:
             raise ScanError(
                 f"'{prediction.name}' has no {missing[0]}, so that nothing can refer to it.",
                 expected="the UIDs of class, instance, series and study",
                 remedy="Export it again from the archive.",
             )
+        files = []
         try:
-            made = self._objects(prediction, header, number)
-            files = []
-            for end, dataset in made.items():
+            for end, dataset in self._objects(prediction, header, number).items():
                 files.append(base.with_name(f"{base.name}{end}"))
                 with whole(files[-1]) as partial:
                     dataset.save_as(partial, enforce_file_format=True)
@@ -92,6 +86,7 @@ class DicomWriter:
         return files
 
     def _objects(self, prediction: Prediction, header: Dataset, number: int) -> dict[str, Dataset]:
+        from highdicom import UID
         from pydicom.uid import UltrasoundImageStorage
 
         # As a single image without a place in space: highdicom refuses classes that are retired, and asks clips for
@@ -104,8 +99,22 @@ class DicomWriter:
         if header.get("PatientSex") not in ("M", "F", "O"):
             header.PatientSex = ""
         header.Modality = header.get("Modality") or "OT"
-        identities = {kind: self._identity(prediction, header, kind, number) for kind in _SERIES}
-        made = {OVERLAY: _capture(prediction, header, identities[OVERLAY])}
+
+        def identity(kind: str) -> dict[str, Any]:
+            return {
+                "series_instance_uid": self._series.setdefault((header.StudyInstanceUID, kind), UID()),
+                "series_number": _SERIES[kind],
+                "sop_instance_uid": UID(),
+                "instance_number": number,
+                "manufacturer": "bcx",
+                "manufacturer_model_name": prediction.model[:64],
+                "software_versions": bcx.__version__,
+                "device_serial_number": prediction.weights_sha256,
+                "series_description": "bcx, research only, not for diagnosis",
+                "specific_character_set": "ISO_IR 192",
+            }
+
+        made = {OVERLAY: _capture(prediction, header, identity(OVERLAY))}
         lesion = prediction.lesion
         if lesion is not None and (inside := lesion >= prediction.outline_level).any():
             if prediction.scan.region is not None:
@@ -113,8 +122,8 @@ class DicomWriter:
                 placed = np.zeros((header.Rows, header.Columns), bool)
                 placed[top:bottom, left:right] = inside
                 inside = placed
-            made[LESION] = _segmentation(prediction, inside, header, identities[LESION])
-        made[REPORT] = _report(prediction, header, made.get(LESION), identities[REPORT])
+            made[LESION] = _segmentation(prediction, inside, header, identity(LESION))
+        made[REPORT] = _report(prediction, header, made.get(LESION), identity(REPORT))
 
         def set_kind(dataset: Dataset, element: DataElement) -> None:
             if element.keyword == "ReferencedSOPInstanceUID" and element.value == header.SOPInstanceUID:
@@ -123,22 +132,6 @@ class DicomWriter:
         for each in made.values():
             each.walk(set_kind)
         return made
-
-    def _identity(self, prediction: Prediction, header: Dataset, kind: str, number: int) -> dict[str, Any]:
-        from highdicom import UID
-
-        return {
-            "series_instance_uid": self._series.setdefault((header.StudyInstanceUID, kind), UID()),
-            "series_number": _SERIES[kind],
-            "sop_instance_uid": UID(),
-            "instance_number": number,
-            "manufacturer": "bcx",
-            "manufacturer_model_name": prediction.model[:64],
-            "software_versions": bcx.__version__,
-            "device_serial_number": prediction.weights_sha256,
-            "series_description": _DESCRIPTION,
-            "specific_character_set": "ISO_IR 192",
-        }
 
 
 def _frames(prediction: Prediction) -> list[int] | None:
@@ -218,9 +211,8 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
         return sr.CodedConcept(value, _SCHEME, meaning[:64])
 
     reference = (header.SOPClassUID, header.SOPInstanceUID, _frames(prediction))
-    algorithm = sr.AlgorithmIdentification(
-        prediction.model, bcx.__version__, [f"weights SHA-256 {prediction.weights_sha256}"]
-    )
+    weights = f"weights SHA-256 {prediction.weights_sha256}"
+    algorithm = sr.AlgorithmIdentification(prediction.model, bcx.__version__, [weights])
     said = {"label": prediction.label, "decision": prediction.decision}
     groups: list[Any] = [
         sr.MeasurementsAndQualitativeEvaluations(
@@ -241,15 +233,14 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
     if segmentation is not None:
         evidence.append(segmentation)
         side, lesion = prediction.scan.mm_per_pixel, prediction.lesion
-        inside = 0 if lesion is None else np.count_nonzero(lesion >= prediction.outline_level)
-        area = 0.0 if side is None else inside * side**2
+        assert lesion is not None
+        area = 0.0 if side is None else np.count_nonzero(lesion >= prediction.outline_level) * side**2
         sizes = [sr.Measurement(codes.SCT.Area, round(area, 1), codes.UCUM.SquareMillimeter)] if area else None
         segment = sr.ReferencedSegmentationFrame(
             segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, sr.SourceImageForSegmentation(*reference)
         )
-        del (
-            segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
-        )  # either a frame or a segment, says the standard
+        reference_to = segment[0].ReferencedSOPSequence[0]
+        del reference_to.ReferencedSegmentNumber  # either a frame or a segment, says the standard
         groups.append(
             sr.PlanarROIMeasurementsAndQualitativeEvaluations(
                 sr.TrackingIdentifier(segmentation.SegmentSequence[0].TrackingUID, "lesion"),

@@ -10,7 +10,6 @@ The sheet holds what the page holds: scan, overlay, probabilities, decision, dou
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,7 @@ def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, 
 
 
 def sheet(prediction: Prediction, task: Task, at: datetime) -> Image.Image:
-    """Return the answer on one page, RGB, 1,240 pixels wide (A4 at 150 dots per inch); the arguments are `text`'s."""
+    """Return the answer on one page, RGB, 1,240 pixels wide; the arguments are `text`'s."""
     said = words(prediction, task)
     page = _Page(task, said.headline + (f"  {said.number}" if said.number else ""))
     page.images(prediction)
@@ -112,26 +111,25 @@ class _Page:
 
     def images(self, prediction: Prediction) -> None:
         """Put the scan and its overlay side by side, each with a caption."""
-        lesion = prediction.reading.lesion is not None
         for_it, against = prediction.style.ends
-        seen = "lesion map" if lesion else f"{for_it} speaks for {prediction.label}, {against} against it"
+        seen = f"{for_it} speaks for {prediction.label}, {against} against it"
         pair = {"Picture as read": as_image(prediction.screen.shown).convert("RGB")}
         if prediction.decision != NOT_A_SCAN:
-            pair[f"Overlay: {seen}"] = page_overlay(prediction)
+            overlay = "lesion map" if prediction.reading.lesion is not None else seen
+            pair[f"Overlay: {overlay}"] = page_overlay(prediction)
         gap = 30
         wide = (_WIDTH - 2 * _EDGE - gap) // 2
-        font, top, tallest = ImageFont.load_default(20), self._y, 0
+        font, top, ends = ImageFont.load_default(20), self._y, []
         for place, (caption, picture) in enumerate(pair.items()):
             left = _EDGE + place * (wide + gap)
             scale = min(wide / picture.width, _PICTURE / picture.height)
             size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             self._image.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
-            self._y = top + size[1] + 8
-            for line in _wrapped(caption, font, wide):
-                self._pen.text((left, self._y), line, fill=_SOFT, font=font)
-                self._y += 26
-            tallest = max(tallest, self._y)
-        self._y = tallest + 18
+            lines = _wrapped(caption, font, wide)
+            for number, line in enumerate(lines):
+                self._pen.text((left, top + size[1] + 8 + 26 * number), line, fill=_SOFT, font=font)
+            ends.append(top + size[1] + 8 + 26 * len(lines))
+        self._y = max(ends) + 18
 
     def bars(self, prediction: Prediction, task: Task) -> None:
         """Draw one bar per class, in its colour, with name and per cent."""
@@ -165,60 +163,57 @@ def _wrapped(said: str, font: Any, wide: int) -> list[str]:
 
 
 def write_file(kind: str, prediction: Prediction, task: Task, at: datetime, path: Path) -> None:
-    """Write one of `FILES`; a PDF carries the answer as text among its properties. See `text` for the others."""
+    """Write an "overlay" or a sheet, "png" or "pdf"; a PDF carries the answer as text among its properties."""
     if kind == "overlay":
         save_png(lesion_picture(prediction) or prediction.overlay(), path)
     elif kind == "png":
         save_png(sheet(prediction, task, at), path)
     else:
-        about = {
-            "title": f"{prediction.name}: {words(prediction, task).headline}",
-            "author": f"bcx {bcx.__version__}, {prediction.model}",
-            "subject": text(prediction, task, at),
-        }
-        _save_pdf(sheet(prediction, task, at), path, about)
+        title = f"{prediction.name}: {words(prediction, task).headline}"
+        _save_pdf(sheet(prediction, task, at), path, title, prediction.model, text(prediction, task, at))
 
 
-def _save_pdf(drawn: Image.Image, path: Path, about: dict[str, str]) -> None:
+def _save_pdf(drawn: Image.Image, path: Path, title: str, model: str, subject: str) -> None:
     """Write a page of A4, or a longer one."""
     page = Image.new("RGB", (_WIDTH, max(_HEIGHT, drawn.height)), "white")
     page.paste(drawn)
-    page.save(path, format="PDF", resolution=_DPI, quality=92, keywords=NOTICE, **about)
+    about = {"title": title, "author": f"bcx {bcx.__version__}, {model}", "subject": subject, "keywords": NOTICE}
+    page.save(path, format="PDF", resolution=_DPI, quality=92, **about)
 
 
-@dataclass
 class Batch:
     """The page about a batch: how many of each decision, and the first referred and failed files with reasons.
 
     It is gathered answer by answer; a long batch takes no more memory than a short one.
     """
 
-    decisions: Counter[str] = field(default_factory=Counter)
-    listed: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {REFER: [], FAILED: []})
+    def __init__(self) -> None:
+        self.decisions: Counter[str] = Counter()
+        self._listed: dict[str, list[tuple[str, str]]] = {REFER: [], FAILED: []}
 
     def add(self, file: str, decision: str, reason: str) -> None:
         """Count an answer: a class, "refer", "not a scan" or "failed", and why."""
         self.decisions[decision] += 1
-        if decision in self.listed and len(self.listed[decision]) < _LISTED:
-            self.listed[decision].append((file, reason[:300]))
+        if decision in self._listed and len(self._listed[decision]) < _LISTED:
+            self._listed[decision].append((file, reason[:300]))
 
     def write(self, path: Path, task: Task, model: str, at: datetime) -> None:
         """Write the page as PDF: counts, the scans that are referred, and those that could not be read."""
         total = self.decisions.total()
-        page = _Page(task, f"{total:,} file{'' if total == 1 else 's'}")
+        title = f"{total:,} files"
+        page = _Page(task, title if total != 1 else "1 file")
         for name in (*task.classes, REFER, NOT_A_SCAN, FAILED):
             if count := self.decisions[name]:
                 page.fact(name, f"{count:,} ({percent(count / total)})" if count < total else f"{count:,}", _INK)
-        for name, title in ((REFER, "Referred: a person should read these"), (FAILED, "Could not be read")):
-            if self.listed[name]:
-                page.write(title, 28, _INK, before=22)
-            for file, reason in self.listed[name]:
+        for name, heading in ((REFER, "Referred: a person should read these"), (FAILED, "Could not be read")):
+            if listed := self._listed[name]:
+                page.write(heading, 28, _INK, before=22)
+            for file, reason in listed:
                 page.write(file, 21, _INK, after=0)
                 page.write(reason, 18, _SOFT, left=_EDGE + 30, after=6)
-            if more := self.decisions[name] - len(self.listed[name]):
+            if more := self.decisions[name] - len(listed):
                 page.write(f"and {more:,} more: see the table.", 21, _SOFT)
         page.fact("Model", model, _INK)
         page.fact("Date", moment(at), _INK)
-        about = {"title": f"{total:,} files", "author": f"bcx {bcx.__version__}, {model}"}
-        about["subject"] = "\n".join(f"{name}: {count}" for name, count in sorted(self.decisions.items()))
-        _save_pdf(page.done(), path, about)
+        subject = "\n".join(f"{name}: {count}" for name, count in sorted(self.decisions.items()))
+        _save_pdf(page.done(), path, title, model, subject)

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 '''
 _PAGE = """# {title}
 
-{what} The page shows where the network looked, how sure it is, and when not to believe it.
+A network tells apart: {classes}. The page shows where the network looked, how sure it is, and when not to believe it.
 
 **For research and teaching, never for diagnosis.** Uploaded pictures go to the machine that this Space runs on: do not
 upload scans of patients.
@@ -66,10 +66,10 @@ def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> P
     """
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"'{folder}' holds files.", expected="a new or empty folder", remedy="Name another one.")
-    pins = sorted(pinned("bcx", EXTRAS, cuda=not cpu))
+    lines = [f"--extra-index-url {CPU_WHEELS}"] * cpu + sorted(pinned("bcx", EXTRAS, cuda=not cpu))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bcx-space-", dir=folder.parent) as place:
-        _gather(Path(place, "space"), checkpoint, [f"--extra-index-url {CPU_WHEELS}"] * cpu + pins)
+        _gather(Path(place, "space"), checkpoint, lines)
         if folder.exists():
             folder.rmdir()
         Path(place, "space").rename(folder)
@@ -77,35 +77,29 @@ def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> P
 
 
 def _gather(folder: Path, checkpoint: Checkpoint, lines: list[str]) -> None:
-    folder.mkdir()
-    (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.name.rpartition("/")[2])
+    task, name = checkpoint.task, re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.name.rpartition("/")[2])
+    shutil.copytree(Path(bcx.__file__).parent, folder / "bcx", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     settings = {
-        "title": checkpoint.task.title[:60],
+        "title": task.title[:60],
         "emoji": "🔎",
         "colorFrom": "blue",
         "colorTo": "gray",
         "sdk": "gradio",
         "sdk_version": metadata.version("gradio"),
-        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",  # the versions above are this Python's
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",  # that of the requirements
         "app_file": "demo.py",
         "license": "apache-2.0",
     }
-    page = _PAGE.format(
-        title=checkpoint.task.title,
-        what=f"A network tells apart: {', '.join(checkpoint.task.classes)}.",
-        name=name,
-        sha=checkpoint.weights_sha256[:12],
-        version=bcx.__version__,
-    )
+    sha, classes = checkpoint.weights_sha256[:12], ", ".join(task.classes)
+    page = _PAGE.format(title=task.title, classes=classes, name=name, sha=sha, version=bcx.__version__)
     front = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
-    (folder / "README.md").write_text(f"---\n{front}---\n\n{page}", encoding="utf-8")
-    (folder / "demo.py").write_text(_DEMO.format(name=name), encoding="utf-8")
-    left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(Path(bcx.__file__).parent, folder / "bcx", ignore=left_out)
+    texts = {"requirements.txt": "\n".join(lines) + "\n", "demo.py": _DEMO.format(name=name)}
+    for file, text in {**texts, "README.md": f"---\n{front}---\n\n{page}"}.items():
+        (folder / file).write_text(text, encoding="utf-8")
     (folder / "checkpoints" / name).mkdir(parents=True)
-    for file in (file for pattern in ANSWERING for file in checkpoint.folder.glob(pattern)):
-        shutil.copyfile(file, folder / "checkpoints" / name / file.name)
+    for pattern in ANSWERING:
+        for own in checkpoint.folder.glob(pattern):
+            shutil.copyfile(own, folder / "checkpoints" / name / own.name)
     write_examples(folder / "examples")
     write_histology_examples(folder / "examples" / "histology-idc")
 
@@ -156,19 +150,19 @@ def try_space(folder: Path) -> str:
         venv.create(place, with_pip=True)
         python = Path(place, "Scripts" if os.name == "nt" else "bin", "python")
         install = ["-m", "pip", "install", "--quiet", "--retries", "1", "-r", "requirements.txt"]
-        _run([str(python), *install], folder, "Its requirements cannot be installed")
+        _run([python, *install], folder, "Its requirements cannot be installed")
         own = next((folder / "checkpoints").iterdir())
-        task = load_checkpoint(own).task.name
-        examples = folder / "examples"
-        examples = examples / task if (examples / task).is_dir() else examples
-        example = min(examples.glob("*.png"))
-        command: list[str | Path] = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
+        of_task = folder / "examples" / load_checkpoint(own).task.name
+        example = min((of_task if of_task.is_dir() else folder / "examples").glob("*.png"))
+        command = [python, "-m", "bcx", "predict", example, "--model", own, "--json"]
         return str(json.loads(_run(command, folder, "It does not answer"))["decision"])
 
 
-def _run(command: Sequence[str | Path], folder: Path, what: str) -> str:
+def _run(command: Sequence[object], folder: Path, what: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], cwd=folder, env=kept, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         said = " ".join(done.stderr.split())[-600:]
         raise ConfigError(

@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bcx.imaging.overlay import regions
 from bcx.trust.claims import NOT_A_SCAN, REFER
@@ -24,8 +23,7 @@ NEUTRAL = "#6b7280"
 _IN_QUESTION = 0.05
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """An answer in words: a headline, a number beside it, what it means and what it does not mean."""
 
     headline: str
@@ -38,41 +36,27 @@ class Words:
 def percent(probability: float) -> str:
     """Return a probability as whole percent; never 0 or 100, since a network is never certain."""
     whole = round(100 * probability)
-    if whole < 1:
-        return "under 1 %"
-    if whole > 99:
-        return "over 99 %"
-    return f"{whole} %"
+    return "under 1 %" if whole < 1 else "over 99 %" if whole > 99 else f"{whole} %"
 
 
 def words(prediction: Prediction, task: Task) -> Words:
     """Say a prediction in plain words."""
-    place = task.classes.index(prediction.label)
     if prediction.decision == NOT_A_SCAN:
-        return Words(
-            headline=f"Probably not a {task.image_noun}",
-            number="",
-            means=prediction.reason,
-            means_not="A network gives probabilities for any picture, a photograph too. Here they mean nothing; they "
-            "stand under Details.",
-            colour=NEUTRAL,
+        means_not = (
+            "A network gives probabilities for any picture, a photograph too. Here they mean nothing; they stand under "
+            "Details."
         )
+        return Words(f"Probably not a {task.image_noun}", "", prediction.reason, means_not, NEUTRAL)
     if prediction.decision == REFER:
-        return Words(
-            headline=f"Refer: {in_question(prediction)}",
-            number=", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction)),
-            means=prediction.reason,
-            means_not="A person should read this picture. It does not mean that anything is wrong: the network cannot "
-            "tell.",
-            colour=NEUTRAL,
+        number = ", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction))
+        means_not = (
+            "A person should read this picture. It does not mean that anything is wrong: the network cannot tell."
         )
-    return Words(
-        headline=prediction.label.capitalize(),
-        number=percent(prediction.confidence),
-        means=task.meaning[place],
-        means_not="The network sees one picture and can be wrong. This is not a diagnosis.",
-        colour=task.colours[place],
-    )
+        return Words(f"Refer: {in_question(prediction)}", number, prediction.reason, means_not, NEUTRAL)
+    place = task.classes.index(prediction.label)
+    means_not = "The network sees one picture and can be wrong. This is not a diagnosis."
+    number = percent(prediction.confidence)
+    return Words(prediction.label.capitalize(), number, task.meaning[place], means_not, task.colours[place])
 
 
 def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
@@ -90,9 +74,7 @@ def place(x: float, y: float) -> str:
     """Return where a point is, in words; x and y in shares of the image's width and height."""
     column = ("left", "middle", "right")[min(int(3 * x), 2)]
     row = ("upper", "", "lower")[min(int(3 * y), 2)]
-    if row:
-        return f"{row} {column}"
-    return "centre" if column == "middle" else column
+    return f"{row} {column}" if row else column.replace("middle", "centre")
 
 
 def lesion_words(prediction: Prediction, task: Task) -> str:
