@@ -11,7 +11,7 @@ import typer
 from typer import Option
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import AddressOption, DeviceOption, EngineOption, ViewsOption, cluster_of
+from bcx.cli.options import AddressOption, DeviceOption, EngineOption, ViewsOption, cluster_of, refuse
 from bcx.cli.progress import bars, counted, tell_epoch
 from bcx.cli.sources import command_line, in_words, named_folders, read_recipe, read_records, read_sources, recipe_words
 from bcx.errors import ConfigError, DataError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
     from bcx.tasks import Task
     from bcx.train.config import Recipe
+
+_ONE = "options of one kind of measurement"
 
 
 def evaluate(
@@ -76,7 +78,7 @@ def evaluate(
     """Measure a model on labelled scans: its answers, and where it looks. Exit status 1 when some file failed."""
     if transfer is not None:
         others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
-        _refuse("with", {"--localisation": localisation, "--contact-sheet": contact_sheet, **others})
+        refuse({"--localisation": localisation, "--contact-sheet": contact_sheet, **others}, "with --transfer", _ONE)
         recipe = read_recipe(transfer, data, settings, init=init)
         command = command_line(
             "evaluate",
@@ -91,13 +93,10 @@ def evaluate(
         _transfer(recipe, out, command, cluster_of(engine, address), parts, machine, crossval)
         return
     on_ray = {"--engine": engine != "local", "--address": address}
-    _refuse("without", {"--parts": parts, "--machine": machine, "--init": init, "--set": settings, **on_ray})
-    if contact_sheet is not None and not localisation:
-        raise ConfigError(
-            "--contact-sheet was given without --localisation.",
-            expected="both: the sheet shows the scans with the best and the worst localisation",
-            remedy="Add --localisation.",
-        )
+    training = {"--parts": parts, "--machine": machine, "--init": init, "--set": settings, **on_ray}
+    refuse(training, "without --transfer", _ONE)
+    if not localisation:
+        refuse({"--contact-sheet": contact_sheet}, "without --localisation", "both, for the best and the worst places")
     if out.suffix.lower() != ".json" or out.is_dir():
         raise ConfigError(
             f"The figures cannot be written to '{out}'.",
@@ -121,7 +120,6 @@ def evaluate(
         asked, name = _fold_parts(crossval, data, views), crossval.resolve().name
         model = f"--crossval results/{name}"
     records = [record for _, part in asked for record in part]
-    weights = [classifier.weights_sha256 for classifier, _ in asked]
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
         typer.echo(
             f"{name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well it knows "
@@ -152,7 +150,7 @@ def evaluate(
         else "answers of a cross-validation's networks, each to the fold that it never saw",
         "model": {
             "name": name,
-            "weights_sha256": weights[0] if crossval is None else weights,
+            "weights_sha256": [one.weights_sha256 for one, _ in asked] if crossval else asked[0][0].weights_sha256,
             "views": views,
             "backend": found.backend,
             "trained_on": trained_on,
@@ -174,16 +172,6 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _refuse(how: str, options: dict[str, Any]) -> None:
-    """Say which option means nothing with, or without, --transfer."""
-    if given := [name for name, value in options.items() if value]:
-        raise ConfigError(
-            f"{given[0]} was given {how} --transfer.",
-            expected="options of one kind of measurement",
-            remedy="Leave one of the two out; `bcx evaluate --help` says what belongs together.",
-        )
-
-
 def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
     from bcx.data.splits import assign_folds
 
@@ -200,7 +188,6 @@ def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
 
 
 def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
-    """Return each fold's network with the scans of that fold."""
     from bcx.checkpoints.checkpoint import load_checkpoint
     from bcx.evaluate.oof import read_oof
     from bcx.inference.classifier import Classifier
@@ -230,7 +217,6 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
 
 
 def _tell(results: dict[str, Any], task: Task) -> None:
-    """Say the headline figures."""
     figures, place = results["figures"], results.get("localisation")
     wanted = ["accuracy", "macro_auc", f"auc_{task.positive}", f"sensitivity_{task.positive}"]
     wanted += [f"specificity_{task.positive}", f"sensitivity_{task.absent}", f"lesions_called_{task.absent}"]
@@ -254,7 +240,6 @@ def _transfer(
     machines: Sequence[str] | None,
     crossval: Path | None,
 ) -> None:
-    """Run the study, or the part of it that was asked for, and say what it found."""
     records = read_records(recipe)
     from bcx.data.readers import busbra_devices, detect_kind
     from bcx.evaluate.corruptions import CORRUPTIONS

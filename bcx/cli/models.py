@@ -10,7 +10,8 @@ import typer
 from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
-from bcx.cli.options import CheckpointArgument, DeviceOption, LabelledOption, NameArgument, PrivateOption, RepoArgument
+from bcx.cli import options
+from bcx.cli.options import refuse
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
 from bcx.errors import ConfigError
@@ -41,26 +42,27 @@ def card(
 
 
 def figures(
-    name: NameArgument,
+    name: options.NameArgument,
     out: Path | None = Option(None, "--out", "-o", help="Folder of the PNGs; default results/NAME/figures."),
-    data: LabelledOption = None,
+    data: options.LabelledOption = None,
     pictures: Path | None = Option(
         None,
         metavar="DIR",
         help="Also draw pictures that show the scans: augmentation, the surest mistakes with maps, right and wrong "
         "answers. Never into a git checkout.",
     ),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Draw a model's figures: curves, confusion, reliability, referral, net benefit, training; scans with --data."""
-    if pictures is not None and not data:
-        raise ConfigError("--pictures was given without --data.", expected="both", remedy="Add --data NAME=DIR.")
+    if not data:
+        refuse({"--pictures": pictures}, "without --data", "both")
+    from bcx.checkpoints.checkpoint import find_checkpoint
     from bcx.evaluate.figures import draw_all
     from bcx.evaluate.oof import read_oof
-    from bcx.report.facts import FIGURES, telling_of
+    from bcx.report.facts import FIGURES, gather, telling_of
     from bcx.report.scans import draw_intensity, draw_pictures, refuse_repository
 
-    facts = _facts(name)
+    facts = gather(find_checkpoint(name))
     if pictures is not None:
         refuse_repository(pictures)  # told before the work
     folder = out or (facts.measured and facts.measured / FIGURES)
@@ -70,9 +72,8 @@ def figures(
         )
     records = read_sources(named_folders(data), facts.task)
     with telling_of(facts.folder):
-        written = draw_all(
-            read_oof(facts.tables()[0], facts.task), facts.task, facts.results, folder, _histories(facts)
-        )
+        frame = read_oof(facts.tables()[0], facts.task)
+        written = draw_all(frame, facts.task, facts.results, folder, _histories(facts))
     if records:
         with counted(len(records)) as on_scan:
             written.append(folder / "intensity.png")
@@ -84,16 +85,18 @@ def figures(
 
 
 def reproduce(
-    name: NameArgument,
-    data: LabelledOption = None,
+    name: options.NameArgument,
+    data: options.LabelledOption = None,
     split: str = Option("dev", metavar="dev|test|all", help="Which scans of --data."),
     write: bool = Option(False, "--write", help="Write the figures that came out again into results.json."),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Derive a card's figures again from the out-of-fold answers, and say which agree. Status 1 when one does not."""
+    from bcx.checkpoints.checkpoint import find_checkpoint, load_checkpoint
+    from bcx.report.facts import gather
     from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again, store
 
-    facts = _facts(name)
+    facts = gather(find_checkpoint(name))
     records = read_sources(named_folders(data), facts.task, split)
     again = derive_again(facts)
     checks = check_checkpoint(facts, again)
@@ -103,7 +106,6 @@ def reproduce(
     else:
         checks = check_figures(facts.results, again) + checks
     if records:
-        from bcx.checkpoints.checkpoint import load_checkpoint
         from bcx.evaluate.evaluation import evaluate
         from bcx.inference.classifier import Classifier
         from bcx.train.provenance import describe_data
@@ -126,25 +128,19 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _facts(name: str) -> Facts:
-    from bcx.checkpoints.checkpoint import find_checkpoint
-    from bcx.report.facts import gather
-
-    return gather(find_checkpoint(name))
-
-
 def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
     """Return the rows of each fold's history.csv, or of the shipped network's where there are none."""
     from bcx.data.tables import read_table
 
-    files = {} if facts.measured is None else {f.parent.name: f for f in facts.measured.glob("fold-*/history.csv")}
-    if not files and (facts.folder / "history.csv").is_file():
-        files = {"the shipped model": facts.folder / "history.csv"}
-    runs = {}
-    for run, file in sorted(files.items()):
-        rows = read_table(file, ("epoch",), layout="a row for each epoch of a training").rows
-        runs[run.replace("-", " ")] = [row for _, row in rows]
-    return runs
+    folds = [] if facts.measured is None else sorted(facts.measured.glob("fold-*/history.csv"))
+    files = {file.parent.name.replace("-", " "): file for file in folds}
+    files = files or {"the shipped model": facts.folder / "history.csv"}
+    layout = "a row for each epoch of a training"
+    return {
+        run: [row for _, row in read_table(file, ("epoch",), layout=layout).rows]
+        for run, file in files.items()
+        if file.is_file()
+    }
 
 
 def export(
@@ -162,11 +158,11 @@ def export(
 
 
 def space(
-    repo: RepoArgument,
+    repo: options.RepoArgument,
     model: str = Option(
         DEFAULT_MODEL, "--model", "-m", help="The model that the page opens with: name, folder or Hub id."
     ),
-    private: PrivateOption = False,
+    private: options.PrivateOption = False,
     hardware: str | None = Option(
         None, help="The Space's hardware, such as cpu-basic or zero-a10g; default: as it is."
     ),
@@ -194,7 +190,9 @@ def space(
         typer.echo(upload(folder, repo, kind="space", private=private, hardware=hardware))
 
 
-def push(checkpoint: CheckpointArgument, repo: RepoArgument, private: PrivateOption = False) -> None:
+def push(
+    checkpoint: options.CheckpointArgument, repo: options.RepoArgument, private: options.PrivateOption = False
+) -> None:
     """Put a checkpoint on the Hugging Face Hub, for `bcx.load("OWNER/NAME")`: weights, settings and card."""
     from bcx.checkpoints.checkpoint import load_checkpoint
     from bcx.report.space import ANSWERING, upload

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,14 +13,20 @@ from bcx.imaging.style import PALETTES
 from bcx.networks.device import use_device
 
 
+def refuse(options: Mapping[str, Any], how: str, expected: str) -> None:
+    """Raise `ConfigError` for the first option that was given where it means nothing, such as "with --transfer"."""
+    if given := next((name for name, value in options.items() if value), None):
+        raise ConfigError(f"{given} was given {how}.", expected=expected, remedy=f"Leave {given} out.")
+
+
 def cluster_of(engine: str, address: str | None) -> str | None:
     """Return the cluster that `--engine` and `--address` ask for, as `bcx.train.runs.carry_out` takes it."""
     from bcx.inference.cluster import HERE
 
     if engine not in ("local", "ray"):
         raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
-    if engine == "local" and address is not None:
-        raise ConfigError("--address was given without --engine ray.", expected="both", remedy="Add --engine ray.")
+    if engine == "local":
+        refuse({"--address": address}, "without --engine ray", "both")
     return (address or HERE) if engine == "ray" else None
 
 

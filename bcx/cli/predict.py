@@ -18,16 +18,8 @@ from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
-from bcx.cli.options import (
-    AddressOption,
-    ColoursOption,
-    ContourOption,
-    DeviceOption,
-    ResumeOption,
-    VerboseOption,
-    ViewsOption,
-    cluster_of,
-)
+from bcx.cli import options
+from bcx.cli.options import cluster_of, refuse
 from bcx.cli.outputs import PLACE, Outputs, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
@@ -41,7 +33,7 @@ from bcx.networks.device import pick_device
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
 
-    Todo = tuple[Found, dict[str, Path], Any]  # with where its files go, and a stamp that changes when it does
+    Todo = tuple[int, Found, dict[str, Path], Any]  # number, where its files go, a stamp that changes when it does
 
 
 def predict(
@@ -68,10 +60,10 @@ def predict(
         ON_A_SPACE,
         help="Cover text that is burnt into scans, such as names, in overlays, DICOM and reports; on on a Space.",
     ),
-    colours: ColoursOption = "signed",
-    contour: ContourOption = False,
+    colours: options.ColoursOption = "signed",
+    contour: options.ContourOption = False,
     as_json: bool = Option(False, "--json", help="One JSON object per line instead of CSV."),
-    views: ViewsOption = 1,
+    views: options.ViewsOption = 1,
     prevalence: str = Option(
         "",
         metavar="CLASS=SHARE,...",
@@ -100,12 +92,12 @@ def predict(
         help="ray: on many machines. PATH may then be URLs (s3://, gs://, hf://) and tables (CSV, Parquet) with a "
         "column file; --out is a folder of shards.",
     ),
-    address: AddressOption = None,
+    address: options.AddressOption = None,
     shards: str = Option("parquet", metavar="parquet|csv", help="With --engine ray: the form."),
-    resume: ResumeOption = True,
-    verbose: VerboseOption = False,
+    resume: options.ResumeOption = True,
+    verbose: options.VerboseOption = False,
     every_tile: bool = Option(False, "--every-tile", help="Slides: also read tiles of bare glass."),
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
 ) -> None:
     """Classify scans. Exit status 1 when some file failed, 2 for wrong usage.
 
@@ -118,22 +110,13 @@ def predict(
     A model of small patches reads a picture that is much larger than one as a slide: tile by tile, into a map. Then
     --out is a folder, and each slide gets a table of its tiles, a picture of its map and a summary there.
     """
-    asked: dict[str, Any] = {
-        "views": views,
-        "prevalence": _shares(prevalence),
-        "frames": frames,
-        "operating_point": operating_point,
-    }
+    asked: dict[str, Any] = {"views": views, "frames": frames, "operating_point": operating_point}
+    asked["prevalence"] = _shares(prevalence)
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
     if cluster := cluster_of(engine, address):
         beside = {"--json": as_json, "--overlays": overlays, "--dicom-out": dicom_out, "--report": report}
         of_slides = {f"--{name.replace('_', '-')}": value for name, value in tiles.items()}
-        if refused := [name for name, value in {**beside, "--patients": patients, **of_slides}.items() if value]:
-            raise ConfigError(
-                f"{refused[0]} was given with --engine ray.",
-                expected="a table alone",
-                remedy=f"Leave out {refused[0]}.",
-            )
+        refuse({**beside, "--patients": patients, **of_slides}, "with --engine ray", "a table alone")
         _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume)
         return
     folders = {"overlays": overlays, "dicom": dicom_out, "report": report}
@@ -154,11 +137,8 @@ def predict(
     scans, places, grouped, combined = listing.pictures, {}, {}, None
     if patients is not None:
         if out is None or slides:
-            raise ConfigError(
-                "--patients was given without a table of scans.",
-                expected="--out FILE, and scans rather than slides",
-                remedy="Add for example --out results.csv.",
-            )
+            refuse({"--patients": True}, "without a table of scans", "--out FILE, and scans rather than slides")
+        assert out is not None
         combined = out.with_name(f"{out.stem}.patients.csv")
         if _same(Path(patients), out) or _same(Path(patients), combined):
             raise ConfigError(
@@ -206,12 +186,12 @@ def _predict_on_ray(
     paths: Sequence[str],
     model: str,
     out: Path | None,
-    options: dict[str, Any],
+    asked: dict[str, Any],
     form: str,
     address: str,
     resume: bool,
 ) -> None:
-    """Answer scans on a Ray cluster, in shards, with `options` of `bcx.load`."""
+    """Answer scans on a Ray cluster, in shards; `asked`: options of `bcx.load`."""
     from bcx.inference.batches import FORMS, Job, run
     from bcx.inference.shards import is_url, plan_shards
 
@@ -228,12 +208,12 @@ def _predict_on_ray(
     shards = plan_shards(paths)
     import bcx
 
-    classifier = bcx.load(model, **options)  # on this machine, so that what does not fit is told at once
+    classifier = bcx.load(model, **asked)  # on this machine, so that what does not fit is told at once
     # Workers have other current folders; and a path makes one slash of the two in s3://.
     place = re.sub(r"^([a-z0-9]{2,}):/+", r"\1://", str(out))
     place = place if is_url(place) else os.path.abspath(place)
     named = os.path.abspath(model) if os.path.isdir(model) else model
-    job = Job(named, classifier.weights_sha256, place, form, options)
+    job = Job(named, classifier.weights_sha256, place, form, asked)
     begun, tally, kept = time.perf_counter(), Counter[str](), 0
     total = sum(shard.count for shard in shards)
     with counted(total) as on_scan:
@@ -316,12 +296,13 @@ def _answer(
     """
     from bcx.inference.table import write_csv, write_text
 
-    todo = [(each, target, each.stamp) for each, target in zip(scans, outputs.targets(scans), strict=True)]
-    left = dict(enumerate(todo, 1))
+    todo = [
+        (number, found, target, found.stamp)
+        for number, (found, target) in enumerate(zip(scans, outputs.targets(scans), strict=True), 1)
+    ]
+    left = todo
     if journal is not None:
-        for number, (found, target, stamp) in enumerate(todo, 1):
-            if journal.holds(found.file, stamp) and outputs.are_there(target):
-                del left[number]
+        left = [each for each in todo if not (journal.holds(each[1].file, each[3]) and outputs.are_there(each[2]))]
     kept, tally = len(todo) - len(left), Counter[str]()
     answers = _answers(classifier, left, kept, outputs, as_json)
     if journal is not None:
@@ -349,15 +330,15 @@ def _answer(
 
 
 def _answers(
-    classifier: Classifier, todo: Mapping[int, Todo], kept: int, outputs: Outputs, as_json: bool
+    classifier: Classifier, todo: Sequence[Todo], kept: int, outputs: Outputs, as_json: bool
 ) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Answer scans and write their files, with a bar on standard error: file, stamp, and decision and row."""
     from bcx.inference.prediction import Failure
     from bcx.inference.table import row
 
     with counted(kept + len(todo), kept) as on_scan:
-        answers = classifier.stream(found.source for found, *_ in todo.values())
-        for (number, (found, target, stamp)), answer in zip(todo.items(), answers, strict=True):
+        answers = classifier.stream(found.source for _, found, *_ in todo)
+        for (number, found, target, stamp), answer in zip(todo, answers, strict=True):
             outputs.write(answer, found, target, number, classifier.task)
             on_scan()
             cells = {"file": found.file, **answer.to_dict()} if as_json else row(answer, found.file, classifier.task)

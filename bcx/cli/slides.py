@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bcx.cli.progress import bars
+from bcx.cli.progress import stages
 from bcx.errors import BcxError, ConfigError, writing
 from bcx.inference.input_files import Found, Listing
 from bcx.inference.journal import Journal
@@ -91,8 +91,7 @@ def read_slides(
             from bcx.slides import write_reading
 
             with writing(out):
-                files = write_reading(reading, out, stem)
-            typer.echo(f"Written: {', '.join(map(str, files.values()))}", err=True)
+                typer.echo(f"Written: {', '.join(map(str, write_reading(reading, out, stem).values()))}", err=True)
         if journal is not None:
             journal.add(found.file, seen, line)
     return failed
@@ -104,14 +103,11 @@ def _read(classifier: Classifier, found: Found, options: Mapping[str, Any]) -> S
     from bcx.slides import stream_slide
 
     name = escape(found.path.name)
-    with bars() as progress:
-        overview = progress.add_task(f"{name}: overview, %", total=100)
-        tiles = progress.add_task(f"{name}: tiles", visible=False, start=False)
+    with stages() as tell:
         for step in stream_slide(classifier, found.path, **options):
-            progress.update(overview, completed=round(100 * step.prepared), visible=step.prepared < 1)
+            tell(f"{name}: overview, %", round(100 * step.prepared), 100)
             if step.prepared == 1:
-                progress.start_task(tiles)
-                progress.update(tiles, visible=True, total=step.total, completed=step.done)
+                tell(f"{name}: tiles", step.done, step.total)
     return step.reading()
 
 
