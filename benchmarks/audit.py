@@ -142,7 +142,7 @@ def share(part: int, whole: int) -> float | None:
 
 def at_scale(folders: Sequence[Path], pictures: int, simulated: int) -> dict[str, Any]:
     """Fill a folder with pictures, audit it, and a tenth of it."""
-    listed = [folder / name for folder in folders for name in list_files(folder).files]
+    listed = [folder / name for folder in folders for name in list_files(folder)[0]]
     sources = [path for path in listed if sniff_file(path)]
     rows = {}
     with tempfile.TemporaryDirectory(prefix="bcx-scale-") as temporary:

@@ -29,7 +29,7 @@ def few_resamples() -> Iterator[None]:
 
     draw = intervals.resample_weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "resample_weights", lambda groups, count, seed: draw(groups, min(count, 40), seed))
+        patch.setattr(intervals, "resample_weights", lambda groups, count: draw(groups, min(count, 40)))
         yield
 
 

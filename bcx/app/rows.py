@@ -25,7 +25,7 @@ from bcx.app.incoming import MOST_FILES, file_name
 from bcx.app.markup import html
 from bcx.app.privacy import Session, slim
 from bcx.errors import RequestError
-from bcx.evaluate.intervals import bootstrap_interval
+from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.names import count_left_out
 from bcx.inference import table
@@ -344,7 +344,8 @@ def _auc_words(scored: Sequence[tuple[float, str]], positive: str) -> str:
     if is_positive.all() or not is_positive.any():
         return f"ROC-AUC needs labels of {positive} and of another class"
     area = roc_auc_score(is_positive, scores)
-    low, high = bootstrap_interval(ranked_auc(scores, is_positive), range(len(scores)))
+    drawn = ranked_auc(scores, is_positive)
+    (low,), (high,) = bootstrap_intervals(lambda weights: np.array([drawn(weights)]), range(len(scores)))
     # where every scan of one kind stands above every other, resamples do too, and say nothing of other scans
     spread = f" ({low:.2f} to {high:.2f})" if low < high else " (too few for an interval)"
     return f"ROC-AUC of {positive} against the rest: {area:.2f}{spread}, {len(scores):,} scans"

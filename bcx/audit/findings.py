@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bcx.audit.look import Look
@@ -15,19 +15,12 @@ from bcx.data.reading import join
 
 @dataclass(frozen=True)
 class Group:
-    """Scans that show the same frame or lesion.
+    """Scans that show the same frame or lesion."""
 
-    Attributes:
-        name: made of the content, so that it does not depend on file names.
-        files: sorted.
-        labels: the different labels among them; more than one is a conflict.
-        parts: the different parts of the split among them; more than one means that it leaks.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
+    name: str  # made of the content, so that it does not depend on file names
+    files: tuple[str, ...]  # sorted
+    labels: tuple[str, ...]  # the different ones among them; more than one is a conflict
+    parts: tuple[str, ...]  # of the split, the different ones among them; more than one means that it leaks
 
     @property
     def harmful(self) -> bool:
@@ -44,8 +37,6 @@ def make_groups(
     """Join pairs of files into groups, in the order of their first file; `content` digests each file's pixels."""
     groups = []
     for members in join(pairs):
-        if len(members) < 2:
-            continue
         files = tuple(sorted(members))
         name = min(content[file] for file in files)[:12]
         found = [tuple(sorted({kind[f] for f in files if kind.get(f)})) for kind in (labels, parts)]
@@ -68,29 +59,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
-
-    Attributes:
-        looks: one for each image, in order of file names; files that are none are in `left_out`.
-        pairs: near-duplicates first, then by how well they agree.
-        groups: what pairs tie together.
-        odd: (file, what), in the order of `KINDS`.
-        labels, parts: of each file, where known.
-        left_out: files that were not looked at further, as (file, why).
-        notes: what is worth knowing about the run.
-        seconds: how long it took.
-    """
+    """What an audit found."""
 
     root: Path
-    looks: list[Look] = field(default_factory=list, repr=False)
-    pairs: list[Pair] = field(default_factory=list, repr=False)
-    groups: list[Group] = field(default_factory=list, repr=False)
-    odd: list[tuple[str, Odd]] = field(default_factory=list, repr=False)
-    labels: dict[str, str] = field(default_factory=dict, repr=False)
-    parts: dict[str, str] = field(default_factory=dict, repr=False)
-    left_out: list[tuple[str, str]] = field(default_factory=list, repr=False)
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
+    looks: list[Look]  # one for each image, in order of file names
+    pairs: list[Pair]  # near-duplicates first, then by how well they agree
+    groups: list[Group]  # what pairs tie together
+    odd: list[tuple[str, Odd]]  # (file, what), in the order of `KINDS`
+    labels: dict[str, str]  # by file, where known
+    parts: dict[str, str]
+    left_out: list[tuple[str, str]]  # files that are no images, as (file, why)
+    notes: tuple[str, ...]  # what is worth knowing about the run
+    seconds: float
 
     @property
     def conflicts(self) -> list[Group]:
@@ -104,6 +84,13 @@ class Audit:
     def clean(self) -> bool:
         """Whether nothing at all was found."""
         return not (self.pairs or self.odd)
+
+    def told(self) -> Iterator[tuple[str, str, int]]:
+        """Yield (name, heading, count) of all that is worth telling: oddities only where there are some."""
+        for name, count in self.counts().items():
+            if count or name not in KINDS:
+                words = KINDS.get(name, name)
+                yield name, f"{words[0].upper()}{words[1:]}", count
 
     def counts(self) -> dict[str, int]:
         """Return how much of each was found, by name."""

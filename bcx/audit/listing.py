@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from bcx.data.reading import existing_folder
@@ -15,26 +14,22 @@ from bcx.errors import ConfigError
 from bcx.tasks import TASKS
 
 _MASK = re.compile(r"^(.+)_mask(_?\d+)?$", re.IGNORECASE)
-
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 SPLIT_COLUMNS = ("split", "fold")
 SPLIT_LAYOUT = "a CSV table with the columns file and split (or fold), a row for each image"
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Sorted paths below a folder with forward slashes: files, masks (`<scan>_mask` beside a scan), closed folders.
+def list_files(root: Path, leave_out: Path | None = None) -> tuple[list[str], list[str], dict[str, str]]:
+    """List a folder: files, masks (`<scan>_mask` beside a scan), and folders that cannot be listed, with the reason.
 
-    Whether the files are images is not yet known; `closed` says why a folder cannot be listed.
+    Paths are sorted, below the folder, with forward slashes; whether the files are images is not yet known. Left out
+    are hidden files, what archives made on a Mac carry, and `leave_out`, which this run writes.
     """
-
-    files: list[str]
-    masks: list[str] = field(default_factory=list)
-    closed: dict[str, str] = field(default_factory=dict)
-
-
-def list_files(root: Path, leave_out: Path | None = None) -> Listing:
-    """List a folder without hidden files, what archives made on a Mac carry, and `leave_out`, which this run writes."""
     existing_folder(root, "a folder of images, in subfolders or not")
     closed: dict[str, str] = {}
 
@@ -53,12 +48,14 @@ def list_files(root: Path, leave_out: Path | None = None) -> Listing:
         ]
         stems = {Path(name).stem for name in names}
         for name in names:
-            if name.startswith("."):
-                continue
             mask = _MASK.match(Path(name).stem)
-            where = masks if mask and mask[1] in stems else files
-            where.append((here / name).relative_to(root).as_posix())
-    return Listing(sorted(files), sorted(masks), closed)
+            if not name.startswith("."):
+                (masks if mask and mask[1] in stems else files).append((here / name).relative_to(root).as_posix())
+    return sorted(files), sorted(masks), closed
+
+
+def _folders(file: str) -> list[str]:
+    return [part.strip().lower() for part in PurePosixPath(file).parts[:-1]]
 
 
 def labels_of(files: Sequence[str]) -> dict[str, str]:
@@ -67,33 +64,17 @@ def labels_of(files: Sequence[str]) -> dict[str, str]:
     Where no file has one, the outermost folder, if there are two to twelve of them.
     """
     classes = {name.lower() for task in TASKS.values() for name in task.classes}
-    found: dict[str, str] = {}
-    for file in files:
-        named = [part.strip().lower() for part in PurePosixPath(file).parts[:-1]]
-        label = next((part for part in reversed(named) if part in classes), "")
-        if label:
-            found[file] = label
-    if found:
+    named = {file: [part for part in _folders(file) if part in classes] for file in files}
+    if found := {file: parts[-1] for file, parts in named.items() if parts}:
         return found
     outer = {file: PurePosixPath(file).parts[0] for file in files if "/" in file}
     return outer if 2 <= len(set(outer.values())) <= 12 and not _PARTS.keys() & set(outer.values()) else {}
 
 
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
 def parts_of(files: Sequence[str]) -> dict[str, str]:
     """Tell each file's part of a split from folders called train, val, test and the like."""
-    found = {}
-    for file in files:
-        named = [part.strip().lower() for part in PurePosixPath(file).parts[:-1]]
-        if part := next((_PARTS[name] for name in named if name in _PARTS), ""):
-            found[file] = part
-    return found
+    named = {file: [_PARTS[part] for part in _folders(file) if part in _PARTS] for file in files}
+    return {file: parts[0] for file, parts in named.items() if parts}
 
 
 def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""One look at one file: can it be read, what is odd about it, and what is kept of it for comparing."""
+"""One look at one file: can it be read, what is odd about it, and what is kept of it for comparing.
+
+And what is odd about it only beside the others of its folder: size and brightness.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +9,63 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from bcx.audit.features import Store, describe
-from bcx.audit.layers import burnt_in, looked_at, shrunk
+from bcx.audit.features import describe, looked_at, shrunk, write_features
 from bcx.audit.oddities import Odd, is_mask, oddities_of
 from bcx.errors import BcxError
 from bcx.imaging.names import called_a_picture
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan, sniff_file
 
-LEAST_RANGE = 8
-"""Grey levels between the darkest and the brightest point of a picture that can be compared."""
+LEAST_RANGE = 8  # grey levels between the darkest and the brightest point of a picture that can be compared
+FEWEST = 12  # scans below which nothing is called unusual
+FAR = 5.0  # distance from the median, in robust standard deviations
+SIZE_FACTOR = 1.8  # factor from the median that an unusual width, height or proportion also has
+GREY_LEVELS = 30  # grey levels from the median that an unusual brightness or contrast also has
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a file told.
+    """What one look at a file told."""
 
-    Attributes:
-        place: its number in the listing, and of its features in the store.
-        file: path below the audited folder.
-        width, height: pixels; 0 where it could not be read.
-        content: digest of the decoded pixels; "" where it could not be read.
-        odd: what is odd about it by itself.
-        stray: no image, and not called one.
-        comparable: whether features were stored.
-        measures: mean grey level, standard deviation, and how much of the contrast lies in details, sideways and
-            downwards: what unusual scans are told by.
-    """
-
-    place: int
-    file: str
-    width: int = 0
+    place: int  # of its features in the store
+    file: str  # path below the audited folder
+    width: int = 0  # pixels; 0 where it could not be read
     height: int = 0
-    content: str = ""
-    odd: tuple[Odd, ...] = ()
-    stray: bool = False
-    comparable: bool = False
-    measures: tuple[float, ...] = ()
+    content: str = ""  # digest of the decoded pixels; "" where it could not be read
+    odd: tuple[Odd, ...] = ()  # what is odd about it by itself
+    stray: bool = False  # no image, and not called one
+    comparable: bool = False  # whether features were stored
+    measures: tuple[float, ...] = ()  # mean grey level, standard deviation, and contrast in details across and down
+
+    def is_odd(self, *kinds: str) -> bool:
+        return any(odd.kind in kinds for odd in self.odd)
 
 
-def look_from(stored: dict[str, Any]) -> Look:
-    """Return what `dataclasses.asdict` and JSON made of a look."""
-    odd = tuple(Odd(**each) for each in stored["odd"])
-    return Look(**(stored | {"odd": odd, "measures": tuple(stored["measures"])}))
-
-
-def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Store) -> list[Look]:
+def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Path) -> list[Look]:
     """Look at files, each with its place; features go into the store."""
     return [_look_at(root, place, file, store) for place, file in files]
 
 
-def _look_at(root: Path, place: int, file: str, store: Store) -> Look:
+def _look_at(root: Path, place: int, file: str, store: Path) -> Look:
     """Look at one file; what is wrong with it becomes an oddity, never an error."""
     try:
-        return _told(root, place, file, store)
+        if sniff_file(root / file) is None and not called_a_picture(file):
+            return Look(place, file, stray=True)
+        scan = Scan.open(root / file)
+        odd = tuple(oddities_of(scan))
+        seen = looked_at(scan.pixels)
+        grey = to_grey(seen)
+        small = shrunk(grey, 128).astype(np.float32)
+        comparable = not is_mask(seen) and int(grey.max()) - int(grey.min()) >= LEAST_RANGE and min(small.shape) >= 8
+        if comparable:
+            write_features(store, place, describe(scan.pixels))
+        content = hashlib.sha256(f"{scan.pixels.shape} ".encode())
+        content.update(np.ascontiguousarray(scan.pixels).data)
+        size = scan.width, scan.height
+        return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=_measures(small))
     except BcxError as error:
         # Its path on this machine is nobody's business; the report says which file it is.
         found = error.found.replace(str(root / file), PurePosixPath(file).name)
@@ -74,28 +76,41 @@ def _look_at(root: Path, place: int, file: str, store: Store) -> Look:
         return Look(place, file, odd=(Odd("unreadable", f"It cannot be looked at ({type(error).__name__}: {error})."),))
 
 
-def _told(root: Path, place: int, file: str, store: Store) -> Look:
-    if sniff_file(root / file) is None and not called_a_picture(file):
-        return Look(place, file, stray=True)
-    scan = Scan.open(root / file)
-    seen = looked_at(scan.pixels)
-    marks = burnt_in(seen)
-    odd = tuple(oddities_of(scan, marks))
-    grey = to_grey(seen)
-    small = shrunk(grey, 128).astype(np.float32)
-    comparable = not is_mask(seen) and int(grey.max()) - int(grey.min()) >= LEAST_RANGE and min(small.shape) >= 8
-    if comparable:
-        store.write(place, describe(scan.pixels, marks))
-    content = hashlib.sha256(f"{scan.pixels.shape} ".encode())
-    content.update(np.ascontiguousarray(scan.pixels).data)
-    size = scan.width, scan.height
-    return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=_measures(small))
-
-
 def _measures(small: np.ndarray) -> tuple[float, ...]:
-    spread = float(small.std())
+    mean, spread = float(small.mean()), float(small.std())
     if min(small.shape) < 3:
-        return float(small.mean()), spread, 0.0, 0.0
-    across = float(np.abs(np.diff(small, axis=1)).mean())
-    down = float(np.abs(np.diff(small, axis=0)).mean())
-    return float(small.mean()), spread, across / (spread + 1), down / (spread + 1)
+        return mean, spread, 0.0, 0.0
+    return mean, spread, *(float(np.abs(np.diff(small, axis=axis)).mean()) / (spread + 1) for axis in (1, 0))
+
+
+def outliers(looks: Sequence[Look]) -> list[tuple[str, Odd]]:
+    """Return what is unusual about each scan beside the others, as (file, what)."""
+    read = [look for look in looks if look.width and not look.is_odd("mask", "not a scan")]
+    if len(read) < FEWEST:
+        return []
+    sizes = np.array([[look.width, look.height] for look in read], float)
+    usual = "the usual size is {:.0f} x {:.0f}".format(*np.median(sizes, axis=0))
+    logs = np.log(np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]]))
+    found = [
+        (read[row].file, Odd("size", f"{read[row].width} x {read[row].height} pixels; {usual}."))
+        for row in _far(logs, np.log(SIZE_FACTOR))
+    ]
+    levels = np.array([look.measures[:2] for look in read])
+    usual = "usual are {:.0f} and {:.0f}".format(*np.median(levels, axis=0))
+    for row in _far(levels, GREY_LEVELS):
+        mean, spread = levels[row]
+        detail = f"Mean grey level {mean:.0f}, deviation {spread:.0f}; {usual}."
+        found.append((read[row].file, Odd("intensity", detail)))
+    return found
+
+
+def _far(values: np.ndarray, least: float) -> np.ndarray:
+    """Return the rows of which a value is far from its column's median, and at least so far in its own unit."""
+    apart = np.abs(values - np.median(values, axis=0))
+    return np.flatnonzero(((distances(values) > FAR) & (apart > least)).any(axis=1))
+
+
+def distances(values: np.ndarray) -> np.ndarray:
+    """Return [N, M]: how far each value is from its column's median, in robust standard deviations."""
+    apart = np.abs(values - np.median(values, axis=0))
+    return apart / (1.4826 * np.median(apart, axis=0) + 1e-6)

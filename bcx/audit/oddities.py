@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bcx.audit.layers import burnt_in, chroma, looked_at
+from bcx.audit.features import burnt_in, chroma, looked_at
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.trust.plain import plain_checks
@@ -32,12 +32,10 @@ KINDS = {
 }
 """Kinds of oddities, in the order of the report, with their headings."""
 
-BLACK, WHITE, TWO_TONES = 8, 247, 0.985
-"""Grey levels and share of points of a mask."""
-DOPPLER_SHARE = 0.0003
-"""Share of the picture that solid red or blue fills."""
-COLOUR_SHARE = 0.0002
-"""Share of coloured pixels."""
+BLACK, WHITE, TWO_TONES = 8, 247, 0.985  # grey levels and share of points of a mask
+DOPPLER_SHARE = 0.0003  # share of the picture that solid red or blue fills
+COLOUR_SHARE = 0.0002  # share of coloured pixels
+_TALL, _SMALL = 30, 6  # heights of letters, in pixels at the size at which is looked
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Odd:
     detail: str
 
 
-def oddities_of(scan: Scan, marks: np.ndarray | None = None) -> list[Odd]:
-    """Return what is odd about a scan by itself, the gravest first; `marks` from `burnt_in`, or None to find them."""
+def oddities_of(scan: Scan) -> list[Odd]:
+    """Return what is odd about a scan by itself, the gravest first."""
     seen = looked_at(scan.pixels)
     if is_mask(seen):
         return [Odd("mask", "The picture is black and white, like the mask of a lesion.")]
@@ -58,8 +56,7 @@ def oddities_of(scan: Scan, marks: np.ndarray | None = None) -> list[Odd]:
     found += _colours(seen, tinted=any("tinted" in flag for flag in flags))
     if reasons:
         return found
-    marks = burnt_in(seen) if marks is None else marks
-    grey = to_grey(seen)
+    grey, marks = to_grey(seen), burnt_in(seen)
     if seam := split_screen(grey, marks):
         found.append(Odd("split screen", seam))
     words, crosses = writing(grey, marks)
@@ -97,56 +94,45 @@ def _colours(pixels: np.ndarray, tinted: bool) -> list[Odd]:
     return []
 
 
-# --- writing and calipers ----------------------------------------------------------------------------------------
-
-_TALL, _SMALL = 30, 6  # heights of letters, in pixels at the size at which is looked
-
-
 def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
     """Count lines of burnt-in writing (three letters or more) and marks like those of calipers.
 
-    Args:
-        grey: uint8 [H, W], no longer than `LOOK_SIDE`.
-        marks: bool [H, W], from `burnt_in`.
+    `grey` is uint8 [H, W], no longer than `LOOK_SIDE`; `marks` bool [H, W], from `burnt_in`.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     boxes = stats[1:]
     w, h, area = boxes.T[2:]
     fill = area / (w * h)
     letter = (h >= _SMALL) & (h <= _TALL) & (w <= 1.7 * h) & (fill > 0.15) & (fill < 0.95)
-    chosen = [k for k in np.flatnonzero(letter)[:400] if _even_ink(grey, labels, boxes[k], k + 1)]
-    crosses = sum(_is_cross(labels, boxes[k], k + 1) for k in chosen)
-    return _lines([tuple(boxes[k][:4]) for k in chosen]), crosses
+    found, crosses = [], 0
+    for k in np.flatnonzero(letter)[:400]:
+        left, top, wide, tall = boxes[k, :4].tolist()
+        here = np.s_[top : top + tall, left : left + wide]
+        shape = labels[here] == k + 1
+        ink = np.sort(grey[here][shape])
+        # The one tone of ink: tissue that is as bright fades towards its edges.
+        if (ink >= float(ink[int(0.9 * len(ink))]) - 25).mean() > 0.45:
+            found.append((left, top, wide, tall))
+            crosses += _is_cross(shape)
+    return _lines(sorted(found)), crosses
 
 
-def _even_ink(grey: np.ndarray, labels: np.ndarray, box: np.ndarray, label: int) -> bool:
-    """Tell whether a mark has the one tone of ink: tissue that is as bright fades towards its edges."""
-    x, y, w, h = (int(v) for v in box[:4])
-    here = slice(y, y + h), slice(x, x + w)
-    ink = grey[here][labels[here] == label]
-    top = float(np.sort(ink)[int(0.9 * len(ink))])  # np.percentile takes five times as long for so few
-    return bool((ink >= top - 25).mean() > 0.45)
-
-
-def _is_cross(labels: np.ndarray, box: np.ndarray, label: int) -> bool:
+def _is_cross(part: np.ndarray) -> bool:
     """Tell whether a mark is a plus or an x: two strokes that meet in the middle, corners or sides empty."""
-    x, y, w, h = (int(v) for v in box[:4])
+    h, w = part.shape
     if not (7 <= h <= 22 and 0.7 <= w / h <= 1.4):
         return False
-    part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
-    small = cv2.resize(part * 255, (9, 9), interpolation=cv2.INTER_AREA) > 90
-    middle, rest = small[3:6].any(0).all() and small[:, 3:6].any(1).all(), small.copy()
+    small = cv2.resize(part.astype(np.uint8) * 255, (9, 9), interpolation=cv2.INTER_AREA) > 90
+    rest = small.copy()
     rest[3:6], rest[:, 3:6] = False, False
-    plus = middle and rest.sum() <= 2
+    plus = small[3:6].any(0).all() and small[:, 3:6].any(1).all() and rest.sum() <= 2
     diagonal = np.eye(9, dtype=bool) | np.fliplr(np.eye(9, dtype=bool))
     near = cv2.dilate(diagonal.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    slanted = small[diagonal].mean() > 0.8 and (small & ~near).sum() <= 2
-    return bool(plus or slanted)
+    return bool(plus or (small[diagonal].mean() > 0.8 and (small & ~near).sum() <= 2))
 
 
 def _lines(boxes: list[tuple[int, int, int, int]]) -> int:
-    """Count rows of at least three letters: as tall, on one line, no further apart than a space."""
-    boxes = sorted(boxes)
+    """Count rows of at least three letters, from the left: as tall, on one line, no further apart than a space."""
     used: set[int] = set()
     lines = 0
     for start in range(len(boxes)):
@@ -169,22 +155,15 @@ def _lines(boxes: list[tuple[int, int, int, int]]) -> int:
     return lines
 
 
-# --- split screens -----------------------------------------------------------------------------------------------
-
-
 def split_screen(grey: np.ndarray, marks: np.ndarray) -> str:
-    """Return how an image is split into two scans by a dark gap or a straight seam, in words; "" where it is not.
-
-    The arguments are those of `writing`.
-    """
+    """Return in words how an image is split by a dark gap or a seam, else ""; arguments as `writing`."""
     height, width = grey.shape
     if width < 96 or height < 64:
         return ""
     rows = slice(height // 10, (9 * height) // 10, 3)  # every third row says the same
     inside = np.where(marks[rows], 0, grey[rows])
-    if (column := _gap(inside)) or (column := _seam(inside)):
-        return f"Two pictures side by side, parted at {100 * column / width:.0f} % of the width."
-    return ""
+    column = _gap(inside) or _seam(inside)
+    return f"Two pictures side by side, parted at {100 * column / width:.0f} % of the width." if column else ""
 
 
 def _gap(inside: np.ndarray) -> int:

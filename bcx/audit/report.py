@@ -18,8 +18,8 @@ import cv2
 from jinja2 import Environment, StrictUndefined
 
 import bcx
+from bcx.audit.features import shrunk
 from bcx.audit.findings import Audit
-from bcx.audit.layers import shrunk
 from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION
 from bcx.audit.oddities import KINDS
 from bcx.data.reading import GROUPS
@@ -40,17 +40,12 @@ _SECTIONS = {
         "These agree in their anatomy, not in their speckle. Look at each: two lesions can look alike.",
     ),
 }
-LARGE = 30
-"""Files from which a group's pairs are not all written down."""
+LARGE = 30  # files from which a group's pairs are not all written down
 
 
-def write_report(found: Audit, path: Path) -> Path:
+def write_report(found: Audit, path: Path) -> None:
     """Write the report; it takes its name only when all of it is there."""
-    counts = [
-        (count, KINDS.get(name, name)[0].upper() + KINDS.get(name, name)[1:], count and name in _ALARMING)
-        for name, count in found.counts().items()
-        if count or name not in KINDS
-    ]
+    counts = [(count, words, count and name in _ALARMING) for name, words, count in found.told()]
     odd = [(KINDS[kind], kind, list(files)) for kind, files in groupby(found.odd, key=lambda each: each[1].kind)]
     page = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
@@ -71,7 +66,6 @@ def write_report(found: Audit, path: Path) -> Path:
                 known=lambda file: ", ".join(kind[file] for kind in (found.labels, found.parts) if kind.get(file)),
             )
         )
-    return path
 
 
 def _pairs_sections(found: Audit) -> Iterator[tuple[str, str, list[Any], int]]:
@@ -98,26 +92,22 @@ def _thumbnail(path: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
-def write_tables(found: Audit, folder: Path) -> list[Path]:
-    """Write the tables into an existing folder and return them; nobody meets half a table."""
-    columns = ["file_a", "file_b", "kind", "agreement", "landmarks", "changes"]
-    columns += ["label_a", "label_b", "part_a", "part_b"]
+def write_tables(found: Audit, folder: Path) -> None:
+    """Write the tables into an existing folder; nobody meets half a table."""
+    columns = "file_a,file_b,kind,agreement,landmarks,changes,label_a,label_b,part_a,part_b"
     direct = ((p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes)) for p in found.pairs)
     through = ((a, b, SAME_LESION, "", "", "through the group") for a, b in implied(found))
     known = (found.labels, found.parts)
     pairs = ((*row, *(of.get(file, "") for of in known for file in row[:2])) for row in chain(direct, through))
-    tables: list[tuple[str, Sequence[str], Iterable[Sequence[object]]]] = [
-        (GROUPS, ["file", "group"], ((file, group.name) for group in found.groups for file in group.files)),
+    tables: list[tuple[str, str, Iterable[Sequence[object]]]] = [
+        (GROUPS, "file,group", ((file, group.name) for group in found.groups for file in group.files)),
         ("pairs.csv", columns, pairs),
-        ("oddities.csv", ["file", "kind", "detail"], ((file, odd.kind, odd.detail) for file, odd in found.odd)),
+        ("oddities.csv", "file,kind,detail", ((file, odd.kind, odd.detail) for file, odd in found.odd)),
     ]
-    written = []
     for name, header, rows in tables:
         with _whole_text(folder / name) as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows([harmless(cell) for cell in row] for row in rows)
-        written.append(folder / name)
+            handle.write(f"{header}\n")
+            csv.writer(handle, lineterminator="\n").writerows([harmless(cell) for cell in row] for row in rows)
     summary = {
         "folder": found.root.resolve().name,
         "bcx": bcx.__version__,
@@ -130,7 +120,6 @@ def write_tables(found: Audit, folder: Path) -> list[Path]:
     with _whole_text(folder / "audit.json") as handle:
         json.dump(summary, handle, indent=2)
         handle.write("\n")
-    return [*written, folder / "audit.json"]
 
 
 def implied(found: Audit) -> list[tuple[str, str]]:

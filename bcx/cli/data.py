@@ -177,12 +177,8 @@ def audit(
 
 
 def _tell(found: Audit, out: Path | None) -> None:
-    from bcx.audit.oddities import KINDS
-
-    for name, count in found.counts().items():
-        if count or name not in KINDS:
-            words = KINDS.get(name, name)
-            typer.echo(f"{count:>7,}  {words[0].lower()}{words[1:]}")
+    for _, words, count in found.told():
+        typer.echo(f"{count:>7,}  {words[0].lower()}{words[1:]}")
     for group in found.straddling[:5]:
         typer.echo(f"Straddles {' | '.join(group.parts)}: {_some(group.files)}")
     for group in found.conflicts[:5]:

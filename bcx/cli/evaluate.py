@@ -104,9 +104,9 @@ def evaluate(
             remedy="Use for example --out results.json.",
         )
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.evaluate.contact_sheet import ContactSheet
     from bcx.evaluate.evaluation import evaluate as run
     from bcx.evaluate.evaluation import joined
+    from bcx.evaluate.figures_data import ContactSheet
     from bcx.inference.classifier import Classifier
     from bcx.train.provenance import describe_command, describe_data, write_json
 

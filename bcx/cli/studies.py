@@ -114,7 +114,7 @@ def study_input_check(
     Photographs, documents, noise, microscope pictures, other ultrasound, colour over a scan, split screens, reports and
     photographed screens; and scans of hospitals that were left out, where `bcx evaluate --transfer` answered them.
     """
-    from bcx.evaluate import drawn, non_scans, others
+    from bcx.evaluate import non_scans, others
     from bcx.report.facts import results_folder
     from bcx.studies.decisions import transfer_answers
     from bcx.studies.input_check import study as run
@@ -125,7 +125,8 @@ def study_input_check(
     sets = {name: [record.file for record in part] for name, part in apart.items()}
     sets["simulated examples"] = sorted(Path("examples").glob("*.png"))
     slides = named_folders(microscope)
-    parts = [non_scans.packaged(), drawn.documents(), drawn.noise(), non_scans.packaged_late(), drawn.fresh()]
+    parts = [non_scans.packaged(), non_scans.documents(), non_scans.noise()]
+    parts += [non_scans.packaged_late(), non_scans.fresh()]
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
     if checkpoint.task.grey:
         parts += [non_scans.packaged_ultrasound(), others.others(records, others.SEEN, each=each, seed=0, seen=True)]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -51,19 +50,8 @@ _STYLE = {
     "lines.linewidth": 1.7,
 }
 
-_Asked = ParamSpec("_Asked")
-_Given = TypeVar("_Given")
-
-
-def styled(draw: Callable[_Asked, _Given]) -> Callable[_Asked, _Given]:
-    """Let `draw` work in the common style; matplotlib's settings are the caller's again afterwards."""
-
-    @wraps(draw)
-    def within(*args: _Asked.args, **kwargs: _Asked.kwargs) -> _Given:
-        with rc_context(_STYLE):  # type: ignore[arg-type]
-            return draw(*args, **kwargs)
-
-    return within
+styled = rc_context(_STYLE)  # type: ignore[arg-type]
+"""Lets a function draw in the common style; matplotlib's settings are the caller's again afterwards."""
 
 
 def paper(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, np.ndarray]:
@@ -76,8 +64,7 @@ def paper(width: float, height: float, rows: int = 1, columns: int = 1, **settin
 def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -> Figure:
     """Write the figure as a PNG of `DPI` dots per inch, whole or not at all, and return it.
 
-    Args:
-        colours: as many are kept, which is plenty for lines and a third of the bytes; None: all, for photographs.
+    So many colours are plenty for lines, at a third of the bytes; None keeps all, for photographs.
     """
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)

@@ -13,38 +13,31 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from bcx.errors import ConfigError, DataError
-from bcx.evaluate.marks import draw_calipers, image_side, invert_marks, remove_marks, write_text
+from bcx.errors import DataError
 from bcx.imaging.preprocess import resize
+
+_SIDES = ("RT", "LT", "RT BREAST", "LT BREAST", "R", "L")
+_PLACES = ("UOQ", "LIQ", "10 O'CLOCK", "3:00 N4", "SUBAREOLAR", "RAD", "TRV")
+_SETTINGS = ("FR 22Hz", "B 12 MHz", "GN 54", "MI 0.9", "TIS 0.3", "DR 66", "MAP E/0", "PWR 100 %")
 
 # A function that carries any plane of one scan along: its pixels or its mask.
 Carry = Callable[[np.ndarray], np.ndarray]
 Lesion = np.ndarray | None
-# A change of grey values: from pixels, the lesion's mask if there is one, the strength and a source of chance.
-Shade = Callable[[np.ndarray, Lesion, float, np.random.Generator], np.ndarray]
-# A change of geometry: from pixels, mask and strength.
-Move = Callable[[np.ndarray, Lesion, float], Carry]
+# From pixels, the lesion's mask if there is one, the strength and a source of chance: new grey values, or where things
+# move.
+Change = Callable[[np.ndarray, Lesion, float, np.random.Generator], np.ndarray | Carry]
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One change. Call it with a scan, and with the mask of its lesion where there is one.
-
-    Attributes:
-        name: as in tables.
-        sentence: what is done, in plain words.
-        strength: the one number that sets how much.
-        shade: the function, where grey values change and everything stays in its place.
-        move: the function, where things move.
-    """
+    """One change, as `sentence` says; `strength` sets how much. Call it with a scan, and its lesion's mask if any."""
 
     name: str
-    sentence: str
     strength: float
-    shade: Shade | None = None
-    move: Move | None = None
+    change: Change
+    sentence: str
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the changed scan, uint8 `[H', W']`, and its mask, bool; the same input gives the same output, always.
@@ -55,28 +48,27 @@ class Corruption:
         Raises:
             DataError: another dtype or shape than uint8 `[H, W]` and bool `[H, W]`.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0:
+        fits = mask is None or (mask.shape == pixels.shape and mask.dtype == np.bool_)
+        if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0 or not fits:
+            given = "no mask" if mask is None else f"a mask of shape {mask.shape} and type {mask.dtype}"
             raise DataError(
-                f"An image of shape {pixels.shape} and type {pixels.dtype} was to be changed by '{self.name}'.",
-                expected="one grey plane, uint8 [H, W]",
-                remedy="Turn it grey first, with bcx.imaging.preprocess.to_grey.",
+                f"An image of shape {pixels.shape} and type {pixels.dtype} with {given} was given to '{self.name}'.",
+                expected="one grey plane, uint8 [H, W], and no mask or one of the same shape, bool",
+                remedy="Turn it grey with bcx.imaging.preprocess.to_grey, read masks with bcx.data.records.load_mask.",
             )
-        if mask is not None and (mask.shape != pixels.shape or mask.dtype != np.bool_):
-            raise DataError(
-                f"A mask of shape {mask.shape} and type {mask.dtype} came with an image of shape {pixels.shape}.",
-                expected="a mask of the same shape, bool",
-                remedy="Read it with bcx.data.records.load_mask.",
-            )
+        # Chance depends on the image's content alone, so that neither order nor company changes anything.
+        content = repr((self.name, pixels.shape)).encode() + pixels.tobytes()
+        chance = np.random.default_rng(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big"))
         lesion = mask if mask is not None and mask.any() else None
-        if self.shade is not None:
-            # Chance depends on the image's content alone, so that neither order nor company changes anything.
-            content = repr((self.name, pixels.shape)).encode() + pixels.tobytes()
-            digest = hashlib.blake2b(content, digest_size=8).digest()
-            chance = np.random.default_rng(int.from_bytes(digest, "big"))
-            return self.shade(pixels, lesion, self.strength, chance), mask
-        assert self.move is not None
-        carry = self.move(pixels, lesion, self.strength)
-        return carry(pixels), None if mask is None else carry(mask.astype(np.uint8) * 255) > 127
+        changed = self.change(pixels, lesion, self.strength, chance)
+        if isinstance(changed, np.ndarray):
+            return changed, mask
+        return changed(pixels), None if mask is None else changed(mask.astype(np.uint8) * 255) > 127
+
+
+def _side(pixels: np.ndarray) -> float:
+    """Return the geometric mean of height and width: what sizes of marks, grain and blur are measured by."""
+    return float(np.sqrt(pixels.size))
 
 
 # ---------------------------------------------------------------- geometry
@@ -89,23 +81,23 @@ def _window(left: int, top: int, width: int, height: int) -> Carry:
 
 def _holding(start: float, length: float, lesion: Lesion, axis: int, full: int) -> tuple[int, int]:
     """Shift, or if need be lengthen, a stretch of an axis (0 down, 1 right) until the lesion is in it, whole pixels."""
-    size, low, high = round(length), full, 0
+    low, high = full, 0
     if lesion is not None:
         found = np.flatnonzero(lesion.any(axis=1 - axis))
         margin = round(0.03 * full)
         low, high = max(0, int(found[0]) - margin), min(full, int(found[-1]) + 1 + margin)
-    size = int(np.clip(max(size, high - low), 1, full))
+    size = int(np.clip(max(round(length), high - low), 1, full))
     first = max(min(round(start), low), high - size)
     return int(np.clip(first, 0, full - size)), size
 
 
-def _zoom_out(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
+def _zoom_out(pixels: np.ndarray, lesion: Lesion, share: float, _: object) -> Carry:
     height, width = pixels.shape
     tall, wide = round(height / share), round(width / share)
     return _window(-((wide - width) // 2), -((tall - height) // 2), wide, tall)
 
 
-def _zoom_in(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
+def _zoom_in(pixels: np.ndarray, lesion: Lesion, share: float, _: object) -> Carry:
     height, width = pixels.shape
     for axis, full in enumerate((height, width)):  # a lesion larger than the window widens it in both directions
         share = max(share, _holding(0, share * full, lesion, axis, full)[1] / full)
@@ -114,10 +106,10 @@ def _zoom_in(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
     return _window(left, top, wide, tall)
 
 
-def _scan_area(pixels: np.ndarray, lesion: Lesion, inset: float) -> Carry:
+def _scan_area(pixels: np.ndarray, lesion: Lesion, inset: float, _: object) -> Carry:
     """The bounding box of the largest lit region, and a little less of it on every side."""
     height, width = pixels.shape
-    reach = max(1, round(image_side(pixels) / 25))
+    reach = max(1, round(_side(pixels) / 25))
     lit = cv2.blur(pixels, (reach, reach)) > 20
     _, _, boxes, _ = cv2.connectedComponentsWithStats(lit.astype(np.uint8))
     if len(boxes) < 2:  # all black
@@ -128,7 +120,7 @@ def _scan_area(pixels: np.ndarray, lesion: Lesion, inset: float) -> Carry:
     return _window(x, y, columns, rows)
 
 
-def _widen(pixels: np.ndarray, lesion: Lesion, factor: float) -> Carry:
+def _widen(pixels: np.ndarray, lesion: Lesion, factor: float, _: object) -> Carry:
     """Resample the width on an unchanged canvas: black at the sides where it shrinks, cut off where it grows."""
     height, width = pixels.shape
     if factor < 1:
@@ -139,7 +131,7 @@ def _widen(pixels: np.ndarray, lesion: Lesion, factor: float) -> Carry:
     return lambda plane: resize(np.ascontiguousarray(plane[:, left : left + kept]), width, height)
 
 
-def _shallow(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
+def _shallow(pixels: np.ndarray, lesion: Lesion, share: float, _: object) -> Carry:
     height, width = pixels.shape
     depth = share * height
     if lesion is not None:  # the skin stays at the top; a deep lesion leaves more depth
@@ -147,12 +139,12 @@ def _shallow(pixels: np.ndarray, lesion: Lesion, share: float) -> Carry:
     return _window(0, 0, width, int(np.clip(np.ceil(depth), 1, height)))
 
 
-def _screen(pixels: np.ndarray, lesion: Lesion, factor: float) -> Carry:
+def _screen(pixels: np.ndarray, lesion: Lesion, factor: float, _: object) -> Carry:
     height, width = pixels.shape
     return _window(-round(0.05 * width), -round(0.1 * height), round(factor * width), round(factor * height))
 
 
-def _fan(pixels: np.ndarray, lesion: Lesion, opening: float) -> Carry:
+def _fan(pixels: np.ndarray, lesion: Lesion, opening: float, _: object) -> Carry:
     """Bend the rectangle into a fan whose arc in the middle is as long as the scan is wide.
 
     The fan opens by `opening` degrees, or by less where a narrow scan would be pinched at the probe.
@@ -166,9 +158,7 @@ def _fan(pixels: np.ndarray, lesion: Lesion, opening: float) -> Carry:
     y = np.arange(max(1, round(deepest - top)), dtype=np.float32)[:, None] + np.float32(0.5 + top)
     columns = ((np.arctan2(x, y) / (2 * half) + 0.5) * width - 0.5).astype(np.float32)
     rows = (np.hypot(x, y) - probe - 0.5).astype(np.float32)
-    return lambda plane: cv2.remap(
-        plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
-    )
+    return lambda plane: cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 # ---------------------------------------------------------------- grey values
@@ -179,100 +169,157 @@ def _curve(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)[pixels]
 
 
-def _gamma(pixels: np.ndarray, lesion: Lesion, power: float, chance: np.random.Generator) -> np.ndarray:
+def _gamma(pixels: np.ndarray, lesion: Lesion, power: float, _: object) -> np.ndarray:
     return _curve(pixels, 255 * (np.arange(256) / 255) ** power)
 
 
-def _contrast(pixels: np.ndarray, lesion: Lesion, factor: float, chance: np.random.Generator) -> np.ndarray:
+def _contrast(pixels: np.ndarray, lesion: Lesion, factor: float, _: object) -> np.ndarray:
     tissue = pixels[pixels > 8]  # a black margin would pull the middle down
     middle = float(tissue.mean()) if tissue.size else 0.0
     return _curve(pixels, middle + factor * (np.arange(256) - middle))
 
 
-def _depth_gain(pixels: np.ndarray, lesion: Lesion, last: float, chance: np.random.Generator) -> np.ndarray:
+def _depth_gain(pixels: np.ndarray, lesion: Lesion, last: float, _: object) -> np.ndarray:
     return np.rint(pixels * np.linspace(1, last, len(pixels))[:, None]).astype(np.uint8)
 
 
-def _blur(pixels: np.ndarray, lesion: Lesion, share: float, chance: np.random.Generator) -> np.ndarray:
-    return cv2.GaussianBlur(pixels, (0, 0), max(0.3, share * image_side(pixels)))
+def _blur(pixels: np.ndarray, lesion: Lesion, share: float, _: object) -> np.ndarray:
+    return cv2.GaussianBlur(pixels, (0, 0), max(0.3, share * _side(pixels)))
 
 
 def _speckle(pixels: np.ndarray, lesion: Lesion, spread: float, chance: np.random.Generator) -> np.ndarray:
     """Multiply by grain of mean 1 and standard deviation `spread`, whose grains are 1/250 of the side."""
     height, width = pixels.shape
-    grain = max(1.0, image_side(pixels) / 250)
+    grain = max(1.0, _side(pixels) / 250)
     coarse = chance.standard_normal((int(np.ceil(height / grain)), int(np.ceil(width / grain)))).astype(np.float32)
     field = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     scale = np.float32(spread / max(float(field.std()), 0.5))  # enlarging has smoothed it
     return np.clip(np.rint(pixels * (1 + scale * field)), 0, 255).astype(np.uint8)
 
 
-def _jpeg(pixels: np.ndarray, lesion: Lesion, quality: float, chance: np.random.Generator) -> np.ndarray:
+def _jpeg(pixels: np.ndarray, lesion: Lesion, quality: float, _: object) -> np.ndarray:
     _, packed = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE))
 
 
+# ---------------------------------------------------------------- burnt-in marks
+
+
+def find_marks(pixels: np.ndarray) -> np.ndarray:
+    """Return bool `[H, W]`, True on burnt-in text, calipers, dotted lines and rulers of a scan, uint8 `[H, W]`.
+
+    They are near white, stand out from their surroundings by far, and each stroke is thin and each sign small. Bright
+    tissue is thicker, or not as bright; single grains of a very bright scan may be taken for marks.
+    """
+    side = _side(pixels)
+    stroke = 2 * max(1, round(side / 150)) + 1
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (stroke, stroke))
+    rise = cv2.morphologyEx(pixels, cv2.MORPH_TOPHAT, element)
+    core = ((pixels >= 190) & (rise >= 100)).astype(np.uint8)
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
+    small = boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) <= max(3, side / 8)
+    small[0] = False  # the background
+    return small[parts]
+
+
+def _grown_marks(pixels: np.ndarray, reach: float) -> np.ndarray:
+    """Marks and their soft edge, which goes `reach` of the image's side far (1 pixel at least): uint8 `[H, W]`."""
+    size = 2 * max(1, round(reach * _side(pixels))) + 1
+    return cv2.dilate(find_marks(pixels).astype(np.uint8), np.ones((size, size), np.uint8))
+
+
+def _remove_marks(pixels: np.ndarray, lesion: Lesion, reach: float, _: object) -> np.ndarray:
+    """Paint marks over from their surroundings (fast marching; Telea 2004); without marks, a copy."""
+    marks = _grown_marks(pixels, reach)
+    return cv2.inpaint(pixels, marks, 3, cv2.INPAINT_TELEA) if marks.any() else pixels.copy()
+
+
+def _invert_marks(pixels: np.ndarray, lesion: Lesion, reach: float, _: object) -> np.ndarray:
+    """Turn marks from white on black to black on white."""
+    return np.where(_grown_marks(pixels, reach) > 0, 255 - pixels, pixels)
+
+
+def _far_from(lesion: Lesion, places: np.ndarray, chance: np.random.Generator) -> int:
+    """Return the number of the place (float `[N, 2]`, x and y as shares) farthest from the lesion, else any."""
+    if lesion is None:
+        return int(chance.integers(len(places)))
+    rows, columns = np.nonzero(lesion)
+    centre = np.array([columns.mean() / lesion.shape[1], rows.mean() / lesion.shape[0]])
+    return int(((places - centre) ** 2).sum(axis=1).argmax())
+
+
+def write_text(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
+    """Write two lines in the corner farthest from the lesion, and a ruler along the edge on the other side.
+
+    `size` is the height of the letters as a share of the image's side. Without a lesion, chance picks the corner.
+    """
+    height, width = pixels.shape
+    letter = max(4, round(size * _side(pixels)))
+    image = Image.fromarray(pixels)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(letter)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
+    right, below = corners[_far_from(lesion, corners, chance)].astype(int)
+    annotation = f"{chance.choice(_SIDES)} {chance.choice(_PLACES)}"
+    lines = (annotation, " ".join(chance.choice(_SETTINGS, 2, replace=False)))
+    for number, line in enumerate(lines):
+        x = width - letter - draw.textlength(line, font=font) if right else letter
+        y = height - (2.6 - 1.2 * number) * letter if below else (0.4 + 1.2 * number) * letter
+        draw.text((x, y), line, fill=255, font=font)
+    edge = letter // 2 if right else width - 1 - letter // 2
+    for number, y in enumerate(np.linspace(0.05 * height, 0.95 * height, 11)):
+        tick = letter // (1 if number % 5 == 0 else 2)
+        draw.line([(edge, y), (edge + (tick if right else -tick), y)], fill=255, width=max(1, letter // 10))
+    return np.array(image)
+
+
+def draw_calipers(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
+    """Set two crosses with a dotted line between them near the edge that is farthest from the lesion.
+
+    As `write_text`; `size` is the length of a cross's arm, and `chance` chooses the distance.
+    """
+    height, width = pixels.shape
+    centres = np.array([[0.12, 0.5], [0.88, 0.5], [0.5, 0.12], [0.5, 0.88]])
+    middle = centres[_far_from(lesion, centres, chance)] * (width, height)
+    along = np.array([0, 1]) if abs(middle[0] / width - 0.5) > 0.2 else np.array([1, 0])
+    half = chance.uniform(0.08, 0.16) * _side(pixels) * along
+    arm, thick = max(1.0, size * _side(pixels)), max(1, round(_side(pixels) / 200))
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    for x, y in (middle - half, middle + half):
+        draw.line([(x - arm, y), (x + arm, y)], fill=255, width=thick)
+        draw.line([(x, y - arm), (x, y + arm)], fill=255, width=thick)
+    dots = max(2, int(2 * np.abs(half).sum() / (4 * thick)))
+    for x, y in np.linspace(middle - half, middle + half, dots).round().astype(int):
+        draw.rectangle([x, y, x + thick - 1, y + thick - 1], fill=255)
+    return np.array(image)
+
+
 # ---------------------------------------------------------------- the suite
 
-CORRUPTIONS: tuple[Corruption, ...] = (
-    Corruption("zoom-out", "The scan fills 70 % of the width and height of a black canvas.", 0.7, move=_zoom_out),
-    Corruption("zoom-out-far", "The scan fills half of the width and height of a black canvas.", 0.5, move=_zoom_out),
-    Corruption(
-        "zoom-in", "Three quarters of the width and height are left, with the lesion inside.", 0.75, move=_zoom_in
-    ),
-    Corruption("crop", "All but the scan area is cut off, and 5 % of that on every side.", 0.05, move=_scan_area),
-    Corruption("squeezed", "The width is pressed to 75 %, with black at the sides.", 0.75, move=_widen),
-    Corruption("stretched", "The width is drawn out to 133 %, and the sides are cut off.", 4 / 3, move=_widen),
-    Corruption(
-        "shallow", "Only the upper 70 % of the depth are shown, or down to the lesion's end.", 0.7, move=_shallow
-    ),
-    Corruption("screen", "The scan lies in the upper left of a black screen 1.4 times its size.", 1.4, move=_screen),
-    Corruption("sector", "The scan is bent into a fan of up to 60 degrees, as from a convex probe.", 60.0, move=_fan),
-    Corruption("darker", "Gamma 1.6: the middle tones get darker.", 1.6, shade=_gamma),
-    Corruption("brighter", "Gamma 0.6: the middle tones get brighter.", 0.6, shade=_gamma),
-    Corruption(
-        "contrast-low", "Grey values keep 60 % of their distance from the mean of the tissue.", 0.6, shade=_contrast
-    ),
-    Corruption("contrast-high", "Grey values lie 1.6 times as far from the mean of the tissue.", 1.6, shade=_contrast),
-    Corruption(
-        "depth-gain", "The picture gets darker with depth, down to 45 % at the bottom.", 0.45, shade=_depth_gain
-    ),
-    Corruption("blur", "A Gaussian blur with a sigma of 1/250 of the picture's side.", 1 / 250, shade=_blur),
-    Corruption("speckle", "Grain that multiplies the grey values by 1 with a spread of 0.2.", 0.2, shade=_speckle),
-    Corruption("jpeg", "Saved as JPEG of quality 10.", 10, shade=_jpeg),
-    Corruption(
-        "marks-removed",
-        "Burnt-in text and calipers are painted over.",
-        0.003,
-        shade=lambda pixels, _, reach, __: remove_marks(pixels, reach),
-    ),
-    Corruption(
-        "marks-inverted",
-        "Burnt-in text and calipers are black on white.",
-        0.003,
-        shade=lambda pixels, _, reach, __: invert_marks(pixels, reach),
-    ),
-    Corruption("text-added", "Two lines of text in a corner, and a ruler along the edge.", 0.035, shade=write_text),
-    Corruption(
-        "calipers-added", "Two calipers at the edge that is farthest from the lesion.", 0.015, shade=draw_calipers
-    ),
+_SUITE: tuple[tuple[str, float, Change, str], ...] = (
+    ("zoom-out", 0.7, _zoom_out, "The scan fills 70 % of the width and height of a black canvas."),
+    ("zoom-out-far", 0.5, _zoom_out, "The scan fills half of the width and height of a black canvas."),
+    ("zoom-in", 0.75, _zoom_in, "Three quarters of the width and height are left, with the lesion inside."),
+    ("crop", 0.05, _scan_area, "All but the scan area is cut off, and 5 % of that on every side."),
+    ("squeezed", 0.75, _widen, "The width is pressed to 75 %, with black at the sides."),
+    ("stretched", 4 / 3, _widen, "The width is drawn out to 133 %, and the sides are cut off."),
+    ("shallow", 0.7, _shallow, "Only the upper 70 % of the depth are shown, or down to the lesion's end."),
+    ("screen", 1.4, _screen, "The scan lies in the upper left of a black screen 1.4 times its size."),
+    ("sector", 60.0, _fan, "The scan is bent into a fan of up to 60 degrees, as from a convex probe."),
+    ("darker", 1.6, _gamma, "Gamma 1.6: the middle tones get darker."),
+    ("brighter", 0.6, _gamma, "Gamma 0.6: the middle tones get brighter."),
+    ("contrast-low", 0.6, _contrast, "Grey values keep 60 % of their distance from the mean of the tissue."),
+    ("contrast-high", 1.6, _contrast, "Grey values lie 1.6 times as far from the mean of the tissue."),
+    ("depth-gain", 0.45, _depth_gain, "The picture gets darker with depth, down to 45 % at the bottom."),
+    ("blur", 1 / 250, _blur, "A Gaussian blur with a sigma of 1/250 of the picture's side."),
+    ("speckle", 0.2, _speckle, "Grain that multiplies the grey values by 1 with a spread of 0.2."),
+    ("jpeg", 10, _jpeg, "Saved as JPEG of quality 10."),
+    ("marks-removed", 0.003, _remove_marks, "Burnt-in text and calipers are painted over."),
+    ("marks-inverted", 0.003, _invert_marks, "Burnt-in text and calipers are black on white."),
+    ("text-added", 0.035, write_text, "Two lines of text in a corner, and a ruler along the edge."),
+    ("calipers-added", 0.015, draw_calipers, "Two calipers at the edge that is farthest from the lesion."),
 )
-
-
-def get_corruption(name: str) -> Corruption:
-    """Return the change called `name`.
-
-    Raises:
-        ConfigError: no such change.
-    """
-    known = {corruption.name: corruption for corruption in CORRUPTIONS}
-    if name not in known:
-        raise ConfigError(
-            f"There is no corruption called '{name}'.",
-            expected=f"one of {', '.join(known)}",
-            remedy="Use one of these names.",
-        )
-    return known[name]
+CORRUPTIONS = tuple(Corruption(*row) for row in _SUITE)
 
 
 def suite_fingerprint() -> str:

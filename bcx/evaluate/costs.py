@@ -10,8 +10,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-_WARM_UP = 2
-
 
 def count_parameters(network: nn.Module) -> int:
     """Return the number of weights, trained or not; a batch norm's running statistics are none."""
@@ -33,21 +31,19 @@ def count_macs(network: nn.Module, size: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def time_in_turn(
-    calls: Mapping[str, Callable[[], object]], rounds: int = 15, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, np.ndarray]:
+def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
     """Return the seconds of several calls, name -> float64 [rounds], one after another, round by round.
 
     Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
     Each is called twice before the first round.
     """
-    for call in calls.values():
-        for _ in range(_WARM_UP):
-            call()
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+        call()
     for _ in range(rounds):
         for name, call in calls.items():
-            started = clock()
+            started = time.perf_counter()
             call()
-            taken[name].append(clock() - started)
+            taken[name].append(time.perf_counter() - started)
     return {name: np.array(times) for name, times in taken.items()}

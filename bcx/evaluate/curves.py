@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import metrics as sk
@@ -12,10 +11,8 @@ from sklearn import metrics as sk
 from bcx.errors import DataError
 from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, figures_with_intervals
 from bcx.evaluate.metrics import (
-    ECE_BINS,
     equal_mass_bins,
     figure_names,
-    net_benefit,
     or_none,
     ranked_auc,
     ranked_precision,
@@ -25,46 +22,29 @@ from bcx.trust.calibration import check_lengths
 from bcx.trust.decisions import risk_coverage
 
 GRID = np.linspace(0, 1, 101)
-THRESHOLDS = np.linspace(0.01, 0.60, 60)
-"""Probabilities at which somebody might act. Above them nobody would wait."""
+THRESHOLDS = np.linspace(0.01, 0.60, 60)  # at which somebody might act; above them nobody would wait
 COVERAGES = np.linspace(0.05, 1.0, 96)
-_DIGITS = 5
 
 
-@dataclass(frozen=True)
-class Band:
-    """A curve as scikit-learn gives it, its pointwise 95 % band on an even grid, and the area under it.
+class Band(NamedTuple):
+    """A curve as scikit-learn gives it, its pointwise 95 % band on an even grid, and the area {value, low, high}.
 
-    Precision begins at the first threshold that finds anything; `base` is the share of positive scans, the precision of
-    a guess. nan where a bound has no value.
+    Precision begins at the first threshold that finds anything. nan where a bound of the band has no value.
     """
 
     line_x: np.ndarray
     line_y: np.ndarray
-    x: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    area: float
-    area_low: float
-    area_high: float
-    base: float
+    area: dict[str, float]
 
 
-def curve_band(
-    kind: Literal["roc", "pr"],
-    score: np.ndarray,
-    positive: np.ndarray,
-    groups: Sequence | np.ndarray,
-    n_resamples: int = FOR_CURVES,
-    seed: int = 0,
-) -> Band:
-    """Return a curve and its band, that of y at each x.
+def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray) -> Band:
+    """Return a curve and its band, that of y at each x of `GRID`.
 
     ROC: x the share of false alarms, y the sensitivity. Precision-recall: x the recall, y the precision of the highest
-    threshold that reaches it, so the curve is a staircase, and the area under it is the average precision.
-
-    Raises:
-        DataError: shapes that do not fit, or scans of one kind only.
+    threshold that reaches it, so the curve is a staircase, and the area under it is the average precision. `DataError`
+    for shapes that do not fit, or scans of one kind only.
     """
     score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
     check_lengths(scores=score, positive=positive, groups=groups)
@@ -100,26 +80,22 @@ def curve_band(
         first = np.searchsorted(found, np.maximum(GRID, 1e-9) * found[-1] * (1 - 1e-12))
         return np.append(found[first] / (found[first] + alarms[first]), area(weights))
 
-    low, high = bootstrap_intervals(figures, groups, n_resamples, seed)
-    whole = float(area(np.ones(len(score))))
-    return Band(x, y, GRID, low[:-1], high[:-1], whole, float(low[-1]), float(high[-1]), float(positive.mean()))
+    low, high = bootstrap_intervals(figures, groups, FOR_CURVES)
+    whole = {"value": area(np.ones(len(score))), "low": float(low[-1]), "high": float(high[-1])}
+    return Band(x, y, low[:-1], high[:-1], whole)
 
 
 def reliability_table(
-    confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray, bins: int = ECE_BINS
+    confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray
 ) -> list[dict[str, float | int | None]]:
-    """Return how often what was given a probability happened, in at most `bins` bins of equal mass, ready for JSON.
+    """Return how often what was given a probability happened, in at most `ECE_BINS` bins of equal mass, for JSON.
 
     The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`. Scans of equal confidence
-    share a bin; bins stay as they are in the resamples.
-
-    Args:
-        confidence: float [N], 0..1: the probability of the predicted class, or of any one class.
-        happened: bool [N]: whether the prediction was right, or the scan is of that class.
+    share a bin; bins stay as they are in the resamples. `confidence` is float [N], 0..1, of the predicted class;
+    `happened` bool [N].
     """
-    confidence, happened = np.asarray(confidence, np.float64), np.asarray(happened, bool)
     check_lengths(confidence=confidence, happened=happened, groups=groups)
-    _, where = np.unique(equal_mass_bins(confidence, bins), return_inverse=True)
+    _, where = np.unique(equal_mass_bins(confidence), return_inverse=True)
     count = int(where.max()) + 1
 
     def shares(weights: np.ndarray) -> np.ndarray:
@@ -130,17 +106,9 @@ def reliability_table(
     rows: list[dict[str, float | int | None]] = []
     for b, right in enumerate(shares(np.ones(len(groups)))):
         inside = confidence[where == b]
-        rows.append(
-            {
-                "n": len(inside),
-                "from": float(inside.min()),
-                "to": float(inside.max()),
-                "confidence": float(inside.mean()),
-                "right": float(right),
-                "low": or_none(low[b]),
-                "high": or_none(high[b]),
-            }
-        )
+        ends = {"from": float(inside.min()), "to": float(inside.max()), "confidence": float(inside.mean())}
+        bounds = {"right": float(right), "low": or_none(low[b]), "high": or_none(high[b])}
+        rows.append({"n": len(inside), **ends, **bounds})
     return rows
 
 
@@ -152,12 +120,11 @@ def reliability_report(
     Returns:
         name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
     """
-    labels = np.asarray(labels)
     report: dict[str, dict[str, Any]] = {}
+    wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
     for name, probabilities in answers.items():
         figures = weighted_figures(labels, probabilities)
         names = figure_names([str(c) for c in range(probabilities.shape[1])])
-        wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
         chosen = [names.index(figure) for figure in wanted]
         # bound here: the next name has figures of its own
         report[name] = figures_with_intervals(lambda w, f=figures, c=chosen: f(w)[c], wanted, groups)  # type: ignore[misc]
@@ -169,16 +136,16 @@ def reliability_report(
 def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequence | np.ndarray) -> dict[str, list]:
     """Return the net benefit of acting where the positive class has at least some probability, over such probabilities.
 
-    `on_all` is that of acting on every scan; acting on none has 0. Ready for JSON.
+    True positives less false positives, each false one counting threshold / (1 - threshold), per scan (Vickers and
+    Elkin, "Decision curve analysis", Medical Decision Making 2006). `on_all` is that of acting on every scan; acting on
+    none has 0. Ready for JSON.
     """
-    probability, positive = np.asarray(probability, np.float64), np.asarray(positive, bool)
-    values = [net_benefit(probability, positive, t) for t in THRESHOLDS]
-    on_all = [net_benefit(np.ones(len(positive)), positive, t) for t in THRESHOLDS]
-    # net benefit is a sum over scans, so that all resamples are products with one table [K, N]
-    odds = (THRESHOLDS / (1 - THRESHOLDS))[:, None]
-    gain = (probability >= THRESHOLDS[:, None]) * np.where(positive, 1.0, -odds)
+    # a sum over scans, so that all resamples are products with one table [K, N]
+    worth = np.where(positive, 1.0, -(THRESHOLDS / (1 - THRESHOLDS))[:, None])
+    gain = (probability >= THRESHOLDS[:, None]) * worth
     low, high = bootstrap_intervals(lambda w: gain @ w / w.sum(), groups, FOR_CURVES)
-    return _lists(threshold=THRESHOLDS, net_benefit=values, low=low, high=high, on_all=on_all)
+    values = gain.mean(axis=1)
+    return _lists(threshold=THRESHOLDS, net_benefit=values, low=low, high=high, on_all=worth.mean(axis=1))
 
 
 def referral_curve(
@@ -203,8 +170,5 @@ def referral_curve(
     return {"area": area} | _lists(answered=COVERAGES, wrong=values[:-1], low=low[:-1], high=high[:-1])
 
 
-def _lists(**columns: np.ndarray | list[float]) -> dict[str, list[float | None]]:
-    return {
-        name: [round(float(value), _DIGITS) if np.isfinite(value) else None for value in values]
-        for name, values in columns.items()
-    }
+def _lists(**columns: np.ndarray) -> dict[str, list[float | None]]:
+    return {name: [or_none(value) for value in values.round(5).tolist()] for name, values in columns.items()}

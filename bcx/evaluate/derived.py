@@ -1,4 +1,8 @@
-"""Everything in results.json that follows from the out-of-fold table alone, so that anybody can derive it again."""
+"""Everything in results.json that follows from the out-of-fold table alone, so that anybody can derive it again.
+
+Among it the decisions that a checkpoint stores and what they are worth: tasks with an absent class get a rule that puts
+harm first (`bcx.trust.rule`); of two classes, a threshold on the positive one and a rule for referral.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ import pandas as pd
 from bcx.data.busi import busi_rows
 from bcx.errors import DataError
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
-from bcx.evaluate.intervals import report_with_intervals
-from bcx.evaluate.metrics import classification_report
+from bcx.evaluate.harm import harm_figures
+from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
+from bcx.evaluate.metrics import REFERRED, classification_report, named_confusion
 from bcx.evaluate.oof import checked, label_positions, logits_of, view_probabilities
-from bcx.evaluate.operating import decide_folds, has_decisions, summarise_decisions
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, apply_vector, fit_temperature, fit_vector
+from bcx.trust.decisions import fit_operating_point, fit_refer_threshold, sensitivity_points
+from bcx.trust.rule import POINTS, Decider, fit_rule
 
 DERIVED = (
     *("temperature", "n", "groups", "one_view", "two_views", "report", "folds", "without", "sources"),
@@ -25,18 +31,16 @@ DERIVED = (
 )
 """The keys of results.json that come from the table; all others say what was run."""
 
-#: `protocol` in results.json where every fold is a hospital that its networks never saw.
-BY_HOSPITAL = "hospitals left out"
+BY_HOSPITAL = "hospitals left out"  # `protocol` in results.json where no network saw the fold's hospital
+#: Of two classes: of what is not referred, at least this share must be right out of fold.
+REFER_ACCURACY = 0.90
 
 
 def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
-    """Return all figures of a cross-validation, ready for JSON: the keys of `DERIVED`.
+    """Return all figures of a cross-validation, ready for JSON: the keys of `DERIVED`; errors as `read_oof`.
 
     `reliability` scales each fold by what was fitted on the others ("none" alone where there is one fold); the answers
     of `risk_coverage` are decided by the other folds' thresholds, where there are `decisions`.
-
-    Raises:
-        DataError: the table is damaged.
     """
     logits, labels = logits_of(frame, task), label_positions(frame, task)
     temperature = fit_temperature(logits, labels)
@@ -58,9 +62,8 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
         told, truth, places = probabilities[rows], labels[rows], groups[rows]
         reliability = reliability_report({name: values[rows] for name, values in scaled.items()}, truth, places)
         # Cut to what a curve needs: the bins' ends are no figures of their own.
-        parts["reliability"][source] = json.loads(
-            json.dumps(reliability), parse_float=lambda text: round(float(text), 5)
-        )
+        cut = json.loads(json.dumps(reliability), parse_float=lambda text: round(float(text), 5))
+        parts["reliability"][source] = cut
         parts["risk_coverage"][source] = referral_curve(told, truth, places, None if chosen is None else chosen[rows])
         if (truth == positive).any():
             parts["decision_curve"][source] = decision_curve(told[:, positive], truth == positive, places)
@@ -68,38 +71,29 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
 
 
 def summarise_oof(
-    frame: pd.DataFrame,
-    task: Task,
-    temperature: float = 1.0,
-    leave_out: Mapping[str, Collection[str]] | None = None,
-) -> dict:
+    frame: pd.DataFrame, task: Task, temperature: float = 1.0, leave_out: Mapping[str, Collection[str]] | None = None
+) -> dict[str, Any]:
     """Return the headline figures of a cross-validation, ready for JSON.
 
     Two views are the mean of the probabilities of scan and mirrored scan. The figures are given once more `without` the
-    files of each name in `leave_out`, and for each of the `sources` where there are several.
-
-    Raises:
-        DataError: as `read_oof`, or a name in `leave_out` that takes away all scans.
+    files of each name in `leave_out`, and for each of the `sources` where there are several. `DataError` as `read_oof`,
+    or for a name in `leave_out` that takes away all scans.
     """
     frame = checked(frame, task, "the table")
     one, two = view_probabilities(frame, task, temperature)
-    labels = label_positions(frame, task)
-    summary: dict = {
-        "temperature": float(temperature),
-        **_both_views(frame, task, temperature),
-        "report": classification_report(labels, one, task.classes),
-        "folds": [],
-    }
+    labels, folds = label_positions(frame, task), []
     for fold in sorted(set(frame["fold"].tolist())):
         rows = (frame["fold"] == fold).to_numpy()
         single, double = (classification_report(labels[rows], view[rows], task.classes) for view in (one, two))
-        summary["folds"].append(
-            {
-                "fold": fold,
-                **{name: single[name] for name in ("n", "accuracy", "macro_auc")},
-                **{f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")},
-            }
-        )
+        figures = {name: single[name] for name in ("n", "accuracy", "macro_auc")}
+        figures |= {f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")}
+        folds.append({"fold": fold, **figures})
+    summary = {
+        "temperature": float(temperature),
+        **_both_views(frame, task, temperature),
+        "report": classification_report(labels, one, task.classes),
+        "folds": folds,
+    }
     if leave_out:
         rests = {name: frame[~frame["file"].isin(list(files))] for name, files in leave_out.items()}
         summary["without"] = {
@@ -120,21 +114,13 @@ def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
             remedy="Check the list of files to leave out.",
         )
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
-    one, two = view_probabilities(frame, task, temperature)
-    return {
-        "n": len(frame),
-        "groups": len(np.unique(groups)),
-        "one_view": report_with_intervals(labels, one, groups, task.classes),
-        "two_views": report_with_intervals(labels, two, groups, task.classes),
-    }
+    views = zip(("one_view", "two_views"), view_probabilities(frame, task, temperature), strict=True)
+    reports = {name: report_with_intervals(labels, view, groups, task.classes) for name, view in views}
+    return {"n": len(frame), "groups": len(np.unique(groups)), **reports}
 
 
 def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scaling: str) -> np.ndarray:
-    """Return float64 [N, C], probabilities scaled ("temperature" or "vector") as on new scans.
-
-    Each fold is scaled by what was fitted on the others: a scaling that is judged on the logits it was fitted on looks
-    better than it is.
-    """
+    """Return float64 [N, C], probabilities scaled ("temperature" or "vector") as on new scans: by the other folds."""
     scaled = np.zeros(logits.shape)
     for fold in np.unique(folds):
         inside = folds == fold
@@ -151,3 +137,115 @@ def noted_scans(keys: Iterable[str]) -> dict[str, list[str]] | None:
     noted = {f"busi/{row.file}" for row in busi_rows() if row.note == "axilla"}
     found = [key for key in keys if key in noted]
     return {"axilla": found} if found else None
+
+
+def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
+    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view), where `has_decisions` holds.
+
+    Every hospital weighs the same within each class, whatever its number of scans. `refer` is None where not even the
+    surest answers reach `REFER_ACCURACY`. `DataError` where a class is missing.
+    """
+    probabilities = apply_temperature(logits_of(frame, task), temperature)
+    labels, weights = label_positions(frame, task), _equal_mass(frame)
+    if task.absent is not None:
+        shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
+        said = f"out-of-fold answers to {', '.join(sorted(frame['source'].unique()))}"
+        rule = fit_rule(probabilities, labels, task, prevalence=shares.tolist(), fitted_on=said, weights=weights)
+        return {"rule": rule.to_dict()}
+    point = fit_operating_point(probabilities, labels, weights=weights)
+    try:
+        refer = fit_refer_threshold(probabilities, labels, accuracy=REFER_ACCURACY, point=point).to_dict()
+    except DataError:  # not even the surest answers are that good
+        refer = None
+    return {"operating_point": point.to_dict(), "refer": refer}
+
+
+def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
+    """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
+
+    `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
+    `bcx.evaluate.harm`, for each of `points`, too; `lost_lesions` are lesions called normal; `sensitivity_points`, of
+    two classes, are judged on the scans that they were fitted on.
+    """
+    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+    places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
+
+    def harm(answers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+        return harm_figures(labels[rows], answers[rows], groups[rows], task)
+
+    chosen, referred = decide_folds(frame, task, temperature)
+    answers = chosen if task.absent is None else np.where(referred, REFERRED, chosen)
+    sources, referral = {}, {}
+    for source, rows in places.items():
+        sources[source] = _figures(chosen[rows], labels[rows], groups[rows], task)
+        if task.absent is not None:
+            sources[source] |= harm(answers, rows)
+        sources[source]["confusion"] = named_confusion(labels[rows], answers[rows], task.classes)
+        answered = rows & ~referred
+        referral[source] = {
+            "answered": round(float(answered.sum() / rows.sum()), 4),
+            "accuracy": round(float((chosen == labels)[answered].mean()), 4) if answered.any() else None,
+        }
+    found: dict[str, Any] = {
+        "what": "label and decision; each fold decided by rules fitted on the others",
+        "rules": fit_rules(frame, task, temperature),
+        "sources": sources,
+        "referral": referral,
+    }
+    if task.absent is None:
+        probabilities = apply_temperature(logits_of(frame, task), temperature)
+        return found | {"sensitivity_points": sensitivity_points(probabilities, labels, _equal_mass(frame))}
+    found["points"] = {}
+    for name in POINTS[1:]:
+        chosen, referred = decide_folds(frame, task, temperature, name)
+        answers = np.where(referred, REFERRED, chosen)
+        found["points"][name] = {source: harm(answers, rows) for source, rows in places.items()}
+    return found
+
+
+def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
+    """Whether thresholds can be fitted: absent and positive class are there, or there are two, the second positive."""
+    asked = task.absent is not None or (len(task.classes) == 2 and task.positive == task.classes[1])
+    return asked and {task.classes[0], task.positive} <= set(frame["label"])
+
+
+def decide_folds(
+    frame: pd.DataFrame, task: Task, temperature: float, point: str = "default"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
+    probabilities = apply_temperature(logits_of(frame, task), temperature)
+    folds = frame["fold"].to_numpy()
+    chosen, referred = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        decider = Decider(fit_rules(frame[~inside], task, temperature), task, point=point)
+        chosen[inside], reasons = decider.decide_rows(probabilities[inside])
+        referred[inside] = [bool(reason) for reason in reasons]
+    return chosen, referred
+
+
+def _equal_mass(frame: pd.DataFrame) -> np.ndarray:
+    """Weights [N] that give every source the same mass within each class that it has."""
+    return 1 / frame.groupby(["source", "label"])["label"].transform("size").to_numpy(float)
+
+
+def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, task: Task) -> dict[str, Any]:
+    positive = task.classes.index(task.positive)
+    ill, called = labels == positive, chosen == positive
+    shares = {"accuracy": (labels >= 0, chosen == labels), "sensitivity": (ill, called), "specificity": (~ill, ~called)}
+    if task.absent is not None:
+        shares |= {"absent_recall": (labels == 0, chosen == 0), "lost_lesions": (labels > 0, chosen == 0)}
+    counts = {name: int(among.sum()) for name, (among, _) in shares.items()}
+    if task.absent is None:
+        counts |= dict.fromkeys(("balanced_accuracy", "f1"), len(labels))
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        masses = [(weights @ among, weights @ (among & hit)) for among, hit in shares.values()]
+        found = [hits / mass if mass > 0 else np.nan for mass, hits in masses]
+        if task.absent is None:
+            both = weights @ ill + weights @ called
+            found += [(found[1] + found[2]) / 2, 2 * (weights @ (ill & called)) / both if both > 0 else np.nan]
+        return np.array(found)
+
+    known = figures_with_intervals(figures, counts, groups)
+    return {name: figure for name, figure in known.items() if figure["value"] is not None}

@@ -6,9 +6,8 @@ macro figures are means over the classes that are there (see `bcx.evaluate.metri
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +15,19 @@ import pandas as pd
 
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
-from bcx.evaluate.contact_sheet import ContactSheet
-from bcx.evaluate.deletion import Deletion, deletion_check, deletion_table, summarise_deletion
+from bcx.evaluate.figures_data import ContactSheet
 from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
 from bcx.evaluate.localisation import (
     Localisation,
+    deletion_check,
+    deletion_table,
     localisation_table,
     localise,
     require_masks,
+    summarise_deletion,
     summarise_localisation,
 )
-from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_confusion, weighted_figures
+from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_figures
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
@@ -35,46 +36,16 @@ if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One labelled scan and what became of it; `file` is the record's key.
-
-    Attributes:
-        answer: the class that the model answered with; None where the file could not be read.
-        decision: the answer, "refer" or "not a scan"; None where the file could not be read.
-        probabilities: one per class, in the task's order; empty where the file could not be read.
-        error: why it could not be read; "" where it could.
-    """
-
-    file: str
-    source: str
-    group: str
-    label: str
-    answer: str | None
-    decision: str | None
-    probabilities: tuple[float, ...] = ()
-    error: str = ""
-
-
 @dataclass
 class Evaluation:
-    """What one pass found. Several passes (one per fold, each by its own network) may be joined list by list.
-
-    Attributes:
-        task: what was classified.
-        scores: one per scan.
-        places: one per scan with a lesion mask; None where localisation was not asked for.
-        hidden: one per scan called positive.
-        masks_failed: [{file, error}], masks that could not be read.
-        backend: what ran the network; None where no file could be read.
-    """
+    """What one pass found. Several passes (one per fold, each by its own network) may be joined list by list."""
 
     task: Task
-    scores: list[Scored] = field(default_factory=list)
-    places: list[Localisation] | None = None
-    hidden: list[Deletion] = field(default_factory=list)
-    masks_failed: list[dict[str, str]] = field(default_factory=list)
-    backend: str | None = None
+    scores: list[dict[str, Any]] = field(default_factory=list)  # one per scan, from `scored`
+    places: list[Localisation] | None = None  # one per scan with a lesion mask; None where that was not asked for
+    hidden: list[dict[str, Any]] = field(default_factory=list)  # one per scan called positive, from `deletion_check`
+    masks_failed: list[dict[str, str]] = field(default_factory=list)  # [{file, error}], that could not be read
+    backend: str | None = None  # what ran the network; None where no file could be read
 
     def summary(self) -> dict[str, Any]:
         """Return all figures, ready for JSON: as `summarise_scores`, for each source too where there are several.
@@ -82,11 +53,11 @@ class Evaluation:
         Where localisation was asked for, `localisation` (None where no mask with a lesion could be read),
         `masks_failed` and `deletion` are added.
         """
-        found = summarise_scores(self.scores, self.task)
-        sources = sorted({row.source for row in self.scores})
-        if len(sources) > 1:
-            parts = {name: [row for row in self.scores if row.source == name] for name in sources}
-            found["sources"] = {name: summarise_scores(part, self.task) for name, part in parts.items()}
+        table = score_table(self.scores, self.task)
+        found = summarise_scores(table, self.task)
+        if table["source"].nunique() > 1:
+            parts = table.groupby("source")
+            found["sources"] = {str(name): summarise_scores(part, self.task) for name, part in parts}
         if self.places is not None:
             found["localisation"] = summarise_localisation(self.places) if self.places else None
             found["masks_failed"] = self.masks_failed
@@ -105,14 +76,12 @@ class Evaluation:
 
 def joined(parts: Sequence[Evaluation]) -> Evaluation:
     """Return several passes as one: those of the networks of a cross-validation, each over its own fold."""
-    whole = replace(parts[0], places=None if parts[0].places is None else [], scores=[], hidden=[], masks_failed=[])
-    for part in parts:
-        whole.scores += part.scores
-        whole.hidden += part.hidden
-        whole.masks_failed += part.masks_failed
-        if whole.places is not None and part.places is not None:
-            whole.places += part.places
-    return whole
+    first = parts[0]
+    places = None if first.places is None else [place for part in parts for place in part.places or ()]
+    scores, hidden, failed = (
+        [each for part in parts for each in getattr(part, name)] for name in ("scores", "hidden", "masks_failed")
+    )
+    return Evaluation(first.task, scores, places, hidden, failed, first.backend)
 
 
 def evaluate(
@@ -126,10 +95,7 @@ def evaluate(
     """Answer every scan, one in memory at a time, and note what the figures need.
 
     With `localisation` maps are held against masks, and the hottest region of scans called positive is hidden (four
-    more answers for each of those); the sheet is shown every scan with a mask.
-
-    Raises:
-        DataError: no scans, or localisation was asked for and no scan has a mask.
+    more answers for each of those); the sheet is shown every scan with a mask. `DataError` without scans or masks.
     """
     if not records:
         raise DataError(
@@ -143,64 +109,57 @@ def evaluate(
             evaluation.backend = answer.backend
             if evaluation.places is not None:
                 try:
-                    found = localise(record, answer)
-                except BcxError as error:
-                    evaluation.masks_failed.append({"file": record.key, "error": error.found})
-                else:
-                    if found is not None:
+                    if (found := localise(record, answer)) is not None:
                         evaluation.places.append(found)
                         if sheet is not None:
                             sheet.offer(record, answer, found)
+                except BcxError as error:
+                    evaluation.masks_failed.append({"file": record.key, "error": error.found})
                 if (check := deletion_check(classifier, record, answer)) is not None:
                     evaluation.hidden.append(check)
         on_scan()
     return evaluation
 
 
-def scored(record: Record, answer: Prediction | Failure) -> Scored:
-    """Return what of an answer the figures need; its images are not kept."""
-    about = (record.key, record.source, record.group, record.label)
+def scored(record: Record, answer: Prediction | Failure) -> dict[str, Any]:
+    """Return what of an answer the figures need, a row of `score_table`; its images are not kept."""
+    about = {"file": record.key, "source": record.source, "group": record.group, "label": record.label}
     if isinstance(answer, Failure):
         # Results are published, folders of a machine are not.
-        return Scored(*about, None, None, error=answer.error.found.replace(str(record.file), record.key))
-    return Scored(*about, answer.label, answer.decision, tuple(answer.probabilities.values()))
+        return about | {"error": answer.error.found.replace(str(record.file), record.key)}
+    probabilities = {f"p_{name}": value for name, value in answer.probabilities.items()}
+    return about | {"answer": answer.label, "decision": answer.decision, **probabilities, "error": ""}
 
 
-def score_table(rows: Sequence[Scored], task: Task) -> pd.DataFrame:
-    """Return a row per scan: file, source, group, label, answer, decision, p_<class> and error."""
+def score_table(rows: Sequence[dict[str, Any]], task: Task) -> pd.DataFrame:
+    """Return a row per scan; answer, decision and probabilities are missing where the file could not be read."""
     names = [f"p_{name}" for name in task.classes]
-    told = [vars(row) | dict(zip(names, row.probabilities, strict=False)) for row in rows]
-    return pd.DataFrame(told, columns=["file", "source", "group", "label", "answer", "decision", *names, "error"])
+    return pd.DataFrame(rows, columns=["file", "source", "group", "label", "answer", "decision", *names, "error"])
 
 
-def summarise_scores(rows: Sequence[Scored], task: Task) -> dict[str, Any]:
+def summarise_scores(table: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return the figures of a set of scans, ready for JSON; all but the counts are about the scans that were answered.
 
     By answer: accuracy, balanced_accuracy, macro_f1, sensitivity_<class>, specificity_<positive>,
     lesions_called_<absent> (of the scans of all other classes), not_a_scan. By probability: macro_auc, auc_<class>
     (against the rest), auc_<b>_vs_<a> (their scans alone, by the odds of b against a), log_loss, ece.
     """
-    known = [row for row in rows if row.answer is not None]
+    known = table[table["answer"].notna()]
     summary: dict[str, Any] = {
-        "n": len(rows),
-        "groups": len({row.group for row in rows}),
-        "counts": {name: sum(row.label == name for row in rows) for name in task.classes},
+        "n": len(table),
+        "groups": table["group"].nunique(),
+        "counts": {name: int((table["label"] == name).sum()) for name in task.classes},
         "answered": len(known),
-        "failed": [{"file": row.file, "error": row.error} for row in rows if row.answer is None],
+        "failed": table.loc[table["answer"].isna(), ["file", "error"]].to_dict("records"),
+        "decisions": known["decision"].value_counts().sort_index().to_dict(),
     }
-    if not known:
-        return {**summary, "decisions": {}, "confusion": {}, "figures": {}}
-    groups = [row.group for row in known]
-    labels = np.array([task.classes.index(row.label) for row in known])
-    said = np.array([task.classes.index(str(row.answer)) for row in known])
-    probabilities = np.array([row.probabilities for row in known])
-    stopped = means_with_intervals({"not_a_scan": [row.decision == NOT_A_SCAN for row in known]}, groups)
-    return {
-        **summary,
-        "decisions": dict(sorted(Counter(str(row.decision) for row in known).items())),
-        "confusion": named_confusion(labels, said, task.classes),
-        "figures": {**_figures(labels, said, probabilities, groups, task), **stopped},
-    }
+    if known.empty:
+        return summary | {"confusion": {}, "figures": {}}
+    groups = known["group"].tolist()
+    labels, said = (known[column].map(task.classes.index).to_numpy() for column in ("label", "answer"))
+    figures = _figures(labels, said, known[[f"p_{name}" for name in task.classes]].to_numpy(float), groups, task)
+    stopped = means_with_intervals({"not_a_scan": known["decision"] == NOT_A_SCAN}, groups)
+    return summary | {"confusion": named_confusion(labels, said, task.classes), "figures": figures | stopped}
 
 
 def _figures(
@@ -208,26 +167,16 @@ def _figures(
 ) -> dict[str, Any]:
     """All figures with their intervals, from the same resamples."""
     known, names = figure_counts(labels, task.classes), figure_names(task.classes)
-    of_answers = ["accuracy", "balanced_accuracy", "macro_f1", *(f"sensitivity_{name}" for name in task.classes)]
-    counts = {name: known[name] for name in (*of_answers, f"specificity_{task.positive}")}
-    if task.absent is not None:
-        counts[f"lesions_called_{task.absent}"] = known[f"specificity_{task.absent}"]
-    of_probabilities = ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
-    counts |= {name: known[name] for name in of_probabilities}
-    counted, by_probability = (
-        weighted_confusion(labels, said, len(task.classes)),
-        weighted_figures(labels, probabilities),
-    )
-    chosen, held = [names.index(name) for name in of_probabilities], np.unique(labels)
+    wanted = ["accuracy", "balanced_accuracy", "macro_f1", *(f"sensitivity_{name}" for name in task.classes)]
+    wanted += [f"specificity_{name}" for name in (task.positive, task.absent) if name is not None]
+    wanted += ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
+    # Others than the absent class are called so as often as they are not recognised as others.
+    turned = np.array([name == f"specificity_{task.absent}" for name in wanted])
+    chosen, of_all = [names.index(name) for name in wanted], weighted_figures(labels, probabilities, said)
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        hits, true, called, recall, specificity = counted(weights)
-        with np.errstate(invalid="ignore"):
-            f1 = 2 * hits / (true + called)
-        found = [hits.sum() / weights.sum(), recall[held].mean(), f1[held].mean(), *recall]
-        found.append(specificity[task.classes.index(task.positive)])
-        if task.absent is not None:
-            found.append(1 - specificity[task.classes.index(task.absent)])
-        return np.concatenate([found, by_probability(weights)[chosen]])
+        found = of_all(weights)[chosen]
+        return np.where(turned, 1 - found, found)
 
-    return figures_with_intervals(figures, counts, groups)
+    told = [f"lesions_called_{task.absent}" if turn else name for name, turn in zip(wanted, turned, strict=True)]
+    return figures_with_intervals(figures, {t: known[name] for t, name in zip(told, wanted, strict=True)}, groups)

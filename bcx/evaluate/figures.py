@@ -7,9 +7,10 @@ out-of-fold table holds.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DASHES, DIM, INK, SHAPES, in_percent, paper, publish, styled
-from bcx.evaluate.curves import curve_band
+from bcx.evaluate.curves import GRID, curve_band
 from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, logits_of
@@ -43,24 +44,20 @@ _EPOCH_FIGURES = {
 
 @styled
 def curve_figure(
-    kind: Literal["roc", "pr"],
+    kind: str,
     labels: np.ndarray,
     probabilities: np.ndarray,
-    groups: Sequence | np.ndarray,
+    groups: np.ndarray,
     task: Task,
     path: str | os.PathLike,
-    view: Mapping[str, Any] | None = None,
+    view: Mapping[str, Any],
 ) -> Figure:
     """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
 
     What a guess would reach is dotted; classes that no scan has are left out. The areas above the curves are those of
-    `view`, the figures of the same answers (see `report_with_intervals`), else the bands'.
-
-    Raises:
-        DataError: shapes that do not fit, or scans of one class only.
+    `view`, the figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
     """
     labels, probabilities = check_answers(labels, probabilities)
-    groups = np.asarray(groups)
     held = [c for c in range(len(task.classes)) if (labels == c).any()]
     positive = task.classes.index(task.positive)
     every = np.ones(len(labels), bool)
@@ -71,45 +68,46 @@ def curve_figure(
                 title = f"{task.positive} against {task.classes[other]}"
                 score = pair_score(probabilities, other, positive)
                 panels.append((title, positive, score, np.isin(labels, (other, positive))))
-    rows = -(-len(panels) // 2)
-    figure, grid = paper(6.4, 3.35 * rows, rows, 2, sharex=True, sharey=True)
+    figure, grid = _panels(len(panels), 3.35, sharey=True)
     for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
-        band = curve_band(kind, score[rows_of], labels[rows_of] == c, groups[rows_of])
+        hit = labels[rows_of] == c
+        band = curve_band(kind, score[rows_of], hit, groups[rows_of])
         name = title.removesuffix(" against the rest").replace(" against ", "_vs_")
-        area = {"value": band.area, "low": band.area_low, "high": band.area_high}
-        stored = (view or {}).get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
-        if stored is not None and stored["low"] is not None:
-            area = stored
-        axes.fill_between(band.x, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
-        guess = ([0, 1], [0, 1] if kind == "roc" else [band.base, band.base])
-        axes.plot(*guess, color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        stored = view.get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
+        area = band.area if stored is None or stored["low"] is None else stored
+        axes.fill_between(GRID, band.low, band.high, color=task.colours[c], alpha=0.22, linewidth=0)
+        _guess(axes, *((0, 1) if kind == "roc" else (hit.mean(), hit.mean())))
         drawstyle: Any = "default" if kind == "roc" else "steps-pre"
         axes.plot(band.line_x, band.line_y, color=task.colours[c], drawstyle=drawstyle)
-        axes.set_title(
-            f"{title}\n{'AUC' if kind == 'roc' else 'AP'} {interval(area)}, "
-            f"{int((labels[rows_of] == c).sum())} of {int(rows_of.sum())}"
-        )
+        axes.set_title(f"{title}\n{'AUC' if kind == 'roc' else 'AP'} {interval(area)}, {hit.sum()} of {len(hit)}")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    for axes in grid[len(panels) :]:
-        axes.axis("off")
     figure.supxlabel(_ALARMS if kind == "roc" else "recall (sensitivity)", fontsize=9)
     figure.supylabel("sensitivity" if kind == "roc" else "precision", fontsize=9)
     return publish(figure, path)
 
 
+def _panels(count: int, height: float, above: float = 0.0, **settings: Any) -> tuple[Figure, np.ndarray]:
+    """Return a figure of two columns with rows of `height` inches, and its axes, without those left over."""
+    rows = -(-count // 2)
+    figure, grid = paper(6.4, above + height * rows, rows, 2, sharex=True, **settings)
+    for axes in grid[count:]:
+        axes.axis("off")
+    return figure, grid
+
+
+def _guess(axes: Axes, begin: float = 0, end: float = 1) -> None:
+    """Draw a dotted line across: what a guess reaches, or what is right as often as it is sure."""
+    axes.plot([0, 1], [begin, end], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+
+
 @styled
 def roc_of_all(
-    models: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence | np.ndarray,
-    task: Task,
-    path: str | os.PathLike,
+    models: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, task: Task, path: str | os.PathLike
 ) -> Figure:
     """Draw every model's ROC curve of the positive class: against the rest and, where there are three, the second.
 
     Bands of several models would hide each other, so the intervals of the areas stand in the legend.
     """
-    groups = np.asarray(groups)
     positive = task.classes.index(task.positive)
     others = [c for c in range(len(task.classes)) if c != positive and (labels == c).any()]
     panels: list[tuple[str, int | None]] = [(f"{task.positive} against the rest", None)]
@@ -118,14 +116,15 @@ def roc_of_all(
     figure, grid = paper(3.9 * len(panels) + 0.4, 4.9 + 0.22 * len(models), 1, len(panels), sharex=True, sharey=True)
     for axes, (title, other) in zip(grid, panels, strict=True):
         rows = np.ones(len(labels), bool) if other is None else np.isin(labels, (other, positive))
-        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        hit = labels[rows] == positive
+        _guess(axes)
         for number, (name, probabilities) in enumerate(models.items()):
             score = probabilities[:, positive] if other is None else pair_score(probabilities, other, positive)
-            band = curve_band("roc", score[rows], labels[rows] == positive, groups[rows])
-            area = interval({"value": band.area, "low": band.area_low, "high": band.area_high})
+            band = curve_band("roc", score[rows], hit, groups[rows])
             colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
-            axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=f"{name}: {area}")
-        axes.set_title(f"{title}\n{int((labels[rows] == positive).sum())} of {int(rows.sum())} scans")
+            label = f"{name}: {interval(band.area)}"
+            axes.plot(band.line_x, band.line_y, color=colour, linestyle=dash, label=label)
+        axes.set_title(f"{title}\n{hit.sum()} of {len(hit)} scans")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1, anchor="N", xlabel=_ALARMS)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title="AUC, 95 % interval", title_fontsize=8.5)
     grid[0].set_ylabel("sensitivity")
@@ -145,14 +144,8 @@ def importance_figure(importances: Mapping[str, float], path: str | os.PathLike)
 
 
 @styled
-def confusion_figure(
-    confusion: Mapping[str, Mapping[str, int]], path: str | os.PathLike, title: str = "Confusion matrix"
-) -> Figure:
-    """Draw counts, and the share of each row, of true against given classes.
-
-    Args:
-        confusion: {true class: {answer: n}}, as `classification_report` has it; answers may end with "refer".
-    """
+def confusion_figure(confusion: Mapping[str, Mapping[str, int]], path: str | os.PathLike, title: str) -> Figure:
+    """Draw counts, and the share of each row, of {true class: {answer: n}}; answers may end with "refer"."""
     table = pd.DataFrame(confusion).T
     classes, given = list(table.index), list(table.columns)
     counts, totals = table.to_numpy(), table.sum(axis=1)
@@ -177,16 +170,12 @@ def confusion_figure(
 
 @styled
 def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> Figure:
-    """Draw how often answers of each confidence were right, one panel per name (such as before and after scaling).
-
-    Args:
-        report: as `bcx.evaluate.curves.reliability_report`.
-    """
+    """Draw how often answers of each confidence were right, a panel per name, from `curves.reliability_report`."""
     figure, panels = paper(3.3 * len(report), 3.9, 1, len(report), sharex=True, sharey=True)
     for k, (axes, (name, found)) in enumerate(zip(panels, report.items(), strict=True)):
         bins = pd.DataFrame(found["bins"]).astype(float)
         colour = CYCLE[k % len(CYCLE)]
-        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.8, linestyle=DASHES[3])
+        _guess(axes)
         axes.vlines(bins["confidence"], bins["low"], bins["high"], color=colour, linewidth=1.1)
         axes.plot(bins["confidence"], bins["right"], SHAPES[k % len(SHAPES)], color=colour, markersize=5)
         ece = found["ece"]
@@ -209,14 +198,11 @@ def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | N
 
 
 @styled
-def referral_figure(
-    curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None = None
-) -> Figure:
+def referral_figure(curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None) -> Figure:
     """Draw the share of wrong answers against the share of scans answered (risk and coverage).
 
-    Args:
-        curve: as `bcx.evaluate.curves.referral_curve`.
-        rule: the share answered and the share wrong among them under the rule for referral, to mark.
+    `curve` is from `curves.referral_curve`; `rule`, the share answered and the share wrong among them under the rule
+    for referral, is marked.
     """
     figure, (axes,) = paper(5.0, 3.5)
     _banded(axes, curve, "answered", "wrong")
@@ -234,11 +220,7 @@ def referral_figure(
 
 @styled
 def decision_figure(curve: Mapping[str, Any], positive: str, path: str | os.PathLike) -> Figure:
-    """Draw the net benefit of acting on the model's word, on every scan, and on none.
-
-    Args:
-        curve: as `bcx.evaluate.curves.decision_curve`.
-    """
+    """Draw the net benefit of acting on the model's word, on every scan, and on none; from `curves.decision_curve`."""
     figure, (axes,) = paper(5.0, 3.5)
     x, y, _, high = _banded(axes, curve, "threshold", "net_benefit", "on those the model finds")
     axes.plot(x, curve["on_all"], color=CYCLE[1], linestyle=DASHES[1], label="on every scan")
@@ -266,8 +248,7 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
             expected="rows with epoch and train_loss, train_accuracy, ...",
             remedy="Pass the history.csv that training wrote.",
         )
-    down = -(-len(drawn) // 2)
-    figure, grid = paper(6.4, 0.6 + 1.9 * down, down, 2, sharex=True)
+    figure, grid = _panels(len(drawn), 1.9, 0.6)
     for axes, name in zip(grid, drawn, strict=False):
         for k, (run, table) in enumerate(tables.items()):
             for p, (part, words) in enumerate(_PARTS):
@@ -279,8 +260,6 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
                     axes.plot(table["epoch"], y, color=colour, linestyle=DASHES[p], marker=mark, label=told, lw=1.4)
         axes.set_title(_EPOCH_FIGURES[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in grid[len(drawn) :]:
-        axes.axis("off")
     figure.supxlabel("epoch", fontsize=9)
     entries = grid[0].get_legend_handles_labels()
     # Long names stand in fewer columns: 90 letters fill the width.
@@ -291,13 +270,12 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str |
 
 def _by_member(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, pd.DataFrame]:
     """Each run's history, or one for each of its members and trainings, as numbers."""
-    parted: dict[str, list[Mapping[str, Any]]] = {}
+    parted: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for name, rows in runs.items():
         for row in rows:
-            told = [name]
-            for part, words in (("member", "network"), ("training", "variant")):
-                told += [f"{words} {int(row[part]) + 1}"] if row.get(part) not in (None, "") else []
-            parted.setdefault(", ".join(word for word in told if word), []).append(row)
+            parts = [(words, row.get(part)) for part, words in (("member", "network"), ("training", "variant"))]
+            told = [name, *(f"{words} {int(number) + 1}" for words, number in parts if number not in (None, ""))]
+            parted[", ".join(filter(None, told))].append(row)
     return {name: pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce") for name, rows in parted.items()}
 
 
@@ -306,13 +284,12 @@ def draw_all(
     task: Task,
     results: Mapping[str, Any],
     folder: str | os.PathLike,
-    runs: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Path]:
     """Draw every figure that a cross-validation's results hold, and return the files: no scan is needed or shown.
 
     Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
-    would show which hospital a scan is from. What `bcx.evaluate.derived.derive` gave is drawn as it is, so that figures
-    and tables agree.
+    would show which hospital a scan is from. What `derived.derive` gave is drawn as it is.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -330,8 +307,8 @@ def draw_all(
 
         if len(np.unique(labels)) > 1:
             view = results["sources"][source]["one_view"] if "sources" in results else results["one_view"]
-            curve_figure("roc", labels, answers, groups, task, place("roc"), view)
-            curve_figure("pr", labels, answers, groups, task, place("pr"), view)
+            for kind in ("roc", "pr"):
+                curve_figure(kind, labels, answers, groups, task, place(kind), view)
         most_probable = named_confusion(labels, answers.argmax(axis=1), task.classes)
         confusion_figure(most_probable, place("confusion"), "Most probable class")
         rule = None

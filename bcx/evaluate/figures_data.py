@@ -1,4 +1,4 @@
-"""Figures of scans: classes, intensities, augmentation, and answers with their images.
+"""Figures of scans: classes, intensities, augmentation, answers with their images, best and worst localisation.
 
 Those that show patients' scans belong where the scans may lie, and nowhere else.
 """
@@ -6,17 +6,22 @@ Those that show patients' scans belong where the scans may lie, and nowhere else
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.evaluate.canvas import DASHES, DIM, INK, paper, publish, styled
+from bcx.evaluate.localisation import Localisation, heat_of
 from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize, to_grey
@@ -25,58 +30,33 @@ from bcx.tasks import Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bcx.inference.prediction import Prediction
+
 RIGHT, WRONG = "#007A57", "#C0390B"
 """Green and red that differ in lightness, near Okabe and Ito's; a tick or cross and the frame's dashes say the same."""
-TILE = 420
-"""Pixels: longer side of an image as it is drawn."""
+TILE = 420  # pixels: longer side of an image as it is drawn
 OPACITY = 0.6
-
 _BINS = 64
+COUNT, ACROSS = 24, 6  # scans on each sheet, and how many stand in a row
+WIDTH, HEIGHT = 320, 250  # longest sides of an image, in pixels
+_LETTERS = 44  # of a file's name that are shown; the rest is cut off in front: names differ at their ends
+# White with a dark edge for the mask, blue for the model's region, purple for heat: they differ in
+# lightness as well as in hue, so that they stay apart in grey print and for all common kinds of colour blindness.
+_MASK, _EDGE, _REGION = (255, 255, 255), (0, 0, 0), (86, 180, 233)
+_KEYS = {"the lesion's mask": "white", "where the heat reaches the threshold": "#56B4E9", "heat": "#B65FE6"}
+_HEAT_OPACITY = 0.55
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One scan, uint8 [H, W] or [H, W, 3], with its answer, for a gallery.
+    """One scan with its answer, for a gallery."""
 
-    Attributes:
-        confidence: probability of the predicted class, 0..1.
-        values: float32 [H, W], the predicted class's map in logit units at the scan's size, or None.
-        limit: end of the map's colour scale, in logit units.
-    """
-
-    pixels: np.ndarray
+    pixels: np.ndarray  # uint8 [H, W] or [H, W, 3]
     true: str
     predicted: str
-    confidence: float
-    values: np.ndarray | None = None
-    limit: float = 4.0
-
-
-class IntensityTally:
-    """How bright the scans of each class are, gathered scan by scan: memory stays flat.
-
-    Attributes:
-        means: class -> mean intensity of each scan, 0..1, in the order they came.
-    """
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.means: dict[str, list[float]] = {name: [] for name in classes}
-        self._shares = {name: np.zeros(_BINS) for name in classes}
-
-    def add(self, label: str, pixels: np.ndarray) -> None:
-        """Count a scan, uint8 [H, W] or [H, W, 3]; every scan weighs the same, whatever its size."""
-        grey = to_grey(pixels)
-        self.means[label].append(float(grey.mean() / 255))
-        counts = np.bincount(grey.ravel() // (256 // _BINS), minlength=_BINS)
-        self._shares[label] += counts / grey.size
-
-    def shares(self, label: str) -> np.ndarray:
-        """Return float64 [64], the mean share of a scan's pixels at each intensity, from black to white."""
-        return self._shares[label] / max(1, len(self.means[label]))
-
-    def boxes(self) -> dict[str, dict[str, Any]]:
-        """Return matplotlib's statistics of a box plot of the means, for each class that has scans."""
-        return {name: boxplot_stats(means)[0] for name, means in self.means.items() if means}
+    confidence: float  # probability of the predicted class, 0..1
+    values: np.ndarray | None = None  # float32 [H, W], that class's map in logit units at the scan's size
+    limit: float = 4.0  # end of the map's colour scale, in logit units
 
 
 @styled
@@ -102,51 +82,58 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str 
 
 
 @styled
-def intensity_figure(tally: IntensityTally, task: Task, path: str | os.PathLike) -> Figure:
+def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: str | os.PathLike) -> Figure:
     """Draw, per class, how bright pixels are, and a box plot of the scans' mean intensities with their quartiles.
 
+    Args:
+        scans: label and pixels, uint8 [H, W] or [H, W, 3], of each; every scan weighs the same, and memory stays flat.
+
     Raises:
-        DataError: no scan was counted.
+        DataError: no scan was given.
     """
-    found = tally.boxes()
-    held = [name for name in task.classes if name in found]
+    means: dict[str, list[float]] = {name: [] for name in task.classes}
+    sums = {name: np.zeros(_BINS) for name in task.classes}
+    for label, pixels in scans:
+        grey = to_grey(pixels)
+        means[label].append(float(grey.mean() / 255))
+        sums[label] += np.bincount(grey.ravel() // (256 // _BINS), minlength=_BINS) / grey.size
+    held = [name for name in task.classes if means[name]]
     if not held:
-        raise DataError("No scan was counted.", expected="at least one scan", remedy="Add scans to the tally first.")
+        raise DataError("No scan was counted.", expected="at least one scan", remedy="Check the folder.")
+    # a share per bin times the number of bins is a density: its area is 1
+    density = {name: _BINS * (sums[name] / len(means[name])) for name in held}
+    found = {name: boxplot_stats(means[name])[0] for name in held}
     figure, (left, right) = paper(7.2, 3.3, 1, 2, width_ratios=(1, 1.15))
     edges = np.linspace(0, 1, _BINS + 1)
     for k, name in enumerate(held):
         colour = task.colours[task.classes.index(name)]
-        # a share per bin times the number of bins is a density: its area is 1
-        left.stairs(_BINS * tally.shares(name), edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
+        left.stairs(density[name], edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
         drawn = right.bxp([found[name]], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
         drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
         drawn["medians"][0].set(color=INK, linewidth=2)
     low, high = right.get_ylim()
+    apart = 0.055 * (high - low)  # labels of a narrow box would cover each other
     for k, name in enumerate(held):
-        told = [found[name][key] for key in ("q1", "med", "q3")]
-        # labels of a narrow box would cover each other
-        apart = 0.055 * (high - low)
-        places = [min(told[0], told[1] - apart), told[1], max(told[2], told[1] + apart)]
-        for value, place in zip(told, places, strict=True):
+        lower, middle, upper = (found[name][key] for key in ("q1", "med", "q3"))
+        places = [min(lower, middle - apart), middle, max(upper, middle + apart)]
+        for value, place in zip((lower, middle, upper), places, strict=True):
             right.text(k + 0.27, place, f"{value:.2f}".removeprefix("0"), va="center", fontsize=8)
     # the darkest bin (frame and shadow) would flatten everything else
-    height = max((_BINS * tally.shares(name))[2:].max() for name in held)
+    height = max(density[name][2:].max() for name in held)
     left.set(xlabel="intensity of pixels (0 black, 1 white)", ylabel="density", title="Pixels", xlim=(0, 1))
     left.set_ylim(0, 1.6 * max(float(height), 0.1))
     left.legend(loc="upper right")
-    right.set_xticks(range(len(held)), [f"{name}\n(n = {len(tally.means[name]):,})" for name in held])
+    right.set_xticks(range(len(held)), [f"{name}\n(n = {len(means[name]):,})" for name in held])
     right.set(ylabel="mean intensity of a scan", title="Scans: median and quartiles", xlim=(-0.5, len(held) - 0.3))
     right.grid(False, axis="x")
     return publish(figure, path)
 
 
 @styled
-def augmentation_figure(
-    original: np.ndarray, samples: Mapping[str, np.ndarray], path: str | os.PathLike, across: int = 4
-) -> Figure:
+def augmentation_figure(original: np.ndarray, samples: Mapping[str, np.ndarray], path: str | os.PathLike) -> Figure:
     """Show an image as it is and after augmentation, what stands above each -> uint8 [H, W] or [H, W, 3]."""
     shown = [("as it is", original), *samples.items()]
-    figure, grid = _grid([pixels for _, pixels in shown], across, 1.8, 0.3)
+    figure, grid = _grid([pixels for _, pixels in shown], 4, 1.8, 0.3)
     for axes, (name, pixels) in zip(grid, shown, strict=False):
         _show(axes, pixels)
         axes.set_title(name, fontsize=8.5)
@@ -154,9 +141,8 @@ def augmentation_figure(
 
 
 @styled
-def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: str = "") -> Figure:
-    """Show the mistakes (one or more) among answers, the surest first: scan and map; `whose` maps, in words."""
-    wrong = sorted((a for a in answers if a.true != a.predicted), key=lambda a: -a.confidence)
+def mistakes_figure(wrong: Sequence[Answer], path: str | os.PathLike, whose: str) -> Figure:
+    """Show mistakes, one or more: scan and map; `whose` maps, in words."""
     figure, grid = _grid([a.pixels for a in wrong for _ in range(2)], 4, 1.85, 0.3)
     for k, answer in enumerate(wrong):
         scan, beside = grid[2 * k], grid[2 * k + 1]
@@ -168,15 +154,14 @@ def mistakes_figure(answers: Sequence[Answer], path: str | os.PathLike, whose: s
             _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
         beside.set_title(f"answer: {answer.predicted}, {percent(answer.confidence)}", fontsize=8.5, color=WRONG)
     if any(answer.values is not None for answer in wrong):
-        told = "purple: evidence for the answer, green: against it"
-        figure.supxlabel(f"{told}; {whose}" if whose else told, fontsize=8.5)
+        figure.supxlabel(f"purple: evidence for the answer, green: against it; {whose}", fontsize=8.5)
     return publish(figure, path, colours=None)
 
 
 @styled
-def answers_figure(answers: Sequence[Answer], path: str | os.PathLike, across: int = 5) -> Figure:
+def answers_figure(answers: Sequence[Answer], path: str | os.PathLike) -> Figure:
     """Show scans with their answers: green tick and full frame when right, red cross and dashed frame when wrong."""
-    figure, grid = _grid([answer.pixels for answer in answers], across, 1.6, 0.5)
+    figure, grid = _grid([answer.pixels for answer in answers], 5, 1.6, 0.5)
     for axes, answer in zip(grid, answers, strict=False):
         right = answer.true == answer.predicted
         colour, mark = (RIGHT, "✓") if right else (WRONG, "✗")
@@ -206,3 +191,92 @@ def _show(axes: Axes, pixels: np.ndarray) -> None:
     shrink = min(1.0, TILE / max(tall, wide))
     small = resize(pixels, max(1, round(wide * shrink)), max(1, round(tall * shrink)))
     axes.imshow(small, cmap="gray", vmin=0, vmax=255, aspect="equal", interpolation="antialiased")
+
+
+class _Entry(NamedTuple):
+    """One scan's place in the order (the better, the larger), its image, and what stands above it."""
+
+    order: tuple[float, float, float, str]
+    image: np.ndarray
+    words: str
+
+
+class ContactSheet:
+    """Keeps the best and the worst scans of a run while it goes on: memory stays flat however long it is.
+
+    Scans are ordered by the IoU at the fixed threshold, then by the share of heat inside the lesion; of those that miss
+    it altogether, a large lesion is the worse miss.
+    """
+
+    def __init__(self, count: int = COUNT) -> None:
+        self._count = count
+        self._kept: list[_Entry] = []
+        self._seen = 0
+
+    def offer(self, record: Record, prediction: Prediction, found: Localisation) -> None:
+        """Show a scan with its figures, from `localise`; a small image is kept while it is among the best or worst."""
+        self._seen += 1
+        order = (found.fit.iou, found.fit.inside, -found.lesion_share, found.file)
+        kept, count = self._kept, self._count
+        if len(kept) == 2 * count and kept[count - 1].order < order < kept[count].order:
+            return
+        mask = load_mask(record, (prediction.scan.height, prediction.scan.width))
+        assert mask is not None  # there are figures only where there is a mask
+        image = tile(prediction.scan.pixels, heat_of(prediction), mask, found.threshold)
+        kept.append(_Entry(order, image, _words(found, prediction)))
+        kept.sort(key=lambda each: each.order)
+        del kept[count:-count]  # what is neither among the worst nor among the best any more
+
+    def ends(self) -> dict[str, list[_Entry]]:
+        """Return the best scans, from the best down, and the worst, from the worst up."""
+        return {"best": self._kept[: -self._count - 1 : -1], "worst": self._kept[: self._count]}
+
+    def write(self, folder: Path, title: str) -> list[Path]:
+        """Write `best.png` and `worst.png` under a title, such as the model's name, and return their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for end, entries in self.ends().items():
+            heading = f"{title}: the {end} {len(entries)} of {self._seen} scans by IoU"
+            _write_sheet(entries, heading, folder / f"{end}.png")
+        return [folder / f"{end}.png" for end in self.ends()]
+
+
+def _words(found: Localisation, prediction: Prediction) -> str:
+    name, verdict = found.file.split("/", 1)[-1], "" if found.answer == found.label else "wrong: "
+    iou, inside, lesion = (percent(share) for share in (found.fit.iou, found.fit.inside, found.lesion_share))
+    return (
+        f"{name if len(name) <= _LETTERS else '...' + name[-_LETTERS:]}\n"
+        f"{verdict}{found.label}, called {found.answer} ({percent(prediction.confidence)})\n"
+        f"IoU {iou}, heat inside {inside}, lesion {lesion}"
+    )
+
+
+def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float) -> np.ndarray:
+    """Draw one scan with its heat, the lesion's outline and that of the region where the heat reaches the threshold.
+
+    Returns uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
+    """
+    scale = min(WIDTH / pixels.shape[1], HEIGHT / pixels.shape[0])
+    width, height = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    warm = resize(np.ascontiguousarray(heat, np.float32), width, height)
+    image = np.asarray(lay_over(resize(pixels, width, height), warm, 1.0, _HEAT_OPACITY)).copy()
+    lesion = resize(mask.astype(np.float32), width, height) >= 0.5
+    for region, colour, thick in ((warm >= threshold, _REGION, 1), (lesion, _EDGE, 4), (lesion, _MASK, 2)):
+        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, contours, -1, colour, thick, cv2.LINE_AA)
+    return image
+
+
+@styled
+def _write_sheet(entries: list[_Entry], heading: str, path: Path) -> None:
+    rows = -(-max(len(entries), 1) // ACROSS)
+    figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS)
+    for axes in grid:
+        axes.axis("off")
+        axes.set_anchor("N")
+    for axes, entry in zip(grid, entries, strict=False):
+        axes.imshow(entry.image)
+        axes.set_title(entry.words, fontsize=6)
+    figure.suptitle(heading, x=0.01, ha="left")
+    keys = [Line2D([], [], color=colour, linewidth=3, label=words) for words, colour in _KEYS.items()]
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys), facecolor="#46464a", labelcolor="white")
+    publish(figure, path, colours=None)

@@ -1,44 +1,34 @@
-"""95 % intervals by the bootstrap over groups.
+"""95 % intervals by the bootstrap over groups, and whether A is better than B.
 
 Scans of one group (one lesion, one patient, near-duplicates) are not independent, so whole groups are drawn with
 replacement, never single scans. A draw is a whole-number weight per scan, and every figure here is a function of
-such weights, float64 [N]. Equal seeds give equal intervals.
+such weights, float64 [N]. Two models that answered the same scans err together: each resample scores both of them,
+which tells their difference better than either figure. Draws are always the same.
 
 A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", 1997 (cluster and percentile bootstrap).
+E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver
+operating characteristic curves", Biometrics 1988. X. Sun and W. Xu, "Fast implementation of DeLong's algorithm",
+IEEE Signal Processing Letters 2014.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from bcx.evaluate.metrics import figure_counts, or_none, weighted_figures
+from bcx.errors import DataError
+from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.trust.calibration import check_lengths
 
-RESAMPLES = 1000
-FOR_CURVES = 500
-"""Enough for a band as a figure shows it."""
-LEVEL = 0.95
-
-
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray], float],
-    groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the interval, low and high, of one figure; as `bootstrap_intervals`."""
-    low, high = bootstrap_intervals(lambda weights: np.array([statistic(weights)]), groups, n_resamples, seed)
-    return float(low[0]), float(high[0])
+RESAMPLES, LEVEL = 1000, 0.95
+FOR_CURVES = 500  # enough for a band as a figure shows it
 
 
 def bootstrap_intervals(
-    statistics: Callable[[np.ndarray], np.ndarray],
-    groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
+    statistics: Callable[[np.ndarray], np.ndarray], groups: Sequence | np.ndarray, n_resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the intervals of K figures from the same resamples: low [K] and high [K], float64.
 
@@ -46,9 +36,8 @@ def bootstrap_intervals(
     a value (no scan of a class). With fewer than two groups all is nan.
     """
     if len(np.unique(np.asarray(groups))) < 2:
-        unknown = np.full(len(statistics(np.ones(len(groups)))), np.nan)
-        return unknown, unknown.copy()
-    return percentiles(np.stack([statistics(weights) for weights in resample_weights(groups, n_resamples, seed)]))
+        return percentiles(np.full((1, len(statistics(np.ones(len(groups))))), np.nan))
+    return percentiles(np.stack([statistics(weights) for weights in resample_weights(groups, n_resamples)]))
 
 
 def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,33 +46,13 @@ def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A figure that more than half of the resamples lack has none, nan: the rest would be about other data.
     """
     known = np.isfinite(drawn).mean(axis=0) >= 0.5
-    low, high = np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
+    ends = np.full((2, drawn.shape[1]), np.nan)
     if known.any():
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        low[known], high[known] = np.nanquantile(drawn[:, known], tails, axis=0)
-    return low, high
+        ends[:, known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return ends[0], ends[1]
 
 
-def figures_with_intervals(
-    statistics: Callable[[np.ndarray], np.ndarray],
-    counts: Mapping[str, int],
-    groups: Sequence | np.ndarray,
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
-
-    `counts`: number of scans that each figure rests on, by name, in the order of `statistics`.
-    """
-    values = statistics(np.ones(len(groups)))
-    low, high = bootstrap_intervals(statistics, groups, n_resamples, seed)
-    return {
-        name: {"value": or_none(value), "low": or_none(a), "high": or_none(b), "n": n}
-        for (name, n), value, a, b in zip(counts.items(), values, low, high, strict=True)
-    }
-
-
-def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
     """Yield float64 [N] per resample: how often each scan's group was drawn, out of as many draws as groups."""
     names, position = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -92,13 +61,23 @@ def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int)
         yield rng.multinomial(len(names), share)[position].astype(np.float64)
 
 
+def figures_with_intervals(
+    statistics: Callable[[np.ndarray], np.ndarray], counts: Mapping[str, int], groups: Sequence | np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
+
+    `counts`: number of scans that each figure rests on, by name, in the order of `statistics`.
+    """
+    values = statistics(np.ones(len(groups)))
+    low, high = bootstrap_intervals(statistics, groups)
+    return {
+        name: {"value": or_none(value), "low": or_none(a), "high": or_none(b), "n": n}
+        for (name, n), value, a, b in zip(counts.items(), values, low, high, strict=True)
+    }
+
+
 def report_with_intervals(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: Sequence | np.ndarray,
-    classes: Sequence[str],
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
+    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence | np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict]:
     """Return the figures of `figure_names`, each with its interval, as `figures_with_intervals`.
 
@@ -107,7 +86,7 @@ def report_with_intervals(
     """
     figures = weighted_figures(labels, probabilities)
     check_lengths(labels=labels, groups=groups)
-    return figures_with_intervals(figures, figure_counts(labels, classes), groups, n_resamples, seed)
+    return figures_with_intervals(figures, figure_counts(labels, classes), groups)
 
 
 def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
@@ -121,3 +100,111 @@ def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: S
             return (weights @ known) / (weights @ there)
 
     return figures_with_intervals(means, dict(zip(columns, there.sum(axis=0).tolist(), strict=True)), groups)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher a figure is for A than for B, on the same n scans, with the 95 % interval of the difference.
+
+    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test, which takes scans as
+    independent; `method` "paired bootstrap over groups" or "DeLong".
+    """
+
+    value_a: float
+    value_b: float
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    groups: int
+    method: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, and whether no difference lies outside of the interval (`significant`).
+
+        Ready for JSON; None for what has no value.
+        """
+        values = asdict(self) | {"significant": bool(self.low > 0 or self.high < 0)}
+        return {name: None if value != value else value for name, value in values.items()}
+
+
+def compare_answers(
+    labels: np.ndarray,
+    probabilities_a: np.ndarray,
+    probabilities_b: np.ndarray,
+    groups: Sequence | np.ndarray,
+    classes: Sequence[str],
+    names: Collection[str],
+) -> dict[str, Difference]:
+    """Return the difference of two models in figures of `figure_names`, all from the same resamples.
+
+    Where many are compared, some differences look real by chance: name the one that decides beforehand. log_loss, brier
+    and ece are better when lower. Both probabilities, float [N, C], are of the same scans in the same order.
+    """
+    check_lengths(labels=labels, groups=groups)
+    chosen = [figure_names(classes).index(name) for name in names]
+    of_a, of_b = (weighted_figures(labels, p) for p in (probabilities_a, probabilities_b))
+
+    def both(weights: np.ndarray) -> np.ndarray:
+        return np.stack([of_a(weights)[chosen], of_b(weights)[chosen]])
+
+    return dict(zip(names, paired_bootstrap(both, groups), strict=True))
+
+
+def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence | np.ndarray) -> list[Difference]:
+    """Compare K figures of two models by resampling whole groups, the same ones for both.
+
+    `both` gives the figures of A and of B, float64 [2, K], from weights, float64 [N]. The p-value is twice the smaller
+    share of resamples in which the difference is not above, or not below, nought, with one added to count and total
+    (Davison and Hinkley 1997). Interval and p-value are nan with fewer than two groups or when more than half of the
+    resamples have no value.
+    """
+    n, count = len(groups), len(np.unique(np.asarray(groups)))
+    first, second = both(np.ones(n))
+    drawn = np.full((1, len(first)), np.nan)
+    if count > 1:
+        drawn = np.stack([np.subtract(*both(weights)) for weights in resample_weights(groups, RESAMPLES)])
+    found = []
+    for a, b, low, high, column in zip(first, second, *percentiles(drawn), drawn.T, strict=True):
+        known = column[np.isfinite(column)]
+        p_value = min(1.0, 2 * (min((known <= 0).sum(), (known >= 0).sum()) + 1) / (len(known) + 1))
+        if not (np.isfinite(low) and np.isfinite(a - b)):
+            low = high = p_value = np.nan
+        a, b, low, high, p_value = (float(number) for number in (a, b, low, high, p_value))
+        found.append(Difference(a, b, a - b, low, high, p_value, n, count, "paired bootstrap over groups"))
+    return found
+
+
+def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> Difference:
+    """Compare the areas under two ROC curves of the same scans by DeLong's test (normal approximation).
+
+    It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
+    `paired_bootstrap` there, and give this one for comparison with published figures. Scores that order the scans alike
+    have no difference, an interval of no width and a p-value of 1.
+
+    Raises:
+        DataError: shapes that do not fit, or fewer than two scans of a kind.
+    """
+    from scipy.stats import norm, rankdata
+
+    rows, positive = np.array([scores_a, scores_b], np.float64), np.asarray(positive, bool)
+    if positive.shape != rows.shape[1:] or min(positive.sum(), (~positive).sum()) < 2:
+        raise DataError(
+            f"Scores {rows.shape} came with {int(positive.sum())} positive and {int((~positive).sum())} other scans.",
+            expected="one score per scan, and at least two scans of each kind",
+            remedy="Compare the models on scans of both kinds.",
+        )
+    ill, well = int(positive.sum()), int((~positive).sum())
+    # A positive scan's rank among all, less its rank among its kind, counts the negatives below it (ties half).
+    ranks = rankdata(rows, axis=1)
+    above = (ranks[:, positive] - rankdata(rows[:, positive], axis=1)) / well
+    below = 1 - (ranks[:, ~positive] - rankdata(rows[:, ~positive], axis=1)) / ill
+    covariance = np.cov(above) / ill + np.cov(below) / well  # Sun and Xu 2014
+    a, b = above.mean(axis=1).tolist()
+    value = a - b
+    spread = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
+    half = float(norm.ppf((1 + LEVEL) / 2)) * spread
+    p_value = float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
+    n = len(positive)
+    return Difference(a, b, value, value - half, value + half, p_value, n, n, "DeLong")

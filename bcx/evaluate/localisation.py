@@ -13,13 +13,19 @@ scans, hence optimistic), and at each scan's own best t (an upper bound). Best m
 
 **To judge by**: the whole image as a map scores the lesion's share of the image in every figure, and a blob in the
 image's centre scores more than that without looking, since people centre what they scan. Both are reported alongside.
+
+**Deletion**: does the map belong to the answer? For each scan that is called positive ("malignant"), the hottest region
+of the heat (the connected part at and above half of its maximum that holds the hottest pixel) is hidden and the scan is
+answered again; then the same shape is hidden at other places. If the answer rests on what the map shows, the first
+lowers the probability more.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -28,70 +34,54 @@ import pandas as pd
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.evaluate.intervals import means_with_intervals
+from bcx.explain.hiding import hide, hottest_region, moved
 from bcx.inference.prediction import LESION_LEVEL, Prediction
 
-#: Where IoU is measured to find the best threshold.
-THRESHOLDS = np.arange(1, 101) / 100
+if TYPE_CHECKING:
+    from bcx.inference.classifier import Classifier
+
+THRESHOLDS = np.arange(1, 101) / 100  # where IoU is measured to find the best threshold
 #: The fixed threshold of class maps, as a share of the peak: a convention, since none is natural. That of lesion maps
 #: is `bcx.inference.prediction.LESION_LEVEL`, from which on the model itself takes a pixel for lesion.
 CLASS_MAP_LEVEL = 0.3
-#: Pixels of the scan by which the hottest one may miss the mask.
-TOLERANCE = 15
+TOLERANCE = 15  # pixels of the scan by which the hottest one may miss the mask
 #: Lesions by their share of the image: fixed cuts, so that sets can be compared.
 SIZES = {"small (below 3 %)": (0.0, 0.03), "medium (3 to 8 %)": (0.03, 0.08), "large (8 % or more)": (0.08, 1.01)}
-#: The blob's standard deviation, as a share of the image's width and height.
-BLOB = 0.2
+BLOB = 0.2  # the blob's standard deviation, as a share of the image's width and height
+PLACES = 3  # other places that are hidden; their mean is "elsewhere", so that one lucky place does not decide
 
 _ABOUT = ["file", "source", "group", "label", "answer", "map", "lesion_share"]
 _FIGURES = ["heat_inside", "pointing", "pointing_15px", "iou", "iou_best_threshold", "iou_own_threshold"]
+_OF_DELETION = ["file", "source", "group", "label", "probability", "region_share", "drop_here", "drop_elsewhere"]
 _OF_BLOB = ["heat_inside", "pointing", "pointing_15px", "iou_best_threshold"]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How one map fits one mask, all 0..1.
+    """How one map fits one mask, all 0..1."""
 
-    Attributes:
-        inside: share of all heat that lies inside the mask.
-        pointing, near: whether the hottest pixel lies in the mask, or within `TOLERANCE` of it (between for ties).
-        iou, ious: of {heat >= t} with the mask, at the fixed threshold and at each of `THRESHOLDS`.
-        peak: the map's largest value; 0 where there is no heat at all.
-    """
-
-    inside: float
-    pointing: float
-    near: float
-    iou: float
-    peak: float
-    ious: np.ndarray = field(repr=False)
-
-    @property
-    def own_iou(self) -> float:
-        """The best IoU that any of `THRESHOLDS` gives on this scan."""
-        return float(self.ious.max())
+    inside: float  # share of all heat that lies inside the mask
+    pointing: float  # whether the hottest pixel lies in the mask (between for ties)
+    near: float  # or within `TOLERANCE` of it
+    iou: float  # of {heat >= t} with the mask, at the fixed threshold
+    peak: float  # the map's largest value; 0 where there is no heat at all
+    ious: np.ndarray = field(repr=False)  # at each of `THRESHOLDS`
 
 
 @dataclass(frozen=True)
 class Localisation:
-    """One scan with a lesion mask: where the heat lies. `file` is the record's key, `answer` the class answered.
+    """One scan with a lesion mask: where the heat lies."""
 
-    Attributes:
-        map: "lesion map" or "class map".
-        threshold: the fixed threshold of `fit.iou`.
-        lesion_share: share of the image that the lesion covers, 0..1: what the whole image scores as a map.
-        fit, blob: how the model's map fits, and a blob in the image's centre.
-    """
-
-    file: str
+    file: str  # the record's key
     source: str
     group: str
     label: str
-    answer: str
-    map: str
-    threshold: float
-    lesion_share: float
-    fit: Fit
-    blob: Fit
+    answer: str  # the class answered
+    map: str  # "lesion map" or "class map"
+    threshold: float  # the fixed threshold of `fit.iou`
+    lesion_share: float  # of the image, 0..1: what the whole image scores as a map
+    fit: Fit  # how the model's map fits
+    blob: Fit  # and a blob in the image's centre
 
 
 def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
@@ -103,12 +93,8 @@ def heat_of(prediction: Prediction, class_: str | None = None) -> np.ndarray:
     return heat / peak if peak > 0 else heat
 
 
-def measure(heat: np.ndarray, mask: np.ndarray, threshold: float, tolerance: float = TOLERANCE) -> Fit:
-    """Hold a map, float `[H, W]`, against a mask, bool `[H, W]`, not empty; heat below 0 counts as 0.
-
-    Raises:
-        DataError: other shapes, or an empty mask.
-    """
+def measure(heat: np.ndarray, mask: np.ndarray, threshold: float) -> Fit:
+    """Hold a map, float `[H, W]`, against a mask, bool `[H, W]`, not empty (else `DataError`); heat below 0 is 0."""
     if heat.shape != mask.shape or not mask.any():
         raise DataError(
             f"A map of {heat.shape} came with a mask of {mask.shape}, of which {int(mask.sum())} pixels are lesion.",
@@ -123,7 +109,7 @@ def measure(heat: np.ndarray, mask: np.ndarray, threshold: float, tolerance: flo
         distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         inside = float(heat[mask].sum(dtype=np.float64) / heat.sum(dtype=np.float64))
         pointing = float(mask[hottest].mean())
-        near = float((distance[hottest] <= tolerance).mean())
+        near = float((distance[hottest] <= TOLERANCE).mean())
     region = heat >= threshold
     iou = float(np.count_nonzero(region & mask) / np.count_nonzero(region | mask))
     return Fit(inside, pointing, near, iou, peak, _ious(heat, mask))
@@ -144,31 +130,19 @@ def centred_blob(shape: tuple[int, int]) -> np.ndarray:
     return np.outer(down, across).astype(np.float32)
 
 
-def localise(record: Record, prediction: Prediction, threshold: float | None = None) -> Localisation | None:
+def localise(record: Record, prediction: Prediction) -> Localisation | None:
     """Hold an answer's map against the scan's own mask; None where it has no mask, or an empty one.
 
-    The threshold is `LESION_LEVEL` for lesion maps and `CLASS_MAP_LEVEL` for class maps, unless one is given.
-
-    Raises:
-        DataError: a mask that cannot be read, or of another size than the scan.
+    `DataError` for a mask that cannot be read, or of another size than the scan.
     """
     shape = (prediction.scan.height, prediction.scan.width)
     mask = load_mask(record, shape)
     if mask is None or not mask.any():
         return None
-    kind, usual = ("class map", CLASS_MAP_LEVEL) if prediction.lesion is None else ("lesion map", LESION_LEVEL)
-    threshold = usual if threshold is None else threshold
+    kind, level = ("class map", CLASS_MAP_LEVEL) if prediction.lesion is None else ("lesion map", LESION_LEVEL)
+    about = (record.key, record.source, record.group, record.label, prediction.label, kind, level, float(mask.mean()))
     return Localisation(
-        file=record.key,
-        source=record.source,
-        group=record.group,
-        label=record.label,
-        answer=prediction.label,
-        map=kind,
-        threshold=threshold,
-        lesion_share=float(mask.mean()),
-        fit=measure(heat_of(prediction), mask, threshold),
-        blob=measure(centred_blob(shape), mask, threshold),
+        *about, fit=measure(heat_of(prediction), mask, level), blob=measure(centred_blob(shape), mask, level)
     )
 
 
@@ -182,9 +156,6 @@ def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
     """Return the figures of a set of scans, all from one model with one fixed threshold, ready for JSON.
 
     The best thresholds are the same for all scans; `centred_blob` has figures of a blob that never looks, at its own.
-
-    Raises:
-        DataError: no scan.
     """
     require_masks(bool(found))
     fits, blobs = [each.fit for each in found], [each.blob for each in found]
@@ -224,10 +195,66 @@ def require_masks(there: bool) -> None:
 
 def _figures(fits: Sequence[Fit]) -> pd.DataFrame:
     best = _best(fits)
-    rows = [(fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), fit.own_iou) for fit in fits]
+    rows = [(fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), float(fit.ious.max())) for fit in fits]
     return pd.DataFrame(rows, columns=_FIGURES)
 
 
 def _best(fits: Sequence[Fit]) -> int:
     """Position of the threshold with the highest mean IoU over all scans."""
     return int(np.mean([fit.ious for fit in fits], axis=0).argmax()) if fits else 0
+
+
+# ---------------------------------------------------------------- deletion
+
+
+def deletion_check(classifier: Classifier, record: Record, prediction: Prediction) -> dict[str, Any] | None:
+    """Hide the hottest region, then as much elsewhere, and answer again each time; None if not called positive.
+
+    Returns:
+        file (the record's key), source, group, label, probability (of the positive class, nothing hidden), region_share
+        (of the image, 0 where the map has no heat), and by how much hiding lowers the probability: drop_here, of the
+        region, None where there is no heat; drop_elsewhere, of an equal region elsewhere, the mean of up to `PLACES`,
+        None where the region is too large to lie anywhere else.
+    """
+    positive = classifier.task.positive
+    if prediction.label != positive:
+        return None
+    before = prediction.probabilities[positive]
+    pixels = prediction.scan.pixels
+    region = hottest_region(heat_of(prediction, positive))
+
+    def drop(hidden: np.ndarray) -> float:
+        return before - classifier.predict(hide(pixels, hidden)).probabilities[positive]
+
+    here = elsewhere = None
+    if region.any():
+        here = drop(region)
+        # The key seeds the places: the same scan is tested at the same places, in whatever order scans come.
+        others = moved(region, PLACES, np.random.default_rng(zlib.crc32(record.key.encode())))
+        elsewhere = float(np.mean([drop(other) for other in others])) if others else None
+    found = (record.key, record.source, record.group, record.label, before, float(region.mean()), here, elsewhere)
+    return dict(zip(_OF_DELETION, found, strict=True))
+
+
+def deletion_table(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per scan called positive, NaN for None."""
+    return pd.DataFrame(found, columns=_OF_DELETION).astype({"drop_here": float, "drop_elsewhere": float})
+
+
+def summarise_deletion(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of a set of scans, ready for JSON: counts, and means over the scans that could be compared.
+
+    `without_room` counts scans whose region can lie nowhere else; `difference` is here minus elsewhere, `here_more` the
+    share of scans where hiding the region did more.
+    """
+    table = deletion_table(found)
+    rest = table[table["drop_elsewhere"].notna()]
+    here, elsewhere = rest["drop_here"], rest["drop_elsewhere"]
+    columns = dict(rest[_OF_DELETION[4:]].items()) | {"difference": here - elsewhere, "here_more": here > elsewhere}
+    without_heat = int(table["drop_here"].isna().sum())
+    return {
+        "called_positive": len(found),
+        "without_heat": without_heat,
+        "without_room": len(found) - len(rest) - without_heat,
+        **means_with_intervals(columns, rest["group"].tolist()),
+    }

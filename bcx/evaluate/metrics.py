@@ -3,11 +3,10 @@
 A weight of 2 equals that scan twice, so that one piece of arithmetic serves the figures and their bootstrap, and what
 does not depend on weights (sorting) is done once: a thousand resamples take a second.
 
-**What has no value** is None rather than a number that looks like one: a class without scans has no precision, recall,
-F1, ROC-AUC, PR-AUC and net benefit; a class to which every scan belongs no specificity, ROC-AUC and PR-AUC; a pair of
-classes no ROC-AUC unless both are there; scans of one class no MCC and no Cohen's kappa. Macro figures are means over
-the classes that have a value. A class that is there but was never predicted has precision and F1 0, and MCC is 0 when
-every prediction is the same.
+What has no value is None: a class without scans has no precision, recall, F1, ROC-AUC, PR-AUC and net benefit; a class
+to which every scan belongs no specificity, ROC-AUC and PR-AUC; a pair of classes no ROC-AUC unless both are there;
+scans of one class no MCC and no Cohen's kappa. Macro figures are means over the classes that have a value. A class that
+is there but was never predicted has precision and F1 0, and MCC is 0 when every prediction is the same.
 """
 
 from __future__ import annotations
@@ -21,11 +20,8 @@ from bcx.errors import DataError
 from bcx.trust.calibration import check_labelled
 
 ECE_BINS = 15
-NET_BENEFIT_AT = 0.1
-"""Probability at which the report's net benefit acts: whoever acts there takes nine false alarms for one find."""
-
-REFERRED = -1
-"""The answer to a scan that is referred."""
+NET_BENEFIT_AT = 0.1  # probability at which one acts: whoever does so there takes nine false alarms for one find
+REFERRED = -1  # the answer to a scan that is referred
 
 _OVERALL = (
     *("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "mcc", "log_loss", "ece"),
@@ -51,10 +47,8 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     values = map(or_none, figures(np.ones(len(labels))))
     found = dict(zip(figure_names(classes), values, strict=True))
     found["macro_sensitivity"] = found["balanced_accuracy"]
-    report: dict = {"n": len(labels), "counts": _counts(labels, classes)}
-    report |= {
-        name: found[name] for name in ("accuracy", "balanced_accuracy", "mcc", "kappa", "log_loss", "brier", "ece")
-    }
+    overall = ("accuracy", "balanced_accuracy", "mcc", "kappa", "log_loss", "brier", "ece")
+    report: dict = {"n": len(labels), "counts": _counts(labels, classes), **{name: found[name] for name in overall}}
     for name in ("precision", "recall", "specificity", "f1", "auc", "pr_auc"):
         key = "sensitivity" if name == "recall" else name
         report[f"macro_{name}"] = found[f"macro_{key}"]
@@ -66,11 +60,7 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
 
 
 def epoch_metrics(labels: np.ndarray, probabilities: np.ndarray, loss: float) -> dict[str, float | None]:
-    """Return what a training run notes for each epoch, macro figures where there is one per class.
-
-    Args:
-        loss: the epoch's mean loss as training saw it (class weights and smoothing included).
-    """
+    """Return what training notes for each epoch, macro figures where there is one per class; `loss` as it saw it."""
     report = classification_report(labels, probabilities, [str(c) for c in range(np.shape(probabilities)[-1])])
     macro = {"precision": "precision", "recall": "recall", "f1": "f1", "roc_auc": "auc", "pr_auc": "pr_auc"}
     figures = {name: report[f"macro_{key}"] for name, key in macro.items()}
@@ -100,16 +90,18 @@ def figure_counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     return counts | {f"auc_{b}_vs_{a}": held[a] + held[b] for a, b in combinations(classes, 2)}
 
 
-def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def weighted_figures(
+    labels: np.ndarray, probabilities: np.ndarray, said: np.ndarray | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from weights [N] to the figures named by `figure_names`, float64 [K], nan without a value.
 
-    Raises:
-        DataError: as `check_answers`.
+    `said`: the classes answered, int [N], None for the most probable ones, which `ece` is about in any case. Errors as
+    `check_answers`.
     """
     labels, probabilities = check_answers(labels, probabilities)
     count = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    counted, held = weighted_confusion(labels, predicted, count), np.unique(labels)
+    predicted, held = probabilities.argmax(axis=1), np.unique(labels)
+    cell = labels * count + (predicted if said is None else said)
     surprise = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps))
     squared = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
     confidence, correct = probabilities.max(axis=1), predicted == labels
@@ -125,9 +117,12 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
 
     def figures(weights: np.ndarray) -> np.ndarray:
         total = weights.sum()
-        hits, true, called, sensitivity, specificity = counted(weights)
-        f1 = _ratio(2 * hits, true + called)
-        f1[true == 0] = np.nan
+        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
+        hits, true, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sensitivity, specificity = hits / true, (total - true - called + hits) / (total - true)
+        # a class that is there has a true scan, so that nothing is divided by 0 below
+        f1 = np.where(true > 0, 2 * hits / np.where(true > 0, true + called, 1), np.nan)
         precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
         auc = np.array([area(weights) for area in against_rest])
         pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)
@@ -138,7 +133,7 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
             auc[held].mean(),
             _mcc(hits.sum(), true, called, total),
             (weights * surprise).sum() / total,
-            calibration_error(confidence, correct, weights=weights),
+            calibration_error(confidence, correct, weights),
             (weights * squared).sum() / total,
             _kappa(hits.sum(), true, called, total),
             precision[held].mean(),
@@ -152,23 +147,11 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
     return figures
 
 
-def weighted_confusion(labels: np.ndarray, said: np.ndarray, count: int) -> Callable[[np.ndarray], tuple]:
-    """Return a function from weights [N] to hits, true, called, sensitivity and specificity, float64 [C] each."""
-    cell = labels * count + said
-
-    def counted(weights: np.ndarray) -> tuple:
-        confusion = np.bincount(cell, weights, count * count).reshape(count, count)
-        hits, true, called, total = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0), weights.sum()
-        return hits, true, called, _ratio(hits, true), _ratio(total - true - called + hits, total - true)
-
-    return counted
-
-
 def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to the area under the ROC curve; the sorting is done once.
+    """Return a function from weights [N] to the area under the ROC curve, nan without pairs; the sorting is done once.
 
-    The weighted share of (positive, negative) pairs in the right order, ties counting one half (Mann-Whitney U; Hanley
-    and McNeil 1982): `sklearn.metrics.roc_auc_score` with `sample_weight`, nan without pairs.
+    The weighted share of (positive, negative) pairs in the right order, ties counting one half (Hanley and McNeil
+    1982): `sklearn.metrics.roc_auc_score` with `sample_weight`.
     """
     values, position = np.unique(np.asarray(scores), return_inverse=True)
     positive = np.asarray(positive, dtype=np.float64)
@@ -183,10 +166,9 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
 
 
 def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to the average precision (PR-AUC); the sorting is done once.
+    """Return a function from weights [N] to the average precision (PR-AUC), nan without positive scans.
 
-    The mean of the precision at each threshold, weighted by the recall that it adds, without interpolation:
-    `sklearn.metrics.average_precision_score` with `sample_weight`, nan without positive scans.
+    That is `sklearn.metrics.average_precision_score` with `sample_weight`; the sorting is done once.
     """
     values, position = np.unique(-np.asarray(scores), return_inverse=True)
     positive = np.asarray(positive, dtype=np.float64)
@@ -202,46 +184,29 @@ def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.n
     return average_precision
 
 
-def calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS, weights: np.ndarray | None = None
-) -> float:
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> float:
     """Return the expected calibration error of the predicted class, 0 (confidence is the share right) to 1.
 
-    The mean over bins, weighted by their mass, of |share right - mean confidence| (Naeini et al. 2015), with
-    at most `bins` adaptive bins of the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019).
-    Scans of equal confidence share a bin, so the order of the rows changes nothing, and a whole-number weight
-    equals that many copies of the row.
+    The mean over bins, weighted by their mass, of |share right - mean confidence| (Naeini et al. 2015), with at most
+    `ECE_BINS` adaptive bins of the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019). Scans of equal
+    confidence share a bin, and a whole-number weight equals that many copies of the row.
     """
     values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
-    correct = np.asarray(correct, dtype=np.float64)
-    weights = np.ones(len(correct)) if weights is None else np.asarray(weights, dtype=np.float64)
     mass = np.bincount(position, weights, len(values))
-    gap = np.bincount(position, weights * correct, len(values)) - mass * values
-    return float(np.abs(np.bincount(_bin_of_value(mass, bins), gap, bins)).sum() / mass.sum())
+    gap = np.bincount(position, weights * np.asarray(correct, dtype=np.float64), len(values)) - mass * values
+    return float(np.abs(np.bincount(_bin_of_value(mass), gap, ECE_BINS)).sum() / mass.sum())
 
 
-def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
+def equal_mass_bins(confidence: np.ndarray) -> np.ndarray:
     """Return int64 [N], the bin of each scan, 0 for the least sure; the bins of `calibration_error`."""
     values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
-    return _bin_of_value(np.bincount(position, minlength=len(values)).astype(np.float64), bins)[position]
+    return _bin_of_value(np.bincount(position, minlength=len(values)).astype(np.float64))[position]
 
 
-def _bin_of_value(mass: np.ndarray, bins: int) -> np.ndarray:
+def _bin_of_value(mass: np.ndarray) -> np.ndarray:
     """The bin of each distinct confidence, rising, from the mass that it holds: where the middle of that mass lies."""
     middle = (np.cumsum(mass) - mass / 2) / mass.sum()
-    return np.minimum((middle * bins).astype(np.int64), bins - 1)
-
-
-def net_benefit(probability: np.ndarray, positive: np.ndarray, threshold: float) -> float:
-    """Return the net benefit of acting on every scan whose probability is at least `threshold`, above 0 and below 1.
-
-    True positives less false positives, each false one counting threshold / (1 - threshold), per scan (Vickers and
-    Elkin, "Decision curve analysis", Medical Decision Making 2006). Doing nothing has 0; who acts at a probability of
-    `threshold` says that so many false alarms are worth one find.
-    """
-    acted, positive = np.asarray(probability) >= threshold, np.asarray(positive, dtype=bool)
-    found, alarms = (acted & positive).sum(), (acted & ~positive).sum()
-    return float((found - alarms * threshold / (1 - threshold)) / len(positive))
+    return np.minimum((middle * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
 
 def pair_score(probabilities: np.ndarray, a: int, b: int) -> np.ndarray:
@@ -258,8 +223,7 @@ def or_none(value: float) -> float | None:
 def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels as int64 [N] and probabilities as float64 [N, C] with rows that sum to 1 exactly.
 
-    Raises:
-        DataError: as `check_labelled`, or rows that are no probabilities.
+    `DataError` as `check_labelled`, or for rows that are no probabilities.
     """
     probabilities, labels = check_labelled(probabilities, labels)
     total = probabilities.sum(axis=1, keepdims=True)
@@ -274,11 +238,6 @@ def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
 
 def _counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return part / whole
 
 
 def _mcc(hits: float, true: np.ndarray, called: np.ndarray, total: float) -> float:

@@ -39,12 +39,9 @@ def _logit_columns(task: Task) -> list[str]:
 def oof_frame(
     records: Sequence[Record], fold: int, logits: np.ndarray, mirror_logits: np.ndarray, task: Task
 ) -> pd.DataFrame:
-    """Return the rows of one fold; join the folds with `pandas.concat(frames, ignore_index=True)`.
+    """Return the rows of one fold; errors as `read_oof`.
 
     The logits, float [N, C], are before temperature, of the scans and of the same scans flipped left to right.
-
-    Raises:
-        DataError: a label that is not of the task, logits that are missing or not finite.
     """
     values = pd.DataFrame(np.hstack([logits, mirror_logits]).astype(np.float32), columns=_logit_columns(task))
     return checked(
@@ -72,11 +69,7 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
 
 
 def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
-    """Return the table as `read_oof`, with `distance` (float, NaN where it is not known).
-
-    Raises:
-        DataError: as `read_oof`, or a distance that is no number.
-    """
+    """Return the table as `read_oof`, with `distance` (float, NaN where it is not known)."""
     frame, layout = read_oof(path, task), "a CSV file with numbers in the column distance"
     known = DISTANCE in read_table(Path(path), ["file"], [DISTANCE], layout=layout).columns
     column = read_columns(Path(path), {DISTANCE: decimal}, layout=layout)[DISTANCE] if known else np.nan

@@ -5,7 +5,7 @@ Where the scans are patients', so are the images: they go into the folder that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from bcx.data.records import Record, load_mask
 from bcx.errors import ConfigError, DataError
 from bcx.evaluate.figures_data import (
     Answer,
-    IntensityTally,
     answers_figure,
     augmentation_figure,
     intensity_figure,
@@ -50,11 +49,13 @@ def refuse_repository(folder: Path) -> None:
 
 def draw_intensity(records: Sequence[Record], task: Task, path: Path, on_scan: Callable[[], object]) -> None:
     """Draw how bright the scans of each class are; no scan can be told from it."""
-    tally = IntensityTally(task.classes)
-    for record in records:
-        tally.add(record.label, Scan.open(record.file).pixels)
-        on_scan()
-    intensity_figure(tally, task, path)
+
+    def scans() -> Iterator[tuple[str, np.ndarray]]:
+        for record in records:
+            yield record.label, Scan.open(record.file).pixels
+            on_scan()
+
+    intensity_figure(scans(), task, path)
 
 
 def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list[Path]:

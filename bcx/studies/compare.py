@@ -18,10 +18,9 @@ from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.comparison import compare_answers, delong
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
 from bcx.evaluate.figures import roc_of_all
-from bcx.evaluate.intervals import report_with_intervals
+from bcx.evaluate.intervals import compare_answers, delong, report_with_intervals
 from bcx.evaluate.metrics import or_none
 from bcx.evaluate.oof import label_positions, logits_of, read_oof
 from bcx.evaluate.words import interval, markdown_table, units

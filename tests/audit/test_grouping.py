@@ -31,7 +31,7 @@ def test_joining_is_an_equivalence(tied):
 
 @given(pairs, st.randoms(use_true_random=False))
 def test_order_does_not_matter(tied, random):
-    text = [(f"{a}.png", f"{b}.png") for a, b in tied]
+    text = [(f"{a}.png", f"{b}.png") for a, b in tied if a != b]
     shuffled = [pair[::-1] if random.random() < 0.5 else pair for pair in random.sample(text, len(text))]
     content = {f"{name}.png": f"{name * 7919 % 31:064x}" for name in range(31)}
     assert make_groups(text, content, {}, {}) == make_groups(shuffled, content, {}, {})
@@ -109,8 +109,8 @@ def test_listing_passes_over_what_is_hidden_masks_and_its_own_output(tmp_path):
                  "__MACOSX/a.png", "in/e.dcm"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    listing = list_files(tmp_path, leave_out=tmp_path / "out")
-    assert (listing.files, listing.masks) == (["a.png", "b_mask.png", "in/e.dcm"], ["a_mask.png", "a_mask_1.png"])
+    listed = list_files(tmp_path, leave_out=tmp_path / "out")
+    assert listed == (["a.png", "b_mask.png", "in/e.dcm"], ["a_mask.png", "a_mask_1.png"], {})
     with pytest.raises(DataError, match="There is no folder"):
         list_files(tmp_path / "none")
     with pytest.raises(DataError, match="is a file"):

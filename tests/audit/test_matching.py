@@ -8,8 +8,8 @@ import pytest
 
 from bcx.audit import matching
 from bcx.audit.candidates import COARSE, MIRRORED, WORDS
-from bcx.audit.features import Features, Store, describe, mirrored, rooted
-from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Match, Ready, compare_some
+from bcx.audit.features import Features, describe, mirrored, read_features, rooted, write_features
+from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Match, compare_some
 from bcx.simulate.anatomy import add_lesion, breast
 from bcx.simulate.formation import compress, envelope
 from tests.audit.conftest import COPIES, overlaid, scan
@@ -18,7 +18,7 @@ ALL = WORDS | MIRRORED | COARSE
 
 
 def compare(one: Features, other: Features, proposed: int) -> Match | None:
-    return matching.compare(Ready(one), Ready(other), proposed)
+    return matching.compare(one, other, proposed, among=2)
 
 
 @pytest.mark.parametrize("kind", COPIES)
@@ -94,16 +94,15 @@ def test_a_mirrored_scan_has_mirrored_descriptors():
 
 def test_features_come_back_from_the_store(tmp_path):
     kept = [describe(scan(seed)) for seed in (1, 2)]
-    store = Store(tmp_path / "features")
-    store.write(5, kept[1])
-    store.write(0, kept[0])
+    write_features(tmp_path, 5, kept[1])
+    write_features(tmp_path, 0, kept[0])
     for place, features in ((0, kept[0]), (5, kept[1])):
-        back = store.read(place)
+        back = read_features(tmp_path, place)
         for name in ("points", "descriptors", "picture", "mask"):
             np.testing.assert_array_equal(getattr(back, name), getattr(features, name))
         np.testing.assert_allclose(back.coarse, features.coarse, atol=1e-3)
         assert back.scale == pytest.approx(features.scale)
-    assert compare_some(store, [(0, 5, ALL), (0, 0, ALL)], 2)[0][:2] == (0, 0)
+    assert compare_some(tmp_path, [(0, 5, ALL), (0, 0, ALL)], 2)[0][:2] == (0, 0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 2000), (40, 3000)])

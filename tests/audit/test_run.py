@@ -155,7 +155,8 @@ def test_names_are_text_in_the_report(tmp_path):
     save(scan(1), tmp_path / "scans" / "<b>&amp;.png")
     save(scan(1)[5:, 5:], tmp_path / "scans" / 'x"><img src=x>.png')
     found = audit(tmp_path / "scans", workers=1, network=False)
-    page = write_report(found, tmp_path / "report.html").read_text("utf-8")
+    write_report(found, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
     assert "<b>&" not in page
     assert "<img src=x" not in page
     assert "&lt;b&gt;&amp;amp;.png" in page
@@ -205,10 +206,10 @@ def test_a_file_that_nobody_thought_of_does_not_stop_the_run(tmp_path, monkeypat
         save(scan(seed), tmp_path / f"{seed}.png")
     truly = look.oddities_of
 
-    def fails(picture, marks):
+    def fails(picture):
         if picture.name == "1.png":
             raise ValueError("an empty slice")
-        return truly(picture, marks)
+        return truly(picture)
 
     monkeypatch.setattr(look, "oddities_of", fails)
     found = audit(tmp_path, workers=1, network=False)
@@ -217,13 +218,11 @@ def test_a_file_that_nobody_thought_of_does_not_stop_the_run(tmp_path, monkeypat
 
 
 def test_a_full_disk_is_not_blamed_on_the_files(tmp_path, monkeypatch):
-    from bcx.audit.features import Store
-
-    def full(self, place, features):
+    def full(store, place, features):
         raise OSError(28, "No space left on device")
 
     save(scan(1), tmp_path / "1.png")
-    monkeypatch.setattr(Store, "write", full)
+    monkeypatch.setattr("bcx.audit.look.write_features", full)
     with pytest.raises(OutputError, match="No space left"):
         audit(tmp_path, workers=1, network=False)
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bcx.data.records import Record
-from bcx.evaluate.contact_sheet import HEIGHT, WIDTH, ContactSheet, tile
+from bcx.evaluate.figures_data import HEIGHT, WIDTH, ContactSheet, tile
 from bcx.evaluate.localisation import localise
 
 SHAPE = (60, 80)

@@ -21,7 +21,7 @@ from bcx.evaluate.curves import (
 )
 from bcx.evaluate.derived import cross_fitted
 from bcx.evaluate.intervals import resample_weights
-from bcx.evaluate.metrics import calibration_error, net_benefit
+from bcx.evaluate.metrics import calibration_error
 from bcx.trust.calibration import apply_temperature, fit_temperature
 
 
@@ -35,21 +35,21 @@ def scores(count: int = 120, seed: int = 0, levels: int = 12) -> tuple[np.ndarra
 def test_areas_are_scikit_learns():
     score, positive, groups = scores()
     roc, pr = curve_band("roc", score, positive, groups), curve_band("pr", score, positive, groups)
-    assert roc.area == pytest.approx(sk.roc_auc_score(positive, score))
-    assert np.trapezoid(roc.line_y, roc.line_x) == pytest.approx(roc.area)
-    assert pr.area == pytest.approx(sk.average_precision_score(positive, score))
-    assert (np.diff(pr.line_x) * pr.line_y[1:]).sum() == pytest.approx(pr.area)  # a staircase
+    assert roc.area["value"] == pytest.approx(sk.roc_auc_score(positive, score))
+    assert np.trapezoid(roc.line_y, roc.line_x) == pytest.approx(roc.area["value"])
+    assert pr.area["value"] == pytest.approx(sk.average_precision_score(positive, score))
+    assert (np.diff(pr.line_x) * pr.line_y[1:]).sum() == pytest.approx(pr.area["value"])  # a staircase
     for band in (roc, pr):
-        assert band.area_low < band.area < band.area_high
-        assert band.base == positive.mean()
+        assert band.area["low"] < band.area["value"] < band.area["high"]
         assert (np.diff(band.line_x) >= 0).all()
 
 
-def test_the_band_is_that_of_curves_of_copied_scans():
+def test_the_band_is_that_of_curves_of_copied_scans(monkeypatch):
     score, positive, groups = scores(60, seed=1)
-    roc, pr = (curve_band(kind, score, positive, groups, n_resamples=40, seed=3) for kind in ("roc", "pr"))
+    monkeypatch.setattr("bcx.evaluate.curves.FOR_CURVES", 40)
+    roc, pr = (curve_band(kind, score, positive, groups) for kind in ("roc", "pr"))
     sensitivities, precisions = [], []
-    for weights in resample_weights(groups, 40, seed=3):
+    for weights in resample_weights(groups, 40):
         rows = np.repeat(np.arange(60), weights.astype(int))
         x, y, _ = sk.roc_curve(positive[rows], score[rows])
         sensitivities.append(np.interp(GRID, x, y))
@@ -65,7 +65,7 @@ def test_the_band_is_that_of_curves_of_copied_scans():
 def test_the_curve_lies_in_its_band_nearly_everywhere():
     score, positive, groups = scores(400, seed=2)
     band = curve_band("roc", score, positive, groups)
-    y = np.interp(band.x, band.line_x, band.line_y)
+    y = np.interp(GRID, band.line_x, band.line_y)
     assert ((band.low - 1e-9 <= y) & (y <= band.high + 1e-9)).mean() > 0.95
 
 
@@ -89,11 +89,11 @@ def test_the_tables_gaps_add_up_to_the_calibration_error():
     logits, labels, groups = answers()
     probabilities = softmax(logits, axis=1)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    table = reliability_table(confidence, right, groups, bins=10)
+    table = reliability_table(confidence, right, groups)
     assert sum(row["n"] for row in table) == 300
     gap = sum(row["n"] * abs(row["right"] - row["confidence"]) for row in table) / 300
-    assert gap == pytest.approx(calibration_error(confidence, right, bins=10))
-    assert [row["n"] for row in table] == [30] * 10
+    assert gap == pytest.approx(calibration_error(confidence, right, np.ones(300)))
+    assert [row["n"] for row in table] == [20] * 15
     for row, after in pairwise(table):
         assert row["from"] <= row["confidence"] <= row["to"] < after["from"]
         inside = (confidence >= row["from"]) & (confidence <= row["to"])
@@ -135,6 +135,13 @@ def test_a_fold_is_scaled_without_a_look_at_its_labels(scaling):
         rest = folds != 2
         expected = apply_temperature(logits[~rest], fit_temperature(logits[rest], labels[rest]))
         np.testing.assert_array_equal(scaled[~rest], expected)
+
+
+def net_benefit(probability: np.ndarray, positive: np.ndarray, threshold: float) -> float:
+    """True positives less false positives by the odds of the threshold, per scan, counted one by one."""
+    acted = probability >= threshold
+    alarms = (acted & ~positive).sum() * threshold / (1 - threshold)
+    return float(((acted & positive).sum() - alarms) / len(positive))
 
 
 def test_the_decision_curve_is_the_net_benefit_at_each_threshold():

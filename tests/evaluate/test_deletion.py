@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bcx.data.records import Record
-from bcx.evaluate.deletion import deletion_check, deletion_table, summarise_deletion
+from bcx.evaluate.localisation import deletion_check, deletion_table, summarise_deletion
 from bcx.tasks import BREAST_ULTRASOUND
 
 SHAPE = (60, 80)
@@ -40,11 +40,11 @@ def record(name: str = "a", group: str = "a") -> Record:
 def test_the_map_that_shows_the_reason_lowers_the_answer_and_elsewhere_does_not():
     reader = BrightnessReader()
     found = deletion_check(reader, record(), reader.predict(PIXELS, BRIGHT.astype(np.float32)))
-    assert found.probability == 1
-    assert found.region_share == pytest.approx(BRIGHT.mean())
-    assert found.drop_here == pytest.approx(1, abs=0.01)
+    assert found["probability"] == 1
+    assert found["region_share"] == pytest.approx(BRIGHT.mean())
+    assert found["drop_here"] == pytest.approx(1, abs=0.01)
     # Elsewhere the patch stays; what is hidden there is dark and becomes no darker than the patch's surroundings.
-    assert found.drop_elsewhere == pytest.approx(0, abs=0.01)
+    assert found["drop_elsewhere"] == pytest.approx(0, abs=0.01)
 
 
 def test_a_map_that_shows_something_else_does_not():
@@ -52,7 +52,7 @@ def test_a_map_that_shows_something_else_does_not():
     wrong = np.zeros(SHAPE, np.float32)
     wrong[2:12, 2:12] = 1
     found = deletion_check(reader, record(), reader.predict(PIXELS, wrong))
-    assert found.drop_here == pytest.approx(0, abs=0.01)
+    assert found["drop_here"] == pytest.approx(0, abs=0.01)
 
 
 def test_the_same_scan_is_tested_at_the_same_places():
@@ -72,17 +72,17 @@ def test_only_scans_called_positive_are_tested():
 def test_without_heat_or_without_room_nothing_is_claimed():
     reader = BrightnessReader()
     blank = deletion_check(reader, record("a"), reader.predict(PIXELS, np.zeros(SHAPE, np.float32)))
-    assert (blank.region_share, blank.drop_here, blank.drop_elsewhere) == (0, None, None)
+    assert (blank["region_share"], blank["drop_here"], blank["drop_elsewhere"]) == (0, None, None)
     huge = np.ones(SHAPE, np.float32)
     huge[:3] = 0
     crowded = deletion_check(reader, record("b"), reader.predict(PIXELS, huge))
-    assert crowded.drop_here > 0
-    assert crowded.drop_elsewhere is None
+    assert crowded["drop_here"] > 0
+    assert crowded["drop_elsewhere"] is None
     fine = deletion_check(reader, record("c", "c"), reader.predict(PIXELS, BRIGHT.astype(np.float32)))
     summary = summarise_deletion([blank, crowded, fine])
     assert (summary["called_positive"], summary["without_heat"], summary["without_room"]) == (3, 1, 1)
     assert summary["here_more"] == {"value": 1.0, "low": None, "high": None, "n": 1}
-    assert summary["difference"]["value"] == pytest.approx(fine.drop_here - fine.drop_elsewhere)
+    assert summary["difference"]["value"] == pytest.approx(fine["drop_here"] - fine["drop_elsewhere"])
     assert deletion_table([blank, fine])["drop_here"].isna().tolist() == [True, False]
 
 

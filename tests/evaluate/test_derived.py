@@ -10,11 +10,10 @@ import pytest
 from sklearn import metrics as sk
 
 from bcx.evaluate import intervals
-from bcx.evaluate.derived import DERIVED, derive, noted_scans
-from bcx.evaluate.metrics import net_benefit
+from bcx.evaluate.derived import DERIVED, decide_folds, derive, noted_scans
 from bcx.evaluate.oof import oof_columns, view_probabilities
-from bcx.evaluate.operating import decide_folds
 from bcx.tasks import get_task
+from tests.evaluate.test_curves import net_benefit
 
 TASK = get_task("breast-ultrasound")
 
@@ -38,7 +37,7 @@ def few_draws():
     """Twenty bootstrap draws instead of a thousand."""
     draws = intervals.resample_weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "resample_weights", lambda groups, n, seed: draws(groups, min(n, 20), seed))
+        patch.setattr(intervals, "resample_weights", lambda groups, n: draws(groups, min(n, 20)))
         yield
 
 

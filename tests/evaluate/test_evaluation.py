@@ -10,8 +10,8 @@ import bcx
 from bcx.data.readers import read_source
 from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
-from bcx.evaluate.contact_sheet import ContactSheet
 from bcx.evaluate.evaluation import Evaluation, evaluate
+from bcx.evaluate.figures_data import ContactSheet
 from bcx.tasks import BREAST_ULTRASOUND as TASK
 
 
@@ -27,12 +27,12 @@ def evaluation(tiny_checkpoint, records) -> Evaluation:
 
 def test_scans_with_a_lesion_are_localised_and_every_scan_is_scored(evaluation, records):
     lesions = [r for r in records if load_mask(r, bcx.Scan.open(r.file).pixels.shape).any()]
-    assert [row.file for row in evaluation.scores] == [record.key for record in records]
+    assert [row["file"] for row in evaluation.scores] == [record.key for record in records]
     assert [place.file for place in evaluation.places] == [record.key for record in lesions]
     assert [place.answer for place in evaluation.places] == [
-        row.answer for row in evaluation.scores if row.file in {record.key for record in lesions}
+        row["answer"] for row in evaluation.scores if row["file"] in {record.key for record in lesions}
     ]
-    assert len(evaluation.hidden) == sum(row.answer == "malignant" for row in evaluation.scores)
+    assert len(evaluation.hidden) == sum(row["answer"] == "malignant" for row in evaluation.scores)
 
 
 def test_the_summary_is_json_and_the_table_has_a_row_per_scan(evaluation, records):

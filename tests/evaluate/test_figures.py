@@ -16,11 +16,12 @@ from bcx.errors import DataError
 from bcx.evaluate import figures, intervals
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
 from bcx.evaluate.derived import derive
-from bcx.evaluate.metrics import calibration_error, net_benefit, pair_score
+from bcx.evaluate.metrics import calibration_error, pair_score
 from bcx.evaluate.oof import oof_columns
 from bcx.evaluate.words import units
 from bcx.tasks import get_task
 from bcx.trust.decisions import fit_refer_threshold
+from tests.evaluate.test_curves import net_benefit
 
 TASK = get_task("breast-ultrasound")
 CLASSES = TASK.classes
@@ -68,8 +69,8 @@ def curve_of(axes) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_area_under_each_drawn_curve_is_scikit_learns(tmp_path):
     labels, probabilities, groups = answers()
-    roc = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png")
-    pr = figures.curve_figure("pr", labels, probabilities, groups, TASK, tmp_path / "pr.png")
+    roc = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png", {})
+    pr = figures.curve_figure("pr", labels, probabilities, groups, TASK, tmp_path / "pr.png", {})
     check_png(tmp_path / "roc.png")
     check_png(tmp_path / "pr.png")
     lesions = labels > 0
@@ -90,16 +91,16 @@ def test_the_area_under_each_drawn_curve_is_scikit_learns(tmp_path):
 
 def test_classes_that_no_scan_has_are_left_out(tmp_path):
     labels, probabilities, groups = answers(classes=(1, 2))
-    figure = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png")
+    figure = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png", {})
     titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes if axes.lines]
     assert titles == ["benign against the rest", "malignant against the rest"]
     with pytest.raises(DataError, match="4 of 4 scans are positive"):
-        figures.curve_figure("roc", np.ones(4, int), np.eye(3)[[1] * 4], range(4), TASK, tmp_path / "never.png")
+        figures.curve_figure("roc", np.ones(4, int), np.eye(3)[[1] * 4], np.arange(4), TASK, tmp_path / "never.png", {})
 
 
 def test_the_matrix_shows_counts_and_shares_of_rows(tmp_path):
     confusion = {"normal": {"normal": 8, "malignant": 2}, "malignant": {"normal": 1, "malignant": 1039}}
-    figure = figures.confusion_figure(confusion, tmp_path / "confusion.png")
+    figure = figures.confusion_figure(confusion, tmp_path / "confusion.png", "Confusion matrix")
     check_png(tmp_path / "confusion.png", 400)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["8", "80 %", "2", "20 %", "1", "0 %", "1,039", "100 %"]
@@ -126,7 +127,7 @@ def test_reliability_shows_every_bin_before_and_after(tmp_path):
         assert high > 1
     gaps = [row["n"] * abs(row["right"] - row["confidence"]) for row in report["before"]["bins"]]
     right = sharp.argmax(axis=1) == labels
-    assert sum(gaps) / 150 == pytest.approx(calibration_error(sharp.max(axis=1), right))
+    assert sum(gaps) / 150 == pytest.approx(calibration_error(sharp.max(axis=1), right, np.ones(150)))
 
 
 def test_referral_marks_its_rules_on_the_curve(tmp_path):
@@ -201,7 +202,7 @@ def test_trainings_that_are_averaged_are_runs_of_their_own(tmp_path):
 @pytest.mark.slow
 def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatch):
     table = pd.concat([frame(), frame("busbra", (1, 2), 1)], ignore_index=True)
-    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
+    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n: DRAWS(groups, 20))
     results = derive(table, TASK)
     runs = {"fold 0": [{"epoch": 1, "train_loss": 0.9}, {"epoch": 2, "train_loss": 0.5}]}
     written = figures.draw_all(table, TASK, results, tmp_path / "new", runs)
@@ -214,7 +215,7 @@ def test_a_table_is_drawn_source_by_source_from_its_results(tmp_path, monkeypatc
 
 
 def test_one_source_needs_no_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, 20, seed))
+    monkeypatch.setattr(intervals, "resample_weights", lambda groups, n: DRAWS(groups, 20))
     table = frame(classes=(1,))
-    names = [path.name for path in figures.draw_all(table, TASK, derive(table, TASK), tmp_path)]
+    names = [path.name for path in figures.draw_all(table, TASK, derive(table, TASK), tmp_path, {})]
     assert names == ["classes.png", "confusion.png", "reliability.png", "risk-coverage.png"]

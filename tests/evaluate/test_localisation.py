@@ -15,6 +15,7 @@ from sklearn.metrics import jaccard_score
 
 from bcx.data.records import Record
 from bcx.errors import DataError
+from bcx.evaluate import localisation
 from bcx.evaluate.localisation import (
     CLASS_MAP_LEVEL,
     SIZES,
@@ -70,7 +71,7 @@ def record_of(folder: Path, name: str, mask: np.ndarray | None, label: str = "be
 def test_a_map_that_is_the_mask_is_perfect():
     mask = box(10, 20, 15, 30)
     fit = measure(mask.astype(np.float32), mask, 0.5)
-    assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.own_iou) == (1, 1, 1, 1, 1)
+    assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.ious.max()) == (1, 1, 1, 1, 1)
     assert (fit.ious == 1).all()
 
 
@@ -90,7 +91,7 @@ def test_heat_everywhere_scores_the_share_of_the_picture(level):
 def test_a_map_without_heat_points_nowhere(level):
     mask = box(10, 20, 15, 30)
     fit = measure(np.full(mask.shape, level, np.float32), mask, 0.5)
-    assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.own_iou, fit.peak) == (0, 0, 0, 0, 0, 0)
+    assert (fit.inside, fit.pointing, fit.near, fit.iou, fit.ious.max(), fit.peak) == (0, 0, 0, 0, 0, 0)
 
 
 def test_what_speaks_against_is_no_heat():
@@ -123,11 +124,12 @@ def test_iou_is_scikit_learns_at_every_threshold(seed):
     assert fit.iou == pytest.approx(jaccard_score(mask.ravel(), heat.ravel() >= 0.37))
     expected = [jaccard_score(mask.ravel(), heat.ravel() >= t) for t in THRESHOLDS]
     assert fit.ious == pytest.approx(np.array(expected), abs=1e-12)
-    assert fit.own_iou == max(fit.ious)
+    assert fit.ious.max() == max(fit.ious)
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 2, 3.5])
-def test_distances_are_scipys(tolerance):
+def test_distances_are_scipys(tolerance, monkeypatch):
+    monkeypatch.setattr(localisation, "TOLERANCE", tolerance)
     hits = {True: 0, False: 0}
     for seed in range(30):
         heat, mask = random_case(seed)
@@ -136,7 +138,7 @@ def test_distances_are_scipys(tolerance):
         distance = distance_transform_edt(~mask)[np.unravel_index(heat.argmax(), heat.shape)]
         heat[np.unravel_index(heat.argmax(), heat.shape)] = 2  # no ties
         near = bool(distance <= tolerance)
-        assert measure(heat, mask, 0.5, tolerance).near == near
+        assert measure(heat, mask, 0.5).near == near
         hits[near] += 1
     assert min(hits.values()) > 0
 
@@ -167,7 +169,7 @@ def test_figures_keep_their_bounds(seed):
     fit = measure(heat, mask, 0.5)
     assert 0 <= fit.inside <= 1
     assert 0 <= fit.pointing <= fit.near <= 1
-    assert fit.iou <= fit.own_iou <= 1
+    assert fit.iou <= fit.ious.max() <= 1
     assert ((fit.ious >= 0) & (fit.ious <= 1)).all()
 
 
@@ -207,14 +209,15 @@ def test_scans_without_a_lesion_have_no_localisation(tmp_path):
     assert localise(record_of(tmp_path, "black", box(0, 0, 0, 0)), prediction) is None
 
 
-def test_a_set_is_summed_up(tmp_path):
+def test_a_set_is_summed_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(localisation, "LESION_LEVEL", 0.5)
     masks = {"small": box(20, 30, 6, 10), "medium": box(20, 30, 16, 15), "large": box(10, 10, 40, 60)}
     found = []
     for number, (name, mask) in enumerate(masks.items()):
         lesion = np.where(mask, 0.4 if name == "medium" else 0.9, 0.3).astype(np.float32)
         label = "malignant" if name == "large" else "benign"
         record = record_of(tmp_path, name, mask, label, group=f"p{number // 2}")
-        found.append(localise(record, answer(lesion), threshold=0.5))
+        found.append(localise(record, answer(lesion)))
     summary = summarise_localisation(found)
     assert (summary["map"], summary["threshold"], summary["without_heat"]) == ("lesion map", 0.5, 0)
     assert 0.3 < summary["best_threshold"] <= 0.4  # the only thresholds that cut every lesion out
@@ -249,7 +252,6 @@ def test_each_kind_of_map_has_its_own_threshold(tmp_path):
     assert (found.map, found.threshold) == ("lesion map", LESION_LEVEL)
     found = localise(record_of(tmp_path, "a", mask), answer(maps=np.stack([heat] * 3)))
     assert (found.map, found.threshold) == ("class map", CLASS_MAP_LEVEL)
-    assert localise(record_of(tmp_path, "a", mask), answer(heat), threshold=0.7).threshold == 0.7
 
 
 def test_maps_without_heat_are_counted(tmp_path):

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from bcx.errors import DataError
-from bcx.evaluate import drawn, non_scans
+from bcx.evaluate import non_scans
 
 
 def digest(pictures):
     return [(p.kind, p.name, p.pixels.shape, int(p.pixels.astype(np.int64).sum())) for p in pictures]
 
 
-@pytest.mark.parametrize("source", [drawn.documents, drawn.noise, drawn.fresh])
+@pytest.mark.parametrize("source", [non_scans.documents, non_scans.noise, non_scans.fresh])
 def test_drawn_pictures_are_the_same_every_time_and_differ_by_seed(source):
     first = digest(source())
     assert first == digest(source())

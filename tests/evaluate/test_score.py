@@ -10,41 +10,48 @@ from sklearn import metrics as sk
 
 from bcx.data.records import Record
 from bcx.errors import DamagedScan
-from bcx.evaluate.evaluation import Scored, score_table, scored, summarise_scores
+from bcx.evaluate import evaluation
+from bcx.evaluate.evaluation import score_table, scored
 from bcx.evaluate.intervals import report_with_intervals, resample_weights
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import BREAST_ULTRASOUND as TASK
+from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
+
+P = [f"p_{name}" for name in TASK.classes]
 
 
 def rows_of(
     count: int = 120, seed: int = 0, classes: tuple[int, ...] = (0, 1, 2), bias: tuple[float, ...] = (0, 0, 0)
-) -> list[Scored]:
+) -> list[dict]:
     """Random answers; the class answered is the most probable one after `bias`, as an operating point would have it."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(classes, count)
     odds = np.exp(rng.normal(size=(count, 3)) + 1.5 * np.eye(3)[labels])
     probabilities = odds / odds.sum(axis=1, keepdims=True)
     said = (np.log(probabilities) + np.array(bias)).argmax(axis=1)
+    answers = [TASK.classes[c] for c in said]
     return [
-        Scored(
-            f"ward/{i}.png", "ward", f"ward:{i // 2}", TASK.classes[labels[i]], TASK.classes[said[i]],
-            TASK.classes[said[i]], tuple(probabilities[i]),
-        )
+        {"file": f"ward/{i}.png", "source": "ward", "group": f"ward:{i // 2}", "label": TASK.classes[labels[i]],
+         "answer": answers[i], "decision": answers[i], **dict(zip(P, probabilities[i], strict=True)), "error": ""}
         for i in range(count)
     ]  # fmt: skip
 
 
-def arrays(rows: list[Scored]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels = np.array([TASK.classes.index(row.label) for row in rows])
-    said = np.array([TASK.classes.index(row.answer) for row in rows])
-    return labels, said, np.array([row.probabilities for row in rows])
+def summarise_scores(rows: list[dict], task: Task) -> dict:
+    return evaluation.summarise_scores(score_table(rows, task), task)
+
+
+def arrays(rows: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels = np.array([TASK.classes.index(row["label"]) for row in rows])
+    said = np.array([TASK.classes.index(row["answer"]) for row in rows])
+    return labels, said, np.array([[row[name] for name in P] for row in rows])
 
 
 def test_at_the_most_probable_class_the_figures_are_the_reports():
     rows = rows_of()
     labels, _, probabilities = arrays(rows)
-    report = report_with_intervals(labels, probabilities, [row.group for row in rows], TASK.classes)
+    report = report_with_intervals(labels, probabilities, [row["group"] for row in rows], TASK.classes)
     figures = summarise_scores(rows, TASK)["figures"]
     shared = set(figures) & set(report)
     assert {"accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "auc_malignant_vs_benign"} <= shared
@@ -79,7 +86,7 @@ def test_bounds_are_those_of_resampled_answers():
     rows = rows_of(60, seed=3, bias=(0.5, 0, 0))
     labels, said, _ = arrays(rows)
     drawn = []
-    for weights in resample_weights([row.group for row in rows], 1000, seed=0):
+    for weights in resample_weights([row["group"] for row in rows], 1000, seed=0):
         again = np.repeat(np.arange(60), weights.astype(int))
         lesions = again[labels[again] != 0]
         drawn.append([(labels[again] == said[again]).mean(), (said[lesions] == 0).mean()])
@@ -110,7 +117,13 @@ def test_a_hospital_without_normals_has_every_figure_that_can_be_had():
 
 def test_failures_are_listed_and_left_out_of_the_figures():
     rows = rows_of(40)
-    broken = Scored("ward/x.png", "ward", "ward:x", "benign", None, None, error="It ends too early.")
+    broken = {
+        "file": "ward/x.png",
+        "source": "ward",
+        "group": "ward:x",
+        "label": "benign",
+        "error": "It ends too early.",
+    }
     found = summarise_scores([*rows[:20], broken, *rows[20:]], TASK)
     assert (found["n"], found["answered"]) == (41, 40)
     assert found["failed"] == [{"file": "ward/x.png", "error": "It ends too early."}]
@@ -121,7 +134,7 @@ def test_failures_are_listed_and_left_out_of_the_figures():
 
 def test_pictures_that_the_gate_stops_are_counted_and_still_scored():
     rows = rows_of(40)
-    stopped = [Scored(**{**vars(row), "decision": NOT_A_SCAN}) if i < 4 else row for i, row in enumerate(rows)]
+    stopped = [row | {"decision": NOT_A_SCAN} if i < 4 else row for i, row in enumerate(rows)]
     found, plain = summarise_scores(stopped, TASK), summarise_scores(rows, TASK)
     assert found["decisions"][NOT_A_SCAN] == 4
     assert sum(found["decisions"].values()) == 40
@@ -140,8 +153,8 @@ def test_every_file_is_answered_in_order(tiny_checkpoint, busi_folder, tmp_path)
     found = list(bcx.load(tiny_checkpoint).stream(record.file for record in records))
     assert [isinstance(answer, Prediction) for answer in found] == [i not in (2, 4) for i in range(7)]
     rows = [scored(*pair) for pair in zip(records, found, strict=True)]
-    assert all(str(tmp_path) not in row.error for row in rows)
-    assert all(rows[i].error for i in (2, 4))
+    assert all(str(tmp_path) not in row["error"] for row in rows)
+    assert all(rows[i]["error"] for i in (2, 4))
     table = score_table(rows, TASK)
     assert table["file"].tolist() == [record.key for record in records]
     probabilities = table[[f"p_{name}" for name in TASK.classes]]
@@ -153,4 +166,4 @@ def test_no_folder_of_this_machine_gets_into_an_error(tmp_path):
     file = Path(tmp_path, "a.png")
     error = DamagedScan(f"'{file}' ends too early.", expected="a whole file", remedy="Copy it again.")
     row = scored(Record(file, "ward/a.png", "benign", "ward:a", "ward"), Failure("a.png", error))
-    assert row.error == "'ward/a.png' ends too early."
+    assert row["error"] == "'ward/a.png' ends too early."

@@ -26,7 +26,7 @@ table = partial(made_up_table, source="clinic")
 def few_draws():
     """Twenty bootstrap draws instead of a thousand."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "resample_weights", lambda groups, n, seed: DRAWS(groups, min(n, 20), seed))
+        patch.setattr(intervals, "resample_weights", lambda groups, n: DRAWS(groups, min(n, 20)))
         yield
 
 

@@ -81,7 +81,7 @@ def test_a_comparison_without_a_p_value_is_not_significant():
 
 def test_curves_and_importances_are_drawn(board, tmp_path):
     models = board[1]
-    figure = roc_of_all(models, LABELS, [str(i // 2) for i in range(90)], TASK, tmp_path / "roc.png")
+    figure = roc_of_all(models, LABELS, np.arange(90) // 2, TASK, tmp_path / "roc.png")
     rest, benign = figure.axes
     assert rest.get_title(loc="left").startswith("malignant against the rest")
     assert benign.get_title(loc="left").startswith("malignant against benign")

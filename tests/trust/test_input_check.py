@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 import bcx
 from bcx.checkpoints.config import INPUT_CHECK_FILE
 from bcx.errors import CheckpointError, DataError
-from bcx.evaluate import drawn
+from bcx.evaluate import non_scans
 from bcx.imaging.scan import Scan
 from bcx.simulate import simulate
 from bcx.trust.input_check import ALLOWANCE, KEEP, InputCheck, fit_input_check, left_out_distances
@@ -125,7 +125,7 @@ def test_the_shipped_gate_passes_simulated_scans(shipped):
 
 @pytest.mark.slow
 def test_the_shipped_gate_stops_what_is_no_scan(shipped):
-    pictures = list(drawn.documents())[::4] + list(drawn.noise())[::3] + list(drawn.fresh())[::3]
+    pictures = list(non_scans.documents())[::4] + list(non_scans.noise())[::3] + list(non_scans.fresh())[::3]
     answers = list(shipped.stream([picture.pixels for picture in pictures]))
     stopped = [answer.decision == "not a scan" for answer in answers]
     assert np.mean(stopped) >= 0.9

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bcx.evaluate.corruptions import get_corruption
+from bcx.evaluate.corruptions import CORRUPTIONS
 from bcx.simulate import LABELS, simulate
 from bcx.simulate.organs import CONVEX, LINEAR, ORGANS, PHASED, simulate_organ
 from bcx.trust.looks import COLOUR_PART, RIPPLE, is_even, is_fan, is_split, look_reasons, ripple
@@ -17,8 +17,8 @@ def scan(request):
 
 def bent(scan):
     """As a convex probe shows it, by the transform that the robustness study uses."""
-    corruption = get_corruption("sector")
-    return corruption.move(scan, None, corruption.strength)(scan)
+    corruption = next(each for each in CORRUPTIONS if each.name == "sector")
+    return corruption.change(scan, None, corruption.strength, None)(scan)
 
 
 def test_a_scan_bent_to_a_sector_is_a_fan_and_nothing_else(scan):

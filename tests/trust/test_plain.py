@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bcx.evaluate import drawn
+from bcx.evaluate import non_scans
 from bcx.imaging.scan import Scan
 from bcx.simulate import LABELS, simulate
 from bcx.simulate.histology import simulate_patch
@@ -103,7 +103,7 @@ def test_a_tinted_scan_passes_with_a_flag(scan):
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_pages_plots_and_screens(inverted):
-    sheets = [p for p in drawn.documents() if p.kind in ("document: text", "document: plot", "document: screen")]
+    sheets = [p for p in non_scans.documents() if p.kind in ("document: text", "document: plot", "document: screen")]
     assert len(sheets) == 18
     stopped = [bool(checked(255 - p.pixels if inverted else p.pixels)[0]) for p in sheets]
     if not inverted:
@@ -113,7 +113,7 @@ def test_pages_plots_and_screens(inverted):
 
 
 def test_grey_and_colour_of_the_same_picture_agree():
-    page = next(p.pixels for p in drawn.documents() if p.kind == "document: table")
+    page = next(p.pixels for p in non_scans.documents() if p.kind == "document: table")
     grey = np.rint(page @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     assert checked(grey)[0] == checked(in_colour(grey))[0] != []
 
@@ -146,8 +146,7 @@ def test_stained_tissue_passes_and_loses_it_with_its_colours(kind):
 
 
 def test_scans_photographs_and_documents_are_no_tissue(scan):
-    from bcx.evaluate.drawn import documents
-    from bcx.evaluate.non_scans import packaged
+    from bcx.evaluate.non_scans import documents, packaged
 
     wrong = [picture.pixels for part in (packaged(), documents()) for picture in part] + [scan]
     stopped = [bool(plain_checks(Scan.open(pixels), CELLS)[0]) for pixels in wrong]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-from bcx.evaluate.operating import decide_folds, fit_rules, has_decisions, summarise_decisions
+from bcx.evaluate.derived import decide_folds, fit_rules, has_decisions, summarise_decisions
 from bcx.tasks import BREAST_ULTRASOUND, HISTOLOGY_IDC, get_task
 from bcx.trust.decisions import fit_operating_point, point_figures, sensitivity_points
 from bcx.trust.rule import Decider
