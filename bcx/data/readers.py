@@ -169,9 +169,7 @@ def _manifest_rows(path: Path, split: str) -> tuple[list[tuple[int, dict[str, st
     slips = [n for n in table.columns if n not in _COLUMNS and difflib.get_close_matches(n.lower(), _COLUMNS, 1, 0.85)]
     if slips:
         raise DataError(
-            f"'{path.name}' has a column {some(slips)}.",
-            expected=_MANIFEST,
-            remedy="Rename or remove the column.",
+            f"'{path.name}' has a column {some(slips)}.", expected=_MANIFEST, remedy="Rename or remove the column."
         )
     if "split" not in table.columns or split == "all":
         return table.rows, table.columns

@@ -33,11 +33,7 @@ class Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """Records of one source with all problems found on the way.
-
-    `notes` are worth knowing, but nothing is wrong; `left_out` are files that were passed over, as (path below the
-    source's folder, why).
-    """
+    """Records of one source with all problems found on the way; `left_out`: (path below its folder, why)."""
 
     records: list[Record] = field(default_factory=list)
     problems: list[BcxError] = field(default_factory=list)
@@ -77,8 +73,7 @@ class Reading:
     def add_groups(self, folder: Path, source: str) -> bool:
         """Sort records by key and tie them together as `groups.csv` in their folder says; tell whether it did.
 
-        Records of one group get one `group`, the first of those that were joined: groups that they already have are
-        kept whole.
+        Groups that records already have are kept whole; those that are joined get the name of the first.
         """
         self.records.sort(key=lambda record: record.key)
         if not (folder / GROUPS).is_file():

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from bcx.errors import ConfigError, problems_of
 
-MOST_BYTES = 100_000
-"""Of a file; the longest recipe that ships has 2,000."""
+MOST_BYTES = 100_000  # the longest recipe that ships has 2,000
 _DEEPEST = 12
 
 Model = TypeVar("Model", bound=BaseModel)

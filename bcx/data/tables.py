@@ -1,8 +1,4 @@
-"""CSV tables that people hand in, as editors, spreadsheets and scripts of many countries save them.
-
-Commas, semicolons or tabs; UTF-8 with or without a mark, UTF-16, or the Western code page of Windows; quoted cells with
-line breaks; a first line `sep=;`; empty columns at the end.
-"""
+"""CSV tables that people hand in, with commas, semicolons or tabs, in UTF-8, UTF-16 or Windows' Western code page."""
 
 from __future__ import annotations
 
@@ -37,12 +33,7 @@ class Table(NamedTuple):
 
 
 def read_table(
-    path: Path,
-    required: Sequence[str],
-    others: Sequence[str] = (),
-    *,
-    layout: str,
-    error: type[BcxError] = DataError,
+    path: Path, required: Sequence[str], others: Sequence[str] = (), *, layout: str, error: type[BcxError] = DataError
 ) -> Table:
     """Read a CSV table, without the spaces around cells.
 

@@ -30,9 +30,8 @@ from bcx.trust.input_check import fit_input_check
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
-    """Return (training, held out) of run `fold`.
+    """Return (training, held out) of run `fold`; records without a fold take no part.
 
-    A source with fewer folds than the run's number leaves out nothing in that run; records without a fold take no part.
     Nothing to hold out, or a group in two folds, is a `SplitError`.
     """
     held = [record for record in records if record.fold == fold]

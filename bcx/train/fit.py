@@ -39,8 +39,7 @@ from bcx.networks.lesion import LesionNetwork
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
-from bcx.train.dataset import source_turns
-from bcx.train.heads import Side, training_side
+from bcx.train.heads import Side, source_turns, training_side
 from bcx.train.processes import average_norms, depthwise_in_float32, own_share, processes
 from bcx.train.provenance import read_json
 from bcx.train.runs import NETWORK, NOTE, is_finished, noted

@@ -22,8 +22,7 @@ from bcx.train.state import STATE_FILE
 
 #: In a run's folder: what it was, its network, its answers.
 NOTE, NETWORK, ANSWERS = "run.json", "network", "oof.csv"
-#: How often a run is begun again whose worker was lost.
-_RETRIES = 3
+_RETRIES = 3  # of a run whose worker was lost
 
 R = TypeVar("R")
 

@@ -40,7 +40,6 @@ from bcx.train.state import STATE_FILE
 
 BEST_FILE = "best.yaml"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LEAST_FOR_IMPORTANCE = 4  # of fewer finished trials they would be noise
 
 #: name -> (lowest, highest, logarithmic) of a number, (lowest, highest) of freezing, or the choices.
 Space = dict[str, Any]
@@ -165,8 +164,8 @@ def tune(
     if not finished:
         raise TrainingError("No trial was finished.", expected="at least one", remedy="Ask for more with --trials.")
     best = study.best_trial
-    importances = None
-    if len(finished) >= _LEAST_FOR_IMPORTANCE and len({trial.value for trial in finished}) > 1:
+    importances = None  # of fewer than four trials they would be noise
+    if len(finished) >= 4 and len({trial.value for trial in finished}) > 1:
         # How much of the differences between finished trials each setting explains (Hutter et al. 2014).
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=recipe.seed))
         importances = {name: round(float(share), 4) for name, share in shares.items()}

@@ -17,7 +17,7 @@ from bcx.simulate import simulate
 from bcx.simulate.histology import simulate_patch
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.train.augment import RECIPES, Augmentation, GainField, Grain, StainJitter, ToneCurve
-from bcx.train.dataset import ScanDataset
+from bcx.train.heads import ScanDataset
 from tests.layouts import write_idc_folder
 
 

@@ -23,9 +23,8 @@ from bcx.networks.build import build_network
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.dataset import ScanDataset
 from bcx.train.fit import fit, freeze_parts, run_fingerprint
-from bcx.train.heads import class_weights, make_preprocess
+from bcx.train.heads import ScanDataset, class_weights, make_preprocess
 from bcx.train.state import STATE_FILE
 from tests.layouts import write_busbra_folder
 

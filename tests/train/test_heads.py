@@ -20,9 +20,8 @@ from bcx.tasks import get_task
 from bcx.train import heads
 from bcx.train.answer import answer_records
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.dataset import View
 from bcx.train.fit import fit
-from bcx.train.heads import LesionSide, LinearSide, class_weights, leave_out, lesion_loss, training_side
+from bcx.train.heads import LesionSide, LinearSide, View, class_weights, leave_out, lesion_loss, training_side
 
 TASK = get_task("breast-ultrasound")
 PLAIN = Recipe(arch="mobilenetv2_035", init="scratch", size=64, batch_size=5, precision="fp32", label_smoothing=0.0)

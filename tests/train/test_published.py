@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bcx.imaging.preprocess import resize
+from bcx.imaging.preprocess import Preprocess, resize
 from bcx.networks.dense import DenseNetwork
 from bcx.simulate import simulate
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.augment import Augmentation
 from bcx.train.config import DenseRecipe, Recipe
-from bcx.train.dataset import oversampled_order
 from bcx.train.fit import fit, freeze_parts
-from bcx.train.heads import training_side
+from bcx.train.heads import ScanDataset, training_side
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
@@ -51,14 +49,20 @@ def fewer(records):
 
 def test_oversampling_shows_every_scan_and_every_class_as_often_as_the_largest():
     labels = [0] * 5 + [1] * 20 + [2] * 11
-    first, second = (list(chain(*oversampled_order(labels, 8, 0, epoch))) for epoch in (0, 1))
+
+    def drawn(epoch):
+        dataset = ScanDataset([], TASK, Preprocess(), augment=0, seed=0)
+        dataset.labels, dataset.epoch = labels, epoch
+        return dataset.order(balance=False, oversample=True)
+
+    first, second = drawn(0), drawn(1)
     for order in (first, second):
         assert Counter(labels[index % 36] for index in order) == {0: 20, 1: 20, 2: 20}
         assert {index % 36 for index in order} == set(range(36))
         assert len(set(order)) == 60  # a scan that comes again has an index of its own
         counts = Counter(index % 36 for index in order)
         assert set(order) == {i + 36 * turn for i, count in counts.items() for turn in range(count)}
-    assert first == list(chain(*oversampled_order(labels, 8, 0, 0)))
+    assert first == drawn(0)
     assert Counter(i % 36 for i in first) != Counter(i % 36 for i in second)  # drawn anew
 
 

@@ -17,7 +17,7 @@ from bcx.imaging.crop import CONTEXT
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
 from bcx.tasks import get_task
-from bcx.train.dataset import _BOX_LARGER, _BOX_SHIFT, _BOX_SMALLER, _FREE_SIDE, LesionDataset, ViewOf
+from bcx.train.heads import _BOX_LARGER, _BOX_SHIFT, _BOX_SMALLER, _FREE_SIDE, LesionDataset, ViewOf
 
 TASK = get_task("breast-ultrasound")
 NORMAL, BENIGN, MALIGNANT = range(3)
@@ -193,11 +193,16 @@ def test_another_seed_epoch_or_repeat_gives_other_pixels(records, varied):
 # The order of an epoch.
 
 
+def ordered(dataset, epoch, **settings):
+    dataset.epoch = epoch
+    return dataset.order(**settings)
+
+
 def test_balance_shows_each_source_about_as_often(varied):
-    views = varied.order(0, balance=True, enlarge=False)
+    views = ordered(varied, 0, balance=True, enlarge=False)
     assert Counter(view.record for view in views) == {SMALL: 1, LONG: 1, NO_LESION: 1, NO_MASK: 1, ELSEWHERE: 4}
     assert len(set(views)) == len(views)  # each repeat is a view of its own
-    once = varied.order(0, balance=False, enlarge=False)
+    once = ordered(varied, 0, balance=False, enlarge=False)
     assert sorted(view.record for view in once) == list(range(5))
     assert not any(view.enlarged for view in [*views, *once])
 
@@ -206,7 +211,7 @@ def test_balance_shows_each_source_about_as_often(varied):
 def test_every_scan_takes_turns_between_whole_and_enlarged(varied, balance):
     seen: dict[tuple[int, int], list[bool]] = {}
     for epoch in range(4):
-        views = varied.order(epoch, balance=balance, enlarge=True)
+        views = ordered(varied, epoch, balance=balance, enlarge=True)
         assert 0.3 <= np.mean([view.enlarged for view in views]) <= 0.7
         for view in views:
             seen.setdefault((view.record, view.repeat), []).append(bool(view.enlarged))
@@ -219,10 +224,10 @@ def test_every_scan_takes_turns_between_whole_and_enlarged(varied, balance):
 def test_the_order_is_the_seeds_and_the_epochs(records, varied):
     same = LesionDataset(records, TASK, STEP, augment=1.0, seed=0)
     other = LesionDataset(records, TASK, STEP, augment=1.0, seed=1)
-    first = varied.order(0, balance=True, enlarge=True)
-    assert first == same.order(0, balance=True, enlarge=True)
-    assert first != other.order(0, balance=True, enlarge=True)
-    assert first != varied.order(2, balance=True, enlarge=True)
+    first = ordered(varied, 0, balance=True, enlarge=True)
+    assert first == ordered(same, 0, balance=True, enlarge=True)
+    assert first != ordered(other, 0, balance=True, enlarge=True)
+    assert first != ordered(varied, 2, balance=True, enlarge=True)
 
 
 def test_a_batch_is_stacked_and_knows_which_hospital_has_normals(varied):

@@ -26,8 +26,8 @@ from bcx.studies.synthesis.figures import write_losses, write_sheet
 from bcx.studies.synthesis.networks import build_networks
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_images, to_planes, write_png
-from bcx.train.dataset import epoch_order, mix_seed
 from bcx.train.fit import write_history
+from bcx.train.heads import epoch_order, mix_seed
 from bcx.train.provenance import current_commit, write_json
 from bcx.train.runs import NOTE, is_finished
 from bcx.train.state import STATE_FILE, load_state, save_state
