@@ -57,9 +57,7 @@ def check_folder(
 ) -> Report:
     """Read a source, open every scan and mask, and collect all problems: none where training could start.
 
-    Args:
-        kind: one of `bcx.data.readers.KINDS`; None tells it from what is there.
-        on_file: called with (files done, files in all) after each.
+    `kind` is one of `bcx.data.readers.KINDS`, or told from what is there; `on_file` gets (files done, files in all).
     """
     kind = kind or detect_kind("", root)
     try:

@@ -102,11 +102,7 @@ class SlideName(NamedTuple):
 
 
 def parse_name(stem: str) -> SlideName:
-    """Read a file's name without its ending; `DataError` where it is not as published.
-
-    >>> parse_name("SOB_B_TA-14-4659AB-40-001")
-    SlideName(label='benign', subtype='tubular adenoma', group='14-4659', magnification=40)
-    """
+    """Read a file's name without its ending; `DataError` where it is not as published."""
     found = _NAME.fullmatch(stem)
     if found is None:
         wrong, expected = "is no name of BreakHis", _NAME_FORM

@@ -152,8 +152,7 @@ _BREAST = "a folder with 'manifest.csv', 'Images' and 'Masks'"
 def read_breast(root: Path, *, task: Task, source: str) -> Reading:
     """Read BrEaST (Pawlowska et al., Scientific Data 2024) by a table `manifest.csv` in its folder.
 
-    That is the published spreadsheet's Image_filename, Classification, CaseID and Mask_tumor_filename, under the names
-    file, label, group and mask.
+    Its file, label, group and mask are the published Image_filename, Classification, CaseID and Mask_tumor_filename.
     """
     table = existing_folder(root, _BREAST) / "manifest.csv"
     if not table.is_file():
@@ -256,11 +255,7 @@ def read_busbra(root: Path, *, task: Task, source: str) -> Reading:
 
 
 def busbra_devices(root: Path, source: str = "busbra") -> dict[str, str]:
-    """Return the scanner of each image whose cell in the column `Device` is not empty, by the key of its record.
-
-    Raises:
-        DataError: no such folder or table, or a table without that column.
-    """
+    """Return the scanner of each image by the key of its record; `DataError` without a column `Device`."""
     table = existing_folder(root, _BUSBRA) / _TABLE
     rows = _busbra_rows(table) if table.is_file() else []
     if not rows or "Device" not in rows[0]:
@@ -299,8 +294,7 @@ def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev"
     """Read one source of labelled scans.
 
     Args:
-        kind_or_name: one of `KINDS`, or a name of your own, which becomes `Record.source` while the kind is told
-            from what is there (`detect_kind`).
+        kind_or_name: becomes `Record.source`; one of `KINDS`, or a name of your own (see `detect_kind`).
         split: for BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values.
 
     Returns:

@@ -118,11 +118,7 @@ class Reading:
 
 
 def join(pairs: Iterable[tuple[Name, Name]]) -> list[set[Name]]:
-    """Return the sets into which pairs tie their members.
-
-    >>> sorted(map(sorted, join([("a", "b"), ("c", "d"), ("b", "e")])))
-    [['a', 'b', 'e'], ['c', 'd']]
-    """
+    """Return the sets into which pairs tie their members."""
     from scipy.cluster.hierarchy import DisjointSet
 
     pairs = list(pairs)

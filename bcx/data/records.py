@@ -39,10 +39,7 @@ _LABEL_LIMIT = 16
 
 
 def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Read the lesion mask of a scan of a shape `(H, W)` or `(H, W, 3)`, all its mask files together.
-
-    Returns:
-        bool `[H, W]`, True inside a lesion, or None where the record has no mask.
+    """Read the lesion masks of a scan of a shape `(H, W)` or `(H, W, 3)` as one: bool `[H, W]`, None where it has none.
 
     Raises:
         DataError: a mask that cannot be read, or of another size than the scan.

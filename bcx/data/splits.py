@@ -50,8 +50,7 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
 def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Cut a validation part out of training records, by whole groups and with the classes in proportion.
 
-    `fraction` of them, above 0 and below 1, is kept to the nearest fraction with a denominator of at most 10 that the
-    groups allow.
+    `fraction` is kept to the nearest one with a denominator of at most 10 that the groups allow.
 
     Returns:
         `(training, validation)`, each sorted by key, each with every class, no group in both.

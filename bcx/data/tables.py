@@ -37,9 +37,7 @@ def read_table(
 ) -> Table:
     """Read a CSV table, without the spaces around cells.
 
-    Args:
-        required: columns that must be there, in any case.
-        others: further columns that are known.
+    Columns that are `required` or known (`others`) may be written in any case.
 
     Raises:
         DataError (or `error`): it cannot be read as text or as a table, a required column is missing, a known one comes

@@ -27,11 +27,9 @@ _AT_ONCE = 16
 def answer_scans(
     network: nn.Module, preprocess: Preprocess, scans: Iterable[np.ndarray], *, mirror: bool = False
 ) -> Iterator[Reading]:
-    """Read scans with a network, in evaluation mode, a batch in memory at a time; its own mode is as before afterwards.
+    """Read scans, uint8 `[H, W]` or `[H, W, 3]`, in evaluation mode; the network's own mode is as before afterwards.
 
-    Args:
-        scans: uint8 `[H, W]` or `[H, W, 3]` each.
-        mirror: flip every scan left to right first; maps are then of the flipped scan.
+    `mirror` flips every scan left to right first; maps are then of the flipped scan.
     """
     was_training, forward = network.training, partial(run_network, network.eval(), preprocess)
     waiting = (np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels for pixels in scans)
@@ -57,11 +55,7 @@ def answer_table(
     task: Task,
     on_scan: Callable[[], object] = lambda: None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Answer the scans of records and their mirror images.
-
-    Returns:
-        The rows of `oof.csv` (see `bcx.evaluate.oof.oof_frame`), and the stages of each scan, float32 `[N, K]`.
-    """
+    """Answer scans and their mirror images: `bcx.evaluate.oof.oof_frame`, and the stages of each, float32 `[N, K]`."""
     views = []
     for mirror in (False, True):
         rows = []

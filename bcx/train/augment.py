@@ -168,14 +168,9 @@ class Augmentation:
         self._intensity = A.Compose(intensity)
 
     def __call__(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a variant of `plane`, and the mask under the same geometry.
+        """Return a variant of `plane`, uint8 `[T, T]` or `[T, T, 3]`, at the side `size`.
 
-        Args:
-            plane: uint8 `[T, T]` or `[T, T, 3]`, squashed, usually larger than `size`.
-            mask: uint8 `[T, T]`, non-zero in the lesion, or None.
-
-        Returns:
-            uint8 `[size, size]` or `[size, size, 3]`; uint8 `[T, T]`, zeros where the mask is None.
+        And the mask, uint8 `[T, T]`, non-zero in the lesion, under the same geometry; zeros where it is None.
         """
         self._geometry.set_random_seed(seed)
         moved = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
@@ -203,11 +198,7 @@ _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 class StainJitter(A.ImageOnlyTransform):
     """Multiply and shift haematoxylin, eosin and the rest in optical density (Tellez et al., IEEE TMI 2018).
 
-    Albumentations' own HEStain takes ten times as long.
-
-    Args:
-        strength: factors are drawn from 1 - strength to 1 + strength, shifts from -strength / 5 to strength / 5 of a
-            stain's unit; Tellez et al. call 0.05 light and 0.2 strong.
+    Of the `strength` they call 0.05 light and 0.2 strong. Albumentations' own HEStain takes ten times as long.
     """
 
     def __init__(self, strength: float, p: float = 0.5) -> None:

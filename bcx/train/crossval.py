@@ -114,13 +114,11 @@ def crossval(
         out: folder of the results; `fold-K/` inside holds each run's history, predictions, network and snapshot.
         only: run these folds only; the summary is written once every fold is there.
         leave_out: names of figures given once more without the files listed (see `bcx.evaluate.derived.derive`).
-        on_epoch: called with fold, history row, number of epochs.
-        on_batch: called after every training step; at once for those of a fold that is finished.
+        on_epoch: called with fold, history row, number of epochs; `on_batch` as by `bcx.train.fit.fit`.
         cluster: address of a Ray cluster, for folds side by side (see `bcx.train.runs.carry_out`).
 
     Returns:
-        What results.json holds, or None while folds are missing, and in every process but the first that
-        `accelerate launch` started.
+        What results.json holds; None while folds are missing, and in all processes but the first.
     """
     task = get_task(recipe.task)
     folds = []

@@ -134,11 +134,10 @@ def fit(
         inner: records to watch (and to stop early by); no group may stand in both.
         out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
         on_epoch: called with the epoch's history row and the number of epochs, in every process.
-        on_batch: called after every step, for progress bars; at once for those that a snapshot has behind it.
+        on_batch: called after every step; at once for those that a snapshot has behind it.
 
     Raises:
-        SplitError: a group in both parts.
-        TrainingError: the snapshot belongs to another run, or the loss is no longer finite.
+        SplitError, TrainingError: a group in both parts; a snapshot of another run, a loss that is not finite.
         ConfigError, CheckpointError: settings or starting weights that do not fit.
     """
     check_split(train, inner)
@@ -174,9 +173,10 @@ def fit(
         for _ in range(schedule.last_epoch):
             on_batch()
 
-    while len(history) < recipe.epochs and not _should_stop(history, recipe):
-        epoch = len(history)
-        started = time.perf_counter()
+    while len(history) < recipe.epochs:
+        if recipe.patience is not None and history and _waited(history, recipe.watch) >= recipe.patience:
+            break
+        epoch, started = len(history), time.perf_counter()
         # One seed per epoch makes dropout's draws independent of where the run was interrupted.
         set_seed(recipe.seed * 100_003 + epoch + 1)
         batches = side.batches(epoch)
@@ -221,7 +221,7 @@ def fit(
             row |= {f"inner_{name}": value for name, value in figures.items()}
         row["seconds"] = round(time.perf_counter() - started, 2)
         history.append(row)
-        if recipe.patience is not None and _best_epoch(history, recipe.watch) == len(history) - 1:
+        if recipe.patience is not None and _waited(history, recipe.watch) == 0:
             best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
         if accelerator.is_main_process:
             parts, optimizers = {"network": network.state_dict(), "best": best}, {"optimizer": optimizer}
@@ -252,16 +252,10 @@ def mean_context(network: LesionNetwork, preprocess: Preprocess, records: Sequen
     return float(torch.stack(contexts).mean())
 
 
-def _best_epoch(history: list[dict[str, Any]], watch: str) -> int:
-    """Return the position of the epoch with the highest inner ROC-AUC, or lowest inner loss, the earliest of equals."""
+def _waited(history: list[dict[str, Any]], watch: str) -> int:
+    """Return how many epochs ago the inner ROC-AUC was highest, or the inner loss lowest; the earliest of equals."""
     figures, sign = [row[f"inner_{watch}"] for row in history], -1 if watch == "loss" else 1
-    return int(np.argmax([-1.0 if figure is None else sign * figure for figure in figures]))
-
-
-def _should_stop(history: list[dict[str, Any]], recipe: Recipe) -> bool:
-    if recipe.patience is None or not history:
-        return False
-    return len(history) - 1 - _best_epoch(history, recipe.watch) >= recipe.patience
+    return len(history) - 1 - int(np.argmax([-1.0 if figure is None else sign * figure for figure in figures]))
 
 
 def write_history(file: Path, history: list[dict[str, Any]]) -> None:
@@ -280,9 +274,8 @@ def fit_network(
 ) -> Fitted:
     """Train by a recipe, as `fit`; members, and trainings to be averaged, each in a folder of its own.
 
-    A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again, so that
-    it may come from an earlier run. Its weights are those of its checkpoint, whose large tensors are rounded (see
-    `bcx.checkpoints.checkpoint`). The history's rows have `member` or `training`.
+    A part that is finished (`member-K/run.json` belongs to its recipe and these scans) is not trained again; its
+    weights are its checkpoint's, rounded. The history's rows have `member` or `training`.
     """
     parts, kind = recipe.member_recipes() or recipe.averaged_recipes(), "member" if recipe.members else "training"
     if not parts:
@@ -353,7 +346,7 @@ def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callabl
 
 
 def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
-    """Return how many steps a recipe takes: all trainings, and an epoch for the batch norms of each mean of several.
+    """Return how many steps a recipe takes, with an epoch for the batch norms of each mean of several.
 
     Nearly, where some groups are kept aside to watch; `train` has those too.
     """

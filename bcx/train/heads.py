@@ -45,9 +45,7 @@ class Shown(NamedTuple):
 class ScanDataset(Dataset[Any]):
     """Scans and masks in memory; the same seed, epoch and index give the same pixels in any process.
 
-    Args:
-        augment: strength; 0 shows the images as serving would.
-        augmentation: a key of `bcx.train.augment.RECIPES` in place of the task's.
+    `augment` is the strength of `augmentation` (None: the task's); 0 shows the images as serving would.
     """
 
     def __init__(
@@ -371,8 +369,7 @@ def recipe_network(recipe: Recipe, task: Task) -> tuple[Any, nn.Module]:
 def leave_out(logits: torch.Tensor, rows: torch.Tensor, column: int) -> torch.Tensor:
     """Return logits in which, in some rows, one class is out of the question, so that it neither learns nor teaches.
 
-    Its logit there becomes the mean of the others' less 20 (with label smoothing a much lower one would outweigh
-    everything else).
+    It gets the mean of the others' less 20; with label smoothing a much lower one would outweigh everything else.
     """
     others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1).mean(1)
     changed = logits.clone()

@@ -73,8 +73,7 @@ def carry_out(
             run whose worker is lost goes on elsewhere.
 
     Raises:
-        ConfigError, MissingExtra: no such cluster, a node that does not see the folders, or no Ray.
-        BcxError: as `do`; a worker that was lost too often.
+        BcxError: as `do`; no Ray, no such cluster, a node that does not see the folders, a worker lost too often.
     """
     if cluster is None:
         for run in runs:

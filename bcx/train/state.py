@@ -51,11 +51,7 @@ def save_state(
 def load_state(
     file: Path, optimizers: Mapping[str, torch.optim.Optimizer], *, fingerprint: str
 ) -> tuple[dict[str, Tensors], list[dict[str, Any]]]:
-    """Put back the optimizers of `save_state`, and return its other groups of tensors and its history.
-
-    Raises:
-        TrainingError: the file is damaged, or of another run.
-    """
+    """Put back the optimizers of `save_state`, return its other tensors and its history; `TrainingError` if unfit."""
     parts: dict[str, Tensors] = {}
     try:
         with safe_open(file, framework="pt") as stream:
@@ -87,10 +83,9 @@ def load_state(
 
 @contextmanager
 def epoch_log(kind: str | None, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give what logs a row of a training's history: its numbers by their names, the epoch as the step.
+    """Give what logs a row of a history by "tensorboard", whose files stay on this machine; None logs nothing.
 
-    The kind is "tensorboard", whose files stay on this machine; None logs nothing. Each member of an ensemble, and each
-    training of a mean, has a run of its own inside the folder.
+    Each member of an ensemble, and each training of a mean, has a run of its own inside the folder.
     """
     if kind not in (None, "tensorboard"):
         raise ConfigError(f"The log is '{kind}'.", expected="tensorboard", remedy="Use it, or leave out --log-with.")

@@ -136,9 +136,6 @@ def tune(
         on_epoch: called with trial, inner fold, history row, number of epochs.
         on_trial: called when a trial has ended, with the number of those that have.
         cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`).
-
-    Returns:
-        What results.json holds.
     """
     require_one_training(recipe)
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})

@@ -63,7 +63,7 @@ def test_the_command_line_wins_and_data_is_merged(tmp_path):
         ("averaged: [ultrasound, ultrasound]", ["averaged names two augmentations or more"]),
         ("averaged: [ultrasound, plain]\naugmentation: ultrasound", ["averaged names two augmentations or more"]),
         ("dense: {widths: [8], drops: [0.5]}", ["one before each dense layer"]),
-        ("published: {system: x, split: [1, 0, 0]}", ["split needs"]),
+        ("published: {system: x, split: [1, 0, 0]}", ["published.split.2"]),
         ("published: {system: x, figure: {}}", ["published.figure"]),
         *((text, []) for text in ("", "- a\n- b", "just words", "epochs: [", "1: 2")),
     ],
