@@ -44,9 +44,9 @@ class Task:
     colours: tuple[str, ...]
     meaning: tuple[str, ...]
     positive: str
-    absent: str | None
-    grey: bool
-    augmentation: str
+    absent: str | None = None
+    grey: bool = False
+    augmentation: str = "plain"
     tile: int | None = None
     microns: float | None = None
 
@@ -75,7 +75,7 @@ class Task:
         )
 
     def stored(self) -> str | dict[str, Any]:
-        """Return what a checkpoint or recipe keeps, and `get_task` reads: the name, or the whole of a task of yours."""
+        """Return what a checkpoint keeps, and `get_task` reads: the name, or the whole of a task of yours."""
         if TASKS.get(self.name) == self:
             return self.name
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -109,8 +109,6 @@ HISTOLOGY_IDC = Task(
         "The network found what looks like invasive ductal carcinoma, the commonest breast cancer, in this patch.",
     ),
     positive="positive",
-    absent=None,
-    grey=False,
     augmentation="histology",
     tile=50,
     microns=4.0,  # the slides were scanned at 0.25 and made 16 times smaller (Cruz-Roa et al. 2014)
@@ -127,8 +125,6 @@ HISTOLOGY_BREAKHIS = Task(
         "The network found tissue that looks like a cancer.",
     ),
     positive="malignant",
-    absent=None,
-    grey=False,
     augmentation="histology",
 )
 
@@ -158,8 +154,6 @@ HISTOLOGY_BREAKHIS_SUBTYPES = Task(
         "It looks like a papillary carcinoma, a breast cancer with finger-like folds.",
     ),
     positive="ductal carcinoma",
-    absent=None,
-    grey=False,
     augmentation="histology",
 )
 
@@ -177,7 +171,7 @@ _MOST_CLASSES, _LONGEST = 100, 300
 
 
 def is_slide(width: int, height: int, tile: int) -> bool:
-    """Tell whether an image is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
+    """Whether an image is to be read in tiles: large enough for one, and of the area of `SLIDE_TILES` of them."""
     return min(width, height) >= tile and width * height >= SLIDE_TILES * tile * tile
 
 
@@ -223,9 +217,6 @@ def get_task(task: str | Mapping[str, Any]) -> Task:
         "colours": (*(_PALETTE[i % len(_PALETTE)] for i in range(len(classes) - 1)), _LAST),
         "meaning": tuple(f"The network calls this picture {name}." for name in classes),
         "positive": classes[-1],
-        "absent": None,
-        "grey": False,
-        "augmentation": "plain",
     }
     given = {key: tuple(value) if key in lists else value for key, value in task.items()}
     return Task(**(values | given))

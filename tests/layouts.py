@@ -70,14 +70,12 @@ def write_breast_folder(root: Path | str, cases: int = 6, seed: int = 0, size: t
 
 
 def write_idc_folder(root: Path, patients: int = 6, patches: int = 4) -> Path:
-    """As the IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`, each patient with stains of its own."""
+    """As the IDC set: `<patient>/<0|1>/<patient>_idx5_x…_y…_class….png`."""
     for number in range(patients):
-        rng = np.random.default_rng([0, number])
-        stain = (rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.2))
         for (kind, label), i in product(enumerate(("negative", "positive")), range(patches)):
             patient = 101 + number
             name = f"{patient}_idx5_x{51 + SIDE * i}_y{101 + SIDE * kind}_class{kind}.png"
-            save_png(simulate_patch(label, number * 1_009 + i, stain=stain), root / str(patient) / str(kind) / name)
+            save_png(simulate_patch(label, number * 1_009 + i), root / str(patient) / str(kind) / name)
     return root
 
 

@@ -1,8 +1,4 @@
-"""What runs a network for answers: torch, or ONNX Runtime where its file lies beside the checkpoint.
-
-What is chosen depends on the checkpoint's folder and on what is installed, never on who asks: the page, the command
-line, Python and HTTP load their model in the same way, so that one process answers through one backend.
-"""
+"""What runs a network for answers: torch, or ONNX Runtime where its file lies beside the checkpoint."""
 
 from __future__ import annotations
 
@@ -28,30 +24,21 @@ if TYPE_CHECKING:
 
 Wanted = Literal["auto", "torch", "onnxruntime"]
 
-#: The network as one graph, beside the weights that it was made from.
-ONNX_FILE = "model.onnx"
-#: Before the name of an output that differs in the second stage.
-SECOND = "second_"
-#: The key under which ONNX notes that a tensor's numbers lie in another file, which those of our graphs never do.
-_ELSEWHERE = b"location"
+ONNX_FILE = "model.onnx"  # the network as one graph, beside the weights that it was made from
+SECOND = "second_"  # before the name of an output that differs in the second stage
+_ELSEWHERE = b"location"  # where ONNX notes that a tensor's numbers lie in another file, which ours never do
 #: Raise this when `bcx.networks.build.forward_maps` or the graph's input or outputs change: older files are refused.
 _GRAPH_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What runs a checkpoint's network. Safe to use from several threads at once.
-
-    Attributes:
-        forward: runs the network with all threads that torch may use.
-        alone: the same answers, computed in the calling thread: for workers of which every core has one. With torch,
-            the calling thread's own setting decides how many threads compute.
-    """
+    """What runs a checkpoint's network. Safe to use from several threads at once."""
 
     name: str  # "torch" or "onnxruntime"
     device: str  # "cpu", "cuda" or "mps"
-    forward: Forward
-    alone: Forward
+    forward: Forward  # with all threads that torch may use
+    alone: Forward  # in the calling thread, for workers of which every core has one; torch: as the thread is set
 
 
 def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str = "auto") -> Backend:
@@ -81,39 +68,32 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
             remedy="Leave out the backend or the device.",
         )
     file = checkpoint.folder / ONNX_FILE
-    if wanted == "torch" or (wanted == "auto" and (where != "cpu" or not file.is_file())):
-        return _torch(checkpoint, where)
-    try:
-        if not file.is_file():
-            raise CheckpointError(
-                f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
-                expected="the network as one graph for ONNX Runtime",
-                remedy=f"Write it with: bcx export {checkpoint.name}",
-            )
-        # The first threads share one pool; a session of its own, which has none, lets every worker compute by itself.
-        sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
-        return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
-    except (MissingExtra, CheckpointError) as error:
-        if wanted == "onnxruntime":
-            raise
-        if isinstance(error, CheckpointError):
-            warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
-    return _torch(checkpoint, where)
-
-
-def _torch(checkpoint: Checkpoint, device: str) -> Backend:
-    network = fold_norms(checkpoint.network).to(device, memory_format=torch.channels_last)
+    if wanted == "onnxruntime" or (wanted == "auto" and where == "cpu" and file.is_file()):
+        try:
+            if not file.is_file():
+                raise CheckpointError(
+                    f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
+                    expected="the network as one graph for ONNX Runtime",
+                    remedy=f"Write it with: bcx export {checkpoint.name}",
+                )
+            # The first threads share one pool; a session of its own, which has none, lets every worker compute alone.
+            sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
+            return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
+        except (MissingExtra, CheckpointError) as error:
+            if wanted == "onnxruntime":
+                raise
+            if isinstance(error, CheckpointError):
+                warnings.warn(f"{error.found} Torch answers instead. {error.remedy}", stacklevel=2)
+    network = fold_norms(checkpoint.network).to(where, memory_format=torch.channels_last)
     forward = partial(run_network, network, checkpoint.preprocess)
-    return Backend("torch", device, forward, forward)
+    return Backend("torch", where, forward, forward)
 
 
 def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph that was made from a checkpoint; `threads` compute one forward pass, the calling one among them.
 
-    Raises:
-        MissingExtra: ONNX Runtime is not installed.
-        CheckpointError: the file is damaged, names other files, was made from other weights, or has other inputs and
-            outputs than it should.
+    `CheckpointError`: the file is damaged, names other files, was made from other weights, or has other inputs and
+    outputs than it should. `MissingExtra`: ONNX Runtime is not installed.
     """
 
     def wrong(what: str, expected: str = "a graph written by bcx export") -> CheckpointError:
@@ -133,13 +113,9 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
         raise wrong(f"could not be loaded ({type(error).__name__})") from error
     if any(noted.get(key) != value for key, value in stamp(checkpoint).items()):
         raise wrong("was made from other weights or by another version of bcx", "a graph of the weights beside it")
-    side, colours, classes = (
-        checkpoint.preprocess.size,
-        [] if checkpoint.preprocess.grey else [3],
-        checkpoint.task.classes,
-    )
+    side, grey, classes = checkpoint.preprocess.size, checkpoint.preprocess.grey, checkpoint.task.classes
     ends = {end.name: (end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())}
-    planes, logits = ("tensor(uint8)", [side, side, *colours]), ("tensor(float)", [len(classes)])
+    planes, logits = ("tensor(uint8)", [side, side] if grey else [side, side, 3]), ("tensor(float)", [len(classes)])
     if (ends.get("planes"), ends.get("logits")) != (planes, logits) or len(session.get_inputs()) != 1:
         expected = f"pictures of {side} pixels, and a logit for each of {', '.join(classes)}"
         raise wrong("has other inputs or outputs than its network", expected)
@@ -153,9 +129,11 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
     computed, or yields other shapes than it says.
     """
     shapes = {output.name: output.shape for output in session.get_outputs()}
-    asked = {name: name for name in Outputs._fields if name in shapes}
-    if enlarged:
-        asked = {name: SECOND + name if SECOND + name in shapes else name for name in asked}
+    asked = {
+        name: SECOND + name if enlarged and SECOND + name in shapes else name
+        for name in Outputs._fields
+        if name in shapes
+    }
     runtime = import_onnx_runtime()
     options = runtime.RunOptions()
     # Else the runtime would also compute what only the other stage asks for.

@@ -1,10 +1,8 @@
 """Checkpoints: folders that hold a network and everything needed to use it honestly.
 
-`config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)`
-loads the network (with the lesion or dense head, whose own weights stand in `head.safetensors`, its backbone). VGG and
-MobileNetV3, whose own last layers are left out, load with `features_only=True`, `tiny_cnn` after
-`import bcx.networks.tiny_cnn`. The `bcx` block holds the task, preprocessing, temperature, input check and provenance.
-Weights are safetensors, never pickle.
+`config.json` follows timm's schema, so `timm.create_model("local-dir:FOLDER", pretrained=True)` loads the network, or
+the backbone of a lesion or dense head, whose own weights stand in `head.safetensors`. (VGG and MobileNetV3, whose last
+layers are left out, with `features_only=True`; `tiny_cnn` after `import bcx.networks.tiny_cnn`.)
 """
 
 from __future__ import annotations
@@ -41,29 +39,18 @@ _LARGE = 100_000  # numbers in a tensor from which on it is stored as float16
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint.
+    """A loaded checkpoint."""
 
-    Attributes:
-        name: the folder's name, or the Hub id that it was fetched by.
-        network: in evaluation mode, float32.
-        temperature: divides the logits before the softmax (Guo et al. 2017).
-        input_check: its settings, or None where the checkpoint has none.
-        decisions: `rule`, or `operating_point` and `refer` (see bcx.trust.rule), or None: the label is then the
-            most probable class, and nothing is referred.
-        training: provenance: data, split, recipe, versions.
-        weights_sha256: of model.safetensors as stored; with a head of its own, of both weight files in a row.
-    """
-
-    name: str
+    name: str  # the folder's, or the Hub id that it was fetched by
     folder: Path
-    network: nn.Module
+    network: nn.Module  # in evaluation mode, float32
     task: Task
     preprocess: Preprocess
-    temperature: float
-    input_check: dict[str, Any] | None
-    decisions: dict[str, Any] | None
-    training: dict[str, Any]
-    weights_sha256: str
+    temperature: float  # divides the logits before the softmax (Guo et al. 2017)
+    input_check: dict[str, Any] | None  # see `bcx.trust.input_check`
+    decisions: dict[str, Any] | None  # `rule`, or `operating_point` and `refer`, see `bcx.trust.rule.Decider`
+    training: dict[str, Any]  # provenance: data, split, recipe, versions
+    weights_sha256: str  # of model.safetensors as stored; with a head of its own, of both weight files in a row
 
 
 def checkpoint_folders() -> list[Path]:
@@ -149,11 +136,10 @@ def load_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _half(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state dict with the large tensors in float16, the others as they are.
+    """The state dict with the large tensors in float16.
 
-    Measured on a trained MobileNetV2: rounding everything changes probabilities by up to .018 (nearly all of it through
-    the depthwise convolutions, which are small), rounding the large tensors by less than .0005 at two thirds of the
-    bytes of float32.
+    Of a trained MobileNetV2, rounding everything changes probabilities by up to .018 (through the depthwise
+    convolutions, which are small), rounding the large tensors by less than .0005.
     """
     return {
         name: (value.half() if value.is_floating_point() and value.numel() > _LARGE else value).contiguous().cpu()

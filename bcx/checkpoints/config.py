@@ -1,7 +1,6 @@
-"""What config.json of a checkpoint may say, checked before anything is built from it.
+"""What config.json of a checkpoint, which may come from a stranger, may say; checked before anything is built from it.
 
-A checkpoint may come from a stranger. Every key has a type and a range here, an unknown one is named, and nothing in it
-names a file or a place on the Hub.
+Every key has a type and a range here, an unknown one is named, and nothing in it names a file or a place on the Hub.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ FORMAT = 1
 INPUT_CHECK_FILE = "gate.safetensors"
 LINEAR, LESION, DENSE = "average pooling, linear", "lesion", "dense"
 PLAIN, TINY = "average pooling, linear, in place of the network's own", "dense layers of its own"
-MOST_BYTES = 1_000_000
-"""Of config.json; the shipped ones have 5,000."""
+MOST_BYTES = 1_000_000  # of config.json; the shipped ones have 5,000
 MOST_MEMBERS = 16
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -92,7 +90,7 @@ class InputCheckBlock(_Block):
 
 
 class DecisionsBlock(_Block):
-    """How an answer is chosen, and which are referred; `bcx.trust.rule.Decider` checks what each holds."""
+    """Of `bcx.trust.rule.Decider`, which checks what each holds."""
 
     rule: dict[str, JsonValue] | None = None
     operating_point: dict[str, JsonValue] | None = None
@@ -100,8 +98,6 @@ class DecisionsBlock(_Block):
 
 
 class BcxBlock(_Block):
-    """Everything that timm does not know."""
-
     format: Literal[1]
     task: str | dict[str, Any]
     classes: _Classes

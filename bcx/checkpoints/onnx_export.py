@@ -6,7 +6,6 @@ scans is free, their size is the checkpoint's.
 
 from __future__ import annotations
 
-import os
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -20,22 +19,20 @@ from torch import nn
 from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.errors import CheckpointError, MissingExtra
+from bcx.files import whole
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import fold_norms, forward_maps
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.run import Outputs, run_network
 
-#: How far the graph's answers may be from torch's: in probabilities, and in maps as a share of their largest value.
-PROBABILITY_TOLERANCE, MAP_TOLERANCE = 1e-4, 1e-3
+PROBABILITY_TOLERANCE, MAP_TOLERANCE = 1e-4, 1e-3  # from torch's; of maps as a share of their largest value
 _OPSET = 17  # the newest that torch's tracing exporter knows in all releases that bcx allows
 
 
 def export_onnx(checkpoint: Checkpoint) -> Path:
-    """Write `model.onnx` into a checkpoint's folder, once its answers agree with torch's.
+    """Write `model.onnx` into a checkpoint's folder, once its answers agree with torch's; else `CheckpointError`.
 
-    Raises:
-        MissingExtra: the packages onnx and onnxruntime are not both installed.
-        CheckpointError: the network cannot be written as a graph, or the graph answers differently.
+    `MissingExtra`: the packages onnx and onnxruntime are not both installed.
     """
     try:
         import onnx
@@ -46,8 +43,7 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
             remedy='Install it with: pip install "bcx[train]"',
         ) from error
     file = checkpoint.folder / ONNX_FILE
-    scratch = file.with_name(f"{file.name}.writing")
-    try:
+    with whole(file) as scratch:
         try:
             _trace(checkpoint, scratch)
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
@@ -60,15 +56,10 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
         onnx.helper.set_model_props(model, stamp(checkpoint))
         onnx.save(model, scratch)
         _compare(checkpoint, scratch)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
     return file
 
 
 class _Graph(nn.Module):
-    """From stacked images to the outputs that the network has."""
-
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = network
@@ -122,15 +113,12 @@ def _fix_pads(network: nn.Module, batch: torch.Tensor) -> None:
         forward_maps(network, batch)
     for hook in hooks:
         hook.remove()
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if child in shapes:
-                setattr(module, name, _Padded(child, shapes[child]))
+    for name, module in list(network.named_modules()):
+        if module in shapes:
+            network.set_submodule(name, _Padded(module, shapes[module]))
 
 
 class _Padded(nn.Module):
-    """A convolution that pads by fixed numbers."""
-
     def __init__(self, convolution: Conv2dSame, shape: torch.Size) -> None:
         super().__init__()
         self.convolution = convolution
@@ -177,15 +165,12 @@ def _compare(checkpoint: Checkpoint, file: Path) -> None:
 
 def differences(found: Outputs, right: Outputs, temperature: float) -> dict[str, float]:
     """Return the largest difference in probabilities, and in each other output as a share of its largest value."""
-
-    def probabilities(out: Outputs) -> np.ndarray:
-        return torch.softmax(torch.from_numpy(out.logits / temperature), 1).numpy()
-
-    apart = {"probabilities": float(np.abs(probabilities(found) - probabilities(right)).max())}
+    one, other = (torch.softmax(torch.from_numpy(out.logits / temperature), 1) for out in (found, right))
+    apart = {"probabilities": float((one - other).abs().max())}
     for name in ("maps", "stages", "lesion"):
-        one, other = getattr(found, name), getattr(right, name)
-        if one is not None or other is not None:
-            apart[name] = float(np.abs(one - other).max() / np.abs(other).max())
+        ours, theirs = getattr(found, name), getattr(right, name)
+        if ours is not None or theirs is not None:
+            apart[name] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     return apart
 
 

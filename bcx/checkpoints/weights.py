@@ -7,7 +7,6 @@ the files say of themselves: what does not fit is told before anything large is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -30,18 +29,17 @@ _TYPES = ("F16", "BF16", "F32", "F64", "I64")
 
 
 def weight_files(folder: Path, config: Config) -> list[Path]:
-    """Return the files that hold a checkpoint's weights: what timm loads, and the lesion or dense head's own."""
+    """Return the files of a checkpoint's weights: what timm loads, and the lesion or dense head's own."""
     return [folder / WEIGHTS_FILE] + [folder / HEAD_FILE] * (config.bcx.head in (LESION, DENSE))
 
 
 def load_network(folder: Path, config: Config) -> nn.Module:
     """Build a checkpoint's network and read its weights, as float32.
 
-    Raises:
-        CheckpointError: a file is missing or no safetensors; a tensor is missing, left over, of another shape, or not
-            finite; or timm has no such network.
+    `CheckpointError`: a file is missing or no safetensors; a tensor is missing, left over, of another shape, or not
+    finite; or timm has no such network.
     """
-    with _told_of(folder):
+    try:
         with torch.device("meta"):
             expected = _build(config).state_dict()
         whole = f"{MEMBERS}0." if config.bcx.members > 1 else ""
@@ -57,12 +55,6 @@ def load_network(folder: Path, config: Config) -> nn.Module:
         network = _build(config)
         network.load_state_dict(tensors)
         return network
-
-
-@contextmanager
-def _told_of(folder: Path) -> Iterator[None]:
-    try:
-        yield
     # timm's and torch's constructors, given a stranger's settings, raise whatever they like.
     except Exception as error:
         reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
@@ -93,7 +85,6 @@ def _read(file: Path, prefix: str, expected: dict[str, torch.Tensor]) -> Iterato
 
 
 def _build(config: Config) -> nn.Module:
-    """Build a checkpoint's network with random weights."""
     block = config.bcx
     if block.head == DENSE and block.dense is not None:
         size = block.preprocess.size
@@ -107,7 +98,6 @@ def _build(config: Config) -> nn.Module:
 
 
 def _build_lesion(config: Config) -> LesionNetwork | LesionEnsemble:
-    """Build one network with the lesion head, or several, some of which read the whole image."""
     task, picture = config.task, config.bcx.picture
     absent, positive = task.classes.index(str(task.absent)), task.classes.index(task.positive)
     members: list[nn.Module] = []

@@ -40,39 +40,23 @@ _NOISE, _ZOOM = 4.0, 1.005  # grey values, and by how much
 
 @dataclass(frozen=True)
 class Checks:
-    """What the tests of one map found. Probabilities are those of the class that is explained.
+    """What the tests of one map found. Probabilities are those of the class that is explained."""
 
-    Attributes:
-        probability: of the scan as it is.
-        drop_here: by how much hiding the hottest region lowers it; None where the map is empty.
-        drop_elsewhere: the same for an equal region elsewhere, the mean of up to `PLACES`; None where none fits.
-        deletion, deletion_random: mean probability while the hottest `STEPS`, or random ones, are hidden; a good map
-            lowers it.
-        insertion, insertion_random: mean probability while a blurred scan gets them back; a good map raises it.
-        road: half of (removing what is least relevant - what is most relevant), Rong et al. 2022; above 0 is right.
-        mirror, noise, zoom: rank correlation with the map of the mirrored scan, of noise of 4 grey values, of half a
-            per cent of zoom.
-        random_head, random_network: rank correlation with the map once the weights of the head, or all, are random
-            (Adebayo et al. 2018).
-        lesion_share: of what speaks for the class, inside the outlined lesion; None where nothing is outlined.
-        verdict: what follows, in words.
-    """
-
-    probability: float
-    drop_here: float | None
-    drop_elsewhere: float | None
-    deletion: float
-    deletion_random: float
-    insertion: float
+    probability: float  # of the scan as it is
+    drop_here: float | None  # by how much hiding the hottest region lowers it; None where the map is empty
+    drop_elsewhere: float | None  # by an equal region elsewhere, mean of up to `PLACES`; None where none fits
+    deletion: float  # mean probability while the hottest `STEPS` are hidden; a good map lowers it
+    deletion_random: float  # while random ones are
+    insertion: float  # mean probability while a blurred scan gets them back; a good map raises it
     insertion_random: float
-    road: float
-    mirror: float
-    noise: float
-    zoom: float
-    random_head: float
-    random_network: float
-    lesion_share: float | None
-    verdict: str = ""
+    road: float  # half of (removing what is least relevant - what is most relevant), Rong et al. 2022; right above 0
+    mirror: float  # rank correlation with the map of the mirrored scan
+    noise: float  # of a scan with noise of 4 grey values
+    zoom: float  # of one that is half a per cent larger
+    random_head: float  # once the weights of the head are random (Adebayo et al. 2018)
+    random_network: float  # once all are
+    lesion_share: float | None  # of what speaks for the class, inside the outlined lesion; None where there is none
+    verdict: str = ""  # what follows, in words
 
     def to_dict(self) -> dict[str, Any]:
         rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}

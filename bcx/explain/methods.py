@@ -1,16 +1,14 @@
 """Where did the network look? The exact class maps of bcx, and the methods that everybody uses, behind one function.
 
 The methods of pytorch-grad-cam and Captum explain a function of a square image: the logit of a class, before
-temperature. A plain network is one. The lesion ensemble is several, with the second stage's crop held fixed: the logits
-of each network with the lesion head in the first stage (the whole scan) and in the second (the crop), and those of each
-network that reads the whole scan. Each gets a map from the library, stretched to 0..1. The maps are laid where their
-input lies in the scan, the crop's fading in from its edge, and added up by the network's share in the answer.
+temperature. A plain network is one; the lesion ensemble is several (`parts`). Each gets a map, stretched to 0..1; they
+are laid where their input lies in the scan, the crop's fading in from its edge, and added up by their shares.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -74,21 +72,14 @@ def quick_methods() -> list[str]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One map.
-
-    Attributes:
-        map: float32 `[H, W]` at the scan's size; what it means stands in `unit` and `explains`.
-        unit: "logit" (signed: for and against the class), or "0 to 1" (of what the method finds, nothing against).
-        explains: which function of the image, through which layers, in words.
-        seconds: time that the map took, the answer itself not counted.
-    """
+    """One map."""
 
     method: str
     target: str
-    map: np.ndarray = field(repr=False)
-    unit: str
-    explains: str
-    seconds: float
+    map: np.ndarray = field(repr=False)  # float32 `[H, W]` at the scan's size
+    unit: str  # "logit" (signed: for and against the class), or "0 to 1" (of what the method finds, nothing against)
+    explains: str  # which function of the image, through which layers, in words
+    seconds: float  # that the map took, the answer itself not counted
     paper: str
     prediction: Prediction = field(repr=False)
 
@@ -196,8 +187,8 @@ def parts(network: nn.Module, number: int) -> list[Part]:
         return [Part(network, second, False, 1 / 2) for second in (False, True)]
     lookers, readers, share = network.lookers, network.readers, network.share
     # The kinds of lesion have two shares, which the shipped models set alike.
-    presence_only = number == network.first.absent
-    whole = (share.presence if presence_only else (share.presence + share.kind) / 2) if readers else 0.0
+    whole = share.presence if number == network.first.absent else (share.presence + share.kind) / 2
+    whole = whole if readers else 0.0
     found = [
         Part(member, second, place % 2 == 1, (1 - whole) / len(lookers) / 2)
         for place, member in enumerate(lookers)
@@ -226,7 +217,6 @@ def _library_map(network: nn.Module, prediction: Prediction, number: int, method
 
 def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: torch.Tensor, number: int) -> np.ndarray:
     """Run a class of pytorch-grad-cam on one image and return its map, float32 `[S, S]`, 0..1."""
-    # Imported late: it brings matplotlib and torchvision, which nothing else needs for an answer.
     import pytorch_grad_cam
     from pytorch_grad_cam import ablation_cam, score_cam
 
@@ -250,12 +240,7 @@ def run_library(kind: str, network: nn.Module, layers: list[nn.Module], batch: t
 
 
 def run_captum(kind: str, network: nn.Module, batch: torch.Tensor, number: int) -> np.ndarray:
-    """Run a class of Captum on one image and return its attributions, summed over channels, float32 `[S, S]`.
-
-    Integrated gradients: 50 steps from the image's darkest value. SmoothGrad: the mean size of the gradient over 20
-    noisy copies, noise of 15 % of the image's range, always the same. Occlusion: a square of a seventh of the side, in
-    steps of half of it, becomes the image's mean; what the logit loses.
-    """
+    """Run a class of Captum on one image and return its attributions, summed over channels, float32 `[S, S]`."""
     from captum import attr
 
     method = getattr(attr, kind)(network)
@@ -297,24 +282,22 @@ def _explains(network: nn.Module, target: str, method: Method) -> str:
             return f"{said}: the map's mean plus the head's bias is the logit."
         return f"{said}, in both stages, the crop held fixed: the map's mean is the logit."
     what = f"The logit of {target}" if method.by_class else "No class: the strongest pattern in the features"
+    pixels = ", by the input's own pixels" if method.by_pixel else ""
     if not lesion:
-        where = "by the input's own pixels" if method.by_pixel else "through the last feature map"
-        return f"{what}, {where}."
-    lookers = network.lookers if isinstance(network, LesionEnsemble) else [network]
-    readers = network.readers if isinstance(network, LesionEnsemble) else []
-    said = f"{what}, of {_networks(len(lookers))} in both stages, the crop held fixed"
-    if not method.by_pixel:
-        said += (
-            ", through the two maps that the lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's "
-            "last, at 1/32)"
-        )
+        return f"{what}{pixels or ', through the last feature map'}."
+    lookers, readers = ([network], []) if isinstance(network, LesionNetwork) else (network.lookers, network.readers)
+    through = (
+        "the two maps that the lesion head reads (the pyramid's, at 1/8 of the input, and the backbone's last, at 1/32)"
+    )
+    said = (
+        f"{what}, of {_networks(lookers)} in both stages, the crop held fixed{'' if pixels else ', through ' + through}"
+    )
     if readers:
-        said += f", and of {_networks(len(readers))} in the first alone"
-        said += "" if method.by_pixel else ", through the last map"
-    if method.by_pixel:
-        said += ", by the input's own pixels"
-    return f"{said}. Each network's map is stretched to 0..1, and they are added up by their shares in the answer."
+        said += f", and of {_networks(readers)} in the first alone{'' if pixels else ', through the last map'}"
+    return (
+        f"{said}{pixels}. Each network's map is stretched to 0..1, and they are added up by their shares in the answer."
+    )
 
 
-def _networks(count: int) -> str:
-    return "one network" if count == 1 else f"{count} networks"
+def _networks(them: Sequence[nn.Module]) -> str:
+    return "one network" if len(them) == 1 else f"{len(them)} networks"

@@ -1,8 +1,7 @@
 """Networks: build one from timm, and run it so that every class's map comes with the logits.
 
 With the *linear* head (average pooling and one linear layer) the Grad-CAM weights are the head's own (Selvaraju et al.
-2017, section 3; Zhou et al. 2016): all maps cost one small product inside the same forward pass, and each is an exact
-account of its logit. For the *lesion* and *dense* heads, and ensembles, see their modules.
+2017, section 3; Zhou et al. 2016), and each map is an exact account of its logit. Other heads: see their modules.
 """
 
 from __future__ import annotations
@@ -35,21 +34,15 @@ STAGES = 4  # so many of the last describe an image's texture (for MobileNetV2: 
 
 
 class ForwardOut(NamedTuple):
-    """What one forward pass yields.
+    """What one forward pass yields, float32.
 
-    Attributes:
-        logits: float32 `[B, C]`, before temperature.
-        maps: float32 `[B, C, h, w]` on the network's grid, in logit units: mean over the grid + bias = logit
-            (linear head), mean over the grid = logit (lesion head); dense head and tiny_cnn: see `dense.py`.
-        stages: float32 `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages: a
-            description of texture from fine to coarse, which the input check reads.
-        lesion: float32 `[B, h, w]`, 0..1, how surely each place belongs to a lesion; None without a lesion head.
+    Mean of a map over the grid = logit (lesion head), + bias = logit (linear head); dense layers: see `dense.py`.
     """
 
-    logits: torch.Tensor
-    maps: torch.Tensor
-    stages: torch.Tensor
-    lesion: torch.Tensor | None
+    logits: torch.Tensor  # `[B, C]`, before temperature
+    maps: torch.Tensor  # `[B, C, h, w]` on the network's grid, in logit units
+    stages: torch.Tensor  # `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages
+    lesion: torch.Tensor | None  # `[B, h, w]`, 0..1, how surely a place belongs to a lesion; None without a lesion head
 
 
 def build_network(
@@ -59,8 +52,7 @@ def build_network(
 
     Args:
         arch: timm's name ("mobilenetv2_100", "resnet50").
-        classes: number of outputs.
-        drop: dropout on the pooled features while training, which equals dropping whole channels of the last map.
+        drop: dropout on the pooled features while training.
         init: "scratch" (random), "timm" (timm's pretrained weights, fetched from the Hub), or the path of a
             `.safetensors` file in timm's names, whose classifier is left out. Unless from scratch, the head starts at
             zero: every class is equally likely.
@@ -111,7 +103,7 @@ def build_dense_network(
 
 
 def gets_plain_head(arch: str) -> bool:
-    """Whether the layers between this architecture's last map and its output are left out."""
+    """Whether `put_plain_head` belongs to an architecture."""
     return arch.removeprefix("tf_").startswith(_PLAIN)
 
 
@@ -203,8 +195,8 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
     Args:
         network: from one of the builders here, or an ensemble, in evaluation mode.
         batch: float32 `[B, 3, S, S]`, normalised by `Preprocess`.
-        enlarged: whether this is the second stage, from which members of an ensemble that read the whole image stay
-            away. The answer is the mean of both stages, so in the first stage they count twice.
+        enlarged: whether this is the second stage, in which members of an ensemble that read the whole image do not
+            answer; in the first stage they count twice.
     """
     if isinstance(network, LesionEnsemble):
         return _join(network, batch, enlarged)

@@ -1,18 +1,15 @@
 """The dense head: flatten or average the backbone's last map, then dense layers; its class maps add up to the logits.
 
-Flatten, dense layers, ReLU, dropout (off when answering) and batch norm (fixed numbers when answering) make a function
-that is linear in pieces: around any one image, logit_c = sum over places and channels of g_c * a + b_c, where a is
+The head is linear in pieces: around any one image, logit_c = sum over places and channels of g_c * a + b_c, where a is
 the last feature map, g_c the logit's gradient there and b_c what the biases of the units that are on add up to. So
 
     map_c[place] = places * sum over channels of g_c[channel, place] * a[channel, place]
     mean(map_c) + b_c = logit_c
 
-without a remainder. b_c depends on the image, since other units may be on, and belongs to no place. With average
-pooling and one linear layer the map is Grad-CAM's; with a dense head it is "gradient times input" at the last map
-(Shrikumar et al. 2016), or the HiResCAM of Draelos and Carin (2020).
+without a remainder. b_c depends on the image and belongs to no place. The map is "gradient times input" at the last map
+(Shrikumar et al. 2016), or the HiResCAM of Draelos and Carin (2020); of one linear layer after pooling, Grad-CAM's.
 
-The gradient is followed through the layers by hand: it is then had without autograd, inside inference mode and in an
-exported graph, for all classes at once.
+The gradient is followed through the layers by hand: without autograd, in an exported graph, for all classes at once.
 """
 
 from __future__ import annotations
@@ -96,11 +93,9 @@ class DenseNetwork(nn.Module):
         self.head = nn.Sequential(*layers[:-1])
 
     def settings(self) -> dict[str, Any]:
-        """Return what builds the same head again, ready for JSON."""
         return {"pool": self.pool, "widths": list(self.widths), "drops": list(self.drops)}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the logits `[B, C]` of a batch `[B, 3, S, S]`, normalised; what training calls."""
         return self.head(self.backbone.forward_features(batch))
 
 

@@ -11,9 +11,8 @@ The answer reads the evidence **where the lesion is**:
 - presence  p = log(sum(exp(2 l)) / (0.03 places)) / 2 + mean(g)    (a soft maximum of the lesion map, plus context)
 - malignancy m = sum(a e) / sum(a)                                   with the attention a = sigmoid(l) + 0.001
 
-The class logits are -p (the absent class), p - m (benign) and p + m (malignant), so that
-log P(malignant) - log P(benign) = 2 m exactly. Each class's map is an additive account of its logit, given
-the attention: its mean over the grid *is* the logit, with no bias left over.
+The class logits are -p (the absent class), p - m (benign) and p + m (malignant). Each class's map is an additive
+account of its logit, given the attention: its mean over the grid *is* the logit, with no bias left over.
 """
 
 from __future__ import annotations
@@ -36,19 +35,12 @@ _STAGES = 4  # the backbone's last stages, of which three feed the pyramid
 
 
 class LesionOut(NamedTuple):
-    """What the head reads from one batch.
+    """What the head reads from one batch, float32."""
 
-    Attributes:
-        lesion: float32 `[B, h, w]`, logits.
-        evidence: float32 `[B, h, w]`, half log-odds of malignant against benign.
-        context: float32 `[B, h / 4, w / 4]`, presence score.
-        stages: float32 `[B, K]`, channel means of the backbone's last four stages, which the input check reads.
-    """
-
-    lesion: torch.Tensor
-    evidence: torch.Tensor
-    context: torch.Tensor
-    stages: torch.Tensor
+    lesion: torch.Tensor  # `[B, h, w]`, logits
+    evidence: torch.Tensor  # `[B, h, w]`, half log-odds of malignant against benign
+    context: torch.Tensor  # `[B, h / 4, w / 4]`, presence score
+    stages: torch.Tensor  # `[B, K]`, channel means of the backbone's last four stages
 
 
 class LesionNetwork(nn.Module):
@@ -101,7 +93,7 @@ class LesionNetwork(nn.Module):
 
     @torch.no_grad()
     def fix_context(self, score: float) -> None:
-        """Make the context this score for every scan, so that presence reads the lesion map alone."""
+        """Make the context this score for every scan."""
         self.coarse.weight[2] = 0
         assert self.coarse.bias is not None
         self.coarse.bias[2] = score
@@ -137,8 +129,7 @@ def account(out: LesionOut, *, absent: int, positive: int) -> tuple[torch.Tensor
     lesion = out.lesion.flatten(1)
     places = lesion.shape[1]
     weight = torch.softmax(_SHARPNESS * lesion, 1)
-    soft = scores.presence - out.context.mean((1, 2))
-    rest = (soft - (weight * lesion).sum(1))[:, None]
+    rest = (scores.presence - out.context.mean((1, 2)) - (weight * lesion).sum(1))[:, None]
     where = (places * weight * (lesion + rest)).view_as(out.lesion)
     where = where + functional.interpolate(out.context[:, None], size=where.shape[1:], mode="nearest")[:, 0]
     attention = torch.sigmoid(lesion) + LEAST_ATTENTION

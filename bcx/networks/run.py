@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +22,8 @@ class Outputs(NamedTuple):
     lesion: np.ndarray | None
 
 
-class Forward(Protocol):
-    """What runs a network."""
-
-    def __call__(self, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-        """From stacked images, uint8 `[B, S, S]` or `[B, S, S, 3]`, to outputs; `enlarged` says: the second stage."""
-        ...
+#: Runs a network as `run_network` does, called with `planes` and, for the second stage, `enlarged=True`.
+Forward = Callable[..., Outputs]
 
 
 @torch.inference_mode()

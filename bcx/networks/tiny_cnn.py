@@ -48,11 +48,6 @@ class TinyCnn(nn.Module):
                 nn.Sequential(nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.Dropout(drop_rate), _conv(64, 128), nn.ReLU()),
             ]
         )
-        channels, steps = (32, 32, 64, 64, 128), (1, 1, 2, 2, 4)
-        self.feature_info = [
-            {"num_chs": count, "reduction": step, "module": f"stages.{number}"}
-            for number, (count, step) in enumerate(zip(channels, steps, strict=True))
-        ]
         self.dense = nn.Sequential(
             nn.Flatten(),
             nn.Linear(128 * (height // 4) * (width // 4), 128),
@@ -74,11 +69,9 @@ class TinyCnn(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the logits `[B, C]` of a batch `[B, 3, S, S]`, normalised."""
         return self.head(self.dense(self.forward_features(batch)))
 
     def forward_features(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the last convolution's maps, after ReLU: `[B, 128, S // 4, S // 4]`."""
         return self.forward_intermediates(batch, 1)[0]
 
     def forward_intermediates(self, batch: torch.Tensor, indices: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -107,10 +100,6 @@ default_cfgs = generate_default_cfgs(
             "num_classes": 2,
             "input_size": (3, 50, 50),
             "fixed_input_size": True,  # hence timm hands img_size on
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.5, 0.5, 0.5),
             "first_conv": "stages.0.0",
             "classifier": "head",
         }

@@ -16,18 +16,11 @@ Map = NDArray[np.float32]
 
 @dataclass
 class Scene:
-    """The tissue under the probe: float32 [H, W], one value per pixel of the image.
+    """The tissue under the probe: float32 [H, W], one value per pixel of the image."""
 
-    Attributes:
-        echo: backscatter of unresolved scatterers in dB (fibroglandular tissue is 0).
-        mirror: amplitude of coherent reflectors (septa, fasciae, capsules); 1 is as strong as fibroglandular speckle.
-        loss: attenuation in dB per image height beyond what the scanner's depth gain makes up for; negative where the
-            sound is weakened less than that, which brightens everything below.
-    """
-
-    echo: Map
-    mirror: Map
-    loss: Map
+    echo: Map  # backscatter of unresolved scatterers in dB (fibroglandular tissue is 0)
+    mirror: Map  # amplitude of coherent reflectors (septa, fasciae); 1 is as strong as fibroglandular speckle
+    loss: Map  # attenuation in dB per image height beyond what depth gain makes up for; below 0 it brightens
 
 
 def grid(height: int, width: int) -> tuple[Map, Map]:

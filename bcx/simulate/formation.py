@@ -17,16 +17,10 @@ NOISE = 0.02  # amplitude of the electronics' noise at the bottom of the image, 
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulated B-mode scan.
+    """A simulated B-mode scan."""
 
-    Attributes:
-        pixels: uint8 [H, W], grey levels.
-        mask: bool [H, W], True on the lesion; all False for "normal".
-        label, seed: what `simulate` was given.
-    """
-
-    pixels: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
+    pixels: NDArray[np.uint8]  # [H, W]
+    mask: NDArray[np.bool_]  # [H, W], True on the lesion
     label: str
     seed: int
 

@@ -32,16 +32,13 @@ _QUIET = _Nuclei(0.0010, (0.7, 0.9, 1.1), 0.45, (0.7, 1.0))
 _SHEET = _Nuclei(0.0110, (0.7, 1.0, 1.4), 0.80, (0.5, 1.5))
 
 
-def simulate_patch(label: str, seed: int, side: int = SIDE, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+def simulate_patch(label: str, seed: int, side: int = SIDE) -> np.ndarray:
     """Draw one patch, uint8 `[side, side, 3]`; the same arguments draw the same image."""
-    return simulate_tissue(np.full((side, side), label == LABELS[1]), seed, stain)
+    return simulate_tissue(np.full((side, side), label == LABELS[1]), seed)
 
 
-def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Draw tissue with a tumour where bool `[H, W]` says, uint8 `[H, W, 3]`.
-
-    `stain`: how strongly haematoxylin and eosin took; laboratories differ.
-    """
+def simulate_tissue(tumour: np.ndarray, seed: int) -> np.ndarray:
+    """Draw tissue with a tumour where bool `[H, W]` says, uint8 `[H, W, 3]`."""
     rng = np.random.default_rng([seed, int(tumour.any())])
     height, width = tumour.shape
     fine = (height * _FINER, width * _FINER)
@@ -53,7 +50,7 @@ def simulate_tissue(tumour: np.ndarray, seed: int, stain: tuple[float, float] = 
     nests = _cloud(rng, fine, 4.0) > rng.uniform(-1.6, -0.6)  # a tumour grows in nests, with strands of stroma between
     blue = np.maximum(blue, _nuclei(rng, mask & nests, turn, _SHEET))
     _holes(rng, tumour, eosin, blue)
-    density = stain[0] * blue[..., None] * _HAEMATOXYLIN + stain[1] * np.maximum(eosin, 0)[..., None] * _EOSIN
+    density = blue[..., None] * _HAEMATOXYLIN + np.maximum(eosin, 0)[..., None] * _EOSIN
     light = cv2.resize(np.exp(-density), (width, height), interpolation=cv2.INTER_AREA)
     return np.clip(np.rint(245 * light + rng.normal(0, 2.5, light.shape)), 0, 255).astype(np.uint8)
 
@@ -66,8 +63,7 @@ def _cloud(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> np
 
 def _fibres(rng: np.random.Generator, shape: tuple[int, int], turn: float) -> np.ndarray:
     """Noise drawn out in one direction (radians), float32 of mean about 0 and spread 1."""
-    kernel = _ellipse(5.0 * _FINER, 0.6 * _FINER, turn)
-    drawn = cv2.filter2D(rng.normal(size=shape).astype(np.float32), -1, kernel)
+    drawn = cv2.filter2D(rng.normal(size=shape).astype(np.float32), -1, _ellipse(5.0 * _FINER, 0.6 * _FINER, turn))
     return (drawn - drawn.mean()) / (drawn.std() + 1e-6)
 
 

@@ -50,24 +50,16 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of one slide.
+    """The tiles of one slide."""
 
-    Attributes:
-        tile, stride: in pixels of the scale that the network learned.
-        scale: that scale in pixels per pixel of the slide; 0.5 makes the slide half as large before it is tiled.
-        level: which of the slide's levels is read.
-        factor_x, factor_y: pixels of that level per pixel of the network's scale.
-        xs, ys: left and upper edges of the tiles' columns and rows, in pixels of the network's scale.
-    """
-
-    tile: int
+    tile: int  # side, in pixels of the scale that the network learned
     stride: int
-    scale: float
-    level: int
-    factor_x: float
+    scale: float  # pixels of that scale per pixel of the slide; 0.5 makes it half as large before it is tiled
+    level: int  # which of the slide's levels is read
+    factor_x: float  # pixels of that level per pixel of the network's scale
     factor_y: float
-    xs: tuple[int, ...]
-    ys: tuple[int, ...]
+    xs: tuple[int, ...]  # left edges of the columns, in pixels of the network's scale
+    ys: tuple[int, ...]  # upper edges of the rows
 
     @classmethod
     def over(cls, slide: Slide, tile: int, stride: int | None = None, scale: float = 1.0) -> Grid:

@@ -32,20 +32,14 @@ OVERVIEW = 1536
 
 @dataclass
 class SlideProgress:
-    """How far a slide is read. One object that changes from step to step; `reading()` is a copy.
-
-    Attributes:
-        prepared: share of the overview that is made, 0..1; tiles are read once it is 1.
-        done, total: tiles that are read, and tiles to read.
-        seconds: since the beginning.
-    """
+    """How far a slide is read. One object that changes from step to step; `reading()` is a copy."""
 
     name: str
     started: float = field(default_factory=time.perf_counter, repr=False)
-    prepared: float = 0.0
-    done: int = 0
-    total: int = 0
-    seconds: float = 0.0
+    prepared: float = 0.0  # share of the overview that is made, 0..1; tiles are read once it is 1
+    done: int = 0  # tiles that are read
+    total: int = 0  # tiles to read
+    seconds: float = 0.0  # since the beginning
     _tiles_from: float = field(default=0.0, repr=False)
     _made: SlideReading | None = field(default=None, repr=False)
 

@@ -38,15 +38,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SlideReading:
-    """One slide, read; `width`, `height`, `microns` and `notes` as of `Slide`.
-
-    Attributes:
-        probabilities: float32 `[rows, columns, classes]` in the task's order; not a number where nothing was read.
-        called: int16 `[rows, columns]`: each tile's class by the stored rule, -1 where nothing was read.
-        tissue: bool `[rows, columns]`: the tiles that are read; the others show bare glass.
-        overview: uint8 `[h, w]` or `[h, w, 3]`: the slide, small.
-        seconds: from the beginning to now.
-    """
+    """One slide, read; `width`, `height`, `microns` and `notes` as of `Slide`."""
 
     name: str
     task: Task
@@ -55,17 +47,16 @@ class SlideReading:
     microns: float | None
     notes: tuple[str, ...]
     grid: Grid
-    probabilities: np.ndarray = field(repr=False)
-    called: np.ndarray = field(repr=False)
-    tissue: np.ndarray = field(repr=False)
-    overview: np.ndarray = field(repr=False)
+    probabilities: np.ndarray = field(repr=False)  # float32 `[rows, columns, classes]`; NaN: nothing was read
+    called: np.ndarray = field(repr=False)  # int16 `[rows, columns]`: class by the stored rule, -1: not read
+    tissue: np.ndarray = field(repr=False)  # bool `[rows, columns]`: the tiles that are read; others show bare glass
+    overview: np.ndarray = field(repr=False)  # uint8 `[h, w]` or `[h, w, 3]`: the slide, small
     model: str
     weights_sha256: str
     backend: str
-    seconds: float
+    seconds: float  # from the beginning to now
 
     def snapshot(self, seconds: float) -> SlideReading:
-        """Return a copy that later tiles do not change."""
         return replace(self, probabilities=self.probabilities.copy(), called=self.called.copy(), seconds=seconds)
 
     @property
@@ -109,7 +100,7 @@ class SlideReading:
         return places
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON: the summary and how it came about, without the map."""
+        """Return the summary and how it came about, without the map, as JSON."""
         return {
             "name": self.name,
             "width": self.width,
@@ -117,9 +108,7 @@ class SlideReading:
             "microns_per_pixel": self.microns,
             "notes": list(self.notes),
             "task": self.task.name,
-            "tile": self.grid.tile,
-            "stride": self.grid.stride,
-            "scale": self.grid.scale,
+            **{key: getattr(self.grid, key) for key in ("tile", "stride", "scale")},
             "rows": self.grid.shape[0],
             "columns": self.grid.shape[1],
             **self.summary,

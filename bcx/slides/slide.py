@@ -77,12 +77,7 @@ class Slide:
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan, name: str | None = None) -> Slide:
-        """Open the path of an image, or pixels in memory.
-
-        Raises:
-            ScanTooLarge: beyond the limits, or stored in pieces that are too large to be unpacked.
-            BcxError: another of its kinds: no picture, damaged, a layout that is not read.
-        """
+        """Open the path of an image, or pixels in memory; `BcxError` where it is none, too large or damaged."""
         if not isinstance(source, (np.ndarray, Scan)):
             source = Path(source)
             name = name or source.name
@@ -108,8 +103,7 @@ class Slide:
     def overview(self, side: int, workers: int = 1) -> Generator[float, None, np.ndarray]:
         """Make the whole slide, small, uint8 `[h, w]` or `[h, w, 3]`, and yield the share that is done, 0..1.
 
-        Its longer side is at most `side`, and more than half of it where the slide is large enough. It is made from the
-        smallest level that is large enough; where there is but one, the whole file is decoded once.
+        Its longer side is at most `side`, and more than half of it where the slide is large enough.
         """
         fitting = [each for each in self.levels if max(each.width, each.height) >= side]
         level = fitting[-1] if fitting else self.levels[0]
@@ -135,7 +129,6 @@ class Slide:
         return out
 
     def close(self) -> None:
-        """Close the file; nothing can be read afterwards."""
         if self._file is not None:
             self._file.close()
 

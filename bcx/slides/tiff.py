@@ -1,7 +1,4 @@
-"""Parts of a TIFF, decoded piece by piece: tiles or strips, compressed or not, with a small cache that threads share.
-
-tifffile decodes the segments; here is which ones a part needs, each once for all threads, and what each may claim.
-"""
+"""Parts of a TIFF: which tiles or strips a part needs, each decoded once for all threads, and what each may claim."""
 
 from __future__ import annotations
 
@@ -19,10 +16,8 @@ from bcx.imaging.pixels import on_black
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-#: Largest tile or strip, in bytes once decoded: it must be decoded whole.
-MAX_SEGMENT = 32 * 2**20
-#: Decoded segments that are kept, in bytes: two rows of a wide slide's tiles.
-CACHE = 32 * 2**20
+MAX_SEGMENT = 32 * 2**20  # bytes, once decoded, of a tile or strip, which must be decoded whole
+CACHE = 32 * 2**20  # bytes of decoded segments that are kept: two rows of a wide slide's tiles
 #: Compressions that are read: none, LZW, JPEG, deflate, PackBits, JPEG 2000, Zstandard, WebP.
 READABLE = frozenset({1, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001})
 _JPEG, _WEBP = frozenset({7, 33003, 33005, 34712}), 50001
@@ -57,8 +52,7 @@ class Level:
     def __init__(self, page: TiffPage, name: str, reading: threading.Lock) -> None:
         """Wrap a page for which `is_plain` holds; `reading`, of all levels of a file, is held while it is read.
 
-        Raises:
-            ScanTooLarge: its tiles or strips are larger than `MAX_SEGMENT` once decoded.
+        `ScanTooLarge`: its tiles or strips are larger than `MAX_SEGMENT` once decoded.
         """
         self._page, self._name, self._reading = page, name, reading
         self.width, self.height = int(page.imagewidth), int(page.imagelength)
@@ -86,11 +80,7 @@ class Level:
         self._kept: OrderedDict[int, Future[np.ndarray | None]] = OrderedDict()
 
     def region(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Return uint8 `[height, width]` or `[height, width, 3]` of a part that lies inside the image.
-
-        Raises:
-            DamagedScan: a segment of it cannot be decoded.
-        """
+        """Return uint8 `[height, width]` or `[height, width, 3]` of a part inside the image; or `DamagedScan`."""
         out = np.zeros((height, width, self._samples), np.uint8)
         copy = self._copy_rows if self._raw else self._copy_segments
         for plane in range(self._samples if self._apart else 1):

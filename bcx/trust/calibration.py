@@ -57,8 +57,8 @@ def apply_vector(logits: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np
 def fit_vector(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a factor and a shift per class, float64 [C] each, that minimise the negative log-likelihood of `labels`.
 
-    The likelihood is concave in both, so the search (L-BFGS, from the best temperature) has one maximum to find, and
-    never scores worse than that temperature. Shifts sum to 0. Arguments and errors as `fit_temperature`.
+    The search is L-BFGS from the best temperature, than which it never scores worse. Shifts sum to 0. Errors as
+    `fit_temperature`.
     """
     from scipy.optimize import minimize
 

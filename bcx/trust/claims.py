@@ -31,18 +31,14 @@ def claim(
     damage: str = "",
     unsure: str = "",
 ) -> tuple[str, str]:
-    """Decide what is claimed, the gravest doubt first.
+    """Return the decision (`NOT_A_SCAN`, `REFER` or the label) and its reason, a sentence, "" where it is the label.
 
     Args:
         label: the class by the stored rule.
-        likeliest: the most probable class, where no other may be said; None: the label may be another one, since the
-            person chose an operating point.
+        likeliest: the most probable class, where no other may be said; None: at a chosen operating point, one may.
         lesion: largest value of the lesion map, 0..1; 0 for models without one.
         no_scan, damage, unsure: why the image is no scan, what is wrong with the file, why the stored rule refers it:
-            a sentence each, "" where it does not apply.
-
-    Returns:
-        The decision (`NOT_A_SCAN`, `REFER` or the label) and its reason, a sentence, "" where it is the label.
+            a sentence each, "" where it does not apply. The gravest doubt is said.
     """
     if no_scan:
         return NOT_A_SCAN, no_scan

@@ -62,17 +62,12 @@ class OperatingPoint(Stored):
 
 @dataclass(frozen=True)
 class ReferRule(Stored):
-    """Refer a scan to a person whose highest probability is `below` a threshold.
-
-    Attributes:
-        accuracy: the share right among what was not referred when the rule was fitted; None: not fitted.
-        coverage: the share that was not referred then; None: not fitted.
-    """
+    """Refer a scan to a person whose highest probability is `below` a threshold."""
 
     below: Share
     confidence: Literal["highest"] = "highest"
-    accuracy: Share | None = None
-    coverage: Share | None = None
+    accuracy: Share | None = None  # the share right among what was not referred when the rule was fitted
+    coverage: Share | None = None  # the share that was not referred then
 
     def refers(self, probabilities: np.ndarray) -> np.ndarray:
         """Return bool [N]: whether each row of float [N, C] is referred."""

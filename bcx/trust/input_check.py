@@ -1,12 +1,8 @@
 """Is this a scan at all? Plain checks of the image, then how far its texture lies from that of training scans.
 
-What is compared: the mean activation of every channel at the end of each of the network's stages, a description of
-texture from fine to coarse. The last features, which the head reads, know little else than lesions: they let noise and
-documents through and stop most of another hospital's scans.
-
-Distance: Mahalanobis (Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS
-2018), with the covariance shrunk as Ledoit and Wolf (J. Multivariate Analysis 88, 2004). The unit is the distance
-within which 97 of 100 scans lie that the input check was not fitted on.
+What is compared: the mean activation of every channel at the end of each of the network's stages, by the distance of
+Mahalanobis (Lee et al., NeurIPS 2018), with the covariance shrunk as Ledoit and Wolf (J. Multivariate Analysis 2004).
+The unit is the distance within which 97 of 100 scans lie that the input check was not fitted on.
 """
 
 from __future__ import annotations
@@ -36,19 +32,12 @@ results/studies/input-check/ has the figures."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the input check says of one image.
-
-    Attributes:
-        is_scan: False when a plain check or the distance stops it.
-        reason: why it was stopped, in words; "" when it passes.
-        flags: what is worth saying about it without stopping it, as sentences.
-        distance: from the training scans; up to 1 is usual, above `ALLOWANCE` is stopped.
-    """
+    """What the input check says of one image."""
 
     is_scan: bool
-    reason: str
-    flags: tuple[str, ...]
-    distance: float
+    reason: str  # why it was stopped, a sentence; "" when it passes
+    flags: tuple[str, ...]  # what is worth saying about it without stopping it, as sentences
+    distance: float  # from the training scans; up to 1 is usual, above `ALLOWANCE` is stopped
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,7 +76,6 @@ class HarmRule(Stored):
         Args:
             probabilities: float [N, C], at the prevalence of the rule.
             distances: float [N], from the scans learned from; None: not known.
-            point: one of `POINTS`.
             shown: the same probabilities at another prevalence; no answer contradicts them in the dangerous direction.
         """
         check_name(point, POINTS, "operating point")
@@ -88,13 +87,13 @@ class HarmRule(Stored):
         else:
             called = suspicion >= (self.screening_above if point == "screening" else self.rule_in_above)
             labels[called] = self.positive
-        kind, absent = REASONS.index("kind"), REASONS.index("absent")
+        _, absent, kind, unlike = range(len(REASONS))
         reasons = np.where(suspicion > self.negative_below, kind, 0)
         reasons[labels == 0] = np.where(probabilities[labels == 0, 0] < self.absent_above, absent, 0)
         reasons[labels == self.positive] = kind
         reasons[called] = 0
         if distances is not None and self.unlike_above is not None:
-            reasons[np.asarray(distances) > self.unlike_above] = REASONS.index("unlike")
+            reasons[np.asarray(distances) > self.unlike_above] = unlike
         return labels, reasons
 
 
@@ -116,10 +115,7 @@ def fit_rule(
     Args:
         probabilities: float [N, C], after temperature, best of hospitals that the network was not trained on.
         distances: float [M], of scans from hospitals that the input check was not fitted on; None: nothing is "unlike".
-        hospitals: [N], where each scan comes from; None: one place.
-
-    Raises:
-        DataError: shapes that do not fit, or no positive scan, or none of the others.
+        hospitals: [N], where each scan comes from; None: one place. `DataError` without a positive or another scan.
     """
     positive = task.classes.index(task.positive)
     probabilities, labels, weights = check_answers(probabilities, labels, weights, positive)
@@ -204,10 +200,10 @@ def full_prevalence(wanted: Mapping[str, float], classes: Sequence[str], stated:
 
 
 class Decider:
-    """The stored rules of one checkpoint, at an operating point and a prevalence. Changes nothing, so threads share it.
+    """The stored rules of one checkpoint, at an operating point and a prevalence. Threads may share it.
 
-    Checkpoints store a `rule` (`HarmRule`); those of two classes an `operating_point` and `refer`; or nothing: the
-    answer is then the most probable class.
+    A checkpoint stores a `rule`, or of two classes an `operating_point` and `refer`, or nothing: the answer is then the
+    most probable class.
     """
 
     def __init__(
@@ -219,11 +215,9 @@ class Decider:
         point: str = "default",
         prevalence: Mapping[str, float] | None = None,
     ) -> None:
-        """Read what a checkpoint stores as `decisions`, at one of `POINTS`.
+        """Read what the checkpoint `name` stores as `decisions`, at one of `POINTS`.
 
-        Args:
-            name: of the checkpoint, for errors.
-            prevalence: share of each class among the scans to come; those left out share the rest. None: as stored.
+        `prevalence`: share of each class among the scans to come; those left out share the rest. None: as stored.
 
         Raises:
             CheckpointError: the block is damaged.
