@@ -1,7 +1,6 @@
-"""Export a checkpoint's network as one ONNX graph: from images to logits, all maps, stage means and lesion map.
+"""Export a checkpoint's network as one ONNX graph: from images, uint8, to logits, all maps, stage means and lesion map.
 
-The graph takes what `Preprocess.plane` yields, uint8, and normalises by itself. Batch norms are folded. The number of
-scans is free, their size is the checkpoint's.
+Batch norms are folded. The number of scans is free, their size is the checkpoint's.
 """
 
 from __future__ import annotations

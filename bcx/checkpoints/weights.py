@@ -1,7 +1,6 @@
 """From a checked config.json and the files of weights beside it to a network.
 
-The network is first built without memory for its numbers, and every tensor's name, shape and type compared with what
-the files say of themselves: what does not fit is told before anything large is made.
+Every tensor's name, shape and type is compared with what the files say before anything large is made.
 """
 
 from __future__ import annotations

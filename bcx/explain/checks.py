@@ -1,7 +1,7 @@
 """Does a map belong to the answer? One map, tested in a second or two, in numbers and one sentence.
 
-Parts of the scan are hidden and it is answered again, crop and all; the map is made again of the scan slightly changed,
-and of a network whose weights are random. Every test starts from fixed seeds: the same map gets the same numbers.
+Parts of the scan are hidden and it is answered again; the map is made again of the scan slightly changed, and of a
+network whose weights are random. Every test starts from fixed seeds: the same map gets the same numbers.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _orders(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of all tiles, int `[16, 16]`, hottest first, and at random."""
+    """Ranks of all tiles, hottest first, and at random."""
     tiles = cv2.resize(heat, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
     random = np.random.default_rng(0).permutation(tiles.size).reshape(tiles.shape)
     return np.argsort(np.argsort(-tiles, axis=None, kind="stable")).reshape(tiles.shape), random

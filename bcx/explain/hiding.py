@@ -1,14 +1,4 @@
-"""Hide a part of a scan behind its blurred surroundings, as if the tissue went on; and find another as large.
-
->>> region = np.zeros((40, 60), bool)
->>> region[10:20, 10:20] = True
->>> scan = np.where(region, 200, 50).astype(np.uint8)
->>> int(hide(scan, region).max())
-50
->>> elsewhere = moved(region, 2, np.random.default_rng(0))
->>> [int(other.sum()) for other in elsewhere], any((other & region).any() for other in elsewhere)
-([100, 100], False)
-"""
+"""Hide a part of a scan behind its blurred surroundings, as if the tissue went on; and find another as large."""
 
 from __future__ import annotations
 
@@ -17,7 +7,7 @@ import numpy as np
 
 
 def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
-    """Return bool `[H, W]`: the connected part of {heat >= level} that holds the hottest pixel, empty without heat.
+    """Return bool `[H, W]`: the connected part of {heat >= level} around the hottest pixel, empty without heat.
 
     `heat` is float `[H, W]`, not negative; `level` by default half of its maximum.
     """
@@ -29,10 +19,7 @@ def hottest_region(heat: np.ndarray, level: float | None = None) -> np.ndarray:
 
 
 def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return up to `count` copies of a region, bool `[H, W]`, not empty, at places where they do not overlap with it.
-
-    All places wholly inside the scan are equally likely; there are fewer, or none, where a large region has no others.
-    """
+    """Return up to `count` copies of a region, bool `[H, W]`, inside the scan where they do not overlap with it."""
     rows, columns = np.nonzero(region)
     top, left = rows.min(), columns.min()
     shape = region[top : rows.max() + 1, left : columns.max() + 1]
@@ -48,10 +35,7 @@ def moved(region: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
 
 
 def hide(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return a copy of a scan, uint8 `[H, W]` or `[H, W, 3]`, with a region blurred out of its surroundings.
-
-    `region` is bool `[H, W]`, not the whole scan.
-    """
+    """Return a copy of a scan, uint8 `[H, W]` or `[H, W, 3]`, in which a region, bool `[H, W]`, not all, is blurred."""
     rows, columns = np.nonzero(region)
     # Wide enough to reach what lies around the region from every pixel inside it.
     side = 2 * int(max(np.ptp(rows), np.ptp(columns))) + 3

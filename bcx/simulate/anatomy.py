@@ -194,9 +194,8 @@ def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> _
 def add_lesion(scene: Scene, label: str, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Put one lesion into `scene`, in place; return where it is, bool [H, W].
 
-    Benign: an oval wider than tall, even inside or (a cyst) empty, with a thin bright capsule, enhancement below and
-    narrow shadows from its sides. Malignant: taller than wide, spiculated, uneven inside, in a bright halo, with a
-    shadow below. (The signs of BI-RADS, American College of Radiology 2013.)
+    Signs of BI-RADS. Benign: an oval wider than tall, even or (a cyst) empty, with a thin bright capsule, enhancement
+    below and shadows from its sides. Malignant: taller than wide, spiculated, uneven, in a halo, with a shadow below.
     """
     height, width = scene.echo.shape
     edge = _outline(rng, label, height, width)

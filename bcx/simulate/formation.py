@@ -60,11 +60,9 @@ def _keep(sigma: float) -> np.float32:
 def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: float = 0.4) -> Map:
     """Return echo amplitudes, float32 [H, W], of root mean square 1 over fibroglandular tissue without loss.
 
-    Every pixel holds scatterers at random depths below the wavelength, hence echoes of random phase; together with the
-    coherent mirrors they pass through a separable Gaussian point-spread function in complex baseband (the carrier's
-    modulation is in the phases). Over even tissue one look has fully developed speckle, whose amplitude follows
-    Rayleigh's law: mean / standard deviation = 1.91 (Wagner et al., IEEE Trans. Sonics Ultrason. 1983). `looks` are
-    averaged in power, as from different angles (spatial compounding).
+    Scatterers of random phase and coherent mirrors pass through a separable Gaussian point-spread function in complex
+    baseband. Over even tissue one look has fully developed speckle, whose amplitude follows Rayleigh's law (Wagner et
+    al., IEEE Trans. Sonics Ultrason. 1983); `looks` are averaged in power, as from different angles.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -2,7 +2,6 @@
 
 Pink fibres run one way, fat and the openings of glands are white, nuclei purple. Without a tumour nuclei are few, small
 and thin; with one they lie in dense nests, larger, uneven and dark. Stains add up as density (Beer and Lambert).
-Textbook signs, far tidier than tissue: how a network reads these images says nothing about how it reads patients.
 """
 
 from __future__ import annotations

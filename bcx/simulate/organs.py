@@ -1,11 +1,6 @@
 """Looks of other ultrasound than a breast's: thyroid, liver, fetal head, heart, phantom; flat and curved probes.
 
-They have the layout, the depth and the probe of their kind, and the speckle of `bcx.simulate.formation`. They are no
-anatomy: what is said of them is said of looks, not of real thyroids.
-
->>> from bcx.simulate.organs import CONVEX, simulate_organ
->>> simulate_organ("liver", seed=1, probe=CONVEX, height=120, width=160).shape
-(120, 160)
+They have the layout, the depth, the probe and the speckle of their kind, and are no anatomy.
 """
 
 from __future__ import annotations

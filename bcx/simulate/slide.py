@@ -1,8 +1,7 @@
 """Simulated slides of any size: stained-looking tissue on glass, with regions of tumour, written piece by piece.
 
-Blobs with soft borders are painted with two small textures, without and with a tumour, which repeat. A pixel depends on
-the seed and on where it lies alone, so that a slide written tile by tile has no seams. It is cheap rather than true to
-life: for tests, the example and the benchmark, never for training.
+Two small textures, without and with a tumour, repeat. A pixel depends on the seed and on where it lies alone, so that a
+slide written tile by tile has no seams. For tests and the benchmark, never for training.
 """
 
 from __future__ import annotations

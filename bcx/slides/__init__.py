@@ -1,10 +1,4 @@
-"""Slides: images far larger than a network's input, read tile by tile into a map of probabilities.
-
-from bcx.slides import read_slide
-reading = read_slide(bcx.load("mobilenetv2-idc"), "slide.tif")
-reading.summary["positive_share"]
-reading.overlay().save("map.png")
-"""
+"""Slides: images far larger than a network's input, read tile by tile into a map of probabilities."""
 
 from bcx.slides.read import SlideProgress, read_slide, stream_slide
 from bcx.slides.result import SlideReading, write_reading

@@ -1,12 +1,4 @@
-"""Where the tiles of a slide lie, at the scale that the network learned, and which of them hold tissue.
-
->>> positions(120, tile=50, stride=50)
-[0, 50, 70]
->>> glass = np.full((60, 60, 3), 240, np.uint8)
->>> glass[:, :30] = (200, 120, 180)  # a stained half
->>> tissue_of(glass)[:, :30].all(), tissue_of(glass)[:, 32:].any()
-(np.True_, np.False_)
-"""
+"""Where the tiles of a slide lie, at the scale that the network learned, and which of them hold tissue."""
 
 from __future__ import annotations
 

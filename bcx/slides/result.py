@@ -1,9 +1,4 @@
-"""What was read of a slide: the map of probabilities on the grid of tiles, its summary, images and files.
-
-`NAME_tiles.csv` has one row per tile that was read: row, column, x, y, side (its left upper corner and its side, in
-pixels of the slide), label, and one column p_CLASS per class. `NAME_map.png` is the slide, small, with the positive
-class's map over it. `NAME_slide.json` is `SlideReading.to_dict`.
-"""
+"""What was read of a slide: the map of probabilities on the grid of tiles, its summary, images and files."""
 
 from __future__ import annotations
 

@@ -1,10 +1,5 @@
 """Large images, region by region: a slide of a gigapixel never lies in memory whole.
 
->>> import numpy as np
->>> with Slide.open(np.full((300, 400, 3), (200, 120, 180), np.uint8)) as slide:
-...     slide.width, slide.height, slide.region(10, 20, 5, 4).shape
-(400, 300, (4, 5, 3))
-
 TIFF in tiles or strips, BigTIFF and pyramids (OME-TIFF, Aperio SVS, generic) are read through tifffile, part by part.
 Whatever else `bcx.imaging.scan.Scan` reads comes in through it, within its limits.
 """

@@ -1,11 +1,5 @@
 """Temperature and vector scaling: a few numbers that make probabilities mean what they say.
 
->>> import numpy as np
->>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]], dtype=np.float32)
->>> temperature = fit_temperature(logits, np.array([0, 0, 0, 1]))  # right three times out of four
->>> [round(float(p), 3) for p in apply_temperature(logits, temperature)[0]]
-[0.75, 0.25]
-
 C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
 """
 

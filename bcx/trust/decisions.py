@@ -81,7 +81,7 @@ def fit_operating_point(
     positive_sensitivity: float | None = None,
     weights: np.ndarray | None = None,
 ) -> OperatingPoint:
-    """Fit the threshold of two classes on the probability of the second one, the positive, out of fold.
+    """Fit the threshold of two classes on the probability of the second one, the positive.
 
     With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
     it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the

@@ -1,10 +1,5 @@
 """Looks that no scan of a breast has: a sector's fan, several scans in one, colour, ripples of a screen, even speckle.
 
->>> from bcx.simulate import simulate
->>> from bcx.simulate.organs import CONVEX, simulate_organ
->>> look_reasons(simulate("benign", seed=1).pixels), look_reasons(simulate_organ("liver", seed=1, probe=CONVEX))[0]
-([], 'This picture is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one.')
-
 The limits were set on 2,408 true scans of three hospitals, whose extremes stand beside them, and on drawn pictures
 (`bcx.evaluate.others.SEEN`). What they stop, by kind: docs/explanation/input-check.md.
 """

@@ -1,15 +1,7 @@
-"""Plain checks: what needs no network to be told from an ultrasound scan.
+"""Plain checks: what needs no network to be told from an ultrasound scan, or from tissue under the microscope.
 
->>> import numpy as np
->>> plain_checks(Scan.open(np.zeros((300, 400), np.uint8)))[0]
-['This picture is blank: it shows one even tone.']
->>> from bcx.simulate import simulate
->>> plain_checks(Scan.open(simulate("benign", seed=1).pixels))
-([], [])
-
-Where colour counts, images may be small, coloured, bright and even: only blank ones are stopped, and of patches of
-tissue those in other colours than the stain's. The limits were set on true scans of BUSI (672) and BUS-BRA (1,501), so
-that they stop next to none; what those measure stands beside each.
+The limits were set on true scans of BUSI (672) and BUS-BRA (1,501), so that they stop next to none; what those measure
+stands beside each. Where colour counts, only blank images are stopped, and tissue in other colours than the stain's.
 """
 
 from __future__ import annotations
