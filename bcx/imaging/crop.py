@@ -1,13 +1,4 @@
-"""The second stage's crop: where the first stage, or a person, sees a lesion, the scan is cut out and read enlarged.
-
->>> lesion = np.zeros((28, 28), np.float32)
->>> lesion[10:14, 20:24] = 0.9
->>> box = find_box(lesion, (560, 560))
->>> box, cut(np.zeros((560, 560), np.uint8), box).shape
-(Box(x=376, y=176, side=128), (128, 128))
->>> square_of(checked_box((20, 30.4, 120, 90), 200, 160), (160, 200))
-Box(x=20, y=10, side=100)
-"""
+"""The second stage's crop: where the first stage, or a person, sees a lesion, the scan is cut out and read enlarged."""
 
 from __future__ import annotations
 

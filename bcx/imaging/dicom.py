@@ -1,8 +1,7 @@
 """Frames of a DICOM file, as a screen would show them; nothing that names a patient is read.
 
 pydicom reads the file, and its decoding plugins undo the compression in a process of their own; this module keeps
-limits before either allocates, and applies what the header asks for: modality and VOI look-up tables or windows,
-palettes, and the inverted grey scale of MONOCHROME1.
+limits before either allocates, and applies look-up tables, windows and palettes as the header asks.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +153,7 @@ def read_header(data: bytes, name: str) -> Dataset:
 def place_of(data: bytes) -> dict[str, str]:
     """Return study and series (their UIDs), laterality and view as a header has them, each "" where it does not say."""
     found: dict[str, Any] = dict.fromkeys(("study", "series", "laterality", "view"))
-    try:
+    with suppress(Exception):  # pydicom raises whatever the damage leads it to; the file's row says what is wrong
         header: Any = read_header(data, "") if sniff(data[:HEAD_BYTES]) == "dicom" else {}
         codes = header.get("ViewCodeSequence")
         found = {
@@ -163,8 +162,6 @@ def place_of(data: bytes) -> dict[str, str]:
             "laterality": header.get("ImageLaterality") or header.get("Laterality"),
             "view": header.get("ViewPosition") or (codes and codes[0].get("CodeMeaning")),
         }
-    except Exception:  # pydicom raises whatever it likes on damaged headers; the file's row says why it cannot be read
-        pass
     return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
 
 
@@ -190,7 +187,13 @@ def _open(data: bytes, name: str) -> _File:
     buffer = io.BytesIO(data)
     header = read_partial(buffer, stop_when=stop, specific_tags=[Tag(keyword) for keyword in _WANTED], force=True)
     if keyword is None or not header.get("Rows") or not header.get("Columns"):
-        raise _no_image(header, name)
+        kind, modality = header.get("SOPClassUID"), str(header.get("Modality") or "")[:16]
+        what = f": it is of the kind '{getattr(kind, 'name', kind)}'" if kind else ""
+        raise UnknownFormat(
+            f"The DICOM file '{name}' holds no image{what}{f', modality {modality}' if modality else ''}.",
+            expected="an image with rows, columns and pixels (a report or a directory has none)",
+            remedy="Choose the image file of the same study.",
+        )
     check_size(name, int(header.Columns), int(header.Rows))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > MAX_FRAMES:
@@ -210,16 +213,6 @@ def _open(data: bytes, name: str) -> _File:
     if options.get("samples_per_pixel", 1) > 1:
         options.setdefault("planar_configuration", 0)
     return _File(data, header, buffer.tell(), max(1, frames), options)
-
-
-def _no_image(header: Dataset, name: str) -> UnknownFormat:
-    kind, modality = header.get("SOPClassUID"), str(header.get("Modality") or "")[:16]
-    what = f": it is of the kind '{getattr(kind, 'name', kind)}'" if kind else ""
-    return UnknownFormat(
-        f"The DICOM file '{name}' holds no image{what}{f', modality {modality}' if modality else ''}.",
-        expected="an image with rows, columns and pixels (a report or a directory has none)",
-        remedy="Choose the image file of the same study.",
-    )
 
 
 def _check_syntax(syntax: Any, name: str) -> None:
@@ -318,9 +311,7 @@ def _displayed(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarr
         pixels, span = stretch(values[..., :3])
         return pixels, [f"{header.BitsStored} bit scaled from {span}"]
     pixels, notes = _grey_levels(values, header, name)
-    if kind == "MONOCHROME1":
-        return np.uint8(255) - pixels, [*notes, "MONOCHROME1 inverted"]
-    return pixels, notes
+    return (np.uint8(255) - pixels, [*notes, "MONOCHROME1 inverted"]) if kind == "MONOCHROME1" else (pixels, notes)
 
 
 def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:

@@ -51,8 +51,7 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """Decode one frame, as it stands or encapsulated, with whichever of pydicom's plugins reads it.
 
-    Args:
-        options: of `pydicom.pixels.decoders.base.Decoder.as_array`.
+    The options are those of pydicom's `Decoder.as_array`.
 
     Returns:
         Values [H, W] or [H, W, 3]; YCbCr has become RGB. And no facts, as `run_isolated` asks.

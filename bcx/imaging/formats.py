@@ -100,54 +100,60 @@ def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
         ScanTooLarge, ScanTooSmall: beyond a limit, mostly told before decoding.
         MissingExtra: nothing that decodes it is installed.
     """
+    options = {"kind": kind, "name": name, "frame": frame}
+    if kind in _ISOLATED:
+        values, facts = run_isolated(decode_here, data, name=name, options=options)
+    else:
+        values, facts = decode_here(data, **options)
+    return Decoded(values, **facts, damage=DAMAGED if kind == "jpeg" and is_damaged(data) else "")
+
+
+def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode in this process: the values, and the orientation and notes of `Decoded`."""
     try:
-        frames = _check_headers(data, kind, name)
-        if kind in _ISOLATED:
-            options = {"kind": kind, "name": name, "frame": frame}
-            values, facts = run_isolated(decode_here, data, name=name, options=options)
-        else:
-            values, facts = decode_here(data, kind, name, frame)
+        return _decode(data, kind, name, frame)
     except BcxError:
         raise
     except MemoryError as error:
         raise out_of_memory(name) from error
     except Exception as error:  # headers and decoders raise whatever the damage leads them to
         raise _damaged(kind, name, error) from error
-    notes, frames = facts["notes"], frames or facts["frames"]
+
+
+def _decode(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
+    frames = 0
+    if kind == "jpegxl":
+        return _decode_jpegxl(data, name), {}
+    if kind == "gif":
+        frames, width, height = headers.gif_frames(data)
+        check_size(name, width, height)
+    elif kind == "webp":  # its decoder allocates on opening
+        check_size(name, *headers.webp_size(data))
+    elif kind == "jpeg":
+        headers.check_jpeg(data)
+    elif kind == "png":
+        headers.check_png(data)
+    image = _opened(data, kind, frame)
+    check_size(name, *image.size)
+    if isinstance(image, TiffImageFile):
+        _check_tiles(image)
+    deep = _deep_colour(image)
+    values, orientation, notes = pil_values(image)
+    frames = frames or getattr(image, "n_frames", 1)
+    if deep is not None:
+        del image  # or its pixels would be in memory beside three further copies
+        low = _opened(data, kind, frame)
+        low.tile = deep
+        values = values.astype(np.uint16)
+        values <<= 8
+        values |= pil_values(low)[0]
+    elif kind == "png" and data[24] == 16 and values.dtype == np.uint8:
+        notes.append("16 bit reduced to 8")
     if frames > 1:
         count = f"{frames:,}" if frames <= MAX_FRAMES else f"more than {MAX_FRAMES:,}"
         what = "page" if kind == "tiff" else "frame"
         notes.insert(0, f"{what} {frame + 1:,} of {count}" if frame else f"first {what} of {count}")
-    damage = DAMAGED if kind == "jpeg" and is_damaged(data) else ""
-    return Decoded(values, notes, facts["orientation"], damage)
-
-
-def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Decode in this process; the values, and orientation, notes and the number of frames where PIL counts them."""
-    try:
-        if kind == "jpegxl":
-            return _decode_jpegxl(data, name), {"orientation": 1, "notes": [], "frames": 1}
-        image = _opened(data, kind, frame)
-        check_size(name, *image.size)
-        if isinstance(image, TiffImageFile):
-            _check_tiles(image)
-        deep = _deep_colour(image)
-        values, orientation, notes = pil_values(image)
-        frames = getattr(image, "n_frames", 1)
-        if deep is not None:
-            del image  # or its pixels would be in memory beside three further copies
-            low = _opened(data, kind, frame)
-            low.tile = deep
-            values = values.astype(np.uint16)
-            values <<= 8
-            values |= pil_values(low)[0]
-        elif kind == "png" and data[24] == 16 and values.dtype == np.uint8:
-            notes.append("16 bit reduced to 8")
-        return values, {"orientation": orientation, "notes": notes, "frames": frames}
-    except (BcxError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever the damage leads them to
-        raise _damaged(kind, name, error) from error
+    return values, {"orientation": orientation, "notes": notes}
 
 
 def _opened(data: bytes, kind: str, frame: int) -> ImageFile:
@@ -174,23 +180,8 @@ def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
     return values
 
 
-def _check_headers(data: bytes, kind: str, name: str) -> int:
-    """Refuse what a decoder would choke on before it can say its size; the number of frames, 0 where PIL knows."""
-    if kind == "webp":
-        check_size(name, *headers.webp_size(data))
-    elif kind == "gif":
-        frames, width, height = headers.gif_frames(data)
-        check_size(name, width, height)
-        return frames
-    elif kind == "jpeg":
-        headers.check_jpeg(data)
-    elif kind == "png":
-        headers.check_png(data)
-    return 0
-
-
 def _check_tiles(image: TiffImageFile) -> None:
-    """A tile is unpacked whole, however little of the image it covers."""
+    """Raise `ValueError` for huge tiles, which are unpacked whole, however little of the image they cover."""
     tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
     if tile > max(1 << 22, 4 * image.width * image.height):
         raise ValueError("its tiles are far larger than the picture")
@@ -214,17 +205,13 @@ def _deep_colour(image: ImageFile) -> list[Any] | None:
 
 def pil_values(image: Image.Image) -> tuple[np.ndarray, int, list[str]]:
     """Load a PIL image: [H, W], [H, W, 3] or [H, W, 4] as uint8, uint16, int32 or float32, EXIF orientation, notes."""
-    notes = []
-    inverted = False
+    notes, inverted, orientation = [], False, 1
     if isinstance(image, TiffImageFile):  # PIL turns these itself, while loading
-        asked = image.tag_v2.get(_ORIENTATION_TAG, 1)
-        inverted = image.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and image.mode.startswith("I;16")
-        image.load()
-        orientation = 1
-        if asked in range(2, 9):
+        if image.tag_v2.get(_ORIENTATION_TAG, 1) in range(2, 9):
             notes.append("turned as its orientation tag asks")
-    else:
-        image.load()
+        inverted = image.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and image.mode.startswith("I;16")
+    image.load()
+    if not isinstance(image, TiffImageFile):
         orientation = headers.exif_orientation(image.info.get("exif") or b"")
     mode = image.mode
     if mode in _LAYERED and image.has_transparency_data:

@@ -1,11 +1,4 @@
-"""What the first bytes of a file say, before anything is decoded.
-
-An image of a few kilobytes can claim 40,000 x 40,000 pixels, 10,000 frames or a directory that fills the memory.
-Nothing here allocates what a file claims, or decodes.
-
->>> sniff(b"GIF89a" + bytes(20)), sniff(b"Dear patient, ...")
-('gif', None)
-"""
+"""What the first bytes of a file say. Nothing here decodes, or allocates what a file claims."""
 
 from __future__ import annotations
 
@@ -30,12 +23,8 @@ _ORIENTATION = (0x0112, 3)  # tag, and the type SHORT
 _FORMATS = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
-    b"GIF87a": "gif",
-    b"GIF89a": "gif",
-    b"II*\x00": "tiff",
-    b"MM\x00*": "tiff",
-    b"II+\x00": "tiff",  # BigTIFF
-    b"MM\x00+": "tiff",
+    **dict.fromkeys((b"GIF87a", b"GIF89a"), "gif"),
+    **dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "tiff"),  # BigTIFF has the +
     b"\x00\x00\x00\x0cjP  \r\n\x87\n": "jpeg2000",
     b"\xff\x4f\xff\x51": "jpeg2000",
     b"\x00\x00\x00\x0cJXL \r\n\x87\n": "jpegxl",
@@ -97,18 +86,13 @@ def begins_without_preamble(head: bytes) -> bool:
         return False
     if vr in _DICOM_TYPES:
         return length <= 256
-    (implicit,) = struct.unpack_from("<I", head, 4)
-    if implicit > 256 or implicit % 2:
-        return False
-    return int.from_bytes(head[8 + implicit : 10 + implicit], "little") in (0x0008, 0x0010)
+    (length,) = struct.unpack_from("<I", head, 4)
+    following = int.from_bytes(head[8 + length : 10 + length], "little")
+    return length <= 256 and length % 2 == 0 and following in (0x0008, 0x0010)
 
 
 def guess(head: bytes) -> str:
-    """Say in words what a file that `sniff` does not know may be.
-
-    >>> guess(b"%PDF-1.7")
-    'a PDF document'
-    """
+    """Say in words what a file that `sniff` does not know may be."""
     for magic, words in _OTHERS.items():
         if head.startswith(magic):
             return words
@@ -167,8 +151,6 @@ def check_jpeg(data: bytes) -> None:
 def codestream_size(frame: bytes) -> tuple[int, int] | None:
     """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream; None where it is none of them.
 
-    A DICOM header may promise 512 x 512 and hold a stream of 40,000 x 40,000.
-
     Raises:
         ValueError: it begins as one of them, but its size is missing.
     """
@@ -208,10 +190,10 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def gif_frames(data: bytes) -> tuple[int, int, int]:
-    """Count a GIF's frames by stepping over its blocks: PIL would draw each.
+    """Count a GIF's frames, up to `MAX_FRAMES` + 1, by stepping over its blocks, of which PIL limits none.
 
     Returns:
-        (frames, width, height), with the first frame where it exceeds the canvas; at most `MAX_FRAMES` + 1 frames.
+        (frames, width, height), with the first frame where it exceeds the canvas.
 
     Raises:
         ValueError: the file ends before its first frame does, or has too many blocks or comments.

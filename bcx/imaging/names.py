@@ -1,8 +1,4 @@
-"""What a file's name promises: an image, or something that lies in folders without anyone having put it there.
-
->>> called_a_picture("scan.PNG"), called_a_picture("scan.jpg.crdownload"), called_a_picture("._scan.png")
-(True, True, False)
-"""
+"""What a file's name promises: an image, or something that lies in folders without anyone having put it there."""
 
 from __future__ import annotations
 
@@ -39,10 +35,6 @@ def called_a_picture(name: str) -> bool:
 
 
 def count_left_out(reasons: Iterable[str]) -> str:
-    """Say how many files were left out for each reason.
-
-    >>> count_left_out([MASK, NO_PICTURE, MASK])
-    '2 masks and 1 file that is no picture'
-    """
+    """Say how many files were left out for each reason: "2 masks and 1 file that is no picture"."""
     counts = Counter(reasons)
     return " and ".join(f"{counts[why]} {words[counts[why] > 1]}" for why, words in _COUNTED.items() if counts[why])

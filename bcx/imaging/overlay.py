@@ -3,17 +3,6 @@
 What speaks for a class is purple, what speaks against it green, nothing is transparent: a map without evidence
 leaves the scan as it is, since nothing is stretched image by image. A lesion is yellow: neither for nor against.
 These are the default; a `MapStyle` chooses other colours, or lines in place of filled maps.
-
->>> import numpy as np
->>> colourise(np.array([[-2.0, 0.0, 2.0]], np.float32), limit=2.0).tolist()
-[[[92, 158, 0], [255, 255, 255], [182, 95, 230]]]
->>> lesion = np.zeros((80, 100), np.float32)
->>> lesion[20:40, 30:60] = 0.9
->>> red, green, blue = lay_outline(np.zeros((80, 100), np.uint8), lesion, level=0.5).getpixel((45, 20))
->>> red > 150, green > 150, blue < 100
-(True, True, True)
->>> regions(lesion, level=0.5)
-[(30, 20, 30, 20)]
 """
 
 from __future__ import annotations
@@ -31,7 +20,7 @@ from bcx.imaging.style import STYLE, MapStyle
 
 #: The scale never spans less than this many logit units, so that faint evidence stays faint.
 LEAST_LIMIT = 4.0
-#: Share of all places whose evidence the scale can tell apart; the few beyond it share its full colour.
+#: Share of all places whose evidence the scale can tell apart.
 REACH = 0.995
 
 # Equally light, so that neither looks stronger; apart for all common kinds of colour blindness, and far from grey.
@@ -53,11 +42,8 @@ _SMALL = 0.1  # a region smaller than this share of the largest is a crumb of it
 def scale_limit(maps: np.ndarray) -> float:
     """Return the end of the colour scale that all maps of one answer share, float32 `[C, h, w]`, in logit units.
 
-    A small lesion's peak may be ten times what the rest of it holds, and a scale up to there would show little else:
-    the largest half per cent of the places is left out. On a coarse grid, of 200 values or fewer, that is none.
-
-    Returns:
-        The magnitude that all other places stay within, rounded up to a whole number, at least `LEAST_LIMIT`.
+    It is the magnitude that `REACH` of the places stay within, a small lesion's peak being ten times the rest of it;
+    rounded up to a whole number, at least `LEAST_LIMIT`.
     """
     magnitudes = np.abs(maps).ravel()
     place = math.ceil(REACH * (magnitudes.size - 1))

@@ -1,15 +1,11 @@
-"""From whatever numbers a source holds to the bytes that a Scan holds.
-
->>> import numpy as np
->>> to_bytes(np.array([[1000, 3000]], np.uint16))
-(array([[  0, 255]], dtype=uint8), '16 bit scaled from 1000..3000')
-"""
+"""From whatever numbers a source holds to the bytes that a Scan holds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
 #: Rows that are worked on at once where intermediate numbers are larger than pixels.
 _ROWS = 256
@@ -84,23 +80,15 @@ def alpha_share(alpha: np.ndarray) -> np.ndarray:
     if alpha.dtype in (np.uint8, np.bool_):
         return to_bytes(alpha)[0]
     if alpha.dtype == np.uint16:
-        shares = np.empty(alpha.shape, np.uint8)
-        for start in range(0, len(alpha), _ROWS):
-            strip = alpha[start : start + _ROWS].astype(np.uint32)
-            shares[start : start + _ROWS] = (strip * 255 + 32_767) // 65_535
-        return shares
+        return np.rint(alpha / np.float32(257)).astype(np.uint8)
     share = alpha.astype(np.float64) * (255.0 if alpha.max() <= 1 else 1.0)
     return np.rint(np.clip(share, 0, 255)).astype(np.uint8)
 
 
 def on_black(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Compose uint8 [H, W, 3] with uint8 opacity [H, W] on black: colour * alpha / 255, rounded to the nearest."""
-    composed = np.empty(colour.shape, np.uint8)
-    for start in range(0, len(colour), _ROWS):
-        rows = slice(start, start + _ROWS)
-        product = colour[rows].astype(np.uint16) * alpha[rows, :, None]
-        composed[rows] = (product + np.uint16(127)) // np.uint16(255)
-    return composed
+    image = Image.fromarray(np.ascontiguousarray(colour))
+    return np.asarray(Image.composite(image, Image.new("RGB", image.size), Image.fromarray(alpha)))
 
 
 def grey_if_grey(pixels: np.ndarray) -> np.ndarray:

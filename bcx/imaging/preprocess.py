@@ -1,11 +1,4 @@
-"""From a scan's pixels to what the network sees, and back.
-
-One class, stored in the checkpoint, serves training, evaluation and answers alike.
-
->>> import numpy as np
->>> Preprocess(size=224).plane(np.zeros((300, 400), np.uint8)).shape
-(224, 224)
-"""
+"""From a scan's pixels to what the network sees, and back: one class for training, evaluation and answers alike."""
 
 from __future__ import annotations
 

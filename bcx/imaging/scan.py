@@ -1,10 +1,4 @@
-"""Any file, bytes or array becomes pixels through `Scan.open`, held against limits before anything is decoded.
-
->>> import numpy as np
->>> scan = Scan.open(np.full((64, 80), 9, np.uint8), name="flat")
->>> scan.height, scan.width, scan.is_grey, scan.notes
-(64, 80, True, ())
-"""
+"""Any file, bytes or array becomes pixels through `Scan.open`, held against limits before anything is decoded."""
 
 from __future__ import annotations
 
@@ -79,11 +73,9 @@ class Scan:
     ) -> Scan:
         """Read an image from wherever it is; one in colour whose channels agree becomes grey.
 
-        Files and bytes are told apart by their content, never by their name: PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF,
-        JPEG 2000, JPEG XL or DICOM.
-
         Args:
-            source: path, bytes of a file, PIL image, or array: bool, uint8, uint16 or float, [H, W], [H, W, 1],
+            source: path or bytes of a file (PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, JPEG XL or DICOM by its
+                content, never by its name), PIL image, or array: bool, uint8, uint16 or float, [H, W], [H, W, 1],
                 [H, W, 3] (RGB) or [H, W, 4] (RGBA); floats within 0..1 or 0..255, otherwise stretched.
             name: what to call it; by default the file's own name.
             frame: which of a file's frames or pages, from 0 to `frame_count` - 1.

@@ -1,8 +1,4 @@
-"""How maps are drawn; `bcx.imaging.overlay` does it.
-
->>> MapStyle("turbo").ends
-('red', 'blue')
-"""
+"""How maps are drawn; `bcx.imaging.overlay` does it."""
 
 from __future__ import annotations
 

@@ -2,12 +2,6 @@
 
 Letters are thin, bright, stand out from what is behind them, and stand in lines. The whole line is covered, so that a
 letter that was missed inside it is too.
-
->>> import numpy as np
->>> plain = np.zeros((240, 320), np.uint8)
->>> named = cv2.putText(plain.copy(), "NOBODY, ANNA", (40, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255)
->>> bool(find_text(named)[45:62, 40:160].all()), bool(find_text(plain).any())
-(True, False)
 """
 
 from __future__ import annotations

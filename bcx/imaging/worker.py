@@ -56,27 +56,20 @@ class _Worker:
             env=environment, cwd=Path(__file__).anchor, close_fds=True,
         )  # fmt: skip
 
+    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.requests, self.answers = self.process.stdin, self.process.stdout
-
-    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
         try:
-            _send(self.requests, request, data)
-            answer = _receive(self.answers)
-        except (OSError, ValueError, struct.error) as error:
+            _send(self.process.stdin, request, data)
+            answer = _receive(self.process.stdout)
+        except (OSError, ValueError, EOFError) as error:
             raise _Died from error
-        if answer is None:
-            raise _Died
         self.used = True
         return answer
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.requests, self.answers):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        with contextlib.suppress(OSError), self.process:  # at its end the pipes are closed
+            self.process.kill()
 
 
 _idle: deque[_Worker] = deque()  # its methods are safe in threads
@@ -153,25 +146,23 @@ def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> 
     pipe.flush()
 
 
-def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
-    """Read a header and what follows it; None where the other side has closed."""
+def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+    """Read a header and what follows it; `EOFError` where the other side has closed."""
     lengths = pipe.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
-        return None
+        raise EOFError
     length, size = _LENGTHS.unpack(lengths)
     if length > MEMORY or size > MEMORY:
         raise ValueError("an impossible length")
-    text = pipe.read(length)
-    data = bytearray(size)
+    text, data = pipe.read(length), bytearray(size)
     if pipe.readinto(data) < size:  # type: ignore[attr-defined]
-        return None
+        raise EOFError
     return json.loads(text), data
 
 
 def _end_idle() -> None:
-    with contextlib.suppress(IndexError):
-        while True:
-            _idle.pop().end()
+    while _idle:
+        _idle.pop().end()
 
 
 def _forget() -> None:
@@ -205,8 +196,8 @@ def _serve() -> None:
     _limit()
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
-    while (received := _receive(requests)) is not None:
-        request, data = received
+    while True:
+        request, data = _receive(requests)
         if hasattr(signal, "setitimer"):  # ends this process even where the one that asked is gone
             signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
         _send(answers, *_answer(request, bytes(data)))
@@ -230,5 +221,5 @@ def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+    with contextlib.suppress(BrokenPipeError, EOFError, KeyboardInterrupt):
         _serve()
