@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import bcx
-from bcx.inference.batches import Job, run
+from bcx.inference.cluster import Job, run
 from bcx.inference.shards import plan_shards
 from bcx.simulate import LABELS
 from bcx.simulate.examples import write_examples

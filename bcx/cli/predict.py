@@ -192,7 +192,7 @@ def _predict_on_ray(
     resume: bool,
 ) -> None:
     """Answer scans on a Ray cluster, in shards; `asked`: options of `bcx.load`."""
-    from bcx.inference.batches import FORMS, Job, run
+    from bcx.inference.cluster import FORMS, Job, run
     from bcx.inference.shards import is_url, plan_shards
 
     if out is None or out.suffix or out.is_file():

@@ -100,7 +100,7 @@ def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
         ScanTooLarge, ScanTooSmall: beyond a limit, mostly told before decoding.
         MissingExtra: nothing that decodes it is installed.
     """
-    options = {"kind": kind, "name": name, "frame": frame}
+    options: dict[str, Any] = {"kind": kind, "name": name, "frame": frame}
     if kind in _ISOLATED:
         values, facts = run_isolated(decode_here, data, name=name, options=options)
     else:

@@ -174,8 +174,7 @@ class Classifier:
             return prediction
         probabilities = wanted.adjust(before.restore(np.array([*prediction.probabilities.values()])))
         no_scan = prediction.reason if prediction.decision == NOT_A_SCAN else ""
-        source = prediction.scan, prediction.reading, prediction.distance
-        return replace(prediction, **self._claimed(wanted, probabilities, *source, no_scan), prevalence=wanted.asked)
+        return self._claimed(replace(prediction, prevalence=wanted.asked), wanted, probabilities, no_scan)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
         """Answer many sources, one answer per source, in order.
@@ -294,53 +293,47 @@ class Classifier:
         flags = [] if verdict is None else list(verdict.flags)
         if self.task.tile is not None and is_slide(item.scan.width, item.scan.height, self.task.tile):
             flags.append(_MANY_PATCHES)
-        distance = None if verdict is None else verdict.distance
-        no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
-        return Prediction(
-            **self._claimed(self._decider, probabilities, item.scan, reading, distance, no_scan),
-            name=item.name,
+        unclaimed = Prediction(
+            item.name,
+            *("", 0.0, {}, "", ""),  # what `_claimed` fills in
             flags=flags,
             model=self.name,
             weights_sha256=self.weights_sha256,
-            seconds=item.seconds + share + time.perf_counter() - started,
+            seconds=0.0,
             backend=self.backend,
             scan=item.scan,
             reading=reading,
             preprocess=self.checkpoint.preprocess,
             prevalence=self._decider.asked,
-            distance=distance,
+            distance=None if verdict is None else verdict.distance,
             box=item.box,
         )
+        no_scan = item.no_scan or ("" if verdict is None else verdict.reason)
+        claimed = self._claimed(unclaimed, self._decider, probabilities, no_scan)
+        return replace(claimed, seconds=item.seconds + share + time.perf_counter() - started)
 
-    def _claimed(
-        self,
-        decider: Decider,
-        probabilities: np.ndarray,
-        scan: Scan,
-        reading: Reading,
-        distance: float | None,
-        no_scan: str,
-    ) -> dict[str, Any]:
-        """Return the fields of a `Prediction` that follow from the decider's probabilities, float64 `[C]`."""
-        winner, unsure = decider.decide(probabilities, distance)
+    def _claimed(self, answer: Prediction, decider: Decider, probabilities: np.ndarray, no_scan: str) -> Prediction:
+        """Return an answer with what follows from the decider's probabilities, float64 `[C]`."""
+        winner, unsure = decider.decide(probabilities, answer.distance)
         label = self.classes[winner]
         decision, reason = claim(
             label,
             task=self.task,
             likeliest=self.classes[int(probabilities.argmax())] if decider.point == "default" else None,
-            lesion=_lesion_peak(reading, scan) if label == self.task.absent else 0.0,
+            lesion=_lesion_peak(answer.reading, answer.scan) if label == self.task.absent else 0.0,
             no_scan=no_scan,
-            damage=scan.damage,
+            damage=answer.scan.damage,
             unsure=unsure,
         )
-        return {
-            "label": label,
-            "confidence": float(probabilities[winner]),
-            "probabilities": {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
-            "decision": decision,
-            "reason": reason,
-            "outlines": may_outline(decision, self.task),
-        }
+        return replace(
+            answer,
+            label=label,
+            confidence=float(probabilities[winner]),
+            probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
+            decision=decision,
+            reason=reason,
+            outlines=may_outline(decision, self.task),
+        )
 
 
 def _one_scan(item: Ready | ClipFile) -> Ready:

@@ -1,11 +1,9 @@
 """Clips: which frames of a file are read, and which of their answers is the clip's.
 
-The rule, in one sentence: of the frames that are scans and undamaged, ordered by the probability of the positive class,
-the clip's answer is that of the highest of up to ten frames, the second highest of up to twenty and so on, and it is
-"refer" where a frame still more suspicious, or any that confidently shows a lesion, says another class.
-
-So a cancer that shows in three of sixteen frames is not outvoted by the thirteen that pass beside it, one odd frame
-among many is read by a person, and so is a lesion that looks benign here and malignant there.
+Of the frames that are scans and undamaged, ordered by the probability of the positive class, the clip's answer is that
+of the highest of up to ten frames, the second highest of up to twenty and so on, and it is "refer" where a frame still
+more suspicious, or any that confidently shows a lesion, says another class. So a cancer that shows in three of sixteen
+frames is not outvoted, and one odd frame among many is read by a person.
 
 >>> order(np.array([[0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.8, 0.1, 0.1]]), [True, True, False], positive=2)
 [1, 0]
@@ -46,9 +44,7 @@ class Clip:
 
     Attributes:
         count: how many frames the file holds.
-        read: the frames that were answered, ascending.
-        blank: the frames that were left out since they show nothing, ascending.
-        failed: the frames that could not be read, ascending.
+        read, blank, failed: the frames that were answered, that show nothing, that could not be read; ascending.
         frame: the decisive frame, whose answer the clip's is.
         probabilities: float32 `[len(read), C]`, 0..1, in the task's order.
         answers: the answer of each frame in `read`, without its pixels; empty where they were let go.

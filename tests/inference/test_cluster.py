@@ -13,8 +13,8 @@ import pytest
 
 import bcx
 from bcx.errors import ConfigError, MissingExtra
-from bcx.inference import batches, shards, table
-from bcx.inference.batches import Job, answer_shard, run
+from bcx.inference import cluster, shards, table
+from bcx.inference.cluster import Job, answer_shard, run
 from bcx.inference.input_files import find
 from bcx.inference.shards import plan_shards
 from tests.layouts import write_busi_folder
@@ -115,7 +115,7 @@ def test_a_store_without_empty_folders_is_written_to(classifier, monkeypatch):
     store = fsspec.filesystem("memory")
     monkeypatch.setattr(type(store), "makedirs", lambda *_, **__: None)  # as object stores do
     job = Job(str(classifier.folder), classifier.weights_sha256, "memory://fresh/out", "csv", {"views": 1})
-    assert batches._prepare(job, [], True) == set()
+    assert cluster._prepare(job, [], True) == set()
     assert store.exists("/fresh/out/_run.json")
 
 
@@ -124,7 +124,7 @@ def test_damaged_settings_of_a_run_are_those_of_another(tmp_path, damaged):
     (tmp_path / "_run.json").write_text(damaged)
     (tmp_path / "part-000000-0123456789ab.csv").touch()
     with pytest.raises(ConfigError, match="settings differ"):
-        batches._prepare(Job("model", "0" * 64, str(tmp_path), "csv"), [], True)
+        cluster._prepare(Job("model", "0" * 64, str(tmp_path), "csv"), [], True)
 
 
 def test_shards_hold_the_rows_of_the_local_engine(busi_folder, classifier, tmp_path):
@@ -157,15 +157,15 @@ def test_a_shard_that_is_there_is_not_made_again(busi_folder, classifier, tmp_pa
 
 def test_shards_of_another_run_are_refused_or_deleted(busi_folder, classifier, tmp_path):
     job, planned = job_of(classifier, tmp_path / "out"), plan_shards([str(busi_folder)])
-    assert batches._prepare(job, planned, True) == set()
+    assert cluster._prepare(job, planned, True) == set()
     answer_shard(job, classifier, planned[0])
-    assert batches._prepare(job, planned, True) == {planned[0].name("csv")}
+    assert cluster._prepare(job, planned, True) == {planned[0].name("csv")}
     other = Job(job.model, job.weights_sha256, job.out, "csv", {"views": 2})
     with pytest.raises(ConfigError, match="settings differ: options"):
-        batches._prepare(other, planned, True)
+        cluster._prepare(other, planned, True)
     with pytest.raises(ConfigError, match="1 of other or changed scans"):
-        batches._prepare(job, planned[1:], True)
-    assert batches._prepare(other, planned, False) == set()
+        cluster._prepare(job, planned[1:], True)
+    assert cluster._prepare(other, planned, False) == set()
     assert json.loads((tmp_path / "out" / "_run.json").read_text())["options"] == {"views": 2}
     assert not list((tmp_path / "out").glob("part-*"))
 
