@@ -25,10 +25,7 @@ Edges = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Box:
-    """A square of the scan, in its pixels: left and upper edge, width and height.
-
-    Where it is larger than the scan it sticks out, and is black there.
-    """
+    """A square of the scan, in its pixels; where it sticks out, it is black."""
 
     x: int
     y: int
@@ -124,8 +121,7 @@ def box_around(x: float, y: float, longer: float, shape: tuple[int, int], contex
 def checked_box(box: Any, width: int, height: int) -> Edges:
     """Return a box that a person chose, (left, top, right, bottom) or anything at all, in whole pixels of the scan.
 
-    Raises:
-        ConfigError: not four finite numbers, outside the scan, or less than `LEAST_BOX` pixels wide or high.
+    `ConfigError` where it is not four finite numbers, outside the scan, or less than `LEAST_BOX` pixels wide or high.
     """
 
     def wrong(expected: str) -> ConfigError:
@@ -184,9 +180,8 @@ def paste(grid: np.ndarray, box: Box, shape: tuple[int, int], fade: float = 0.0)
 
 
 def merge_lesion(first: np.ndarray, second: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """Return one lesion map of both stages at the scan's size, float32 `[H, W]`, 0..1.
+    """Return the product of both stages' lesion maps at the scan's size, float32 `[H, W]`, 0..1; 0 outside the box.
 
-    It is their product inside the box of the second, 0 outside: the chance that both see a lesion, were they
-    independent. The maps, float32 `[h, w]`, span the scan and the box.
+    It is the chance that both see a lesion, were they independent. The maps, float32 `[h, w]`, span scan and box.
     """
     return cv2.resize(first, shape[::-1], interpolation=cv2.INTER_LINEAR) * paste(second[None], box, shape)[0]

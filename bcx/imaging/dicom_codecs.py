@@ -49,15 +49,10 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
 
 def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Decode one frame, as it stands or encapsulated, with whichever of pydicom's plugins reads it.
+    """Decode one frame, as it stands or encapsulated, with whichever of pydicom's plugins reads it; its last error.
 
-    The options are those of pydicom's `Decoder.as_array`.
-
-    Returns:
-        Values [H, W] or [H, W, 3]; YCbCr has become RGB. And no facts, as `run_isolated` asks.
-
-    Raises:
-        Exception: whatever the last plugin raised.
+    The options are those of pydicom's `Decoder.as_array`. Returns values [H, W] or [H, W, 3], YCbCr as RGB, and no
+    facts, as `run_isolated` asks.
     """
     decoder = get_decoder(uid.UID(syntax))
     if not decoder.is_encapsulated:

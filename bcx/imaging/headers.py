@@ -46,11 +46,7 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes of its second header
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the format of a file from its first `HEAD_BYTES`, whatever the file is called.
-
-    Returns:
-        "png", "jpeg", "gif", "bmp", "tiff", "webp", "avif", "jpeg2000", "jpegxl", "dicom", "svg", or None.
-    """
+    """Name the format of a file ("png", "tiff", "dicom", "svg" ...) from its first `HEAD_BYTES`; None where unknown."""
     if head[128:132] == b"DICM":
         return "dicom"
     for magic, kind in _FORMATS.items():
@@ -149,11 +145,7 @@ def check_jpeg(data: bytes) -> None:
 
 
 def codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream; None where it is none of them.
-
-    Raises:
-        ValueError: it begins as one of them, but its size is missing.
-    """
+    """Width and height inside a JPEG, JPEG-LS or JPEG 2000 stream, `ValueError` without any; None for other streams."""
     try:
         if frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: SIZ follows at once
             right, bottom, left, top = struct.unpack_from(">IIII", frame, 8)
@@ -190,13 +182,9 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def gif_frames(data: bytes) -> tuple[int, int, int]:
-    """Count a GIF's frames, up to `MAX_FRAMES` + 1, by stepping over its blocks, of which PIL limits none.
+    """Return a GIF's frames, up to `MAX_FRAMES` + 1, width and height, of which the first frame may exceed the canvas.
 
-    Returns:
-        (frames, width, height), with the first frame where it exceeds the canvas.
-
-    Raises:
-        ValueError: the file ends before its first frame does, or has too many blocks or comments.
+    It steps over the blocks, of which PIL limits none; `ValueError` for too many, or none complete.
     """
     width, height = struct.unpack_from("<HH", data, 6) if len(data) >= 13 else (0, 0)
     frames = steps = comment = 0
@@ -234,10 +222,7 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Return the orientation (1 to 8) of a raw EXIF block; 1 where it says nothing usable.
-
-    PIL reads the whole directory for it, where entries that share a block take time quadratic in the file's size.
-    """
+    """Return the orientation of a raw EXIF block, 1 to 8; PIL would read the whole block, in quadratic time."""
     exif = exif.removeprefix(b"Exif\x00\x00")
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
     with suppress(struct.error):

@@ -1,7 +1,7 @@
-"""Look-up tables of a DICOM header: modality and VOI tables, palettes, and palettes written in segments.
+"""Look-up tables of a DICOM header: modality and VOI tables, palettes, also in segments (PS3.3, C.11.1, C.11.2, C.7.9).
 
 Each is held against its own descriptor before it is used, and named where it does not fit: pydicom's functions end in
-a TypeError or run out of memory there. Rules: DICOM PS3.3, C.11.1, C.11.2 and C.7.9.
+a TypeError or run out of memory there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Class maps and lesion maps as images over the scan that they belong to.
 
-What speaks for a class is purple, what speaks against it green, nothing is transparent: a map without evidence
-leaves the scan as it is, since nothing is stretched image by image. A lesion is yellow: neither for nor against.
-These are the default; a `MapStyle` chooses other colours, or lines in place of filled maps.
+What speaks for a class is purple, what speaks against it green, a lesion is yellow, unless a `MapStyle` says otherwise.
+Nothing is transparent, since nothing is stretched image by image.
 """
 
 from __future__ import annotations

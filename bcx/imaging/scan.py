@@ -107,11 +107,7 @@ def sniff_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def read_file(path: str | os.PathLike[str], head: int | None = None) -> bytes:
-    """Return the bytes of an image file, or its first `head`.
-
-    Raises:
-        ScanError: there is none, it is a folder or a device (a pipe would wait for ever), too large, or not allowed.
-    """
+    """Return the bytes of an image file, or its first `head`; `ScanError` where it is none, too large or forbidden."""
     path = os.fsdecode(path)
     if not path:
         raise ScanError("The path is empty.", expected="the path of a picture", remedy="Name a file.")

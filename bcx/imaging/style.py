@@ -17,15 +17,7 @@ PALETTES = {
 
 @dataclass(frozen=True)
 class MapStyle:
-    """How maps are drawn.
-
-    Attributes:
-        colours: a key of `PALETTES`.
-        contour: whether lines of equal evidence stand in place of filled maps.
-
-    Raises:
-        ConfigError: no such colours.
-    """
+    """How maps are drawn: `colours`, a key of `PALETTES`; `contour`: lines of equal evidence in place of fillings."""
 
     colours: str = "signed"
     contour: bool = False

@@ -61,11 +61,7 @@ class Member:
             return None
 
     def read(self) -> bytes:
-        """Return its bytes.
-
-        Raises:
-            ScanError: it leads out of the archive, is encrypted, packed in another way, too large or damaged.
-        """
+        """Return its bytes; `ScanError` where it leads out of the archive, is encrypted, too large or damaged."""
         if self.problem is not None:
             raise self.problem
         from bcx.imaging.scan import MAX_BYTES  # here, since it loads NumPy, which a listing does without
@@ -205,20 +201,21 @@ def _problem(info: zipfile.ZipInfo, name: str, archive: str) -> BcxError | None:
     """What forbids reading a member, told from its entry alone."""
     leads_out = name.startswith("/") or PureWindowsPath(name).drive or ".." in name.split("/")
     if leads_out or "\0" in info.orig_filename:
-        found = f"The name '{name}' leads out of the archive '{archive}'."
+        found, expected = f"The name '{name}' leads out of the archive '{archive}'.", "names of files inside it"
         remedy = "Do not trust the archive; have the scans sent again."
-        return ScanError(found, expected="names of files inside it", remedy=remedy)
-    if len(info.orig_filename) > _LONGEST_NAME:
-        found = f"A name in the archive '{archive}' has {len(info.orig_filename):,} characters."
+    elif (length := len(info.orig_filename)) > _LONGEST_NAME:
+        found, expected = f"A name in the archive '{archive}' has {length:,} characters.", f"at most {_LONGEST_NAME:,}"
         remedy = "Pack the scan again under a shorter name."
-        return ScanError(found, expected=f"at most {_LONGEST_NAME:,}", remedy=remedy)
-    if info.flag_bits & _ENCRYPTED:
-        found = f"'{name}' is encrypted in the archive '{archive}'."
+    elif info.flag_bits & _ENCRYPTED:
+        found, expected = f"'{name}' is encrypted in the archive '{archive}'.", "an archive without a password"
         remedy = "Unpack it with its password, and name the folder."
-        return ScanError(found, expected="an archive without a password", remedy=remedy)
-    if info.compress_type not in _METHODS:
+    elif info.compress_type not in _METHODS:
         how = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
         found = f"'{name}' is packed by the method '{how}' in the archive '{archive}'."
-        expected = "the methods 'store' or 'deflate', as in ordinary ZIP files"
-        return ScanError(found, expected=expected, remedy="Unpack it, and name the folder.")
-    return None
+        expected, remedy = (
+            "the methods 'store' or 'deflate', as in ordinary ZIP files",
+            "Unpack it, and name the folder.",
+        )
+    else:
+        return None
+    return ScanError(found, expected=expected, remedy=remedy)

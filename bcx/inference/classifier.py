@@ -142,16 +142,11 @@ class Classifier:
         return self._answer([item], self._runner.forward)[0]
 
     def read_lesions(self, source: Source, name: str | None = None) -> list[Prediction]:
-        """Answer one source, and again with the second stage at each further place of `Prediction.lesions`.
+        """Answer one source, and again with the second stage at each of `Prediction.lesions` that it had not read.
 
         The most harmful decision comes first, and counts: the positive class, "refer", another class, the one that
-        means that nothing is there; among equals the highest probability of the positive class.
-
-        Returns:
-            The model's own answer, whose `box` is None, and one for each lesion that the second stage had not read.
-
-        Raises:
-            BcxError: as `predict`.
+        means that nothing is there; among equals the highest probability of the positive class. The `box` of the
+        model's own answer is None. Errors as `predict`.
         """
         item = _one_scan(prepare(source, name, self._reads_clips))
         answers = self._answer([item], self._runner.forward)
@@ -164,10 +159,7 @@ class Classifier:
     def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
         """Return an answer of this model, with its pixels, for another prevalence; the network does not run.
 
-        A clip's answer stays as it is. `prevalence` is as in `load`; None: the checkpoint's own.
-
-        Raises:
-            ConfigError: a prevalence that the checkpoint does not offer.
+        A clip's answer stays as it is. `prevalence` and errors are as in `load`; None: the checkpoint's own.
         """
         before, wanted = (self._decider.at(shares) for shares in (prediction.prevalence, prevalence))
         if prediction.clip is not None:
@@ -177,19 +169,13 @@ class Classifier:
         return self._claimed(replace(prediction, prevalence=wanted.asked), wanted, probabilities, no_scan)
 
     def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Prediction | Failure]:
-        """Answer many sources, one answer per source, in order.
+        """Answer many sources, one answer per source, in order: a `Failure` in the place of one that cannot be read.
 
         Every core answers batches of its own; at most two batches more than there are cores are in memory.
 
         Args:
             sources: any iterable, consumed as answers are taken; it may be endless.
             batch_size: scans per forward pass.
-
-        Yields:
-            A `Prediction`, or a `Failure` in the place of a source that cannot be read.
-
-        Raises:
-            ConfigError: batch_size below 1.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}.", expected="at least 1", remedy=f"Use {BATCH_SIZE}.")
@@ -200,16 +186,13 @@ class Classifier:
         return (answers.popleft() for answers in answered for _ in range(len(answers)))
 
     def stream_probabilities(self, groups: Iterable[Callable[[], Sequence[np.ndarray]]]) -> Iterator[np.ndarray]:
-        """Answer groups of plain images, such as the tiles of a slide, with probabilities alone, one array per group.
+        """Answer groups of plain images, such as the tiles of a slide, with probabilities alone: float32 `[N, C]` each.
 
         No maps, no input check, the same probabilities as `predict` to 1e-5; in order, and in memory as in `stream`.
 
         Args:
             groups: functions that return a group's images, uint8 `[H, W]` or `[H, W, 3]` each, and may return none.
                 They are called in the threads that run the network, several at once.
-
-        Yields:
-            float32 `[N, C]` for a group of N images, rows summing to 1.
         """
         return self._ahead(iter(groups), self._score)
 

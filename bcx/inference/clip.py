@@ -78,12 +78,8 @@ def answer_clip(
 ) -> Prediction:
     """Answer a clip of `count` frames, `limit` of them at most; they are opened, answered and let go a few at a time.
 
-    Returns:
-        The decisive frame's answer, with `clip`; "refer" where frames disagree. A clip of nothing but blank frames is
-        answered by the first of them.
-
-    Raises:
-        BcxError: no frame can be read; the first one's error.
+    The answer is the decisive frame's, with `clip`; "refer" where frames disagree. A clip of nothing but blank frames
+    is answered by the first of them; where no frame can be read, the first one's error is raised.
     """
     blank: list[int] = []
     failed: dict[int, BcxError] = {}

@@ -45,7 +45,7 @@ class Job:
 
 
 def answer_shard(job: Job, classifier: Classifier, shard: Shard) -> dict[str, Any]:
-    """Answer the scans of a shard and write it; where its file is there already, it is left as it is.
+    """Answer the scans of a shard and write it, unless its file is there already.
 
     Returns:
         How many `scans`, how many `failed`, and of each of the `decisions`; none of the latter where it was there.
@@ -190,10 +190,7 @@ def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:
 def connected(address: str) -> Iterator[Any]:
     """Give Ray, connected to the cluster at `address`, or to one that starts here (`HERE`) and ends with the block.
 
-    Raises:
-        MissingExtra: Ray is not installed.
-        ConfigError: there is no such cluster.
-        BcxError: what a worker raised, as it raised it, or a worker was lost too often.
+    Errors as `run`: what a worker raised, as it raised it, or `BcxError` where one was lost too often.
     """
     ray = imported("ray", "data")
     on_sigterm = signal.getsignal(signal.SIGTERM)

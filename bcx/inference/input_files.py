@@ -9,6 +9,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from bcx.errors import ConfigError, ScanError
@@ -83,16 +84,15 @@ def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
     """
     roots: list[Path] = []
     met: dict[str, Found] = {}
-    for argument in arguments:
-        for found in _reached(argument, roots, leave_out):
-            if found.outright or found.file not in met:
-                met[found.file] = found
+    for found in chain.from_iterable(_reached(argument, roots, leave_out) for argument in arguments):
+        if found.outright or found.file not in met:
+            met[found.file] = found
     pictures, left_out = choose(list(met.values()))
     listing = Listing(pictures, roots, left_out)
     if not pictures:
+        skipped = f" ({listing.skipped})" if listing.skipped else ""
         raise ConfigError(
-            f"No picture was found in {', '.join(map(repr, arguments))}"
-            + (f" ({listing.skipped})." if listing.skipped else "."),
+            f"No picture was found in {', '.join(map(repr, arguments))}{skipped}.",
             expected="PNG, JPEG, GIF, BMP, TIFF, WebP or DICOM files",
             remedy="Check the folder, or name a file outright to see what is wrong with it.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,7 @@ class Journal:
     def __init__(self, result: Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
         """Open the journal of a result, file or folder, and go on with an unfinished run of the same `settings`: JSON.
 
-        Raises:
-            OutputError: the folder cannot be written.
-            ConfigError: another process is writing the same result.
+        `OutputError` where the folder cannot be written; `ConfigError` where another process is writing the result.
         """
         self.path = result.with_name(f".{result.name}.unfinished")
         self.started_over: list[str] = []
@@ -34,18 +33,16 @@ class Journal:
         self._entries: dict[str, tuple[Any, int, int]] = {}  # stamp, where the line begins, its length
         self._finished = False
         asked: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read back
-        with writing(result):
+        with writing(result), ExitStack() as failing:
             self._file = os.fdopen(os.open(self.path, _OPEN, 0o666), "r+b", buffering=0)
-            try:
-                _lock(self._file.fileno(), result)
-                if resume:
-                    self._load(asked)
-                if not self._entries:
-                    self._file.truncate(0)
-                    self._append({"settings": asked})
-            except BaseException:
-                self._file.close()
-                raise
+            failing.callback(self._file.close)
+            _lock(self._file.fileno(), result)
+            if resume:
+                self._load(asked)
+            if not self._entries:
+                self._file.truncate(0)
+                self._append({"settings": asked})
+            failing.pop_all()
 
     def _load(self, asked: dict[str, Any]) -> None:
         end = 0
@@ -55,9 +52,8 @@ class Journal:
                     entry: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
                     if end == 0:
                         before: dict[str, Any] = entry["settings"]
-                        self.started_over = sorted(
-                            name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name)
-                        )
+                        names = before.keys() | asked.keys()
+                        self.started_over = sorted(name for name in names if before.get(name) != asked.get(name))
                         if self.started_over:
                             return
                     else:
@@ -76,19 +72,15 @@ class Journal:
         return stamp is not None and key in self._entries and self._entries[key][0] == stamp
 
     def add(self, key: str, stamp: Any, answer: Any) -> None:
-        """Keep an answer to the source `key`, as JSON.
+        """Keep an answer to the source `key`, as JSON; `OutputError` where no room is left.
 
         `stamp` changes when the source does; None where the answer should not outlive this run.
-
-        Raises:
-            OutputError: no room is left; what was kept before is still there.
         """
         with writing(self._result):
             self._entries[key] = (stamp, *self._append({"key": key, "stamp": stamp, "answer": answer}))
 
     def _append(self, entry: dict[str, Any]) -> tuple[int, int]:
-        begun = self._file.seek(0, os.SEEK_END)
-        line = f"{json.dumps(entry)}\n".encode()
+        begun, line = self._file.seek(0, os.SEEK_END), f"{json.dumps(entry)}\n".encode()
         left = memoryview(line)
         try:
             while left:

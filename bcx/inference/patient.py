@@ -1,13 +1,9 @@
 """One answer for the scans of one patient or lesion, from the answers to each, and the table of patients.
 
-The rule: the scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits),
-and the model's rule of decision is applied to the result. It is "refer" where one scan alone is answered with a class
-more harmful than the combined one, or is referred for what no probability shows (a damaged file, an image unlike the
-training data, a place that looks like a lesion), and "not a scan" where none is a scan. Images that are no scans do
-not count.
-
-Sonographers show a lesion in two planes. On such pairs the mean of logits ranks better than the mean of probabilities
-or the more suspicious scan: docs/explanation/patients.md.
+The scans' probabilities are averaged as logarithms and scaled to sum to 1 (the mean of the networks' logits), and the
+model's rule of decision is applied. It is "refer" where one scan alone is answered with a more harmful class, or is
+referred for what no probability shows (a damaged file, an image unlike the training data, a place that looks like a
+lesion), and "not a scan" where none is a scan. Images that are none do not count. Why: docs/explanation/patients.md.
 """
 
 from __future__ import annotations
@@ -77,11 +73,7 @@ def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Task) -> PatientAnswer:
-    """Combine one model's answers to one patient's scans, by that model's decider.
-
-    Raises:
-        ConfigError: no answers.
-    """
+    """Combine one model's answers to one patient's scans, at least one, by that model's decider."""
     if not answers:
         found, remedy = f"There are no scans of '{patient}'.", "Name a patient with scans."
         raise ConfigError(found, expected="one or more", remedy=remedy)
@@ -104,16 +96,10 @@ def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Tas
         decision, reason = REFER, f"Together {label}, but {graver[0].name} alone is answered {graver[0].decision}."
     elif doubtful and not reason:
         decision, reason = REFER, f"{doubtful[0].name}: {doubtful[0].reason}"
-    return PatientAnswer(
-        patient=patient,
-        label=label,
-        confidence=probabilities[label],
-        probabilities={name: probabilities[name] for name in task.classes},
-        decision=decision,
-        reason=reason,
-        scans=tuple(each.name for each in scans),
-        left_out=tuple(each.name for each in answers if each.decision == NOT_A_SCAN),
-    )
+    probabilities = {name: probabilities[name] for name in task.classes}
+    counted = tuple(each.name for each in scans)
+    left_out = tuple(each.name for each in answers if each.decision == NOT_A_SCAN)
+    return PatientAnswer(patient, label, probabilities[label], probabilities, decision, reason, counted, left_out)
 
 
 def folder_of(file: str) -> str:
@@ -140,23 +126,20 @@ def patient_rows(
         else:
             unread.setdefault(patients[row["file"]], []).append(row["file"])
     lost = {patient: f"Could not be read: {', '.join(files)}." for patient, files in unread.items()}
-    cells: list[dict[str, Any]] = []
-    for patient, own in answers.items():
-        if not own:
-            continue
-        one = classifier.combine(patient, own)
-        cells.append(
-            {
-                "patient": one.patient,
-                "label": one.label,
-                "confidence": round(one.confidence, 6),
-                "decision": one.decision,
-                **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
-                "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
-                "scans": len(one.scans),
-                "files": "; ".join((*one.scans, *one.left_out)),
-            }
-        )
+    combined = [classifier.combine(patient, own) for patient, own in answers.items() if own]
+    cells = [
+        {
+            "patient": one.patient,
+            "label": one.label,
+            "confidence": round(one.confidence, 6),
+            "decision": one.decision,
+            **{f"p_{name}": round(p, 6) for name, p in one.probabilities.items()},
+            "reason": " ".join(filter(None, (one.reason, lost.get(one.patient)))),
+            "scans": len(one.scans),
+            "files": "; ".join((*one.scans, *one.left_out)),
+        }
+        for one in combined
+    ]
     return cells + [{"patient": name, "reason": lost[name], "scans": 0} for name, own in answers.items() if not own]
 
 

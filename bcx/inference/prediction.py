@@ -183,10 +183,7 @@ class Prediction:
 
     @cached_property
     def lesions(self) -> tuple[Lesion, ...]:
-        """Every place that the first stage takes for a lesion (`ONE_STAGE_LEVEL`), the heaviest first; 8 at most.
-
-        The second stage reads one; `Classifier.read_lesions` the others. Empty without a lesion map, or a scan.
-        """
+        """Places that the first stage takes for a lesion, the heaviest first, 8 at most; the second stage reads one."""
         reading = self.reading
         if reading.lesion is None or reading.second is None or self.decision == NOT_A_SCAN:
             return ()
@@ -206,24 +203,15 @@ class Prediction:
         return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
     def class_map(self, class_: str, fade: float = 0.0) -> np.ndarray:
-        """Return one class's map as in `maps`, float32 `[H, W]`; `fade` as in `bcx.imaging.crop.paste`.
-
-        Raises:
-            ConfigError: no such class.
-        """
+        """Return one class's map as in `maps`, float32 `[H, W]`; `fade` as in `bcx.imaging.crop.paste`."""
         check_name(class_, self.probabilities, "class")
         number = list(self.probabilities).index(class_)
         return self._at_size(slice(number, number + 1), fade)[0]
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
-        """Return the scan with one class's map laid over it, RGB, at the scan's own size.
+        """Return the scan with one class's map (default: `label`'s) laid over it, RGB; `ConfigError` for no class.
 
-        Args:
-            class_: which class's map; default: `label`'s.
-            opacity: 0 (the scan alone) to 1.
-
-        Raises:
-            ConfigError: no such class.
+        `opacity` is 0 (the scan alone) to 1.
         """
         plane = self.class_map(self.label if class_ is None else class_, FADE)
         return lay_over(self.shown, plane, self.map_limit, opacity, self.style)

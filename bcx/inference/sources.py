@@ -55,11 +55,7 @@ class ClipFile:
 
 
 def prepare(source: Source, name: str | None, clips: bool) -> Ready | ClipFile:
-    """Read a source, called `name` or by its own; its first frame is the scan where files of several are no `clips`.
-
-    Raises:
-        BcxError: it cannot be read.
-    """
+    """Read a source, called `name` or by its own; its first frame is the scan where files of several are no `clips`."""
     started = time.perf_counter()
     if isinstance(source, (Member, str, os.PathLike)):
         name = name or name_of(source)

@@ -26,10 +26,8 @@ def columns(task: Task) -> list[str]:
 def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     """Return one row, column of `columns(task)` to text or number; of a `Failure`, its reason and empty cells.
 
-    Probabilities are 0..1 with six decimals, seconds have four. `lesion_share` is the share of the scan's pixels that
-    the model outlines, 0..1 with six decimals; `lesion_box` is "left top right bottom" in pixels, empty where nothing
-    is outlined. A model without a lesion map leaves both empty. `flags` and `notes` are sentences joined by "; ";
-    `frame` is the decisive frame of a clip, from 1.
+    Probabilities and `lesion_share`, of the scan's pixels that the model outlines, are 0..1 with six decimals;
+    `lesion_box` is "left top right bottom" in pixels; `frame` is the decisive one of a clip, from 1.
     """
     from bcx.inference.prediction import Failure  # here, since it loads torch, and reading a header should not
 
@@ -60,10 +58,7 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
 def write_csv(
     rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task, more: Sequence[str] = ()
 ) -> None:
-    """Write rows as CSV (UTF-8, one header line): the columns of the task, then `more`.
-
-    Rows are taken one at a time, so a generator of any length needs no memory. A file appears whole, at the end.
-    """
+    """Write rows as CSV (UTF-8, one header line), one at a time: the columns of the task, then `more`."""
     write_text(csv_lines(rows, [*columns(task), *more]), target)
 
 

@@ -1,9 +1,4 @@
-"""From scans to the network's raw output: one stage, or two where it sees lesions; shared by training and serving.
-
-forward = partial(run_network, network, preprocess)
-readings = read_scans(forward, preprocess, [scan.pixels for scan in scans])
-readings[0].logits        # float32 [C], before temperature
-"""
+"""From scans to the network's raw output: one stage, or two where it sees lesions; shared by training and serving."""
 
 from __future__ import annotations
 
@@ -57,12 +52,8 @@ def read_scans(
 ) -> list[Reading]:
     """Run the network on scans and, with a lesion head, on each a second time where the first stage saw most.
 
-    Args:
-        scans: uint8 `[H, W]` or `[H, W, 3]` each, of any sizes; at least one.
-        chosen: for each scan what is read a second time instead, or None.
-
-    Raises:
-        CheckpointError: the network yields numbers that are not finite.
+    The scans, at least one, are uint8 `[H, W]` or `[H, W, 3]`; `chosen` is for each what is read a second time instead,
+    or None. `CheckpointError` where the network yields numbers that are not finite.
     """
     # Copies throughout, so that one kept answer does not keep its whole batch in memory.
     first = _finite(forward(np.stack([preprocess.plane(pixels) for pixels in scans])))
