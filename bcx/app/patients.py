@@ -8,7 +8,7 @@ from typing import Any
 from bcx.app.markup import html
 from bcx.app.rows import PICKED, Batch, Row
 from bcx.errors import BcxError, RequestError
-from bcx.imaging.dicom import place_of
+from bcx.imaging.scan import place_of
 from bcx.inference.archives import content
 from bcx.inference.classifier import Classifier
 from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_rows

@@ -176,7 +176,7 @@ def base_name(inside: Path, taken: set[str]) -> Path:
 
 def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:
     """Return what the header of each file says of `PLACE`; "" where it says nothing or is no DICOM header."""
-    from bcx.imaging.dicom import place_of
+    from bcx.imaging.scan import place_of
 
     places = {}
     for found in scans:

@@ -37,8 +37,7 @@ class Box:
 
     def inside(self, shape: tuple[int, ...]) -> Edges:
         """Return its edges, as far as it lies in the scan, whose (height, width) is `shape`."""
-        height, width = shape[:2]
-        return max(0, self.x), max(0, self.y), min(width, self.x + self.side), min(height, self.y + self.side)
+        return max(0, self.x), max(0, self.y), min(shape[1], self.x + self.side), min(shape[0], self.y + self.side)
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,12 @@ class Lesion:
 
 def _blobs(lesion: np.ndarray, level: float) -> list[tuple[Edges, float]]:
     """Return the edges and the peak of each connected region at or above a level; the largest sum of values first."""
-    _, parts = cv2.connectedComponents((lesion >= level).astype(np.uint8))
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats((lesion >= level).astype(np.uint8))
     masses = np.bincount(parts.ravel(), lesion.ravel())
     found = []
     for part in sorted(range(1, len(masses)), key=lambda part: -masses[part]):  # 0 is the background
-        rows, columns = np.nonzero(parts == part)
-        edges = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-        found.append((edges, float(lesion[rows, columns].max())))
+        left, top, width, height, _ = boxes[part].tolist()
+        found.append(((left, top, left + width, top + height), float(lesion[parts == part].max())))
     return found
 
 

@@ -9,24 +9,29 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pydicom import dcmread, uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.filereader import read_partial
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_rescale, apply_windowing
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.tag import BaseTag, Tag
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.imaging.dicom_codecs import decode_pixels, is_available
 from bcx.imaging.formats import DAMAGED, is_damaged
-from bcx.imaging.headers import HEAD_BYTES, MAX_FRAMES, begins_without_preamble, codestream_size, sniff
+from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
 from bcx.imaging.lookup_tables import LookupTable, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch
 from bcx.imaging.regions import find_region, find_scale
 from bcx.imaging.worker import run_isolated
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-    from pydicom.tag import BaseTag
 
 MAX_ELEMENTS = 20_000
 """Top-level header entries; real files have some hundred."""
@@ -73,7 +78,7 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
     """Decode one frame, from 0, of a whole DICOM file.
 
     Raises:
-        MissingExtra: pydicom, or the plugin for this compression, is not installed.
+        MissingExtra: the plugin for this compression is not installed.
         UnknownFormat: no pixel data, or a compression that no plugin reads (video).
         DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
         ScanTooLarge: beyond a limit, mostly told before decoding.
@@ -97,14 +102,6 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
 
 @contextmanager
 def _errors_told(name: str) -> Iterator[None]:
-    try:
-        import pydicom  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(
-            f"'{name}' is a DICOM file, and pydicom is not installed.",
-            expected="pydicom and its decoders",
-            remedy='Run: pip install "bcx[dicom]"',
-        ) from error
     try:
         yield
     except BcxError:
@@ -145,33 +142,11 @@ def _inflated(data: bytes, name: str) -> bytes:
 def read_header(data: bytes, name: str) -> Dataset:
     """Read everything before the pixels; errors as `decode`."""
     with _errors_told(name):
-        from pydicom import dcmread
-
         return dcmread(io.BytesIO(_inflated(data, name)), stop_before_pixels=True, force=True)
-
-
-def place_of(data: bytes) -> dict[str, str]:
-    """Return study and series (their UIDs), laterality and view as a header has them, each "" where it does not say."""
-    found: dict[str, Any] = dict.fromkeys(("study", "series", "laterality", "view"))
-    with suppress(Exception):  # pydicom raises whatever the damage leads it to; the file's row says what is wrong
-        header: Any = read_header(data, "") if sniff(data[:HEAD_BYTES]) == "dicom" else {}
-        codes = header.get("ViewCodeSequence")
-        found = {
-            "study": header.get("StudyInstanceUID"),
-            "series": header.get("SeriesInstanceUID"),
-            "laterality": header.get("ImageLaterality") or header.get("Laterality"),
-            "view": header.get("ViewPosition") or (codes and codes[0].get("CodeMeaning")),
-        }
-    return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
 
 
 def _open(data: bytes, name: str) -> _File:
     """Read what describes the pixels, up to the pixels, and hold it against the limits."""
-    from pydicom import uid
-    from pydicom.filereader import read_partial
-    from pydicom.pixels.utils import as_pixel_options
-    from pydicom.tag import Tag
-
     data = _inflated(data, name)
     met = 0
     keyword = None
@@ -216,10 +191,6 @@ def _open(data: bytes, name: str) -> _File:
 
 
 def _check_syntax(syntax: Any, name: str) -> None:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    from bcx.imaging import dicom_codecs
-
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -228,7 +199,7 @@ def _check_syntax(syntax: Any, name: str) -> None:
             expected="an uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000 picture",
             remedy="Export the frame as PNG, or as uncompressed DICOM.",
         ) from error
-    if not (decoder.is_available or dicom_codecs.is_available(syntax)):
+    if not (decoder.is_available or is_available(syntax)):
         raise MissingExtra(
             f"The DICOM file '{name}' is compressed as '{syntax.name}', and no decoder for it is installed.",
             expected="pydicom's decoders",
@@ -237,10 +208,6 @@ def _check_syntax(syntax: Any, name: str) -> None:
 
 
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
-    from pydicom.encaps import encapsulate, get_frame
-
-    from bcx.imaging.dicom_codecs import decode_pixels
-
     begin = file.pixels + 12  # tag, VR, reserved, length: encapsulated pixels are always explicit
     if not _is_whole(file.data, begin, frame, file.frames):
         raise _damaged(name, "it ends before its compressed picture does")
@@ -274,8 +241,6 @@ def _is_whole(data: bytes, at: int, frame: int, frames: int) -> bool:
 
 def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
     """Cut one frame out of uncompressed pixels; what its length says goes before what its header says."""
-    from bcx.imaging.dicom_codecs import decode_pixels
-
     header, options, notes = file.header, dict(file.options), []
     start = file.pixels + (8 if file.syntax.is_implicit_VR else 12)  # tag, length; or tag, VR, reserved, length
     there = len(file.data) - start
@@ -335,8 +300,6 @@ def _little(header: Dataset) -> bool:
 
 
 def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
-    from pydicom.pixels.processing import apply_rescale, apply_windowing
-
     if not np.isfinite(values).all():
         raise ScanError(
             "The DICOM picture holds numbers that are not finite.",

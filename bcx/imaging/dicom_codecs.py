@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydicom import uid
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 from pydicom.pixels.processing import convert_color_space
-
-if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import DecodeRunner
 
 _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
@@ -55,12 +52,11 @@ def decode_pixels(data: bytes, syntax: str, options: dict[str, Any]) -> tuple[np
     facts, as `run_isolated` asks.
     """
     decoder = get_decoder(uid.UID(syntax))
-    if not decoder.is_encapsulated:
-        return _in_rgb(*decoder.as_array(data, index=0, raw=True, **options)), {}
     if is_available(syntax) and "imagecodecs" not in decoder.available_plugins:
         decoder.add_plugin("imagecodecs", (__name__, "decode_frame"))
+    plugins = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins]
     last: Exception = ValueError("no decoder for it is installed")
-    for plugin in sorted(set(decoder.available_plugins) & set(_PLUGINS), key=_PLUGINS.index):
+    for plugin in plugins if decoder.is_encapsulated else [""]:
         try:
             return _in_rgb(*decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)), {}
         except Exception as error:  # each plugin has exceptions of its own

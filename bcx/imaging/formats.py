@@ -135,8 +135,10 @@ def _decode(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, 
         headers.check_png(data)
     image = _opened(data, kind, frame)
     check_size(name, *image.size)
-    if isinstance(image, TiffImageFile):
-        _check_tiles(image)
+    if isinstance(image, TiffImageFile):  # a tile is unpacked whole, however little of the image it covers
+        tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
+        if tile > max(1 << 22, 4 * image.width * image.height):
+            raise ValueError("its tiles are far larger than the picture")
     deep = _deep_colour(image)
     values, orientation, notes = pil_values(image)
     frames = frames or getattr(image, "n_frames", 1)
@@ -178,13 +180,6 @@ def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
     values = values if values.ndim < 4 else values[0]
     check_size(name, values.shape[1], values.shape[0])
     return values
-
-
-def _check_tiles(image: TiffImageFile) -> None:
-    """Raise `ValueError` for huge tiles, which are unpacked whole, however little of the image they cover."""
-    tile = image.tag_v2.get(_TILE_WIDTH_TAG, 0) * image.tag_v2.get(_TILE_LENGTH_TAG, 0)
-    if tile > max(1 << 22, 4 * image.width * image.height):
-        raise ValueError("its tiles are far larger than the picture")
 
 
 def _deep_colour(image: ImageFile) -> list[Any] | None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bcx.imaging.crop import Box
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.style import STYLE, MapStyle
 
@@ -146,9 +147,8 @@ def lay_outline(
 
 
 def _draw_frame(image: np.ndarray, frame: tuple[int, int, int], thick: int) -> None:
-    height, width = image.shape[:2]
-    x, y, side = frame
-    left, top, right, bottom = max(0, x), max(0, y), min(width, x + side) - 1, min(height, y + side) - 1
+    left, top, right, bottom = Box(*frame).inside(image.shape)
+    right, bottom = right - 1, bottom - 1
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], float)
     for colour, line in ((_EDGE, thick + 2), (_FRAME, thick)):
         for start, end in pairwise(corners):

@@ -6,14 +6,10 @@ is to be seen in it. Whatever else it says is left alone, with a note.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from pydicom.dataset import Dataset
 
 from bcx.imaging.limits import MIN_SIDE
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 Region = tuple[int, int, int, int]
 
@@ -36,7 +32,7 @@ def find_region(header: Dataset, pixels: np.ndarray) -> tuple[Region | None, lis
         return None, [f"ultrasound region of its header ignored: it {found}"]
     left, top, right, bottom = found
     height, width = pixels.shape[:2]
-    if (right - left, bottom - top) == (width, height):
+    if found == (0, 0, width, height):
         return None, []
     size = f"{right - left} x {bottom - top} of {width} x {height} pixels"
     return found, [f"scan area cut out as its header says, {size}"]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bcx.errors import DamagedScan, ScanError, UnknownFormat
+from bcx.errors import DamagedScan, MissingExtra, ScanError, UnknownFormat
 from bcx.imaging import formats, headers
 from bcx.imaging.headers import HEAD_BYTES, sniff
 from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, too_many_bytes
 from bcx.imaging.pixels import Decoded, alpha_share, grey_if_grey, on_black, to_bytes, turn
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Scan", "frame_count", "read_file", "sniff", "sniff_file"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Scan", "frame_count", "place_of", "read_file", "sniff", "sniff_file"]
 
 _FORMATS = "a PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, JPEG XL or DICOM picture"
 
@@ -138,10 +141,35 @@ def frame_count(data: bytes, name: str = "bytes") -> int:
     """Count the frames or pages of a file that `Scan.open` can be asked for: DICOM, GIF and TIFF; 1 for all else."""
     kind = _kind(data, name)
     if kind == "dicom":
-        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
-
-        return dicom.frame_count(data, name)
+        return _dicom(name).frame_count(data, name)
     return formats.frame_count(data, kind, name)
+
+
+def place_of(data: bytes) -> dict[str, str]:
+    """Return a DICOM file's study and series (UIDs), laterality and view, each "" where its header does not say."""
+    found: dict[str, Any] = dict.fromkeys(("study", "series", "laterality", "view"))
+    with suppress(Exception):  # pydicom raises whatever the damage leads it to; the file's row says what is wrong
+        header: Any = _dicom("").read_header(data, "") if sniff(data[:HEAD_BYTES]) == "dicom" else {}
+        codes = header.get("ViewCodeSequence")
+        found = {
+            "study": header.get("StudyInstanceUID"),
+            "series": header.get("SeriesInstanceUID"),
+            "laterality": header.get("ImageLaterality") or header.get("Laterality"),
+            "view": header.get("ViewPosition") or (codes and codes[0].get("CodeMeaning")),
+        }
+    return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
+
+
+def _dicom(name: str) -> ModuleType:
+    try:
+        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
+    except ImportError as error:
+        raise MissingExtra(
+            f"'{name}' is a DICOM file, and pydicom is not installed.",
+            expected="pydicom and its decoders",
+            remedy='Run: pip install "bcx[dicom]"',
+        ) from error
+    return dicom
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -161,12 +189,7 @@ def _kind(data: bytes, name: str) -> str:
 
 def _from_bytes(data: bytes, name: str, frame: int = 0) -> Scan:
     kind = _kind(data, name)
-    if kind == "dicom":
-        from bcx.imaging import dicom
-
-        decoded = dicom.decode(data, name, frame)
-    else:
-        decoded = formats.decode(data, kind, name, frame)
+    decoded = _dicom(name).decode(data, name, frame) if kind == "dicom" else formats.decode(data, kind, name, frame)
     return _finish(decoded, name, hashlib.sha256(data).hexdigest(), frame)
 
 

@@ -180,22 +180,17 @@ if hasattr(os, "register_at_fork"):
 # ---- the other process
 
 
-def _limit() -> None:
+def _serve() -> None:
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not reach the answers
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing is written, not even after a crash
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _serve() -> None:
-    requests = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not reach the answers
-    _limit()
-    if hasattr(signal, "SIGINT"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
     while True:
         request, data = _receive(requests)
         if hasattr(signal, "setitimer"):  # ends this process even where the one that asked is gone

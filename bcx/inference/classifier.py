@@ -202,8 +202,7 @@ class Classifier:
 
     def combine(self, patient: str, answers: Sequence[Prediction | Answer]) -> PatientAnswer:
         """Return one answer for this model's answers to one patient's scans, as `bcx.inference.patient.combine`."""
-        each = [Answer(a.name, a.decision, a.reason, a.probabilities) for a in answers]
-        return combine(patient, each, self._decider, self.task)
+        return combine(patient, answers, self._decider, self.task)
 
     def _ahead(self, items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
         """Yield what `work` returns for each item, in order; the workers are never more than one item ahead each."""

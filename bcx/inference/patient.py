@@ -19,6 +19,7 @@ from bcx.trust.claims import NOT_A_SCAN, REFER
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
     from bcx.trust.rule import Decider
 
 #: What tells whose a scan is, beside a table: its folder, or its DICOM study.
@@ -57,10 +58,6 @@ class PatientAnswer:
     scans: tuple[str, ...]
     left_out: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON."""
-        return {**vars(self), "scans": list(self.scans), "left_out": list(self.left_out)}
-
 
 def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the geometric mean of one or more scans' probabilities, scaled to sum to 1."""
@@ -72,7 +69,7 @@ def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return dict(zip(names, (mean / mean.sum()).tolist(), strict=True))
 
 
-def combine(patient: str, answers: Sequence[Answer], decider: Decider, task: Task) -> PatientAnswer:
+def combine(patient: str, answers: Sequence[Answer | Prediction], decider: Decider, task: Task) -> PatientAnswer:
     """Combine one model's answers to one patient's scans, at least one, by that model's decider."""
     if not answers:
         found, remedy = f"There are no scans of '{patient}'.", "Name a patient with scans."

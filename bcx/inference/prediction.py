@@ -127,11 +127,10 @@ class Prediction:
         if scale >= 1:
             return self
         width, height = (max(1, round(side * scale)) for side in (self.scan.width, self.scan.height))
-        reading = self.reading
+        reading, side = self.reading, self.scan.mm_per_pixel
         if reading.second is not None:
             reading = replace(reading, second=replace(reading.second, box=reading.second.box.scaled(scale)))
-        pixels, side = resize(self.scan.pixels, width, height), self.scan.mm_per_pixel
-        scan = replace(self.scan, pixels=pixels, mm_per_pixel=None if side is None else side / scale)
+        scan = replace(self.scan, pixels=resize(self.scan.pixels, width, height), mm_per_pixel=side and side / scale)
         left, top, right, bottom = (round(edge * scale) for edge in self.box or (0, 0, 0, 0))
         return replace(self, scan=scan, reading=reading, box=self.box and (left, top, right, bottom))
 
@@ -175,11 +174,9 @@ class Prediction:
         lesion, small = self.screen.lesion, self.screen.scan
         if lesion is None or not (inside := lesion >= self.outline_level).any():
             return None
-        rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
+        x, y, width, height = cv2.boundingRect(inside.astype(np.uint8))
         wider, higher = self.scan.width / small.width, self.scan.height / small.height
-        ends = (columns[0] * wider, rows[0] * higher, (columns[-1] + 1) * wider, (rows[-1] + 1) * higher)
-        left, top, right, bottom = (round(float(end)) for end in ends)
-        return left, top, right, bottom
+        return round(x * wider), round(y * higher), round((x + width) * wider), round((y + height) * higher)
 
     @cached_property
     def lesions(self) -> tuple[Lesion, ...]:

@@ -14,7 +14,6 @@ import numpy as np
 import bcx
 from bcx.errors import MissingExtra, ScanError
 from bcx.files import whole
-from bcx.imaging.dicom import read_header
 from bcx.report.pictures import layer_picture
 from bcx.report.words import NOTICE
 
@@ -62,6 +61,8 @@ class DicomWriter:
         Raises:
             ScanError: the source lacks an identifier that a reference needs, or its header cannot be copied.
         """
+        from bcx.imaging.dicom import read_header  # here, since it needs pydicom
+
         header = read_header(source, prediction.name)
         if missing := [keyword for keyword in _NEEDED if not header.get(keyword)]:
             raise ScanError(

@@ -407,6 +407,8 @@ def test_no_picture_a_video_and_too_many_entries():
 def test_without_pydicom_the_error_names_the_pip_line(monkeypatch):
     data = written(dataset(GREY))
     monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.delitem(sys.modules, "bcx.imaging.dicom")
+    monkeypatch.delattr("bcx.imaging.dicom")
     with pytest.raises(MissingExtra) as caught:
         Scan.open(data)
     assert 'pip install "bcx[dicom]"' in caught.value.remedy
