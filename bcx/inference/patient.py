@@ -58,6 +58,10 @@ class PatientAnswer:
     scans: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON."""
+        return {**vars(self), "scans": list(self.scans), "left_out": list(self.left_out)}
+
 
 def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the geometric mean of one or more scans' probabilities, scaled to sum to 1."""

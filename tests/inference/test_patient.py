@@ -72,3 +72,4 @@ def test_a_classifier_combines_its_own_answers(tiny_lesion_checkpoint, busi_fold
     assert sum(one.probabilities.values()) == pytest.approx(1)
     each = [Answer(a.name, a.decision, a.reason, a.probabilities) for a in answers]
     assert one == combine("ann", each, classifier._decider, TASK)
+    assert set(one.to_dict()) >= {"patient", "decision", "probabilities", "scans"}
