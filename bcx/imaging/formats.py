@@ -141,7 +141,8 @@ def _decode(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, 
             raise ValueError("its tiles are far larger than the picture")
     deep = _deep_colour(image)
     values, orientation, notes = pil_values(image)
-    frames = frames or getattr(image, "n_frames", 1)
+    counted = getattr(image, "n_frames", 1)  # of a GIF too: it raises where a later frame is damaged
+    frames = frames or counted
     if deep is not None:
         del image  # or its pixels would be in memory beside three further copies
         low = _opened(data, kind, frame)
