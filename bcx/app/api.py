@@ -47,7 +47,6 @@ def build_api(page: Page) -> None:
     Their docstrings are what people and language models read about them.
     """
     sessions, model, task = page.sessions, page.models.default.name, page.models.default.task
-    _answer_mcp_clients()
     with gr.Row(visible=False):
         one = Upload(label="scan", file_count="single")
         many = Upload(label="scans", file_count="multiple")
@@ -231,7 +230,6 @@ def _create(self: Any) -> Any:
 
 
 def _schema(self: Any, given: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """Return a tool's schema with what may stand in a file's place."""
     simple, places = _simplified(self, given)
     waiting: list[Any] = [simple]
     while waiting:
@@ -257,12 +255,8 @@ def _how_to_send(self: Any) -> str:
     )
 
 
-def _answer_mcp_clients() -> None:
-    """Have Gradio's MCP server answer in JSON text with the same content as structure, and say how to send a file.
-
-    It has no settings for that, and would answer with Python's own notation, which no JSON parser reads.
-    """
-    _server.postprocess_output_data = _content
-    _server.create_mcp_server = _create
-    _server.simplify_filedata_schema = _schema
-    _server._file_data_tool_description = property(_how_to_send)
+# Gradio has no settings for that, and would answer with Python's own notation, which no JSON parser reads.
+_server.postprocess_output_data = _content
+_server.create_mcp_server = _create
+_server.simplify_filedata_schema = _schema
+_server._file_data_tool_description = property(_how_to_send)

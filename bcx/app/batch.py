@@ -10,12 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from bcx.app import incoming, patients, rows
-from bcx.app.answers import asked
+from bcx.app import incoming, rows
 from bcx.app.incoming import Folder, Upload, event_value
 from bcx.app.markup import html
 from bcx.app.privacy import Session, slim
-from bcx.app.viewer import Shown, Viewer
+from bcx.app.viewer import Shown, Viewer, asked
 from bcx.app.wiring import NETWORK, QUICK, Changes, Page, gone, scroll_to
 from bcx.errors import BcxError
 from bcx.inference import table
@@ -41,10 +40,7 @@ MAKE_ZIP = "Make overlays (ZIP)"
 
 
 class BatchTab:
-    """The tab's components, what they show of a batch, and what a person can do with them."""
-
     def __init__(self, page: Page) -> None:
-        """Lay out and wire the tab."""
         self.page, task = page, page.models.default.task
         with gr.Row(elem_classes="bcx-split"):
             with gr.Column(scale=6, min_width=300):
@@ -63,7 +59,7 @@ class BatchTab:
                         order = gr.Radio(orders, value="name", label=label, elem_id="batch-order", min_width=260)
                         search = gr.Textbox(label="Search", max_lines=1, elem_id="batch-search", min_width=160)
                     self.score = gr.HTML(elem_id="batch-score")
-                    choices = [(words, name) for name, words in patients.CHOICES.items()]
+                    choices = [(words, name) for name, words in rows.CHOICES.items()]
                     self.by = gr.Radio(choices, value="", label="One answer per patient", elem_id="batch-by")
                     hidden: dict[str, Any] = {"visible": False, "size": "sm"}
                     with gr.Row():
@@ -143,10 +139,9 @@ class BatchTab:
         return {self.csv: table_ready, self.score: rows.score_html(batch, task)}
 
     def combined(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Changes:
-        """The answers per patient, and their table."""
-        batch.patients = patients.combined(batch, classifier)
+        batch.patients = rows.combined(batch, classifier)
         shown = {
-            self.patients: patients.patients_html(batch.patients, batch, classifier.task),
+            self.patients: rows.patients_html(batch.patients, batch, classifier.task),
             self.combine: gr.update(visible=batch.by == rows.PICKED),
             self.patients_csv: gr.update(visible=False, value=None),
         }
@@ -157,11 +152,9 @@ class BatchTab:
         return shown
 
     def shut(self) -> Changes:
-        """No row is open."""
         return {self.place: "", self.card: html.no_row(), **self.view.hide()}
 
     def unzipped(self) -> Changes:
-        """Overlays are to be made again."""
         return {self.zip: gr.update(visible=False, value=None)}
 
     def nothing_ready(self) -> Changes:
@@ -170,7 +163,6 @@ class BatchTab:
         return {self.score: "", self.csv: off, **zipped, self.patients: "", self.patients_csv: hidden}
 
     def cleared(self, task: Task) -> Changes:
-        """No batch."""
         return {
             **{**self.shut(), **self.nothing_ready(), self.progress: "", self.counts: "", self.listing: ""},
             self.files: gr.update(value=None, label=f"Many {task.image_noun}s"),
@@ -179,7 +171,6 @@ class BatchTab:
         }
 
     def redraw(self, session: Session, classifier: Classifier) -> Changes:
-        """Draw the maps on show in another style."""
         return {**self.view.redraw(session, classifier), **self.unzipped()}
 
     # What a person does
@@ -262,7 +253,7 @@ class BatchTab:
 
     def combine_picked(self, session: Session, classifier: Classifier) -> Changes:
         batch = session.batch or gone()
-        patients.pick_group(batch)
+        rows.pick_group(batch)
         return self.group(session, classifier, batch.by)
 
     def label_row(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
@@ -345,10 +336,9 @@ def _on_show(session: Session) -> Shown | None:
 
 
 def _by(sent: Any) -> str:
-    return incoming.choice(sent, patients.CHOICES, "What tells whose a scan is")
+    return incoming.choice(sent, rows.CHOICES, "What tells whose a scan is")
 
 
 def _arranged(order: Any, search: Any) -> tuple[str, str]:
-    """Return what a person chose of a batch's `order` and `text`, checked."""
     order = incoming.choice(order, rows.ORDERS, "The order")
     return order, incoming.text(search or "", "The search", rows.LONGEST_SEARCH)

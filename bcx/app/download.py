@@ -23,8 +23,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 def download(address: str, most: int) -> bytes:
     """Return what lies at an http or https address from a client, `most` bytes at most.
 
-    Raises:
-        RequestError: within a private network, directly, by name or by redirect; too large, too slow, or not there.
+    `RequestError`: within a private network, directly, by name or by redirect; too large, too slow, or not there.
     """
     deadline = time.monotonic() + SECONDS
     try:

@@ -20,7 +20,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -103,7 +103,6 @@ def session_name(value: Any) -> str | None:
 
 
 def _call_of(name: Any, calls: Mapping[int, Any]) -> int:
-    """Return the number of the call of that public name."""
     found = [n for n, call in calls.items() if call.api_name == name and call.api_visibility != "private"]
     known = [f"/{call.api_name}" for call in calls.values() if call.api_visibility == "public" and call.api_name]
     _need(found, "The call", name, f"one of {', '.join(known)}")
@@ -114,11 +113,7 @@ def checked_call(sent: Mapping[str, Any], calls: Mapping[int, Any], name: str | 
     """Return the body of a call with what a page of bcx sends and nothing else, files as plain values.
 
     Without what marks a file for Gradio, Gradio does not look it up, move or fetch it before the handler sees it.
-
-    Args:
-        sent: the body.
-        calls: the page's calls by number (`Blocks.fns`).
-        name: where the route names the call; else its number stands in the body.
+    `calls`: the page's, by number (`Blocks.fns`); `name`: where the route names one; else its number is in the body.
     """
     named = name is not None and "fn_index" not in sent
     call: Any = _call_of(name, calls) if named else sent.get("fn_index")
@@ -229,7 +224,6 @@ def files(value: Any, what: str) -> list[Any]:
 
 
 def file_path(sent: Any) -> str:
-    """Return the path that a sent file names, as text that nobody has looked up yet."""
     path = sent.get("path") if isinstance(sent, Mapping) else None
     if not isinstance(path, str) or not path:
         raise RequestError(
@@ -283,11 +277,9 @@ def data_address(sent: Any, most: int) -> bytes | None:
             expected=f"at most {most // 10**6} MB",
             remedy="Upload the file instead.",
         )
-    try:
+    with suppress(binascii.Error):
         if head.endswith(";base64"):
             return base64.b64decode(body, validate=True)
-    except binascii.Error:
-        pass
     raise RequestError(
         "The data address is no valid base64.",
         expected="data:<type>;base64,<content>",

@@ -28,10 +28,7 @@ class Login:
     def __init__(self, text: str, where: str) -> None:
         """Read a line `name:password` for each person; empty lines and those that start with # count as none.
 
-        `where` stands in errors, which never show a line.
-
-        Raises:
-            ConfigError: a line of another form, a password shorter than `SHORTEST`, or nobody.
+        `where` stands in each `ConfigError` (a line of another form, a short password, nobody), which shows no line.
         """
         self._known = []
         for number, line in enumerate(text.splitlines(), start=1):

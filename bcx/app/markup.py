@@ -21,7 +21,7 @@ from bcx.explain.sheet import overlay
 from bcx.imaging.overlay import COLOUR, colourise, lay_over, lesion_colours
 from bcx.imaging.style import STYLE, MapStyle
 from bcx.report.pictures import data_url, lesion_picture
-from bcx.report.words import NEUTRAL, NOTICE, in_question, percent, words
+from bcx.report.words import NEUTRAL, NOTICE, in_question, percent, place, words
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 
@@ -35,7 +35,6 @@ def colour_bar(colours: str = STYLE.colours, bare: bool = False) -> str:
 
 
 def lesion_colour(style: MapStyle) -> str:
-    """Return the colour of what is surely lesion, for CSS."""
     return "rgb({}, {}, {})".format(*lesion_colours(np.ones((1, 1), np.float32), style).ravel().astype(int))
 
 
@@ -72,21 +71,28 @@ def joined(source: str) -> str:
 
 
 _environment = Environment(autoescape=True, undefined=StrictUndefined)
+_functions = (
+    clock,
+    colour_bar,
+    data_url,
+    in_question,
+    inline,
+    lesion_colour,
+    lesion_picture,
+    percent,
+    place,
+    share,
+    words,
+)
 _environment.globals.update(
-    {
-        each.__name__: each
-        for each in (clock, colour_bar, data_url, in_question, inline, lesion_colour, lesion_picture, percent)
-    }
-    | {"share": share, "words": words, "zip": zip, "commas": "{:,}".format, "explained": overlay}
+    {each.__name__: each for each in _functions}
+    | {"zip": zip, "commas": "{:,}".format, "explained": overlay, "NOT_A_SCAN": NOT_A_SCAN, "REFER": REFER}
     | {"METHODS": METHODS, "MEASURED": MEASURED, "NEUTRAL": NEUTRAL, "NOTICE": NOTICE, "OUTLINE": COLOUR}
-    | {"NOT_A_SCAN": NOT_A_SCAN, "REFER": REFER}
 )
 _template = _environment.from_string(joined(Path(__file__).with_name("page.html").read_text("utf-8")))
 
 
 class Macros:
-    """Each macro as a function that returns text."""
-
     def __getattr__(self, name: str) -> Callable[..., str]:
         macro = getattr(_template.module, name)
         return lambda *values, **named: str(macro(*values, **named))

@@ -107,7 +107,9 @@ class Guard:
             for named in filter(None, request.query_params.getlist("session_hash")):
                 self._own(session_name(named), mine)
             if not mine and path == "/":
-                send = _with_headers(send, {}, _new_cookie(scope))
+                secure = "; Secure" if scope.get("scheme") == "https" else ""
+                cookie = f"{COOKIE}={secrets.token_urlsafe(24)}; HttpOnly; SameSite=Lax; Path=/{secure}"
+                send = _with_headers(send, {}, cookie)
             await self._app(scope, receive, send)
             return
         call = _CALL.fullmatch(api or "")
@@ -153,11 +155,6 @@ class Guard:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _new_cookie(scope: Scope) -> str:
-    secure = "; Secure" if scope.get("scheme") == "https" else ""
-    return f"{COOKIE}={secrets.token_urlsafe(24)}; HttpOnly; SameSite=Lax; Path=/{secure}"
 
 
 def _with_headers(send: Send, more: Mapping[str, str], cookie: str = "") -> Send:

@@ -91,7 +91,6 @@ def _tables(facts: Facts, data: Mapping[str, Any]) -> list[tables.Table]:
 
 
 def _charts(facts: Facts, source: str) -> list[str]:
-    """Confusion, reliability and risk-coverage of a source."""
     results = facts.results
     decided = results.get("decisions", {}) if facts.config["bcx"].get("decisions") else {}
     part, charts = decided.get("sources", {}).get(source, {}), []

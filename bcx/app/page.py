@@ -18,16 +18,14 @@ from bcx.app.classify import ClassifyTab
 from bcx.app.incoming import PRIVATE, choice, flag, in_words
 from bcx.app.markup import html
 from bcx.app.model_tab import model_html
-from bcx.app.models import Example, Models, build_picker, list_examples
-from bcx.app.privacy import SESSIONS, Session, Sessions
+from bcx.app.privacy import Session, Sessions
 from bcx.app.slide_tab import build_slides
-from bcx.app.wiring import NETWORK, QUICK, Changes, Page, in_order
+from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, build_picker, in_order, list_examples
 from bcx.errors import BcxError
 from bcx.imaging.style import PALETTES
 from bcx.inference.classifier import Classifier
 from bcx.tasks import Task
 
-QUEUE = 64
 #: The browser's own title follows the header.
 TITLE = "() => { document.title = document.querySelector('.bcx-header').dataset.title; }"
 
@@ -35,15 +33,12 @@ TITLE = "() => { document.title = document.querySelector('.bcx-header').dataset.
 def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = None) -> gr.Blocks:
     """Return the page, ready for `launch`.
 
-    Args:
-        classifier: the model that answers at first, and always through the endpoints (`bcx.load()`); the page offers
-            the other checkpoints at hand beside it.
-        examples: folder with `examples.csv`, and maybe a folder like it for each other task, under the task's name;
-            without it the page has no examples.
+    `classifier` answers at first, and always through the endpoints; the page offers the other checkpoints at hand too.
+    `examples`: as `list_examples` takes it; without it the page has none.
     """
     models, task = Models(classifier), classifier.task
     # Beside Gradio's own uploads: an image in there may be shown, and a hard link costs no space.
-    sessions = Sessions(Path(get_upload_folder()) / SESSIONS)
+    sessions = Sessions(Path(get_upload_folder()) / "sessions")
     with gr.Blocks(title=f"bcx: {task.title}", analytics_enabled=False) as app:
         header = gr.HTML(html.header(task))
         page = Page(models, build_picker(models), sessions)
@@ -104,8 +99,8 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 sessions.close(request.session_hash)
 
         app.unload(end_session)
-    app.queue(max_size=QUEUE)
-    app.bcx_slides = any(task.tile is not None for task in models.tasks().values())  # `launch` lets larger files in
+    app.queue(max_size=64)
+    app.bcx_slides = any(task.tile is not None for task in models.tasks.values())  # `launch` lets larger files in
     app.bcx_sessions = sessions
     return app
 
@@ -139,10 +134,10 @@ def wire_style(page: Page, *tabs: ClassifyTab | BatchTab) -> None:
 
 def _changed(chosen: Classifier, session: Session) -> str:
     """Say what happens to what was read before; "" where nothing was."""
-    tasks = [("the scan", session.chosen.task)] if session.chosen is not None else []
-    tasks += [("the batch", session.batch.task)] if session.batch is not None else []
-    same = [what for what, task in tasks if task == chosen.task.name]
-    kept = [what for what, task in tasks if task != chosen.task.name]
-    said = [f"{chosen.name} reads {' and '.join(same)} again."] if same else []
-    said += [f"Kept for the previous model: {' and '.join(kept)}."] if kept else []
-    return " ".join(said)
+    read = {"the scan": session.chosen, "the batch": session.batch}
+    same, kept = (
+        " and ".join(what for what, each in read.items() if each and (each.task == chosen.task.name) == fits)
+        for fits in (True, False)
+    )
+    said = [f"{chosen.name} reads {same} again."] if same else []
+    return " ".join([*said, *([f"Kept for the previous model: {kept}."] if kept else [])])

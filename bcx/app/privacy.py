@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bcx.explain.checks import Checks
     from bcx.explain.methods import Explanation
 
-#: The folder of sessions, beside Gradio's uploads.
-SESSIONS = "sessions"
 #: A page that says nothing for so long is forgotten, even if its end was never reported.
 IDLE_SECONDS = 6 * 3600
 #: More sessions than this at once, and those without an open page go, the one that was silent longest first.
@@ -66,7 +64,6 @@ class Past:
     at: datetime
 
     def open(self) -> Prediction:
-        """Return the prediction with its pixels, read again from the file."""
         return self.prediction.with_pixels(self.chosen.path)
 
 
@@ -77,7 +74,6 @@ def slim(prediction: Prediction) -> Prediction:
 
 
 def kept(prediction: Prediction) -> tuple[Prediction, str]:
-    """Return the first two parts of `Past`."""
     return slim(prediction), data_url(page_overlay(prediction), side=120)
 
 
@@ -114,7 +110,6 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)  # stops a batch or slide that is still running
 
     def drawn(self, prediction: Prediction) -> Prediction:
-        """Return an answer whose maps are drawn as this page's are."""
         same = prediction.style == self.style
         return prediction if same else dataclasses.replace(prediction, style=self.style)
 
@@ -136,8 +131,7 @@ class Session:
     def take(self, sent: Any) -> Path:
         """Return where an upload is now, given whatever a client sent in its place; it stays as long as the session.
 
-        Raises:
-            RequestError: no upload, or that of another session.
+        `RequestError`: no upload, or that of another session.
         """
         path = file_path(sent)
         if path not in self.taken:
@@ -200,11 +194,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Session:
-        """Return the session `key`, made if it is new.
-
-        Raises:
-            RequestError: every place is taken by an open page.
-        """
+        """Return the session `key`, made if it is new; `RequestError` where every place is taken by an open page."""
         with self._lock:
             session = self._sessions.pop(key, None)
             stale = self._stale(room=session is None)

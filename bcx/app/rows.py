@@ -24,14 +24,16 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from bcx.app.incoming import MOST_FILES, file_name
 from bcx.app.markup import html
 from bcx.app.privacy import Session, slim
-from bcx.errors import RequestError
+from bcx.errors import BcxError, RequestError
 from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import ranked_auc
 from bcx.imaging.names import count_left_out
+from bcx.imaging.scan import place_of
 from bcx.inference import table
 from bcx.inference.archives import Member, content, free_name
+from bcx.inference.classifier import Classifier
 from bcx.inference.input_files import Found, choose, reached
-from bcx.inference.patient import patient_lines
+from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 from bcx.inference.prediction import Failure, Prediction
 from bcx.report.pictures import lesion_picture, row_picture, save_png
 from bcx.report.words import likeliest
@@ -57,6 +59,10 @@ PICKED = "picked"
 OWN_LABEL = "own_label"
 #: Before the names of the columns for what a person's box was answered; they are there where a box was read.
 BOXED = "box_"
+#: What tells whose a scan is, and what a person reads.
+CHOICES = {"": "No", FOLDER: "Per folder", STUDY: "Per DICOM study", PICKED: "For rows that I pick"}
+#: Patients that are shown, and groups of rows that a person can make.
+SHOWN, MOST_GROUPS = 500, 200
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Batch:
     # their boxes, without pixels
     own: dict[int, str] = field(default_factory=dict)
     boxed: dict[int, Prediction] = field(default_factory=dict)
-    by: str = ""  # what tells whose a scan is, a key of `bcx.app.patients.CHOICES`; "" for no answer per patient
+    by: str = ""  # what tells whose a scan is, a key of `CHOICES`; "" for no answer per patient
     picked: set[int] = field(default_factory=set)  # the places of the rows that a person picked
     groups: list[list[int]] = field(default_factory=list)  # of those that were combined before
     patients: list[dict[str, Any]] = field(default_factory=list)  # the rows of the table of patients
@@ -117,7 +123,6 @@ class Batch:
 
     @property
     def failed(self) -> int:
-        """How many files could not be read."""
         return sum(row.slim is None for row in self.rows)
 
     def unread(self) -> Batch:
@@ -149,7 +154,6 @@ class Batch:
             yield {**row.cells, OWN_LABEL: self.own.get(place, ""), **self.box_cells(place)}
 
     def box_cells(self, place: int) -> dict[str, Any]:
-        """Return the cells of a row's box; empty where none was read."""
         found = self.boxed.get(place)
         if found is None:
             return {}
@@ -164,7 +168,6 @@ class Batch:
 
 
 def make_row(answer: Prediction | Failure, source: Path | Member, name: str, task: Task) -> Row:
-    """Return what is kept of one answer."""
     cells = table.row(answer, name, task)
     if isinstance(answer, Failure):
         return Row(source, cells)
@@ -173,13 +176,10 @@ def make_row(answer: Prediction | Failure, source: Path | Member, name: str, tas
 
 
 def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
-    """Return the batch that a person chose.
+    """Return the batch of what the client sent in each file's place.
 
-    Args:
-        session: its folder keeps the files as long as the page is open.
-        uploads: what the client sent in each file's place.
-        folder: whether a folder was chosen: masks beside their scan and files that are no images are left out and
-            named, as in a ZIP archive. A file that was chosen by itself always gets a row.
+    Where a folder was chosen, masks beside their scan and files that are no images are left out and named, as in a ZIP
+    archive; a file that was chosen by itself always gets a row.
     """
     paths = [session.take(upload) for upload in uploads]
     taken: set[str] = set()
@@ -272,7 +272,6 @@ def progress_html(batch: Batch) -> str:
 
 
 def pages(shown: int) -> int:
-    """Return how many pages that many rows fill, at least one."""
     return max(1, -(-shown // PAGE_ROWS))
 
 
@@ -288,7 +287,6 @@ def rows_html(batch: Batch, task: Task) -> str:
 
 
 def filters(task: Task) -> list[str]:
-    """Return what rows can be filtered by, in the order in which it is shown."""
     return [*task.classes, REFER, NOT_A_SCAN, FAILED, FLAGGED]
 
 
@@ -303,12 +301,9 @@ def counts_html(batch: Batch, task: Task) -> str:
 def own_labels(names: Sequence[str], task: Task) -> dict[int, str]:
     """Return the labels that folders give: place of a file -> class that the nearest folder above it is called like."""
     by_name = {each.casefold(): each for each in task.classes}
-    labels = {}
-    for place, name in enumerate(names):
-        for folder in PurePosixPath(name).parts[:-1]:  # the nearest comes last
-            if folder.casefold() in by_name:
-                labels[place] = by_name[folder.casefold()]
-    return labels
+    folders = [[step.casefold() for step in PurePosixPath(name).parts[-2::-1]] for name in names]  # the nearest first
+    found = [next((by_name[step] for step in above if step in by_name), None) for above in folders]
+    return {place: label for place, label in enumerate(found) if label}
 
 
 def score_html(batch: Batch, task: Task) -> str:
@@ -319,23 +314,12 @@ def score_html(batch: Batch, task: Task) -> str:
         return ""
     answered = [(slim.decision, own) for slim, own in read if slim.decision != REFER]
     right = sum(decision == own for decision, own in answered)
-    lines = [f"{len(rows):,} labelled, {len(answered):,} of them given a class"]
-    if len(read) > len(answered):
-        lines[0] += f", {len(read) - len(answered):,} referred"
-    if len(rows) > len(read):
-        lines[0] += f", {len(rows) - len(read):,} not a scan or not read"
-    if answered:
-        interval = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson")
-        spread = f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
-        accuracy = f"{100 * right / len(answered):.0f} % ({spread}), {right:,} of {len(answered):,}"
-        lines.append(f"Accuracy of those given a class: {accuracy}")
-    lines.append(_auc_words([(slim.probabilities[task.positive], own) for slim, own in read], task.positive))
+    interval = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson") if answered else None
+    auc = _auc_words([(slim.probabilities[task.positive], own) for slim, own in read], task.positive)
     given = [*task.classes, REFER]
-    counted = confusion_matrix([own for _, own in read], [slim.decision for slim, _ in read], labels=given)
-    return html.score(
-        lines,
-        {true: dict(zip(given, map(int, row), strict=True)) for true, row in zip(task.classes, counted, strict=False)},
-    )
+    counted = confusion_matrix([own for _, own in read], [slim.decision for slim, _ in read], labels=given).tolist()
+    matrix = {true: dict(zip(given, row, strict=True)) for true, row in zip(task.classes, counted, strict=False)}
+    return html.score(len(rows), len(read), len(answered), right, interval, auc, matrix)
 
 
 def _auc_words(scored: Sequence[tuple[float, str]], positive: str) -> str:
@@ -349,3 +333,43 @@ def _auc_words(scored: Sequence[tuple[float, str]], positive: str) -> str:
     # where every scan of one kind stands above every other, resamples do too, and say nothing of other scans
     spread = f" ({low:.2f} to {high:.2f})" if low < high else " (too few for an interval)"
     return f"ROC-AUC of {positive} against the rest: {area:.2f}{spread}, {len(scores):,} scans"
+
+
+def pick_group(batch: Batch) -> None:
+    """Make a patient of the rows that are picked."""
+    if len(batch.picked) < 2 or len(batch.groups) >= MOST_GROUPS:
+        raise RequestError(
+            f"{len(batch.picked)} rows are picked, and {len(batch.groups)} answers were combined before.",
+            expected=f"two rows or more, and fewer than {MOST_GROUPS} answers",
+            remedy="Pick the scans of one patient in the list.",
+        )
+    batch.groups.append(sorted(batch.picked))
+    batch.picked.clear()
+
+
+def combined(batch: Batch, classifier: Classifier) -> list[dict[str, Any]]:
+    """Return a row per patient, as `bcx predict --patients` writes it; none while the batch runs."""
+    if batch.ended is None or not batch.by:
+        return []
+    if batch.by == PICKED:
+        each = []
+        for number, places in enumerate(batch.groups, 1):
+            cells = [batch.rows[place].cells for place in places if place < len(batch.rows)]
+            each += patient_rows(classifier, cells, {row["file"]: f"selection {number}" for row in cells})
+        return each
+    whose = _study if batch.by == STUDY else lambda row: folder_of(row.cells["file"])
+    told = {row.cells["file"]: whose(row) for row in batch.rows}
+    return patient_rows(classifier, [row.cells for row in batch.rows], {file: who for file, who in told.items() if who})
+
+
+def _study(row: Row) -> str:
+    try:
+        data = content(row.source)
+        return place_of(data.read_bytes() if isinstance(data, Path) else data)["study"]
+    except (BcxError, OSError):
+        return ""  # its row says why it cannot be read
+
+
+def patients_html(cells: list[dict[str, Any]], batch: Batch, task: Task) -> str:
+    """Return the combined answers, or what to do to get some; "" where none are asked for."""
+    return html.patients(cells[:SHOWN], len(cells), batch.by, task) if batch.by and batch.ended is not None else ""

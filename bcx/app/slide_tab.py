@@ -120,7 +120,7 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         apart = int(incoming.number(stride, "The distance", 1, MOST_APART, whole=True)) if stride else None
         path = session.take(file)
         slide = session.slide = SlideRun(incoming.file_name(file, path.name), class_)
-        yield {**nothing, upload: None, stop: on, state: progress_html(slide), answer: ""}
+        yield {**nothing, upload: None, stop: on, state: html.slide_progress(slide), answer: ""}
         try:
             steps = page.slide(classifier.name, path, scale=scaled, stride=apart, name=slide.name)
             for _ in run(session, slide, steps):
@@ -146,15 +146,20 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         yield {**seen(slide), **ready, stop: off}
 
     def seen(slide: SlideRun) -> Changes:
-        told = {state: progress_html(slide)}
+        told = {state: html.slide_progress(slide)}
         if slide.reading is None:
             return told
-        return {**told, answer: summary_html(slide), box: gr.update(visible=True), shown: map_html(slide, SIDE)}
+        return {
+            **told,
+            answer: html.slide_summary(slide.name, slide.reading),
+            box: gr.update(visible=True),
+            shown: map_html(slide),
+        }
 
     def repaint(session: Session, classifier: Classifier, class_: Any) -> Changes:
         slide = session.slide or gone()
         slide.layer = incoming.choice(class_, classifier.task.classes, "The class")
-        return {} if slide.reading is None else {shown: map_html(slide, SIDE)}
+        return {} if slide.reading is None else {shown: map_html(slide)}
 
     def ask_to_stop(session: Session, _: Classifier) -> Changes:
         if session.slide is not None:
@@ -179,19 +184,9 @@ def _layers(task: Task) -> dict[str, Any]:
     return {"choices": [(label.capitalize(), label) for label in task.classes], "value": task.positive}
 
 
-def progress_html(slide: SlideRun) -> str:
-    """Return the progress bar: tiles done, time left."""
-    return html.slide_progress(slide)
-
-
-def summary_html(slide: SlideRun) -> str:
-    """Return the card with the summary in plain words."""
-    return html.slide_summary(slide.name, slide.reading)
-
-
-def map_html(slide: SlideRun, side: int) -> str:
+def map_html(slide: SlideRun) -> str:
     """Return the slide with the map of the chosen class over it, its hottest places, and the scale of colours."""
     reading = slide.reading
     assert reading is not None
-    layer = png_url(as_image(reading.layer(slide.layer, side)))
+    layer = png_url(as_image(reading.layer(slide.layer, SIDE)))
     return html.slide_map(reading, slide.picture, layer, slide.layer, reading.hottest(5) if slide.ended else [])

@@ -52,8 +52,7 @@ class Uploads:
     def take(self, path: str, into: Path) -> Path:
         """Move an upload into a session's folder and return where it is; the path stands for nothing from then on.
 
-        Raises:
-            RequestError: not an upload, or taken already, or gone.
+        `RequestError`: not an upload, or taken already, or gone.
         """
         with self._lock:
             upload = self._waiting.pop(path, None)
@@ -80,7 +79,6 @@ class Uploads:
         return target
 
     def sweep(self, seconds: float) -> None:
-        """Delete uploads that nobody took over for so long."""
         limit = time.monotonic() - seconds
         with self._lock:
             old = {path: upload for path, upload in self._waiting.items() if upload.arrived < limit}

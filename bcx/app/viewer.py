@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
-from bcx.app.answers import PLACE, evidence_words, lesions_html, square_html, stages_html
-from bcx.app.incoming import PICK, choice, event_value, number
+from bcx.app.incoming import PICK, box, choice, event_value, flag, index, number
 from bcx.app.markup import html
 from bcx.app.privacy import Session
 from bcx.app.wiring import QUICK, Changes, Page, gone
 from bcx.errors import RequestError
+from bcx.explain import hiding
+from bcx.explain.descriptors import describe_lesion
+from bcx.imaging.crop import checked_box, find_box, square_of
 from bcx.imaging.style import PALETTES, STYLE
 from bcx.inference.classifier import Classifier
 from bcx.inference.clip import Clip
 from bcx.inference.prediction import Prediction
-from bcx.report.pictures import as_image, encoded, layer_picture
+from bcx.report.pictures import as_image, encoded, enlarged_picture, layer_picture
 from bcx.report.sheet import text, write_file
-from bcx.report.words import percent
+from bcx.report.words import lesion_words, percent
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
 
@@ -37,6 +40,9 @@ LINE, MARGIN = 50.0, 2.0
 LESION = "lesion map"
 #: Colours of maps, as a person reads them.
 COLOURS = {name: name for name in PALETTES} | {STYLE.colours: " / ".join(STYLE.ends)}
+#: What a card calls a scan of which a part is hidden.
+HIDDEN = "this scan, part hidden"
+PLACE = Path(__file__).with_name("place.js").read_text("utf-8")
 #: What can be saved as a file, and the words on its button.
 FILES = {"png": "Report (PNG)", "pdf": "Report (PDF)", "overlay": "Overlay, full size (PNG)"}
 #: Inside the component with the buttons: a click on `data-copy` copies the text that stands in it.
@@ -82,13 +88,9 @@ class Viewer:
     """The components, and what they show; most methods return new values by component."""
 
     def __init__(self, page: Page, name: str, on_show: Callable[[Session], Shown | None], card: gr.HTML) -> None:
-        """Lay out and wire them, hidden until there is something to see.
+        """Lay out and wire them, hidden until there is something to see; `name` prefixes the elements' ids.
 
-        Args:
-            page: what all tabs share.
-            name: prefixes the elements' ids.
-            on_show: the answer that the session has in this viewer; None without one.
-            card: where a lost page is said.
+        `on_show`: the answer that the session has in this viewer; None without one. `card`: where a lost page is said.
         """
         self.name, self.on_show = name, on_show
         self.take = gr.HTML(js_on_load=PICK + COPY, elem_id=f"{name}-take")
@@ -165,7 +167,7 @@ class Viewer:
         session.seen[self.name] = layer, opacity
         painted = self._paint(session, prediction, task)
         another = prediction.second_stage is not None and scan and prediction.clip is None
-        lesions = lesions_html(prediction) if another else ""
+        lesions = html.lesions(prediction) if another else ""
         return {
             **painted,
             **self.beside(session, task),
@@ -183,7 +185,6 @@ class Viewer:
         }
 
     def hide(self) -> Changes:
-        """Show nothing."""
         hidden, empty = gr.update(visible=False), gr.update(value="", visible=False)
         return {
             **dict.fromkeys((self.box, self.frame, self.folded), hidden),
@@ -204,21 +205,18 @@ class Viewer:
         return {**self._paint(session, session.drawn(shown.answer), task), **self.beside(session, task)}
 
     def redraw(self, session: Session, classifier: Classifier) -> Changes:
-        """Show the same, if anything, in another style."""
         shown, task = self.on_show(session), classifier.task
         if shown is None:
             return {}
         return {**self.painted(session, task), self.stages: stages_update(session.drawn(shown.answer), task)}
 
     def show_frame(self, session: Session, prediction: Prediction, task: Task) -> Changes:
-        """Show another frame of a clip."""
         prediction = session.drawn(prediction)
         self._save_scan(session, prediction)
         clip = {self.clip: self._clip(prediction, task)[self.clip]}
         return {**self._paint(session, prediction, task), **clip, self.stages: stages_update(prediction, task)}
 
     def beside(self, session: Session, task: Task) -> Changes:
-        """Show the answer and what stands beside it, if anything."""
         shown, (layer, opacity) = self.on_show(session), self._seen(session)
         if shown is None or shown.beside is None:
             return {self.compared: ""}
@@ -230,7 +228,6 @@ class Viewer:
         return {self.compared: html.compare(columns, task, class_)}
 
     def _seen(self, session: Session) -> tuple[str, float]:
-        """The layer on show and its strength in per cent."""
         return session.seen.get(self.name, (LESION, OPACITY))
 
     def _paint(self, session: Session, prediction: Prediction, task: Task) -> Changes:
@@ -277,17 +274,12 @@ def buttons_html(prediction: Prediction, task: Task, at: datetime) -> str:
 
 
 def stages_update(prediction: Prediction, task: Task) -> Any:
-    """Return the value of the second stage's card, hidden where there is none."""
     card = stages_html(prediction, task)
     return gr.update(value=card, visible=bool(card))
 
 
 def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
-    """Return a clip's answer for one of the frames that were read, from 0, with its pixels from the clip's file.
-
-    Raises:
-        BcxError: the file cannot be read any more.
-    """
+    """Return a clip's answer for one of the frames that were read, from 0, with its pixels from the clip's file."""
     clip = prediction.clip
     assert clip is not None
     frame = replace(clip.answers[place], clip=replace(clip, frame=clip.read[place]), mask_text=prediction.mask_text)
@@ -295,7 +287,6 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
 
 
 def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
-    """The lesion map, where there is one, then the classes."""
     choices = [("Lesion", LESION)] if lesion else []
     choices += [(label.capitalize(), label) for label in task.classes]
     return {"choices": choices, "value": choices[0][1]}
@@ -313,3 +304,72 @@ def _save(session: Session, role: str, picture: Image.Image) -> str:
     path = session.picture(role, suffix)
     path.write_bytes(content)
     return str(path)
+
+
+def details_html(prediction: Prediction, task: Task) -> str:
+    lesion = None if prediction.decision == NOT_A_SCAN else describe_lesion(prediction)
+    return html.details(prediction, task, lesion)
+
+
+def stages_html(prediction: Prediction, task: Task) -> str:
+    """Return the card with the second stage and the words; "" for models with one stage, and for what is no scan."""
+    enlarged = None if prediction.decision == NOT_A_SCAN else enlarged_picture(prediction)
+    return "" if enlarged is None else html.stages(enlarged, lesion_words(prediction.screen, task), prediction)
+
+
+def evidence_words(prediction: Prediction, task: Task, label: str) -> str:
+    """Say what a class's map means, and where what speaks for it lies; `prediction` as large as it is shown."""
+    speaks, against = prediction.style.ends
+    said = f"{speaks.capitalize()} speaks for {label}, {against} against it. "
+    if prediction.reading.lesion is not None:
+        if label == task.absent:
+            said += f"Whatever looks like a lesion speaks against {label}. "
+        else:
+            kinds = " and for ".join(name for name in task.classes if name != task.absent)
+            said += (
+                f"A lesion speaks for {kinds} alike, so both maps can be {speaks} there; what kind it looks like makes "
+                "the difference between them. "
+            )
+    speaks_for = np.maximum(prediction.class_map(label), 0.0)[::3, ::3]  # close enough, and quick
+    total = float(speaks_for.sum())
+    if total <= 0:
+        return f"{said}Nothing in this picture speaks for {label}."
+    if prediction.lesion is not None and (inside := prediction.lesion[::3, ::3] >= prediction.outline_level).any():
+        share = round(100 * float(speaks_for[inside].sum()) / total)
+        return f"{said}{share}\u00a0% of what speaks for {label} lies inside the outlined lesion."
+    ordered = np.sort(speaks_for, axis=None)[::-1]
+    needed = int(np.searchsorted(np.cumsum(ordered, dtype=np.float64), total / 2)) + 1
+    share = max(1, round(100 * needed / ordered.size))
+    return f"{said}Half of what speaks for {label} lies in {share}\u00a0% of the picture."
+
+
+def asked(event: gr.EventData, prediction: Prediction) -> dict[str, Any]:
+    """Return what a click on the page asks for, checked.
+
+    `box`, which the second stage should read: a listed lesion's or the square's; or `hidden`, the scan, as large as a
+    screen at most, with the square's circle hidden.
+    """
+    pick = event_value(event, "pick")
+    if pick is not None:
+        return {"box": prediction.lesions[index(pick, len(prediction.lesions), "The lesion")].crop}
+    sent, hidden = box(event_value(event, "box")), event_value(event, "hide")
+    if hidden is None or not flag(hidden, "Whether to hide it"):
+        return {"box": sent}
+    shape, scan = (prediction.scan.height, prediction.scan.width), prediction.screen.scan
+    edges = square_of(checked_box(sent, shape[1], shape[0]), shape).inside(shape)
+    left, right = (round(edge * scan.width / shape[1]) for edge in edges[::2])
+    top, bottom = (round(edge * scan.height / shape[0]) for edge in edges[1::2])
+    y, x = np.linspace(-1, 1, bottom - top)[:, None], np.linspace(-1, 1, right - left)
+    circle = np.zeros((scan.height, scan.width), bool)
+    circle[top:bottom, left:right] = np.hypot(x, y) < 1
+    notes = (*scan.notes, f"a circle was hidden by a person: {edges}")
+    return {"hidden": replace(scan, pixels=hiding.hide(scan.pixels, circle), name=HIDDEN, notes=notes)}
+
+
+def square_html(prediction: Prediction) -> str:
+    scan, lesion = prediction.scan, prediction.reading.lesion
+    assert lesion is not None
+    shape = scan.height, scan.width
+    own, least = find_box(lesion, shape), square_of((0, 0, 1, 1), shape).side
+    key = f"{scan.sha256[:16]} {prediction.model}"
+    return html.square(key, scan, as_image(prediction.screen.shown), own, least)

@@ -1,4 +1,4 @@
-"""What the tabs share: the models, the open pages, the engine, and how a handler is wired to an event.
+"""What the tabs share: models and examples, the open pages, the engine, and how a handler is wired to an event.
 
 def repaint(session, classifier, layer):            # what stands in the components is not checked yet
     layer = choice(layer, classifier.classes, "The layer")
@@ -9,23 +9,34 @@ page.listen(layers.input, repaint, [layers], [image], **QUICK)
 
 from __future__ import annotations
 
+import csv
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gradio as gr
 
 from bcx.app.gpu import ON_A_SPACE, on_gpu
-from bcx.app.incoming import PRIVATE, in_words
+from bcx.app.incoming import PRIVATE, choice, in_words
 from bcx.app.markup import html
-from bcx.app.models import Models
 from bcx.app.privacy import Sessions
-from bcx.explain.checks import Checks, check
-from bcx.explain.methods import Explanation, explain
+from bcx.checkpoints.checkpoint import list_checkpoints
+from bcx.checkpoints.config import read_config
+from bcx.errors import CheckpointError
+from bcx.explain.checks import check
+from bcx.explain.methods import explain
+from bcx.imaging.scan import Scan
+from bcx.inference.classifier import Classifier, load
 from bcx.inference.prediction import Failure, Prediction
+from bcx.report.pictures import data_url
 from bcx.slides import SlideProgress, stream_slide
+from bcx.tasks import Task
 
 #: What a handler returns: new values by component; what it leaves out stays as it is.
 Changes = dict[Any, Any]
@@ -33,6 +44,73 @@ Changes = dict[Any, Any]
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
 #: Calls that run no network.
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+
+
+class Models:
+    """The models at hand, the default first. Safe to use from several threads."""
+
+    def __init__(self, default: Classifier, folders: Mapping[str, Path] | None = None) -> None:
+        """Take a loaded model as default, and the folders of others by name (default: all checkpoints at hand)."""
+        self.default = default
+        at_hand = list_checkpoints() if folders is None else folders
+        self._folders = {name: folder for name, folder in at_hand.items() if name != default.name}
+        self.names = [default.name, *self._folders]
+        self._loaded = {default.name: default}
+        self._locks = {name: threading.Lock() for name in self._folders}
+        self.tasks = {default.name: default.task}  # what each answers; damaged ones are missing
+        for name, folder in self._folders.items():
+            with suppress(CheckpointError):
+                self.tasks[name] = read_config(folder).task
+
+    def others(self, name: str) -> list[str]:
+        return [other for other in self.names if other != name and self.tasks.get(other) == self.tasks[name]]
+
+    def get(self, name: Any) -> Classifier:
+        """Return a model by name, loaded if this is the first time; `CheckpointError` where it is damaged.
+
+        `RequestError` where it is not one of `names`: a page can ask for nothing but what it was offered.
+        """
+        name = choice(name, self.names, "The model")
+        if name not in self._loaded:
+            with self._locks[name]:
+                if name not in self._loaded:
+                    self._loaded[name] = load(self._folders[name])
+        return self._loaded[name]
+
+
+def build_picker(models: Models) -> gr.Dropdown:
+    """Lay out the choice of models, each with its task ("Breast ultrasound"); hidden where there is only one."""
+    tasks = models.tasks
+    choices = [(f"{tasks[n].title.partition(':')[0]}: {n}" if n in tasks else n, n) for n in models.names]
+    more: dict[str, Any] = {"label": "Model", "filterable": False, "elem_id": "model-picker"}
+    return gr.Dropdown(choices, value=models.default.name, visible=len(choices) > 1, **more)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: its file, the class it was made to show, and its thumbnail as a data address."""
+
+    path: Path
+    label: str
+    thumbnail: str
+
+
+def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
+    """Return the examples of a task that `examples.csv` names (columns `file`, `label`); none without one.
+
+    It lies in the folder, or in a folder there with the task's name.
+    """
+    for place in (Path(folder) / task.name, Path(folder)):
+        table = place / "examples.csv"
+        if table.is_file():
+            rows = csv.DictReader(table.read_text("utf-8").splitlines())
+            return [_read(place / row["file"], row["label"]) for row in rows if row["label"] in task.classes]
+    return []
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, label: str) -> Example:
+    return Example(path.resolve(), label, data_url(Scan.open(path).pixels, side=168))
 
 
 class Gone(Exception):
@@ -67,34 +145,18 @@ class Page:
         def slide(model: str, *source: Any, **options: Any) -> Iterator[SlideProgress]:
             yield from stream_slide(models.get(model), *source, **options)
 
-        @on_gpu
-        def explained(model: str, *asked: Any) -> Explanation:
-            return explain(models.get(model), *asked)
-
-        @on_gpu
-        def checked(model: str, explanation: Explanation) -> Checks:
-            return check(models.get(model), explanation)
-
-        self.predict, self.stream, self.slide, self.explain, self.check = predict, stream, slide, explained, checked
+        self.predict, self.stream, self.slide = predict, stream, slide
+        self.explain = on_gpu(lambda model, *asked: explain(models.get(model), *asked))
+        self.check = on_gpu(lambda model, explanation: check(models.get(model), explanation))
 
     def listen(
-        self,
-        event: Any,
-        function: Callable[..., Any],
-        inputs: list[Any],
-        outputs: list[Any],
-        lost: Any = None,
-        **how: Any,
+        self, event: Any, function: Any, inputs: list[Any], outputs: list[Any], lost: Any = None, **how: Any
     ) -> Any:
-        """Wire a handler to an event, or to several, and return what Gradio does.
+        """Wire a handler to an event (`component.click` or the like) or to a list of them; return what Gradio does.
 
-        Args:
-            event: `component.click` or the like, or a list.
-            function: from the session, the chosen model and what stands in `inputs` to `Changes`; it may yield several.
-                A last parameter `event` gets what a click carries.
-            inputs, outputs: components.
-            lost: which of `outputs` says so where the function meets `gone`; else all stays as it is.
-            how: more for Gradio.
+        `function`: from the session, the chosen model and what stands in `inputs` to `Changes`; it may yield several. A
+        last parameter `event` gets what a click carries. `lost`: which of `outputs` says so where the function meets
+        `gone`; else all stays as it is. `how`: more for Gradio.
         """
         special: dict[str, Any] = {"request": gr.Request}
         if "event" in inspect.signature(function).parameters:
@@ -127,13 +189,11 @@ class Page:
         own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in special]
         wired.__signature__ = inspect.Signature([*own, inspect.Parameter("sent", inspect.Parameter.VAR_POSITIONAL)])
         wired.__name__, wired.__annotations__ = function.__name__, special
-        trigger = gr.on if isinstance(event, list) else event
-        first = [event] if isinstance(event, list) else []
-        return trigger(*first, wired, [*inputs, self.picker], outputs, **how, **PRIVATE)
+        trigger = partial(gr.on, event) if isinstance(event, list) else event
+        return trigger(wired, [*inputs, self.picker], outputs, **how, **PRIVATE)
 
 
 def in_order(changed: Changes, outputs: list[Any]) -> list[Any]:
-    """Return the new values of these components, for Gradio."""
     return [changed.get(output, gr.skip()) for output in outputs]
 
 

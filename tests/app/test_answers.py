@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bcx
-from bcx.app import answers, rows
+from bcx.app import rows, viewer
 from bcx.app.markup import html
 from bcx.errors import UnknownFormat
 from bcx.explain.descriptors import describe_lesion
@@ -147,11 +147,11 @@ def test_refer_does_not_bring_an_improbable_class_into_question(prediction, tiny
 
 def test_an_outlined_lesion_is_described_in_terms_and_numbers_and_anything_else_is_not(prediction):
     found = bcx.load().predict(simulate("benign", 1, 300, 360).pixels)
-    expected, text = describe_lesion(found), Text(answers.details_html(found, get_task("breast-ultrasound"))).text
+    expected, text = describe_lesion(found), Text(viewer.details_html(found, get_task("breast-ultrasound"))).text
     assert expected is not None
     assert "measured, not read by a radiologist" in text
     for term in (expected.orientation, expected.shape, expected.margin, expected.echo, expected.posterior):
         assert term in text
     assert f"{expected.width:.0f} wide" in text
     for none in (decided(found, "not a scan"), prediction):  # a model without a lesion map
-        assert "measured" not in answers.details_html(none, get_task("breast-ultrasound"))
+        assert "measured" not in viewer.details_html(none, get_task("breast-ultrasound"))

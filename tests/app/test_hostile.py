@@ -15,7 +15,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from bcx.app.models import Models
+from bcx.app.wiring import Models
 from tests.app.conftest import start
 from tests.app.test_download import OUTSIDE, connect
 

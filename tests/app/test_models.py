@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bcx.app import models
-from bcx.app.models import Models, build_picker, list_examples
+from bcx.app import wiring
 from bcx.app.privacy import Chosen, Sessions
 from bcx.app.rows import Batch
+from bcx.app.wiring import Models, build_picker, list_examples
 from bcx.errors import CheckpointError, RequestError
 from bcx.tasks import get_task
 
@@ -43,8 +43,8 @@ def test_checkpoints_at_hand_are_found(tiny, folders, monkeypatch):
 
 
 def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
-    load, loaded = models.load, []
-    monkeypatch.setattr(models, "load", lambda folder: (loaded.append(folder), load(folder))[1])
+    load, loaded = wiring.load, []
+    monkeypatch.setattr(wiring, "load", lambda folder: (loaded.append(folder), load(folder))[1])
     offered = Models(tiny, folders)
     assert loaded == []
     with ThreadPoolExecutor(4) as pool:

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bcx.app import patients, rows
+from bcx.app import rows
 from bcx.app.privacy import Sessions
 from bcx.cli import main as cli
 from bcx.errors import RequestError
@@ -45,7 +45,7 @@ def done(session, clinic, tiny):
 
 def test_the_table_of_folders_is_the_one_that_the_command_writes(done, tiny, tiny_checkpoint):
     done.by = FOLDER
-    ours = list(csv.DictReader(patient_lines(patients.combined(done, tiny), tiny.classes)))
+    ours = list(csv.DictReader(patient_lines(rows.combined(done, tiny), tiny.classes)))
     with pytest.raises(SystemExit):
         cli.main(["predict", "ann", "bea", "cleo", "-m", str(tiny_checkpoint), "-o", "r.csv", "--patients", "folder"])
     with open("r.patients.csv", encoding="utf-8", newline="") as file:
@@ -63,24 +63,24 @@ def test_a_study_is_a_patient_and_files_of_none_are_left_out(session, scans, tin
     chosen = [sent(path, session) for path in (*sorted(tmp_path.glob("*.dcm")), scans["grey.png"])]
     done = run(session, rows.take_in(session, chosen, folder=False), tiny)
     done.by = STUDY
-    found = patients.combined(done, tiny)
+    found = rows.combined(done, tiny)
     assert [(row["patient"], row["files"]) for row in found] == [("1.2.3", "a.dcm; b.dcm"), ("1.2.4", "c.dcm")]
 
 
 def test_picked_rows_are_one_patient_and_the_boxes_are_empty_again(done, tiny):
     done.by, done.picked, last = rows.PICKED, {1, 2}, len(done.rows) - 2
     assert rows.rows_html(done, tiny.task).count(" checked") == 2
-    patients.pick_group(done)
+    rows.pick_group(done)
     done.picked = {1, last}
-    patients.pick_group(done)
+    rows.pick_group(done)
     assert rows.rows_html(done, tiny.task).count(" checked") == 0
-    first, second = patients.combined(done, tiny)
+    first, second = rows.combined(done, tiny)
     expected = tiny.combine("x", [done.rows[place].slim for place in (1, last)])
     assert (first["patient"], second["patient"]) == ("selection 1", "selection 2")
     assert second["decision"] == expected.decision
     for name, p in expected.probabilities.items():
         assert second[f"p_{name}"] == pytest.approx(p, abs=5e-6)
-    shown = patients.patients_html([first, {**second, "reason": "<i>x</i>", "patient": "<u>"}], done, tiny.task)
+    shown = rows.patients_html([first, {**second, "reason": "<i>x</i>", "patient": "<u>"}], done, tiny.task)
     assert "<i>" not in shown
     assert "<u>" not in shown
     assert shown.count("<li") == 2
@@ -89,10 +89,10 @@ def test_picked_rows_are_one_patient_and_the_boxes_are_empty_again(done, tiny):
 def test_one_row_is_no_group(done):
     done.picked = {1}
     with pytest.raises(RequestError, match="two rows or more"):
-        patients.pick_group(done)
-    done.picked, done.groups = {1, 2}, [[0, 1]] * patients.MOST_GROUPS
+        rows.pick_group(done)
+    done.picked, done.groups = {1, 2}, [[0, 1]] * rows.MOST_GROUPS
     with pytest.raises(RequestError, match="fewer than"):
-        patients.pick_group(done)
+        rows.pick_group(done)
 
 
 @pytest.mark.parametrize(

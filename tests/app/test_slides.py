@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bcx.app import slide_tab
+from bcx.app.markup import html
 from bcx.app.privacy import Sessions
 from bcx.app.slide_tab import SlideRun, run
 from bcx.simulate.slide import SlideScene
@@ -73,24 +74,24 @@ def test_a_run_ends_when_nobody_waits_for_it(sessions, patches, pixels, how):
 def test_words_and_pictures_say_what_the_reading_holds(sessions, patches, pixels):
     session = sessions.get("page")
     slide = started(session)
-    assert "Looking for tissue" in slide_tab.progress_html(slide)
+    assert "Looking for tissue" in html.slide_progress(slide)
     list(run(session, slide, stream_slide(patches, pixels, stride=100)))
     said = slide.reading.summary
-    summary = slide_tab.summary_html(slide)
+    summary = html.slide_summary(slide.name, slide.reading)
     assert "<b>slide" not in summary
     assert f'data-positive-share="{said["positive_share"]}"' in summary
     assert f"{round(100 * said['positive_share'])} % of the tissue" in summary
     assert "never for diagnosis" in summary
     slide.layer = "negative"
-    shown = slide_tab.map_html(slide, 300)
+    shown = slide_tab.map_html(slide)
     assert 'data-class="negative"' in shown
     assert shown.count("bcx-pin") == len(said["hottest"])
     assert len(re.findall("data:image/(?:png|jpeg);base64,", shown)) == 3  # slide, map, legend
-    assert 'data-finished="true"' in slide_tab.progress_html(slide)
+    assert 'data-finished="true"' in html.slide_progress(slide)
 
 
 def test_glass_alone_is_said_to_be_glass(sessions, patches):
     session = sessions.get("page")
     slide = started(session)
     list(run(session, slide, stream_slide(patches, np.full((400, 400, 3), (243, 240, 244), np.uint8))))
-    assert "No tissue found" in slide_tab.summary_html(slide)
+    assert "No tissue found" in html.slide_summary(slide.name, slide.reading)

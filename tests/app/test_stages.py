@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcx.app import answers, rows, viewer
+from bcx.app import rows, viewer
 from bcx.app.markup import html
-from bcx.app.models import Models
 from bcx.app.privacy import Sessions
-from bcx.app.wiring import Page
+from bcx.app.wiring import Models, Page
 from bcx.imaging.crop import Box
 from bcx.inference.two_stage import Enlarged
 from bcx.report import pictures
@@ -117,7 +116,7 @@ def test_nothing_is_laid_over_what_is_no_scan(prediction, tiny_lesion, session, 
     """Not by the viewer, a row, the report, or a program's overlay."""
     task = tiny_lesion.task
     other = seen(prediction, EVERYWHERE, EVERYWHERE, decision="not a scan", outlines=False)
-    assert answers.stages_html(other, task) == ""
+    assert viewer.stages_html(other, task) == ""
     assert html.maps(other, task) == ""
     values = show(view, session, other, task)
     assert not values[view.controls]["visible"]
@@ -136,7 +135,7 @@ def test_maps_say_what_they_mean_and_where_most_of_it_lies(prediction, tiny_lesi
     task = tiny_lesion.task
     lesion = seen(prediction, spot(UPPER_RIGHT), EVERYWHERE)
     for label in task.classes:
-        said = answers.evidence_words(lesion, task, label)
+        said = viewer.evidence_words(lesion, task, label)
         assert said.startswith(f"Purple speaks for {label}, green against it.")
         assert ("for benign and for malignant alike" in said) == (label != task.absent)
         inside = lesion.lesion >= lesion.outline_level
@@ -145,24 +144,24 @@ def test_maps_say_what_they_mean_and_where_most_of_it_lies(prediction, tiny_lesi
             share = int(re.search(r"(\d+)\u00a0% of what speaks for", said)[1])
             assert share == pytest.approx(100 * speaks_for[inside].sum() / speaks_for.sum(), abs=4)
     plain = tiny.predict(scans["grey.png"])
-    said = answers.evidence_words(plain, tiny.task, "benign")
+    said = viewer.evidence_words(plain, tiny.task, "benign")
     assert "alike" not in said
     assert "of the picture" in said or "Nothing in this picture" in said
 
 
 def test_the_card_shows_the_second_stage_with_words_for_those_who_cannot_see(prediction, tiny_lesion, tiny, scans):
-    card = answers.stages_html(prediction, tiny_lesion.task)
+    card = viewer.stages_html(prediction, tiny_lesion.task)
     assert Text(card).tags.count("img") == 1
     assert "alt=" in card
     assert "mean of both stages" in Text(card).text
-    assert answers.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
+    assert viewer.stages_html(tiny.predict(scans["grey.png"]), tiny.task) == ""
 
 
 def test_how_much_the_second_stage_enlarges_is_said_where_it_does(prediction, tiny_lesion):
     small = seen(prediction, EVERYWHERE, EVERYWHERE, Box(10, 10, 31))
-    assert "enlarged 4.0 times" in answers.stages_html(small, tiny_lesion.task)
+    assert "enlarged 4.0 times" in viewer.stages_html(small, tiny_lesion.task)
     whole = seen(prediction, EVERYWHERE, EVERYWHERE, Box(0, -15, 140))
-    assert "enlarged" not in answers.stages_html(whole, tiny_lesion.task)
+    assert "enlarged" not in viewer.stages_html(whole, tiny_lesion.task)
 
 
 def test_the_enlarged_part_is_what_the_network_read(prediction):
@@ -195,7 +194,7 @@ def test_the_lesion_layer_comes_first_and_the_classes_after_it(prediction, tiny_
         painted = view.repaint(session, tiny_lesion, layer, 50)
         shown[layer] = Path(painted[view.slider][1]).read_bytes()
         if layer != viewer.LESION:
-            assert answers.evidence_words(prediction, task, layer) in Text(painted[view.legend]).text
+            assert viewer.evidence_words(prediction, task, layer) in Text(painted[view.legend]).text
     assert len(set(shown.values())) == len(shown)
 
 
