@@ -119,7 +119,7 @@ def _counts(report: Report) -> Table:
     for name, found in columns.items():
         # one group may hold two labels
         total = len({record.group for record in records}) if name == "groups" else len(found)
-        table.add_column(name, justify="right", footer=str(total))
+        table.add_column(name, justify="right", footer=f"{total}")
     for label in report.task.classes:
         if label in columns["scans"]:
             table.add_row(label, *(str(found.count(label)) for found in columns.values()))
@@ -218,15 +218,13 @@ def examples(
             expected="breast-ultrasound or histology-idc",
             remedy="Correct --task.",
         )
-    of_tissue = task == "histology-idc"
-    wanted = [
-        (label, seed + number) for label in (histology.LABELS if of_tissue else LABELS) for number in range(per_class)
-    ]
-    if not of_tissue:
+    tissue = task == "histology-idc"
+    labels = histology.LABELS if tissue else LABELS
+    wanted = [(label, seed + number) for label in labels for number in range(per_class)]
+    if not tissue:
         files = write_examples(out, wanted or EXAMPLES)
         typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
-        if wanted:
-            return
-        out = out / "histology-idc"
-    files = write_histology_examples(out, wanted or PATCHES)
-    typer.echo(f"{len(files)} simulated patches of tissue are in {out}.")
+    if tissue or not wanted:
+        folder = out if tissue else out / "histology-idc"
+        files = write_histology_examples(folder, wanted or PATCHES)
+        typer.echo(f"{len(files)} simulated patches of tissue and examples.csv are in {folder}.")

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image, PdfParser
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 import bcx
@@ -178,29 +178,6 @@ def test_a_table_of_patients(run, people, tiny_checkpoint):
     done = run("predict", people, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "who.csv")
     assert done.status == 0, done.err
     assert {row["patient"]: row["scans"] for row in patients()} == {"one": "2", "two": "1"}
-
-
-def test_a_study_per_patient(run, people, tiny_checkpoint):
-    from PIL import Image
-
-    for number, study in enumerate(("1.2.3", "1.2.3", "1.2.4")):
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        data.StudyInstanceUID, data.SOPClassUID = study, "1.2.840.10008.5.1.4.1.1.6.1"
-        data.SOPInstanceUID = f"1.2.{number}"
-        with Image.open(people / "ann" / "0.png") as picture:
-            grey = picture.convert("L")
-        data.Rows, data.Columns = grey.height, grey.width
-        data.BitsAllocated = data.BitsStored = 8
-        data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 7, 0, 1
-        data.PhotometricInterpretation = "MONOCHROME2"
-        data.PixelData = grey.tobytes() + b"\0" * (grey.height * grey.width % 2)
-        Path("dicom").mkdir(exist_ok=True)
-        data.save_as(Path("dicom", f"{number}.dcm"), enforce_file_format=True)
-    done = run("predict", "dicom", people, "--model", tiny_checkpoint, "--out", "r.csv", "--patients", "study")
-    assert done.status == 0, done.err
-    assert {row["patient"]: row["scans"] for row in patients()} == {"1.2.3": "2", "1.2.4": "1"}
 
 
 @pytest.fixture
