@@ -25,12 +25,11 @@ from pydicom.tag import BaseTag, Tag
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.imaging.dicom_codecs import decode_pixels, is_available
+from bcx.imaging.dicom_header import LookupTable, find_region, find_scale, read_table, wrong
 from bcx.imaging.formats import DAMAGED, is_damaged
 from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
 from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
-from bcx.imaging.lookup_tables import LookupTable, read_table, wrong
 from bcx.imaging.pixels import Decoded, stretch
-from bcx.imaging.regions import find_region, find_scale
 from bcx.imaging.worker import run_isolated
 
 MAX_ELEMENTS = 20_000

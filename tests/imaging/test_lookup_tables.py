@@ -7,7 +7,7 @@ import pytest
 from pydicom.pixels.processing import _expand_segmented_lut
 
 from bcx.errors import DamagedScan
-from bcx.imaging.lookup_tables import read_table
+from bcx.imaging.dicom_header import read_table
 
 RNG = np.random.default_rng(5)
 
