@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer import Option
@@ -24,6 +24,9 @@ from bcx.cli.sources import (
     recipe_words,
 )
 from bcx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bcx.studies.compare import Entrant
 
 Start = StrEnum("Start", ["timm", "scratch"])
 
@@ -163,10 +166,15 @@ def tune(
     plan: dict[str, Any] = {"fold": fold, "inner_folds": inner_folds, "run_folds": run_on, "trials": trials}
     chosen = {name: getattr(recipe, name) for name in ("data", "arch", "init", "epochs", "seed")}
     with bars(lasting=True) as progress:
-        bar = progress.add_task("trials", total=trials)
+        each = run_on * recipe.epochs
+        bar = progress.add_task("tuning, epochs", total=trials * each)
+
+        def on_epoch(trial: int, inner: int, row: dict[str, Any], count: int) -> None:
+            tell_epoch(progress, [f"trial {trial}", f"inner fold {inner}"], row, count)
+            progress.advance(bar)
 
         def on_trial(trial: Any, ended: int) -> None:
-            progress.update(bar, completed=ended)
+            progress.update(bar, completed=ended * each)  # a trial that was stopped early counts as whole
             value = "" if trial.value is None else f", {trial.value:.3f}"
             progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
 
@@ -175,9 +183,7 @@ def tune(
             records,
             out=out,
             command=command_line("tune", *recipe_words(config), **chosen, **plan),
-            on_epoch=lambda trial, inner, row, count: tell_epoch(
-                progress, [f"trial {trial}", f"inner fold {inner}"], row, count
-            ),
+            on_epoch=on_epoch,
             on_trial=on_trial,
             cluster=cluster,
             **plan,
@@ -246,17 +252,25 @@ def compare(
         seed=entrants[0].recipe.seed,
     )
     with bars(lasting=True) as progress:
-        bar = progress.add_task("architectures", total=len(entrants))
+        sizes = {entrant.recipe.arch: entrant.recipe.epochs * len(chosen) for entrant in entrants}
+        bar, ended = progress.add_task("comparing, epochs", total=sum(sizes.values())), []
+
+        def on_epoch(entrant: Entrant, fold: int, row: dict[str, Any], count: int) -> None:
+            tell_epoch(progress, [entrant.recipe.arch, f"fold {fold}"], row, count)
+            progress.advance(bar)
+
+        def on_done(entrant: Entrant) -> None:
+            ended.append(sizes[entrant.recipe.arch])  # also where it was finished before
+            progress.update(bar, completed=sum(ended))
+
         results = run(
             entrants,
             records,
             out=out,
             folds=chosen,
             command=command,
-            on_epoch=lambda entrant, fold, row, count: tell_epoch(
-                progress, [entrant.recipe.arch, f"fold {fold}"], row, count
-            ),
-            on_done=lambda _: progress.advance(bar),
+            on_epoch=on_epoch,
+            on_done=on_done,
         )
     typer.echo(leaderboard_markdown(results))
     typer.echo(f"Written: {out / 'results.json'}")
