@@ -104,8 +104,8 @@ def _optimizer(
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=steps, pct_start=recipe.warmup)
-    return optimizer, schedule
+    rise = recipe.warmup if recipe.warmup * steps != 1 else 1.5 / steps  # else torch divides by zero
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=rise)
 
 
 def run_fingerprint(recipe: Recipe, train: Sequence[Record], inner: Sequence[Record]) -> str:

@@ -23,8 +23,8 @@ from bcx.networks.build import build_network
 from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import LesionRecipe, Recipe
-from bcx.train.fit import fit, freeze_parts, run_fingerprint
-from bcx.train.heads import ScanDataset, class_weights, make_preprocess
+from bcx.train.fit import _optimizer, fit, freeze_parts, run_fingerprint
+from bcx.train.heads import ScanDataset, class_weights, make_preprocess, training_side
 from bcx.train.state import STATE_FILE
 from tests.layouts import write_busbra_folder
 
@@ -69,6 +69,18 @@ def test_without_augmentation_training_sees_what_serving_sees(records):
     for index, record in enumerate(records):
         assert np.array_equal(data[index][0], preprocess.plane(Scan.open(record.file).pixels))
         assert task.classes[data[index][1]] == record.label
+
+
+def test_a_rise_of_a_single_step_is_scheduled(records):
+    recipe = Recipe(**TINY, warmup=0.2)
+    optimizer, schedule = _optimizer(recipe, training_side(recipe, records, get_task(recipe.task)), steps=5)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert np.argmax(rates) == 1
+    assert rates[-1] < 0.01 * recipe.lr
 
 
 @pytest.mark.slow
