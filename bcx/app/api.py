@@ -1,13 +1,4 @@
-"""The endpoints `/classify`, `/explain` and `/batch`: for `gradio_client`, for plain HTTP, and as MCP tools.
-
-```python
-from gradio_client import Client, handle_file
-
-client = Client("http://127.0.0.1:7860")
-answer = client.predict(handle_file("examples/simulated-benign-1.png"), api_name="/classify")
-print(answer["label"], answer["probabilities"])
-```
-"""
+"""The endpoints `/classify`, `/explain` and `/batch`: for `gradio_client`, for plain HTTP, and as MCP tools."""
 
 from __future__ import annotations
 

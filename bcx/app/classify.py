@@ -296,9 +296,8 @@ def _others(models: Models, name: str) -> dict[str, Any]:
 
 
 def _common_label(task: Task) -> str:
-    if task == BREAST_ULTRASOUND:
-        return "How common is cancer among the people scanned here?"
-    return f"How common is {task.positive} here?"
+    what = "cancer among the people scanned" if task == BREAST_ULTRASOUND else task.positive
+    return f"How common is {what} here?"
 
 
 def _common(classifier: Classifier) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import csv
 import inspect
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -49,11 +49,10 @@ QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 class Models:
     """The models at hand, the default first. Safe to use from several threads."""
 
-    def __init__(self, default: Classifier, folders: Mapping[str, Path] | None = None) -> None:
-        """Take a loaded model as default, and the folders of others by name (default: all checkpoints at hand)."""
+    def __init__(self, default: Classifier) -> None:
+        """Take a loaded model as default, and all checkpoints at hand beside it."""
         self.default = default
-        at_hand = list_checkpoints() if folders is None else folders
-        self._folders = {name: folder for name, folder in at_hand.items() if name != default.name}
+        self._folders = {name: folder for name, folder in list_checkpoints().items() if name != default.name}
         self.names = [default.name, *self._folders]
         self._loaded = {default.name: default}
         self._locks = {name: threading.Lock() for name in self._folders}

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from bcx.app.wiring import Models
 from tests.app.conftest import start
 from tests.app.test_download import OUTSIDE, connect
 
@@ -66,7 +65,7 @@ def watch() -> Watch:
 def served(tiny, tiny_checkpoint, cells_checkpoint, examples, tmp_path_factory):
     """The page with several models, so that every tab and the choice of model are wired."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("bcx.app.page.Models", lambda default: Models(default, {"cells": cells_checkpoint}))
+    patch.setattr("bcx.app.wiring.list_checkpoints", lambda: {"cells": cells_checkpoint})
     yield from start(tiny, tmp_path_factory.mktemp("hostile"), examples)
     patch.undo()
 

@@ -16,17 +16,19 @@ from bcx.tasks import get_task
 
 
 @pytest.fixture
-def folders(tiny_checkpoint, cells_checkpoint, tmp_path):
-    """Two models beside the default one, and a third whose settings are not to be read."""
+def folders(tiny_checkpoint, cells_checkpoint, tmp_path, monkeypatch):
+    """At hand: two models beside the default one, and a third whose settings are not to be read."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{")
     other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
-    return {"broken": broken, "cells": cells_checkpoint, "other": other, tiny_checkpoint.name: other}
+    found = {"broken": broken, "cells": cells_checkpoint, "other": other, tiny_checkpoint.name: other}
+    monkeypatch.setattr(wiring, "list_checkpoints", lambda: found)
+    return found
 
 
 def test_the_default_comes_first_and_each_is_named_by_its_task(tiny, folders):
-    offered = Models(tiny, folders)
+    offered = Models(tiny)
     assert build_picker(offered).choices == [
         ("Breast ultrasound: tiny", "tiny"),
         ("broken", "broken"),
@@ -36,16 +38,16 @@ def test_the_default_comes_first_and_each_is_named_by_its_task(tiny, folders):
     assert offered.get("tiny") is tiny  # a folder of the same name does not hide it
 
 
-def test_checkpoints_at_hand_are_found(tiny, folders, monkeypatch):
-    monkeypatch.setenv("BCX_CHECKPOINTS", str(folders["cells"].parent))
-    monkeypatch.chdir(folders["broken"])
+def test_checkpoints_at_hand_are_found(tiny, cells_checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("BCX_CHECKPOINTS", str(cells_checkpoint.parent))
+    monkeypatch.chdir(tmp_path)
     assert ("Breast tissue under the microscope: cells", "cells") in build_picker(Models(tiny)).choices
 
 
 def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
     load, loaded = wiring.load, []
     monkeypatch.setattr(wiring, "load", lambda folder: (loaded.append(folder), load(folder))[1])
-    offered = Models(tiny, folders)
+    offered = Models(tiny)
     assert loaded == []
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda _: id(offered.get("cells")), range(8)))
@@ -57,18 +59,18 @@ def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):
 @pytest.mark.parametrize("name", ["../tiny", "owner/model", "", "no-such", None, ["tiny"], {"a": 1}])
 def test_nothing_but_what_was_offered_is_loaded(tiny, folders, name):
     with pytest.raises(RequestError, match="one of tiny, broken, cells, other"):
-        Models(tiny, folders).get(name)
+        Models(tiny).get(name)
 
 
 def test_a_damaged_one_says_so_each_time(tiny, folders):
-    offered = Models(tiny, folders)
+    offered = Models(tiny)
     for _ in range(2):
         with pytest.raises(CheckpointError, match="'broken' is incomplete or damaged"):
             offered.get("broken")
 
 
-def test_other_models_of_the_task_are_named(tiny, tiny_checkpoint, cells_checkpoint):
-    offered = Models(tiny, {"other": tiny_checkpoint, "cells": cells_checkpoint})
+def test_other_models_of_the_task_are_named(tiny, folders):
+    offered = Models(tiny)
     assert offered.others("tiny") == ["other"]
     assert offered.others("other") == ["tiny"]
     assert offered.others("cells") == []

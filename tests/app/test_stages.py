@@ -35,7 +35,7 @@ WHOLE = Box(0, 0, 140)
 def view(tiny_lesion, tmp_path_factory):
     """A viewer of a session's last answer."""
     with gr.Blocks():
-        page = Page(Models(tiny_lesion, {}), gr.Dropdown(), Sessions(tmp_path_factory.mktemp("none")))
+        page = Page(Models(tiny_lesion), gr.Dropdown(), Sessions(tmp_path_factory.mktemp("none")))
         on_show = lambda session: viewer.Shown(session.answer, datetime.now().astimezone())  # noqa: E731
         return viewer.Viewer(page, "classify", on_show, gr.HTML())
 
