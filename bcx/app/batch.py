@@ -314,10 +314,7 @@ class BatchTab:
         return {self.view.compared: ""}
 
     def zip_overlays(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
-        batch = session.batch
-        if batch is None:
-            yield {}
-            return
+        batch = session.batch or gone()
         total, told, ready = len(batch.rows) - batch.failed, 0.0, gr.skip()
         for done, path in rows.write_overlays(session, batch, classifier.classes):
             ready = gr.update(value=str(path), visible=True)

@@ -27,8 +27,6 @@ from bcx.trust.claims import NOT_A_SCAN
 LIVE = "element.setAttribute('aria-live', 'polite');"
 #: Shares of the positive class that a person can choose, in per cent.
 LEAST_COMMON, MOST_COMMON = 0.1, 95
-
-
 #: What a comparison of explanations says while it runs.
 WORKING = "Working"
 
@@ -55,7 +53,7 @@ class ClassifyTab:
                     with gr.Accordion(common_label, open=False, elem_id="classify-common-box") as self.common_box:
                         gr.HTML(html.prevalence())
                         self.common = gr.Slider(**_common(default), elem_id="classify-common")
-                    self.explained, self.sheet = build_explanations(page, view.layer)
+                    self.explained, self.sheet = build_explanations(page)
                     with gr.Accordion("Details", open=False, elem_id="classify-details-box"):
                         self.details = gr.HTML(elem_id="classify-details")
                         with gr.Accordion("JSON", open=False):
@@ -307,11 +305,8 @@ def _common(classifier: Classifier) -> dict[str, Any]:
     return {**limits, "value": round(100 * share, 1), "label": f"Share of {name} (%)"}
 
 
-def build_explanations(page: Page, layers: gr.Radio) -> tuple[gr.HTML, gr.DownloadButton]:
-    """Lay out and wire the folded part below an answer; return the grid, which a new answer empties, and the sheet.
-
-    `layers`: the viewer's choice of map, whose class is explained; the label where it is none.
-    """
+def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
+    """Lay out and wire the folded part below an answer; return the grid, which a new answer empties, and the sheet."""
     with gr.Accordion("Compare explanations", open=False, elem_id="classify-explain-box") as box:
         gr.HTML(html.about_explanations())
         with gr.Row():
@@ -322,18 +317,15 @@ def build_explanations(page: Page, layers: gr.Radio) -> tuple[gr.HTML, gr.Downlo
         grid = gr.HTML(elem_id="classify-explain")
     off, on = gr.update(interactive=False), gr.update(interactive=True)
 
-    def compare(session: Session, classifier: Classifier, layer: Any) -> Iterator[Changes]:
-        found = session.on_show
-        if found is None:
-            yield {grid: html.gone()}
-            return
+    def compare(session: Session, classifier: Classifier) -> Iterator[Changes]:
+        found = session.on_show or gone()
         if found.decision == NOT_A_SCAN:
             raise RequestError(
                 "There is nothing to explain: the picture was taken for no scan.",
                 expected="a result",
                 remedy="Read a scan first.",
             )
-        layer = choice(layer, [LESION, *classifier.classes], "The map")
+        layer = session.seen["classify"][0]
         target = found.label if layer == LESION else layer
         session.explaining.set()
         stopped = session.explaining = threading.Event()
@@ -365,29 +357,30 @@ def build_explanations(page: Page, layers: gr.Radio) -> tuple[gr.HTML, gr.Downlo
         session.explaining.set()
         return {stop: off}
 
-    alone = {"concurrency_id": "explain", "concurrency_limit": 1, "trigger_mode": "always_last"}
-    page.listen([box.expand, start.click], compare, [layers], [grid, stop, sheet], show_progress="hidden", **alone)
+    alone = {"concurrency_id": "explain", "concurrency_limit": 1, "trigger_mode": "always_last", "lost": grid}
+    page.listen([box.expand, start.click], compare, [], [grid, stop, sheet], show_progress="hidden", **alone)
     page.listen(stop.click, ask_to_stop, [], [stop], **QUICK)
     return grid, sheet
 
 
-def grid_html(session: Session) -> str:
-    """Return the maps of the answer on show side by side, in the page's style; "" where there are none."""
+def _explained(session: Session) -> tuple[list[Explanation], dict[str, Checks], str]:
+    """The maps of the answer on show, in the page's style, their checks, and how far it is; none without any."""
     if session.explained is None or session.explained[0] is not session.on_show:
-        return ""
+        return [], {}, ""
     _, maps, checks, state = session.explained
-    return html.explanations(_drawn(session, maps), checks, len(quick_methods()), state)
+    return [replace(each, prediction=session.drawn(each.prediction)) for each in maps], checks, state
+
+
+def grid_html(session: Session) -> str:
+    maps, checks, state = _explained(session)
+    return html.explanations(maps, checks, len(quick_methods()), state) if state else ""
 
 
 def sheet_update(session: Session) -> Any:
-    """Return the new state of the button that saves them, in the page's style; skipped until all are there."""
-    if session.explained is None or session.explained[0] is not session.on_show or session.explained[3] == WORKING:
+    """Return the new state of the button that saves them; skipped until all are there."""
+    maps, checks, state = _explained(session)
+    if state in ("", WORKING):
         return gr.skip()
-    _, maps, checks, _ = session.explained
     path = session.picture("bcx-explanations")
-    draw_sheet(_drawn(session, maps), checks, path)
+    draw_sheet(maps, checks, path)
     return gr.update(value=str(path), interactive=True)
-
-
-def _drawn(session: Session, maps: list[Explanation]) -> list[Explanation]:
-    return [replace(each, prediction=session.drawn(each.prediction)) for each in maps]

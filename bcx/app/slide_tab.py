@@ -102,10 +102,9 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
                 words = "Strength of the map (%)"
                 opacity = gr.Slider(0, 100, value=OPACITY, step=5, label=words, elem_id="slide-opacity", min_width=200)
             with gr.Row():
-                csv = gr.DownloadButton(
-                    "Table of tiles (CSV)", interactive=False, size="sm", variant="primary", elem_id="slide-csv"
-                )
-                png = gr.DownloadButton("Map (PNG)", interactive=False, size="sm", elem_id="slide-png")
+                more: dict[str, Any] = {"interactive": False, "size": "sm"}
+                csv = gr.DownloadButton("Table of tiles (CSV)", variant="primary", elem_id="slide-csv", **more)
+                png = gr.DownloadButton("Map (PNG)", elem_id="slide-png", **more)
     off, on = gr.update(interactive=False), gr.update(interactive=True)
     nothing = {box: gr.update(visible=False), shown: "", csv: off, png: off}
 

@@ -96,16 +96,9 @@ class Viewer:
         self.take = gr.HTML(js_on_load=PICK + COPY, elem_id=f"{name}-take")
         file = gr.DownloadButton(visible="hidden", elem_id=f"{name}-file")
         with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as self.box:
-            self.slider = gr.ImageSlider(
-                show_label=False,
-                format="png",
-                type="filepath",
-                interactive=False,
-                buttons=["fullscreen"],
-                slider_position=LINE,
-                max_height=560,
-                elem_id=f"{name}-slider",
-            )
+            plain: dict[str, Any] = {"show_label": False, "format": "png", "type": "filepath", "interactive": False}
+            size: dict[str, Any] = {"slider_position": LINE, "max_height": 560}
+            self.slider = gr.ImageSlider(**plain, **size, buttons=["fullscreen"], elem_id=f"{name}-slider")
             self.frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
             self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
             self.legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
@@ -113,18 +106,11 @@ class Viewer:
                 layers = _layers(page.models.default.task)
                 self.layer = gr.Radio(**layers, label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
                 narrow: dict[str, Any] = {"min_width": 180, "scale": 3}
-                words = "Strength (%)"
-                self.opacity = gr.Slider(
-                    0, 100, value=OPACITY, step=5, label=words, elem_id=f"{name}-opacity", **narrow
-                )
-                self.colours = gr.Dropdown(
-                    [(words.capitalize(), key) for key, words in COLOURS.items()],
-                    value=STYLE.colours,
-                    label="Colours",
-                    filterable=False,
-                    elem_id=f"{name}-colours",
-                    **narrow,
-                )
+                strength: dict[str, Any] = {"value": OPACITY, "step": 5, "label": "Strength (%)"}
+                self.opacity = gr.Slider(0, 100, **strength, elem_id=f"{name}-opacity", **narrow)
+                choices = [(words.capitalize(), key) for key, words in COLOURS.items()]
+                chosen: dict[str, Any] = {"value": STYLE.colours, "label": "Colours", "filterable": False}
+                self.colours = gr.Dropdown(choices, **chosen, elem_id=f"{name}-colours", **narrow)
                 with gr.Column(min_width=120, scale=2):
                     on = gr.Checkbox(True, label="Overlay", elem_id=f"{name}-on")
                     self.contour = gr.Checkbox(label="Contours", elem_id=f"{name}-contour")

@@ -181,8 +181,11 @@ class Page:
 
         def steps(*sent: Any) -> Iterator[Any]:
             with entered(*sent) as arguments, closing(function(*arguments)) as every:
-                for changed in every:
-                    yield answer(changed)
+                try:
+                    for changed in every:
+                        yield answer(changed)
+                except Gone:
+                    yield answer({lost: html.gone()})
 
         wired: Any = steps if inspect.isgeneratorfunction(function) else call
         own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in special]
