@@ -18,7 +18,7 @@ from typing import Any
 from bcx.evaluate.words import interval, markdown_table, units
 from bcx.report import tables
 from bcx.studies.compare import leaderboard_markdown
-from bcx.studies.synthesis.figures import figure_words
+from bcx.studies.synthesis.study import figure_words
 from bcx.tasks import BREAST_ULTRASOUND
 
 ROOT = Path(__file__).resolve().parent.parent

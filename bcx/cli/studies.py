@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,15 +34,15 @@ def descriptors(
     from bcx.tasks import get_task
     from bcx.train.provenance import describe_command, describe_data, write_json
 
-    task = get_task("breast-ultrasound")
-    records = read_sources(named_folders(data), task)
+    task, named = get_task("breast-ultrasound"), named_folders(data)
+    records = read_sources(named, task)
     with counted(len(records)) as on_scan:
         frame = descriptor_rows(records, on_scan)
     found = summarise(frame, task)
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / "descriptors.csv", index=False, lineterminator="\n")
-    command = command_line("study descriptors", data=named_folders(data))
-    write_json(out / "descriptors.json", {**describe_command(command), "data": describe_data(records), **found})
+    about = describe_command(command_line("study descriptors", data=named))
+    write_json(out / "descriptors.json", {**about, "data": describe_data(records), **found})
     for name, area in found["auc"].items():
         typer.echo(f"{name}: {in_words(area)}")
 
@@ -121,34 +122,24 @@ def study_input_check(
     from bcx.train.provenance import describe_command, describe_data, write_json
 
     checkpoint, records = _trained(model, data)
-    apart = {name: read_sources({name: folder}, checkpoint.task) for name, folder in named_folders(scans).items()}
+    task, slides = checkpoint.task, named_folders(microscope)
+    apart = {name: read_sources({name: folder}, task) for name, folder in named_folders(scans).items()}
     sets = {name: [record.file for record in part] for name, part in apart.items()}
     sets["simulated examples"] = sorted(Path("examples").glob("*.png"))
-    slides = named_folders(microscope)
     parts = [non_scans.packaged(), non_scans.documents(), non_scans.noise()]
     parts += [non_scans.packaged_late(), non_scans.fresh()]
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
-    if checkpoint.task.grey:
+    if task.grey:
         parts += [non_scans.packaged_ultrasound(), others.others(records, others.SEEN, each=each, seed=0, seen=True)]
         parts += [others.others(records, others.LATE, each=each, seed=1, seen=False)]
     measured = results_folder(checkpoint.folder)
-    elsewhere = {} if measured is None else transfer_answers(measured / "transfer", checkpoint.task)
-    report = run(
-        checkpoint,
-        non_scans=[image for part in parts for image in part],
-        scans={name: files for name, files in sets.items() if files},
-        training=records,
-        left_out={name: answers.frame for name, answers in elsewhere.items()},
-    )
-    command = command_line(
-        "input-check study",
-        checkpoint.name,
-        data=named_folders(data),
-        scans=[f"{name}=DIR" for name in apart],
-        microscope=[f"{name}=DIR" for name in slides],
-        limit=limit,
-        each=each,
-    )
+    elsewhere = {} if measured is None else transfer_answers(measured / "transfer", task)
+    non_scan_images, left_out = list(chain.from_iterable(parts)), {name: a.frame for name, a in elsewhere.items()}
+    passing = {name: files for name, files in sets.items() if files}
+    report = run(checkpoint, non_scans=non_scan_images, scans=passing, training=records, left_out=left_out)
+    folders = {"scans": [f"{name}=DIR" for name in apart], "microscope": [f"{name}=DIR" for name in slides]}
+    named = named_folders(data)
+    command = command_line("input-check study", checkpoint.name, data=named, **folders, limit=limit, each=each)
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
     everything = describe_data([record for part in (records, *apart.values()) for record in part])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -205,8 +196,7 @@ def decisions(
     from bcx.train.provenance import describe_command, describe_data, read_json, write_json
 
     checkpoint = load_checkpoint(model)
-    task = checkpoint.task
-    measured = results_folder(checkpoint.folder)
+    task, measured = checkpoint.task, results_folder(checkpoint.folder)
     out = out or Path("results", "studies", "decisions", checkpoint.name)
     out.mkdir(parents=True, exist_ok=True)
     earlier = read_json(out / "decisions.json") if (out / "decisions.json").is_file() else {}
@@ -217,15 +207,13 @@ def decisions(
             remedy="Remove the folder, or name another one with --out.",
         )
     records = read_sources(named_folders(data), task)
-    answers = rules.fresh_answers(checkpoint, records) if records else {}
-    for name, frame in answers.items():
+    for name, frame in rules.fresh_answers(checkpoint, records).items() if records else ():
         frame.to_csv(out / _ANSWERS.format(name), index=False, float_format="%.9g", lineterminator="\n")
     elsewhere = {} if measured is None else rules.transfer_answers(measured / "transfer", task)
     words = f"the checkpoint itself, trained on {checkpoint.training.get('scans', 'all')} scans from elsewhere"
     for file in sorted(out.glob(_ANSWERS.format("*"))):
         frame = read_answers(file, task)
         elsewhere[str(frame["source"].iloc[0])] = rules.Elsewhere(frame, words)
-
     oof = checkpoint.folder / "oof.csv"
     by_folds = oof.is_file() and read_json(checkpoint.folder / "results.json").get("protocol") != BY_HOSPITAL
     at_home = read_oof(oof, task) if by_folds else None
@@ -237,14 +225,12 @@ def decisions(
     described = describe_data(records)
     command = command_line("decisions", checkpoint.name, data=described)
     about = {"model": checkpoint.name, "weights_sha256": checkpoint.weights_sha256, **describe_command(command)}
-    fresh = {"data": {**earlier.get("data", {}), **described}}
-    write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **fresh, **results})
+    about["data"] = {**earlier.get("data", {}), **described}
+    write_json(out / "decisions.json", {"what": "decisions in hospitals never seen", **about, **results})
     rules.flat(results["table"]).to_csv(out / "decisions.csv", index=False, float_format="%.6g", lineterminator="\n")
     rules.write_decisions_figure(results, out / "decisions.png", task)
     if patients:
-        from bcx.studies.patients import patients_table
-
-        table = patients_table(patients, elsewhere, at_home, task, results["temperature"], results["rule"])
+        table = rules.patients_table(patients, elsewhere, at_home, task, results["temperature"], results["rule"])
         write_json(out / "patients.json", {"what": "one answer per patient, by the rule fitted here", **about, **table})
     typer.echo(results["rule"]["what"])
     for row in results["table"]:

@@ -75,12 +75,12 @@ def sample(
     """Draw pictures, each marked as generated. With --data, judge them: quality.json, and copies of training scans."""
     if sheet is not None and not data:
         raise ConfigError("--sheet needs the real scans.", expected="--data NAME=DIR", remedy="Add it.")
+    from bcx.studies.synthesis.generator import load_generator
     from bcx.studies.synthesis.quality import build_describers, judge_generator
-    from bcx.studies.synthesis.sample import load_generator, write_samples
     from bcx.train.provenance import describe_command, write_json
 
     loaded = load_generator(generator)
-    files = write_samples(loaded.sample(count, seed), loaded, out, seed)
+    files = loaded.write_samples(out, count, seed)
     typer.echo(f"Written: {len(files)} pictures in {out}")
     if not data:
         return
@@ -120,13 +120,8 @@ def study(
     chosen = load_study(file, values)
     named = data or [f"{name}={folder}" for name, folder in chosen.classifier.data.items()]
     recipe = read_recipe(None, named, None, task=chosen.classifier.task)
-    command = command_line(
-        "synth study",
-        file.stem if file.parent.name == "configs" else file.name,
-        data=recipe.data,
-        init=chosen.classifier.init,
-        set=settings,
-    )
+    name = file.stem if file.parent.name == "configs" else file.name
+    command = command_line("synth study", name, data=recipe.data, init=chosen.classifier.init, set=settings)
     with stages() as tell:
         results = synth_study(
             chosen,

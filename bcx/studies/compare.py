@@ -53,10 +53,9 @@ _OF_POSITIVE = ("auc", "sensitivity", "specificity", "pr_auc")
 
 @dataclass(frozen=True)
 class Entrant:
-    """One architecture that takes part: its recipe, starting weights in words, multiply-accumulates per image."""
+    """One architecture that takes part: its recipe, weights, multiply-accumulates per image."""
 
     recipe: Recipe
-    start: str
     parameters: int
     macs: int
 
@@ -69,17 +68,13 @@ def plan_comparison(
     others: str = "timm",
     changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Entrant]:
-    """Return who takes part, each network built once without memory, so that a wrong request fails before any training.
+    """Return who takes part; each network is built without memory, so that a wrong request is a `ConfigError` here.
 
     Args:
         recipe: the settings that all share; its own `init` counts for its own architecture.
         archs: timm's names, and tiny_cnn, which starts from scratch; at least two.
         inits: starting weights by architecture: a file, "timm" or "scratch"; `others`, one of the latter, of the rest.
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
-
-    Raises:
-        ConfigError: fewer than two architectures, one that is named twice or unknown, settings that do not fit, or
-            a recipe of several trainings.
     """
     inits, changes = inits or {}, changes or {}
     strangers = sorted({*inits, *changes} - set(archs))
@@ -100,7 +95,7 @@ def plan_comparison(
         with torch.device("meta"):
             network, _ = recipe_network(own.model_copy(update={"init": "scratch"}), get_task(own.task))
             macs = count_macs(network, own.size)
-        entrants.append(Entrant(own, starting_weights(own), count_parameters(network), macs))
+        entrants.append(Entrant(own, count_parameters(network), macs))
     return entrants
 
 
@@ -132,15 +127,11 @@ def compare(
     on_batch: Callable[[Entrant], Any] = lambda _: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the same folds for each architecture, and return what results.json holds.
+    """Run the same folds for each architecture, and return what results.json holds; errors as `crossval`.
 
     Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
-    `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`.
-
-    `on_epoch` is called with entrant, fold, history row, number of epochs.
-
-    Raises:
-        CheckpointError: starting weights that cannot be had; or as `crossval`.
+    `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant,
+    fold, history row, number of epochs.
     """
     task, frames = get_task(entrants[0].recipe.task), {}
     for entrant in entrants:
@@ -194,17 +185,14 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
     and calibration error compare the networks and not their temperatures.
 
     Args:
-        frames: out-of-fold tables of two models or more, sorted by file.
+        frames: out-of-fold tables of two models or more, sorted by file; of different scans they are a `DataError`.
 
     Returns:
-        Rows, best first, ready for JSON, each `arch`, `figures` (see `report_with_intervals`), `temperature` (fitted on
-        these very logits), `best_minus_this` (the best model's figures less this one's), `delong` (the same for the
-        area under the ROC curve of the positive class against the rest, scans taken as independent), `p_holm` (of the
-        deciding figure, adjusted for as many comparisons as there are other models) and `significantly_worse`; None for
-        the best, and where a comparison cannot be made. Then probabilities, float64 [N, C], by model, best first.
-
-    Raises:
-        DataError: tables of different scans.
+        Rows, best first, ready for JSON: `arch`, `figures` (see `report_with_intervals`), `temperature`,
+        `best_minus_this` (the best model's figures less this one's), `delong` (the same for the area under the ROC
+        curve of the positive class against the rest, scans taken as independent), `p_holm` (of the deciding figure,
+        adjusted for the number of comparisons) and `significantly_worse`; None for the best, and where a comparison
+        cannot be made. Then probabilities, float64 [N, C], by model, best first.
     """
     first_name, first = next(iter(frames.items()))
     for name, frame in frames.items():
@@ -232,21 +220,20 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
         differences[name] = compare_answers(labels, *pair, groups, task.classes, compared)
         if min(positive.sum(), (~positive).sum()) >= 2:
             by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
-    adjusted = dict(zip(others, holm([differences[name][DECIDES].p_value for name in others]), strict=True))
-    rows: list[dict[str, Any]] = []
-    for name in order:
-        p_value = or_none(adjusted.get(name, np.nan))
-        rows.append(
-            {
-                "arch": name,
-                "figures": figures[name],
-                "temperature": temperatures[name],
-                "best_minus_this": {key: each.to_dict() for key, each in differences.get(name, {}).items()} or None,
-                "delong": by_delong.get(name),
-                "p_holm": p_value,
-                "significantly_worse": None if p_value is None else p_value < LEVEL,
-            }
-        )
+    p_values = map(or_none, holm([differences[name][DECIDES].p_value for name in others]))
+    adjusted: dict[str, float | None] = {best: None, **dict(zip(others, p_values, strict=True))}
+    rows = [
+        {
+            "arch": name,
+            "figures": figures[name],
+            "temperature": temperatures[name],
+            "best_minus_this": {key: each.to_dict() for key, each in differences.get(name, {}).items()} or None,
+            "delong": by_delong.get(name),
+            "p_holm": p_value,
+            "significantly_worse": None if p_value is None else p_value < LEVEL,
+        }
+        for name, p_value in adjusted.items()
+    ]
     return rows, {name: probabilities[name] for name in order}
 
 
@@ -263,11 +250,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray) -> dict[str, Any]:
-    """What the leaderboard says of a network beside its answers."""
     runs = [out / entrant.recipe.arch / f"fold-{fold}" for fold in folds]
     files = [runs[0] / NETWORK / name for name in ("model.safetensors", HEAD_FILE)]
     return {
-        "starting_weights": entrant.start,
+        "starting_weights": starting_weights(entrant.recipe),
         "input": entrant.recipe.size,
         "epochs": [len(pd.read_csv(run / "history.csv")) for run in runs],  # fewer, where training stopped early
         "parameters": entrant.parameters,
@@ -291,7 +277,6 @@ def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader must know before comparing."""
     notes, scratch = [], [row["arch"] for row in rows if row["starting_weights"] == SCRATCH]
     if 0 < len(scratch) < len(rows):
         notes.append(

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
+from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
 from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
@@ -30,6 +31,7 @@ from bcx.tasks import Task
 CLEAN = "clean"
 KINDS = (CLEAN, *(corruption.name for corruption in CORRUPTIONS))
 FIGURES = ("macro_auc", "lesion_auc", "accuracy")
+_ACROSS = 6  # scans in a row of the sheet
 
 
 def corruption_frame(
@@ -37,16 +39,14 @@ def corruption_frame(
 ) -> pd.DataFrame:
     """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
+    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
+
     Args:
         answer: from images, uint8 [H, W] each and best taken one after the other, to probabilities [N, C].
         records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
 
-    Returns:
-        Columns `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
-
     Raises:
         DataError: no scans, a task in colour, or not one row of probabilities per image.
-        BcxError: a scan or mask that cannot be read.
     """
     if not task.grey:
         raise DataError(
@@ -99,17 +99,14 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
 def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups.
 
-    Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference.
+    Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference. A table
+    with gaps is a `DataError`.
 
     Returns:
-        `n`, `groups`, `suite` (fingerprint); `clean`, {figure: {value, low, high}}; `kinds`, a list of {kind, sentence,
-        <figure>: {value, low, high}, drop: {<figure>: {value, low, high}}} in the order of the suite; `mean_drop`,
-        {figure: {value, low, high}}, the mean over the kinds. Figures are `FIGURES`; a drop is the clean figure minus
-        the changed one; `lesion_auc` is the positive class against the others without the absent class. A value
-        without meaning is None.
-
-    Raises:
-        DataError: a kind that is missing or not of this suite, or kinds with other scans.
+        `n`, `groups`, `suite` (fingerprint); `clean`, the `FIGURES`, each {value, low, high}; `kinds`, a list of {kind,
+        sentence, the figures, drop: {figures}} in the order of the suite; `mean_drop`, the mean over the kinds. A drop
+        is the clean figure minus the changed one; `lesion_auc` is the positive class against the others without the
+        absent class. A value without meaning is None.
     """
     parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
     clean = parts.get(CLEAN)
@@ -128,12 +125,8 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         drops = found[0] - found[1:]
         return np.concatenate([found, drops, drops.mean(axis=0, keepdims=True)]).ravel()
 
-    values = statistics(np.ones(len(labels)))
-    figures = [
-        {"value": or_none(value), "low": or_none(low), "high": or_none(high)}
-        for value, low, high in zip(values, *bootstrap_intervals(statistics, groups), strict=True)
-    ]
-    rows = [dict(zip(FIGURES, figures[i : i + 3], strict=True)) for i in range(0, len(figures), 3)]
+    bounds = [statistics(np.ones(len(labels))), *bootstrap_intervals(statistics, groups)]
+    rows = [named_triples(FIGURES, row) for row in np.stack(bounds, axis=1).reshape(-1, len(FIGURES), 3)]
     return {
         "n": len(clean),
         "groups": len(np.unique(groups)),
@@ -145,6 +138,12 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         ],
         "mean_drop": rows[-1],
     }
+
+
+def named_triples(names: Iterable[str], triples: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """Return {name: {value, low, high}} of float [K, 3], ready for JSON: None for nan."""
+    keys = ("value", "low", "high")
+    return {name: dict(zip(keys, map(or_none, row), strict=True)) for name, row in zip(names, triples, strict=True)}
 
 
 def lesion_score(probabilities: np.ndarray, task: Task) -> np.ndarray:
@@ -167,3 +166,23 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Calla
         return [np.mean([area(weights) for area in against_rest]), between(weights * lesion), accuracy]
 
     return figures
+
+
+@styled
+def write_corruption_sheet(pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None) -> None:
+    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG.
+
+    A sheet of a patient's scan belongs where that scan may lie, and nowhere else.
+    """
+    variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
+    down = -(-len(variants) // _ACROSS)
+    figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS)
+    for axes in grid:
+        axes.axis("off")
+        axes.set_anchor("N")
+    for axes, (name, image, lesion) in zip(grid, variants, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        if lesion is not None and lesion.any():
+            axes.contour(lesion, levels=[0.5], colors=CYCLE[4], linewidths=0.5)
+        axes.set_title(name, fontsize=4.6, pad=1)
+    publish(figure, path)

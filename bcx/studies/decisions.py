@@ -1,13 +1,13 @@
 """Decisions in hospitals that no network saw: a rule fitted where it is judged least kindly, beside the one before.
 
 Each hospital's figures come from thresholds and a temperature that were fitted on the other hospitals. What is stored
-is fitted on all of them.
+is fitted on all of them. `patients_table` measures one answer per patient beside one per scan.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,16 @@ from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
 from bcx.evaluate.derived import BY_HOSPITAL, derive, noted_scans
 from bcx.evaluate.harm import REFERRED, harm_figures
 from bcx.evaluate.intervals import figures_with_intervals
-from bcx.evaluate.metrics import calibration_error
+from bcx.evaluate.metrics import calibration_error, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
+from bcx.inference.patient import Answer, combine
+from bcx.studies.corruptions import lesion_score
 from bcx.tasks import Task
 from bcx.train.answer import answer_table
 from bcx.train.provenance import read_json
 from bcx.train.runs import ANSWERS, NOTE
 from bcx.trust.calibration import apply_temperature, fit_temperature
+from bcx.trust.claims import REFER
 from bcx.trust.input_check import InputCheck
 from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, Decider, HarmRule, fit_rule
 
@@ -47,22 +50,29 @@ class Elsewhere:
     networks: str
     left_out: int = 0
 
+    def about(self) -> dict[str, Any]:
+        """Return how many there are, and by what, ready for JSON."""
+        groups, counts = int(self.frame["group"].nunique()), self.frame["label"].value_counts().sort_index().to_dict()
+        sizes = {"n": len(self.frame), "groups": groups, "counts": counts}
+        return {**sizes, "networks": self.networks, "left_out": self.left_out}
+
 
 def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
     """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out"; none where there is no folder.
 
     Of several runs that answer a hospital, those count that learned from most scans.
     """
-    found: dict[str, tuple[int, Elsewhere]] = {}
+    found: dict[str, Elsewhere] = {}
+    most: dict[str, int] = {}
     for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
         note = read_json(run / NOTE)
-        frame = read_answers(run / ANSWERS, task)
-        for hospital, part in frame.groupby("source"):
+        words = f"networks of the same recipe trained on {note['n_train']} scans from elsewhere"
+        for hospital, part in read_answers(run / ANSWERS, task).groupby("source"):
             known = part[part["label"].isin(note["classes"])].reset_index(drop=True)
-            words = f"networks of the same recipe trained on {note['n_train']} scans from elsewhere"
-            if note["n_train"] > found.get(str(hospital), (0, None))[0]:
-                found[str(hospital)] = note["n_train"], Elsewhere(known, words, len(part) - len(known))
-    return {hospital: answers for hospital, (_, answers) in found.items()}
+            if note["n_train"] > most.get(str(hospital), 0):
+                most[str(hospital)] = note["n_train"]
+                found[str(hospital)] = Elsewhere(known, words, len(part) - len(known))
+    return found
 
 
 def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
@@ -78,11 +88,10 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
         return None
     tables = [read_answers(transfer / run["name"].replace(" ", "-") / ANSWERS, task) for run in runs]
     frame = pd.concat([table.assign(fold=fold) for fold, table in enumerate(tables)], ignore_index=True)
-    kept = ("command", "commit", "versions", "machine", "recipe", "data", "seconds")
     about = {
         "what": "every hospital answered by a network of the same recipe that never saw it",
         "protocol": BY_HOSPITAL,
-        **{key: study[key] for key in kept},
+        **{key: study[key] for key in ("command", "commit", "versions", "machine", "recipe", "data", "seconds")},
         "runs": [{"fold": fold, **run} for fold, run in enumerate(runs)],
         "oof": {"file": ANSWERS, "rows": len(frame)},
     }
@@ -90,13 +99,8 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
 
 
 def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """Answer scans of hospitals that a checkpoint was not trained on: a frame per source, with a `distance`.
-
-    Raises:
-        DataError: it was trained on a source of that name, or a scan that cannot be read.
-    """
-    seen = set(checkpoint.training.get("data", {})) & {record.source for record in records}
-    if seen:
+    """Answer scans of hospitals that a checkpoint was not trained on (else: `DataError`): a frame per source."""
+    if seen := set(checkpoint.training.get("data", {})) & {record.source for record in records}:
         raise DataError(
             f"'{checkpoint.name}' was trained on {', '.join(sorted(seen))}.",
             expected="hospitals that it never saw",
@@ -109,11 +113,7 @@ def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str
 
 
 def fit_elsewhere(
-    answers: Iterable[Elsewhere],
-    task: Task,
-    prevalence: Sequence[float],
-    fitted_on: str = "",
-    **harms: float,
+    answers: Iterable[Elsewhere], task: Task, prevalence: Sequence[float], fitted_on: str = "", **harms: float
 ) -> tuple[float, HarmRule]:
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
@@ -149,7 +149,7 @@ def decisions_study(
     """Fit the rule of decision, and hold it against the one before in every hospital.
 
     Args:
-        elsewhere: hospital -> answers by networks that never saw it; two or more.
+        elsewhere: hospital -> answers by networks that never saw it; fewer than two are a `DataError`.
         at_home: the out-of-fold table of the checkpoint's own hospitals, or None.
         before: `temperature` and `decisions` as they were stored before, or None.
 
@@ -157,9 +157,6 @@ def decisions_study(
         `temperature` and `rule` as fitted on all hospitals; `table`, a row of harm per hospital, rule ("before", "by
         the other hospitals", "as stored") and operating point; `calibration`, a row per hospital and temperature;
         `curves`, hospital -> rule -> referred, missed; `hospitals`, `before` and `targets`.
-
-    Raises:
-        DataError: fewer than two hospitals.
     """
     task = checkpoint.task
     if len(elsewhere) < 2:
@@ -171,11 +168,8 @@ def decisions_study(
     prevalence, names = stated_prevalence(checkpoint), sorted(elsewhere)
     said = f"answers to {', '.join(names)} by networks that never saw them"
     temperature, stored = fit_elsewhere(elsewhere.values(), task, prevalence, said)
-    sets = [("elsewhere", name, elsewhere[name].frame) for name in names]
-    if at_home is not None:
-        sets += [("home", str(name), part.reset_index(drop=True)) for name, part in at_home.groupby("source")]
     rows, calibration = [], []
-    for where, name, frame in sets:
+    for where, name, frame in _tables(elsewhere, at_home):
         ways: dict[str, tuple[float, Mapping[str, Any]]] = {}
         if before is not None:
             ways["before"] = before["temperature"], before["decisions"]
@@ -196,20 +190,21 @@ def decisions_study(
         "rule": stored.to_dict(),
         "before": before,
         "targets": {"as_absent": ABSENT_HARM, "as_other": NEGATIVE_HARM},
-        "hospitals": {
-            name: {
-                "n": len(elsewhere[name].frame),
-                "groups": int(elsewhere[name].frame["group"].nunique()),
-                "counts": elsewhere[name].frame["label"].value_counts().sort_index().to_dict(),
-                "networks": elsewhere[name].networks,
-                "left_out": elsewhere[name].left_out,
-            }
-            for name in names
-        },
+        "hospitals": {name: elsewhere[name].about() for name in names},
         "table": rows,
         "calibration": calibration,
         "curves": {name: _curves(name, elsewhere, task, before) for name in names},
     }
+
+
+def _tables(
+    elsewhere: Mapping[str, Elsewhere], at_home: pd.DataFrame | None
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Where, the hospital, and the answers: by networks that never saw it, then out of fold."""
+    for name in sorted(elsewhere):
+        yield "elsewhere", name, elsewhere[name].frame
+    for source, part in () if at_home is None else at_home.groupby("source"):
+        yield "home", str(source), part.reset_index(drop=True)
 
 
 def stated_prevalence(checkpoint: Checkpoint) -> list[float]:
@@ -221,15 +216,11 @@ def stated_prevalence(checkpoint: Checkpoint) -> list[float]:
 
 def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row per figure of the study's table: hospital, where, rule, point, figure, value, low, high, n."""
-    keys = ("hospital", "where", "rule", "point")
-    return pd.DataFrame(
-        [
-            {**{key: row[key] for key in keys}, "figure": name, **figure}
-            for row in table
-            for name, figure in row.items()
-            if isinstance(figure, Mapping)
-        ]
-    )
+    rows = []
+    for row in table:
+        about = {key: row[key] for key in ("hospital", "where", "rule", "point")}
+        rows += [about | {"figure": name} | figure for name, figure in row.items() if isinstance(figure, dict)]
+    return pd.DataFrame(rows)
 
 
 def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> np.ndarray:
@@ -270,12 +261,11 @@ def _curves(
         answers = _decided(frame, temperature, Decider(block, task), task)
         return float((answers == REFERRED).mean()), float((~np.isin(answers, (positive, REFERRED)))[ill].mean())
 
-    strict = []
+    curves: dict[str, list[tuple[float, float]]] = {"harm first": []}
     for level in LEVELS:
         harms = {"absent_harm": level * ABSENT_HARM / total, "negative_harm": level * NEGATIVE_HARM / total}
         temperature, rule = fit_elsewhere(others, task, (), **harms)
-        strict.append(point(temperature, {"rule": rule.to_dict()}))
-    curves = {"harm first": strict}
+        curves["harm first"].append(point(temperature, {"rule": rule.to_dict()}))
     if before is not None and before["decisions"].get("refer"):
         refer = before["decisions"]["refer"]
         curves["before"] = [
@@ -285,6 +275,73 @@ def _curves(
     return {
         rule: {"referred": [round(x, 5) for x, _ in points], "missed": [round(y, 5) for _, y in points]}
         for rule, points in curves.items()
+    }
+
+
+def patients_table(
+    sources: Sequence[str],
+    elsewhere: Mapping[str, Elsewhere],
+    at_home: pd.DataFrame | None,
+    task: Task,
+    temperature: float,
+    rule: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
+
+    Sources are hospitals whose groups are patients; the answers as `decisions_study` has them; without any to a source,
+    that is a `DataError`.
+    """
+    rows = []
+    for source in sources:
+        frames = {where: frame for where, name, frame in _tables(elsewhere, at_home) if name == source}
+        if not frames:
+            raise DataError(
+                f"There are no answers to '{source}'.",
+                expected=f"one of {', '.join(elsewhere)}",
+                remedy="Correct the name after --patients.",
+            )
+        for where, frame in frames.items():
+            figures = patients_study(frame, task, temperature, Decider({"rule": rule}, task))
+            rows.append({"hospital": source, "where": where, **figures})
+    return {"table": rows}
+
+
+def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
+    """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
+
+    The frame's groups are patients, each with one label; those with one scan are left out. Returns `patients`, `scans`;
+    `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`); `scan` and `patient`, each
+    the figures of `bcx.evaluate.harm` and `ece`, `log_loss`; intervals over patients.
+    """
+    frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
+    scans = apply_temperature(logits_of(frame, task), temperature).astype(float)
+    labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
+    chosen, reasons = decider.decide_rows(scans)
+    codes = np.where([bool(reason) for reason in reasons], REFERRED, chosen)
+    decisions = [REFER if code == REFERRED else task.classes[code] for code in codes]
+    names, first, of = np.unique(groups, return_index=True, return_inverse=True)
+    chances = [dict(zip(task.classes, row, strict=True)) for row in scans]
+    each = pd.Series(map(Answer, frame["file"], decisions, reasons, chances))
+    answers = [combine(name, list(part), decider, task) for name, part in each.groupby(groups)]
+    patients = np.array([list(one.probabilities.values()) for one in answers])
+    combined = [REFERRED if one.decision == REFER else task.classes.index(one.decision) for one in answers]
+
+    positive = task.classes.index(task.positive)
+    by_scan = ranked_auc(lesion_score(scans, task), labels == positive)
+    by_patient = ranked_auc(lesion_score(patients, task), labels[first] == positive)
+
+    def areas(weights: np.ndarray) -> np.ndarray:
+        scan, patient = by_scan(weights[of]), by_patient(weights)
+        return np.array([scan, patient, patient - scan])
+
+    counts = {"scan": len(frame), "patient": len(names), "gain": len(names)}
+    return {
+        "patients": len(names),
+        "scans": len(frame),
+        "auc": figures_with_intervals(areas, counts, names),
+        "scan": harm_figures(labels, codes, groups, task) | calibration_figures(labels, scans, groups),
+        "patient": harm_figures(labels[first], np.array(combined), names, task)
+        | calibration_figures(labels[first], patients, names),
     }
 
 
@@ -299,28 +356,26 @@ _MARKS: dict[str, tuple[str, str, str, str]] = {  # words, shape, colour, fillin
 @styled
 def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, task: Task) -> None:
     """Draw, for each hospital, the positive scans missed against the scans referred; results of `decisions_study`."""
-    names, table = list(results["curves"]), results["table"]
-    sheet, axes = paper(3.1 * len(names), 3.9, 1, len(names), sharex=True, sharey=True)
+    table = [row for row in results["table"] if (row["where"], row["point"]) == ("elsewhere", "default")]
+    sheet, axes = paper(3.1 * len(results["curves"]), 3.9, 1, len(results["curves"]), sharex=True, sharey=True)
     target = sum(results["targets"].values())
-    for name, panel in zip(names, axes, strict=True):
+    for (name, curves), panel in zip(results["curves"].items(), axes, strict=True):
         about = results["hospitals"][name]
         panel.axhline(target, color=DIM, linewidth=1, linestyle=(0, (4, 3)))
-        for rule, curve in results["curves"][name].items():
+        for rule, curve in curves.items():
             words, colour = _LINES[rule]
             panel.plot(curve["referred"], curve["missed"], color=colour, label=f"{words}, from mild to strict")
-        for row in table:
-            if (row["hospital"], row["where"], row["point"]) == (name, "elsewhere", "default"):
-                x, y = row["referred"], row["missed"]
-                errors = [[[each["value"] - each["low"]], [each["high"] - each["value"]]] for each in (y, x)]
-                words, shape, colour, filling = _MARKS[row["rule"]]
-                style = {"color": colour, "markerfacecolor": filling, "markersize": 6, "elinewidth": 1, "label": words}
-                panel.errorbar(x["value"], y["value"], *errors, fmt=shape, **style)
+        for row in (row for row in table if row["hospital"] == name):
+            x, y = row["referred"], row["missed"]
+            errors = [[[each["value"] - each["low"]], [each["high"] - each["value"]]] for each in (y, x)]
+            words, shape, colour, filling = _MARKS[row["rule"]]
+            style = {"color": colour, "markerfacecolor": filling, "markersize": 6, "elinewidth": 1, "label": words}
+            panel.errorbar(x["value"], y["value"], *errors, fmt=shape, **style)
         panel.set_title(f"{name}: {about['counts'].get(task.positive, 0)} {task.positive} of {about['n']} scans")
         panel.set_xlabel("scans referred")
         in_percent(panel.xaxis)
     axes[0].set_ylabel(f"{task.positive} scans answered with another class")
-    highest = max(row["missed"]["high"] for row in table if (row["where"], row["point"]) == ("elsewhere", "default"))
-    axes[0].set_ylim(-0.01, highest + 0.02)
+    axes[0].set_ylim(-0.01, max(row["missed"]["high"] for row in table) + 0.02)
     axes[0].set_xlim(0, 0.95)
     in_percent(axes[0].yaxis)
     axes[-1].annotate("target", (0.94, target), ha="right", va="bottom", fontsize=8, color=DIM)

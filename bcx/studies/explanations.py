@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,11 +26,9 @@ from bcx.evaluate.words import markdown_table
 from bcx.explain.checks import check, faithfulness, likeness
 from bcx.explain.methods import EXACT, METHODS, explain
 from bcx.files import write_rows
+from bcx.inference.classifier import Classifier
+from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
-    from bcx.inference.prediction import Prediction
 
 #: The exact map of another scan, held against this one: what chance scores.
 CONTROL = "another scan's map"
@@ -55,8 +53,7 @@ def sample(records: Sequence[Record], count: int, task: Task) -> list[Record]:
         if record.masks and record.label != task.absent:
             classes.setdefault(record.label, []).append(record)
     drawn = [[part[place] for place in rng.permutation(len(part))] for part in classes.values()]
-    turns = [record for turn in zip_longest(*drawn) for record in turn if record is not None]
-    return turns[:count]
+    return [record for turn in zip_longest(*drawn) for record in turn if record is not None][:count]
 
 
 def explanation_study(
@@ -75,7 +72,11 @@ def explanation_study(
         checked: of how many scans, from the first on, stability and sanity are measured: six maps more for each map.
         slow: of how many scans the slow methods' maps are made, without these.
     """
-    rows = _read(table, classifier.weights_sha256[:12])
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    if table.exists():
+        stored = pd.read_csv(table).astype(object)
+        stored = stored.where(stored.notna(), None)[stored["weights"] == classifier.weights_sha256[:12]]
+        rows = {(row["file"], row["method"]): row for row in stored.to_dict("records")}
     for place, record in enumerate(records):
         wanted = [CONTROL, *(name for name, method in METHODS.items() if place < slow or not method.slow)]
         deep = {name for name in wanted if place < checked and name != CONTROL and not METHODS[name].slow}
@@ -96,14 +97,6 @@ def explanation_study(
     return frame.sort_values("file", key=lambda file: file.map(order), kind="stable")
 
 
-def _read(table: Path, weights: str) -> dict[tuple[str, str], dict[str, Any]]:
-    if not table.exists():
-        return {}
-    frame = pd.read_csv(table).astype(object)
-    rows = frame.where(frame.notna(), None).to_dict("records")
-    return {(row["file"], row["method"]): row for row in rows if row["weights"] == weights}
-
-
 def _row(
     classifier: Classifier, record: Record, mine: Prediction, other: Prediction, name: str, checked: bool
 ) -> dict[str, Any]:
@@ -111,8 +104,8 @@ def _row(
     found = explain(classifier, mine, target, method)
 
     def foreign() -> np.ndarray:
-        size = (mine.scan.width, mine.scan.height)
-        return cv2.resize(explain(classifier, other, _target(classifier, other), method).map, size)
+        found = explain(classifier, other, _target(classifier, other), method)
+        return cv2.resize(found.map, (mine.scan.width, mine.scan.height))
 
     if name == CONTROL:
         found = replace(found, map=foreign())
@@ -148,19 +141,17 @@ def summarise(frame: pd.DataFrame) -> dict[str, Any]:
         stability=frame[["mirror", "noise", "zoom"]].min(axis=1),
     )
     exact = frame[frame["method"] == EXACT].set_index("file")
-    methods = {}
+    methods: dict[str, dict[str, Any]] = {}
     for name in [CONTROL, *METHODS]:
         part = frame[frame["method"] == name]
         if part.empty:
             continue
-        groups = part["group"].tolist()
-        paired = exact.reindex(part["file"])
-        gaps = {key: paired[key].to_numpy(float) - part[key].to_numpy(float) for key in FIGURES if key != "seconds"}
-        methods[name] = {
-            "scans": len(part),
-            **means_with_intervals({key: part[key].to_numpy(float) for key in FIGURES}, groups),
-            **({} if name == EXACT else {"less_than_exact": means_with_intervals(gaps, groups)}),
-        }
+        groups, paired = part["group"].tolist(), exact.reindex(part["file"])
+        figures = {key: part[key].to_numpy(float) for key in FIGURES}
+        methods[name] = {"scans": len(part), **means_with_intervals(figures, groups)}
+        if name != EXACT:
+            gaps = {key: paired[key].to_numpy(float) - figures[key] for key in FIGURES if key != "seconds"}
+            methods[name]["less_than_exact"] = means_with_intervals(gaps, groups)
     control = frame[frame["method"] == CONTROL]
     high = {"here_more": control["here_more"], "road": control["road"], "likeness": exact["other_scan"]}
     chance = {key: round(float(values.quantile(0.95)), 4) for key, values in high.items()}

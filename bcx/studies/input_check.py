@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from bcx.checkpoints.backends import Backend, choose_backend
+from bcx.checkpoints.backends import choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import CheckpointError
 from bcx.evaluate.non_scans import NonScan
 from bcx.evaluate.oof import DISTANCE
 from bcx.imaging.scan import Scan
-from bcx.tasks import Task
 from bcx.trust.input_check import ALLOWANCE, InputCheck, check_pixels, left_out_distances
 
 BATCH = 16
@@ -34,16 +33,13 @@ def study(
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
+    A checkpoint without one is a `CheckpointError`.
+
     Args:
-        non_scans: what should be stopped.
         scans: scans that the network was not trained on, by name of the set: what should pass.
-        training: the scans that the input check was fitted on, with folds; each fold is judged by one fitted on
-            the others.
+        training: the scans that the input check was fitted on; each fold is judged by one fitted on the others.
         left_out: by hospital, what a network that never saw it answered, with distances (`bcx.evaluate.oof`); the
             files are looked up in `training`.
-
-    Raises:
-        CheckpointError: the checkpoint has no input check.
     """
     if checkpoint.input_check is None:
         raise CheckpointError(
@@ -51,19 +47,27 @@ def study(
             expected="a 'gate' block in its config.json",
             remedy="Fit one with: bcx input-check fit",
         )
-    input_check, backend = InputCheck.load(checkpoint.folder, checkpoint.input_check), choose_backend(checkpoint)
+    task, backend = checkpoint.task, choose_backend(checkpoint)
+    input_check = InputCheck.load(checkpoint.folder, checkpoint.input_check)
+
+    def described(scans: Iterable[Scan]) -> Iterator[tuple[Scan, np.ndarray]]:
+        """Yield scans with their descriptions, float32 [K]; a batch is in memory at a time."""
+        waiting = iter(scans)
+        while batch := list(islice(waiting, BATCH)):
+            planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
+            yield from zip(batch, backend.forward(planes).stages, strict=True)
 
     def judge(scans: Iterable[Scan]) -> tuple[np.ndarray, np.ndarray]:
         """Return which of them pass as scans, bool [N], and their distances, float [N]."""
-        described = _described(checkpoint, backend, scans)
-        verdicts = [input_check.judge(scan, row, checkpoint.task) for scan, row in described]
+        verdicts = [input_check.judge(scan, row, task) for scan, row in described(scans)]
         return np.array([v.is_scan for v in verdicts]), np.array([v.distance for v in verdicts])
 
     passed, distances = judge(Scan.open(image.pixels, image.name) for image in non_scans)
     table = pd.DataFrame([(image.kind, image.seen) for image in non_scans], columns=["kind", "seen"])
     table = table.assign(stopped=~passed, far=distances > input_check.allowance)
-    stages = np.stack([row for _, row in _described(checkpoint, backend, (Scan.open(r.file) for r in training))])
+    stages = np.stack([row for _, row in described(Scan.open(record.file) for record in training)])
     by_folds = left_out_distances(stages, np.array([record.fold for record in training])) / input_check.unit
+    own = _passed(by_folds <= input_check.allowance, by_folds)
     report: dict[str, Any] = {
         "input_check": checkpoint.input_check,
         "non_scans": {
@@ -81,33 +85,17 @@ def study(
             },
         },
         "scans": {
-            "training scans, left out of the input check by folds": _passed(
-                by_folds <= input_check.allowance, by_folds
-            ),
+            "training scans, left out of the input check by folds": own,
             **{name: _passed(*judge(map(Scan.open, files))) for name, files in scans.items()},
         },
     }
-    if left_out:
-        by_key = {record.key: record.file for record in training}
-        report["hospitals left out"] = {
-            name: _by_hospital(table, by_key, checkpoint.task) for name, table in left_out.items()
-        }
-    return report
-
-
-def _by_hospital(table: pd.DataFrame, files: Mapping[str, Path], task: Task) -> dict[str, Any]:
-    """What is stopped of a hospital's scans: by the distance from scans of the others, by plain checks, by either."""
-    far = table[DISTANCE].to_numpy() > ALLOWANCE
-    plain = np.array([bool(check_pixels(Scan.open(files[key]), task)[0]) for key in table["file"]])
-    return {**_stopped(far | plain), "by the distance": int(far.sum()), "by plain checks": int(plain.sum())}
-
-
-def _described(checkpoint: Checkpoint, backend: Backend, scans: Iterable[Scan]) -> Iterator[tuple[Scan, np.ndarray]]:
-    """Yield scans with their descriptions, float32 [K]; a batch is in memory at a time."""
-    waiting = iter(scans)
-    while batch := list(islice(waiting, BATCH)):
-        planes = np.stack([checkpoint.preprocess.plane(scan.pixels) for scan in batch])
-        yield from zip(batch, backend.forward(planes).stages, strict=True)
+    files, by_hospital = {record.key: record.file for record in training}, {}
+    for name, answers in left_out.items():  # by the distance from scans of the others, by plain checks, by either
+        far = answers[DISTANCE].to_numpy() > ALLOWANCE
+        plain = np.array([bool(check_pixels(Scan.open(files[key]), task)[0]) for key in answers["file"]])
+        counts = {"by the distance": int(far.sum()), "by plain checks": int(plain.sum())}
+        by_hospital[name] = {**_stopped(far | plain), **counts}
+    return report | ({"hospitals left out": by_hospital} if left_out else {})
 
 
 def _passed(passed: np.ndarray, distances: np.ndarray) -> dict[str, Any]:

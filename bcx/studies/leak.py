@@ -23,9 +23,10 @@ from bcx.data.splits import check_split
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import ConfigError, DataError, SplitError
 from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
-from bcx.evaluate.metrics import figure_names, or_none, weighted_figures
+from bcx.evaluate.metrics import classification_report, figure_names, weighted_figures
 from bcx.evaluate.oof import label_positions, logits_of, record_columns
 from bcx.files import whole
+from bcx.studies.corruptions import named_triples
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
@@ -67,17 +68,11 @@ class ProtocolRun:
         content = [run_fingerprint(self.recipe, self.train, []), [record.key for record in self.held]]
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
-    def copies_in_training(self) -> list[int]:
-        """Return for each scan held out how many scans of its group were trained on."""
-        counts = Counter(record.group for record in self.train)
-        return [counts[record.group] for record in self.held]
-
 
 def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[int]) -> list[ProtocolRun]:
     """Return every run of both protocols: one per seed and fold, or per seed where the published split is one.
 
     The sizes are those of the recipe's `published.split`, or of its `folds`; the records' own folds do not count.
-    Errors as `cut`.
     """
     split = recipe.published.split if recipe.published else None
     runs = []
@@ -102,12 +97,8 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
 
     Every part has room for its share of each class. Larger groups are placed first, each in a part that is drawn among
     those with room for the whole group, in proportion to the room left; scans without a group fill the rest. Where no
-    part has room for a group, it goes where most is left, and the sizes are kept nearly.
-
-    `sizes` of the parts are in any unit; 0 leaves a part empty.
-
-    Raises:
-        SplitError: a class would be missing from a part.
+    part has room for a group, it goes where most is left, and the sizes are kept nearly: these are in any unit, and 0
+    leaves a part empty. A class that would be missing from a part is a `SplitError`.
     """
     ordered = sorted(records, key=lambda record: record.key)
     classes = sorted({record.label for record in ordered})
@@ -128,8 +119,7 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
         room[:, chosen] -= need
         parts[chosen] += unit
     for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-        missing = sorted(set(classes) - {record.label for record in part})
-        if size > 0 and missing:
+        if size > 0 and (missing := sorted(set(classes) - {record.label for record in part})):
             raise SplitError(
                 f"Part {number} of {len(sizes)} would hold no {', '.join(missing)}.",
                 expected="every class in each part",
@@ -162,16 +152,12 @@ def leak_study(
 
     Args:
         recipe: its `published` block says how to split; its own seed is not used.
-        seeds: each cuts the scans and trains once per protocol and fold.
+        seeds: each, once, cuts the scans and trains once per protocol and fold.
         only: train these folds only; the summary is written once every fold is there.
         on_epoch: called with the run, its history row and the number of epochs.
 
     Returns:
         What results.json holds, or None while runs are missing.
-
-    Raises:
-        ConfigError: no seed, or a seed twice.
-        SplitError, TrainingError: as `cut` and `bcx.train.fit.fit`.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(
@@ -190,13 +176,11 @@ def leak_study(
             train, inner = cut_inner(run.recipe, run.train)
             told = partial(on_epoch, run)
             fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=told, on_batch=on_batch)
-            frame = pd.DataFrame(record_columns(run.held)).assign(
-                protocol=run.protocol,
-                seed=run.recipe.seed,
-                fold=run.fold,
-                copies=[in_group[record.group] - 1 for record in run.held],
-                copies_in_training=run.copies_in_training(),
-            )
+            frame = pd.DataFrame(record_columns(run.held))
+            frame = frame.assign(protocol=run.protocol, seed=run.recipe.seed, fold=run.fold)
+            frame["copies"] = [in_group[record.group] - 1 for record in run.held]
+            trained = Counter(record.group for record in run.train)
+            frame["copies_in_training"] = [trained[record.group] for record in run.held]
             answers = answer_records(fitted.network, fitted.preprocess, run.held)
             frame[[f"logit_{name}" for name in task.classes]] = stacked_logits(answers, len(task.classes))
             write_leak(folder / TABLE, frame, task)
@@ -226,10 +210,7 @@ def is_done(run: ProtocolRun, out: Path) -> bool:
 
 
 def leak_columns(task: Task) -> list[str]:
-    """Return the columns of the table of answers, one per network and scan held out.
-
-    `copies` are the other scans of its group in the study, `copies_in_training` those that the network was trained on.
-    """
+    """Return the columns of the table of answers; copies are other scans of the group: in the study, trained on."""
     return [*_COLUMNS, *(f"logit_{name}" for name in task.classes)]
 
 
@@ -240,11 +221,7 @@ def write_leak(path: Path, frame: pd.DataFrame, task: Task) -> None:
 
 
 def read_leak(path: Path, task: Task) -> pd.DataFrame:
-    """Return a table that `write_leak` wrote.
-
-    Raises:
-        DataError: no such file, a column or label that does not fit, or logits that are not finite.
-    """
+    """Return a table that `write_leak` wrote; a `DataError` where something does not fit."""
     columns = leak_columns(task)
     kinds = {name: _COLUMNS.get(name, decimal) for name in columns}
     frame = pd.DataFrame(read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(columns)}"))
@@ -267,15 +244,14 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
 
 
 def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return all figures of a study with answers under both protocols, ready for JSON.
+    """Return all figures of a study with answers under both protocols, ready for JSON; each {value, low, high}.
 
     Returns:
-        `protocols`: for "random" and "grouped" `n` (answers), `scans`, `groups`, `figures` (by the names of
-        `bcx.evaluate.metrics.figure_names`, each {value, low, high}), `seeds` (accuracy and macro_auc of each) and
-        `copies`: `in_training`, the share of answers about a scan of whose group another scan was trained on,
-        `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and `accuracy_single`, that of scans
-        which do and do not share a group at all, wherever the others are. `leak`: figures of random minus those of
-        grouped, each {value, low, high}; `leak_copied` and `leak_single`: the same for the accuracy of these scans.
+        `protocols`: for each `n` (answers), `scans`, `groups`, `figures` (of `bcx.evaluate.metrics.figure_names`),
+        `seeds` (accuracy and macro_auc of each) and `copies`: `in_training`, the share of answers about a scan of whose
+        group another scan was trained on, `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and
+        `accuracy_single`, that of scans which do and do not share a group at all, wherever the others are. `leak`,
+        `leak_copied` and `leak_single`: the same figures and accuracies, random minus grouped.
     """
     names, among = figure_names(task.classes), ("copied", "single")
     where = [(frame["protocol"] == protocol).to_numpy() for protocol in PROTOCOLS]
@@ -289,22 +265,14 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     groups, group_of = np.unique(frame["group"].to_numpy(str), return_inverse=True)
     seeds, seed_of = np.unique(frame["seed"].to_numpy(), return_inverse=True)
-    drawn = []
-    for _ in range(RESAMPLES):
-        of_group, of_seed = (
-            rng.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)))[position]
-            for kinds, position in ((groups, group_of), (seeds, seed_of))
-        )
-        drawn.append(all_figures(of_group * of_seed * 1.0))
+
+    def draw(count: int, position: np.ndarray) -> np.ndarray:
+        return rng.multinomial(count, np.full(count, 1 / count))[position] * 1.0
+
+    drawn = [all_figures(draw(len(groups), group_of) * draw(len(seeds), seed_of)) for _ in range(RESAMPLES)]
     values = all_figures(np.ones(len(frame)))
-    low, high = (bound.reshape(values.shape) for bound in percentiles(np.stack(drawn).reshape(RESAMPLES, -1)))
-    *tables, leak = (
-        {
-            name: {"value": or_none(value), "low": or_none(a), "high": or_none(b)}
-            for name, value, a, b in zip([*names, *among], *rows, strict=True)
-        }
-        for rows in zip(values, low, high, strict=True)
-    )
+    bounds = [bound.reshape(values.shape) for bound in percentiles(np.stack(drawn).reshape(RESAMPLES, -1))]
+    *tables, leak = (named_triples([*names, *among], rows) for rows in np.stack([values, *bounds], axis=-1))
     protocols = {}
     for protocol, part, figures in zip(PROTOCOLS, parts, tables, strict=True):
         protocols[protocol] = {
@@ -312,7 +280,7 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
             "scans": int(part["file"].nunique()),
             "groups": int(part["group"].nunique()),
             "figures": {name: figures[name] for name in names},
-            "seeds": _by_seed(part, task),
+            "seeds": {str(seed): _of_seed(rows, task) for seed, rows in part.groupby("seed")},
             "copies": _copies(part, task) | {f"accuracy_{kind}": figures[kind] for kind in among},
         }
     apart = {f"leak_{kind}": leak[kind] for kind in among}
@@ -322,7 +290,7 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
 def _answers(part: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, probabilities, and which answers are right, 0 or 1."""
     labels, probabilities = label_positions(part, task), apply_temperature(logits_of(part, task))
-    return labels, probabilities, (probabilities.argmax(axis=1) == labels).astype(float)
+    return labels, probabilities, (probabilities.argmax(axis=1) == labels) * 1.0
 
 
 def _statistics(part: pd.DataFrame, task: Task) -> Callable[[np.ndarray], np.ndarray]:
@@ -341,22 +309,13 @@ def _statistics(part: pd.DataFrame, task: Task) -> Callable[[np.ndarray], np.nda
     return statistic
 
 
-def _by_seed(part: pd.DataFrame, task: Task) -> dict[str, dict[str, float | None]]:
-    found = {}
-    for seed, rows in part.groupby("seed"):
-        labels, probabilities, _ = _answers(rows, task)
-        values = weighted_figures(labels, probabilities)(np.ones(len(rows)))
-        named = dict(zip(figure_names(task.classes), values, strict=True))
-        found[str(seed)] = {name: or_none(named[name]) for name in ("accuracy", "macro_auc")}
-    return found
+def _of_seed(part: pd.DataFrame, task: Task) -> dict[str, float | None]:
+    labels, probabilities, _ = _answers(part, task)
+    report = classification_report(labels, probabilities, task.classes)
+    return {name: report[name] for name in ("accuracy", "macro_auc")}
 
 
 def _copies(part: pd.DataFrame, task: Task) -> dict[str, Any]:
-    *_, right = _answers(part, task)
-    known = (part["copies_in_training"] > 0).to_numpy()
-    columns = {
-        "in_training": known.astype(float),
-        "accuracy_with": np.where(known, right, np.nan),
-        "accuracy_without": np.where(known, np.nan, right),
-    }
-    return means_with_intervals(columns, part["group"].to_list())
+    known, right = (part["copies_in_training"] > 0).to_numpy(), _answers(part, task)[2]
+    accuracy = {"accuracy_with": np.where(known, right, np.nan), "accuracy_without": np.where(known, np.nan, right)}
+    return means_with_intervals({"in_training": known, **accuracy}, part["group"].to_list())

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from bcx.data.records import Record
 from bcx.errors import BcxError, TrainingError
+from bcx.evaluate.canvas import CYCLE, DIM, FAINT, INK, dots, paper, publish, styled
 from bcx.evaluate.corruptions import suite_fingerprint
 from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
 from bcx.evaluate.metrics import ranked_auc
@@ -30,7 +32,6 @@ from bcx.studies.corruptions import (
     summarise_corruptions,
     write_corruption_frame,
 )
-from bcx.studies.transfer_figure import write_transfer_figure
 from bcx.studies.transfer_plan import PARTS, Run, plan_every_run, plan_runs
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, answer_scans, answer_table
@@ -43,7 +44,15 @@ from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
 
 FIGURE = "transfer.png"
-CORRUPTED = "corrupted.csv"
+CORRUPTED, CORRUPTED_NOTE = "corrupted.csv", "corrupted.json"
+# The marks differ in shape too, for print without colour.
+_MARKS = {
+    "hospital": (CYCLE[0], "o", "another hospital"),
+    "left-out": (CYCLE[2], "^", "a hospital left out"),
+    "machine": (CYCLE[1], "s", "another machine"),
+    "folds": (DIM, "D", "all sources, another fold"),
+}
+_ROW = 0.27  # inches
 
 
 def transfer_study(
@@ -64,31 +73,27 @@ def transfer_study(
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
 
     Args:
-        records: all sources together, with folds; those without one take no part.
+        records: all sources together; those without a fold take no part.
         out: receives `results.json`, `transfer.png`, and a folder per run with predictions, history and network.
         parts: what to run now. "hospital" trains on each source alone and scores the others; "left-out" (of three or
             more) trains on all others and scores the one; "machine" leaves out one machine at a time; "corruption"
-            answers the held-out folds of the sources that show every class once more under every change of
-            `bcx.evaluate.corruptions`.
-        devices: the machine of each scan by the record's key (see `bcx.data.readers.busbra_devices`); scans that
-            are not in it are always trained on.
+            answers the held-out folds of the sources that show every class under every change of the suite too.
+        devices: the machine of each scan by the record's key; scans that are not in it are always trained on.
         machines: leave out only these; None: each that has scans of both kinds of lesion.
         crossval: folder of a finished cross-validation with this recipe and data, whose answers and networks the
             corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
-        on_epoch: called with the run's name, the history row, the number of epochs; the others after every training
-            step, and after every image that a network answered.
+        on_epoch: called with the run's name, the history row, the number of epochs.
         cluster: address of a Ray cluster, for runs side by side (see `bcx.train.runs.carry_out`).
 
     Returns:
-        What results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier (those
-        that left out a machine only where `devices` are given): `table`, a row per pair of training and scoring set
-        (`lesion_row`), and `corruption` (`summarise_corruptions`) once all folds are there.
+        What results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier:
+        `table`, a row per pair of training and scoring set (`lesion_row`), and `corruption` (`summarise_corruptions`)
+        once all folds are there.
 
     Raises:
-        ConfigError: an unknown part or machine.
-        DataError: one source only, no machines known, or a scan that cannot be read.
+        ConfigError, DataError: a part or machine that is unknown, or not to be had from these scans.
         SplitError: no folds, or a group on both sides.
-        TrainingError: `crossval` is of another recipe or other data, or as `bcx.train.fit.fit`.
+        TrainingError: `crossval` is of another recipe or other data.
     """
     runs = plan_runs(recipe, records, parts, devices, machines)
     lent = {run.name: crossval / run.slug for run in runs if crossval is not None and run.part == "corruption"}
@@ -127,7 +132,7 @@ def _is_answered(run: Run, out: Path) -> bool:
 
 
 def _is_corrupted(run: Run, out: Path) -> bool:
-    note = out / run.folder / "corrupted.json"
+    note = out / run.folder / CORRUPTED_NOTE
     with suppress(BcxError):
         if note.is_file() and read_json(note) == _corruption_note(run):
             answers = read_corruption_frame(out / run.folder / CORRUPTED, get_task(run.recipe.task))
@@ -193,14 +198,13 @@ def _complete(
             return apply_temperature(np.stack(logits))
 
         write_corruption_frame(folder / CORRUPTED, corruption_frame(answer, run.corrupted, task, run.number))
-        write_json(folder / "corrupted.json", _corruption_note(run))
+        write_json(folder / CORRUPTED_NOTE, _corruption_note(run))
     (folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def _summarise(
     recipe: Recipe, records: Sequence[Record], runs: Sequence[Run], every: Sequence[Run], out: Path, command: str
 ) -> dict[str, Any]:
-    """Write what the finished runs say."""
     task = get_task(recipe.task)
     folds = [run for run in runs if run.part == "corruption"]
     if len(folds) < sum(run.part == "corruption" for run in every):  # pooled figures need every fold
@@ -228,24 +232,18 @@ def _summarise(
 
 def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict[str, Any]]:
     """One row per pair of training and scoring set; machines and folds are pooled as well."""
-    rows: list[dict[str, Any]] = []
-
-    def add(part: str, train_on: str, score_on: Any, n_train: int | None, frame: pd.DataFrame) -> None:
-        about = {"part": part, "train_on": train_on, "score_on": score_on, "n_train": n_train}
-        rows.append(about | lesion_row(frame, task))
-
+    rows: list[tuple[str, str, Any, int | None, pd.DataFrame]] = []
     for run, frame in answers:
-        if run.part == "corruption":
-            continue
-        for scored, part in frame.groupby("source") if run.part == "hospital" else [(run.score_on, frame)]:
-            add(run.part, run.train_on, scored, len(run.train), part)
+        if run.part != "corruption":
+            scored = frame.groupby("source") if run.part == "hospital" else [(run.score_on, frame)]
+            rows += [(run.part, run.train_on, name, len(run.train), part) for name, part in scored]
     machines, folds = ([frame for run, frame in answers if run.part == part] for part in ("machine", "corruption"))
     if len(machines) > 1:
-        add("machine", "every other machine", "the machines above, pooled", None, pd.concat(machines))
-    if len(folds) > 1:
-        for source, part in pd.concat(folds).groupby("source"):
-            add("folds", "the other folds of every source", source, None, part)
-    return rows
+        rows.append(("machine", "every other machine", "the machines above, pooled", None, pd.concat(machines)))
+    for source, part in pd.concat(folds).groupby("source") if len(folds) > 1 else ():
+        rows.append(("folds", "the other folds of every source", source, None, part))
+    keys = ("part", "train_on", "score_on", "n_train")
+    return [dict(zip(keys, about, strict=True)) | lesion_row(frame, task) for *about, frame in rows]
 
 
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
@@ -258,18 +256,15 @@ def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     probabilities = view_probabilities(frame, task)[0]
-    called = probabilities.argmax(axis=1)
-    positive = labels == task.classes.index(task.positive)
-    absent = np.array([name == task.absent for name in task.classes])
-    lesion = ~absent[labels]
-    area = ranked_auc(lesion_score(probabilities, task), positive)
+    is_positive, is_absent = (np.array(task.classes) == name for name in (task.positive, task.absent))
+    positive, lesion, called = is_positive[labels], ~is_absent[labels], probabilities.argmax(axis=1)
+    area, count = ranked_auc(lesion_score(probabilities, task), positive), int(lesion.sum())
     shares = {
-        "sensitivity": np.where(positive, called == labels, np.nan),
-        "specificity": np.where(lesion & ~positive, called != task.classes.index(task.positive), np.nan),
-        "lesions_called_absent": np.where(lesion, absent[called], np.nan),
-        "absent_called_absent": np.where(lesion, np.nan, absent[called]),
+        "sensitivity": np.where(positive, is_positive[called], np.nan),
+        "specificity": np.where(lesion & ~positive, ~is_positive[called], np.nan),
+        "lesions_called_absent": np.where(lesion, is_absent[called], np.nan),
+        "absent_called_absent": np.where(lesion, np.nan, is_absent[called]),
     }
-    count = int(lesion.sum())
     return {
         "n": len(labels),
         "lesions": count,
@@ -277,3 +272,48 @@ def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         **figures_with_intervals(lambda weights: np.array([area(weights * lesion)]), {"auc": count}, groups),
         **means_with_intervals(shares, groups),
     }
+
+
+@styled
+def write_transfer_figure(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the table of `transfer_study`'s results, and the drops under corruption where there are any, into a PNG."""
+    table, corruption = results["table"], results.get("corruption")
+    rows = [count for count in (len(table), len(corruption["kinds"]) + 1 if corruption else 0) if count]
+    height = _ROW * sum(rows) + 1.3 * len(rows)
+    figure, panels = paper(7.5, height, len(rows), height_ratios=[count + 2 for count in rows])
+    if table:
+        _draw_table(panels[0], table)
+    if corruption:
+        _draw_drops(panels[-1], corruption)
+    publish(figure, path)
+
+
+def _draw_table(axes: Axes, table: Sequence[Mapping[str, Any]]) -> None:
+    for part, style in _MARKS.items():
+        if found := {-place: row["auc"] for place, row in enumerate(table) if row["part"] == part}:
+            dots(axes, list(found), list(found.values()), *style)
+    starts = (f"{row['train_on']} → " if row["part"] == "hospital" else "" for row in table)
+    names = [f"{start}{row['score_on']} ({row['lesions']})" for start, row in zip(starts, table, strict=True)]
+    axes.set_xlabel("ROC-AUC, malignant against benign, with 95 % interval (lesions scored)")
+    _rows(axes, names, "What was not trained on")
+
+
+def _draw_drops(axes: Axes, corruption: Mapping[str, Any]) -> None:
+    rows = [("mean over the suite", corruption["mean_drop"])]
+    rows += [(kind["kind"], kind["drop"]) for kind in corruption["kinds"]]
+    places = -np.arange(len(rows), dtype=float)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.axhline(-0.5, color=FAINT, linewidth=0.8)
+    dots(axes, places + 0.15, [drop["macro_auc"] for _, drop in rows], CYCLE[0], "o", "macro, one against the rest")
+    dots(axes, places - 0.15, [drop["lesion_auc"] for _, drop in rows], CYCLE[1], "s", "malignant against benign")
+    axes.set_xlabel("drop in ROC-AUC against the unchanged scans, with 95 % interval")
+    _rows(axes, [name for name, _ in rows], f"What each change of the image costs ({corruption['n']} scans)")
+
+
+def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
+    axes.set_yticks(-np.arange(len(names)), names)
+    axes.set_ylim(-len(names) + 0.4, 0.6)
+    axes.set_title(title, pad=20)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.1, handletextpad=0.2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,20 +16,16 @@ from bcx.train.crossval import cut_inner, split_fold
 from bcx.train.fit import run_fingerprint
 
 PARTS = ("hospital", "left-out", "machine", "corruption")
+# Name, what is trained on and scored on in words, number, the records of both, those that are corrupted too.
+_Cut = tuple[str, str, str, int, list[Record], list[Record], list[Record]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what it answers.
+    """One training and what it answers, a `part` out of `PARTS`; `train_on` and `score_on` in words.
 
-    Attributes:
-        part: one of `PARTS`.
-        name: as shown while it runs.
-        train_on, score_on: in words.
-        number: its `fold` in the table of predictions.
-        train, inner: what it is trained on, and what it watches.
-        held: what it answers, out of no group of `train`.
-        corrupted: those of `held` that it answers under every corruption too.
+    `number` is its fold in the table of predictions, `inner` what it watches, `held` what it answers, out of no group
+    of `train`, `corrupted` what it answers under every corruption too.
     """
 
     recipe: Recipe
@@ -80,14 +76,19 @@ def plan_runs(
     for part in PARTS:
         if part not in parts or (part == "left-out" and covered):
             continue
+        cuts: Iterable[_Cut]
         if part == "machine":
-            runs += _machines(recipe, used, devices or {}, machines)
+            cuts = _machines(recipe, used, devices or {}, machines)
         else:
-            runs += _folds(recipe, used) if part == "corruption" else _hospitals(recipe, used, part)
+            cuts = _folds(recipe, used) if part == "corruption" else _hospitals(used, part)
+        for name, train_on, score_on, number, train, held, corrupted in cuts:
+            check_split(train, held)
+            inner = cut_inner(recipe, train)
+            runs.append(Run(recipe, part, name, train_on, score_on, number, *inner, held, corrupted))
     return runs
 
 
-def plan_every_run(recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str] | None = None) -> list[Run]:
+def plan_every_run(recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str] | None) -> list[Run]:
     """Return the trainings of every part that these scans allow."""
     runs: list[Run] = []
     for part in PARTS:
@@ -96,21 +97,7 @@ def plan_every_run(recipe: Recipe, records: Sequence[Record], devices: Mapping[s
     return runs
 
 
-def _run(
-    recipe: Recipe,
-    part: str,
-    name: str,
-    words: tuple[str, str],
-    number: int,
-    train: list[Record],
-    held: list[Record],
-    corrupted: Sequence[Record] = (),
-) -> Run:
-    check_split(train, held)
-    return Run(recipe, part, name, *words, number, *cut_inner(recipe, train), held, list(corrupted))
-
-
-def _hospitals(recipe: Recipe, records: Sequence[Record], part: str) -> list[Run]:
+def _hospitals(records: Sequence[Record], part: str) -> Iterator[_Cut]:
     """One run per hospital: trained on it alone, or with the part "left-out" on all others."""
     sources = sorted({record.source for record in records})
     least, words = (2, "two") if part == "hospital" else (3, "three")
@@ -120,58 +107,52 @@ def _hospitals(recipe: Recipe, records: Sequence[Record], part: str) -> list[Run
             expected=f"{words} hospitals or more, each a source of its own",
             remedy=f"Name another source with --data, or leave the part '{part}' out.",
         )
-    runs = []
     for number, source in enumerate(sources):
         own = [record for record in records if record.source == source]
         rest = [record for record in records if record.source != source]
         others = ", ".join(other for other in sources if other != source)
         if part == "hospital":
-            runs.append(_run(recipe, part, f"hospital {source}", (source, others), number, own, rest))
+            yield f"hospital {source}", source, others, number, own, rest, []
         else:
-            runs.append(_run(recipe, part, f"without {source}", (others, source), number, rest, own))
-    return runs
+            yield f"without {source}", others, source, number, rest, own, []
 
 
 def _machines(
     recipe: Recipe, records: Sequence[Record], devices: Mapping[str, str], only: Sequence[str] | None
-) -> list[Run]:
+) -> list[_Cut]:
     """One run per machine that has scans of both kinds of lesion; all other scans, of every source, are trained on."""
     task = get_task(recipe.task)
-    runs: dict[str, Run] = {}
+    cuts: dict[str, _Cut] = {}
     for number, device in enumerate(sorted({devices[record.key] for record in records if record.key in devices})):
         held = [record for record in records if devices.get(record.key) == device]
         kinds = {record.label for record in held} - {task.absent}
         if task.positive in kinds and len(kinds) > 1:
             groups = {record.group for record in held}
             train = [record for record in records if record.group not in groups]
-            words = ("every other machine", device)
-            runs[device] = _run(recipe, "machine", f"machine {device}", words, number, train, held)
-    if not runs:
+            cuts[device] = (f"machine {device}", "every other machine", device, number, train, held, [])
+    if not cuts:
         raise DataError(
             "No machine is known that has scans of both kinds of lesion.",
             expected="the machine of each scan, such as the column Device of BUS-BRA gives it",
             remedy="Name BUS-BRA as a source, or leave the part 'machine' out.",
         )
-    if unknown := [name for name in only or () if name not in runs]:
+    if unknown := [name for name in only or () if name not in cuts]:
         raise ConfigError(
             f"There is no machine '{unknown[0]}' with scans of both kinds of lesion.",
-            expected="one or more of " + ", ".join(f"'{name}' ({len(run.held)} scans)" for name, run in runs.items()),
+            expected="one or more of " + ", ".join(f"'{name}' ({len(cut[5])} scans)" for name, cut in cuts.items()),
             remedy="Correct the name.",
         )
-    return [run for name, run in runs.items() if only is None or name in only]
+    return [cut for name, cut in cuts.items() if only is None or name in only]
 
 
-def _folds(recipe: Recipe, records: Sequence[Record]) -> list[Run]:
+def _folds(recipe: Recipe, records: Sequence[Record]) -> Iterator[_Cut]:
     """The runs of a cross-validation; corrupted are the sources that show every class, or all where none does."""
     labels: dict[str, set[str]] = {}
     for record in records:
         labels.setdefault(record.source, set()).add(record.label)
     classes = set(get_task(recipe.task).classes)
     corrupted = {source for source, seen in labels.items() if seen >= classes} or set(labels)
-    runs = []
     for fold in sorted({record.fold for record in records if record.fold is not None}):
         train, held = split_fold(records, fold)
-        words = ("the other folds of every source", f"fold {fold}")
         chosen = [record for record in held if record.source in corrupted]
-        runs.append(_run(recipe, "corruption", f"fold {fold}", words, fold, train, held, chosen))
-    return runs
+        yield f"fold {fold}", "the other folds of every source", f"fold {fold}", fold, train, held, chosen

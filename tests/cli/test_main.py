@@ -264,7 +264,7 @@ def test_help_and_version_answer_without_loading_torch():
             "bcx.cli.train.read_recipe",
             "bcx: stopped.\nThe same command goes on where it was.",
         ),
-        (["synth", "sample", "g", "--out", "o"], "bcx.studies.synthesis.sample.load_generator", "bcx: stopped."),
+        (["synth", "sample", "g", "--out", "o"], "bcx.studies.synthesis.generator.load_generator", "bcx: stopped."),
     ],
 )
 def test_every_command_that_is_stopped_ends_in_words(run, ward, monkeypatch, arguments, inside, said):

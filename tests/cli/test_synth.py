@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from bcx.cli.main import main
-from bcx.studies.synthesis.sample import MARK
+from bcx.studies.synthesis.generator import MARK
 
 RECIPE = """name: tiny
 classes: [malignant]

@@ -22,8 +22,8 @@ from bcx.studies.corruptions import (
     read_corruption_frame,
     summarise_corruptions,
     write_corruption_frame,
+    write_corruption_sheet,
 )
-from bcx.studies.transfer_figure import write_corruption_sheet
 from bcx.tasks import get_task
 
 TASK = get_task("breast-ultrasound")

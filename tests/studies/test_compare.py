@@ -118,7 +118,7 @@ def test_a_wrong_request_fails_before_any_training():
 
 def test_starting_weights_are_told_as_they_are(tmp_path):
     plan = plan_comparison(RECIPE, ["mobilenetv2_035", "resnet18", "tiny_cnn"])
-    assert [entrant.start for entrant in plan] == [SCRATCH, "ImageNet (timm's a1_in1k)", SCRATCH]
+    assert [starting_weights(entrant.recipe) for entrant in plan] == [SCRATCH, "ImageNet (timm's a1_in1k)", SCRATCH]
     for outputs, words in ((1000, "ImageNet (start.safetensors)"), (5, "start.safetensors")):
         save_file(build_network("mobilenetv2_035", outputs).state_dict(), tmp_path / "start.safetensors")
         assert starting_weights(RECIPE.model_copy(update={"init": str(tmp_path / "start.safetensors")})) == words

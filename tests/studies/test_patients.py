@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bcx.studies.patients import patients_study
+from bcx.studies.decisions import patients_study
 from bcx.tasks import get_task
 from bcx.trust.rule import Decider, HarmRule
 

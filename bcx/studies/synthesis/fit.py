@@ -1,11 +1,17 @@
-"""Train one generator per class; resumable after a kill to bitwise the same weights."""
+"""Train one generator per class; resumable after a kill to bitwise the same weights.
+
+With a hundred images a discriminator learns them by heart; shown changed ones only, it cannot, and since generated
+images are changed in the same ways, the changes do not leak into what the generator makes. Ranges are those of S. Zhao,
+Z. Liu, J. Lin, J.-Y. Zhu and S. Han, "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020;
+saturation has no meaning without colour, and the mirror image is added.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,19 +19,26 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as _entropy
-from torch.nn.functional import relu
+from torch.nn.functional import pad, relu
 
 from bcx.data.records import Record
 from bcx.errors import DataError, TrainingError
-from bcx.imaging.preprocess import Preprocess
+from bcx.evaluate.canvas import CYCLE, paper, publish, styled
+from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import Scan
 from bcx.networks.device import pick_device
-from bcx.studies.synthesis.diffaugment import augment
-from bcx.studies.synthesis.figures import write_losses, write_sheet
-from bcx.studies.synthesis.networks import build_networks
+from bcx.studies.synthesis.generator import (
+    Generator,
+    build_networks,
+    load_generator,
+    save_generator,
+    to_images,
+    to_planes,
+    write_png,
+)
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
-from bcx.studies.synthesis.sample import Generator, load_generator, save_generator, to_images, to_planes, write_png
 from bcx.train.fit import write_history
 from bcx.train.heads import epoch_order, mix_seed
 from bcx.train.provenance import current_commit, write_json
@@ -35,6 +48,7 @@ from bcx.train.state import STATE_FILE, load_state, save_state
 WEIGHTS = "generator.safetensors"
 #: Images from the same noise, shown over the epochs, and at how many epochs.
 FIXED, GRIDS = 8, 8
+_CELL = 96  # pixels: side of an image on a sheet
 # What a seed is for: the noise of the grids, an epoch's draws.
 _FIXED_NOISE, _EPOCH = 1, 2
 # Snapshots are at least so many seconds apart: epochs over a hundred small images take less than writing one.
@@ -87,7 +101,7 @@ def train_generator(
         return load_generator(folder / WEIGHTS)
     (folder / "grids").mkdir(parents=True, exist_ok=True)
     images, pair = to_images(read_planes(chosen, own.size)), _Pair(own)
-    history = pair.restore(folder, mark)
+    history = pair.restore(folder / STATE_FILE, mark) if (folder / STATE_FILE).is_file() else []
     noise = torch.randn(FIXED, own.noise, generator=torch.Generator().manual_seed(mix_seed(own.seed, _FIXED_NOISE)))
     shown, saved = grid_epochs(own.epochs), time.perf_counter()
     for epoch in range(len(history), own.epochs):
@@ -107,11 +121,9 @@ def train_generator(
     grids = {int(file.stem.removeprefix("epoch-")): file for file in sorted((folder / "grids").glob("epoch-*.png"))}
     rows = {f"epoch {n}": np.split(np.asarray(Image.open(file)), FIXED, axis=1) for n, file in grids.items()}
     write_sheet(rows, folder / "epochs.png", "The same noise at different epochs (generated)")
-    seconds = round(sum(row["seconds"] for row in history), 1)
-    here = round(time.perf_counter() - started, 1)
-    write_json(
-        folder / NOTE, {**about, "label": label, "commit": commit, "seconds": seconds, "seconds_last_call": here}
-    )
+    seconds = {"seconds": round(sum(row["seconds"] for row in history), 1)}
+    seconds["seconds_last_call"] = round(time.perf_counter() - started, 1)
+    write_json(folder / NOTE, {**about, "label": label, "commit": commit, **seconds})
     (folder / STATE_FILE).unlink()
     return generator
 
@@ -125,12 +137,10 @@ class _Pair:
         self._generator, self._discriminator = (network.to(self._device) for network in build_networks(recipe))
         # The moving average makes better images than any single step (Yazici et al. 2019).
         self.kept = deepcopy(self._generator).requires_grad_(False) if recipe.ema else self._generator
-        self._by_generator, self._by_discriminator = (
-            torch.optim.Adam(network.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2))
-            for network, lr in (
-                (self._generator, recipe.lr_generator),
-                (self._discriminator, recipe.lr_discriminator),
-            )
+        betas = (recipe.beta1, recipe.beta2)
+        self._by_generator = torch.optim.Adam(self._generator.parameters(), lr=recipe.lr_generator, betas=betas)
+        self._by_discriminator = torch.optim.Adam(
+            self._discriminator.parameters(), lr=recipe.lr_discriminator, betas=betas
         )
         self._optimizers = {"by_generator": self._by_generator, "by_discriminator": self._by_discriminator}
 
@@ -139,9 +149,8 @@ class _Pair:
         started, seed = time.perf_counter(), self._recipe.seed
         # One seed per epoch: what is drawn does not depend on where the run was interrupted.
         draws = torch.Generator().manual_seed(mix_seed(seed, _EPOCH, epoch))
-        steps = [
-            self._step(images[batch], draws) for batch in epoch_order(len(images), self._recipe.batch_size, seed, epoch)
-        ]
+        batches = epoch_order(len(images), self._recipe.batch_size, seed, epoch)
+        steps = [self._step(images[batch], draws) for batch in batches]
         means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         if not np.isfinite(list(means.values())).all():
             raise TrainingError(
@@ -159,8 +168,7 @@ class _Pair:
         self._discriminator.train()
 
         def made() -> torch.Tensor:
-            noise = torch.randn(len(real), recipe.noise, generator=draws).to(self._device)
-            return self._generator(noise)
+            return self._generator(torch.randn(len(real), recipe.noise, generator=draws).to(self._device))
 
         def verdict(images: torch.Tensor) -> torch.Tensor:
             return self._discriminator(augment(images.float(), recipe.augment, draws)).float()
@@ -170,26 +178,17 @@ class _Pair:
             with torch.no_grad():
                 generated = made()
             on_real, on_made = verdict(real), verdict(generated)
-        loss_discriminator = _judge(on_real, on_made, recipe.loss)
-        self._by_discriminator.zero_grad()
-        loss_discriminator.backward()
-        self._by_discriminator.step()
-
+        d_loss = _judge(on_real, on_made, recipe.loss)
+        _descend(self._by_discriminator, d_loss)
         self._discriminator.requires_grad_(False)
         with self._autocast():
             on_new = verdict(made())
-        loss_generator = _convince(on_new, recipe.loss)
-        self._by_generator.zero_grad()
-        loss_generator.backward()
-        self._by_generator.step()
+        g_loss = _convince(on_new, recipe.loss)
+        _descend(self._by_generator, g_loss)
         if recipe.ema:
             self._average()
-        return {
-            "d_loss": float(loss_discriminator.detach()),
-            "g_loss": float(loss_generator.detach()),
-            "d_real": float(on_real.detach().mean()),
-            "d_generated": float(on_made.detach().mean()),
-        }
+        told = {"d_loss": d_loss, "g_loss": g_loss, "d_real": on_real.mean(), "d_generated": on_made.mean()}
+        return {name: float(value.detach()) for name, value in told.items()}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -206,22 +205,27 @@ class _Pair:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
 
+    def _networks(self) -> dict[str, nn.Module]:
+        kept = {"kept": self.kept} if self._recipe.ema else {}
+        return {"generator": self._generator, "discriminator": self._discriminator, **kept}
+
     def save(self, file: Path, mark: str, history: list[dict[str, Any]]) -> None:
         """Write all that the next epoch depends on."""
-        parts = {"generator": self._generator.state_dict(), "discriminator": self._discriminator.state_dict()}
-        parts |= {"kept": self.kept.state_dict()} if self._recipe.ema else {}
+        parts = {name: network.state_dict() for name, network in self._networks().items()}
         save_state(file, parts, self._optimizers, fingerprint=mark, history=history)
 
-    def restore(self, folder: Path, mark: str) -> list[dict[str, Any]]:
-        """Put back what `save` wrote, where there is something, and return the history."""
-        if not (folder / STATE_FILE).is_file():
-            return []
-        parts, history = load_state(folder / STATE_FILE, self._optimizers, fingerprint=mark)
-        self._generator.load_state_dict(parts["generator"])
-        self._discriminator.load_state_dict(parts["discriminator"])
-        if self._recipe.ema:
-            self.kept.load_state_dict(parts["kept"])
+    def restore(self, file: Path, mark: str) -> list[dict[str, Any]]:
+        """Put back what `save` wrote, and return the history."""
+        parts, history = load_state(file, self._optimizers, fingerprint=mark)
+        for name, network in self._networks().items():
+            network.load_state_dict(parts[name])
         return history
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def _judge(on_real: torch.Tensor, on_made: torch.Tensor, loss: str) -> torch.Tensor:
@@ -243,3 +247,82 @@ def grid_epochs(epochs: int) -> list[int]:
     [1, 2, 5, 12, 26, 59, 133, 300]
     """
     return sorted({round(epochs ** (step / (GRIDS - 1))) for step in range(GRIDS)})
+
+
+def augment(images: torch.Tensor, names: Sequence[str], draws: torch.Generator) -> torch.Tensor:
+    """Change each image of a batch, float32 `[B, 1, S, S]` in -1..1, differently; some changes may leave the range.
+
+    `names` are done in their order; `draws` is on the CPU, so that what is drawn does not depend on the device.
+    """
+    for name in names:
+        if name in ("translation", "cutout"):
+            images = (_translation if name == "translation" else _cutout)(images, draws)
+            continue
+        drawn = torch.rand(len(images), 1, 1, 1, generator=draws).to(images)
+        if name == "flip":
+            images = torch.where(drawn < 0.5, images.flip(3), images)
+        elif name == "brightness":
+            images = images + (drawn - 0.5)
+        else:
+            mean = images.mean((1, 2, 3), keepdim=True)
+            images = (images - mean) * (drawn + 0.5) + mean
+    return images
+
+
+def _translation(images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Move by up to an eighth of the side; what comes in is 0, middle grey, as in the authors' code."""
+    count, side = len(images), images.shape[3]
+    reach = int(side / 8 + 0.5)
+    moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=draws).to(images.device)
+    padded = pad(images, (reach, reach, reach, reach))
+    places = torch.arange(side, device=images.device)
+    rows, columns = (moves[:, axis, None] + places for axis in (0, 1))
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return padded[which, 0, rows[:, :, None], columns[:, None, :]][:, None]
+
+
+def _cutout(images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Grey out a square of half the side, anywhere, also partly outside."""
+    side = images.shape[3]
+    half = int(side / 2 + 0.5) // 2
+    centre = torch.randint(0, side + 1, (len(images), 2), generator=draws).to(images.device)
+    places = torch.arange(side, device=images.device)
+    inside = [(places >= centre[:, axis, None] - half) & (places < centre[:, axis, None] + half) for axis in (0, 1)]
+    return images * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
+
+
+@styled
+def write_losses(history: Sequence[Mapping[str, Any]], file: Path, title: str) -> None:
+    """Draw both losses and the discriminator's mean verdicts over the epochs."""
+    figure, panels = paper(7, 4.2, 2, 1, sharex=True)
+    lines = (
+        ("discriminator", "d_loss"),
+        ("generator", "g_loss"),
+        ("on real", "d_real"),
+        ("on generated", "d_generated"),
+    )
+    for place, (label, name) in enumerate(lines):
+        values = [row[name] for row in history]
+        panels[place // 2].plot([row["epoch"] for row in history], values, color=CYCLE[place], label=label, linewidth=1)
+    for axes, words in zip(panels, ("loss", "mean logit"), strict=True):
+        axes.set_ylabel(words)
+        axes.legend()
+    panels[0].set_title(title)
+    panels[1].set_xlabel("epoch")
+    publish(figure, file)
+
+
+@styled
+def write_sheet(rows: Mapping[str, Sequence[np.ndarray]], file: Path, title: str) -> None:
+    """Show rows of images, uint8 `[S, S]` each, by what stands beside them."""
+    across = max(map(len, rows.values()))
+    figure, grid = paper(0.85 + across * 0.95, 0.4 + 0.95 * len(rows), len(rows), across)
+    for line, (words, cells) in zip(grid.reshape(len(rows), across), rows.items(), strict=True):
+        for axes in line:
+            axes.set(xticks=[], yticks=[], frame_on=False)
+            axes.grid(False)
+        line[0].set_ylabel(words, fontsize=7)
+        for axes, cell in zip(line, cells, strict=False):
+            axes.imshow(resize(cell, _CELL, _CELL), cmap="gray", vmin=0, vmax=255)
+    figure.suptitle(title, fontsize=8)
+    publish(figure, file, colours=None)

@@ -27,33 +27,27 @@ from bcx.errors import DataError
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_network
 from bcx.networks.device import pick_device
-from bcx.networks.run import run_network
-from bcx.studies.synthesis.figures import write_sheet
-from bcx.studies.synthesis.fit import class_records, gan_fingerprint, read_planes
-from bcx.studies.synthesis.sample import Generator
+from bcx.studies.synthesis.fit import class_records, gan_fingerprint, read_planes, write_sheet
+from bcx.studies.synthesis.generator import Generator
 from bcx.tasks import get_task
+from bcx.train.answer import answer_scans
 from bcx.train.config import Recipe
 from bcx.train.heads import make_preprocess
 
 #: From grey images, uint8 `[N, S, S]`, to features, float64 `[N, K]`.
 Describe = Callable[[np.ndarray], np.ndarray]
-
 #: An image that follows a training scan this closely, pixel by pixel, is a copy, whatever real scans do.
 COPY_CORRELATION = 0.95
 #: Images are judged with a seed that no training of a classifier uses.
 JUDGED_SEED = 1_000_003
 _COARSE = 32  # pixels: side at which images are correlated
 _DRAWS = 50  # subsets for spreads and for equal numbers
-_AT_ONCE = 16
 
 
 def build_describers(checkpoint: str, start: Recipe) -> dict[str, Describe]:
     """Return the networks that describe images, by name: one of the project's own, and one that has seen no scans.
 
     The second has the architecture and starting weights of `start`; with random weights it is left out.
-
-    Raises:
-        CheckpointError, ConfigError: a network that cannot be had.
     """
     loaded = load_checkpoint(checkpoint)
     found = {loaded.name: describer(loaded.network, loaded.preprocess)}
@@ -71,12 +65,7 @@ def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
     network.to(pick_device())
 
     def describe(planes: np.ndarray) -> np.ndarray:
-        fitted = [preprocess.plane(plane) for plane in planes]
-        parts = [
-            run_network(network, preprocess, np.stack(fitted[start : start + _AT_ONCE])).stages
-            for start in range(0, len(fitted), _AT_ONCE)
-        ]
-        return np.concatenate(parts).astype(np.float64)
+        return np.stack([reading.stages for reading in answer_scans(network, preprocess, planes)]).astype(np.float64)
 
     return describe
 
@@ -84,38 +73,29 @@ def describer(network: nn.Module, preprocess: Preprocess) -> Describe:
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the squared Fréchet distance between Gaussians fitted to features, float `[N, K]` and `[M, K]`.
 
-    |mean difference|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2)), where the last trace is the sum of the singular values of
-    A^(1/2) B^(1/2): both roots come from centred features, so no root of a product, which may come out complex, is
-    taken.
+    |mean difference|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2)). With A = X'X and B = Y'Y, centred features, the last trace
+    is the nuclear norm of X Y', so that no root of a product, which may come out complex, is taken.
     """
-    roots = [(part - part.mean(0)) / np.sqrt(len(part) - 1) for part in (a, b)]
-    # With A = X'X and B = Y'Y the traces are those of small products, and tr (A B)^(1/2) is the nuclear norm of X Y'.
-    cross = np.linalg.norm(roots[0] @ roots[1].T, ord="nuc")
+    x, y = ((part - part.mean(0)) / np.sqrt(len(part) - 1) for part in (a, b))
     between = a.mean(0) - b.mean(0)
-    return float(between @ between + (roots[0] ** 2).sum() + (roots[1] ** 2).sum() - 2 * cross)
+    return float(between @ between + (x**2).sum() + (y**2).sum() - 2 * np.linalg.norm(x @ y.T, ord="nuc"))
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the unbiased squared maximum mean discrepancy under the kernel (x y / K + 1)^3; arguments as above."""
-    kernel_a, kernel_b, cross = (polynomial_kernel(*pair, degree=3) for pair in ((a, a), (b, b), (a, b)))
-    within_a, within_b = (
-        (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1)) for kernel in (kernel_a, kernel_b)
-    )
-    return float(within_a + within_b - 2 * cross.mean())
+    own = (polynomial_kernel(part, degree=3) for part in (a, b))
+    within = sum((kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1)) for kernel in own)
+    return float(within - 2 * polynomial_kernel(a, b, degree=3).mean())
 
 
 def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> dict[str, Any]:
     """Compare generated images and other real scans with the training scans by features `[N, K]`, at equal numbers.
 
     The level of real scans is what a perfect generator would reach. Features are scaled by the training scans' mean and
-    spread first, so that every channel counts.
+    spread first, so that every channel counts. Fewer than two images in a set are a `DataError`.
 
-    Returns:
-        `n` (images of each set that stand against `train`: as many as the smaller set has), and `kid` and `fid`, each
-        with `generated` and `real` as {"mean", "sd"} over subsets of that size; no spread where there is only one.
-
-    Raises:
-        DataError: fewer than two images in a set.
+    Returns `n` (images of each set that stand against `train`: as many as the smaller set has), and `kid` and `fid`,
+    each with `generated` and `real` as {"mean", "sd"} over subsets of that size; no spread where there is only one.
     """
     n = min(len(generated), len(held))
     if min(n, len(train)) < 2:
@@ -144,10 +124,8 @@ def _scaled(features: np.ndarray, train: np.ndarray) -> np.ndarray:
 class Neighbours:
     """The training scan that is nearest to each of N images, or whose mirror image is.
 
-    Attributes:
-        nearest: int `[N]`, by features, position among the training scans.
-        distance: float `[N]`, root mean square over features in units of the training scans' spread.
-        correlation: float `[N]`, the highest of the grey values at 32 x 32, -1..1.
+    By features: its position, int `[N]`, and the root mean square in units of the training scans' spread, float `[N]`;
+    then the highest correlation of grey values at 32 x 32, float `[N]`, -1..1.
     """
 
     nearest: np.ndarray
@@ -164,10 +142,8 @@ def find_neighbours(
 ) -> Neighbours:
     """Find the training scan nearest to each image, uint8 `[N, S, S]` with features `[N, K]`.
 
-    Args:
-        train: uint8 `[M, S, S]`.
-        train_features: float `[2 M, K]`, of the training scans, then of their mirror images.
-        barred: bool `[N, M]`, training scans that do not count.
+    Features of training scans `[M, S, S]` are `[2 M, K]`, of their mirror images too; `barred`, bool `[N, M]`, do not
+    count.
     """
     count = len(train)
     own = train_features[:count]
@@ -193,10 +169,10 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
 
 
 def find_copies(generated: Neighbours, real: Neighbours) -> np.ndarray:
-    """Return bool `[N]`: generated images that are nearer to a training scan than any real scan is.
+    """Return bool `[N]`: generated images nearer to a training scan than any real scan that the generator did not see.
 
-    Nearer means a higher correlation than the highest of `real` (or than `COPY_CORRELATION`, since copies hide in real
-    data too), or a smaller distance than the smallest. `real`: scans that the generator did not see.
+    That is a higher correlation than the highest of `real` (or than `COPY_CORRELATION`, since copies hide in real data
+    too), or a smaller distance than the smallest.
     """
     limit = min(COPY_CORRELATION, float(real.correlation.max()))
     return (generated.correlation > limit) | (generated.distance < real.distance.min())
@@ -205,28 +181,27 @@ def find_copies(generated: Neighbours, real: Neighbours) -> np.ndarray:
 def judge_copies(generated: Neighbours, real: Neighbours) -> dict[str, Any]:
     """Return how near generated images come to training scans, beside real scans that the generator did not see.
 
-    Returns:
-        `n`, `copies` (how many `find_copies` flags), `real_n`, `expected` (how many of n would be flagged if generated
-        images were like real ones, at most: each of the two extremes of L scans is passed by one in L + 1), quartiles
-        of `distance` and `correlation` for both, and `nearer`: the chance that a generated image is nearer to its
-        training scan than a real one to its own (.5: alike).
+    `copies` are how many `find_copies` flags, `expected` how many it would flag if generated images were like real
+    ones, at most (each of the two extremes of L scans is passed by one in L + 1), `nearer` the chance that a generated
+    image is nearer to its training scan than a real one to its own (.5: alike); then quartiles.
     """
     n, real_n = len(generated.distance), len(real.distance)
     distances = np.concatenate([generated.distance, real.distance])
-    kinds = {"generated": generated, "real": real}
+    quartiles = {
+        name: {
+            kind: np.quantile(getattr(each, name), [0, 0.25, 0.5, 0.75, 1]).round(4).tolist()
+            for kind, each in (("generated", generated), ("real", real))
+        }
+        for name in ("distance", "correlation")
+    }
     return {
         "n": n,
         "copies": int(find_copies(generated, real).sum()),
         "real_n": real_n,
         "expected": round(2 * n / (real_n + 1), 1),
         "nearer": float(roc_auc_score(np.arange(len(distances)) < n, -distances)),
-        "distance": {kind: _quartiles(each.distance) for kind, each in kinds.items()},
-        "correlation": {kind: _quartiles(each.correlation) for kind, each in kinds.items()},
+        **quartiles,
     }
-
-
-def _quartiles(values: np.ndarray) -> list[float]:
-    return [round(float(value), 4) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
 
 
 def judge(
@@ -242,14 +217,11 @@ def judge(
         train: uint8 `[M, S, S]`, what the generator learnt from, in groups `[M]`.
         held: uint8 `[L, S, S]`, scans of other groups that it never saw; None where it saw all: then one half of the
             groups stands for real scans against the other, and copies are judged by each training scan's nearest
-            among other groups.
+            among other groups, of which there must be two.
 
     Returns:
         By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any
         network or by the pixels; int `[N]`, the training scan nearest by the first network.
-
-    Raises:
-        DataError: all training scans are of one group, and none is held out; or as `set_distances`.
     """
     names = np.asarray(groups)
     different = np.unique(names)
@@ -262,27 +234,22 @@ def judge(
     for name, describe in describers.items():
         around, features = describe(with_mirrored(train)), describe(generated)
         own = around[: len(train)]
-        found = find_neighbours(generated, features, train, around)
         if held is None:
-            distances = set_distances(features, own[half], own[~half])
+            apart = own[half], own[~half]
             real = find_neighbours(train, own, train, around, barred=names[:, None] == names)
         else:
-            described = describe(held)
-            distances = set_distances(features, own, described)
-            real = find_neighbours(held, described, train, around)
-        report[name] = {"distances": distances, "copies": judge_copies(found, real)}
+            apart = own, describe(held)
+            real = find_neighbours(held, apart[1], train, around)
+        found = find_neighbours(generated, features, train, around)
+        report[name] = {"distances": set_distances(features, *apart), "copies": judge_copies(found, real)}
         flags |= find_copies(found, real)
         nearest.append(found.nearest)
     return report, flags, nearest[0]
 
 
 def scans_of(generator: Generator, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Return the scans of the generator's class that it learnt from, and those of the fold that it never saw.
-
-    Other scans than those of its training are a `DataError`.
-    """
-    fold = generator.about["fold"]
-    used = [record for record in records if record.fold is not None]
+    """Return the scans of the generator's class that it learnt from (others: `DataError`), and those it never saw."""
+    fold, used = generator.about["fold"], [record for record in records if record.fold is not None]
     train = class_records([record for record in used if record.fold != fold], generator.label)
     if gan_fingerprint(generator.recipe, train) != generator.about["fingerprint"]:
         raise DataError(
@@ -303,21 +270,13 @@ def judge_generator(
     count: int | None = None,
     sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """Generate images and judge them, all at the generator's own size.
+    """Generate images, by default as many as training scans, and judge them, all at the generator's own size.
 
-    Args:
-        seed, count: of the images; by default as many as training scans.
-        sheet: where a sheet of real, generated and nearest scans goes; it shows patients' scans.
-
-    Returns:
-        Ready for JSON: `size`, `generated`, `train`, `held` (numbers of images), `copies` (how many were flagged),
-        `flagged` (their positions) and `by` network (see `judge`).
-
-    Raises:
-        DataError: as `scans_of` and `judge`.
+    `sheet` is where real, generated and nearest scans are shown: a picture of patients' scans. Returns, ready for JSON,
+    `size`, `generated`, `train`, `held` (numbers of images), `copies` and `flagged` (how many, and their positions) and
+    `by` network (see `judge`).
     """
-    train, held = scans_of(generator, records)
-    size = generator.recipe.size
+    (train, held), size = scans_of(generator, records), generator.recipe.size
     planes = read_planes(train, size)
     others = read_planes(held, size) if len(held) > 1 else None
     made = generator.sample(count or len(train), seed)
@@ -328,5 +287,5 @@ def judge_generator(
         title = f"{generator.label}: real, generated, and the training scan nearest to each generated one"
         write_sheet({words: list(images) for words, images in rows.items()}, sheet, title)
     flagged = np.flatnonzero(copies).tolist()
-    numbers = {"size": size, "generated": len(made), "train": len(train), "held": len(held)}
-    return {**numbers, "copies": len(flagged), "flagged": flagged, "by": report}
+    numbers = {"size": size, "generated": len(made), "train": len(train), "held": len(held), "copies": len(flagged)}
+    return {**numbers, "flagged": flagged, "by": report}

@@ -41,17 +41,13 @@ class SynthRecipe(BaseModel):
     name: str = Field("my-generator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str = Field("breast-ultrasound", description="a name from bcx/tasks.py")
     classes: tuple[str, ...] = Field((), description="classes that get a generator; none named: every class")
-    networks: Literal["dcgan", "upsampling"] = Field(
-        "upsampling", description="transposed convolutions as in DCGAN, or enlarging and convolving"
-    )
+    networks: Literal["dcgan", "upsampling"] = Field("upsampling", description="see `bcx.studies.synthesis.generator`")
     size: int = Field(64, ge=16, le=256, description="side of the images, pixels")
     noise: int = Field(128, ge=2, le=1024, description="numbers that an image is made from")
     width: int = Field(32, ge=4, le=256, description="channels at the finest grid; coarser grids have more")
     spectral_norm: bool = Field(True, description="hold every layer of the discriminator to a spectral norm of 1")
     loss: Literal["bce", "hinge"] = Field("hinge")
-    augment: tuple[AugmentationName, ...] = Field(
-        AUGMENTATIONS, description="changes that the discriminator sees, on real and generated images alike"
-    )
+    augment: tuple[AugmentationName, ...] = Field(AUGMENTATIONS, description="what the discriminator sees changed")
     ema: float = Field(0.99, ge=0, lt=1, description="per step, of the generator that is kept; 0 keeps the last one")
     lr_generator: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: float = Field(2e-4, gt=0, le=1)
@@ -92,11 +88,7 @@ class SynthRecipe(BaseModel):
 
 
 def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> SynthRecipe:
-    """Read a generator's recipe from YAML; `overrides` win, `epochs` and `batch_size` over those of classes too.
-
-    Raises:
-        ConfigError: as `bcx.data.settings.read_settings` and `checked`.
-    """
+    """Read a generator's recipe from YAML; `overrides` win, `epochs` and `batch_size` over those of classes too."""
     values = {**read_settings(file, "configs/synth-modern.yaml"), **(overrides or {})}
     recipe = checked(SynthRecipe, values, f"'{file.name}'")
     won = dict.fromkeys({"epochs", "batch_size"} & set(overrides or {}))
@@ -171,11 +163,7 @@ class StudyRecipe(BaseModel):
 
 
 def load_study(file: Path, overrides: dict[str, Any] | None = None) -> StudyRecipe:
-    """Read a study from YAML, whose `generator` may be a file beside it; `overrides` win, blocks key by key.
-
-    Raises:
-        ConfigError: as `bcx.data.settings.read_settings` and `checked`.
-    """
+    """Read a study from YAML, whose `generator` may be a file beside it; `overrides` win, blocks key by key."""
     values = read_settings(file, "configs/synth-study.yaml")
     if isinstance(values.get("generator"), str):
         values["generator"] = load_synth_recipe(file.parent / values["generator"]).model_dump()

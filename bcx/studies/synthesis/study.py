@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from bcx.data.records import Record
+from bcx.evaluate.canvas import CYCLE, dots, paper, publish, styled
 from bcx.evaluate.intervals import figures_with_intervals
 from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.evaluate.oof import label_positions, read_oof, view_probabilities, write_oof
 from bcx.files import whole
 from bcx.studies.corruptions import probability_columns
-from bcx.studies.synthesis.figures import write_study_figure
-from bcx.studies.synthesis.fit import WEIGHTS, train_generator
+from bcx.studies.synthesis.fit import train_generator
+from bcx.studies.synthesis.generator import Generator
 from bcx.studies.synthesis.quality import build_describers, judge_generator
 from bcx.studies.synthesis.recipes import (
     ARMS,
@@ -32,14 +34,11 @@ from bcx.studies.synthesis.recipes import (
     plan_generators,
     plan_runs,
 )
-from bcx.studies.synthesis.sample import Generator, load_generator, write_samples
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_table
 from bcx.train.fit import fit
 from bcx.train.provenance import describe_run, read_json, write_json
 from bcx.train.runs import ANSWERS, NOTE, is_finished, noted
-
-_Generators = Mapping[tuple[int | None, str], Generator]
 
 
 def synth_study(
@@ -55,19 +54,15 @@ def synth_study(
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
     Args:
-        records: with folds.
+        records: those without a fold take no part.
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
-        on_epoch: called after an epoch of a generator or classifier with its job, its history row and the number of
-            epochs.
+        on_epoch: called with the job of a generator or classifier, its history row and the number of epochs.
 
     Returns:
         What `<name>.json` holds: `arms` {arm: {words, real, generated, seconds, figures}}, where a figure is the mean
         over seeds as {value, low, high, n, seeds}; `differences`, a row per question; `quality` by generator.
-
-    Raises:
-        DataError, SplitError, TrainingError: as `bcx.train.fit.fit` and `train_generator`.
     """
     task = get_task(study.classifier.task)
     plan, jobs, folder = plan_generators(study, records), plan_runs(study, records), work / "generators"
@@ -76,11 +71,16 @@ def synth_study(
     }
     for run in jobs:
         _complete(run, generators, work, task, partial(on_epoch, run))
-    answers = _answers(jobs, work, task)
+    answers, quality = _answers(jobs, work, task), {}
+    describers = build_describers(study.judge_by, study.classifier) if plan else {}
+    for job in plan:
+        sheet = None if sheets is None else sheets / f"{job.folder.replace('/', '-')}.png"
+        generator = generators[job.fold, job.label]
+        quality[job.folder] = judge_generator(generator, records, describers, sheet=sheet)
     results = {
         **_summarise(study, records, jobs, answers, work, task, command),
         "generators": [{"folder": job.folder, **read_json(folder / job.folder / NOTE)} for job in plan],
-        "quality": _qualities(study, plan, records, folder, sheets),
+        "quality": quality,
         "figure": f"{study.name}.png",
         "answers": f"{study.name}.scans.csv",
     }
@@ -93,20 +93,20 @@ def synth_study(
 
 
 def _complete(
-    job: RunJob, generators: _Generators, work: Path, task: Task, on_epoch: Callable[[dict[str, Any], int], None]
+    job: RunJob,
+    generators: Mapping[tuple[int | None, str], Generator],
+    work: Path,
+    task: Task,
+    on_epoch: Callable[[dict[str, Any], int], None],
 ) -> None:
-    """Train and score one classifier, where its answers are not there yet."""
     scope = job.fold if ARMS[job.arm].generated == "fold" else None
     used = {label: generators[scope, label] for label in job.wanted}
     fingerprint = job.fingerprint([used[label].about["fingerprint"] for label in sorted(used)])
     folder = work / "classifiers" / job.folder
     if is_finished(folder, fingerprint):
         return
-    made = [
-        record
-        for label, generator in used.items()
-        for record in generated_records(generator, job.wanted[label], job.seed, work)
-    ]
+    parts = (generated_records(each, job.wanted[label], job.seed, work) for label, each in used.items())
+    made = list(chain.from_iterable(parts))
     with noted(folder, fingerprint, n_train=len(job.train), n_generated=len(made), n_held=len(job.held)):
         fitted = fit(job.recipe, [*job.train, *made], out=folder, on_epoch=on_epoch)
         table, _ = answer_table(fitted.network, fitted.preprocess, job.held, job.fold, task)
@@ -118,32 +118,11 @@ def generated_records(generator: Generator, count: int, seed: int, work: Path) -
 
     Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
     """
+    label, mark = generator.label, generator.about["fingerprint"][:8]
     scope = "all" if generator.about["fold"] is None else f"fold-{generator.about['fold']}"
-    mark = generator.about["fingerprint"][:8]
-    files = write_samples(
-        generator.sample(count, seed), generator, work / "pictures" / scope / f"{generator.label}-{mark}", seed
-    )
-    keys = [f"generated/{scope}/{mark}/{file.name}" for file in files]
-    return [
-        Record(file, key, generator.label, f"generated:{key}", "generated")
-        for file, key in zip(files, keys, strict=True)
-    ]
-
-
-def _qualities(
-    study: StudyRecipe, plan: Sequence[GeneratorJob], records: Sequence[Record], work: Path, sheets: Path | None
-) -> dict[str, Any]:
-    """Judge every generator, once: the judgement is kept beside its weights."""
-    describers = build_describers(study.judge_by, study.classifier) if plan else {}
-    found = {}
-    for job in plan:
-        file, generator = work / job.folder / "quality.json", load_generator(work / job.folder / WEIGHTS)
-        mark = f"{generator.about['fingerprint']} {' '.join(describers)}"
-        if not file.is_file() or read_json(file)["of"] != mark or sheets is not None:
-            sheet = None if sheets is None else sheets / f"{job.folder.replace('/', '-')}.png"
-            write_json(file, {"of": mark, **judge_generator(generator, records, describers, sheet=sheet)})
-        found[job.folder] = {key: value for key, value in read_json(file).items() if key != "of"}
-    return found
+    folder = work / "pictures" / scope / f"{label}-{mark}"
+    files = {f"generated/{scope}/{mark}/{file.name}": file for file in generator.write_samples(folder, count, seed)}
+    return [Record(file, key, label, f"generated:{key}", "generated") for key, file in files.items()]
 
 
 def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
@@ -203,10 +182,7 @@ def _summarise(
     differences = []
     for question, a, b in QUESTIONS:
         if a in tables and b in tables:
-
-            def difference(weights: np.ndarray, a: str = a, b: str = b) -> np.ndarray:
-                return mean(a, weights) - mean(b, weights)
-
+            difference = partial(lambda a, b, weights: mean(a, weights) - mean(b, weights), a, b)
             found = figures_with_intervals(difference, counts, groups)
             figures = {name: {key: found[name][key] for key in ("value", "low", "high")} for name in names}
             differences.append({"question": question, "a": a, "b": b, "figures": figures})
@@ -227,3 +203,33 @@ def _summarise(
         "arms": arms,
         "differences": differences,
     }
+
+
+@styled
+def write_study_figure(results: Mapping[str, Any], file: Path) -> None:
+    """Draw accuracy, macro ROC-AUC, sensitivities and specificities of every arm with their intervals."""
+    arms = results["arms"]
+    names = [name for name in next(iter(arms.values()))["figures"] if name != "balanced_accuracy"]
+    down = -(-len(names) // 4)
+    figure, grid = paper(11, 0.9 + down * (0.5 + 0.24 * len(arms)), down, 4, sharey=True)
+    for axes in grid[len(names) :]:
+        axes.axis("off")
+    places = range(0, -len(arms), -1)
+    for axes, name in zip(grid, names, strict=False):
+        for place, arm, colour in zip(places, arms.values(), CYCLE, strict=False):
+            found = arm["figures"][name]
+            dots(axes, [place], [found], colour)
+            seeds = np.array(found["seeds"], float)  # None becomes nan, which is not drawn
+            axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=7)
+        axes.set_title(figure_words(name))
+        axes.set_yticks(places, list(arms))
+        axes.grid(False, axis="y")
+    figure.suptitle(
+        f"{results['sizes']}. Dots: mean over seeds; bars: seeds; lines: 95 % interval over groups.", fontsize=8
+    )
+    publish(figure, file)
+
+
+def figure_words(name: str) -> str:
+    """Return a figure's name in words: `sensitivity_normal` becomes "sensitivity normal"."""
+    return name.replace("_", " ").replace("auc", "ROC-AUC")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcx.studies.synthesis.diffaugment import augment
+from bcx.studies.synthesis.fit import augment
 from bcx.studies.synthesis.recipes import AUGMENTATIONS
 
 

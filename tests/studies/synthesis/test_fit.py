@@ -15,8 +15,8 @@ import bcx.studies.synthesis.fit as module
 from bcx.data.readers import read_source
 from bcx.errors import CheckpointError, DataError, TrainingError
 from bcx.studies.synthesis.fit import grid_epochs, read_planes, train_generator
+from bcx.studies.synthesis.generator import MARK, load_generator, to_images, to_planes
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
-from bcx.studies.synthesis.sample import MARK, load_generator, to_images, to_planes, write_samples
 from bcx.tasks import get_task
 from bcx.train.state import STATE_FILE
 
@@ -93,7 +93,7 @@ def test_a_run_leaves_weights_history_and_pictures_and_is_not_run_twice(trained,
 
 @pytest.mark.slow
 def test_training_changes_what_is_made(trained):
-    from bcx.studies.synthesis.networks import build_networks
+    from bcx.studies.synthesis.generator import build_networks
 
     generator, _, _ = trained
     start, _ = build_networks(generator.recipe)
@@ -166,7 +166,7 @@ def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
     assert more.dtype == np.uint8
     assert np.abs(few.astype(int) - more[:3]).max() <= 1
     assert not np.array_equal(few, loaded.sample(3, 8))
-    files = write_samples(few, loaded, tmp_path, seed=7)
+    files = loaded.write_samples(tmp_path, 3, seed=7)
     assert [file.name for file in files] == [f"benign-7-0000{i}.png" for i in range(3)]
     assert all(MARK[0] in Image.open(file).info for file in files)
     assert np.array_equal(np.asarray(Image.open(files[1])), few[1])

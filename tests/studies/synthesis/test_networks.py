@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcx.studies.synthesis.networks import build_networks
+from bcx.studies.synthesis.generator import build_networks
 from bcx.studies.synthesis.recipes import SynthRecipe
 
 DCGAN = {"networks": "dcgan", "noise": 100, "width": 32, "spectral_norm": False, "loss": "bce", "augment": (), "ema": 0}

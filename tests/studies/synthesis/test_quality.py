@@ -8,7 +8,6 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from bcx.errors import DataError
 from bcx.studies.synthesis.quality import (
-    describer,
     find_copies,
     find_neighbours,
     frechet_distance,
@@ -165,13 +164,3 @@ def test_a_judgement_counts_copies_and_says_how_near_pictures_come(held):
     assert found["nearer"] > 0.6
     assert nearest[:10].tolist() == list(range(10))
     assert report["blocks"]["distances"]["n"] == 20
-
-
-def test_a_network_describes_pictures_by_its_stages(tiny_checkpoint):
-    from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.train.answer import answer_scans
-
-    checkpoint = load_checkpoint(tiny_checkpoint)
-    planes = blobs(3, 0)
-    expected = [reading.stages for reading in answer_scans(checkpoint.network, checkpoint.preprocess, list(planes))]
-    assert np.allclose(describer(checkpoint.network, checkpoint.preprocess)(planes), expected, atol=1e-6)

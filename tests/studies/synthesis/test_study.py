@@ -12,9 +12,9 @@ import bcx.studies.synthesis.study as module
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import DataError, SplitError
+from bcx.studies.synthesis.generator import load_generator
 from bcx.studies.synthesis.quality import scans_of
 from bcx.studies.synthesis.recipes import ARMS, StudyRecipe, SynthRecipe, plan_generators, plan_runs
-from bcx.studies.synthesis.sample import load_generator
 from bcx.studies.synthesis.study import synth_study
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
