@@ -182,10 +182,8 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
     """Order models by `DECIDES` and compare each with the best.
 
     Each model's probabilities are taken at the temperature that fits its own logits best, so that log-loss, Brier score
-    and calibration error compare the networks and not their temperatures.
-
-    Args:
-        frames: out-of-fold tables of two models or more, sorted by file; of different scans they are a `DataError`.
+    and calibration error compare the networks and not their temperatures. The out-of-fold tables, of two models or
+    more, are sorted by file; of different scans they are a `DataError`.
 
     Returns:
         Rows, best first, ready for JSON: `arch`, `figures` (see `report_with_intervals`), `temperature`,

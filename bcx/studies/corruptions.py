@@ -39,14 +39,12 @@ def corruption_frame(
 ) -> pd.DataFrame:
     """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
-    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64.
+    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64. No scans, a
+    task in colour, and another number of answers are a `DataError`.
 
     Args:
         answer: from images, uint8 [H, W] each and best taken one after the other, to probabilities [N, C].
         records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
-
-    Raises:
-        DataError: no scans, a task in colour, or not one row of probabilities per image.
     """
     if not task.grey:
         raise DataError(

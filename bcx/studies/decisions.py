@@ -148,10 +148,8 @@ def decisions_study(
 ) -> dict[str, Any]:
     """Fit the rule of decision, and hold it against the one before in every hospital.
 
-    Args:
-        elsewhere: hospital -> answers by networks that never saw it; fewer than two are a `DataError`.
-        at_home: the out-of-fold table of the checkpoint's own hospitals, or None.
-        before: `temperature` and `decisions` as they were stored before, or None.
+    `elsewhere` has answers by networks that never saw a hospital (fewer than two are a `DataError`), `at_home` the
+    out-of-fold table of the checkpoint's own, `before` the `temperature` and `decisions` that were stored before.
 
     Returns:
         `temperature` and `rule` as fitted on all hospitals; `table`, a row of harm per hospital, rule ("before", "by

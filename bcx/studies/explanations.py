@@ -66,11 +66,8 @@ def explanation_study(
 ) -> pd.DataFrame:
     """Measure every method's map of every scan, and return the rows, which stand in `table` as well.
 
-    Args:
-        records: with masks, at least two; see `sample`.
-        table: a CSV file; rows in it that this classifier made are kept.
-        checked: of how many scans, from the first on, stability and sanity are measured: six maps more for each map.
-        slow: of how many scans the slow methods' maps are made, without these.
+    Rows that this classifier made before are kept. Records, two or more, are of `sample`; `checked` says of how many
+    stability and sanity are measured (six maps more for each map), `slow` of how many the slow methods' maps are made.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     if table.exists():

@@ -33,8 +33,6 @@ def study(
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
-    A checkpoint without one is a `CheckpointError`.
-
     Args:
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on; each fold is judged by one fitted on the others.

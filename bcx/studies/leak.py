@@ -150,14 +150,9 @@ def leak_study(
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 
-    Args:
-        recipe: its `published` block says how to split; its own seed is not used.
-        seeds: each, once, cuts the scans and trains once per protocol and fold.
-        only: train these folds only; the summary is written once every fold is there.
-        on_epoch: called with the run, its history row and the number of epochs.
-
-    Returns:
-        What results.json holds, or None while runs are missing.
+    Each seed, of which the recipe's is none, cuts the scans and trains once per protocol and fold; `only` trains these
+    folds. `on_epoch` is called with the run, its history row and the number of epochs. Returns what results.json holds,
+    or None while runs are missing.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(

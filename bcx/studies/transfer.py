@@ -80,8 +80,8 @@ def transfer_study(
             answers the held-out folds of the sources that show every class under every change of the suite too.
         devices: the machine of each scan by the record's key; scans that are not in it are always trained on.
         machines: leave out only these; None: each that has scans of both kinds of lesion.
-        crossval: folder of a finished cross-validation with this recipe and data, whose answers and networks the
-            corruption part uses; nothing is written there. Without one, the folds are trained in `out/crossval`.
+        crossval: folder of a finished cross-validation with this recipe and data (else: `TrainingError`), whose answers
+            and networks the corruption part uses; without one, the folds are trained in `out/crossval`.
         on_epoch: called with the run's name, the history row, the number of epochs.
         cluster: address of a Ray cluster, for runs side by side (see `bcx.train.runs.carry_out`).
 
@@ -91,9 +91,7 @@ def transfer_study(
         once all folds are there.
 
     Raises:
-        ConfigError, DataError: a part or machine that is unknown, or not to be had from these scans.
-        SplitError: no folds, or a group on both sides.
-        TrainingError: `crossval` is of another recipe or other data.
+        ConfigError, DataError, SplitError: a part or machine that is unknown, or not to be had from these scans.
     """
     runs = plan_runs(recipe, records, parts, devices, machines)
     lent = {run.name: crossval / run.slug for run in runs if crossval is not None and run.part == "corruption"}

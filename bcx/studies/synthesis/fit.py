@@ -29,15 +29,7 @@ from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import Scan
 from bcx.networks.device import pick_device
-from bcx.studies.synthesis.generator import (
-    Generator,
-    build_networks,
-    load_generator,
-    save_generator,
-    to_images,
-    to_planes,
-    write_png,
-)
+from bcx.studies.synthesis.generator import Generator, build_networks, load_generator, to_images, to_planes, write_png
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.train.fit import write_history
 from bcx.train.heads import epoch_order, mix_seed
@@ -88,11 +80,8 @@ def train_generator(
     """Train the generator of one class, or return the finished one; a killed run goes on.
 
     The job's folder below `out` receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same
-    noise over the epochs) and `run.json`. `on_epoch` is called with the history's row and the number of epochs.
-
-    Raises:
-        DataError: too few scans of this class.
-        TrainingError: the folder holds the snapshot of another run, or a loss is no longer finite.
+    noise over the epochs) and `run.json`. `on_epoch` is called with the history's row and the number of epochs. A loss
+    that is no longer finite, and the snapshot of another run, are a `TrainingError`.
     """
     label, folder = job.label, out / job.folder
     own, chosen = recipe.for_class(label), class_records(job.records, label)
@@ -116,7 +105,7 @@ def train_generator(
         on_epoch(history[-1], own.epochs)
     about = {"fold": job.fold, "n_train": len(chosen), "epochs": own.epochs, "fingerprint": mark}
     generator = Generator(pair.kept.cpu().eval().requires_grad_(False), own, label, about)
-    save_generator(folder / WEIGHTS, generator)
+    generator.save(folder / WEIGHTS)
     write_losses(history, folder / "losses.png", f"{label}, {own.size} px, {len(chosen)} scans")
     grids = {int(file.stem.removeprefix("epoch-")): file for file in sorted((folder / "grids").glob("epoch-*.png"))}
     rows = {f"epoch {n}": np.split(np.asarray(Image.open(file)), FIXED, axis=1) for n, file in grids.items()}

@@ -72,6 +72,13 @@ class Generator:
             ) from error
         return files
 
+    def save(self, file: Path) -> None:
+        """Write weights (safetensors) and, in the file's header, recipe, class and origin; at once or not at all."""
+        header = {"format": "bcx generator 1", "label": self.label, "recipe": self.recipe.model_dump(mode="json")}
+        tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        with whole(file) as partial:  # not by `save_file`, whose files nobody but the owner may read
+            partial.write_bytes(save(tensors, metadata={"bcx": json.dumps(header | {"about": self.about})}))
+
 
 def to_planes(images: torch.Tensor) -> np.ndarray:
     """Turn float32 `[B, 1, S, S]` in -1..1 into uint8 `[B, S, S]`."""
@@ -81,19 +88,6 @@ def to_planes(images: torch.Tensor) -> np.ndarray:
 def to_images(planes: np.ndarray) -> torch.Tensor:
     """Turn uint8 `[B, S, S]` into float32 `[B, 1, S, S]` in -1..1."""
     return torch.from_numpy(planes).to(torch.float32)[:, None] / 127.5 - 1
-
-
-def save_generator(file: Path, generator: Generator) -> None:
-    """Write weights (safetensors) and, in the file's header, recipe, class and origin; at once or not at all."""
-    header = {
-        "format": "bcx generator 1",
-        "label": generator.label,
-        "recipe": generator.recipe.model_dump(mode="json"),
-        "about": generator.about,
-    }
-    tensors = {name: value.contiguous() for name, value in generator.network.state_dict().items()}
-    with whole(file) as partial:  # not by `save_file`, whose files nobody but the owner may read
-        partial.write_bytes(save(tensors, metadata={"bcx": json.dumps(header)}))
 
 
 class _Header(BaseModel):
@@ -111,7 +105,7 @@ class _Header(BaseModel):
 
 
 def load_generator(file: Path) -> Generator:
-    """Read what `save_generator` wrote; a `CheckpointError` where that fails."""
+    """Read what `Generator.save` wrote; a `CheckpointError` where that fails."""
     try:
         with safe_open(file, framework="pt") as stream:
             header = _Header.model_validate_json(stream.metadata()["bcx"])

@@ -189,11 +189,7 @@ class GeneratorJob:
 
 @dataclass(frozen=True)
 class RunJob:
-    """One classifier to train and to score.
-
-    The recipe has the arm's settings and the seed in place; scans are real, and no group stands in both parts; `wanted`
-    tells how many generated images of each class belong into the training part.
-    """
+    """One classifier to train, on real scans and as many generated images of each class as `wanted`, and to score."""
 
     arm: str
     fold: int

@@ -54,7 +54,6 @@ def synth_study(
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
     Args:
-        records: those without a fold take no part.
         out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
@@ -71,7 +70,7 @@ def synth_study(
     }
     for run in jobs:
         _complete(run, generators, work, task, partial(on_epoch, run))
-    answers, quality = _answers(jobs, work, task), {}
+    answers, quality = _answers(study, jobs, work, task), {}
     describers = build_describers(study.judge_by, study.classifier) if plan else {}
     for job in plan:
         sheet = None if sheets is None else sheets / f"{job.folder.replace('/', '-')}.png"
@@ -125,11 +124,10 @@ def generated_records(generator: Generator, count: int, seed: int, work: Path) -
     return [Record(file, key, label, f"generated:{key}", "generated") for key, file in files.items()]
 
 
-def _answers(jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
+def _answers(study: StudyRecipe, jobs: Sequence[RunJob], work: Path, task: Task) -> pd.DataFrame:
     """Return a row per arm, seed and scan, the scans of each arm and seed in the same order."""
-    arms = list(dict.fromkeys(job.arm for job in jobs))
     parts = []
-    for job in sorted(jobs, key=lambda job: arms.index(job.arm)):  # they come seed by seed, fold by fold
+    for job in sorted(jobs, key=lambda job: study.arms.index(job.arm)):  # they come seed by seed, fold by fold
         frame = read_oof(work / "classifiers" / job.folder / ANSWERS, task)
         frame[probability_columns(task)] = view_probabilities(frame, task)[0]
         parts.append(frame.assign(arm=job.arm, seed=job.seed))
