@@ -35,8 +35,7 @@ from bcx.train.provenance import describe_command, describe_data, describe_run, 
 from bcx.train.runs import ANSWERS, NETWORK
 from bcx.trust.calibration import apply_temperature, fit_temperature
 
-#: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published (at 224 pixels its first
-#: dense layer alone would hold 51 million weights).
+#: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published.
 OWN: Mapping[str, dict[str, Any]] = {"tiny_cnn": {"size": 50, "drop": 0.3, "dense": None, "lesion": None}}
 #: Architectures of which no trained weights were published.
 UNTRAINED = ("tiny_cnn",)

@@ -179,8 +179,7 @@ def decisions_study(
         for way, (own, block) in ways.items():
             words = {"hospital": name, "where": where, "rule": way}
             for point in POINTS if "rule" in block else POINTS[:1]:
-                answers = _decided(frame, own, Decider(block, task, point=point), task)
-                figures = harm_figures(labels, answers, groups, task)
+                figures = harm_figures(labels, _decided(frame, own, block, task, point), groups, task)
                 rows.append({**words, "point": point, "temperature": own, **figures})
             calibration.append({**words, "temperature": own, **_calibration(frame, own, task)})
     return {
@@ -221,11 +220,22 @@ def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _decided(frame: pd.DataFrame, temperature: float, decider: Decider, task: Task) -> np.ndarray:
-    """The answers, int [N], `REFERRED` where there is none."""
+def _decided(
+    frame: pd.DataFrame, temperature: float, block: Mapping[str, Any], task: Task, point: str = "default"
+) -> np.ndarray:
+    """The answers, int [N], `REFERRED` where there is none: by a rule, or by the thresholds that were stored before."""
     probabilities = apply_temperature(logits_of(frame, task), temperature)
-    labels, reasons = decider.decide_rows(probabilities, frame[DISTANCE].to_numpy() if DISTANCE in frame else None)
-    return np.where([bool(reason) for reason in reasons], REFERRED, labels)
+    if "rule" in block:
+        distances = frame[DISTANCE].to_numpy() if DISTANCE in frame else None
+        labels, reasons = Decider(block, task, point=point).decide_rows(probabilities, distances)
+        return np.where([bool(reason) for reason in reasons], REFERRED, labels)
+    limits, lesion = block["operating_point"], probabilities[:, 1:].sum(axis=1)
+    positive, rest = limits["positive"], probabilities.copy()
+    rest[:, [0, positive]] = -1
+    labels = rest.argmax(axis=1)
+    labels[probabilities[:, positive] / np.where(lesion > 0, lesion, 1) >= limits["positive_above"]] = positive
+    labels[probabilities[:, 0] >= limits["normal_above"]] = 0
+    return np.where(probabilities.max(axis=1) < block["refer"]["below"], REFERRED, labels)
 
 
 def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
@@ -256,7 +266,7 @@ def _curves(
     ill = label_positions(frame, task) == positive
 
     def point(temperature: float, block: Mapping[str, Any]) -> tuple[float, float]:
-        answers = _decided(frame, temperature, Decider(block, task), task)
+        answers = _decided(frame, temperature, block, task)
         return float((answers == REFERRED).mean()), float((~np.isin(answers, (positive, REFERRED)))[ill].mean())
 
     curves: dict[str, list[tuple[float, float]]] = {"harm first": []}
@@ -264,7 +274,7 @@ def _curves(
         harms = {"absent_harm": level * ABSENT_HARM / total, "negative_harm": level * NEGATIVE_HARM / total}
         temperature, rule = fit_elsewhere(others, task, (), **harms)
         curves["harm first"].append(point(temperature, {"rule": rule.to_dict()}))
-    if before is not None and before["decisions"].get("refer"):
+    if before is not None:
         refer = before["decisions"]["refer"]
         curves["before"] = [
             point(before["temperature"], before["decisions"] | {"refer": refer | {"below": float(below)}})
@@ -284,11 +294,7 @@ def patients_table(
     temperature: float,
     rule: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return `table`, `patients_study`'s figures per source and place ("elsewhere", or "home": out of fold).
-
-    Sources are hospitals whose groups are patients; the answers as `decisions_study` has them; without any to a source,
-    that is a `DataError`.
-    """
+    """Return `table`: `patients_study` per source, whose groups are patients, and place, as in `decisions_study`."""
     rows = []
     for source in sources:
         frames = {where: frame for where, name, frame in _tables(elsewhere, at_home) if name == source}

@@ -45,7 +45,6 @@ from bcx.trust.input_check import fit_input_check
 
 FIGURE = "transfer.png"
 CORRUPTED, CORRUPTED_NOTE = "corrupted.csv", "corrupted.json"
-# The marks differ in shape too, for print without colour.
 _MARKS = {
     "hospital": (CYCLE[0], "o", "another hospital"),
     "left-out": (CYCLE[2], "^", "a hospital left out"),
@@ -247,10 +246,9 @@ def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return the figures of one table of answers by one view; lesions count, scans without one only where it is said.
 
-    Returns:
-        `n`, `lesions`, `groups`, and as {value, low, high, n}: `auc` (positive class against the other lesions,
-        whatever the absent class got), `sensitivity`, `specificity` (other lesions not called positive),
-        `lesions_called_absent` and `absent_called_absent`.
+    These are `n`, `lesions`, `groups`, and as {value, low, high, n}: `auc` (positive class against the other lesions,
+    whatever the absent class got), `sensitivity`, `specificity` (other lesions not called positive),
+    `lesions_called_absent` and `absent_called_absent`.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     probabilities = view_probabilities(frame, task)[0]

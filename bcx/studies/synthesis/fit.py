@@ -41,8 +41,7 @@ WEIGHTS = "generator.safetensors"
 #: Images from the same noise, shown over the epochs, and at how many epochs.
 FIXED, GRIDS = 8, 8
 _CELL = 96  # pixels: side of an image on a sheet
-# What a seed is for: the noise of the grids, an epoch's draws.
-_FIXED_NOISE, _EPOCH = 1, 2
+_FIXED_NOISE, _EPOCH = 1, 2  # what a seed is for: the noise of the grids, an epoch's draws
 # Snapshots are at least so many seconds apart: epochs over a hundred small images take less than writing one.
 _SNAPSHOT_SECONDS = 20.0
 

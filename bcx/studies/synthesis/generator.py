@@ -135,8 +135,7 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
 def build_generator(recipe: SynthRecipe) -> nn.Module:
     """Return a network from noise float32 `[B, noise]` to images float32 `[B, 1, S, S]` in -1..1.
 
-    The weights are drawn from torch's global generator. *dcgan* has four transposed convolutions from an eighth of the
-    size on (28 x 28 at 224 pixels), *upsampling* doubles the grid from 4 x 4 on.
+    The weights are drawn from torch's global generator. *upsampling* doubles the grid from 4 x 4 on.
     """
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [8 * width, 4 * width, 2 * width, width] if dcgan else _channels(recipe)[::-1]
@@ -159,8 +158,7 @@ def build_generator(recipe: SynthRecipe) -> nn.Module:
 def build_networks(recipe: SynthRecipe) -> tuple[nn.Module, nn.Module]:
     """Return generator and discriminator, drawn by the recipe's seed; torch's own state is left as it was.
 
-    The discriminator takes images to logits float32 `[B]`, positive for real; the sigmoid is part of the loss. *dcgan*
-    has three convolutions with batch normalisation, *upsampling* halves the grid down to 4 x 4, without.
+    The discriminator takes images to logits float32 `[B]`, positive for real; the sigmoid is part of the loss.
     """
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [width, 2 * width, 4 * width] if dcgan else _channels(recipe)
