@@ -325,7 +325,7 @@ def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
                 expected="a result",
                 remedy="Read a scan first.",
             )
-        layer = session.seen["classify"][0]
+        layer, _ = session.seen.get("classify", (LESION, 0))
         target = found.label if layer == LESION else layer
         session.explaining.set()
         stopped = session.explaining = threading.Event()

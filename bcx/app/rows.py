@@ -191,9 +191,8 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
     kept, left_out = choose(met)
     kept.sort(key=lambda found: natural_key(found.file))
     if len(kept) > MOST_FILES:
-        raise RequestError(
-            f"These are {len(kept):,} files.", expected=f"at most {MOST_FILES:,}", remedy="Choose fewer at a time."
-        )
+        many = f"These are {len(kept):,} files."
+        raise RequestError(many, expected=f"at most {MOST_FILES:,}", remedy="Choose fewer at a time.")
     for path in set(paths) - {found.path for found in kept}:
         session.drop(path)
     return Batch([(found.source, found.file) for found in kept], left_out)

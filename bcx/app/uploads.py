@@ -71,9 +71,8 @@ class Uploads:
                 target.unlink()
                 raise FileNotFoundError(path)
         except OSError:
-            raise RequestError(
-                "The uploaded file is no longer here.", expected="a file sent a moment ago", remedy="Send it again."
-            ) from None
+            words = "The uploaded file is no longer here."
+            raise RequestError(words, expected="a file sent a moment ago", remedy="Send it again.") from None
         finally:
             _remove_empty(Path(path).parent, upload.folder)
         return target
