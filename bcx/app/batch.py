@@ -36,6 +36,7 @@ element.addEventListener('click', (event) => {
 STEP = "() => { document.dispatchEvent(new CustomEvent('bcx-step', {detail: BY})); }"
 #: The rows that were picked are combined; their boxes are emptied here, since their HTML may be what it was before.
 UNMARK = "() => document.querySelectorAll('[data-mark][checked]').forEach((mark) => mark.removeAttribute('checked'))"
+BY = "What tells whose a scan is"
 MAKE_ZIP = "Make overlays (ZIP)"
 
 
@@ -179,7 +180,7 @@ class BatchTab:
         self, session: Session, classifier: Classifier, sent: Any, *how_listed: Any, folder: bool = False
     ) -> Iterator[Changes]:
         order, search, by = how_listed
-        arranged, by = _arranged(order, search), _by(by)
+        arranged, by = _arranged(order, search), incoming.choice(by, rows.CHOICES, BY)
         uploads = incoming.files(sent, "The files")
         if not uploads:
             yield {}
@@ -239,7 +240,7 @@ class BatchTab:
         return {self.listing: rows.rows_html(batch, task)}
 
     def group(self, session: Session, classifier: Classifier, by: Any) -> Changes:
-        by, batch = _by(by), session.batch or gone()
+        by, batch = incoming.choice(by, rows.CHOICES, BY), session.batch or gone()
         batch.by = by
         listed = {self.listing: rows.rows_html(batch, classifier.task)}
         return {**listed, **self.combined(session, batch, classifier)}
@@ -330,10 +331,6 @@ def _on_show(session: Session) -> Shown | None:
         return None
     beside = None if batch.beside is None else (batch.beside, None)
     return Shown(batch.opened, batch.rows[batch.current].at, None, beside)
-
-
-def _by(sent: Any) -> str:
-    return incoming.choice(sent, rows.CHOICES, "What tells whose a scan is")
 
 
 def _arranged(order: Any, search: Any) -> tuple[str, str]:

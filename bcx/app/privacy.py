@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import secrets
 import shutil
 import threading
@@ -185,8 +184,8 @@ class Sessions:
     gradio_client and pages within another site's frame, are known by their hash alone: 52 bits and more.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.uploads = Uploads()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._pages: dict[str, list[str]] = {}  # the cookie of each connection that a page holds open
