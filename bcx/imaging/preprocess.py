@@ -81,6 +81,14 @@ class Preprocess:
 
         return self.normalise(torch.from_numpy(self.plane(pixels)[None]))[0]
 
+    def to_network(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Map points, float `[N, 2]`, x then y, from a scan of (height, width) `shape` to the network's input."""
+        return np.asarray(xy, float) * (self.size / np.array(shape[::-1]))
+
+    def to_scan(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Map points from the network's input back to the scan (the inverse of `to_network`)."""
+        return np.asarray(xy, float) * (np.array(shape[::-1]) / self.size)
+
     def enlarge(self, grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Enlarge maps, float32 `[C, h, w]`, from any grid that spans the input to the scan's (height, width).
 

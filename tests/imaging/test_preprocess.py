@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.transform import resize as skimage_resize
 from torchvision.transforms.functional import normalize, to_tensor
@@ -16,6 +17,19 @@ from bcx.imaging.preprocess import Preprocess, to_grey
 from bcx.simulate import simulate
 
 SCAN = simulate("malignant", 3, 300, 360).pixels
+sides = st.integers(16, 3000)
+
+
+@given(arrays(float, (5, 2), elements=st.floats(-1e4, 1e4)), st.integers(16, 2048), st.tuples(sides, sides))
+def test_coordinates_return(points, size, shape):
+    step = Preprocess(size=size)
+    np.testing.assert_allclose(step.to_scan(step.to_network(points, shape), shape), points, rtol=1e-9, atol=1e-9)
+
+
+@given(st.integers(16, 2048), st.tuples(sides, sides))
+def test_corners_meet_corners(size, shape):
+    corners = np.array([[0, 0], [shape[1], shape[0]]])
+    assert np.allclose(Preprocess(size=size).to_network(corners, shape), [[0, 0], [size, size]])
 
 
 @settings(max_examples=40, deadline=None)
@@ -26,7 +40,7 @@ def test_a_hot_cell_lands_where_the_coordinates_say(row, column, shape):
     step = Preprocess(size=224)
     enlarged = step.enlarge(grid, shape)[0].astype(float)
     assert enlarged.shape == shape
-    centre = (np.array([column, row]) + 0.5) * shape[::-1] / 7
+    centre = step.to_scan((np.array([[column, row]]) + 0.5) * step.size / 7, shape)[0]
     for axis, cell in ((1, column), (0, row)):
         profile = enlarged.sum(1 - axis)
         # An inner cell becomes a tent with its top, and its centre of mass, over the cell's centre.
@@ -45,7 +59,7 @@ def test_a_bright_spot_of_the_scan_lands_where_the_coordinates_say():
     seen = step.plane(pixels).astype(float)
     rows, columns = np.mgrid[:200, :200] + 0.5
     found = np.array([(seen * columns).sum(), (seen * rows).sum()]) / seen.sum()
-    np.testing.assert_allclose(found, [456 * 200 / 600, 104 * 200 / 400], atol=0.1)
+    np.testing.assert_allclose(found, step.to_network(np.array([[456, 104]]), (400, 600))[0], atol=0.1)
 
 
 def test_enlarging_agrees_with_pillow_and_keeps_units():
