@@ -166,7 +166,6 @@ SLIDE_TILES = 16
 # For tasks of your own that name no colours: Okabe & Ito's, the harmless end first, the last class always vermilion.
 _PALETTE = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _LAST = "#D55E00"
-_NUMBERS = {"tile": ((int,), 1, 4096), "microns": ((int, float), 1e-3, 1e3)}
 _MOST_CLASSES, _LONGEST = 100, 300
 
 
@@ -203,7 +202,10 @@ def get_task(task: str | Mapping[str, Any]) -> Task:
     fit &= all(_is_list_of(_is_word, task[key]) for key in ("classes", "meaning") if key in task)
     fit &= _is_list_of(_is_colour, task.get("colours", ("#000000",))) and not {"/", "\\"} & set(str(task["name"]))
     fit &= isinstance(task.get("absent", ""), str | None) and isinstance(task.get("grey", True), bool)
-    if not fit or not all(task.get(key) is None or _fits(task[key], *of) for key, of in _NUMBERS.items()):
+    tile, microns = task.get("tile"), task.get("microns")
+    fit &= tile is None or (type(tile) is int and 1 <= tile <= 4096)
+    fit &= microns is None or (type(microns) in (int, float) and 1e-3 <= microns <= 1e3)
+    if not fit:
         raise ConfigError(
             f"The task '{str(task['name'])[:80]}' has a value of the wrong kind.",
             expected="words that begin with a letter or digit, in lists for classes and meaning; colours such as "
@@ -232,7 +234,3 @@ def _is_colour(value: Any) -> bool:
 
 def _is_list_of(kind: Callable[[Any], bool], value: Any) -> bool:
     return isinstance(value, list | tuple) and 0 < len(value) <= _MOST_CLASSES and all(map(kind, value))
-
-
-def _fits(value: Any, kinds: tuple[type, ...], least: float, most: float) -> bool:
-    return type(value) in kinds and least <= value <= most

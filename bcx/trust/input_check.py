@@ -20,8 +20,7 @@ from bcx.errors import CheckpointError, DataError
 from bcx.files import whole
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
-from bcx.trust.looks import look_reasons
-from bcx.trust.plain import plain_checks
+from bcx.trust.plain import look_reasons, plain_checks
 
 KEEP = 0.97  # share of unseen scans of the training hospitals whose distance is at most 1
 ALLOWANCE = 2.5

@@ -7,7 +7,7 @@ import pytest
 from bcx.evaluate.corruptions import CORRUPTIONS
 from bcx.simulate import LABELS, simulate
 from bcx.simulate.organs import CONVEX, LINEAR, ORGANS, PHASED, simulate_organ
-from bcx.trust.looks import COLOUR_PART, RIPPLE, is_even, is_fan, is_split, look_reasons, ripple
+from bcx.trust.plain import COLOUR_PART, RIPPLE, is_even, is_fan, is_split, look_reasons, ripple
 
 
 @pytest.fixture(scope="module", params=LABELS)
