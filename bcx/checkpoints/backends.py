@@ -42,17 +42,14 @@ class Backend:
 
 
 def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str = "auto") -> Backend:
-    """Return what answers with a checkpoint.
+    """Return what answers with a checkpoint; `device` as in `bcx.networks.device.pick_device`.
 
-    Args:
-        wanted: "torch", "onnxruntime", or "auto": ONNX Runtime where it is installed, the checkpoint has a `model.onnx`
-            made from its present weights, and the device is a CPU; else torch, with a warning where the file misfits.
-        device: as in `bcx.networks.device.pick_device`.
+    "auto" is ONNX Runtime where it is installed, the checkpoint has a `model.onnx` made from its present weights, and
+    the device is a CPU; else torch, with a warning where the file misfits.
 
     Raises:
         ConfigError: another word, no such device, or ONNX Runtime on another device than a CPU.
-        MissingExtra: ONNX Runtime is wanted and not installed.
-        CheckpointError: ONNX Runtime is wanted, and there is no `model.onnx` that fits the weights.
+        MissingExtra, CheckpointError: ONNX Runtime is wanted, and not installed, or no `model.onnx` fits the weights.
     """
     if wanted not in ("auto", "torch", "onnxruntime"):
         raise ConfigError(
@@ -123,10 +120,9 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
 
 
 def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, enlarged: bool = False) -> Outputs:
-    """Run a graph on stacked images: uint8 `[B, S, S]`, or `[B, S, S, 3]` where the checkpoint keeps colour.
+    """Run a graph as `run_network` does; in the second stage (`enlarged`) some have outputs of their own.
 
-    In the second stage (`enlarged`) some graphs have outputs of their own. `CheckpointError` where the graph cannot be
-    computed, or yields other shapes than it says.
+    `CheckpointError`: it cannot be computed, or yields other shapes than it says.
     """
     shapes = {output.name: output.shape for output in session.get_outputs()}
     asked = {

@@ -75,10 +75,9 @@ class DenseNetwork(nn.Module):
         """Put the head on a backbone from timm, which has no classifier.
 
         Args:
-            size: side of the input, pixels; "flatten" fixes it.
+            size: side of the input, pixels, which "flatten" fixes.
             pool: "flatten" keeps every place of the last map, "average" their mean.
-            widths: units of the dense layers before the output, each with ReLU.
-            drops: dropout before each of them and before the output, while training: one more than `widths`.
+            widths, drops: units of the dense layers, each with ReLU; dropout before each of them and the output.
         """
         super().__init__()
         self.backbone = backbone

@@ -74,7 +74,6 @@ class _Drawing:
     """A scene in the making: even tissue of `level` dB under skin, in whose maps parts are set."""
 
     def __init__(self, rng: np.random.Generator, y: Map, x: Map, level: float, grain: float = 1.2, fade: float = 20):
-        self.y, self.x = y, x
         mottle = smooth_field(rng, y, x, tall=0.012, wide=0.02)
         patchy = smooth_field(rng, y, x, tall=0.2, wide=0.3)
         self.echo = level + grain * (mottle + 0.8 * patchy)

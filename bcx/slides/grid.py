@@ -95,7 +95,6 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
         return len(self.ys), len(self.xs)
 
     def on_level(self, row: int, column: int) -> tuple[int, int, int, int]:
@@ -110,10 +109,9 @@ class Grid:
         return round(self.xs[column] / self.scale), round(self.ys[row] / self.scale), round(self.tile / self.scale)
 
     def blocks(self, slide: Slide, wanted: np.ndarray) -> Iterator[Block]:
-        """Cut the grid into blocks that are read one at a time, from top to bottom, where a tile is wanted.
+        """Cut the grid into blocks, from top to bottom, where a tile is `wanted`, bool `[rows, columns]`.
 
         Where the slide is stored in strips, blocks are as flat as their neighbours, so that a strip is unpacked once.
-        `wanted` is bool `[rows, columns]`.
         """
         rows, columns = self.shape
         level = slide.levels[self.level]

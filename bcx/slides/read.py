@@ -106,13 +106,11 @@ def stream_slide(
     every_tile: bool = False,
     name: str | None = None,
 ) -> Iterator[SlideProgress]:
-    """Read a slide tile by tile, from top to bottom.
+    """Read a slide tile by tile, from top to bottom; ending early closes the file and leaves nothing running.
 
-    Each tile's probabilities are those that `classifier.predict` gives for the same pixels, to 1e-5. Ending the
-    iteration early closes the file and leaves nothing running.
+    Each tile's probabilities are those that `classifier.predict` gives for the same pixels, to 1e-5.
 
     Args:
-        classifier: of a task with `tile`.
         source: path of an image, pixels in memory, or an open `Slide` (which stays open).
         stride: from one tile to the next, in pixels of the scale that the network learned; default: tiles touch.
         scale: pixels of the model's training images per pixel of the slide. Default: by the sizes that the file and
@@ -120,11 +118,8 @@ def stream_slide(
         every_tile: also read tiles that show bare glass.
 
     Yields:
-        The same `SlideProgress`, first while the overview is made, then after each block of tiles.
-
-    Raises:
-        ConfigError: the task is not read in tiles, or a setting is out of range.
-        BcxError: the source cannot be read.
+        The same `SlideProgress`, first while the overview is made, then after each block of tiles. `ConfigError`: the
+        task is not read in tiles, or a setting is out of range; another `BcxError`: the source cannot be read.
     """
     task = classifier.task
     if task.tile is None:

@@ -1,7 +1,6 @@
 """From probabilities to an answer, harm first: which are safe to answer with a class, and which a person should read.
 
 The harm is the share of positive scans (cancers) that is answered with "nothing there" or with another lesion.
-Thresholds are the ones that refer least among those that keep it below a stated target.
 
 C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Trans. Information Theory 1970 (reject option);
 M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",
