@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -24,8 +24,6 @@ from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account
 from bcx.networks.tiny_cnn import TinyCnn
 from bcx.tasks import Task
-
-Head = Literal["linear", "lesion"]
 
 #: Families whose layers between the last map and the output are left out: what is there becomes the linear head.
 _PLAIN = ("vgg", "mobilenetv3_")
