@@ -36,8 +36,8 @@ from PIL import Image
 
 import bcx
 from bcx.audit import Audit, audit
+from bcx.audit.findings import write_report
 from bcx.audit.listing import list_files
-from bcx.audit.report import write_report
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan, sniff_file
 from bcx.simulate import LABELS, simulate

@@ -145,12 +145,9 @@ class Features:
         return self.mask.astype(np.float32)
 
     @cached_property
-    def middle(self) -> np.ndarray:
-        return _band(self.picture, self.weight, *MIDDLE_BAND)
-
-    @cached_property
-    def fine(self) -> np.ndarray:
-        return _band(self.picture, self.weight, *FINE_BAND)
+    def bands(self) -> list[np.ndarray]:
+        """Middle and fine details of the picture."""
+        return [_band(self.picture, self.weight, *ends) for ends in (MIDDLE_BAND, FINE_BAND)]
 
     @cached_property
     def spectrum(self) -> np.ndarray:

@@ -1,16 +1,48 @@
-"""What an audit found, as plain data."""
+"""What an audit found, and writing it down: one HTML file with everything in it, and the tables `groups.csv` and so on.
+
+The report shows patients' scans, so it goes only where the user asks, and says so.
+"""
 
 from __future__ import annotations
 
+import base64
+import csv
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, combinations, groupby
 from pathlib import Path
+from typing import Any, TextIO
 
+import cv2
+from jinja2 import Environment, StrictUndefined
+
+import bcx
+from bcx.audit.features import shrunk
 from bcx.audit.look import Look
-from bcx.audit.matching import NEAR_DUPLICATE, Match
+from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Match
 from bcx.audit.oddities import KINDS, Odd
-from bcx.data.reading import join
+from bcx.data.reading import GROUPS, join
+from bcx.data.tables import harmless
+from bcx.errors import BcxError
+from bcx.files import whole
+from bcx.imaging.names import MASK, NO_PICTURE, count_left_out
+from bcx.imaging.scan import Scan
+
+_PAGE, _STYLE = (Path(__file__).with_name(name) for name in ("report.html", "report.css"))
+_SIDE, _QUALITY = 300, 72  # longer side and JPEG quality of the images
+_MOST_PAIRS, _MOST_ODD = 400, 40  # pairs, and files of one kind of oddity, that are shown; the tables have all
+_ALARMING = ("label conflicts", "groups that straddle the split", "unreadable", "not a scan")
+_SECTIONS = {
+    NEAR_DUPLICATE: ("Near-duplicates", "The same frame: saved again, cropped, mirrored, marked or scaled."),
+    SAME_LESION: (
+        "The same lesion in another frame",
+        "These agree in their anatomy, not in their speckle. Look at each: two lesions can look alike.",
+    ),
+}
+LARGE = 30  # files from which a group's pairs are not all written down
 
 
 @dataclass(frozen=True)
@@ -106,3 +138,97 @@ class Audit:
             **({"groups that straddle the split": len(self.straddling)} if self.parts else {}),
             **{kind: odd[kind] for kind in KINDS},
         }
+
+
+def write_report(found: Audit, path: Path) -> None:
+    """Write the report; it takes its name only when all of it is there."""
+    counts = [(count, words, count and name in _ALARMING) for name, words, count in found.told()]
+    odd = [(KINDS[kind], kind, list(files)) for kind, files in groupby(found.odd, key=lambda each: each[1].kind)]
+    page = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    with _whole_text(path) as handle:
+        handle.writelines(
+            page.from_string(_PAGE.read_text("utf-8")).generate(
+                found=found,
+                name=found.root.resolve().name,
+                style=_STYLE.read_text("utf-8"),
+                counts=counts,
+                pairs_sections=_pairs_sections(found),
+                odd=odd,
+                odd_files=len({file for file, _ in found.odd}),
+                most_odd=_MOST_ODD,
+                left_out=count_left_out(why for _, why in found.left_out),
+                thumbnail=lambda file: _thumbnail(found.root / file),
+                known=lambda file: ", ".join(kind[file] for kind in (found.labels, found.parts) if kind.get(file)),
+            )
+        )
+
+
+def _pairs_sections(found: Audit) -> Iterator[tuple[str, str, list[Any], int]]:
+    """Title, sentence, pairs with their groups, and how many of them are shown: what does most harm first."""
+    group_of = {file: group for group in found.groups for file in group.files}
+    room = _MOST_PAIRS
+    for kind, (title, sentence) in _SECTIONS.items():
+        if pairs := [(pair, group_of[pair.a]) for pair in found.pairs if pair.kind == kind]:
+            pairs.sort(key=lambda each: (not each[1].harmful, -each[0].match.score, each[0].a, each[0].b))
+            yield title, sentence, pairs, room
+            room = max(60, room - len(pairs))
+
+
+def _thumbnail(path: Path) -> str:
+    """Return a small JPEG of a scan as a data address; "" where it cannot be read."""
+    try:
+        pixels = Scan.open(path).pixels
+    except BcxError:
+        return ""
+    small = shrunk(pixels, _SIDE) if max(pixels.shape[:2]) > _SIDE else pixels
+    if small.ndim == 3:
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
+
+
+def write_tables(found: Audit, folder: Path) -> None:
+    """Write the tables into an existing folder; nobody meets half a table."""
+    columns = "file_a,file_b,kind,agreement,landmarks,changes,label_a,label_b,part_a,part_b"
+    direct = ((p.a, p.b, p.kind, p.match.score, p.match.landmarks, "; ".join(p.match.changes)) for p in found.pairs)
+    through = ((a, b, SAME_LESION, "", "", "through the group") for a, b in implied(found))
+    known = (found.labels, found.parts)
+    pairs = ((*row, *(of.get(file, "") for of in known for file in row[:2])) for row in chain(direct, through))
+    tables: list[tuple[str, str, Iterable[Sequence[object]]]] = [
+        (GROUPS, "file,group", ((file, group.name) for group in found.groups for file in group.files)),
+        ("pairs.csv", columns, pairs),
+        ("oddities.csv", "file,kind,detail", ((file, odd.kind, odd.detail) for file, odd in found.odd)),
+    ]
+    for name, header, rows in tables:
+        with _whole_text(folder / name) as handle:
+            handle.write(f"{header}\n")
+            csv.writer(handle, lineterminator="\n").writerows([harmless(cell) for cell in row] for row in rows)
+    summary = {
+        "folder": found.root.resolve().name,
+        "bcx": bcx.__version__,
+        "seconds": round(found.seconds, 1),
+        "counts": found.counts(),
+        "masks left out": sum(why == MASK for _, why in found.left_out),
+        "other files": sum(why == NO_PICTURE for _, why in found.left_out),
+        "notes": list(found.notes),
+    }
+    with _whole_text(folder / "audit.json") as handle:
+        json.dump(summary, handle, indent=2)
+        handle.write("\n")
+
+
+def implied(found: Audit) -> list[tuple[str, str]]:
+    """Return the pairs within groups up to `LARGE` files that were not found directly: a copy of a copy is a copy."""
+    direct = {(pair.a, pair.b) for pair in found.pairs}
+    small = [group.files for group in found.groups if len(group.files) <= LARGE]
+    return [pair for files in small for pair in combinations(files, 2) if pair not in direct]
+
+
+@contextmanager
+def _whole_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that takes its name only when all of it is there."""
+    # A name that is no valid Unicode (Linux allows it) is spelled out rather than lost.
+    with whole(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
+        yield handle

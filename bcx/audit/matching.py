@@ -174,11 +174,11 @@ def _agreement(a: Features, b: Features, warp: np.ndarray, turned: bool) -> _Agr
     areas = float(a.weight.sum()), float(b.weight.sum() * abs(np.linalg.det(warp[:, :2])))
     if joint.sum() < 400:
         return _Agreement()
-    middle, fine = moved(b.middle), moved(b.fine)
+    (middle, fine), (other_middle, other_fine) = a.bands, map(moved, b.bands)
     return _Agreement(
-        _correlation(a.middle, middle, joint),
-        _correlation(a.fine, fine, joint),
-        _median_place(a.middle, middle, joint),
+        _correlation(middle, other_middle, joint),
+        _correlation(fine, other_fine, joint),
+        _median_place(middle, other_middle, joint),
         float(joint.sum()) / max(1.0, min(areas)),
         float(joint.sum()) / max(1.0, max(areas)),
     )

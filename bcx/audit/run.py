@@ -194,13 +194,14 @@ def _look(
                 looks[file] = Look(**(stored | {"odd": odd, "measures": tuple(stored["measures"])}))
     places = count(1 + max((look.place for look in looks.values()), default=-1))
     left = [(next(places), file) for file in files if file not in looks]
-    for some in _each(pool, look_at_some, [(root, chunk, store) for chunk in _chunks(left, _CHUNK)]):
+    chunks = _chunks(left, _CHUNK)
+    calls = [(root, chunk, store) for chunk in chunks]
+    for some in _each(pool, "Looking at files", look_at_some, calls, chunks, tell, len(looks)):
         for look in some:
             looks[look.file] = look
             if journal is not None:
                 failed = look.is_odd("unreadable")  # may have passed by the next time
                 journal.add(look.file, None if failed else stamps[look.file], asdict(look))
-        tell("Looking at files", len(looks), len(files))
     return [looks[file] for file in files]
 
 
@@ -229,17 +230,16 @@ def _matches(pool: Executor | None, places: list[int], store: Path, tell: Progre
     terms = Terms.learn(sample, len(places))
     index = store / "index"
     blocks = _chunks(places, _ROWS)
-    entries = _each(pool, terms.entries, [(store, block) for block in blocks])
-    write_index(index, terms, places, _counted(entries, "Indexing", blocks, tell))
-    starts = range(0, len(places), _ROWS)
-    found = _each(pool, propose, [(index, store, start, min(start + _ROWS, len(places))) for start in starts])
+    calls = [(store, block) for block in blocks]
+    write_index(index, terms, places, _each(pool, "Indexing", terms.entries, calls, blocks, tell))
+    asked = [(index, store, start, min(start + _ROWS, len(places))) for start in range(0, len(places), _ROWS)]
     proposed: dict[tuple[int, int], int] = {}
-    for some in _counted(found, "Looking for candidates", blocks, tell):
+    for some in _each(pool, "Looking for candidates", propose, asked, blocks, tell):
         for a, b, bits in some:
             proposed[a, b] = proposed.get((a, b), 0) | bits
     chunks = _chunks([(places[a], places[b], bits) for (a, b), bits in sorted(proposed.items())], _PAIRS)
-    compared = _each(pool, compare_some, [(store, chunk, len(places)) for chunk in chunks])
-    return [match for some in _counted(compared, "Comparing pairs", chunks, tell) for match in some]
+    pairs = [(store, chunk, len(places)) for chunk in chunks]
+    return [match for some in _each(pool, "Comparing pairs", compare_some, pairs, chunks, tell) for match in some]
 
 
 # --- processes ---------------------------------------------------------------------------------------------------
@@ -281,20 +281,23 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _each(pool: Executor | None, function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]]) -> Iterator[Answer]:
-    """Call a function for each of the argument tuples; answers in order."""
-    return starmap(function, calls) if pool is None else pool.map(function, *zip(*calls, strict=True))
+def _each(
+    pool: Executor | None,
+    stage: str,
+    function: Callable[..., Answer],
+    calls: Sequence[tuple[Any, ...]],
+    chunks: Sequence[Sequence[Any]],
+    tell: Progress,
+    done: int = 0,
+) -> Iterator[Answer]:
+    """Call a function for each of the argument tuples; answers in order; `chunks` are what each call works on."""
+    total = done + sum(map(len, chunks))
+    answers = starmap(function, calls) if pool is None else pool.map(function, *zip(*calls, strict=True))
+    for answer, chunk in zip(answers, chunks, strict=True):
+        yield answer
+        done += len(chunk)
+        tell(stage, done, total)
 
 
 def _chunks(items: list[Answer], size: int) -> list[list[Answer]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _counted(
-    answers: Iterator[Answer], stage: str, chunks: Sequence[Sequence[Any]], tell: Progress
-) -> Iterator[Answer]:
-    done, total = 0, sum(map(len, chunks))
-    for answer, chunk in zip(answers, chunks, strict=True):
-        done += len(chunk)
-        tell(stage, done, total)
-        yield answer

@@ -154,7 +154,7 @@ def audit(
 
     Exit status: 0 the audit ran, whatever it found (1 with --strict when it found something), 2 wrong usage.
     """
-    from bcx.audit.report import write_report, write_tables
+    from bcx.audit.findings import write_report, write_tables
     from bcx.audit.run import audit as run
 
     if out is not None:

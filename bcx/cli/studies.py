@@ -130,8 +130,7 @@ def study_input_check(
     parts += [non_scans.packaged_late(), non_scans.fresh()]
     parts += [non_scans.histology(folder, limit, name=name) for name, folder in slides.items()]
     if task.grey:
-        parts += [non_scans.packaged_ultrasound(), others.others(records, others.SEEN, each=each, seed=0, seen=True)]
-        parts += [others.others(records, others.LATE, each=each, seed=1, seen=False)]
+        parts += [non_scans.packaged_ultrasound(), others.others(records, each)]
     measured = results_folder(checkpoint.folder)
     elsewhere = {} if measured is None else transfer_answers(measured / "transfer", task)
     non_scan_images, left_out = list(chain.from_iterable(parts)), {name: a.frame for name, a in elsewhere.items()}

@@ -7,7 +7,7 @@ harm first (`bcx.trust.rule`); of two classes, a threshold on the positive one a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ import pandas as pd
 from bcx.data.busi import busi_rows
 from bcx.errors import DataError
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
-from bcx.evaluate.harm import harm_figures
-from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
+from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, classification_report, named_confusion
 from bcx.evaluate.oof import checked, label_positions, logits_of, view_probabilities
 from bcx.tasks import Task
@@ -34,6 +33,19 @@ DERIVED = (
 BY_HOSPITAL = "hospitals left out"  # `protocol` in results.json where no network saw the fold's hospital
 #: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90
+HARM = {
+    "as_absent": "{positive} scans answered {absent}",
+    "as_other": "{positive} scans answered with another lesion",
+    "missed": "{positive} scans answered with either",
+    "positive_referred": "{positive} scans referred",
+    "called": "{positive} scans answered {positive}",
+    "referred": "scans referred",
+    "false_alarms": "other scans answered {positive}",
+    "others_cleared": "other lesions answered as such",
+    "absent_cleared": "{absent} scans answered {absent}",
+    "right": "right among the scans answered",
+}
+"""What a rule of decision does to people, in words."""
 
 
 def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
@@ -164,7 +176,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
 
     `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
-    `bcx.evaluate.harm`, for each of `points`, too; `lost_lesions` are lesions called normal; `sensitivity_points`, of
+    `harm_figures`, for each of `points`, too; `lost_lesions` are lesions called normal; `sensitivity_points`, of
     two classes, are judged on the scans that they were fitted on.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
@@ -200,6 +212,38 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
         chosen, referred = decide_folds(frame, task, temperature, name)
         answers = np.where(referred, REFERRED, chosen)
         found["points"][name] = {source: harm(answers, rows) for source, rows in places.items()}
+    return found
+
+
+def harm_figures(
+    labels: np.ndarray, answers: np.ndarray, groups: Sequence[str] | np.ndarray, task: Task
+) -> dict[str, dict[str, Any]]:
+    """Return the shares of `HARM`, each as {"value", "low", "high", "n"}, value None where no scan is of that kind.
+
+    Where none of n scans was seen, the upper end is 3 over the number of their groups (rule of three), which resampling
+    could not find. Answers, int [N], are `REFERRED` where no class was answered; the task has an absent class.
+    """
+    labels, answers, names = np.asarray(labels), np.asarray(answers), np.asarray(groups)
+    positive = task.classes.index(task.positive)
+    ill, absent = labels == positive, labels == 0
+    other, known = ~ill & ~absent, answers != REFERRED
+    lesion = known & (answers != 0) & (answers != positive)
+    among = {
+        "as_absent": (ill, answers == 0),
+        "as_other": (ill, lesion),
+        "missed": (ill, known & (answers != positive)),
+        "positive_referred": (ill, ~known),
+        "called": (ill, answers == positive),
+        "referred": (np.ones(len(labels), bool), ~known),
+        "false_alarms": (~ill, answers == positive),
+        "others_cleared": (other, lesion),
+        "absent_cleared": (absent, answers == 0),
+        "right": (known, answers == labels),
+    }
+    found = means_with_intervals({name: np.where(of, hit, np.nan) for name, (of, hit) in among.items()}, list(names))
+    for name, (of, _) in among.items():
+        if found[name]["value"] == 0:
+            found[name]["high"] = min(1.0, 3 / len(np.unique(names[of])))
     return found
 
 

@@ -11,7 +11,7 @@ scans in one picture, reports and photographs of a screen are made of true scans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -34,16 +34,12 @@ def _in_colour(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _with_box(
-    scan: np.ndarray, rng: np.random.Generator, share: float
-) -> tuple[np.ndarray, tuple[slice, slice], np.ndarray]:
-    """The scan in colour, a box of about `share` of it, off its edges where it fits, and what is inside, as a view."""
-    out = _in_colour(scan)
-    tall, wide = (min(0.9, np.sqrt(share) * f) for f in (1.0, 1.1))
-    top, left = rng.uniform(0.05, 0.95 - tall), rng.uniform(0.05, 0.95 - wide)
-    places = zip((top, left), (tall, wide), scan.shape[:2], strict=True)
+def _box(scan: np.ndarray, rng: np.random.Generator, share: float) -> tuple[slice, slice]:
+    """Rows and columns of a box of about `share` of the scan, off its edges where it fits."""
+    sizes = [min(0.9, np.sqrt(share) * factor) for factor in (1.0, 1.1)]
+    places = [(rng.uniform(0.05, 0.95 - size), size, n) for size, n in zip(sizes, scan.shape[:2], strict=True)]
     rows, columns = (slice(round(at * n), round((at + size) * n)) for at, size, n in places)
-    return out, (rows, columns), out[rows, columns]
+    return rows, columns
 
 
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> np.ndarray:
@@ -56,7 +52,8 @@ def with_flow(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.25, fill: float = 0.3, power: bool = False
 ) -> np.ndarray:
     """Colour Doppler: vessels red and blue (`power`: orange) in `fill` of a box of `share`, and a colour bar."""
-    out, (rows, columns), inside = _with_box(scan, rng, share)
+    out, (rows, columns) = _in_colour(scan), _box(scan, rng, share)
+    inside = out[rows, columns]
     field = _blobs(rng, inside.shape[:2], 0.06)
     speed = np.abs(field) - np.quantile(np.abs(field), 1 - fill)
     level = np.clip(0.55 + 0.5 * speed, 0, 1)[..., None]
@@ -73,7 +70,8 @@ def with_stiffness(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.35, opacity: float = 0.5, beside: bool = False
 ) -> np.ndarray:
     """Elastography: a box of all colours over the scan; `beside`: to the right of the scan without it."""
-    out, _, inside = _with_box(scan, rng, share)
+    out = _in_colour(scan)
+    inside = out[_box(scan, rng, share)]
     level = np.clip(128 + 70 * _blobs(rng, inside.shape[:2], 0.09), 0, 255).astype(np.uint8)
     colours = cv2.applyColorMap(level, cv2.COLORMAP_JET)[..., ::-1]
     inside[:] = (opacity * colours + (1 - opacity) * inside).astype(np.uint8)
@@ -261,15 +259,14 @@ LATE: dict[str, Draw] = {
 }
 
 
-def others(
-    records: Sequence[Record], kinds: Mapping[str, Draw], *, each: int, seed: int, seen: bool
-) -> Iterator[NonScan]:
+def others(records: Sequence[Record], each: int) -> Iterator[NonScan]:
     """Draw `each` pictures of every kind, with chance scans of `records` (made grey) in those made of scans."""
-    for number_of_kind, (kind, draw) in enumerate(kinds.items()):
-        for number in range(each):
-            rng = np.random.default_rng([seed, number_of_kind, number])
+    for seed, kinds in enumerate((SEEN, LATE)):
+        for number_of_kind, (kind, draw) in enumerate(kinds.items()):
+            for number in range(each):
+                rng = np.random.default_rng([seed, number_of_kind, number])
 
-            def scan(rng: np.random.Generator = rng) -> np.ndarray:
-                return to_grey(Scan.open(records[int(rng.integers(len(records)))].file).pixels)
+                def scan(rng: np.random.Generator = rng) -> np.ndarray:
+                    return to_grey(Scan.open(records[int(rng.integers(len(records)))].file).pixels)
 
-            yield NonScan(kind, f"seed {seed}, {number}", draw(scan, rng), seen)
+                yield NonScan(kind, f"seed {seed}, {number}", draw(scan, rng), seen=kinds is SEEN)

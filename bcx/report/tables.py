@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bcx.evaluate.harm import FIGURES
+from bcx.evaluate.derived import HARM
 from bcx.report.facts import Facts
 from bcx.tasks import Task
 
@@ -81,7 +81,7 @@ _DECIDED = {
     "lost_lesions": "lesions called {absent}",
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1 of {positive}",
-    **FIGURES,
+    **HARM,
 }
 _PLACED: Wanted = (
     ("heat_inside", "share of the heat inside the lesion", in_percent),

@@ -19,10 +19,13 @@ from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
-from bcx.evaluate.derived import BY_HOSPITAL, derive, noted_scans
-from bcx.evaluate.harm import REFERRED, harm_figures
+from bcx.evaluate.derived import BY_HOSPITAL, derive, harm_figures, noted_scans
 from bcx.evaluate.intervals import figures_with_intervals
+<<<<<<< HEAD
 from bcx.evaluate.metrics import calibration_error, ranked_auc
+=======
+from bcx.evaluate.metrics import REFERRED, calibration_error
+>>>>>>> 5bb8408 (Say what an audit found, and harm, in one module each)
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score

@@ -15,8 +15,8 @@ import pytest
 
 import bcx
 from bcx.audit import audit, run
+from bcx.audit.findings import write_tables
 from bcx.audit.look import look_at_some
-from bcx.audit.report import write_tables
 from bcx.cli.main import main
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bcx.audit import audit
-from bcx.audit.report import write_report, write_tables
+from bcx.audit.findings import write_report, write_tables
 from bcx.audit.run import SAME_PICTURE
 from bcx.data.reading import Reading
 from bcx.data.records import Record
@@ -181,7 +181,7 @@ def test_names_that_would_run_as_formulas_are_harmless_in_the_tables_and_read_ba
 
 
 def test_pairs_through_the_group_are_listed(found, tmp_path):
-    from bcx.audit.report import implied
+    from bcx.audit.findings import implied
 
     for name, change in (("a", lambda p: p), ("b", lambda p: p[:, :150]), ("c", lambda p: p[:, 150:])):
         save(change(scan(2)), tmp_path / f"{name}.png")

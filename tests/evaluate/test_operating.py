@@ -6,8 +6,8 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from bcx.errors import DataError
-from bcx.evaluate.derived import fit_rules, summarise_decisions
-from bcx.evaluate.harm import REFERRED, harm_figures
+from bcx.evaluate.derived import fit_rules, harm_figures, summarise_decisions
+from bcx.evaluate.metrics import REFERRED
 from bcx.tasks import get_task
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, Decider

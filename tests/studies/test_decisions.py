@@ -18,7 +18,7 @@ from bcx.checkpoints.checkpoint import load_checkpoint, update_config
 from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.errors import DataError
-from bcx.evaluate.harm import REFERRED
+from bcx.evaluate.metrics import REFERRED
 from bcx.evaluate.oof import write_oof
 from bcx.studies.decisions import (
     Elsewhere,
