@@ -95,8 +95,8 @@ def weighted_figures(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from weights [N] to the figures named by `figure_names`, float64 [K], nan without a value.
 
-    `said`: the classes answered, int [N], None for the most probable ones, which `ece` is about in any case. Errors as
-    `check_answers`.
+    `said`: the classes answered, int [N], None for the most probable ones, which `ece` is about in any case; a class
+    without scans that was answered has F1 0 there. Errors as `check_answers`.
     """
     labels, probabilities = check_answers(labels, probabilities)
     count = probabilities.shape[1]
@@ -121,8 +121,9 @@ def weighted_figures(
         hits, true, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             sensitivity, specificity = hits / true, (total - true - called + hits) / (total - true)
-        # a class that is there has a true scan, so that nothing is divided by 0 below
-        f1 = np.where(true > 0, 2 * hits / np.where(true > 0, true + called, 1), np.nan)
+            f1 = 2 * hits / (true + called)
+        if said is None:
+            f1[true == 0] = np.nan
         precision = np.where(true > 0, hits / np.where(called > 0, called, 1), np.nan)
         auc = np.array([area(weights) for area in against_rest])
         pr_auc = np.where(true < total, [area(weights) for area in average_precision], np.nan)

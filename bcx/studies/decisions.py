@@ -21,11 +21,7 @@ from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
 from bcx.evaluate.derived import BY_HOSPITAL, derive, harm_figures, noted_scans
 from bcx.evaluate.intervals import figures_with_intervals
-<<<<<<< HEAD
-from bcx.evaluate.metrics import calibration_error, ranked_auc
-=======
-from bcx.evaluate.metrics import REFERRED, calibration_error
->>>>>>> 5bb8408 (Say what an audit found, and harm, in one module each)
+from bcx.evaluate.metrics import REFERRED, calibration_error, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
@@ -318,7 +314,7 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
 
     The frame's groups are patients, each with one label; those with one scan are left out. Returns `patients`, `scans`;
     `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`); `scan` and `patient`, each
-    the figures of `bcx.evaluate.harm` and `ece`, `log_loss`; intervals over patients.
+    the figures of `harm_figures` and `ece`, `log_loss`; intervals over patients.
     """
     frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
     scans = apply_temperature(logits_of(frame, task), temperature).astype(float)
