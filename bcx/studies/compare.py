@@ -123,7 +123,6 @@ def compare(
     folds: Sequence[int],
     command: str,
     on_epoch: Callable[[Entrant, int, dict[str, Any], int], Any] = lambda *_: None,
-    on_batch: Callable[[Entrant], Any] = lambda _: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the same folds for each architecture, and return what results.json holds; errors as `crossval`.
@@ -142,7 +141,6 @@ def compare(
             command=command,
             only=folds,
             on_epoch=partial(on_epoch, entrant),
-            on_batch=partial(on_batch, entrant),
         )
         tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
         frames[arch] = pd.concat(tables, ignore_index=True).sort_values("file", ignore_index=True)

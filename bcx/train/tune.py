@@ -119,7 +119,6 @@ def tune(
     inner_folds: int,
     run_folds: int,
     on_epoch: Callable[[int, int, dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
     on_trial: Callable[[FrozenTrial, int], object] = lambda *_: None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
@@ -153,7 +152,7 @@ def tune(
             yield trial, apply_values(recipe, draw_values(trial, space))
 
     do = partial(_run_trial, study, parts, run_folds, out)
-    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch}
+    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch}
     for trial, _ in carry_out(drawn(), do, told, out=out, most=trials - count(*_ENDED), cluster=cluster):
         on_trial(study.trials[trial.number], count(*_ENDED))
 
@@ -236,7 +235,6 @@ def _run_trial(
     out: Path,
     drawn: tuple[optuna.Trial, Recipe],
     on_epoch: Callable[[int, int, dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
 ) -> None:
     """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
     trial, recipe = drawn
@@ -255,7 +253,7 @@ def _run_trial(
                     raise optuna.TrialPruned
 
             place = folder / f"inner-{number}"
-            fitted = fit(recipe, train, parts[number], out=place, on_epoch=report, on_batch=on_batch)
+            fitted = fit(recipe, train, parts[number], out=place, on_epoch=report)
             scores.append(_score(fitted.history[-1]))
         state, value = TrialState.COMPLETE, sum(scores) / len(scores)
     except optuna.TrialPruned:
