@@ -73,7 +73,7 @@ def _encoded(rows: list[dict[str, Any]], task: Task, form: str) -> bytes:
 
     if form == "csv":
         return "".join(csv_lines(rows, columns(task))).encode("utf-8", "backslashreplace")
-    pyarrow = imported("pyarrow", "parquet")
+    pyarrow = imported("pyarrow")
     kinds = {"confidence": "float64", "seconds": "float64", "lesion_share": "float64", "frame": "int64"}
     kinds |= {f"p_{name}": "float64" for name in task.classes}
     schema = pyarrow.schema([(name, kinds.get(name, "string")) for name in columns(task)])
@@ -127,7 +127,7 @@ def run(
         MissingExtra: Ray is not installed.
         BcxError: what a worker met that is no scan's fault, such as a full disk.
     """
-    imported("ray", "data")
+    imported("ray")
     there = _prepare(job, shards, resume)
     left = [shard for shard in shards if shard.name(job.form) not in there]
     for shard in shards:
@@ -192,7 +192,7 @@ def connected(address: str) -> Iterator[Any]:
 
     Errors as `run`: what a worker raised, as it raised it, or `BcxError` where one was lost too often.
     """
-    ray = imported("ray", "data")
+    ray = imported("ray")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -10,9 +10,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from bcx.data.tables import read_table
 from bcx.errors import ConfigError, MissingExtra, ScanError
@@ -194,7 +193,7 @@ def _listed(table: str) -> list[tuple[str, str, Any]]:
 
 def _size_of(table: str) -> tuple[int, str]:
     """Return how many rows a Parquet table has, and a stamp."""
-    pyarrow = imported("pyarrow", "parquet")
+    pyarrow = imported("pyarrow")
     fs, path = filesystem(table)
     try:
         with fs.open(path, "rb") as stream:
@@ -220,7 +219,7 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
     folder = posixpath.dirname(table) if is_url(table) else os.path.dirname(table)
     found: list[Any] = []
     with fs.open(path, "rb") as stream:
-        about, at = imported("pyarrow", "parquet").parquet.ParquetFile(stream), 0
+        about, at = imported("pyarrow").parquet.ParquetFile(stream), 0
         for number in range(about.num_row_groups):
             here = about.metadata.row_group(number).num_rows
             if at + here > start and at < start + count:
@@ -231,11 +230,16 @@ def _rows_of(table: str, start: int, count: int) -> list[tuple[str, str]]:
     return [(file, _joined(folder, file)) for file in names]
 
 
-def imported(package: str, part: str) -> Any:
-    """Return a package of the extra `cluster`, with a part of it loaded, or say which pip line brings it."""
+def imported(package: Literal["ray", "pyarrow"]) -> Any:
+    """Return a package of the extra `cluster`, with what is used of it loaded, or say which pip line brings it."""
     try:
-        import_module(f"{package}.{part}")
-        return import_module(package)
+        if package == "ray":
+            import ray.data
+
+            return ray
+        import pyarrow.parquet
+
+        return pyarrow
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"{'PyArrow' if package == 'pyarrow' else 'Ray'} is not installed.",
