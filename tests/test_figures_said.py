@@ -299,6 +299,32 @@ def test_two_trainings_and_each_alone_are_what_their_answers_say(hospital):
     assert f"| {said[2]} (" in row
 
 
+@pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
+def test_the_other_backbone_is_what_its_answers_say(hospital):
+    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").split("EfficientNet-Lite0, with", 1)[1]
+    row = next(line for line in page.splitlines() if line.startswith(f"| {hospital} | "))
+    said = [float(number) for number in re.findall(r"-?\.\d+", row)]
+    places = [
+        ROOT / "results" / "studies" / "left-out" / f"{name}-lesion-machines"
+        for name in ("efficientnet-lite0", "mobilenetv2")
+    ]
+    part = f"without-{hospital.lower().replace('-', '')}"
+    frames = [pd.read_csv(folder / part / "oof.csv").set_index("file") for folder in places]
+    frame = frames[0][frames[0]["label"] != "normal"]
+    odds = [each.loc[frame.index, "logit_malignant"] - each.loc[frame.index, "logit_benign"] for each in frames]
+    truth, odds = (frame["label"] == "malignant").to_numpy(), [each.to_numpy() for each in odds]
+    areas = [roc_auc_score(truth, each) for each in odds]
+    assert [said[0], said[3], said[4]] == pytest.approx([*areas, areas[0] - areas[1]], abs=0.0006)
+    rows = pd.Series(np.arange(len(frame))).groupby(frame["group"].to_numpy()).apply(np.asarray).tolist()
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(300):
+        some = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
+        one, other = (roc_auc_score(truth[some], each[some]) for each in odds)
+        drawn.append([one, one - other])
+    spans = np.quantile(drawn, [0.025, 0.975], axis=0).T
+    assert [said[1:3], said[5:7]] == [pytest.approx(span, abs=0.01) for span in spans]
+
+
 def test_what_the_context_takes_from_normal_scans_comes_out_of_the_answers():
     page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
     both = ROOT / "results" / "mobilenetv2-hospitals"
