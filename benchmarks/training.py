@@ -66,7 +66,7 @@ def main() -> None:
     seconds = {name: statistics.median(one["seconds"] for which, one in found if which == name) for name in trees}
     result = {
         "what": "images per second of a training, against the code of another commit",
-        **describe_command(f"python benchmarks/training.py --against {chosen.against}"),
+        **describe_command(f"python benchmarks/training.py {' '.join(sys.argv[1:])}"),
         "cores": torch.get_num_threads(),
         "images": 3 * chosen.per_class,
         "images_per_second": {name: round(3 * chosen.per_class / value, 2) for name, value in seconds.items()},
