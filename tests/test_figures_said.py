@@ -351,6 +351,17 @@ def test_what_the_context_takes_from_normal_scans_comes_out_of_the_answers():
     assert figures[:, 1:] == pytest.approx(spans, abs=0.015)
 
 
+def test_the_other_backbone_gains_as_much_without_its_context():
+    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
+    folder = ROOT / "results" / "studies" / "left-out" / "efficientnet-lite0-lesion-machines" / "without-busi"
+    areas = []
+    for name in ("oof.csv", "without-context.csv"):
+        frame = pd.read_csv(folder / name)
+        odds = frame["logit_normal"] - np.logaddexp(frame["logit_benign"], frame["logit_malignant"])
+        areas.append(f"{roc_auc_score(frame['label'] == 'normal', odds):.3f}"[1:])
+    assert f"says the same: {areas[0]} with its context, {areas[1]} without." in page
+
+
 def test_the_mean_harm_over_hospitals_is_that_of_the_studies():
     page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
     for model, missed, referred in (("hospitals", "3.4 %", "48 %"), ("lesion", "2.4 %", "54 %")):
