@@ -107,3 +107,13 @@ def test_nothing_is_said_in_the_console(page):
         page.wait_for_function(f"() => document.querySelectorAll('#classify-past [data-pick]').length === {place + 1}")
     page.wait_for_timeout(500)
     assert said == []
+
+
+def test_nothing_stands_uneven(page, examples):
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.locator("footer .divider:visible").count() == 0  # one of what it divides is not shown
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", sorted(examples.glob("simulated-*.png")))
+    page.wait_for_selector(".bcx-progress[data-finished=true]")
+    chips = page.locator(".bcx-counts button").all()
+    assert len({chip.bounding_box()["height"] for chip in chips}) == 1
