@@ -65,14 +65,15 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 
 def frame_count(data: bytes, kind: str, name: str) -> int:
     """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read."""
-    if kind == "tiff":
-        return int(run_isolated(count_pages, data, name=name, options={})[0][0])
-    if kind == "gif":
-        try:
+    try:
+        if kind == "tiff":
+            headers.check_tiff(data)
+            return int(run_isolated(count_pages, data, name=name, options={})[0][0])
+        if kind == "gif":
             frames, width, height = headers.gif_frames(data)
-        except ValueError as error:
-            raise _damaged(kind, name, error) from error
-        return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
+            return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
+    except ValueError as error:
+        raise _damaged(kind, name, error) from error
     return 1
 
 
@@ -129,6 +130,8 @@ def _decode(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, 
         check_size(name, width, height)
     elif kind == "webp":  # its decoder allocates on opening
         check_size(name, *headers.webp_size(data))
+    elif kind == "tiff":
+        headers.check_tiff(data)
     elif kind == "jpeg":
         headers.check_jpeg(data)
     elif kind == "png":

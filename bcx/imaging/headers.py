@@ -18,6 +18,10 @@ _MAX_SEGMENTS = 10_000
 _MAX_PASSES = 500  # a progressive JPEG is drawn in some ten passes, each as costly as a whole image
 _MAX_PASS_PIXELS = 1_600_000_000  # 40 passes over the largest image; 3 s
 
+_MAX_TIFF_VALUES = 1_000_000
+_TIFF_VALUE_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # by type number
+_TIFF_BYTE_TYPES = (1, 2, 6, 7)  # kept as one bytes object by readers; the others become one Python number each
+_TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
 _ORIENTATION = (0x0112, 3)  # tag, and the type SHORT
 
 _FORMATS = {
@@ -219,6 +223,37 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
     if not frames:
         raise ValueError("the file ends before its first frame is complete")
     return frames, width, height
+
+
+def check_tiff(data: bytes) -> None:
+    """Check a TIFF's first directory.
+
+    Raises:
+        ValueError: it is cut short, or would fill the memory when read (entries that share one large block, or millions
+            of strips).
+    """
+    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\x00", b"\x00+")
+    try:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        _check_directory(data, start, order, big)
+    except (struct.error, OverflowError) as error:
+        raise ValueError("the file ends before its first directory is complete") from error
+
+
+def _check_directory(data: bytes, start: int, order: str, big: bool, nested: bool = False) -> None:
+    entry, step, head = (order + "HHQQ", 20, 8) if big else (order + "HHII", 12, 2)
+    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    total = 0
+    for at in range(start + head, start + head + step * entries, step):
+        tag, kind, count, value = struct.unpack_from(entry, data, at)
+        total += count * _TIFF_VALUE_BYTES.get(kind, 0)
+        if kind not in _TIFF_BYTE_TYPES and count > _MAX_TIFF_VALUES:
+            raise ValueError(f"its directory lists {count:,} values for one entry")
+        if total > 2 * len(data) + 65_536:
+            raise ValueError("its directory claims more bytes than the file has")
+        if tag in _TIFF_SUBDIRECTORIES and not nested:
+            with suppress(struct.error, OverflowError):  # readers skip a sub-directory that is not there
+                _check_directory(data, value, order, big, nested=True)
 
 
 def exif_orientation(exif: bytes) -> int:

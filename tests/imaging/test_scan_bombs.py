@@ -191,7 +191,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "tile-30000.tiff": (tiff_of_one_huge_tile, "DamagedScan"),
     "shared-blocks.tiff": (
         lambda: tiff(90, 90, *[(40_000 + n, 7, 500_000, 0) for n in range(3000)], tail=bytes(500_000)),
-        "ScanTooLarge",
+        "DamagedScan",
     ),
     "strips.tiff": (lambda: tiff(90, 90, (273, 4, 5_000_000, 200), tail=bytes(20_000_000)), "DamagedScan"),
 }
