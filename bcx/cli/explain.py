@@ -13,11 +13,11 @@ from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import ColoursOption, ContourOption, DeviceOption
-from bcx.cli.outputs import base_name, new_file
+from bcx.cli.outputs import new_file
 from bcx.cli.progress import counted
 from bcx.errors import BcxError, check_name, writing
 from bcx.imaging.style import MapStyle
-from bcx.inference.input_files import find
+from bcx.inference.input_files import base_name, find
 
 
 def explain(

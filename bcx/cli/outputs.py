@@ -1,13 +1,7 @@
-"""What `bcx predict` writes beside its table: overlays, answers as DICOM, reports, and a row per patient.
-
->>> taken = set()
->>> [base_name(Path(name), taken).as_posix() for name in ("ward/a.dcm", "ward/a.png", "b.png")]
-['ward/a', 'ward/a.png', 'b']
-"""
+"""What `bcx predict` writes beside its table: overlays, answers as DICOM, reports, and a row per patient."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +14,7 @@ from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
 from bcx.imaging.style import MapStyle
 from bcx.inference.archives import Member
-from bcx.inference.input_files import Found, Listing
+from bcx.inference.input_files import Found, Listing, base_name
 from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 
 if TYPE_CHECKING:
@@ -61,12 +55,7 @@ class Outputs:
     def prepare(self, listing: Listing) -> None:
         """Make the folders, none of which may be one of the scans'."""
         for folder in self.folders.values():
-            if folder.exists() and any(root.samefile(folder) for root in listing.roots):
-                raise ConfigError(
-                    f"Results would be written among the scans in '{folder}', and read as scans the next time.",
-                    expected="another folder after --overlays, --dicom-out and --report",
-                    remedy=f"Use for example '{folder / 'results'}'.",
-                )
+            listing.check_apart(folder)
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
@@ -95,12 +84,11 @@ class Outputs:
             return
         answer = replace(answer, mask_text=self.mask_text, style=self.style)
         if overlay := target.get("overlays"):
-            from bcx.report.pictures import lesion_picture
+            from bcx.report.pictures import overlay_files
 
-            for end, picture in (("_lesion.png", lesion_picture(answer)), ("_overlay.png", answer.overlay())):
-                if picture is not None:
-                    with new_file(Path(f"{overlay}{end}")) as partial:
-                        picture.save(partial, format="PNG")
+            for end, data in overlay_files(answer):
+                with new_file(Path(f"{overlay}{end}")) as partial:
+                    partial.write_bytes(data)
         if report := target.get("report"):
             from bcx.report.sheet import write_file
 
@@ -133,6 +121,13 @@ class Outputs:
             yield f"{len(self.refused)} without DICOM results ({self.refused[0].rstrip('.')})"
 
 
+def drawn(answer: Prediction, mask_text: bool, style: MapStyle) -> Iterator[tuple[str, bytes]]:
+    """Yield an answer's overlays, as `Outputs.write` writes them: the end of each name, and its bytes."""
+    from bcx.report.pictures import overlay_files
+
+    return overlay_files(replace(answer, mask_text=mask_text, style=style))
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a name to write to, which becomes `path` at the end, in a folder that is made where it is missing."""
@@ -155,23 +150,6 @@ def _read(found: Found) -> bytes:
     from bcx.imaging.scan import read_file
 
     return found.source.read() if isinstance(found.source, Member) else read_file(found.source)
-
-
-def base_name(inside: Path, taken: set[str]) -> Path:
-    """Return what the names of a scan's files begin with, folder and all, and add it to the names taken.
-
-    Room is left for what is added: file systems take 255 bytes.
-    """
-    stem, name = (
-        os.fsencode(part)[:200].decode(errors="ignore") if len(os.fsencode(part)) > 200 else part
-        for part in (inside.stem, inside.name)
-    )
-    chosen, number = inside.with_name(stem), 1
-    while chosen.as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-        chosen = inside.with_name(name if number == 1 else f"{name}_{number}")
-        number += 1
-    taken.add(chosen.as_posix().casefold())
-    return chosen
 
 
 def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +22,7 @@ from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
 from bcx.cli import options
 from bcx.cli.options import cluster_of, refuse
-from bcx.cli.outputs import PLACE, Outputs, patients_of, places_of, write_patients
+from bcx.cli.outputs import PLACE, Outputs, drawn, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
 from bcx.errors import ConfigError, writing
@@ -114,10 +116,11 @@ def predict(
     asked["prevalence"] = _shares(prevalence)
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
     if cluster := cluster_of(engine, address):
-        beside = {"--json": as_json, "--overlays": overlays, "--dicom-out": dicom_out, "--report": report}
+        beside = {"--json": as_json, "--dicom-out": dicom_out, "--report": report}
         of_slides = {f"--{name.replace('_', '-')}": value for name, value in tiles.items()}
-        refuse({**beside, "--patients": patients, **of_slides}, "with --engine ray", "a table alone")
-        _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume)
+        refuse({**beside, "--patients": patients, **of_slides}, "with --engine ray", "a table, and overlays")
+        pictures = None if overlays is None else (overlays, mask_text, MapStyle(colours, contour))
+        _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume, pictures)
         return
     folders = {"overlays": overlays, "dicom": dicom_out, "report": report}
     outputs = Outputs(folders, mask_text, MapStyle(colours, contour))
@@ -190,10 +193,15 @@ def _predict_on_ray(
     form: str,
     address: str,
     resume: bool,
+    pictures: tuple[Path, bool, MapStyle] | None,
 ) -> None:
-    """Answer scans on a Ray cluster, in shards; `asked`: options of `bcx.load`."""
+    """Answer scans on a Ray cluster, in shards; `asked`: options of `bcx.load`; `pictures`: overlays, where and how."""
     from bcx.inference.cluster import FORMS, Job, run
     from bcx.inference.shards import is_url, plan_shards
+
+    def place(path: Path) -> str:  # workers have other current folders; and a path makes one slash of the two in s3://
+        url = re.sub(r"^([a-z0-9]{2,}):/+", r"\1://", str(path))
+        return url if is_url(url) else os.path.abspath(url)
 
     if out is None or out.suffix or out.is_file():
         raise ConfigError(
@@ -205,19 +213,21 @@ def _predict_on_ray(
         raise ConfigError(
             f"--shards is '{form}'.", expected=f"one of {', '.join(FORMS)}", remedy="Leave it out for Parquet."
         )
-    shards = plan_shards(paths)
+    beside, draw = None, None
+    if pictures is not None:
+        folder, mask_text, style = pictures
+        beside = {"folder": place(folder), "mask_text": mask_text, **asdict(style)}
+        draw = partial(drawn, mask_text=mask_text, style=style)
+    shards = plan_shards(paths, beside["folder"] if beside else "")
     import bcx
 
     classifier = bcx.load(model, **asked)  # on this machine, so that what does not fit is told at once
-    # Workers have other current folders; and a path makes one slash of the two in s3://.
-    place = re.sub(r"^([a-z0-9]{2,}):/+", r"\1://", str(out))
-    place = place if is_url(place) else os.path.abspath(place)
     named = os.path.abspath(model) if os.path.isdir(model) else model
-    job = Job(named, classifier.weights_sha256, place, form, asked)
+    job = Job(named, classifier.weights_sha256, place(out), form, asked, beside)
     begun, tally, kept = time.perf_counter(), Counter[str](), 0
     total = sum(shard.count for shard in shards)
     with counted(total) as on_scan:
-        for done in run(job, shards, address=address, resume=resume):
+        for done in run(job, shards, address=address, resume=resume, draw=draw):
             for _ in range(done["scans"]):
                 on_scan()
             kept += done["scans"] if done.get("kept") else 0

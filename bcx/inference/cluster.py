@@ -14,18 +14,22 @@ import posixpath
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bcx.errors import BcxError, CheckpointError, ConfigError, writing
 from bcx.files import whole
-from bcx.inference.shards import Remote, Shard, filesystem, imported, is_url
+from bcx.inference.shards import Shard, filesystem, imported
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
+    from bcx.inference.prediction import Prediction
     from bcx.tasks import Task
+
+    #: Gives the overlays of an answer: the end of each name, and its bytes.
+    Draw = Callable[[Prediction], Iterable[tuple[str, bytes]]]
 
 #: The address that starts a cluster on this machine.
 HERE = "local"
@@ -42,10 +46,11 @@ class Job:
     out: str  # folder of the shards, or a URL that fsspec knows; every node must see it
     form: str  # one of `FORMS`
     options: dict[str, Any] = field(default_factory=dict)  # of `bcx.load`
+    overlays: dict[str, Any] | None = None  # where some are asked for: their `folder`, as `out`, and how they are drawn
 
 
-def answer_shard(job: Job, classifier: Classifier, shard: Shard) -> dict[str, Any]:
-    """Answer the scans of a shard and write it, unless its file is there already.
+def answer_shard(job: Job, classifier: Classifier, shard: Shard, draw: Draw | None = None) -> dict[str, Any]:
+    """Answer the scans of a shard and write overlays, then it, unless its file is there already.
 
     Returns:
         How many `scans`, how many `failed`, and of each of the `decisions`; none of the latter where it was there.
@@ -57,12 +62,19 @@ def answer_shard(job: Job, classifier: Classifier, shard: Shard) -> dict[str, An
     path = posixpath.join(folder, shard.name(job.form))
     tally: Counter[str] = Counter()
     if not fs.exists(path):
-        entries = shard.entries()
-        sources = [Remote(where) if is_url(where) else where for _, where in entries]
-        rows = []
-        for (file, _), answer in zip(entries, classifier.stream(sources), strict=True):
+        entries, rows = shard.entries(), []
+        beside, place = filesystem(job.overlays["folder"]) if job.overlays else (None, "")
+        made: set[str] = set()
+        for entry, answer in zip(entries, classifier.stream(entry.source for entry in entries), strict=True):
             tally[answer.decision if isinstance(answer, Prediction) else "failed"] += 1
-            rows.append(row(answer, file, classifier.task))
+            rows.append(row(answer, entry.file, classifier.task))
+            if beside is not None and draw is not None and isinstance(answer, Prediction):
+                base = posixpath.join(place, entry.base)
+                if (below := posixpath.dirname(base)) not in made:
+                    _make(beside, below)
+                    made.add(below)
+                for end, data in draw(answer):
+                    _put(beside, base + end, data)
         _put(fs, path, _encoded(rows, classifier.task, job.form))
     failed = tally.pop("failed", 0)
     return {"scans": shard.count, "failed": failed, "decisions": dict(tally)}
@@ -93,11 +105,16 @@ def _put(fs: Any, path: str, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def _make(fs: Any, folder: str) -> None:
+    with writing(folder):
+        fs.makedirs(folder, exist_ok=True)
+
+
 class _Worker:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, draw: Draw | None) -> None:
         from bcx.inference.classifier import load
 
-        self._job, self._classifier = job, load(job.model, **job.options)
+        self._job, self._draw, self._classifier = job, draw, load(job.model, **job.options)
         if self._classifier.weights_sha256 != job.weights_sha256:
             raise CheckpointError(
                 f"A node has another '{job.model}' (weights {self._classifier.weights_sha256[:12]}).",
@@ -107,17 +124,18 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         shard = Shard(**json.loads(str(batch["shard"][0])))
-        return {"done": [json.dumps(answer_shard(self._job, self._classifier, shard))]}
+        return {"done": [json.dumps(answer_shard(self._job, self._classifier, shard, self._draw))]}
 
 
 def run(
-    job: Job, shards: Sequence[Shard], *, address: str | None = None, resume: bool = True
+    job: Job, shards: Sequence[Shard], *, address: str | None = None, resume: bool = True, draw: Draw | None = None
 ) -> Iterator[dict[str, Any]]:
     """Answer shards on a Ray cluster, one classifier per GPU where there are any, else per core.
 
     Args:
         address: of a running cluster; None starts one on this machine, and ends it.
         resume: keep the shards that are done; else they are deleted first.
+        draw: of a module that every node has; for `job.overlays`.
 
     Yields:
         What `answer_shard` returns, in the order in which shards are done, at first those that were.
@@ -135,10 +153,10 @@ def run(
             yield {"scans": shard.count, "failed": 0, "decisions": {}, "kept": True}
     if left:
         with connected(address or HERE) as ray:
-            yield from _answers(ray, job, left)
+            yield from _answers(ray, job, left, draw)
 
 
-def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+def _answers(ray: Any, job: Job, shards: Sequence[Shard], draw: Draw | None) -> Iterator[dict[str, Any]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -148,7 +166,7 @@ def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, 
     items = [{"shard": json.dumps(asdict(shard))} for shard in shards]
     answered = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
-        fn_constructor_args=(job,),
+        fn_constructor_args=(job, draw),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         **({"num_gpus": 1} if per_gpu else {"num_cpus": 1}),
@@ -160,8 +178,9 @@ def _answers(ray: Any, job: Job, shards: Sequence[Shard]) -> Iterator[dict[str, 
 def _prepare(job: Job, shards: Sequence[Shard], resume: bool) -> set[str]:
     """Return the names of the files that are there, once it is sure that they belong to this run."""
     fs, folder = filesystem(job.out)
-    with writing(job.out):
-        fs.makedirs(folder, exist_ok=True)
+    _make(fs, folder)
+    if job.overlays:
+        _make(*filesystem(job.overlays["folder"]))
     # An object store has no empty folders, so that there may still be none.
     there = {posixpath.basename(name) for name in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
     parts = {name for name in there if name.startswith("part-")}

@@ -1,4 +1,9 @@
-"""Which files a person means who names files, folders and globs."""
+"""Which files a person means who names files, folders and globs, and what is called after them.
+
+>>> taken = set()
+>>> [base_name(Path(name), taken).as_posix() for name in ("ward/a.dcm", "ward/a.png", "b.png")]
+['ward/a', 'ward/a.png', 'b']
+"""
 
 from __future__ import annotations
 
@@ -63,6 +68,20 @@ class Listing:
     def skipped(self) -> str:
         """What was left out, in words; empty when nothing was."""
         return f"skipped {words}" if (words := count_left_out(why for _, why in self.left_out)) else ""
+
+    def check_apart(self, folder: Path) -> None:
+        """Refuse to write results into a folder that was searched."""
+        if folder.exists() and any(root.samefile(folder) for root in self.roots):
+            raise among_scans(folder)
+
+
+def among_scans(folder: Path | str) -> ConfigError:
+    """Return what is wrong with results in a folder of scans."""
+    return ConfigError(
+        f"Results would be written among the scans in '{folder}', and read as scans the next time.",
+        expected="another folder after --overlays, --dicom-out and --report",
+        remedy=f"Use for example '{folder}/results'.",
+    )
 
 
 def is_mask_of(stem: str, stems: set[str]) -> bool:
@@ -141,14 +160,35 @@ def reached(path: Path, file: str, *, outright: bool) -> Iterator[Found]:
         yield Found(path, file, Path(name), outright=True, member=Member(name, problem=error))
         return
     for member in members:
-        inside = Path(name, *(_plain(part) for part in member.name.split("/") if part.strip(". ")))
-        yield Found(path, f"{file}/{member.name}", inside, member=member)
+        yield Found(path, f"{file}/{member.name}", Path(name, plain_path(member.name)), member=member)
+
+
+def plain_path(text: str) -> Path:
+    """Return a path below a folder, which every system takes, for a name that may lead anywhere."""
+    return Path(*([_plain(part) for part in text.split("/") if part.strip(". ")] or ["unnamed"]))
 
 
 def _plain(part: str) -> str:
     """A part of a name in an archive as a file's or folder's name that every system takes."""
     plain = "".join("_" if letter in '<>:"|?*' else letter for letter in part).rstrip(". ")[:100]
     return f"_{plain}" if plain.split(".")[0].rstrip().upper() in _RESERVED else plain
+
+
+def base_name(inside: Path, taken: set[str]) -> Path:
+    """Return what the names of a scan's files begin with, folder and all, and add it to the names taken.
+
+    Room is left for what is added: file systems take 255 bytes.
+    """
+    stem, name = (
+        os.fsencode(part)[:200].decode(errors="ignore") if len(os.fsencode(part)) > 200 else part
+        for part in (inside.stem, inside.name)
+    )
+    chosen, number = inside.with_name(stem), 1
+    while chosen.as_posix().casefold() in taken:  # case is ignored by the file systems of macOS and Windows
+        chosen = inside.with_name(name if number == 1 else f"{name}_{number}")
+        number += 1
+    taken.add(chosen.as_posix().casefold())
+    return chosen
 
 
 def choose(met: Sequence[Found]) -> tuple[list[Found], list[tuple[str, str]]]:

@@ -8,16 +8,17 @@ import os
 import posixpath
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bcx.data.tables import read_table
 from bcx.errors import ConfigError, MissingExtra, ScanError
 from bcx.imaging.names import called_a_picture
-from bcx.inference.archives import Member
-from bcx.inference.input_files import find, is_mask_of
+from bcx.inference.archives import Member, open_archive
+from bcx.inference.input_files import among_scans, base_name, find, is_mask_of, plain_path
 from bcx.inference.journal import stamp
 
 #: Shards of a run at most, about: more cost the driver memory, fewer leave workers idle at the end.
@@ -26,9 +27,39 @@ MOST_SHARDS = 20_000
 LEAST, MOST = 64, 5000
 
 
+class Entry(NamedTuple):
+    """One scan: as the results name it, where it is; in an archive, its name there; how names of its overlays begin."""
+
+    file: str
+    where: str
+    member: str = ""
+    base: str = ""
+
+    @property
+    def source(self) -> str | Member:
+        """What a classifier reads; a member that is no longer there says so when it is read."""
+        if not self.member:
+            return Remote(self.where) if is_url(self.where) else self.where
+        archive = Path(self.where)
+        try:
+            return _members(archive, tuple(stamp(archive) or ()))[self.member]
+        except KeyError:
+            found = f"'{self.member}' is no longer in the archive '{archive.name}'."
+            problem = ScanError(found, expected="the archive as it was listed", remedy="Start the command again.")
+        except ScanError as error:
+            problem = error
+        return Member(self.member, problem=problem)
+
+
+@lru_cache(maxsize=4)
+def _members(archive: Path, seen: tuple[int, ...]) -> dict[str, Member]:
+    """The files of an archive of this size and time by their names."""
+    return {member.name: member for member in open_archive(archive)}
+
+
 @dataclass(frozen=True)
 class Shard:
-    """`count` of the scans, in order: pairs (as the results name it, where it is), or rows of a Parquet `table`.
+    """`count` of the scans, in order: `Entry` each, or rows of a Parquet `table`.
 
     `stamp` changes when a source does.
     """
@@ -45,9 +76,14 @@ class Shard:
         mark = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"part-{self.number:06}-{mark[:12]}.{form}"
 
-    def entries(self) -> Sequence[Sequence[str]]:
-        """Return its scans as in `files`."""
-        return self.files or _rows_of(self.table, self.start, self.count)
+    def entries(self) -> list[Entry]:
+        """Return its scans; overlays of a table's rows lie in a folder of their shard, whatever others are called."""
+        if self.files:
+            return [Entry(*each) for each in self.files]
+        taken: set[str] = set()
+        rows = _rows_of(self.table, self.start, self.count)
+        bases = (base_name(plain_path(file), taken).as_posix() for file, _ in rows)
+        return [Entry(*row, base=f"part-{self.number:06}/{base}") for row, base in zip(rows, bases, strict=True)]
 
 
 class Remote(Member):
@@ -72,39 +108,47 @@ class Remote(Member):
         return data
 
 
-def plan_shards(arguments: Sequence[str]) -> list[Shard]:
+def plan_shards(arguments: Sequence[str], overlays: str = "") -> list[Shard]:
     """Cut the scans that `arguments` name into shards; the same scans give the same shards.
 
     Args:
-        arguments: files, folders and globs, here or behind a URL (told by their names there), and tables, CSV or
-            Parquet, with a column `file`: paths from the table's folder, or URLs. Scans of a Parquet table are never
-            all in memory.
+        arguments: files, folders and globs, here or behind a URL (told by their names there), ZIP archives here, and
+            tables, CSV or Parquet, with a column `file`: paths from the table's folder, or URLs. Scans of a Parquet
+            table are never all in memory.
+        overlays: folder or URL of overlays, where some are asked for; it is not searched, and each scan gets a name.
 
     Raises:
-        ConfigError: nothing was found, a table without the column, or an archive, which is for the local engine.
+        ConfigError: nothing was found, a table without the column, or overlays would lie among the scans.
         MissingExtra: a package that the URL needs is not installed.
     """
     tables: list[tuple[str, int, str]] = []
-    files: list[tuple[str, str, Any]] = []
+    files: list[tuple[Entry, Any]] = []
     plain: list[str] = []
+    taken: set[str] = set()
+
+    def add(file: str, where: str, seen: Any, inside: Path, member: str = "") -> None:
+        files.append((Entry(file, where, member, base_name(inside, taken).as_posix() if overlays else ""), seen))
+
     for argument in arguments:
         if argument.endswith(".parquet"):
             path = argument if is_url(argument) else os.path.abspath(argument)
             tables.append((path, *_size_of(path)))
         elif argument.endswith(".csv"):
-            files += _listed(argument)
+            for file, where, seen in _listed(argument):
+                add(file, where, seen, plain_path(file))
         elif is_url(argument):
-            files += _behind(argument)
+            for url, size, inside in _behind(argument, overlays):
+                add(url, url, size, inside)
         else:
             plain.append(argument)
-    for found in find(plain).pictures if plain else []:
-        if found.member is not None:
-            raise ConfigError(
-                f"'{found.file}' lies in an archive.",
-                expected="files, folders, globs, tables of paths",
-                remedy="Unpack it, or leave out --engine ray.",
-            )
-        files.append((found.file, os.path.abspath(found.path), found.stamp))
+    if plain:
+        own = [Path(overlays)] if overlays and not is_url(overlays) else []
+        listing = find(plain, leave_out=own)
+        for folder in own:
+            listing.check_apart(folder)
+        for each in listing.pictures:
+            member = each.member.name if each.member else ""
+            add(each.file, os.path.abspath(each.path), each.stamp, each.inside, member)
     total = len(files) + sum(count for _, count, _ in tables)
     if not total:
         raise ConfigError(
@@ -116,9 +160,8 @@ def plan_shards(arguments: Sequence[str]) -> list[Shard]:
     size += -size % LEAST
     shards: list[Shard] = []
     for at in range(0, len(files), size):
-        names, paths, seen = zip(*files[at : at + size], strict=True)
-        pairs = [*zip(names, paths, strict=True)]
-        shards.append(Shard(len(shards), len(pairs), pairs, stamp=json.dumps(seen)))
+        entries, seen = zip(*files[at : at + size], strict=True)
+        shards.append(Shard(len(shards), len(entries), entries, stamp=json.dumps(seen)))
     for path, count, stamped in tables:
         for at in range(0, count, size):
             shards.append(Shard(len(shards), min(size, count - at), table=path, start=at, stamp=stamped))
@@ -150,14 +193,25 @@ def filesystem(url: str) -> tuple[Any, str]:
         ) from error
 
 
-def _behind(url: str) -> list[tuple[str, str, Any]]:
-    """Return the images that a URL names, told by their names, without masks."""
+def _unified(place: str) -> str:
+    """Write a path or URL as stores do, so that two can be compared; "" stays."""
+    if not place:
+        return ""
+    fs, path = filesystem(place)
+    return str(fs.unstrip_protocol(path))
+
+
+def _behind(url: str, leave_out: str) -> Iterator[tuple[str, int, Path]]:
+    """Yield the images that a URL names, told by their names, without masks: URL, size, and what lies below `url`."""
     fs, path = filesystem(url)
+    own, folder = _unified(leave_out), ""
+    if _unified(url) == own:
+        raise among_scans(url)
     try:
         if "*" in path:
             met = fs.glob(path, detail=True)
         elif fs.isdir(path):
-            met = fs.find(path, detail=True)
+            met, folder = fs.find(path, detail=True), path
         else:
             met = {path: fs.info(path)}
     except Exception as error:  # every store has its own kinds
@@ -169,13 +223,13 @@ def _behind(url: str) -> list[tuple[str, str, Any]]:
     stems: defaultdict[PurePosixPath, set[str]] = defaultdict(set)
     for file in map(PurePosixPath, met):
         stems[file.parent].add(file.stem)
-    files = []
     for name, about in sorted(met.items()):
         file = PurePosixPath(name)
         if about["type"] == "file" and called_a_picture(name) and not is_mask_of(file.stem, stems[file.parent]):
             whole_url = fs.unstrip_protocol(name)
-            files.append((whole_url, whole_url, about["size"]))
-    return files
+            if not (leave_out and whole_url.startswith(f"{own}/")):
+                below = posixpath.relpath(name, folder) if folder else file.name
+                yield whole_url, about["size"], plain_path(below)
 
 
 def _listed(table: str) -> list[tuple[str, str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,15 @@ def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image 
         return None
     frame, style = prediction.second_stage, prediction.style
     return lay_outline(prediction.shown, prediction.lesion, prediction.outline_level, opacity, frame, style=style)
+
+
+def overlay_files(prediction: Prediction) -> Iterator[tuple[str, bytes]]:
+    """Yield the overlays that `bcx predict` writes, PNG: the end of each name, and its bytes."""
+    for end, picture in (("_lesion.png", lesion_picture(prediction)), ("_overlay.png", prediction.overlay())):
+        if picture is not None:
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            yield end, buffer.getvalue()
 
 
 def page_overlay(prediction: Prediction) -> Image.Image:

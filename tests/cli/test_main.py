@@ -17,7 +17,7 @@ from PIL import Image
 
 import bcx
 from bcx.checkpoints.checkpoint import update_config
-from bcx.cli.outputs import base_name
+from bcx.inference.input_files import base_name
 from bcx.trust.rule import HarmRule
 from tests.cli.conftest import table
 

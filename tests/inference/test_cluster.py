@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import threading
 import time
+import zipfile
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import bcx
-from bcx.errors import ConfigError, MissingExtra
+from bcx.cli import main as cli
+from bcx.errors import ConfigError, MissingExtra, ScanError
 from bcx.inference import cluster, shards, table
 from bcx.inference.cluster import Job, answer_shard, run
 from bcx.inference.input_files import find
-from bcx.inference.shards import plan_shards
+from bcx.inference.shards import Shard, plan_shards
+from tests.inference.test_archives import pack
 from tests.layouts import write_busi_folder
 
 pa = pytest.importorskip("pyarrow")
@@ -57,7 +63,7 @@ def local_rows(classifier, folder: Path, out: Path) -> list[dict[str, str]]:
 def test_a_folder_is_cut_into_shards_of_its_scans_in_order(busi_folder):
     planned = plan_shards([str(busi_folder)])
     assert [shard.count for shard in planned] == [4, 4, 4]
-    files = [file for shard in planned for file, _ in shard.entries()]
+    files = [entry.file for shard in planned for entry in shard.entries()]
     assert files == [found.file for found in find([str(busi_folder)]).pictures]
     names = [shard.name("csv") for shard in planned]
     assert names == [shard.name("csv") for shard in plan_shards([str(busi_folder)])]
@@ -73,7 +79,7 @@ def test_a_table_names_scans_from_its_own_folder(tmp_path, kind):
         parquet.write_table(pa.table({"file": files}), tmp_path / "scans.parquet", row_group_size=3)
     planned = plan_shards([str(tmp_path / f"scans.{kind}")])
     assert [shard.count for shard in planned] == [4, 4, 2]
-    entries = [entry for shard in planned for entry in shard.entries()]
+    entries = [(entry.file, entry.where) for shard in planned for entry in shard.entries()]
     assert entries == [(file, str(tmp_path / file)) for file in files]
 
 
@@ -82,7 +88,7 @@ def test_what_lies_behind_a_url_is_listed_and_read(busi_folder, classifier, tmp_
     for path in (busi_folder / "benign").iterdir():
         store.pipe_file(f"/archive/{path.name}", path.read_bytes())
     planned = plan_shards(["memory://archive"])
-    assert [file for shard in planned for file, _ in shard.entries()] == [
+    assert [entry.file for shard in planned for entry in shard.entries()] == [
         f"memory:///archive/{path.name}"
         for path in sorted((busi_folder / "benign").iterdir())
         if "_mask" not in path.name
@@ -109,6 +115,106 @@ def test_an_empty_cell_of_a_table_fails_by_itself(classifier, busi_folder, tmp_p
     parquet.write_table(pa.table({"file": [scan, None]}), tmp_path / "scans.parquet")
     (shard,) = plan_shards([str(tmp_path / "scans.parquet")])
     assert answer_shard(job_of(classifier, tmp_path / "out"), classifier, shard)["failed"] == 1
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Answer shards here, as a worker gets them; the command is otherwise as it is."""
+
+    def answers(ray, job, planned, draw):
+        classifier = bcx.load(job.model, **job.options)
+        for shard in planned:
+            yield answer_shard(job, classifier, Shard(**json.loads(json.dumps(asdict(shard)))), draw)
+
+    monkeypatch.setattr(cluster, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(cluster, "_answers", answers)
+
+
+def predict(*words: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["predict", *map(str, words)])
+    return caught.value.code or 0
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_archives_and_overlays_are_those_of_the_local_engine(in_process, busi_folder, tmp_path, monkeypatch, request):
+    monkeypatch.chdir(tmp_path)
+    model = request.getfixturevalue("tiny_lesion_checkpoint")
+    scan = (busi_folder / "benign" / "benign (1).png").read_bytes()
+    shutil.copytree(busi_folder / "malignant", "ward/ward.zip")  # a folder, whose overlays compete for their names
+    hostile = {"../out.png": scan, "/root.png": scan, "a/CON.png": scan, "a\\b.png": scan, "a/torn.png": scan[:99]}
+    others = {"malignant (1).png": scan, "a/b_mask.png": scan, "notes.txt": b"text", "bomb.png": bytes(1 << 25)}
+    pack(tmp_path / "ward.zip", {**hostile, **others})
+    with zipfile.ZipFile("locked.zip", "w") as archive:
+        archive.writestr("a.png", scan)
+    locked = bytearray(Path("locked.zip").read_bytes())
+    locked[6] = locked[locked.index(b"PK\1\2") + 8] = 1  # says that it is encrypted
+    Path("locked.zip").write_bytes(locked)
+    Path("torn.zip").write_bytes(locked[:100])
+    asked = ["ward", "ward.zip", "locked.zip", "torn.zip", "--model", model, "--contour", "--out"]
+    assert predict(*asked, "near.csv", "--overlays", "near") == 1
+    ray = [*asked, "far", "--overlays", "over", "--engine", "ray", "--shards", "csv"]
+    assert predict(*ray) == 1
+    Path("local").mkdir()
+    Path("near.csv").rename("local/part-0.csv")
+    assert rows_of(Path("far")) == rows_of(Path("local"))
+    assert len(rows_of(Path("far"))) == 13
+    made = files_in(Path("over"))
+    assert made == files_in(Path("near"))
+    for name in ("malignant (1)", "malignant (1).png", "a/_CON"):
+        assert f"ward.zip/{name}_overlay.png" in made
+    # What is done is not drawn again; a shard that is missing is, with the same bytes.
+    before = {path: path.stat().st_mtime_ns for path in Path("over").rglob("*.png")}
+    Path("far", sorted(path.name for path in Path("far").glob("part-*"))[0]).unlink()
+    assert predict(*ray) == 0, "all of its scans can be read"
+    again = {path: path.stat().st_mtime_ns for path in before}
+    assert len([path for path in before if again[path] != before[path]]) == 2 * 4
+    assert files_in(Path("over")) == made
+    assert predict(*ray, "--mask-text") == 2
+
+
+def test_a_tables_overlays_lie_in_folders_of_their_shards(in_process, busi_folder, tmp_path, monkeypatch, classifier):
+    monkeypatch.chdir(tmp_path)
+    names = [f"benign/benign ({number}).png" for number in (1, 2, 3, 4)]
+    rows = [*names, str(busi_folder / names[0]), names[0]]
+    parquet.write_table(pa.table({"file": rows}), busi_folder.parent / "scans.parquet")
+    store = fsspec.filesystem("memory")
+    for name in names[:2]:
+        store.pipe_file(f"/ward/{name}", (busi_folder / name).read_bytes())
+    (tmp_path / "scans.csv").write_text("\n".join(["file", f"{busi_folder}/../busi/{names[3]}"]) + "\n")
+    shutil.copyfile(busi_folder.parent / "scans.parquet", tmp_path / "scans.parquet")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(busi_folder / name, tmp_path / name)
+    asked = ["memory://ward", "scans.csv", "scans.parquet", "--model", classifier.folder, "--engine", "ray"]
+    assert predict(*asked, "--out", "far", "--overlays", "memory://ward/over") == 0
+    far = busi_folder.as_posix().strip("/")
+    assert sorted(path.removeprefix("/ward/over/") for path in store.find("/ward/over")) == sorted(
+        f"{name}_overlay.png"
+        for name in (
+            *("benign/benign (1)", "benign/benign (2)", f"{far}/busi/benign/benign (4)"),
+            *(f"part-000001/{name[:-4]}" for name in names),
+            *(f"part-000002/{far}/benign/benign (1)", "part-000002/benign/benign (1)"),
+        )
+    )
+    assert predict(*asked, "--out", "far", "--overlays", "memory://ward/over") == 0, "overlays are no scans"
+    assert predict(*asked, "--out", "other", "--overlays", "memory://ward") == 2
+    assert predict("benign", *asked[3:], "--out", "other", "--overlays", "benign") == 2
+
+
+def test_what_has_left_an_archive_says_so(tmp_path, classifier):
+    pack(tmp_path / "scans.zip", {"a.png": b"", "b.png": b""})
+    (shard,) = plan_shards([str(tmp_path / "scans.zip")])
+    pack(tmp_path / "scans.zip", {"a.png": b""})
+    assert [entry.member for entry in shard.entries()] == ["a.png", "b.png"]
+    with pytest.raises(ScanError, match=r"'b.png' is no longer in the archive 'scans.zip'"):
+        shard.entries()[1].source.read()
+    (tmp_path / "scans.zip").unlink()
+    with pytest.raises(ScanError, match=r"'scans.zip' cannot be opened"):
+        shard.entries()[1].source.read()
 
 
 def test_a_store_without_empty_folders_is_written_to(classifier, monkeypatch):
