@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.test_docs import figures_module
 
-search_lines = figures_module().search_lines
+search_words = figures_module().search_words
 
 RESULTS = {
     "recipe": {"name": "plain", "size": 160, "epochs": 4},
@@ -18,7 +18,7 @@ RESULTS = {
 
 
 def test_gain_settings_and_what_mattered_most_are_named():
-    text = "\n".join(search_lines(RESULTS))
+    text = search_words(RESULTS)
     assert "| the recipe as it stood | .900 |" in text
     assert "| .931 |" in text
     assert "5 complete, 3 pruned." in text
@@ -29,6 +29,6 @@ def test_gain_settings_and_what_mattered_most_are_named():
 
 def test_a_search_that_kept_the_recipe_says_so():
     kept = RESULTS | {"best": {"trial": 0, "value": 0.9, "values": {}}, "importance": None, "recipe_as_it_stood": None}
-    text = "\n".join(search_lines(kept))
+    text = search_words(kept)
     assert "as it stood |" not in text
     assert text.endswith("Its settings: those of the recipe.")
