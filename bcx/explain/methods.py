@@ -152,15 +152,20 @@ class Logits(nn.Module):
         body: Any = self.network.backbone if isinstance(network, LesionNetwork | DenseNetwork) else self.network
         features, intermediates = body.forward_features, body.forward_intermediates
 
-        def tap(last: torch.Tensor) -> torch.Tensor:
+        def once(batch: torch.Tensor) -> torch.Tensor:
+            # Ablation-CAM repeats one image: what lies before the layer is the same for all.
+            return batch[:1] if torch.equal(batch, batch[:1].expand_as(batch)) else batch
+
+        def tap(last: torch.Tensor, count: int) -> torch.Tensor:
             # Gradients begin here: no weight needs one, and what lies before is not asked for.
-            return self.last(last.requires_grad_())
+            return self.last(_repeated(last, count).requires_grad_())
 
-        def tapped(*inputs: Any, **settings: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            last, stages = intermediates(*inputs, **settings)
-            return tap(last), stages
+        def tapped(batch: torch.Tensor, **settings: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            last, stages = intermediates(once(batch), **settings)
+            return tap(last, len(batch)), [_repeated(stage, len(batch)) for stage in stages]
 
-        body.forward_features, body.forward_intermediates = lambda batch: tap(features(batch)), tapped
+        body.forward_features = lambda batch: tap(features(once(batch)), len(batch))
+        body.forward_intermediates = tapped
         self.layers = [self.last, *([self.network.smooth3] if isinstance(network, LesionNetwork) else [])]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -168,6 +173,10 @@ class Logits(nn.Module):
         if isinstance(self.network, LesionNetwork):
             return account(out, absent=self.network.absent, positive=self.network.positive)[0]
         return out
+
+
+def _repeated(features: torch.Tensor, count: int) -> torch.Tensor:
+    return features if len(features) == count else features.repeat(count, 1, 1, 1)
 
 
 class Part(NamedTuple):
