@@ -50,8 +50,14 @@ def descriptors(
 @study.command()
 def explanations(
     data: MaskedOption,
-    model: str = Option(..., "--model", "-m", help="A model that never saw the scans."),
-    scans: int = Option(60, min=2, help="How many, the classes in turn."),
+    model: str = Option(
+        ...,
+        "--model",
+        "-m",
+        help="A model that never saw the scans, or the folder of `bcx evaluate --transfer`, whose networks each answer "
+        "the hospital left out.",
+    ),
+    scans: int = Option(60, min=2, help="How many of each folder, the classes in turn."),
     checked: int = Option(12, min=0, help="Of how many stability and sanity are measured as well."),
     slow: int = Option(6, min=0, help="Of how many the slow methods are measured as well."),
     out: Path = Option(Path("results/studies/explanations"), help="Folder of the results."),
@@ -60,22 +66,35 @@ def explanations(
     """Measure every method of `bcx explain` against outlines and by its checks."""
     import bcx
     from bcx.explain.methods import METHODS
-    from bcx.studies.explanations import explanation_study, sample, summarise, table, write_explanations_figure
+    from bcx.studies import explanations as module
     from bcx.train.provenance import describe_command, describe_data, write_json
 
-    classifier = bcx.load(model, device=device)
-    records = sample(read_sources(named_folders(data), classifier.task), scans, classifier.task)
+    named, classifiers = named_folders(data), {}
+    for name in named:
+        network = Path(model) / f"without-{name}" / "network"
+        classifiers[name] = bcx.load(str(network) if network.is_dir() else model, device=device)
+    records = {
+        name: module.sample(read_sources({name: folder}, classifiers[name].task), scans, classifiers[name].task)
+        for name, folder in named.items()
+    }
     out.mkdir(parents=True, exist_ok=True)
-    total = sum(min(slow, len(records)) if method.slow else len(records) for method in METHODS.values())
-    with counted(total + len(records), what="maps") as on_map:
-        frame = explanation_study(classifier, records, out / "explanations.csv", checked, slow, on_map)
+    total = sum(
+        min(slow, len(part)) if method.slow else len(part) for part in records.values() for method in METHODS.values()
+    )
+    with counted(total + sum(map(len, records.values())), what="maps") as on_map:
+        frames = {
+            name: module.explanation_study(classifiers[name], part, out / f"{name}.csv", checked, slow, on_map)
+            for name, part in records.items()
+        }
     counts = {"scans": scans, "checked": checked, "slow": slow}
-    command = command_line("study explanations", data=named_folders(data), model=classifier.name, **counts)
-    about = {"model": classifier.name, "weights_sha256": classifier.weights_sha256, **describe_command(command)}
-    found = summarise(frame)
-    write_json(out / "explanations.json", {**about, "data": describe_data(records), **found})
-    write_explanations_figure(found, out / "explanations.png")
-    typer.echo(table(found))
+    about = describe_command(command_line("study explanations", data=named, model=Path(model).name, **counts))
+    weights = {name: classifier.weights_sha256 for name, classifier in classifiers.items()}
+    about |= {"model": Path(model).name, "weights_sha256": weights}
+    found = module.summarise(frames)
+    described = describe_data([record for part in records.values() for record in part])
+    write_json(out / "explanations.json", {**about, "data": described, **found})
+    module.write_explanations_figure(found, out / "explanations.png")
+    typer.echo(module.table(found))
 
 
 @input_check.command("fit")

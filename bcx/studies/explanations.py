@@ -24,7 +24,7 @@ from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
 from bcx.evaluate.words import markdown_table
 from bcx.explain.checks import check, faithfulness, likeness
-from bcx.explain.methods import EXACT, METHODS, explain
+from bcx.explain.methods import EXACT, METHODS, Explanation, explain
 from bcx.files import write_rows
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
@@ -74,6 +74,7 @@ def explanation_study(
         stored = pd.read_csv(table).astype(object)
         stored = stored.where(stored.notna(), None)[stored["weights"] == classifier.weights_sha256[:12]]
         rows = {(row["file"], row["method"]): row for row in stored.to_dict("records")}
+    before: dict[str, np.ndarray] = {}  # maps of the scan before this one
     for place, record in enumerate(records):
         wanted = [CONTROL, *(name for name, method in METHODS.items() if place < slow or not method.slow)]
         deep = {name for name in wanted if place < checked and name != CONTROL and not METHODS[name].slow}
@@ -82,38 +83,39 @@ def explanation_study(
             for name in wanted
             if (record.key, name) not in rows or (name in deep and rows[record.key, name]["random_network"] is None)
         ]
+        maps: dict[str, np.ndarray] = {}
         if missing:
             partner = records[place - 1 if place else 1]
             mine, other = (classifier.predict(each.file, each.key) for each in (record, partner))
         for name in missing:
-            rows[record.key, name] = _row(classifier, record, mine, other, name, name in deep)
+            method = EXACT if name == CONTROL else name
+            found = explain(classifier, mine, _target(classifier, mine), method)
+            maps[method] = found.map
+            if method not in before:
+                before[method] = explain(classifier, other, _target(classifier, other), method).map
+            foreign = cv2.resize(before[method], (mine.scan.width, mine.scan.height))
+            alike = likeness(found.map, foreign)
+            if name == CONTROL:
+                found = replace(found, map=foreign)
+            values = check(classifier, found).to_dict() if name in deep else faithfulness(classifier, found)
+            values |= {} if name == CONTROL else {"other_scan": alike}
+            rows[record.key, name] = _row(classifier, record, mine.label, found, name, values)
             write_rows(table, [*_ABOUT, *_MEASURED], rows.values())
             on_map()
+        before = maps
     order = {record.key: place for place, record in enumerate(records)}
     frame = pd.DataFrame([row for (file, _), row in rows.items() if file in order], columns=[*_ABOUT, *_MEASURED])
     return frame.sort_values("file", key=lambda file: file.map(order), kind="stable")
 
 
 def _row(
-    classifier: Classifier, record: Record, mine: Prediction, other: Prediction, name: str, checked: bool
+    classifier: Classifier, record: Record, answer: str, found: Explanation, name: str, values: dict[str, Any]
 ) -> dict[str, Any]:
-    target, method = _target(classifier, mine), EXACT if name == CONTROL else name
-    found = explain(classifier, mine, target, method)
-
-    def foreign() -> np.ndarray:
-        found = explain(classifier, other, _target(classifier, other), method)
-        return cv2.resize(found.map, (mine.scan.width, mine.scan.height))
-
-    if name == CONTROL:
-        found = replace(found, map=foreign())
-    values = check(classifier, found).to_dict() if checked else faithfulness(classifier, found)
-    if checked:
-        values["other_scan"] = likeness(found.map, foreign())
     mask, peak = load_mask(record, found.map.shape), float(found.heat.max())
     assert mask is not None  # `sample` leaves out scans without one
     fit = measure(found.heat / peak if peak > 0 else found.heat, mask, CLASS_MAP_LEVEL)
     values |= {"heat_inside": fit.inside, "pointing": fit.pointing, "iou": fit.iou, "seconds": found.seconds}
-    about = (record.key, record.group, record.label, mine.label, target, classifier.weights_sha256[:12], name)
+    about = (record.key, record.group, record.label, answer, found.target, classifier.weights_sha256[:12], name)
     numbers = {key: None if values.get(key) is None else round(float(values[key]), 5) for key in _MEASURED}
     return dict(zip(_ABOUT, about, strict=True)) | numbers
 
@@ -123,22 +125,42 @@ def _target(classifier: Classifier, prediction: Prediction) -> str:
     return max(kinds, key=lambda name: prediction.probabilities[name])
 
 
-def summarise(frame: pd.DataFrame) -> dict[str, Any]:
+def summarise(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return, ready for JSON, what each method is worth, with 95 % intervals over groups.
+
+    Args:
+        frames: rows of `explanation_study`, by data set.
 
     Returns:
         `methods`: name -> `scans`, `FIGURES`, and `less_than_exact`: the exact map's figure minus this method's, on
-        the scans that both have. `chance`: the 95th percentile of `here_more` and `road` of another scan's map, and of
-        the likeness of two scans' exact maps: what a map must be above to tell anything.
+        the scans that both have; of all sets together. `sets`: the same of each. `chance`: the 95th percentile of
+        `here_more` and `road` of another scan's map. `alike`: of `other_scan`, by method: two patients' maps are less
+        alike than that in 95 % of pairs.
     """
-    frame = frame.assign(  # gains are over random order, `here_more` over an equal region elsewhere
+    frame = pd.concat(list(frames.values()), ignore_index=True)
+    control = _derived(frame[frame["method"] == CONTROL])
+    alike = frame.groupby("method", sort=False)["other_scan"].quantile(0.95).dropna().round(4)
+    return {
+        "methods": _methods(frame),
+        "sets": {name: _methods(part) for name, part in frames.items()} if len(frames) > 1 else {},
+        "chance": {key: round(float(control[key].quantile(0.95)), 4) for key in ("here_more", "road")},
+        "alike": alike.to_dict(),
+    }
+
+
+def _derived(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(  # gains are over random order, `here_more` over an equal region elsewhere
         insertion_gain=frame["insertion"] - frame["insertion_random"],
         deletion_gain=frame["deletion_random"] - frame["deletion"],
         here_more=frame["drop_here"] - frame["drop_elsewhere"],
         stability=frame[["mirror", "noise", "zoom"]].min(axis=1),
     )
+
+
+def _methods(frame: pd.DataFrame) -> dict[str, Any]:
+    frame = _derived(frame)
     exact = frame[frame["method"] == EXACT].set_index("file")
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, Any] = {}
     for name in [CONTROL, *METHODS]:
         part = frame[frame["method"] == name]
         if part.empty:
@@ -149,10 +171,7 @@ def summarise(frame: pd.DataFrame) -> dict[str, Any]:
         if name != EXACT:
             gaps = {key: paired[key].to_numpy(float) - figures[key] for key in FIGURES if key != "seconds"}
             methods[name]["less_than_exact"] = means_with_intervals(gaps, groups)
-    control = frame[frame["method"] == CONTROL]
-    high = {"here_more": control["here_more"], "road": control["road"], "likeness": exact["other_scan"]}
-    chance = {key: round(float(values.quantile(0.95)), 4) for key, values in high.items()}
-    return {"methods": methods, "chance": chance}
+    return methods
 
 
 #: Figures on paper, and the words for them.
@@ -168,22 +187,35 @@ SHOWN = {
     "random_network": "like a random network's",
     "seconds": "seconds",
 }
+#: Figures that are told of each data set as well.
+IN_EACH_SET = ("pointing", "heat_inside", "road")
 
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the figures as a table in Markdown, "value (low to high)"; from `summarise`."""
-
-    def cell(figure: Mapping[str, Any]) -> str:
-        if figure["value"] is None:
-            return "-"
-        span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
-        return f"{figure['value']:.2f}{span}"
-
     rows = [
-        [_title(name), str(row["scans"]), *(cell(row[key]) for key in SHOWN)]
+        [_title(name), str(row["scans"]), *(_cell(row[key]) for key in SHOWN)]
         for name, row in results["methods"].items()
     ]
     return "\n".join(markdown_table(["method", "lesions", *SHOWN.values()], rows))
+
+
+def table_of_sets(results: Mapping[str, Any]) -> str:
+    """Return `IN_EACH_SET` of every data set as a table in Markdown; from `summarise`."""
+    heads = [f"{name}: {SHOWN[key]}" for key in IN_EACH_SET for name in results["sets"]]
+    rows = [
+        [_title(method), *(_cell(part[method][key]) for key in IN_EACH_SET for part in results["sets"].values())]
+        for method in results["methods"]
+        if all(method in part for part in results["sets"].values())
+    ]
+    return "\n".join(markdown_table(["method", *heads], rows))
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
+    return f"{figure['value']:.2f}{span}"
 
 
 def _title(name: str) -> str:

@@ -67,7 +67,7 @@ def test_figures_follow_from_the_rows_and_intervals_from_the_groups():
         for place, numbers in enumerate(rng.random((12, len(columns))))
     ]
     frame = pd.DataFrame(rows)
-    found = summarise(frame)
+    found = summarise({"mine": frame})
     exact, other = (frame[frame["method"] == name].reset_index() for name in ("exact", "grad-cam"))
     figure = found["methods"]["exact"]["here_more"]
     assert figure["value"] == pytest.approx((exact["drop_here"] - exact["drop_elsewhere"]).mean())
