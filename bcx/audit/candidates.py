@@ -7,10 +7,10 @@ each way, are compared by a product of short vectors: that proposes another fram
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +61,9 @@ class Terms:
         flat = (values - mean) @ directions
         stop = (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.0)
         cv2.setRNGSeed(0)
-        centres = []
-        for half in (0, 1):
-            part = np.ascontiguousarray(flat[:, half::2])
-            nearest = np.zeros((len(part), 1), np.int32)
-            centres.append(cv2.kmeans(part, count, nearest, stop, 1, cv2.KMEANS_RANDOM_CENTERS)[2])
+        nearest = np.zeros((len(flat), 1), np.int32)
+        halves = [np.ascontiguousarray(flat[:, half::2]) for half in (0, 1)]
+        centres = [cv2.kmeans(part, count, nearest, stop, 1, cv2.KMEANS_RANDOM_CENTERS)[2] for part in halves]
         pictures = np.stack([features.coarse for features in sample])
         moved = np.concatenate([_shift(pictures, *by) for by in _SHIFTS[::4]])
         axes = np.linalg.eigh(moved.T @ moved)[1][:, ::-1][:, :_AXES].astype(np.float32)
@@ -80,24 +78,20 @@ class Terms:
         )
         return np.unique((first * self.centres.shape[1] + second).astype(np.int32))
 
-    def entries(self, store: Path, places: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return what an index keeps of some scans: int32 words of each, coarse pictures along the axes [n, 64]."""
+    def entries(self, store: Path, places: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what an index keeps of each scan: int32 words, and the coarse picture along the axes [64]."""
         scans = [read_features(store, place) for place in places]
-        flat = [features.coarse.ravel() @ self.axes for features in scans]
-        return [self.words(features.descriptors) for features in scans], np.array(flat, np.float32)
+        return [(self.words(each.descriptors), each.coarse.ravel() @ self.axes) for each in scans]
 
 
-def write_index(
-    file: Path, terms: Terms, places: list[int], entries: Iterable[tuple[list[np.ndarray], np.ndarray]]
-) -> None:
+def write_index(file: Path, terms: Terms, places: list[int], entries: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write what candidates for the scans at `places` are found with, as arrays: other processes read it."""
-    some_words, some_flat = zip(*entries, strict=True)
-    words = list(chain.from_iterable(some_words))
+    words, flat = zip(*entries, strict=True)
     # How rare a word is: the logarithm of one over the share of scans that have it.
     count = np.bincount(np.concatenate(words), minlength=terms.centres.shape[1] ** 2)
     weight = np.log((1 + len(words)) / (1 + count)).astype(np.float32) * (count > 0)
     plain = _rows(words, weight)
-    arrays = {"places": np.array(places), "weight": weight, "flat": np.concatenate(some_flat)}
+    arrays = {"places": np.array(places), "weight": weight, "flat": np.array(flat, np.float32)}
     arrays |= {name: getattr(plain, name) for name in ("data", "indices", "indptr")} | vars(terms)
     save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, file)
 
@@ -113,26 +107,24 @@ def _read_index(file: Path) -> tuple[Terms, dict[str, np.ndarray], csr_matrix]:
     return terms, stored, csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=shape)
 
 
-def propose(file: Path, store: Path, start: int, stop: int) -> list[tuple[int, int, int]]:
-    """Return candidates for the scans `start` to `stop`: (smaller number, larger number, who proposed as bits)."""
+def propose(file: Path, store: Path, own: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return candidates for the scans with these numbers: (smaller number, larger number, who proposed as bits)."""
     terms, stored, plain = _read_index(file)
-    here = [read_features(store, place) for place in stored["places"][start:stop].tolist()]
+    here = [read_features(store, place) for place in stored["places"][own].tolist()]
     flipped = _rows([terms.words(mirrored(each.descriptors)) for each in here], stored["weight"])
     coarse = _coarse_scores(terms, stored["flat"], np.stack([each.coarse for each in here]))
-    found: dict[tuple[int, int], int] = {}
+    found = Counter[tuple[int, int]]()
     for bit, scores, most, least in (
-        (WORDS, (plain[start:stop] @ plain.T).toarray(), BY_WORDS, LEAST_WORDS),
+        (WORDS, (plain[own] @ plain.T).toarray(), BY_WORDS, LEAST_WORDS),
         (MIRRORED, (flipped @ plain.T).toarray(), BY_MIRRORED_WORDS, LEAST_WORDS),
         (COARSE, coarse, BY_COARSE, LEAST_COARSE),
     ):
-        own = np.arange(start, stop)
-        scores[own - start, own] = -1
+        scores[np.arange(len(own)), own] = -1
         most = min(most, scores.shape[1])
         best = np.argpartition(-scores, most - 1, axis=1)[:, :most]
-        for row, partners in zip(own, best, strict=True):
-            for partner in partners[scores[row - start, partners] >= least]:
-                pair = (int(min(row, partner)), int(max(row, partner)))
-                found[pair] = found.get(pair, 0) | bit
+        for number, partners, likeness in zip(own.tolist(), best, scores, strict=True):
+            for partner in partners[likeness[partners] >= least].tolist():
+                found[min(number, partner), max(number, partner)] |= bit
     return [(a, b, bits) for (a, b), bits in sorted(found.items())]
 
 
@@ -163,10 +155,7 @@ def _rows(rows: list[np.ndarray], weight: np.ndarray) -> csr_matrix:
 
 
 def _shift(pictures: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Move [N, S, S] by whole pixels, zeros come in; [N, S * S]."""
-    out = np.zeros_like(pictures)
+    """Move [N, S, S] by at most 8 whole pixels, zeros come in; [N, S * S]."""
     size = pictures.shape[1]
-    to = [slice(max(0, by), size + min(0, by)) for by in (down, right)]
-    of = [slice(max(0, -by), size + min(0, -by)) for by in (down, right)]
-    out[:, to[0], to[1]] = pictures[:, of[0], of[1]]
-    return out.reshape(len(out), -1)
+    room = np.pad(pictures, ((0, 0), (8, 8), (8, 8)))
+    return room[:, 8 - down : 8 - down + size, 8 - right : 8 - right + size].reshape(len(pictures), -1)

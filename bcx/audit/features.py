@@ -10,7 +10,7 @@ The coarse picture finds the same lesion in another frame, whose landmarks have 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, reduce
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from safetensors.numpy import load, save
 
-from bcx.imaging.preprocess import resize, to_grey
+from bcx.imaging.preprocess import to_grey, with_side
+from bcx.trust.plain import CHROMA, chroma_of
 
 LOOK_SIDE = 512  # longer side at which marks are looked for: strokes of text are one to three pixels wide there
 PICTURE_SIDE = 160  # longer side of the small picture: tissue is recognisable, speckle mostly gone
@@ -30,7 +31,6 @@ ROUGH_SIDE, ROUGH_BAND = 80, (0.75, 6.0)  # of the picture by which an alignment
 
 STROKE = 9  # strokes thinner than this, at `LOOK_SIDE`, may be burnt in
 STROKE_CONTRAST, STROKE_LEVEL = 70, 140  # grey levels that a stroke stands above what is around it, and has at least
-CHROMA = 40  # difference between the strongest and the weakest channel from which a pixel is coloured
 DARK = 10  # mean grey level up to which a place is background
 TISSUE_SHARE = 0.05  # smallest share of the picture that a part of the tissue fills
 
@@ -39,24 +39,9 @@ _CONTRAST = 0.01  # lower than SIFT's own: tissue has little contrast
 _MIRRORED_TURNS = [0, 7, 6, 5, 4, 3, 2, 1]
 
 
-def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return the picture with its longer side at `side` pixels, the shorter in proportion (1 at least)."""
-    height, width = pixels.shape[:2]
-    factor = side / max(height, width)
-    return resize(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
-
-
 def looked_at(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 [H, W] or [H, W, 3] no longer than `LOOK_SIDE`."""
-    return shrunk(pixels, LOOK_SIDE) if max(pixels.shape[:2]) > LOOK_SIDE else pixels
-
-
-def chroma(pixels: np.ndarray) -> np.ndarray | None:
-    """Return uint8 [H, W], how coloured each pixel is; None for a grey picture."""
-    if pixels.ndim == 2:
-        return None
-    channels = cv2.split(np.ascontiguousarray(pixels))
-    return cv2.subtract(reduce(cv2.max, channels), reduce(cv2.min, channels))
+    return with_side(pixels, LOOK_SIDE) if max(pixels.shape[:2]) > LOOK_SIDE else pixels
 
 
 def burnt_in(pixels: np.ndarray) -> np.ndarray:
@@ -67,8 +52,7 @@ def burnt_in(pixels: np.ndarray) -> np.ndarray:
     grey = to_grey(pixels)
     raised = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((STROKE, STROKE), np.uint8))
     marks = (raised > STROKE_CONTRAST) & (grey > STROKE_LEVEL)
-    coloured = chroma(pixels)
-    return marks if coloured is None else marks | (coloured > CHROMA)
+    return marks if pixels.ndim == 2 else marks | (chroma_of(pixels) > CHROMA)
 
 
 def _tissue(grey: np.ndarray) -> np.ndarray:
@@ -85,10 +69,10 @@ def _small_picture(pixels: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, n
     """Return `picture` and `mask` of `Features`."""
     grey = to_grey(pixels)
     clear = (~marks).astype(np.float32)
-    share = shrunk(clear, PICTURE_SIDE)
-    small = shrunk(grey, PICTURE_SIDE)
+    share = with_side(clear, PICTURE_SIDE)
+    small = with_side(grey, PICTURE_SIDE)
     if marks.any():
-        seen = shrunk(grey.astype(np.float32) * clear, PICTURE_SIDE)
+        seen = with_side(grey.astype(np.float32) * clear, PICTURE_SIDE)
         # Where marks leave less than half of a pixel, the neighbours speak for it.
         around = cv2.GaussianBlur(seen, (0, 0), 3) / np.maximum(cv2.GaussianBlur(share, (0, 0), 3), 1e-3)
         filled = np.where(share > 0.5, seen / np.maximum(share, 1e-3), around)
@@ -112,8 +96,8 @@ def _band(picture: np.ndarray, mask: np.ndarray, fine: float, coarse: float) -> 
 
 
 def _coarse_picture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    weight = shrunk(mask.astype(np.float32), COARSE_SIDE)
-    seen = shrunk(picture * mask.astype(np.float32), COARSE_SIDE)
+    weight = with_side(mask.astype(np.float32), COARSE_SIDE)
+    seen = with_side(picture * mask.astype(np.float32), COARSE_SIDE)
     level = np.where(weight > 0.05, seen / np.maximum(weight, 1e-3), 0)
     detail = _band(level, (weight > 0.3).astype(np.float32), *COARSE_BAND)
     out = np.zeros((COARSE_SIDE, COARSE_SIDE), np.float32)
@@ -157,8 +141,8 @@ class Features:
     @cached_property
     def rough(self) -> tuple[np.ndarray, np.ndarray]:
         """Details for refining an alignment, float32 [h, w] with the longer side at `ROUGH_SIDE`; their mask, uint8."""
-        mask = (shrunk(self.weight, ROUGH_SIDE) > 0.5).astype(np.float32)
-        return _band(shrunk(self.picture, ROUGH_SIDE), mask, *ROUGH_BAND), mask.astype(np.uint8) * 255
+        mask = (with_side(self.weight, ROUGH_SIDE) > 0.5).astype(np.float32)
+        return _band(with_side(self.picture, ROUGH_SIDE), mask, *ROUGH_BAND), mask.astype(np.uint8) * 255
 
 
 def describe(pixels: np.ndarray) -> Features:

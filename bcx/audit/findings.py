@@ -20,7 +20,6 @@ import cv2
 from jinja2 import Environment, StrictUndefined
 
 import bcx
-from bcx.audit.features import shrunk
 from bcx.audit.look import Look
 from bcx.audit.matching import NEAR_DUPLICATE, SAME_LESION, Match
 from bcx.audit.oddities import KINDS, Odd
@@ -29,6 +28,7 @@ from bcx.data.tables import harmless
 from bcx.errors import BcxError
 from bcx.files import whole
 from bcx.imaging.names import MASK, NO_PICTURE, count_left_out
+from bcx.imaging.preprocess import with_side
 from bcx.imaging.scan import Scan
 
 _PAGE, _STYLE = (Path(__file__).with_name(name) for name in ("report.html", "report.css"))
@@ -121,8 +121,7 @@ class Audit:
         """Yield (name, heading, count) of all that is worth telling: oddities only where there are some."""
         for name, count in self.counts().items():
             if count or name not in KINDS:
-                words = KINDS.get(name, name)
-                yield name, f"{words[0].upper()}{words[1:]}", count
+                yield name, KINDS.get(name, name).capitalize(), count
 
     def counts(self) -> dict[str, int]:
         """Return how much of each was found, by name."""
@@ -182,7 +181,7 @@ def _thumbnail(path: Path) -> str:
         pixels = Scan.open(path).pixels
     except BcxError:
         return ""
-    small = shrunk(pixels, _SIDE) if max(pixels.shape[:2]) > _SIDE else pixels
+    small = with_side(pixels, _SIDE) if max(pixels.shape[:2]) > _SIDE else pixels
     if small.ndim == 3:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])

@@ -14,14 +14,10 @@ from bcx.errors import ConfigError
 from bcx.tasks import TASKS
 
 _MASK = re.compile(r"^(.+)_mask(_?\d+)?$", re.IGNORECASE)
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-SPLIT_COLUMNS = ("split", "fold")
-SPLIT_LAYOUT = "a CSV table with the columns file and split (or fold), a row for each image"
+_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_PARTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+_SPLIT_COLUMNS = ("split", "fold")
+_SPLIT_LAYOUT = "a CSV table with the columns file and split (or fold), a row for each image"
 
 
 def list_files(root: Path, leave_out: Path | None = None) -> tuple[list[str], list[str], dict[str, str]]:
@@ -36,16 +32,11 @@ def list_files(root: Path, leave_out: Path | None = None) -> tuple[list[str], li
     def refuse(error: OSError) -> None:
         closed[Path(error.filename).relative_to(root).as_posix()] = error.strerror or str(error)
 
-    own = leave_out.resolve() if leave_out else None
-    files: list[str] = []
-    masks: list[str] = []
+    own = leave_out and leave_out.resolve()
+    files, masks = list[str](), list[str]()
     for folder, inner, names in os.walk(root, onerror=refuse):
         here = Path(folder)
-        inner[:] = [
-            name
-            for name in inner
-            if not name.startswith(".") and name != "__MACOSX" and (own is None or (here / name).resolve() != own)
-        ]
+        inner[:] = [n for n in inner if not n.startswith(".") and n != "__MACOSX" and (here / n).resolve() != own]
         stems = {Path(name).stem for name in names}
         for name in names:
             mask = _MASK.match(Path(name).stem)
@@ -78,28 +69,20 @@ def parts_of(files: Sequence[str]) -> dict[str, str]:
 
 
 def read_split(table: Path, files: Iterable[str]) -> dict[str, str]:
-    """Read which part of a split each file belongs to.
+    """Read which part of a split each file belongs to, from a CSV with the columns `file` and `split`, `fold`, or both.
 
-    Args:
-        table: CSV with the columns `file` and `split`, `fold`, or both (then a part is "split, fold"). A file is its
-            path below the audited folder; a name alone will do where it is unique there.
-
-    Raises:
-        ConfigError: no such table, no such columns, or no row that names a file of the folder.
+    Of both, a part is "split, fold". A file is its path below the audited folder; a name alone will do where it is
+    unique there. `ConfigError`: no such table, no such columns, or no row that names a file of the folder.
     """
     if not table.is_file():
-        raise ConfigError(f"There is no table '{table}'.", expected=SPLIT_LAYOUT, remedy="Check the path.")
-    read = read_table(table, ("file",), SPLIT_COLUMNS, layout=SPLIT_LAYOUT, error=ConfigError)
-    columns = [name for name in SPLIT_COLUMNS if name in read.columns]
+        raise ConfigError(f"There is no table '{table}'.", expected=_SPLIT_LAYOUT, remedy="Check the path.")
+    read = read_table(table, ("file",), _SPLIT_COLUMNS, layout=_SPLIT_LAYOUT, error=ConfigError)
+    columns = [name for name in _SPLIT_COLUMNS if name in read.columns]
     if not columns or not read.rows:
-        there = ",".join(read.columns)
-        raise ConfigError(
-            f"'{table.name}' has the columns '{there}'." if read.rows else f"'{table.name}' has no rows.",
-            expected=SPLIT_LAYOUT,
-            remedy="Name the columns in the first line, with commas between them.",
-        )
-    known = set(files)
-    by_name: dict[str, list[str]] = defaultdict(list)
+        found = f"'{table.name}' has " + (f"the columns '{','.join(read.columns)}'." if read.rows else "no rows.")
+        remedy = "Name the columns in the first line, with commas between them."
+        raise ConfigError(found, expected=_SPLIT_LAYOUT, remedy=remedy)
+    known, by_name = set(files), defaultdict[str, list[str]](list)
     for file in known:
         by_name[PurePosixPath(file).name].append(file)
     parts: dict[str, str] = {}

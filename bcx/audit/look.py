@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from bcx.audit.features import describe, looked_at, shrunk, write_features
+from bcx.audit.features import describe, looked_at, write_features
 from bcx.audit.oddities import Odd, is_mask, oddities_of
 from bcx.errors import BcxError
 from bcx.imaging.names import called_a_picture
-from bcx.imaging.preprocess import to_grey
+from bcx.imaging.preprocess import to_grey, with_side
 from bcx.imaging.scan import Scan, sniff_file
 
 LEAST_RANGE = 8  # grey levels between the darkest and the brightest point of a picture that can be compared
@@ -44,26 +44,25 @@ class Look:
         return any(odd.kind in kinds for odd in self.odd)
 
 
-def look_at_some(root: Path, files: Sequence[tuple[int, str]], store: Path) -> list[Look]:
+def look_at_some(root: Path, store: Path, files: Sequence[tuple[int, str]]) -> list[Look]:
     """Look at files, each with its place; features go into the store."""
-    return [_look_at(root, place, file, store) for place, file in files]
+    return [_look_at(root, store, place, file) for place, file in files]
 
 
-def _look_at(root: Path, place: int, file: str, store: Path) -> Look:
+def _look_at(root: Path, store: Path, place: int, file: str) -> Look:
     """Look at one file; what is wrong with it becomes an oddity, never an error."""
     try:
         if sniff_file(root / file) is None and not called_a_picture(file):
             return Look(place, file, stray=True)
         scan = Scan.open(root / file)
         odd = tuple(oddities_of(scan))
-        seen = looked_at(scan.pixels)
-        grey = to_grey(seen)
-        small = shrunk(grey, 128).astype(np.float32)
-        comparable = not is_mask(seen) and int(grey.max()) - int(grey.min()) >= LEAST_RANGE and min(small.shape) >= 8
+        grey = to_grey(looked_at(scan.pixels))
+        small = with_side(grey, 128).astype(np.float32)
+        comparable = not is_mask(grey) and int(np.ptp(grey)) >= LEAST_RANGE and min(small.shape) >= 8
         if comparable:
             write_features(store, place, describe(scan.pixels))
         content = hashlib.sha256(f"{scan.pixels.shape} ".encode())
-        content.update(np.ascontiguousarray(scan.pixels).data)
+        content.update(scan.pixels.data)
         size = scan.width, scan.height
         return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=_measures(small))
     except BcxError as error:
@@ -77,10 +76,9 @@ def _look_at(root: Path, place: int, file: str, store: Path) -> Look:
 
 
 def _measures(small: np.ndarray) -> tuple[float, ...]:
-    mean, spread = float(small.mean()), float(small.std())
-    if min(small.shape) < 3:
-        return mean, spread, 0.0, 0.0
-    return mean, spread, *(float(np.abs(np.diff(small, axis=axis)).mean()) / (spread + 1) for axis in (1, 0))
+    spread = float(small.std())
+    steps = [np.abs(np.diff(small, axis=axis)).mean() if min(small.shape) > 2 else 0 for axis in (1, 0)]
+    return float(small.mean()), spread, *(float(step) / (spread + 1) for step in steps)
 
 
 def outliers(looks: Sequence[Look]) -> list[tuple[str, Odd]]:
@@ -89,19 +87,18 @@ def outliers(looks: Sequence[Look]) -> list[tuple[str, Odd]]:
     if len(read) < FEWEST:
         return []
     sizes = np.array([[look.width, look.height] for look in read], float)
-    usual = "the usual size is {:.0f} x {:.0f}".format(*np.median(sizes, axis=0))
-    logs = np.log(np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]]))
-    found = [
-        (read[row].file, Odd("size", f"{read[row].width} x {read[row].height} pixels; {usual}."))
-        for row in _far(logs, np.log(SIZE_FACTOR))
-    ]
     levels = np.array([look.measures[:2] for look in read])
-    usual = "usual are {:.0f} and {:.0f}".format(*np.median(levels, axis=0))
-    for row in _far(levels, GREY_LEVELS):
-        mean, spread = levels[row]
-        detail = f"Mean grey level {mean:.0f}, deviation {spread:.0f}; {usual}."
-        found.append((read[row].file, Odd("intensity", detail)))
-    return found
+    logs = np.log(np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]]))
+    size = "{:.0f} x {:.0f} pixels; the usual size is {:.0f} x {:.0f}."
+    level = "Mean grey level {:.0f}, deviation {:.0f}; usual are {:.0f} and {:.0f}."
+    return [
+        (read[row].file, Odd(kind, said.format(*values[row], *np.median(values, axis=0))))
+        for kind, said, values, far in (
+            ("size", size, sizes, _far(logs, np.log(SIZE_FACTOR))),
+            ("intensity", level, levels, _far(levels, GREY_LEVELS)),
+        )
+        for row in far
+    ]
 
 
 def _far(values: np.ndarray, least: float) -> np.ndarray:

@@ -215,7 +215,7 @@ def _changes(a: Features, b: Features, warp: np.ndarray, turned: bool, found: _A
     return tuple(said)
 
 
-def compare_some(store: Path, pairs: Sequence[tuple[int, int, int]], among: int) -> list[tuple[int, int, Match]]:
+def compare_some(store: Path, among: int, pairs: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, Match]]:
     """Return what the pairs (place, place, proposed) have in common, those that have anything."""
     read = partial(read_features, store)
     compared = ((a, b, compare(read(a), read(b), proposed, among)) for a, b, proposed in pairs)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bcx.audit.features import burnt_in, chroma, looked_at
+from bcx.audit.features import burnt_in, looked_at
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
-from bcx.trust.plain import plain_checks
+from bcx.trust.plain import chroma_of, plain_checks
 
 KINDS = {
     "unreadable": "Files that cannot be read",
@@ -77,8 +77,7 @@ def is_mask(pixels: np.ndarray) -> bool:
 
 
 def _colours(pixels: np.ndarray, tinted: bool) -> list[Odd]:
-    coloured = chroma(pixels)
-    if coloured is None:
+    if pixels.ndim == 2:
         return []
     if tinted:
         return [Odd("tint", "The whole picture is tinted.")]
@@ -86,7 +85,7 @@ def _colours(pixels: np.ndarray, tinted: bool) -> list[Odd]:
     # Flow is shown in red and blue; marks are mostly yellow, green or orange, and thin.
     flow = ((red - green > 60) & (red - blue > 30)) | ((blue - green > 40) & (blue - red > 30))
     solid = cv2.morphologyEx(flow.astype(np.uint8), cv2.MORPH_OPEN, np.ones((4, 4), np.uint8))
-    share, doppler = float((coloured > 30).mean()), float(solid.mean())
+    share, doppler = float((chroma_of(pixels) > 30).mean()), float(solid.mean())
     if doppler > DOPPLER_SHARE:
         return [Odd("Doppler", f"Solid red or blue fills {100 * doppler:.2g} % of the picture.")]
     if share > COLOUR_SHARE:

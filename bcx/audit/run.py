@@ -9,12 +9,13 @@ import signal
 import tempfile
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import count, starmap
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ from bcx.audit.oddities import KINDS, Odd
 from bcx.errors import BcxError, writing
 from bcx.imaging.names import MASK, NO_PICTURE
 from bcx.inference.journal import Journal, stamp
+from bcx.trust.claims import NOT_A_SCAN
 
 SAME_PICTURE = "the same picture"  # what is said of two files that decode to the same pixels
 NO_SCAN = "The network finds that it does not look like a breast ultrasound scan."
@@ -133,13 +135,12 @@ def _odd(
     odd += [(f"{name}/", Odd("unreadable", f"The folder cannot be opened ({why}).")) for name, why in closed.items()]
     notes = []
     if others:
-        words = "pictures are coloured or small: no ultrasound, so not held against it."
-        notes.append(f"{coloured} of {len(pictures)} {words}")
+        said = "pictures are coloured or small: no ultrasound, so not held against it."
+        notes = [f"{coloured} of {len(pictures)} {said}"]
     elif network:
         strangers, notes = _ask_network(root, pictures, tell)
         odd += [(file, Odd("not a scan", NO_SCAN)) for file in strangers]
-    order = list(KINDS)
-    return sorted(odd, key=lambda each: (order.index(each[1].kind), each[0])), notes
+    return sorted(odd, key=lambda each: (list(KINDS).index(each[1].kind), each[0])), notes
 
 
 def _no_ultrasound(odd: Odd) -> bool:
@@ -151,11 +152,8 @@ def _no_ultrasound(odd: Odd) -> bool:
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[str], list[str]]:
     """Ask the default model's input check which pictures are no scans; the files, and what is worth a note.
 
-    The most unusual ones are asked about first, until many in a row are scans: a network that reads every image of a
-    large folder would take longer than all the rest.
+    The most unusual ones are asked about first, until many in a row are scans: reading all would take too long.
     """
-    from bcx.trust.claims import NOT_A_SCAN  # here, since it loads torch, which the other processes do without
-
     try:
         classifier = bcx.load()
     except BcxError as error:
@@ -184,24 +182,21 @@ def _look(
     pool: Executor | None, root: Path, files: list[str], store: Path, journal: Journal | None, tell: Progress
 ) -> list[Look]:
     """Look at every file that the journal does not hold; features go into the store, each file's at its own place."""
-    looks, stamps = {}, {}
-    if journal is not None:
-        stamps = {file: stamp(root / file) for file in files}
-        for file in files:
-            if journal.holds(file, stamps[file]):
-                stored = journal.read(file)
-                odd = tuple(Odd(**each) for each in stored["odd"])
-                looks[file] = Look(**(stored | {"odd": odd, "measures": tuple(stored["measures"])}))
+    looks = {}
+    stamps = {file: stamp(root / file) for file in files} if journal is not None else {}
+    for file in files:
+        if journal is not None and journal.holds(file, stamps[file]):
+            stored = journal.read(file)
+            told = {"odd": tuple(Odd(**each) for each in stored["odd"]), "measures": tuple(stored["measures"])}
+            looks[file] = Look(**(stored | told))
     places = count(1 + max((look.place for look in looks.values()), default=-1))
     left = [(next(places), file) for file in files if file not in looks]
-    chunks = _chunks(left, _CHUNK)
-    calls = [(root, chunk, store) for chunk in chunks]
-    for some in _each(pool, "Looking at files", look_at_some, calls, chunks, tell, len(looks)):
-        for look in some:
-            looks[look.file] = look
-            if journal is not None:
-                failed = look.is_odd("unreadable")  # may have passed by the next time
-                journal.add(look.file, None if failed else stamps[look.file], asdict(look))
+    look_at = partial(look_at_some, root, store)
+    for look in _each(pool, "Looking at files", look_at, _chunks(left, _CHUNK), tell, len(looks)):
+        looks[look.file] = look
+        if journal is not None:
+            failed = look.is_odd("unreadable")  # may have passed by the next time
+            journal.add(look.file, None if failed else stamps[look.file], asdict(look))
     return [looks[file] for file in files]
 
 
@@ -227,19 +222,14 @@ def _matches(pool: Executor | None, places: list[int], store: Path, tell: Progre
     sample = [read_features(store, place) for place in places[:: max(1, len(places) // _VOCABULARY)]]
     if not any(len(features.points) for features in sample):
         return []
-    terms = Terms.learn(sample, len(places))
-    index = store / "index"
-    blocks = _chunks(places, _ROWS)
-    calls = [(store, block) for block in blocks]
-    write_index(index, terms, places, _each(pool, "Indexing", terms.entries, calls, blocks, tell))
-    asked = [(index, store, start, min(start + _ROWS, len(places))) for start in range(0, len(places), _ROWS)]
-    proposed: dict[tuple[int, int], int] = {}
-    for some in _each(pool, "Looking for candidates", propose, asked, blocks, tell):
-        for a, b, bits in some:
-            proposed[a, b] = proposed.get((a, b), 0) | bits
+    terms, index = Terms.learn(sample, len(places)), store / "index"
+    entries = partial(terms.entries, store)
+    write_index(index, terms, places, _each(pool, "Indexing", entries, _chunks(places, _ROWS), tell))
+    proposed, rows = Counter[tuple[int, int]](), _chunks(np.arange(len(places)), _ROWS)
+    for a, b, bits in _each(pool, "Looking for candidates", partial(propose, index, store), rows, tell):
+        proposed[a, b] |= bits
     chunks = _chunks([(places[a], places[b], bits) for (a, b), bits in sorted(proposed.items())], _PAIRS)
-    pairs = [(store, chunk, len(places)) for chunk in chunks]
-    return [match for some in _each(pool, "Comparing pairs", compare_some, pairs, chunks, tell) for match in some]
+    return list(_each(pool, "Comparing pairs", partial(compare_some, store, len(places)), chunks, tell))
 
 
 # --- processes ---------------------------------------------------------------------------------------------------
@@ -248,19 +238,17 @@ def _matches(pool: Executor | None, places: list[int], store: Path, tell: Progre
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor | None]:
     """Give processes to work in, or None for this one alone, and let go of what they kept at hand."""
-    threads = cv2.getNumThreads()
+    threads, pool = cv2.getNumThreads(), None
     try:
         if workers < 2:
             cv2.setNumThreads(1)
-            yield None
-            return
-        # Spawned: a fork of a process that has threads (progress bars, OpenCV) may never wake up.
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
+        else:  # spawned: a fork of a process that has threads (progress bars, OpenCV) may never wake up
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread)
+        yield pool
     finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(threads)
         candidates.clear()
 
@@ -284,20 +272,18 @@ def _end_with_parent() -> None:
 def _each(
     pool: Executor | None,
     stage: str,
-    function: Callable[..., Answer],
-    calls: Sequence[tuple[Any, ...]],
-    chunks: Sequence[Sequence[Any]],
+    function: Callable[[Any], Iterable[Answer]],
+    chunks: Sequence[Any],
     tell: Progress,
     done: int = 0,
 ) -> Iterator[Answer]:
-    """Call a function for each of the argument tuples; answers in order; `chunks` are what each call works on."""
+    """Yield what a function returns of each chunk, one by one and in order."""
     total = done + sum(map(len, chunks))
-    answers = starmap(function, calls) if pool is None else pool.map(function, *zip(*calls, strict=True))
-    for answer, chunk in zip(answers, chunks, strict=True):
-        yield answer
+    for answers, chunk in zip((pool.map if pool else map)(function, chunks), chunks, strict=True):
+        yield from answers
         done += len(chunk)
         tell(stage, done, total)
 
 
-def _chunks(items: list[Answer], size: int) -> list[list[Answer]]:
+def _chunks(items: Any, size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -30,6 +30,12 @@ def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def with_side(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resize as `resize`, the longer side to `side` pixels, the shorter in proportion (1 at least)."""
+    scale = side / max(pixels.shape[:2])
+    return resize(pixels, max(1, round(scale * pixels.shape[1])), max(1, round(scale * pixels.shape[0])))
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How a scan becomes the network's input: the whole of it is squashed to a square, nothing is cut off.

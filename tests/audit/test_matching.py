@@ -102,7 +102,7 @@ def test_features_come_back_from_the_store(tmp_path):
             np.testing.assert_array_equal(getattr(back, name), getattr(features, name))
         np.testing.assert_allclose(back.coarse, features.coarse, atol=1e-3)
         assert back.scale == pytest.approx(features.scale)
-    assert compare_some(tmp_path, [(0, 5, ALL), (0, 0, ALL)], 2)[0][:2] == (0, 0)
+    assert compare_some(tmp_path, 2, [(0, 5, ALL), (0, 0, ALL)])[0][:2] == (0, 0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 2000), (40, 3000)])

@@ -25,9 +25,9 @@ def looked(monkeypatch) -> list[str]:
     """Names of the files that are looked at, four at a time."""
     files: list[str] = []
 
-    def watched(root, some, store):
+    def watched(root, store, some):
         files.extend(file for _, file in some)
-        return look_at_some(root, some, store)
+        return look_at_some(root, store, some)
 
     monkeypatch.setattr(run, "look_at_some", watched)
     monkeypatch.setattr(run, "_CHUNK", 4)
