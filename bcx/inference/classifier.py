@@ -92,7 +92,7 @@ class Classifier:
             self._runner = choose_backend(checkpoint, backend, device)
             self.backend = self._runner.name
             rules = checkpoint.decisions
-            self._decider = Decider(rules, self.task, name=self.name, point=operating_point, prevalence=prevalence)
+            self._decider = Decider(rules, self.task, name=self.name, point=operating_point).at(prevalence)
             self.prevalence = self._decider.prevalence
             block = checkpoint.input_check
             self._input_check = None if block is None else InputCheck.load(self.folder, block)

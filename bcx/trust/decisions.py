@@ -83,10 +83,10 @@ def fit_operating_point(
 ) -> OperatingPoint:
     """Fit the threshold of two classes on the probability of the second one, the positive.
 
-    With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive (so
-    it costs the least specificity); without, the middle of those whose balanced accuracy is within `PLATEAU` of the
-    best. A threshold lies halfway between the scores of two scans, so that rounding changes no answer. `DataError`:
-    shapes that do not fit, or a class that is missing.
+    With `positive_sensitivity`, the highest threshold that calls at least this share of the positive scans positive;
+    without, the middle of those whose balanced accuracy is within `PLATEAU` of the best. A threshold lies halfway
+    between the scores of two scans, so that rounding changes no answer. `DataError`: shapes that do not fit, or a class
+    that is missing.
     """
     probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
     ill, share = labels == 1, probabilities[:, 1]
@@ -120,31 +120,19 @@ def _called(scores: np.ndarray, weights: np.ndarray, thresholds: np.ndarray) -> 
 def sensitivity_points(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
-    """Return what 90 and 95 % sensitivity cost, on the scans that the points are fitted on (see `point_figures`)."""
+    """Return what 90 and 95 % sensitivity cost, on the scans that the points are fitted on.
+
+    Each is a `point` with its `sensitivity`, `specificity` and `accuracy`, 0..1.
+    """
+    probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
+    parts = {"sensitivity": labels == 1, "specificity": labels == 0, "accuracy": labels < 2}
     found = []
     for asked in (0.90, 0.95):
         point = fit_operating_point(probabilities, labels, positive_sensitivity=asked, weights=weights)
-        found.append(point_figures(point, probabilities, labels, weights))
+        right = point.choose(probabilities) == labels
+        shares = {name: float(weights[part & right].sum() / weights[part].sum()) for name, part in parts.items()}
+        found.append({"point": point.to_dict(), **shares})
     return found
-
-
-def point_figures(
-    point: OperatingPoint, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Return `point`, `sensitivity`, `specificity` and `accuracy`, 0..1, or None where no scan is of that kind."""
-    probabilities, labels, weights = check_answers(probabilities, labels, weights, 1)
-    chosen, positive = point.choose(probabilities), labels == 1
-
-    def share(of: np.ndarray, among: np.ndarray) -> float | None:
-        mass = weights[among].sum()
-        return float(weights[among & of].sum() / mass) if mass > 0 else None
-
-    return {
-        "point": point.to_dict(),
-        "sensitivity": share(chosen == 1, positive),
-        "specificity": share(chosen != 1, ~positive),
-        "accuracy": share(chosen == labels, np.ones_like(positive)),
-    }
 
 
 def risk_coverage(
@@ -165,16 +153,15 @@ def risk_coverage(
 
 
 def fit_refer_threshold(
-    probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float, point: OperatingPoint | None = None
+    probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float, point: OperatingPoint
 ) -> ReferRule:
     """Return the rule that refers as few scans as it can and reaches `accuracy`, 0..1, on those it does not.
 
-    Answers are chosen by `point`, or the most probable class. `DataError`: shapes that do not fit, or an accuracy that
-    not even the surest scans reach.
+    Answers are chosen by `point`. `DataError`: shapes that do not fit, or an accuracy that not even the surest scans
+    reach.
     """
     probabilities, labels, _ = check_answers(probabilities, labels, None, 1)
-    chosen = point.choose(probabilities) if point else probabilities.argmax(axis=1)
-    thresholds, coverage, risk = risk_coverage(probabilities.max(axis=1), chosen == labels)
+    thresholds, coverage, risk = risk_coverage(probabilities.max(axis=1), point.choose(probabilities) == labels)
     enough = np.flatnonzero(at_least(1 - risk, accuracy))
     if not len(enough):
         raise DataError(

@@ -212,15 +212,10 @@ class Decider:
         *,
         name: str = "",
         point: str = "default",
-        prevalence: Mapping[str, float] | None = None,
     ) -> None:
         """Read what the checkpoint `name` stores as `decisions`, at one of `POINTS`.
 
-        `prevalence`: share of each class among the scans to come; those left out share the rest. None: as stored.
-
-        Raises:
-            CheckpointError: the block is damaged.
-            ConfigError: an operating point or a prevalence that cannot be had.
+        `CheckpointError`: the block is damaged. `ConfigError`: an operating point that cannot be had.
         """
         try:
             rule, two, refer = ((stored or {}).get(key) for key in ("rule", "operating_point", "refer"))
@@ -252,10 +247,13 @@ class Decider:
                 remedy="Use one of these, or leave it out.",
             )
         self.point, self._task = point, task
-        self._wanted = full_prevalence(prevalence, task.classes, self._stated) if prevalence else None
+        self._wanted: tuple[float, ...] | None = None
 
     def at(self, prevalence: Mapping[str, float] | None) -> Decider:
-        """Return the same rules at another prevalence; arguments and errors as of the class."""
+        """Return the same rules where each class has another share among the scans to come; None: as stored.
+
+        Classes left out share the rest. `ConfigError`: a prevalence that cannot be had.
+        """
         other = copy(self)
         other._wanted = full_prevalence(prevalence, self._task.classes, self._stated) if prevalence else None
         return other

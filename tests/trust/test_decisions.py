@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, recall_score
 
 from bcx.errors import ConfigError, DataError
 from bcx.trust.decisions import (
@@ -15,8 +16,8 @@ from bcx.trust.decisions import (
     ReferRule,
     fit_operating_point,
     fit_refer_threshold,
-    point_figures,
     risk_coverage,
+    sensitivity_points,
 )
 
 
@@ -36,10 +37,6 @@ def test_a_whole_number_weight_equals_that_many_copies():
         copied = fit_operating_point(probabilities[rows], labels[rows], positive_sensitivity=asked)
         # scores without weight may move a threshold between its neighbours, but no scan that counts crosses it
         np.testing.assert_array_equal(weighted.choose(probabilities[rows]), copied.choose(probabilities[rows]))
-    weighted = point_figures(copied, probabilities, labels, weights)
-    counted = point_figures(copied, probabilities[rows], labels[rows])
-    for name in ("sensitivity", "specificity", "accuracy"):
-        assert weighted[name] == pytest.approx(counted[name])
 
 
 def test_thresholds_keep_clear_of_every_score():
@@ -51,15 +48,16 @@ def test_thresholds_keep_clear_of_every_score():
     assert np.abs(probabilities[:, 0] - point.normal_above).min() > 1e-7
 
 
-def test_figures_are_shares_counted_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
-    labels = np.array([0, 0, 1, 1, 0])
-    found = point_figures(OperatingPoint(0.5), probabilities, labels)
-    assert (found["sensitivity"], found["specificity"]) == (0.5, pytest.approx(1 / 3))
-    assert found["accuracy"] == pytest.approx(0.4)
-    none_ill = point_figures(OperatingPoint(0.5), probabilities[:2], labels[:2])
-    stored = json.loads(json.dumps(none_ill, allow_nan=False))
-    assert (stored["sensitivity"], stored["point"]) == (None, OperatingPoint(0.5).to_dict())
+def test_figures_are_the_shares_that_scikit_learn_counts():
+    probabilities, labels = answers(120, seed=6, classes=2)
+    weights = np.random.default_rng(0).integers(0, 4, 120)
+    found = sensitivity_points(probabilities, labels, weights)
+    for figures in json.loads(json.dumps(found, allow_nan=False)):
+        chosen = OperatingPoint.from_dict(figures["point"]).choose(probabilities)
+        assert figures["sensitivity"] == pytest.approx(recall_score(labels, chosen, sample_weight=weights))
+        specificity = recall_score(labels, chosen, pos_label=0, sample_weight=weights)
+        assert figures["specificity"] == pytest.approx(specificity)
+        assert figures["accuracy"] == pytest.approx(accuracy_score(labels, chosen, sample_weight=weights))
 
 
 def test_what_is_stored_comes_back():
@@ -120,13 +118,13 @@ def test_the_curve_is_what_each_threshold_gives(seed, levels, weighted):
         assert r == pytest.approx((weights * ~correct)[kept].sum() / weights[kept].sum())
 
 
-@pytest.mark.parametrize("point", [None, OperatingPoint(0.4)])
+@pytest.mark.parametrize("point", [OperatingPoint(0.4), OperatingPoint(0.5)])
 @pytest.mark.parametrize("accuracy", [0.75, 0.85, 0.95])
 def test_the_rule_reaches_its_accuracy_and_refers_no_more_than_it_must(point, accuracy):
-    probabilities, labels = answers(300, seed=1, **({"signal": 0.8, "classes": 2} if point else {"signal": 1.2}))
+    probabilities, labels = answers(300, seed=1, signal=0.8, classes=2)
     rule = fit_refer_threshold(probabilities, labels, accuracy=accuracy, point=point)
     kept = ~rule.refers(probabilities)
-    right = (point.choose(probabilities) if point else probabilities.argmax(axis=1)) == labels
+    right = point.choose(probabilities) == labels
     assert right[kept].mean() == pytest.approx(rule.accuracy)
     assert kept.mean() == pytest.approx(rule.coverage)
     assert rule.accuracy >= accuracy
@@ -138,8 +136,8 @@ def test_the_rule_reaches_its_accuracy_and_refers_no_more_than_it_must(point, ac
 
 
 def test_nothing_is_referred_where_all_answers_are_good_enough():
-    probabilities, labels = answers(300)
-    rule = fit_refer_threshold(probabilities, labels, accuracy=0.5)
+    probabilities, labels = answers(300, classes=2)
+    rule = fit_refer_threshold(probabilities, labels, accuracy=0.5, point=OperatingPoint(0.5))
     assert (rule.below, rule.coverage) == (0.0, 1.0)
     assert not rule.refers(probabilities).any()
 
@@ -151,8 +149,8 @@ def test_a_stored_referral_that_is_wrong_is_refused(change):
 
 
 def test_an_accuracy_that_is_not_reached_is_told():
-    probabilities, _ = answers(300)
+    probabilities, _ = answers(300, classes=2)
     with pytest.raises(DataError, match="not reached"):
-        fit_refer_threshold(probabilities, (probabilities.argmax(axis=1) + 1) % 3, accuracy=0.9)
+        fit_refer_threshold(probabilities, probabilities.argmin(axis=1), accuracy=0.9, point=OperatingPoint(0.5))
     with pytest.raises(DataError, match="confidence"):
         risk_coverage(np.ones(3), np.ones(2, bool))
