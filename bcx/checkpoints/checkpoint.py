@@ -53,20 +53,16 @@ class Checkpoint:
     weights_sha256: str  # of model.safetensors as stored; with a head of its own, of both weight files in a row
 
 
-def checkpoint_folders() -> list[Path]:
-    """Where names are looked up, in order: BCX_CHECKPOINTS, ./checkpoints, the checkout's, the installed package's."""
-    named = [Path(part) for part in os.environ.get("BCX_CHECKPOINTS", "").split(os.pathsep) if part]
-    return [*named, Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "_checkpoints"]
-
-
 def list_checkpoints() -> dict[str, Path]:
-    """Return the checkpoints at hand, by name; an earlier place hides a later one of the same name."""
+    """Return the checkpoints at hand, by name; an earlier place hides a later one of the same name.
+
+    Places, in order: BCX_CHECKPOINTS, ./checkpoints, the checkout's, the installed package's.
+    """
+    named = [Path(part) for part in os.environ.get("BCX_CHECKPOINTS", "").split(os.pathsep) if part]
     found: dict[str, Path] = {}
-    for place in checkpoint_folders():
-        if place.is_dir():
-            for folder in sorted(place.iterdir()):
-                if (folder / "config.json").is_file():
-                    found.setdefault(folder.name, folder)
+    for place in [*named, Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "_checkpoints"]:
+        for file in sorted(place.glob("*/config.json")):
+            found.setdefault(file.parent.name, file.parent)
     return found
 
 
@@ -165,22 +161,20 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     # Training leaves weights channels last in memory, which safetensors does not store.
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    first = network.first if isinstance(network, LesionEnsemble) else network
-    backbone, head = network, LINEAR
-    own: dict[str, Any] = {}
-    if isinstance(first, LesionNetwork):
-        backbone, head = first.backbone, LESION
-    elif isinstance(first, DenseNetwork):
-        backbone, head, own = first.backbone, DENSE, {"dense": first.settings()}
-    elif isinstance(first, TinyCnn):
-        head = TINY
-    elif gets_plain_head(network.pretrained_cfg["architecture"]):
-        head = PLAIN
+    backbone, head, own = network, LINEAR, dict[str, Any]()
     if isinstance(network, LesionEnsemble):
-        own = {"members": len(network.members)}
+        backbone, head, own = network.first.backbone, LESION, {"members": len(network.members)}
         if network.readers:
             reading = [n for n, member in enumerate(network.members) if not isinstance(member, LesionNetwork)]
             own["picture"] = {"members": reading, "share": asdict(network.share)}
+    elif isinstance(network, LesionNetwork):
+        backbone, head = network.backbone, LESION
+    elif isinstance(network, DenseNetwork):
+        backbone, head, own = network.backbone, DENSE, {"dense": network.settings}
+    elif isinstance(network, TinyCnn):
+        head = TINY
+    elif gets_plain_head(network.pretrained_cfg["architecture"]):
+        head = PLAIN
     block = {
         "format": FORMAT,
         "task": task.stored(),

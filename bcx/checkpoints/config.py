@@ -6,7 +6,7 @@ Every key has a type and a range here, an unknown one is named, and nothing in i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -15,8 +15,9 @@ from bcx.tasks import Task, get_task
 
 FORMAT = 1
 INPUT_CHECK_FILE = "gate.safetensors"
-LINEAR, LESION, DENSE = "average pooling, linear", "lesion", "dense"
-PLAIN, TINY = "average pooling, linear, in place of the network's own", "dense layers of its own"
+Linear = Literal["average pooling, linear", "average pooling, linear, in place of the network's own"]
+Head = Literal[Linear, "dense layers of its own", "lesion", "dense"]
+LINEAR, PLAIN, TINY, LESION, DENSE = get_args(Head)
 MOST_BYTES = 1_000_000  # of config.json; the shipped ones have 5,000
 MOST_MEMBERS = 16
 
@@ -101,13 +102,7 @@ class BcxBlock(_Block):
     format: Literal[1]
     task: str | dict[str, Any]
     classes: _Classes
-    head: Literal[
-        "average pooling, linear",
-        "average pooling, linear, in place of the network's own",
-        "dense layers of its own",
-        "lesion",
-        "dense",
-    ]
+    head: Head
     dense: DenseBlock | None = None
     members: int = Field(1, ge=1, le=MOST_MEMBERS)
     picture: PictureBlock | None = None

@@ -114,37 +114,16 @@ def _fix_pads(network: nn.Module, batch: torch.Tensor) -> None:
         hook.remove()
     for name, module in list(network.named_modules()):
         if module in shapes:
-            network.set_submodule(name, _Padded(module, shapes[module]))
+            network.set_submodule(name, _padded(module, shapes[module]))
 
 
-class _Padded(nn.Module):
-    def __init__(self, convolution: Conv2dSame, shape: torch.Size) -> None:
-        super().__init__()
-        self.convolution = convolution
-        each = zip(shape[2:], convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
-        height, width = (get_same_padding(*numbers) for numbers in each)
-        self.pads = (height // 2, width // 2, height - height // 2, width - width // 2)
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        inner = self.convolution
-        settings = inner.stride, inner.dilation, inner.groups
-        return _PaddedConvolution.apply(batch, inner.weight, inner.bias, self.pads, *settings)
-
-
-class _PaddedConvolution(torch.autograd.Function):
-    """Become one node of the graph: a padding node of its own would be carried out as one, over all of memory."""
-
-    @staticmethod
-    def forward(ctx, batch, weight, bias, pads, stride, dilation, groups):
-        top, left, bottom, right = pads
-        padded = nn.functional.pad(batch, (left, right, top, bottom))
-        return nn.functional.conv2d(padded, weight, bias, stride, 0, dilation, groups)
-
-    @staticmethod
-    def symbolic(graph, batch, weight, bias, pads, stride, dilation, groups):
-        inputs = [batch, weight] if bias is None else [batch, weight, bias]
-        settings = {"pads_i": pads, "strides_i": stride, "dilations_i": dilation, "group_i": groups}
-        return graph.op("Conv", *inputs, **settings)
+def _padded(same: Conv2dSame, shape: torch.Size) -> nn.Sequential:
+    """The convolution behind a padding, which ONNX Runtime makes one node again when it loads the graph."""
+    each = zip(shape[2:], same.kernel_size, same.stride, same.dilation, strict=True)
+    height, width = (get_same_padding(*numbers) for numbers in each)
+    plain = nn.Conv2d(same.in_channels, same.out_channels, same.kernel_size, same.stride, 0, same.dilation, same.groups)
+    plain.weight, plain.bias = same.weight, same.bias
+    return nn.Sequential(nn.ZeroPad2d((width // 2, width - width // 2, height // 2, height - height // 2)), plain)
 
 
 def _compare(checkpoint: Checkpoint, file: Path) -> None:

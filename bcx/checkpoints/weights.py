@@ -15,11 +15,10 @@ from torch import nn
 
 from bcx.checkpoints.config import DENSE, LESION, Config
 from bcx.errors import BcxError, CheckpointError
-from bcx.networks.build import gets_plain_head, put_plain_head, require_linear_head
+from bcx.networks.build import put_plain_head, require_linear_head
 from bcx.networks.dense import DenseNetwork
 from bcx.networks.ensemble import LesionEnsemble, PictureShare
 from bcx.networks.lesion import LesionNetwork
-from bcx.networks.tiny_cnn import TinyCnn
 
 WEIGHTS_FILE, HEAD_FILE = "model.safetensors", "head.safetensors"
 MEMBERS = "members."
@@ -85,29 +84,25 @@ def _read(file: Path, prefix: str, expected: dict[str, torch.Tensor]) -> Iterato
 
 def _build(config: Config) -> nn.Module:
     block = config.bcx
-    if block.head == DENSE and block.dense is not None:
-        size = block.preprocess.size
-        return DenseNetwork(_timm_network(config), len(block.classes), size=size, **block.dense.model_dump())
     if block.head == LESION:
         return _build_lesion(config)
     network = _timm_network(config)
-    if not isinstance(network, TinyCnn):
-        require_linear_head(network, config.architecture)
+    if block.dense is not None:
+        return DenseNetwork(network, len(block.classes), size=block.preprocess.size, **block.dense.model_dump())
+    require_linear_head(network, config.architecture)
     return network
 
 
-def _build_lesion(config: Config) -> LesionNetwork | LesionEnsemble:
+def _build_lesion(config: Config) -> nn.Module:
     task, picture = config.task, config.bcx.picture
     absent, positive = task.classes.index(str(task.absent)), task.classes.index(task.positive)
-    members: list[nn.Module] = []
-    for number in range(config.bcx.members):
-        network = _timm_network(config)
+    members = [_timm_network(config) for _ in range(config.bcx.members)]
+    for number, network in enumerate(members):
         if picture is not None and number in picture.members:
             network.reset_classifier(len(task.classes))
-            members.append(network)
         else:
-            members.append(LesionNetwork(network, absent=absent, positive=positive))
-    if isinstance(members[0], LesionNetwork) and len(members) == 1:
+            members[number] = LesionNetwork(network, absent=absent, positive=positive)
+    if len(members) == 1:
         return members[0]
     return LesionEnsemble(members, None if picture is None else PictureShare(**picture.share.model_dump()))
 
@@ -116,4 +111,4 @@ def _timm_network(config: Config) -> nn.Module:
     if not timm.is_model(config.architecture):  # which no address of the Hub and no folder is
         raise ValueError(f"timm knows no architecture called '{config.architecture}'")
     network = timm.create_model(config.architecture, **config.model_args.model_dump(exclude_unset=True))
-    return put_plain_head(network) if gets_plain_head(config.architecture) else network
+    return put_plain_head(network, config.architecture)

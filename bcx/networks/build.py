@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn.utils import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bcx.errors import CheckpointError, ConfigError
-from bcx.networks.dense import DenseNetwork, Pool, account_dense
+from bcx.networks.dense import DenseNetwork, account_dense
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account
 from bcx.networks.tiny_cnn import TinyCnn
@@ -61,8 +61,7 @@ def build_network(
         CheckpointError: the weights cannot be had or do not fit.
     """
     network = _timm_network(arch, classes, drop, init, size)
-    if not isinstance(network, TinyCnn):
-        require_linear_head(network, arch)
+    require_linear_head(network, arch)
     if init != "scratch":
         for parameter in network.get_classifier().parameters():
             nn.init.zeros_(parameter)
@@ -81,35 +80,26 @@ def build_lesion_network(arch: str, task: Task, *, drop: float = 0.0, init: str 
     return LesionNetwork(_timm_network(arch, 0, 0.0, init), absent=absent, positive=positive, drop=drop)
 
 
-def build_dense_network(
-    arch: str,
-    classes: int,
-    *,
-    size: int,
-    pool: Pool,
-    widths: Sequence[int],
-    drops: Sequence[float],
-    init: str = "scratch",
-) -> DenseNetwork:
+def build_dense_network(arch: str, classes: int, *, init: str = "scratch", **head: Any) -> DenseNetwork:
     """Build a timm backbone with the dense head, which starts at random; see `build_network` and `DenseNetwork`."""
     if arch == "tiny_cnn":
         raise ConfigError(
             "tiny_cnn has dense layers of its own.", expected="another architecture, or no 'dense'", remedy="Remove it."
         )
-    backbone = _timm_network(arch, 0, 0.0, init)
-    return DenseNetwork(backbone, classes, size=size, pool=pool, widths=widths, drops=drops)
+    return DenseNetwork(_timm_network(arch, 0, 0.0, init), classes, **head)
 
 
 def gets_plain_head(arch: str) -> bool:
-    """Whether `put_plain_head` belongs to an architecture."""
+    """Whether `put_plain_head` changes an architecture."""
     return arch.removeprefix("tf_").startswith(_PLAIN)
 
 
-def put_plain_head(network: nn.Module) -> nn.Module:
-    """Leave out the layers after the last map, and put average pooling and one linear layer there; return it."""
-    classes = network.num_classes
-    network.prune_intermediate_layers(1)
-    network.reset_classifier(classes, "avg")
+def put_plain_head(network: nn.Module, arch: str) -> nn.Module:
+    """Of some families, put average pooling and one linear layer in place of what follows the last map; return it."""
+    if gets_plain_head(arch):
+        classes = network.num_classes
+        network.prune_intermediate_layers(1)
+        network.reset_classifier(classes, "avg")
     return network
 
 
@@ -144,16 +134,16 @@ def _timm_network(arch: str, classes: int, drop: float, init: str, size: int | N
         ) from error
     if from_file:
         _load_backbone(network, Path(init))
-    return put_plain_head(network) if gets_plain_head(arch) else network
+    return put_plain_head(network, arch)
 
 
 def require_linear_head(network: nn.Module, arch: str) -> None:
-    """Raise `ConfigError` for a network whose class maps would not be exact."""
+    """Raise `ConfigError` for a network whose class maps would not be exact; those of `TinyCnn` are."""
     head = network.get_classifier()
     # Elsewhere a pool inside "head" may be followed by a norm; here `put_plain_head` has just put it there.
     pool = getattr(network.head if arch.startswith("vgg") else network, "global_pool", None)
     linear = isinstance(head, nn.Linear) and head.in_features == network.num_features
-    if not linear or getattr(pool, "pool_type", None) != "avg":
+    if not isinstance(network, TinyCnn) and (not linear or getattr(pool, "pool_type", None) != "avg"):
         raise ConfigError(
             f"The head of '{arch}' is not average pooling followed by one linear layer.",
             expected="an architecture whose class maps are exact, such as mobilenetv2_100, resnet50 or efficientnet_b0",
@@ -253,11 +243,10 @@ def fold_norms(network: nn.Module) -> nn.Module:
     probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = forward_maps(network, probe)
     folded = deepcopy(network)
+    names = {module: name for name, module in folded.named_modules()}
     for convolution, norm in _norms_after_convolutions(folded, probe):
-        weights = convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(*weights, norm.weight, norm.bias)
-        name = next(name for name, module in folded.named_modules() if module is norm)
-        folded.set_submodule(name, getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
+        folded.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
+        folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))  # timm's norms carry their activation
     for found, right in zip(forward_maps(folded, probe), expected, strict=True):
         # Rounding is a hundred times smaller than this, a wrong folding far larger.
         if right is not None and not torch.allclose(found, right, rtol=0, atol=1e-4 * float(right.abs().max())):

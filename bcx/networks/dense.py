@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -63,14 +63,7 @@ class DenseNetwork(nn.Module):
     """A timm backbone with dense layers on top."""
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        classes: int,
-        *,
-        size: int,
-        pool: Pool,
-        widths: Sequence[int],
-        drops: Sequence[float],
+        self, backbone: nn.Module, classes: int, *, size: int, pool: Pool, widths: Sequence[int], drops: Sequence[float]
     ) -> None:
         """Put the head on a backbone from timm, which has no classifier.
 
@@ -81,8 +74,8 @@ class DenseNetwork(nn.Module):
         """
         super().__init__()
         self.backbone = backbone
-        self.size, self.pool = size, pool
-        self.widths, self.drops = tuple(widths), tuple(drops)
+        self.size = size
+        self.settings = {"pool": pool, "widths": list(widths), "drops": list(drops)}
         channels, height, width = _shape(backbone, size)
         layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if pool == "average" else []
         layers.append(nn.Flatten())
@@ -90,9 +83,6 @@ class DenseNetwork(nn.Module):
         for drop, (inputs, outputs) in zip(drops, pairwise(counts), strict=True):
             layers += [nn.Dropout(drop), nn.Linear(inputs, outputs), nn.ReLU()]
         self.head = nn.Sequential(*layers[:-1])
-
-    def settings(self) -> dict[str, Any]:
-        return {"pool": self.pool, "widths": list(self.widths), "drops": list(self.drops)}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone.forward_features(batch))

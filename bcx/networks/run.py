@@ -31,5 +31,4 @@ def run_network(network: nn.Module, preprocess: Preprocess, planes: np.ndarray, 
     """Run a network, which must be in evaluation mode, on stacked images: uint8 `[B, S, S]` or `[B, S, S, 3]`."""
     device = next(network.parameters()).device
     out = forward_maps(network, preprocess.normalise(torch.from_numpy(planes)).to(device), enlarged=enlarged)
-    logits, maps, stages = (part.float().cpu().numpy() for part in (out.logits, out.maps, out.stages))
-    return Outputs(logits, maps, stages, None if out.lesion is None else out.lesion.float().cpu().numpy())
+    return Outputs(*(None if part is None else part.float().cpu().numpy() for part in out))

@@ -49,7 +49,7 @@ class Head(nn.Module):
 
     def __init__(self, network: DenseNetwork) -> None:
         super().__init__()
-        pool = [nn.Flatten()] if network.pool == "flatten" else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        pool = [nn.Flatten()] if network.settings["pool"] == "flatten" else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         parts = [part for layer in dense_layers(network) for part in (layer, nn.ReLU())]
         self.parts = nn.Sequential(*pool, *parts[:-1])
 
@@ -109,7 +109,7 @@ def test_norms_fold_at_the_size_that_the_head_was_built_for(network, batch):
 def test_a_stored_network_answers_the_same(network, batch, tmp_path):
     folder = save_checkpoint(tmp_path / "dense", network, task=TASK, preprocess=Preprocess(size=70))
     stored = load_checkpoint(folder)
-    assert stored.network.settings() == network.settings()
+    assert stored.network.settings == network.settings
     found, right = (forward_maps(n, batch) for n in (stored.network, network))
     torch.testing.assert_close(found.logits, right.logits, atol=1e-2, rtol=0)  # large tensors are float16 there
     torch.testing.assert_close(found.maps, right.maps, atol=2e-2, rtol=0)
