@@ -82,10 +82,10 @@ def _ultrasound_machines(s: float) -> tuple[Steps, Steps]:
     ]
     return _ultrasound(s)[0], [
         ToneCurve(p=min(1, 0.6 * s)),
-        GainField(spread=0.35 * s, p=min(1, 0.5 * s)),
+        GainField(0.35 * s, p=min(1, 0.5 * s)),
         *_gamma_and_contrast(s, 0.5, 0.15, 0.35, chance=0.6),
         A.OneOf(focus, p=min(1, 0.6 * s)),
-        Grain(strongest=0.4 * s, p=min(1, 0.5 * s)),
+        Grain(0.4 * s, p=min(1, 0.5 * s)),
         A.MultiplicativeNoise(multiplier=(1 - 0.2 * s, 1 + 0.2 * s), elementwise=True, p=min(1, 0.3 * s)),
         A.CLAHE(clip_limit=(1, 6), p=min(1, 0.3 * s)),
         A.ImageCompression(quality_range=(15, 70), p=min(1, 0.2 * s)),
@@ -113,7 +113,7 @@ def _little_move(s: float, chance: float) -> A.BasicTransform:
 def _histology(s: float) -> tuple[Steps, Steps]:
     """Tissue has no up or down, and laboratories stain differently."""
     return [A.D4(p=1), _little_move(s, 0.5)], [
-        StainJitter(strength=0.2 * s, p=min(1, 0.8 * s)),
+        StainJitter(0.2 * s, p=min(1, 0.8 * s)),
         A.RandomBrightnessContrast(brightness_limit=0.08 * s, contrast_limit=0.12 * s, p=min(1, 0.5 * s)),
         A.GaussianBlur(sigma_limit=(0.3, 0.9), blur_limit=0, p=min(1, 0.15 * s)),
     ]
@@ -189,21 +189,24 @@ class Augmentation:
 
 # What albumentations lacks. Each takes uint8 `[H, W]` or `[H, W, 3]` (stains: `[H, W, 3]`) and returns the same shape.
 
+
+class _OfStrength(A.ImageOnlyTransform):
+    def __init__(self, strength: float, p: float) -> None:
+        super().__init__(p=p)
+        self.strength = strength
+
+
 # Haematoxylin, eosin and DAB: Ruifrok and Johnston, Analytical and Quantitative Cytology and Histology 2001.
 _UNMIX = np.linalg.inv(rgb_from_hed)
 # Optical density of each grey level; 0 counts as 1, since no film is black without end.
 _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
 
-class StainJitter(A.ImageOnlyTransform):
+class StainJitter(_OfStrength):
     """Multiply and shift haematoxylin, eosin and the rest in optical density (Tellez et al., IEEE TMI 2018).
 
     Of the `strength` they call 0.05 light and 0.2 strong. Albumentations' own HEStain takes ten times as long.
     """
-
-    def __init__(self, strength: float, p: float = 0.5) -> None:
-        super().__init__(p=p)
-        self.strength = strength
 
     def get_params(self) -> dict[str, Any]:
         factors = [self.py_random.uniform(1 - self.strength, 1 + self.strength) for _ in range(3)]
@@ -239,39 +242,31 @@ class ToneCurve(A.ImageOnlyTransform):
         return curve[img]
 
 
-class GainField(A.ImageOnlyTransform):
+class GainField(_OfStrength):
     """Multiply by a smooth field: gain that changes with depth, shadows, poor contact at a side.
 
-    `spread` is the standard deviation of the field's logarithm at its knots.
+    `strength` is the standard deviation of the field's logarithm at its knots.
     """
-
-    def __init__(self, spread: float, p: float = 0.5) -> None:
-        super().__init__(p=p)
-        self.spread = spread
 
     def get_params(self) -> dict[str, Any]:
         down, across = (self.random_generator.integers(2, most, endpoint=True) for most in (4, 5))
-        return {"knots": self.random_generator.normal(0, self.spread, (down, across)).astype(np.float32)}
+        return {"knots": self.random_generator.normal(0, self.strength, (down, across)).astype(np.float32)}
 
     def apply(self, img: np.ndarray, knots: np.ndarray, **_: Any) -> np.ndarray:
         height, width = img.shape[:2]
         return _multiplied(img, np.exp(cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)))
 
 
-class Grain(A.ImageOnlyTransform):
+class Grain(_OfStrength):
     """Multiply by grain of a random size, wider than deep: speckle as another frequency or depth shows it.
 
-    `strongest` is the largest standard deviation of the grain's logarithm.
+    `strength` is the largest standard deviation of the grain's logarithm.
     """
-
-    def __init__(self, strongest: float, p: float = 0.5) -> None:
-        super().__init__(p=p)
-        self.strongest = strongest
 
     def get_params(self) -> dict[str, Any]:
         draw = self.random_generator
         size = draw.uniform(0.6, 2.5)  # sigma, pixels
-        strength = draw.uniform(self.strongest / 8, self.strongest)
+        strength = draw.uniform(self.strength / 8, self.strength)
         sigmas = (size * draw.uniform(1, 2.5), size)  # scanners resolve less across than along the beam
         return {"sigmas": sigmas, "strength": strength, "seed": int(draw.integers(1 << 31))}
 

@@ -48,9 +48,7 @@ def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list
 
 def cut_inner(recipe: Recipe, train: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Cut the recipe's inner validation part out of training records, by whole groups; none where it asks for none."""
-    if recipe.inner_fraction == 0:
-        return list(train), []
-    return inner_split(train, recipe.inner_fraction, recipe.seed)
+    return inner_split(train, recipe.inner_fraction, recipe.seed) if recipe.inner_fraction else (list(train), [])
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,7 @@ class _Fold:
 
 
 def _run_fold(
-    fold: _Fold,
-    on_epoch: Callable[[int, dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    fold: _Fold, on_epoch: Callable[[int, dict[str, Any], int], object], on_batch: Callable[[], object]
 ) -> None:
     """Train without a fold and answer it, unless that was done; then its steps are told at once."""
     recipe, task = fold.recipe, get_task(fold.recipe.task)
@@ -85,8 +81,8 @@ def _run_fold(
         return
     counts = {"n_train": len(fold.train), "n_inner": len(fold.inner), "n_held": len(fold.held)}
     with noted(fold.folder, fold.fingerprint, **counts):
-        told: Any = {"on_epoch": partial(on_epoch, fold.number), "on_batch": on_batch}
-        fitted = fit_network(recipe, fold.train, fold.inner, out=fold.folder, **told)
+        told = partial(on_epoch, fold.number)
+        fitted = fit_network(recipe, fold.train, fold.inner, out=fold.folder, on_epoch=told, on_batch=on_batch)
         if processes().is_main_process:  # one writes
             # Kept beside the results, so that maps can be asked of it later without training again.
             save_checkpoint(fold.folder / NETWORK, fitted.network, task=task, preprocess=fitted.preprocess)

@@ -54,10 +54,8 @@ _FLOATS: Space = {
 
 def search_space(recipe: Recipe) -> Space:
     """Return what is searched; a frozen base needs no learning rate and no frozen stages, and some heads are kept."""
-    space = dict(_FLOATS)
-    if recipe.freeze_base:
-        del space["lr"]
-    else:
+    space = {name: ends for name, ends in _FLOATS.items() if name != "lr" or not recipe.freeze_base}
+    if not recipe.freeze_base:
         with torch.device("meta"):
             _, backbone = recipe_network(recipe.model_copy(update={"init": "scratch"}), get_task(recipe.task))
         stages = max(timm.models.group_modules(backbone, backbone.group_matcher(coarse=True)))
@@ -182,15 +180,12 @@ def tune(
         "note": f"The best of several values is an optimistic one: measure {BEST_FILE} on fold {fold}, which took no "
         "part. The scans of the other folds chose these settings, so figures over all folds are slightly optimistic.",
     }
-    rows: list[dict[str, Any]] = [
-        {
-            **{"trial": trial.number, "state": trial.state.name.lower(), "value": trial.value},
-            **{"epochs": len(trial.intermediate_values), "seconds": trial.user_attrs.get("seconds")},
-            **{name: trial.params.get(name) for name in space},
-        }
-        for trial in study.trials
-    ]
-    write_rows(out / "trials.csv", rows[0], rows)
+    columns = ("trial", "state", "value", "epochs", "seconds", *space)
+    rows = []
+    for t in study.trials:
+        done = len(t.intermediate_values), t.user_attrs.get("seconds")
+        rows.append((t.number, t.state.name.lower(), t.value, *done, *map(t.params.get, space)))
+    write_rows(out / "trials.csv", columns, [dict(zip(columns, row, strict=True)) for row in rows])
     _write_best(out / BEST_FILE, apply_values(recipe, best.params), fold)
     write_json(out / "results.json", results)
     return results
@@ -234,7 +229,7 @@ def _run_trial(
     run: int,
     out: Path,
     drawn: tuple[optuna.Trial, Recipe],
-    on_epoch: Callable[[int, int, dict[str, Any], int], object] = lambda *_: None,
+    on_epoch: Callable[[int, int, dict[str, Any], int], object],
 ) -> None:
     """Train on each inner fold in turn; the trial's value is the mean of their last epochs' inner ROC-AUC."""
     trial, recipe = drawn

@@ -76,7 +76,7 @@ PATCH = simulate_patch("positive", 3)
 
 
 def changed(factors, shifts, pixels=PATCH):
-    return StainJitter(0.2).apply(pixels, factors, shifts)
+    return StainJitter(0.2, p=1.0).apply(pixels, factors, shifts)
 
 
 def test_factors_act_on_the_stains_that_skimage_finds():
@@ -145,7 +145,7 @@ def test_curves_differ_from_each_other_and_from_none():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_gain_changes_slowly_over_the_picture(seed):
-    found = drawn(GainField(spread=0.35, p=1.0), GREY, seed).astype(float)
+    found = drawn(GainField(0.35, p=1.0), GREY, seed).astype(float)
     assert found.std() > 2  # it does something ...
     steps = max(np.abs(np.diff(found, axis=axis)).max() for axis in (0, 1))
     assert steps < 0.15 * np.ptp(found) + 1  # ... without an edge anywhere (1: rounding)
@@ -153,7 +153,7 @@ def test_gain_changes_slowly_over_the_picture(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_grain_is_even_over_the_picture_and_not_deeper_than_wide(seed):
-    found = np.log(drawn(Grain(strongest=0.4, p=1.0), np.full((256, 256), 120, np.uint8), seed) / 120.0)
+    found = np.log(drawn(Grain(0.4, p=1.0), np.full((256, 256), 120, np.uint8), seed) / 120.0)
     assert 0.03 < found.std() < 0.45
     assert abs(found.mean()) < 0.05
 
