@@ -68,12 +68,10 @@ def make_groups(
 ) -> list[Group]:
     """Join pairs of files into groups, in the order of their first file; `content` digests each file's pixels."""
     groups = []
-    for members in join(pairs):
-        files = tuple(sorted(members))
-        name = min(content[file] for file in files)[:12]
-        found = [tuple(sorted({kind[f] for f in files if kind.get(f)})) for kind in (labels, parts)]
-        groups.append(Group(name, files, *found))
-    return sorted(groups, key=lambda group: group.files)
+    for files in sorted(tuple(sorted(members)) for members in join(pairs)):
+        found = (tuple(sorted({kind[f] for f in files if kind.get(f)})) for kind in (labels, parts))
+        groups.append(Group(min(content[file] for file in files)[:12], files, *found))
+    return groups
 
 
 @dataclass(frozen=True)
@@ -143,12 +141,11 @@ def write_report(found: Audit, path: Path) -> None:
     """Write the report; it takes its name only when all of it is there."""
     counts = [(count, words, count and name in _ALARMING) for name, words, count in found.told()]
     odd = [(KINDS[kind], kind, list(files)) for kind, files in groupby(found.odd, key=lambda each: each[1].kind)]
-    page = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
-    )
+    settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    page = Environment(autoescape=True, undefined=StrictUndefined, **settings).from_string(_PAGE.read_text("utf-8"))
     with _whole_text(path) as handle:
         handle.writelines(
-            page.from_string(_PAGE.read_text("utf-8")).generate(
+            page.generate(
                 found=found,
                 name=found.root.resolve().name,
                 style=_STYLE.read_text("utf-8"),
@@ -181,10 +178,8 @@ def _thumbnail(path: Path) -> str:
         pixels = Scan.open(path).pixels
     except BcxError:
         return ""
-    small = with_side(pixels, _SIDE) if max(pixels.shape[:2]) > _SIDE else pixels
-    if small.ndim == 3:
-        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    small = with_side(pixels, min(_SIDE, max(pixels.shape[:2])))
+    _, data = cv2.imencode(".jpg", small[..., ::-1] if small.ndim == 3 else small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 

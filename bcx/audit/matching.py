@@ -107,7 +107,7 @@ def _copy(a: Features, b: Features, turned: bool) -> Match | None:
     if warp is None or inside.sum() < LEAST_LANDMARKS or not _plausible(warp):
         return None
     found, count = _agreement(a, b, warp, turned), int(inside.sum())
-    if found.median < LEAST_COPY or found.middle < LEAST_COPY:
+    if min(found.median, found.middle) < LEAST_COPY:
         return None
     if count < COPY_LANDMARKS and found.fine < COPY_FINE:
         return Match(SAME_LESION, round(found.middle, 3), count, turned)

@@ -61,9 +61,9 @@ def oddities_of(scan: Scan) -> list[Odd]:
         found.append(Odd("split screen", seam))
     words, crosses = writing(grey, marks)
     if words:
-        found.append(Odd("burnt-in text", f"{words} line{'s' if words > 1 else ''} of writing."))
+        found.append(Odd("burnt-in text", f"{words} line{'s' * (words > 1)} of writing."))
     if crosses:
-        found.append(Odd("calipers", f"{crosses} mark{'s' if crosses > 1 else ''} like those of a measurement."))
+        found.append(Odd("calipers", f"{crosses} mark{'s' * (crosses > 1)} like those of a measurement."))
     if frames := [note for note in scan.notes if note.startswith("first ")]:
         found.append(Odd("several frames", f"Only one was looked at: {frames[0]}."))
     return found
@@ -98,16 +98,16 @@ def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
 
     `grey` is uint8 [H, W], no longer than `LOOK_SIDE`; `marks` bool [H, W], from `burnt_in`.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
-    boxes = stats[1:]
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     w, h, area = boxes.T[2:]
     fill = area / (w * h)
     letter = (h >= _SMALL) & (h <= _TALL) & (w <= 1.7 * h) & (fill > 0.15) & (fill < 0.95)
+    letter[0] = False  # what is no mark
     found, crosses = [], 0
     for k in np.flatnonzero(letter)[:400]:
         left, top, wide, tall = boxes[k, :4].tolist()
         here = np.s_[top : top + tall, left : left + wide]
-        shape = labels[here] == k + 1
+        shape = labels[here] == k
         ink = np.sort(grey[here][shape])
         # The one tone of ink: tissue that is as bright fades towards its edges.
         if (ink >= float(ink[int(0.9 * len(ink))]) - 25).mean() > 0.45:

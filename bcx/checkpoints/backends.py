@@ -125,11 +125,8 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
     `CheckpointError`: it cannot be computed, or yields other shapes than it says.
     """
     shapes = {output.name: output.shape for output in session.get_outputs()}
-    asked = {
-        name: SECOND + name if enlarged and SECOND + name in shapes else name
-        for name in Outputs._fields
-        if name in shapes
-    }
+    known = [name for name in Outputs._fields if name in shapes]
+    asked = {name: SECOND + name if enlarged and SECOND + name in shapes else name for name in known}
     runtime = import_onnx_runtime()
     options = runtime.RunOptions()
     # Else the runtime would also compute what only the other stage asks for.

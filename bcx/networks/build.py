@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -28,19 +29,20 @@ from bcx.tasks import Task
 #: Families whose layers between the last map and the output are left out: what is there becomes the linear head.
 _PLAIN = ("vgg", "mobilenetv3_")
 
+Values = TypeVar("Values", torch.Tensor, np.ndarray)
 STAGES = 4  # so many of the last describe an image's texture (for MobileNetV2: at 1/4, 1/8, 1/16 and 1/32 of its size)
 
 
-class ForwardOut(NamedTuple):
-    """What one forward pass yields, float32.
+class ForwardOut(NamedTuple, Generic[Values]):
+    """What one forward pass yields, float32: tensors or arrays.
 
     Mean of a map over the grid = logit (lesion head), + bias = logit (linear head); dense layers: see `dense.py`.
     """
 
-    logits: torch.Tensor  # `[B, C]`, before temperature
-    maps: torch.Tensor  # `[B, C, h, w]` on the network's grid, in logit units
-    stages: torch.Tensor  # `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages
-    lesion: torch.Tensor | None  # `[B, h, w]`, 0..1, how surely a place belongs to a lesion; None without a lesion head
+    logits: Values  # `[B, C]`, before temperature
+    maps: Values  # `[B, C, h, w]` on the network's grid, in logit units
+    stages: Values  # `[B, K]`, the mean of every channel at the end of each of the last `STAGES` stages
+    lesion: Values | None  # `[B, h, w]`, 0..1, how surely a place belongs to a lesion; None without a lesion head
 
 
 def build_network(
@@ -177,7 +179,7 @@ def _load_backbone(network: nn.Module, file: Path) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut:
+def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = False) -> ForwardOut[torch.Tensor]:
     """Run the network once; return logits, all class maps, stage means and, with the lesion head, the lesion map.
 
     Args:
@@ -203,7 +205,7 @@ def forward_maps(network: nn.Module, batch: torch.Tensor, *, enlarged: bool = Fa
     return ForwardOut(maps.mean((2, 3)) + head.bias, maps, described, None)
 
 
-def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut:
+def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> ForwardOut[torch.Tensor]:
     outs = [(_mirrored if number % 2 else forward_maps)(m, batch) for number, m in enumerate(network.lookers)]
     logits, maps = _mean([out.logits for out in outs]), _mean([out.maps for out in outs])
     lesion = _mean([out.lesion for out in outs if out.lesion is not None])
@@ -221,7 +223,7 @@ def _join(network: LesionEnsemble, batch: torch.Tensor, enlarged: bool) -> Forwa
     return ForwardOut(logits, maps, outs[0].stages, lesion)
 
 
-def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut:
+def _mirrored(network: nn.Module, batch: torch.Tensor) -> ForwardOut[torch.Tensor]:
     """What a network answers to the mirror images, its maps turned back."""
     out = forward_maps(network, batch.flip(-1))
     return out._replace(maps=out.maps.flip(-1), lesion=None if out.lesion is None else out.lesion.flip(-1))

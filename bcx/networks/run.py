@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from bcx.imaging.preprocess import Preprocess
-from bcx.networks.build import forward_maps
+from bcx.networks.build import ForwardOut, forward_maps
 
-
-class Outputs(NamedTuple):
-    """What a network yields for a batch, as arrays; see `bcx.networks.build.ForwardOut`."""
-
-    logits: np.ndarray
-    maps: np.ndarray
-    stages: np.ndarray
-    lesion: np.ndarray | None
-
-
+Outputs = ForwardOut[np.ndarray]  # what a network yields for a batch
 #: Runs a network as `run_network` does, called with `planes` and, for the second stage, `enlarged=True`.
 Forward = Callable[..., Outputs]
 
