@@ -185,18 +185,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scans", type=int, default=5, help="of each visitor in each round")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--made-up", type=int, default=MOST_SESSIONS + 200, help="sessions")
-    parser.add_argument("--quick", action="store_true", help="6 visitors, 2 rounds, 40 made-up sessions")
+    parser.add_argument("--quick", action="store_true", help="4 visitors with 3 scans, 2 rounds without rest, 20 made-up sessions")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "visitors.json")
     given = parser.parse_args(arguments)
     if given.quick:
-        given.visitors, given.rounds, given.made_up = 6, 2, 40
+        given.visitors, given.scans, given.rounds, given.made_up = 4, 3, 2, 20
     with tempfile.TemporaryDirectory(prefix="bcx-visitors-") as temporary:
         folder = Path(temporary)
         scans = write_scans(folder / "scans", given.visitors, given.scans)
         alone = said_alone(given.model, scans)
         with running(given.model, folder) as page:
             before = page.megabytes()
-            rounds = [one_round(page, scans, alone) for _ in range(given.rounds)]
+            rounds = [one_round(page, scans, alone, rest=0 if given.quick else ROUND + 1) for _ in range(given.rounds)]
             content = {
                 "command": "python benchmarks/visitors.py"
                 + (f" --model {Path(given.model).name}" if given.model != bcx.DEFAULT_MODEL else "")
@@ -273,8 +273,10 @@ def answers(url: str) -> bool:
         return False
 
 
-def one_round(page: Page, scans: Sequence[list[Path]], alone: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """Let everybody in at once, compare what they heard, and wait until nothing of them is left."""
+def one_round(
+    page: Page, scans: Sequence[list[Path]], alone: dict[Path, dict[str, Any]], rest: float
+) -> dict[str, Any]:
+    """Let everybody in at once, compare what they heard, and wait until nothing of them is left, and `rest` seconds."""
     begun, most = time.perf_counter(), 0
 
     def visit(own: list[Path]) -> list[dict[str, Any]]:
@@ -298,7 +300,7 @@ def one_round(page: Page, scans: Sequence[list[Path]], alone: dict[Path, dict[st
         "most_files": most,
         "seconds_until_no_file_was_left": round(page.wait_until_empty(30), 2),
     }
-    time.sleep(ROUND + 1)  # then the page has forgotten them
+    time.sleep(rest)  # for the page to forget them
     result["memory_mb"] = page.megabytes()
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result

@@ -1,10 +1,10 @@
 """What many tests share: one thread for torch, a tiny untrained checkpoint, folders of simulated scans."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,44 +33,83 @@ def few_resamples() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder with a small network and random weights (seed 0): quick, and answers differ."""
+@pytest.fixture
+def run(capfd):
+    """Run `bcx` with arguments; returns status, out, err."""
+
+    from bcx.cli import main as cli
+
+    def run(*arguments: object) -> SimpleNamespace:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
+
+    return run
+
+
+def never(*_, **__):
+    """In place of a training that is done already."""
+    raise AssertionError("trained again")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def saved_untrained(folder: Path, build: Callable, task_name: str, **preprocess) -> Path:
+    """A checkpoint with random weights (seed 0) of the network that `build` gives for a task."""
     import torch
 
     from bcx.checkpoints.checkpoint import save_checkpoint
     from bcx.imaging.preprocess import Preprocess
-    from bcx.networks.build import build_network
     from bcx.tasks import get_task
 
-    task = get_task("breast-ultrasound")
-    with torch.random.fork_rng(devices=[]):
+    task = get_task(task_name)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = build_network("mobilenetv2_035", len(task.classes))
-    return save_checkpoint(
-        tmp_path_factory.mktemp("checkpoints") / "tiny", network, task=task, preprocess=Preprocess(size=96)
-    )
+        network = build(task)
+    return save_checkpoint(folder, network, task=task, preprocess=Preprocess(**preprocess))
+
+
+def linear(task):
+    from bcx.networks.build import build_network
+
+    return build_network("mobilenetv2_035", len(task.classes))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with a small network: quick, and answers differ."""
+    return saved_untrained(tmp_path_factory.mktemp("checkpoints") / "tiny", linear, "breast-ultrasound", size=96)
 
 
 @pytest.fixture(scope="session")
 def tiny_lesion_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_checkpoint`, with the lesion head; it starts undecided, so its last convolutions are made random too."""
-    import torch
+    from torch.nn.init import normal_
 
-    from bcx.checkpoints.checkpoint import save_checkpoint
-    from bcx.imaging.preprocess import Preprocess
     from bcx.networks.build import build_lesion_network
-    from bcx.tasks import get_task
 
-    task = get_task("breast-ultrasound")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    def build(task):
         network = build_lesion_network("mobilenetv2_035", task)
         for last in (network.fine, network.coarse):
-            torch.nn.init.normal_(last.weight, 0, 0.3)
-    return save_checkpoint(
-        tmp_path_factory.mktemp("checkpoints") / "tiny-lesion", network, task=task, preprocess=Preprocess(size=96)
-    )
+            normal_(last.weight, 0, 0.3)
+        return network
+
+    return saved_untrained(tmp_path_factory.mktemp("checkpoints") / "tiny-lesion", build, "breast-ultrasound", size=96)
 
 
 @pytest.fixture(scope="session")
@@ -86,26 +125,21 @@ def patch_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the patch task: random weights (seed 0), and a head stretched until its answers differ."""
     import torch
 
-    from bcx.checkpoints.checkpoint import save_checkpoint
     from bcx.imaging.preprocess import Preprocess
-    from bcx.networks.build import build_network
     from bcx.simulate.slide import SlideScene
-    from bcx.tasks import get_task
 
-    task = get_task("histology-idc")
-    preprocess = Preprocess(size=32, grey=False)
-    scene = SlideScene(1, 900, 700)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        network = build_network("mobilenetv2_035", len(task.classes)).eval()
+    look, scene = {"size": 32, "grey": False}, SlideScene(1, 900, 700)
+
+    def build(task):
+        network = linear(task).eval()
         parts = [scene.part(x, y, 50, 50) for y in range(0, 700, 100) for x in range(0, 900, 100)]
-        batch = torch.stack([preprocess.tensor(part) for part in parts])
+        batch = torch.stack([Preprocess(**look).tensor(part) for part in parts])
         head = network.get_classifier()
         head.weight /= network(batch).std(0).clamp_min(1e-6)[:, None]
         head.bias -= network(batch).mean(0)
-    return save_checkpoint(
-        tmp_path_factory.mktemp("checkpoints") / "tiny-patches", network, task=task, preprocess=preprocess
-    )
+        return network
+
+    return saved_untrained(tmp_path_factory.mktemp("checkpoints") / "tiny-patches", build, "histology-idc", **look)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Simulated ultrasound as a machine would store it in DICOM; benchmarks use it too."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

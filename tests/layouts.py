@@ -1,7 +1,5 @@
 """Simulated images in the folder layouts of published sets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path

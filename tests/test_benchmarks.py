@@ -1,7 +1,5 @@
 """The benchmark runs and writes what the README quotes. No time is judged here: that needs a quiet machine."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """From a folder of pictures to a demo by four commands, as docs/how-to/bring-your-own-images.md has them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -10,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from PIL import Image
@@ -21,6 +19,7 @@ from bcx.errors import ConfigError
 from bcx.simulate.histology import simulate_patch
 from bcx.tasks import get_task
 from bcx.train.config import Recipe, load_recipe
+from tests.conftest import answers, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "how-to" / "bring-your-own-images.md"
@@ -75,18 +74,16 @@ def here(tmp_path) -> Path:
     return tmp_path
 
 
-def _arguments(line: str) -> list[str]:
-    words = [word for word in shlex.split(line) if word != "timm"]
-    words = [word for word in words if word != "--init"]
-    return [sys.executable, "-m", *words] if words[0] == "bcx" else [sys.executable, *words[1:]]
+def _words(line: str) -> list[str]:
+    return [word for word in shlex.split(line) if word not in ("--init", "timm")]
 
 
 @pytest.mark.slow
-def test_four_commands_lead_from_a_folder_to_a_page(here):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GRADIO_SERVER_PORT": "7893"}
+def test_four_commands_lead_from_a_folder_to_a_page(here, monkeypatch, run):
+    monkeypatch.chdir(here)
     for line in COMMANDS[:3]:
-        done = subprocess.run(_arguments(line), cwd=here, env=environment, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr[-2000:]
+        done = run(*_words(line)[1:])
+        assert done.status == 0, done.err[-2000:]
     assert (here / "audit" / "report.html").is_file()
     config = json.loads((here / "checkpoints" / "mine" / "config.json").read_text())
     assert config["bcx"]["task"]["classes"] == ["quiet", "busy"]
@@ -94,16 +91,15 @@ def test_four_commands_lead_from_a_folder_to_a_page(here):
     assert 0 <= figures["balanced_accuracy"]["value"] <= 1
     assert "sensitivity_busy" in figures
 
-    page = subprocess.Popen(_arguments(COMMANDS[3]), cwd=here, env=environment, stdout=subprocess.PIPE, text=True)
+    url = f"http://127.0.0.1:{(port := free_port())}/config"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GRADIO_SERVER_PORT": str(port)}
+    command = [sys.executable, *_words(COMMANDS[3])[1:]]
+    page = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        for _ in range(240):
-            try:
-                text = urllib.request.urlopen("http://127.0.0.1:7893/config", timeout=5).read().decode()
-                break
-            except OSError:
-                assert page.poll() is None
-                time.sleep(1)
-        assert "busy" in text
+        while not answers(url):
+            assert page.poll() is None
+            time.sleep(0.5)
+        assert "busy" in httpx.get(url).text
     finally:
         page.terminate()
         page.wait(60)

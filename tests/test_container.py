@@ -1,7 +1,5 @@
 """The container without one: what the Dockerfile copies and runs, in a bare environment with code of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -16,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from bcx.app.login import VARIABLE
+from bcx.app.server import PREFIX
 from tests.app.test_login import basic
-from tests.app.test_server import free_port
+from tests.conftest import free_port
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +107,7 @@ def test_its_commands_answer_from_a_folder_that_cannot_be_written(steps, root, t
         )
         answer = client.predict(handle_file(root / "examples/simulated-benign-1.png"), api_name="/classify")
         assert answer["label"] in answer["probabilities"]
+        assert [name for name in os.listdir(temp) if name.startswith(f"{PREFIX}{page.pid}-")]
     finally:
         page.send_signal(signal.SIGTERM)
         said = page.communicate(timeout=60)[0]

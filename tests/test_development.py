@@ -1,7 +1,5 @@
 """What the developers' pages say: their Python runs, the names in them exist, a file format is two lines."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys

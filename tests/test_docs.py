@@ -1,7 +1,5 @@
 """The documentation: commands exist, links lead somewhere, Python compiles, figures are those that were measured."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

@@ -1,9 +1,8 @@
 """No figure is said that was not measured: every number in a card or a results block of a page is in a results file."""
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -183,14 +182,14 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
         for folder in (averaged, kind_folder("each-kind")):
             frame = read_oof(folder / file, task).sort_values("file")
             frame = frame[(frame["source"] == row["score_on"]) & (frame["label"] != "normal")]
-            margin = (frame["logit_malignant"] - frame["logit_benign"]).to_numpy()
-            weighted.append(ranked_auc(margin, (frame["label"] == "malignant").to_numpy()))
-            found.append(roc_auc_score(frame["label"] == "malignant", frame["logit_malignant"] - frame["logit_benign"]))
+            weighted.append(ranked_auc(margin(frame).to_numpy(), (frame["label"] == "malignant").to_numpy()))
+            found.append(area(frame))
             assert len(frame) == row["lesions"]
         assert found == pytest.approx([row["averaged"], row["each_kind"]])
         assert row["difference"]["value"] == pytest.approx(found[0] - found[1])
-        groups, both = frame["group"].to_numpy(str), (lambda w, areas=weighted: np.array([[area(w)] for area in areas]))
-        (interval,) = paired_bootstrap(both, groups)
+        (interval,) = paired_bootstrap(
+            lambda w, areas=weighted: np.array([[each(w)] for each in areas]), frame["group"].to_numpy(str)
+        )
         ends = row["difference"]["low"], row["difference"]["high"]
         assert (interval.low, interval.high) == pytest.approx(ends, abs=2e-3)
     assert [row["difference"]["low"] > 0 for row in rows] == [False, False, True, True]
@@ -198,15 +197,11 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
     said = []
     for folder in (kind_folder("each-kind"), averaged):
         frame = read_oof(folder / "oof.csv", task)
-        frame = frame[frame["fold"] == 0]
         for source in ("busi", "busbra"):
-            part = frame[frame["source"] == source]
-            lesions = part[part["label"] != "normal"]
-            margin = lesions["logit_malignant"] - lesions["logit_benign"]
-            said.append(roc_auc_score(lesions["label"] == "malignant", margin))
+            part = frame[(frame["fold"] == 0) & (frame["source"] == source)]
             best = part[[f"logit_{name}" for name in task.classes]].to_numpy().argmax(axis=1)
-            said.append((np.array(task.classes)[best] == part["label"]).mean())
-    before, right, other, _, after, later, beyond, _ = (f"{value:.3f}".lstrip("0") for value in said)
+            said += [area(part), (np.array(task.classes)[best] == part["label"]).mean()]
+    before, right, other, _, after, later, beyond, _ = map(digits, said)
     text = " ".join(PAGES[-1].read_text("utf-8").split())
     assert f"malignant against benign comes to {before} and {after}, its accuracy to {right} and {later}" in text
     assert f"BUS-BRA's ROC-AUC to {other} and {beyond}." in text
@@ -228,8 +223,7 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
         )
         ways = {"alone": (alone,), "machines": (machines,), "mean": (alone, machines), "seen": (seen,)}
         way = (ways | {"averaged": (averaged,)})[row["way"]]
-        score = sum(part.loc[alone.index, "logit_malignant"] - part.loc[alone.index, "logit_benign"] for part in way)
-        auc = roc_auc_score(alone["label"] == "malignant", score)
+        auc = roc_auc_score(alone["label"] == "malignant", sum(margin(part).loc[alone.index] for part in way))
         assert (auc, len(alone)) == (pytest.approx(row["auc"]["value"], abs=1e-4), row["lesions"])
     pooled = {row["way"]: row["auc"]["value"] for row in noted if row["machine"] == "both"}
     assert pooled["mean"] - pooled["alone"] == pytest.approx(both["mean_against_alone"]["value"])
@@ -238,8 +232,7 @@ def test_what_an_unseen_machine_costs_comes_out_again_from_each_scans_answers():
         varied = pd.concat([read_oof(file, task) for file in files]).set_index("file")
         varied = varied[(varied["source"] == row["score_on"]) & (varied["label"] != "normal")]
         way = {"machines": varied, "alone": seen.loc[varied.index]}[row["way"]]
-        auc = roc_auc_score(way["label"] == "malignant", way["logit_malignant"] - way["logit_benign"])
-        assert (auc, len(way)) == (pytest.approx(row["auc"]["value"], abs=1e-5), row["lesions"])
+        assert (area(way), len(way)) == (pytest.approx(row["auc"]["value"], abs=1e-5), row["lesions"])
     # The command line's own studies say the same.
     for kind, folder in folders.items():
         table = json.loads((folder / "unseen" / "results.json").read_text("utf-8"))["table"]
@@ -251,6 +244,34 @@ def kind_folder(kind: str) -> Path:
     return ROOT / "results" / "studies" / f"mobilenetv2-lesion-{kind}"
 
 
+TRANSFER = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8")
+STUDIES = ROOT / "results" / "studies"
+LEFT_OUT = STUDIES / "left-out"
+BOTH = ROOT / "results" / "mobilenetv2-hospitals" / "transfer"
+
+
+def margin(frame: pd.DataFrame) -> pd.Series:
+    return frame["logit_malignant"] - frame["logit_benign"]
+
+
+def area(frame: pd.DataFrame) -> float:
+    """Malignant against benign, over the lesions of a table of answers."""
+    lesions = frame[frame["label"] != "normal"]
+    return roc_auc_score(lesions["label"] == "malignant", margin(lesions))
+
+
+def digits(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def spans(group: np.ndarray, figures: Callable[[np.ndarray], object], seed: int = 0) -> np.ndarray:
+    """The 95 % intervals of some figures of rows, by 300 draws of whole groups."""
+    rows = pd.Series(np.arange(len(group))).groupby(group).apply(np.asarray).tolist()
+    rng = np.random.default_rng(seed)
+    some = (np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(300))
+    return np.quantile([figures(each) for each in some], [0.025, 0.975], axis=0).T
+
+
 @pytest.mark.parametrize(
     ("hospital", "before", "said"),
     [
@@ -260,118 +281,96 @@ def kind_folder(kind: str) -> Path:
     ],
 )
 def test_what_a_third_hospital_is_worth_comes_out_of_the_answers(hospital, before, said):
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8")
-    assert said in page
-    now = pd.read_csv(ROOT / "results" / "mobilenetv2-hospitals" / "transfer" / f"without-{hospital}" / "oof.csv")
+    assert said in TRANSFER
+    now = pd.read_csv(BOTH / f"without-{hospital}" / "oof.csv")
     if hospital == "breast":
-        assert f"stops {100 * (now['distance'] > 2.5).mean():.1f} % of BrEaST" in page.replace("\n", " ")
+        assert f"stops {100 * (now['distance'] > 2.5).mean():.1f} % of BrEaST" in TRANSFER.replace("\n", " ")
     else:
         assert not (now["distance"] > 2.5).any()
     then = pd.read_csv(ROOT / "results" / before).set_index("file").loc[now["file"]].reset_index()
     lesion = (now["label"] != "normal").to_numpy()
-    truth, group = (now["label"] == "malignant").to_numpy()[lesion], now["group"].to_numpy()[lesion]
-    odds = [(each["logit_malignant"] - each["logit_benign"]).to_numpy()[lesion] for each in (now, then)]
-    value, low, high = (float(number) for number in re.findall(r"[-+]?\.\d+", said))
-    assert roc_auc_score(truth, odds[0]) - roc_auc_score(truth, odds[1]) == pytest.approx(value, abs=0.0006)
-    rng, rows = np.random.default_rng(1), pd.Series(np.arange(len(group))).groupby(group).apply(np.asarray).tolist()
-    drawn = []
-    for _ in range(300):
-        some = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
-        drawn.append(roc_auc_score(truth[some], odds[0][some]) - roc_auc_score(truth[some], odds[1][some]))
-    assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([low, high], abs=0.01)
+    truth, odds = (now["label"] == "malignant").to_numpy()[lesion], [margin(f).to_numpy()[lesion] for f in (now, then)]
+
+    def gain(some: np.ndarray) -> float:
+        return roc_auc_score(truth[some], odds[0][some]) - roc_auc_score(truth[some], odds[1][some])
+
+    value, *ends = (float(number) for number in re.findall(r"[-+]?\.\d+", said))
+    assert gain(np.arange(len(truth))) == pytest.approx(value, abs=0.0006)
+    assert spans(now["group"].to_numpy()[lesion], gain, seed=1) == pytest.approx(ends, abs=0.01)
 
 
 @pytest.mark.parametrize("hospital", ["busi", "busbra", "breast"])
 def test_two_trainings_and_each_alone_are_what_their_answers_say(hospital):
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8")
-    row = next(line for line in page.splitlines() if line.lower().replace("-", "").startswith(f"| {hospital} | "))
-    alone = [
-        ROOT / "results" / "studies" / "left-out" / f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1")
-    ]
-    both = ROOT / "results" / "mobilenetv2-hospitals" / "transfer"
-    said = []
-    for folder in (*alone, both):
-        frame = pd.read_csv(folder / f"without-{hospital}" / "oof.csv")
-        frame = frame[frame["label"] != "normal"]
-        odds = frame["logit_malignant"] - frame["logit_benign"]
-        said.append(f"{roc_auc_score(frame['label'] == 'malignant', odds):.3f}"[1:])
+    row = next(each for each in TRANSFER.splitlines() if each.lower().replace("-", "").startswith(f"| {hospital} | "))
+    alone = [LEFT_OUT / f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1")]
+    said = [digits(area(pd.read_csv(f / f"without-{hospital}" / "oof.csv"))) for f in (*alone, BOTH)]
     assert f"| {said[0]}, {said[1]} |" in row
     assert f"| {said[2]} (" in row
 
 
 @pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
 def test_the_other_backbone_is_what_its_answers_say(hospital):
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").split("EfficientNet-Lite0, with", 1)[1]
+    page = TRANSFER.split("EfficientNet-Lite0, with", 1)[1]
     row = next(line for line in page.splitlines() if line.startswith(f"| {hospital} | "))
     said = [float(number) for number in re.findall(r"-?\.\d+", row)]
-    places = [
-        ROOT / "results" / "studies" / "left-out" / f"{name}-lesion-machines"
+    part = f"without-{hospital.lower().replace('-', '')}"
+    frames = [
+        pd.read_csv(LEFT_OUT / f"{name}-lesion-machines" / part / "oof.csv").set_index("file")
         for name in ("efficientnet-lite0", "mobilenetv2")
     ]
-    part = f"without-{hospital.lower().replace('-', '')}"
-    frames = [pd.read_csv(folder / part / "oof.csv").set_index("file") for folder in places]
     frame = frames[0][frames[0]["label"] != "normal"]
-    odds = [each.loc[frame.index, "logit_malignant"] - each.loc[frame.index, "logit_benign"] for each in frames]
-    truth, odds = (frame["label"] == "malignant").to_numpy(), [each.to_numpy() for each in odds]
-    areas = [roc_auc_score(truth, each) for each in odds]
-    assert [said[0], said[3], said[4]] == pytest.approx([*areas, areas[0] - areas[1]], abs=0.0006)
-    rows = pd.Series(np.arange(len(frame))).groupby(frame["group"].to_numpy()).apply(np.asarray).tolist()
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(300):
-        some = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
+    truth, odds = (frame["label"] == "malignant").to_numpy(), [margin(f).loc[frame.index].to_numpy() for f in frames]
+
+    def figures(some: np.ndarray) -> list[float]:
         one, other = (roc_auc_score(truth[some], each[some]) for each in odds)
-        drawn.append([one, one - other])
-    spans = np.quantile(drawn, [0.025, 0.975], axis=0).T
-    assert [said[1:3], said[5:7]] == [pytest.approx(span, abs=0.01) for span in spans]
+        return [one, one - other, other]
+
+    one, gain, other = figures(np.arange(len(frame)))
+    assert [said[0], said[3], said[4]] == pytest.approx([one, other, gain], abs=0.0006)
+    found = spans(frame["group"].to_numpy(), figures)
+    assert [said[1:3], said[5:7]] == [pytest.approx(span, abs=0.01) for span in found[:2]]
 
 
 def test_what_the_context_takes_from_normal_scans_comes_out_of_the_answers():
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
-    both = ROOT / "results" / "mobilenetv2-hospitals"
-    alone = [both.parent / "studies" / "left-out" / f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1")]
-    temperature = json.loads((both / "results.json").read_text("utf-8"))["temperature"]
-    frames = [pd.read_csv(folder / "without-busi" / "oof.csv") for folder in (both / "transfer", *alone)]
+    alone = [LEFT_OUT / f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1")]
+    temperature = json.loads((BOTH.parent / "results.json").read_text("utf-8"))["temperature"]
+    frames = [pd.read_csv(folder / "without-busi" / "oof.csv") for folder in (BOTH, *alone)]
     logits = [frame[["logit_normal", "logit_benign", "logit_malignant"]].to_numpy() for frame in frames]
     ways = [each / temperature for each in (logits[0], (logits[1] + logits[2]) / 2)]
     odds = [each[:, 0] - np.logaddexp(each[:, 1], each[:, 2]) for each in ways]
-    normal, group = (frames[0]["label"] == "normal").to_numpy(), frames[0]["group"].to_numpy()
-    now, then = (roc_auc_score(normal, each) for each in odds)
-    rows = pd.Series(np.arange(len(group))).groupby(group).apply(np.asarray).tolist()
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(300):
-        some = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
-        areas = [roc_auc_score(normal[some], each[some]) for each in odds]
-        drawn.append([*areas, areas[0] - areas[1]])
-    spans = np.quantile(drawn, [0.025, 0.975], axis=0).T
+    normal = (frames[0]["label"] == "normal").to_numpy()
+
+    def figures(some: np.ndarray) -> list[float]:
+        now, then = (roc_auc_score(normal[some], each[some]) for each in odds)
+        return [now, then, now - then]
+
     numbers = [r"(\.\d+) \((\.\d+) to (\.\d+)\)"] * 3
-    said = re.search(f"BUSI left out: ROC-AUC {numbers[0]}; .*? context {numbers[1]}, paired {numbers[2]} less", page)
+    said = re.search(
+        f"BUSI left out: ROC-AUC {numbers[0]}; .*? context {numbers[1]}, paired {numbers[2]} less",
+        TRANSFER.replace("\n", " "),
+    )
     assert said is not None
-    figures = np.array([float(number) for number in said.groups()]).reshape(3, 3)
-    assert figures[:, 0] == pytest.approx([now, then, now - then], abs=0.0006)
-    assert figures[:, 1:] == pytest.approx(spans, abs=0.015)
+    told = np.array([float(number) for number in said.groups()]).reshape(3, 3)
+    assert told[:, 0] == pytest.approx(figures(np.arange(len(normal))), abs=0.0006)
+    assert told[:, 1:] == pytest.approx(spans(frames[0]["group"].to_numpy(), figures), abs=0.015)
 
 
 def test_the_other_backbone_gains_as_much_without_its_context():
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
-    folder = ROOT / "results" / "studies" / "left-out" / "efficientnet-lite0-lesion-machines" / "without-busi"
     areas = []
     for name in ("oof.csv", "without-context.csv"):
-        frame = pd.read_csv(folder / name)
+        frame = pd.read_csv(LEFT_OUT / "efficientnet-lite0-lesion-machines" / "without-busi" / name)
         odds = frame["logit_normal"] - np.logaddexp(frame["logit_benign"], frame["logit_malignant"])
-        areas.append(f"{roc_auc_score(frame['label'] == 'normal', odds):.3f}"[1:])
-    assert f"says the same: {areas[0]} with its context, {areas[1]} without." in page
+        areas.append(digits(roc_auc_score(frame["label"] == "normal", odds)))
+    said = f"says the same: {areas[0]} with its context, {areas[1]} without."
+    assert said in TRANSFER.replace("\n", " ")
 
 
 def test_the_mean_harm_over_hospitals_is_that_of_the_studies():
-    page = (ROOT / "docs" / "explanation" / "transfer.md").read_text("utf-8").replace("\n", " ")
     for model, missed, referred in (("hospitals", "3.4 %", "48 %"), ("lesion", "2.4 %", "54 %")):
-        study = ROOT / "results" / "studies" / "decisions" / f"mobilenetv2-{model}" / "decisions.json"
-        rows = [
-            row
-            for row in json.loads(study.read_text("utf-8"))["table"]
-            if (row["where"], row["rule"], row["point"]) == ("elsewhere", "by the other hospitals", "default")
-        ]
+        study = json.loads((STUDIES / "decisions" / f"mobilenetv2-{model}" / "decisions.json").read_text("utf-8"))
+        which = ("elsewhere", "by the other hospitals", "default")
+        rows = [row for row in study["table"] if (row["where"], row["rule"], row["point"]) == which]
         assert f"{100 * np.mean([row['missed']['value'] for row in rows]):.1f} %" == missed
         assert f"{100 * np.mean([row['referred']['value'] for row in rows]):.0f} %" == referred
-        assert missed in page
-        assert referred in page
+        assert missed in TRANSFER
+        assert referred in TRANSFER

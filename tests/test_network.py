@@ -4,8 +4,6 @@ Libraries report to their makers from native code, where a test inside Python is
 and a minimal environment: CI's own variables silence some of those libraries, and would hide them here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -20,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bcx.telemetry import SWITCHES
+from tests.conftest import answers, free_port
 from tests.layouts import write_busi_folder
 
 pytestmark = pytest.mark.skipif(
@@ -152,15 +151,6 @@ def test_predict_is_quiet_with_onnx_runtime_whatever_the_environment_says(traced
 
 
 @pytest.mark.slow
-def test_predict_is_quiet_with_torch(traced, root, tiny_checkpoint):
-    scan = str(root / "examples/simulated-benign-1.png")
-    run = traced("-m", "bcx", "predict", scan, "--json", "--model", str(tiny_checkpoint))
-    assert run.status == 0, run.output
-    assert '"backend": "torch"' in run.output
-    assert_quiet(run)
-
-
-@pytest.mark.slow
 def test_train_is_quiet(traced, tmp_path):
     data = write_busi_folder(tmp_path / "own" / "scans", per_class=6)
     recipe = tmp_path / "own" / "tiny.yaml"
@@ -174,8 +164,6 @@ def test_train_is_quiet(traced, tmp_path):
 @pytest.mark.slow
 def test_the_page_is_quiet_and_leaves_nothing(traced, root):
     from gradio_client import Client, handle_file
-
-    from tests.app.test_server import answers, free_port
 
     url = f"http://127.0.0.1:{(port := free_port())}"
     page = traced.start(str(root / "demo.py"), "--port", str(port))

@@ -1,7 +1,5 @@
 """The package: what is declared is pinned, described and used, and what is used is declared."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys
@@ -68,11 +66,7 @@ def imported(folder: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "extras"),
-    [
-        ("requirements.txt", SPACE),
-        ("requirements-test.txt", (*PACKAGE, "test")),
-    ],
+    ("file", "extras"), [("requirements.txt", SPACE), ("requirements-test.txt", (*PACKAGE, "test"))]
 )
 def test_what_is_declared_is_pinned_within_its_range(file, extras):
     pinned = pins(file)

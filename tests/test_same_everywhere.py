@@ -3,8 +3,6 @@
 With the shipped model and the shipped examples, so that what people see is what is compared.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

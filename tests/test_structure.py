@@ -1,7 +1,5 @@
 """How the package is laid out: layers, few files at the root, short modules, a cheap `import bcx`."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

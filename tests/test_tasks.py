@@ -1,7 +1,5 @@
 """Tasks as data: the built-in ones, and tasks that users bring."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the page's tests share: a server on this machine with a tiny untrained model, and files to send to it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading
@@ -16,6 +14,7 @@ from PIL import Image
 
 from bcx.simulate import simulate
 from bcx.simulate.examples import write_examples
+from tests.conftest import linear, saved_untrained
 
 WAIT = 20_000  # milliseconds for what a browser waits for; the machine may be busy
 
@@ -110,19 +109,8 @@ def with_patches(examples: Path, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def cells_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint folder as `tiny_checkpoint`, for patches of tissue."""
-    import torch
-
-    from bcx.checkpoints.checkpoint import save_checkpoint
-    from bcx.imaging.preprocess import Preprocess
-    from bcx.networks.build import build_network
-    from bcx.tasks import get_task
-
-    task = get_task("histology-idc")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_network("mobilenetv2_035", len(task.classes))
     folder = tmp_path_factory.mktemp("checkpoints") / "cells"
-    return save_checkpoint(folder, network, task=task, preprocess=Preprocess(size=64, grey=False))
+    return saved_untrained(folder, linear, "histology-idc", size=64, grey=False)
 
 
 @pytest.fixture(scope="session")
@@ -193,24 +181,31 @@ def browser() -> Iterator:
         browser.close()
 
 
-def opened(browser, url: str, **more) -> Iterator:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **more)
+@pytest.fixture(scope="module")
+def context(browser):
+    """One browser's pages, which share a cookie and what they have fetched, as tabs do."""
+    return browser.new_context()
+
+
+def opened(context, url: str, ready: str = "#classify-examples button") -> Iterator:
+    """A page of its own, closed in the end."""
     page = context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 900})
     page.set_default_timeout(WAIT)
     page.strangers = []
     page.on("request", lambda request: note_stranger(page, request.url))
     page.on("console", lambda said: "Content Security Policy" in said.text and page.strangers.append(said.text))
     page.goto(url)
-    page.wait_for_selector("#classify-examples button")
+    page.wait_for_selector(ready)
     yield page
-    context.close()
+    page.close()
     assert page.strangers == [], "the page fetched from elsewhere, or was kept from something of its own"
 
 
 @pytest.fixture
-def page(browser, server) -> Iterator:
-    """The page of the module's `server`."""
-    yield from opened(browser, server.url)
+def page(context, server) -> Iterator:
+    """A page of the module's `server`."""
+    yield from opened(context, server.url)
 
 
 def note_stranger(page, url: str) -> None:

@@ -1,7 +1,5 @@
 """Answers in words: the right sentence for each decision, nothing unescaped, nothing certain."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from html.parser import HTMLParser
@@ -101,11 +99,7 @@ def test_names_and_reasons_cannot_inject_html(prediction, tiny):
     evil = "<script>alert(1)</script>.png"
     said = dataclasses.replace(prediction, name=evil, reason=evil, flags=[evil], decision="refer")
     error = UnknownFormat(evil, expected=evil, remedy=evil)
-    for shown in (
-        html.answer(said, tiny.task),
-        html.facts(said),
-        html.failure(error, evil),
-    ):
+    for shown in (html.answer(said, tiny.task), html.facts(said), html.failure(error, evil)):
         assert "script" not in Text(shown).tags
         assert evil in Text(shown).text
 

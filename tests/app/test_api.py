@@ -1,11 +1,8 @@
 """The endpoints, called as a stranger would: with gradio_client and plain HTTP, against a running server."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -63,11 +60,6 @@ def test_explain_refuses_what_it_does_not_know(client, scans, sent):
         client.predict(handle_file(str(scans["grey.png"])), *sent, api_name="/explain")
 
 
-def test_a_16_bit_scan_arrives_with_its_16_bits(client, scans):
-    answer = client.predict(handle_file(str(scans["deep.tiff"])), api_name="/classify")
-    assert any("16" in note for note in answer["notes"])
-
-
 def test_batch_keeps_the_order_and_reports_the_broken_file_in_its_place(client, scans, tiny):
     names = ["photo.jpg", "broken.png", "grey.png"]
     answers = client.predict([handle_file(str(scans[name])) for name in names], api_name="/batch")
@@ -82,33 +74,6 @@ def test_batch_keeps_the_order_and_reports_the_broken_file_in_its_place(client, 
 def test_a_broken_file_gives_an_error_that_says_what_to_do(client, scans):
     with pytest.raises(AppError, match=r"broken\.png.*Expected"):
         client.predict(handle_file(str(scans["broken.png"])), api_name="/classify")
-
-
-@pytest.mark.parametrize("endpoint", ["classify", "batch"])
-@pytest.mark.parametrize("extra", [{"meta": {"_type": "gradio.FileData"}}, {}])
-def test_files_of_the_server_cannot_be_named(server, root, endpoint, extra):
-    """By plain HTTP, since gradio_client would upload the caller's own file of that name."""
-    file = {"path": str(root / "pyproject.toml"), "orig_name": "x.png", **extra}
-    call = f"{server.url}gradio_api/call/{endpoint}"
-    event = httpx.post(call, json={"data": [file if endpoint == "classify" else [file]]}, timeout=60).json()
-    said = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
-    assert ("event: error" if endpoint == "classify" else "This is no uploaded file") in said
-    assert "probabilities" not in said
-
-
-def test_eight_callers_at_once_get_the_answers_that_one_gets(server, scans, tiny):
-    expected = tiny.predict(scans["grey.png"]).probabilities
-
-    def ask(_):
-        caller = Client(server.url, verbose=False, analytics_enabled=False)
-        answer = caller.predict(handle_file(str(scans["grey.png"])), api_name="/classify")
-        return caller, answer["probabilities"]
-
-    with ThreadPoolExecutor(8) as pool:
-        asked = list(pool.map(ask, range(8)))
-    for caller, probabilities in asked:
-        caller.close()
-        assert probabilities == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_the_documented_endpoints_are_public(client):
@@ -236,20 +201,6 @@ def test_an_upload_is_deleted_with_its_answer_while_the_caller_is_still_there(cl
         client.predict(handle_file(str(scans["photo.jpg"])), api_name="/classify")
         client.predict([handle_file(str(scans["photo.jpg"]))] * 2, api_name="/batch")
     assert until(lambda: not [path for path in server.files() if path.name == "photo.jpg"])
-
-
-def test_one_call_s_upload_is_nothing_to_the_next(server, scans):
-    """A path that somebody else has sent, or that was used, stands for nothing."""
-    with scans["grey.png"].open("rb") as file:
-        (path,) = httpx.post(f"{server.url}gradio_api/upload", files={"files": file}, timeout=60).json()
-    call = f"{server.url}gradio_api/call/classify"
-
-    def said() -> str:
-        event = httpx.post(call, json={"data": [{"path": path}]}, timeout=60).json()
-        return httpx.get(f"{call}/{event['event_id']}", timeout=60).text
-
-    assert "event: complete" in said()
-    assert "used already" in said()
 
 
 def test_nothing_is_recorded_or_served_that_was_not_asked_for(server):

@@ -1,7 +1,5 @@
 """A box through the endpoints: the numbers that Python gives, and a refusal in words for everything else."""
 
-from __future__ import annotations
-
 import base64
 
 import httpx

@@ -1,8 +1,5 @@
 """The real page, with the shipped model, in a real browser without a window."""
 
-from __future__ import annotations
-
-import shutil
 import zipfile
 
 import pandas
@@ -10,6 +7,7 @@ import pytest
 
 from bcx.inference import table
 from tests.app.conftest import changed, overlay_address, start
+from tests.app.test_browser_compare import shown
 
 
 @pytest.fixture(scope="module")
@@ -17,13 +15,6 @@ def server(examples, tmp_path_factory):
     import bcx
 
     yield from start(bcx.load(), tmp_path_factory.mktemp("shipped"), examples)
-
-
-def shown_probabilities(page, where: str) -> dict[str, float]:
-    bars = page.locator(f"{where} .bcx-bars").first.locator("li")
-    return {
-        bar.get_attribute("data-class"): float(bar.get_attribute("data-probability")) for bar in bars.element_handles()
-    }
 
 
 def test_an_example_gives_the_full_answer(page, server, examples):
@@ -35,7 +26,7 @@ def test_an_example_gives_the_full_answer(page, server, examples):
     assert "simulated" in page.inner_text("#classify-answer")
     page.click("#classify-details-box > button")
     page.wait_for_selector("#classify-details .bcx-facts")
-    assert shown_probabilities(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
+    assert shown(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
     assert direct.weights_sha256 in page.inner_text("#classify-details")
     texts = [picture.get_attribute("alt") for picture in page.locator("#classify-slider img").element_handles()]
     assert len(texts) == 2
@@ -48,7 +39,7 @@ def test_a_file_is_read_as_it_was_chosen(page, server, scans):
     direct = server.classifier.inner.predict(scans["deep.tiff"])
     page.click("#classify-details-box > button")
     page.wait_for_selector("#classify-details .bcx-facts")
-    assert shown_probabilities(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
+    assert shown(page, "#classify-details") == pytest.approx(direct.probabilities, abs=1e-5)
     assert "16" in page.inner_text("#classify-details")
     # The browser could not show this TIFF by itself: what it shows is the picture that the network was given.
     page.wait_for_function("() => document.querySelector('#classify-slider img')?.naturalWidth === 140")
@@ -104,29 +95,15 @@ def test_a_batch_with_a_broken_file(page, server, scans, upload, tmp_path):
     assert len(zipfile.ZipFile(tmp_path / "o.zip").namelist()) == 2 * layers
 
 
-def test_a_folder_leaves_out_what_is_no_scan(page, upload, tmp_path):
-    folder = tmp_path / "ward"
-    folder.mkdir()
-    shutil.copy(upload, folder / "a.png")
-    shutil.copy(upload, folder / "a_mask.png")
-    (folder / "notes.txt").write_text("no picture")
-    page.click("role=tab[name=Batch]")
-    with page.expect_file_chooser() as chosen:
-        page.click("#batch-folder")
-    chosen.value.set_files(str(folder))
-    page.wait_for_selector(".bcx-progress[data-finished=true]")
-    assert page.locator("#batch-rows [data-row]").count() == 1
-    assert "1 mask" in page.inner_text("#batch-progress")
-
-
-@pytest.mark.parametrize("width", [1440, 390])
-def test_nothing_scrolls_sideways(page, width):
-    page.set_viewport_size({"width": width, "height": 900})
+def test_nothing_scrolls_sideways(page):
+    page.set_viewport_size({"width": 390, "height": 900})
     page.click("#classify-examples [data-pick='0']")
     page.wait_for_selector("#classify-stages img")
     page.click("#classify-details-box > button")
     page.wait_for_selector("#classify-details .bcx-maps img")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_everything_is_gone_after_the_page_is_closed(page, server, upload, until):

@@ -1,7 +1,5 @@
 """In a real browser: two answers side by side, and another prevalence, neither of which reads a scan twice."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """In a real browser: maps fill in side by side, are tested, can be stopped and saved, and give way to an answer."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """The page of a model with two stages, in a real browser without a window: its maps, its second stage."""
 
-from __future__ import annotations
-
 import pytest
 
 from bcx.app.viewer import LESION
@@ -33,16 +31,6 @@ def test_where_it_sees_a_lesion_is_shown_first_and_other_layers_do_not_run_the_n
     page.keyboard.press("ArrowRight")
     changed(page, "classify", address)
     assert server.classifier.calls == calls
-
-
-def test_a_row_of_a_batch_opens_with_the_lesion(page, upload):
-    page.click("role=tab[name=Batch]")
-    page.set_input_files("#batch-upload input[type=file]", [upload])
-    page.wait_for_selector(".bcx-progress[data-finished=true]")
-    page.click("#batch-rows [data-row='0']")
-    page.wait_for_selector("#batch-slider img")
-    page.wait_for_selector("#batch-stages img")
-    assert page.locator("#batch-class input:checked").get_attribute("value") == LESION
 
 
 def test_the_overlay_is_switched_off_and_on_by_keyboard_without_the_server(page, server):

@@ -1,7 +1,5 @@
 """In a real browser: folders become patients beside the rows, rows are picked by keyboard, and the table is saved."""
 
-from __future__ import annotations
-
 import csv
 import io
 import zipfile

@@ -1,7 +1,5 @@
 """In a real browser: a person's square by mouse, touch and keys, further lesions by one click, beside the answer."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -10,7 +8,6 @@ from PIL import Image
 
 from bcx.explain.hiding import hide
 from bcx.simulate import simulate
-from tests.app.conftest import opened
 from tests.app.test_browser_compare import columns, shown
 
 FRAME = ".bcx-place-frame"
@@ -21,9 +18,9 @@ def server(lesion_server):
     return lesion_server
 
 
-@pytest.fixture
-def page(browser, server):
-    yield from opened(browser, server.url, has_touch=True)
+@pytest.fixture(scope="module")
+def context(browser):
+    return browser.new_context(has_touch=True)
 
 
 @pytest.fixture(scope="module")

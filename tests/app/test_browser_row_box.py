@@ -1,7 +1,5 @@
 """In a real browser: a row of a batch is read again in a box by keyboard, and that goes into the table and the ZIP."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io
@@ -79,18 +77,17 @@ def test_a_box_is_drawn_by_keyboard_and_both_answers_are_kept(page, server, file
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize(
-    ("sent", "said"),
-    [
-        ({"box": [0, 0, 9**9, 50]}, "An edge of the box"),
-        ({"box": "all"}, "The box"),
-        ({"box": [5, 5, 300, 300]}, "within the scan"),
-        ({"box": [5, 5, 90, 90], "hide": 1}, "Whether to hide it"),
-        ({"pick": 99}, "The lesion"),
-        ({}, "The box"),
-    ],
-)
-def test_written_requests_for_a_box_are_checked(page, server, files, sent, said):
+REFUSED = [
+    ({"box": [0, 0, 9**9, 50]}, "An edge of the box"),
+    ({"box": "all"}, "The box"),
+    ({"box": [5, 5, 300, 300]}, "within the scan"),
+    ({"box": [5, 5, 90, 90], "hide": 1}, "Whether to hide it"),
+    ({"pick": 99}, "The lesion"),
+    ({}, "The box"),
+]
+
+
+def test_written_requests_for_a_box_are_checked(page, server, files):
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", files[:1])
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='1']")
@@ -102,9 +99,9 @@ def test_written_requests_for_a_box_are_checked(page, server, files, sent, said)
     client, api = httpx.Client(timeout=60, cookies=cookies), f"{server.url}gradio_api"
     config = client.get(f"{server.url}config").json()
     parts = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    element, name = ("batch-lesions", "click") if "pick" in sent else ("batch-place", "select")
-    calls = [(call, inputs) for call, inputs in calls_of(config) if [parts[element], name] in call["targets"]]
-    ((call, inputs),) = calls
-    data = [part["props"].get("value") for part in inputs]
-    body = {"data": data, "fn_index": call["id"], "session_hash": asked[0]["session_hash"], "event_data": sent}
-    assert said in ask(client, api, body)
+    for sent, said in REFUSED:
+        target = [parts["batch-lesions"], "click"] if "pick" in sent else [parts["batch-place"], "select"]
+        ((call, inputs),) = [each for each in calls_of(config) if target in each[0]["targets"]]
+        data = [part["props"].get("value") for part in inputs]
+        body = {"data": data, "fn_index": call["id"], "session_hash": asked[0]["session_hash"], "event_data": sent}
+        assert said in ask(client, api, body), sent

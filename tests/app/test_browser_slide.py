@@ -1,16 +1,12 @@
 """The Large image tab in a real browser: upload, a growing map, class, strength, files, stop."""
 
-from __future__ import annotations
-
-import json
-
 import pandas
 import pytest
 from PIL import Image
 
 from bcx.simulate.slide import write_slide
 from bcx.slides import read_slide
-from tests.app.conftest import WAIT, note_stranger, start
+from tests.app.conftest import opened, start
 
 READ = 120_000  # milliseconds for a whole slide; the machine may be busy
 
@@ -26,17 +22,10 @@ def slide(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, tiled):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    page.strangers = []
-    page.on("request", lambda request: note_stranger(page, request.url))
-    page.goto(tiled.url)
-    page.click("role=tab[name='Large image']")
-    yield page
-    context.close()
-    assert page.strangers == [], "the page fetched from elsewhere"
+def page(context, tiled):
+    for page in opened(context, tiled.url, ready="role=tab[name='Large image']"):
+        page.click("role=tab[name='Large image']")
+        yield page
 
 
 def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
@@ -48,6 +37,11 @@ def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
     assert share == pytest.approx(direct.summary["positive_share"])
     assert page.locator("#slide-map .bcx-slide").get_attribute("data-class") == "positive"
 
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        box = page.locator("#slide-map .bcx-slide").bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(1300 / 900, rel=0.01)
     layer = page.locator("#slide-map .bcx-slide-layer")
     before = layer.get_attribute("src")
     page.locator("#slide-class input[value='negative']").check()
@@ -93,23 +87,9 @@ def test_a_file_that_is_none_gets_words(page, scans):
     assert not page.locator("#slide-map").is_visible()
 
 
-def test_the_slide_is_gone_with_its_page(browser, tiled, slide, until):
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(tiled.url)
-    page.click("role=tab[name='Large image']")
+def test_the_slide_is_gone_with_its_page(page, tiled, slide, until):
     page.set_input_files("#slide-upload input[type=file]", slide)
     page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
     assert tiled.files()
-    context.close()
+    page.close()
     assert until(lambda: not tiled.files())
-
-
-@pytest.mark.parametrize("width", [1440, 390])
-def test_it_fits_the_page(page, slide, width):
-    page.set_viewport_size({"width": width, "height": 900})
-    page.set_input_files("#slide-upload input[type=file]", slide)
-    page.wait_for_selector("#slide-map .bcx-pin", timeout=READ)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = json.loads(page.evaluate("JSON.stringify(document.querySelector('.bcx-slide').getBoundingClientRect())"))
-    assert box["width"] / box["height"] == pytest.approx(1300 / 900, rel=0.01)

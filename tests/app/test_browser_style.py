@@ -1,7 +1,5 @@
 """In a real browser: how maps are drawn is chosen once, by keyboard, and holds on both tabs and in what is saved."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import zipfile
@@ -13,6 +11,7 @@ from PIL import Image
 
 from bcx.imaging.style import MapStyle
 from tests.app.conftest import changed, overlay_address
+from tests.app.test_browser_patients import saved
 from tests.app.test_hostile import ask, calls_of
 
 pytestmark = pytest.mark.slow
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def server(lesion_server):
     return lesion_server
-
-
-def saved(page, selector: str) -> bytes:
-    with page.expect_download() as started:
-        page.click(selector)
-    return started.value.path().read_bytes()
 
 
 def test_one_choice_holds_for_every_map_and_no_network_runs_for_it(page, server, upload):

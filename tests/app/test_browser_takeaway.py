@@ -1,7 +1,5 @@
 """In a real browser: the files that are taken away, the copied text, and the last answers, opened again."""
 
-from __future__ import annotations
-
 import io
 
 import pytest
@@ -29,12 +27,6 @@ def overlay_of_three_files(page, tab: str) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
 
-def wait_for(page, said: str) -> None:
-    page.wait_for_function(
-        "(said) => document.querySelector('#classify-answer .bcx-answer')?.textContent === said", arg=said
-    )
-
-
 def test_an_answer_is_taken_away(page, server, until):
     answer(page, 0, 1, "normal")
     assert overlay_of_three_files(page, "classify").size == (150, 120)
@@ -47,18 +39,6 @@ def test_an_answer_is_taken_away(page, server, until):
     assert mine
     page.close()
     assert until(lambda: not any(path.exists() for path in mine))
-
-
-def test_the_last_answers_open_again_without_the_network(page, server):
-    first = answer(page, 0, 1, "normal")
-    second = answer(page, 2, 2, "malignant")
-    assert first != second
-    calls = server.classifier.calls
-    page.click("#classify-past [data-pick='1']")
-    wait_for(page, first)
-    page.click("#classify-past [data-pick='0']")
-    wait_for(page, second)
-    assert server.classifier.calls == calls
 
 
 def test_a_row_of_a_batch_is_taken_away(page, scans):

@@ -1,9 +1,5 @@
 """The batch as a worklist on the real page, in a real browser without a window."""
 
-from __future__ import annotations
-
-import os
-
 import pandas
 import pytest
 from PIL import Image
@@ -11,7 +7,7 @@ from PIL import Image
 from bcx.simulate import simulate
 
 #: Rows of the large batch.
-MANY = 1200
+MANY = 400
 FIRST = "#batch-rows li:first-child .bcx-row-name"
 
 
@@ -102,15 +98,13 @@ def test_a_large_batch_is_sorted_and_filtered_at_once(page, study, tmp_path):
     for place in range(MANY):
         (tmp_path / f"case{place}.png").write_bytes(one)
     choose_folder(page, tmp_path, MANY)
-    assert "Page 1 of 24" in page.inner_text(".bcx-pager")
+    assert "Page 1 of 8" in page.inner_text(".bcx-pager")
     for order in ("suspicion", "name"):
         page.check(f"#batch-order input[value={order}]")
         page.wait_for_selector(".bcx-row-sorted", state="attached" if order == "suspicion" else "detached")
-    page.fill("#batch-search textarea, #batch-search input", "case119")
+    page.fill("#batch-search textarea, #batch-search input", "case39")
     page.wait_for_function("() => document.querySelectorAll('#batch-rows li').length === 11")
-    assert names(page)[:2] == ["case119.png", "case1190.png"]
-    if folder := os.environ.get("BCX_TEST_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/worklist.png")
+    assert names(page)[:2] == ["case39.png", "case390.png"]
 
 
 #: Whether the browser would ask before the page is left.
@@ -131,11 +125,12 @@ def test_leaving_is_asked_about_only_while_a_batch_runs(page, study):
     assert not page.evaluate(ASKS)
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_nothing_scrolls_sideways(page, study, width):
-    page.set_viewport_size({"width": width, "height": 900})
+def test_nothing_scrolls_sideways(page, study):
+    page.set_viewport_size({"width": 390, "height": 900})
     choose_folder(page, study, 60)
     page.check("#batch-order input[value=uncertainty]")
     page.click("#batch-rows [data-pick] >> nth=0")
     page.wait_for_selector("#batch-slider img")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,7 +1,5 @@
 """Fetching what a stranger names: never from within the network, however it is hidden, and never without end."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """The frames of a clip on the page: the chart, and each frame's own answer without another run of the network."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -52,7 +50,7 @@ def server(lesion_server):
     return lesion_server
 
 
-def test_the_slider_moves_through_the_frames(page, server, clip_file, upload, until):
+def test_the_slider_moves_through_the_frames(page, server, clip_file, upload):
     page.set_input_files("#classify-upload input[type=file]", str(clip_file))
     chart = page.locator("#classify-clip figcaption")
     chart.wait_for()
@@ -71,5 +69,4 @@ def test_the_slider_moves_through_the_frames(page, server, clip_file, upload, un
     assert len([path for path in server.files() if path.suffix == ".gif"]) == 1
     page.set_input_files("#classify-upload input[type=file]", str(upload))
     page.locator("#classify-answer .bcx-kicker", has_text=upload.name).wait_for()
-    until(lambda: not [path for path in server.files() if path.suffix == ".gif"])
-    assert not chart.is_visible()
+    chart.wait_for(state="hidden")

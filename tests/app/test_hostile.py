@@ -1,7 +1,5 @@
 """Every call and route of the built page with hostile values: nothing outside is touched, answers are in words."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -118,8 +116,11 @@ def network() -> Iterator[Network]:
     assert outside.asked, "nobody followed a redirect"
 
 
-def hostile(canary: Path, network: Network, others: Path) -> list[object]:
-    """What stands in a value's place; paths alone, as files, in lists, and with Gradio's own mark."""
+def hostile(canary: Path, network: Network, others: Path, for_a_file: bool) -> list[object]:
+    """What stands in a value's place; paths alone, as files, in lists, and with Gradio's own mark.
+
+    Where no file is asked for, a few of each kind of file stand for all.
+    """
     relative = os.path.relpath(canary / "scan.png")
     up = others.parent / ".." / os.path.relpath(canary / "scan.png", others.parent.parent)
     paths = [
@@ -140,7 +141,8 @@ def hostile(canary: Path, network: Network, others: Path) -> list[object]:
     ]
     named = [*map(str, paths), *addresses]
     mark = {"_type": "gradio.FileData"}
-    files = [{"path": name} for name in named] + [{"path": name, "meta": mark} for name in named]
+    some = named if for_a_file else [named[at] for at in (0, 3, 8, 9, 11, len(paths))]
+    files = [{"path": name} for name in some] + [{"path": name, "meta": mark} for name in some]
     files += [{"url": inside, "meta": mark}, {"path": None, "url": str(canary / "scan.png")}, {"orig_name": "x"}]
     odd = [None, True, -1, 10**30, 1e308, float("nan"), float("inf"), "", "0", "-1", "9" * 40, "\0", "\ud800", [], {}]
     odd += [[[]], [None], {"a": {"b": []}}, "x" * 100_000, "../" * 50, "malignant", [{}] * 3, deep(200)]
@@ -208,9 +210,10 @@ def test_every_call_with_hostile_values_in_every_place(served, canary, network, 
         with watch.over(canary), page_of(client, api, "attacker"):
             for call, inputs in calls:
                 for place in range(len(inputs)):
-                    for value in hostile(canary, network, others):
-                        data = [usual(client, api, part, scans["grey.png"]) for part in inputs]
-                        data[place] = value
+                    for value in hostile(canary, network, others, not place or inputs[place]["type"] in FILES):
+                        others_of = (part for at, part in enumerate(inputs) if at != place)
+                        data = [usual(client, api, part, scans["grey.png"]) for part in others_of]
+                        data.insert(place, value)
                         words = ask(client, api, {"data": data, "fn_index": call["id"], "session_hash": "attacker"})
                         answered, refused = answered + (not words), refused + bool(words)
                 for event in ({}, {"pick": []}, {"pick": "-1"}, {"pick": 1e300}, {"page": "9" * 30}, {"page": {}}, 5):
@@ -340,8 +343,10 @@ def test_the_mcp_tools_with_hostile_values(served, canary, network, watch, scans
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    values = hostile(canary, network, canary / "none.png")
-    values = [value for value in values if "\ud800" not in repr(value) and "\\ud800" not in repr(value)]
+    def values_of(name: str) -> list[object]:
+        values = hostile(canary, network, canary / "none.png", name.startswith("scan"))
+        return [value for value in values if "\ud800" not in repr(value) and "\\ud800" not in repr(value)]
+
     before, kept = state_of(canary), set(served.files())
 
     async def ask_all() -> list[str]:
@@ -355,7 +360,7 @@ def test_the_mcp_tools_with_hostile_values(served, canary, network, watch, scans
             heard = []
             for tool in tools:
                 for name in tool.inputSchema["properties"]:
-                    for value in values:
+                    for value in values_of(name):
                         result = await session.call_tool(tool.name, {name: value})
                         heard.append((result.isError, result.content[0].text))
             return heard

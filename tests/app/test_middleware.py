@@ -1,7 +1,5 @@
 """What is checked before Gradio sees a request, against a running server."""
 
-from __future__ import annotations
-
 import threading
 import time
 

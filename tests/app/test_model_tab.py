@@ -1,7 +1,5 @@
 """The Model tab says what the results say: plainly first, then everything."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The models that a page offers: named at once, loaded when chosen, once, and nothing else."""
 
-from __future__ import annotations
-
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,12 +34,6 @@ def test_the_default_comes_first_and_each_is_named_by_its_task(tiny, folders):
         ("Breast ultrasound: other", "other"),
     ]
     assert offered.get("tiny") is tiny  # a folder of the same name does not hide it
-
-
-def test_checkpoints_at_hand_are_found(tiny, cells_checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setenv("BCX_CHECKPOINTS", str(cells_checkpoint.parent))
-    monkeypatch.chdir(tmp_path)
-    assert ("Breast tissue under the microscope: cells", "cells") in build_picker(Models(tiny)).choices
 
 
 def test_a_model_is_loaded_once_however_many_ask(tiny, folders, monkeypatch):

@@ -1,7 +1,5 @@
 """One answer per patient on the page: the table that the command writes, rows that are picked, and hostile requests."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 

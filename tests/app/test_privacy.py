@@ -1,7 +1,5 @@
 """Sessions forget: files and answers go when the page goes; an upload belongs to whoever names it first."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import threading
@@ -82,8 +80,7 @@ def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(sessions, tmp_
 
 
 @pytest.mark.parametrize(
-    "sent",
-    [None, 5, "x", [], {}, {"path": None}, {"path": 5}, {"path": ["a"]}, {"path": {}}, {"path": "\0"}],
+    "sent", [None, 5, "x", [], {}, {"path": None}, {"path": 5}, {"path": ["a"]}, {"path": {}}, {"path": "\0"}]
 )
 def test_what_is_no_file_is_refused_in_words(sessions, sent):
     with pytest.raises(RequestError):

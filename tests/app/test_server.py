@@ -1,52 +1,13 @@
-"""Starting and stopping: `python demo.py` as a person starts it, and what it leaves behind."""
-
-from __future__ import annotations
+"""Starting the page: its options, its imports, and what an earlier one left behind."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from bcx.app import server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=10).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@pytest.mark.slow
-def test_demo_serves_and_deletes_its_folder_when_it_is_stopped(root, tiny_checkpoint, tmp_path, until):
-    port = free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRADIO_")}
-    demo = subprocess.Popen(
-        [sys.executable, "demo.py", "--checkpoint", str(tiny_checkpoint), "--port", str(port)],
-        cwd=root,
-        env={**environment, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert until(lambda: answers(f"http://127.0.0.1:{port}/config") or demo.poll() is not None, 180)
-        assert demo.poll() is None, demo.stdout.read()
-        assert [path.name.startswith(f"{server.PREFIX}{demo.pid}-") for path in tmp_path.iterdir()] == [True]
-    finally:
-        demo.send_signal(signal.SIGTERM)
-        demo.wait(30)
-    assert list(tmp_path.iterdir()) == []
+from bcx.app.gpu import on_gpu
 
 
 def test_what_a_killed_program_left_behind_is_swept(tmp_path):
@@ -75,12 +36,15 @@ def test_unknown_options_are_refused(capsys):
     assert stopped.value.code == 2
 
 
-@pytest.mark.slow
-def test_zerogpu_is_imported_before_torch(root, tiny_checkpoint, tmp_path):
-    (tmp_path / "spaces.py").write_text("import sys\nprint('torch' in sys.modules)\nGPU = lambda function: function\n")
+def test_zerogpu_is_imported_before_torch_and_lends_its_gpu(root, tmp_path, monkeypatch):
+    zero = tmp_path / "spaces.py"
+    zero.write_text("import sys\nprint('torch' in sys.modules)\nsys.exit()\n")  # the rest takes long
     own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
-    code = "import sys; from bcx.app.server import create; create(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tiny_checkpoint], env=own, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", "from bcx.app.server import create; create('any')"]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+    assert on_gpu(len) is len
+    zero.write_text("def GPU(function):\n    return lambda given: function(given) + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert on_gpu(len)("four") == 5
+    del sys.modules["spaces"]

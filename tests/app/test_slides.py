@@ -1,7 +1,5 @@
 """The Large image tab, without a browser: a run that grows, stops and leaves nothing, and its words."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The lesion map in words: where, how large, none at all, and whether it fits the answer; the layers that show it."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What a person takes away of one answer says what the page said, and the last answers open again."""
 
-from __future__ import annotations
-
 import dataclasses
 from datetime import datetime
 

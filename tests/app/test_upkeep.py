@@ -1,7 +1,5 @@
 """What the page forgets beside its calls."""
 
-from __future__ import annotations
-
 import datetime
 import subprocess
 import sys

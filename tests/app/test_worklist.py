@@ -1,7 +1,5 @@
 """The batch as a worklist: order, filters, the person's own labels and what they make of the answers."""
 
-from __future__ import annotations
-
 import re
 import time
 from dataclasses import replace

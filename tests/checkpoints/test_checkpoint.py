@@ -1,7 +1,5 @@
 """Checkpoint folders: plain timm loads them, nothing damaged gets through, and names are found where they should be."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json
@@ -79,10 +77,6 @@ def test_timm_is_told_the_preprocessing_that_bcx_uses(folder):
     assert (tuple(told["mean"]), tuple(told["std"])) == (preprocess.mean, preprocess.std)
     assert (told["crop_mode"], told["crop_pct"]) == ("squash", 1.0)
     assert tuple(plain.pretrained_cfg["label_names"]) == bcx.load(folder).classes
-
-
-def test_the_hash_is_that_of_the_stored_file(folder):
-    assert load_checkpoint(folder).weights_sha256 == sha256_of(folder / "model.safetensors")
 
 
 # The lesion head, whose own weights stand in a second file.
@@ -205,27 +199,10 @@ def test_a_save_that_fails_leaves_the_old_lesion_network_whole(lesion_copy, monk
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(lesion_copy, first.network, task=first.task, preprocess=first.preprocess, temperature=9.0)
     assert {file.name: file.read_bytes() for file in lesion_copy.iterdir() if file.is_file()} == before
-
-
-def test_a_shipped_file_stays_small(root):
-    sizes = {file: file.stat().st_size for file in (root / "checkpoints").rglob("*") if file.is_file()}
-    assert sizes
-    assert max(sizes.values()) < 50e6
-
-
-def test_storing_float16_changes_no_probability_by_more_than_allowed(root, tmp_path):
-    """The shipped file is rounded already, so its weights are first moved by what rounding may have taken."""
-    stored = load_checkpoint(root / "checkpoints" / "mobilenetv2-busi")
-    network, batch = stored.network, batch_of(stored.preprocess)
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        for value in network.state_dict().values():
-            if value.is_floating_point() and value.ndim > 1:
-                value.mul_(1 + 2**-11 * (2 * torch.rand(value.shape, generator=generator) - 1))
-        before = (network(batch) / stored.temperature).softmax(1)
-        save_checkpoint(tmp_path / "rounded", network, task=stored.task, preprocess=stored.preprocess)
-        after = (load_checkpoint(tmp_path / "rounded").network(batch) / stored.temperature).softmax(1)
-    assert 0 < float((before - after).abs().max()) <= 1e-3
+    monkeypatch.undo()
+    save_checkpoint(lesion_copy, first.network, task=first.task, preprocess=first.preprocess, temperature=9.0)
+    assert load_checkpoint(lesion_copy).temperature == 9.0
+    assert {file.name for file in lesion_copy.iterdir()} == set(before)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path, tiny_checkpoint):
@@ -240,23 +217,6 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, tiny_checkpoint):
     assert second.weights_sha256 == first.weights_sha256
     for name, value in second.network.state_dict().items():
         assert torch.equal(value, first.network.state_dict()[name])
-
-
-def test_a_save_that_fails_leaves_the_old_checkpoint_whole(copy, monkeypatch):
-    before = {file.name: file.read_bytes() for file in copy.iterdir()}
-    first = load_checkpoint(copy)
-
-    def full_disk(*_, **__):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(module, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(copy, first.network, task=first.task, preprocess=first.preprocess, temperature=9.0)
-    assert {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()} == before
-    monkeypatch.undo()
-    save_checkpoint(copy, first.network, task=first.task, preprocess=first.preprocess, temperature=9.0)
-    assert load_checkpoint(copy).temperature == 9.0
-    assert {file.name for file in copy.iterdir()} == set(before)
 
 
 def test_other_files_of_the_folder_stay(copy):

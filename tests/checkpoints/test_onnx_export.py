@@ -1,8 +1,5 @@
 """Both backends give the same answers, a graph that does not fit is refused, and everyone gets the same backend."""
 
-from __future__ import annotations
-
-import json
 import shutil
 import sys
 import threading
@@ -15,14 +12,12 @@ import onnx
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 import bcx
 from bcx.checkpoints import onnx_export
 from bcx.checkpoints.backends import ONNX_FILE, choose_backend, open_session
 from bcx.checkpoints.checkpoint import load_checkpoint, save_checkpoint, update_config
 from bcx.checkpoints.onnx_export import differences, export_onnx
-from bcx.cli import main as cli
 from bcx.errors import CheckpointError, ConfigError, MissingExtra
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_network
@@ -177,18 +172,6 @@ def test_colour_reaches_the_graph(tiny_checkpoint, tmp_path):
     assert max(apart.values()) < 1e-4
 
 
-def test_every_door_answers_through_the_same_backend(folder, classifier, tmp_path, capfd):
-    file = tmp_path / "scan.png"
-    Image.fromarray(SCANS[0]).save(file)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["predict", str(file), "--model", str(folder), "--json"])
-    assert not caught.value.code
-    told = json.loads(capfd.readouterr().out)
-    python = [classifier.predict(file), *classifier.stream([file])]
-    assert {told["backend"], *(answer.to_dict()["backend"] for answer in python)} == {"onnxruntime"}
-    assert told["probabilities"] == pytest.approx(python[0].probabilities, abs=1e-6)
-
-
 # What decides which backend answers.
 
 
@@ -258,8 +241,7 @@ def fewer_classes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [other_weights, other_preprocessing, cut_short, no_graph_at_all, empty, external_data, fewer_classes],
+    "change", [other_weights, other_preprocessing, cut_short, no_graph_at_all, empty, external_data, fewer_classes]
 )
 def test_a_graph_that_does_not_fit_is_refused_and_torch_answers(copied, change):
     change(copied)
@@ -345,17 +327,8 @@ def test_a_missing_package_is_named(copied, monkeypatch, package):
     assert (copied / ONNX_FILE).is_file()
 
 
-def test_the_command_writes_the_graph(copied, capfd):
+def test_the_command_writes_the_graph(copied, run):
     (copied / ONNX_FILE).unlink()
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["export", str(copied)])
-    assert not caught.value.code
-    assert ONNX_FILE in capfd.readouterr().out
+    done = run("export", copied)
+    assert (done.status, ONNX_FILE in done.out) == (0, True)
     assert bcx.load(copied).backend == "onnxruntime"
-
-
-def test_the_command_refuses_a_checkpoint_that_is_not_there(capfd):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["export", "no-such-model"])
-    assert caught.value.code == 2
-    assert "no-such-model" in capfd.readouterr().err

@@ -1,34 +1,16 @@
 """Run `bcx` as a person runs it, beside a ward of simulated scans."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from bcx.cli import main as cli
 from tests.conftest import few_resamples
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
-
-
-@pytest.fixture
-def run(capfd):
-    """Run `bcx` with arguments; returns status, out, err."""
-
-    def run(*arguments: object) -> SimpleNamespace:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(status=caught.value.code or 0, out=out, err=err)
-
-    return run
 
 
 @pytest.fixture

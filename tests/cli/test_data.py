@@ -1,7 +1,5 @@
 """`bcx data check` and `bcx audit`: what they print, what they write and how they end."""
 
-from __future__ import annotations
-
 import csv
 import re
 
@@ -10,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bcx.cli.main import app, main
+from bcx.cli.main import app
 from tests.audit.conftest import messy, save, scan
 
 
@@ -138,7 +136,7 @@ def test_a_leaking_split_is_named(messy, tmp_path):
     assert "Straddles test | train: benign/b1 mirrored.jpg, benign/b1.png" in done.stdout
 
 
-def test_wrong_usage_of_audit_is_status_2(messy, tmp_path):
+def test_wrong_usage_of_audit_is_status_2(messy, tmp_path, run):
     (tmp_path / "file").write_text("name,part\n")
     for arguments in (
         [tmp_path / "none"],
@@ -147,9 +145,7 @@ def test_wrong_usage_of_audit_is_status_2(messy, tmp_path):
         [messy, "--split", tmp_path / "file"],
         [messy, "--out", tmp_path / "file"],
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(["audit", *map(str, arguments)])
-        assert ended.value.code == 2
+        assert run("audit", *arguments).status == 2
 
 
 def test_training_keeps_the_groups_together(tmp_path):

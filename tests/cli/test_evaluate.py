@@ -1,7 +1,5 @@
 """`bcx evaluate`, run as a person runs it: folders in, figures, a table and sheets out; with --transfer a study."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """`bcx explain`: a sheet and numbers per scan, bad files in words, wrong names before anything is read."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

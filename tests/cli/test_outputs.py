@@ -1,7 +1,5 @@
 """What `bcx predict` writes beside its table: DICOM results, the page's sheets, and a row per patient."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

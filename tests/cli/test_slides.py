@@ -1,7 +1,5 @@
 """`bcx predict` on slides: it decides by itself, writes a folder, and says in words what came out."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from bcx.cli.main import main
 from bcx.studies.synthesis.generator import MARK
+from tests.layouts import write_busi_folder
 
 RECIPE = """name: tiny
 classes: [malignant]
@@ -19,25 +19,18 @@ precision: fp32
 """
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code or 0
-
-
 @pytest.mark.slow
-def test_train_and_sample(tmp_path, capsys):
-    from tests.layouts import write_busi_folder
-
+def test_train_and_sample(tmp_path, run):
     scans = write_busi_folder(tmp_path / "scans", per_class=10, size=(40, 48))
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(RECIPE)
     out = tmp_path / "generators"
-    assert run("synth", "train", recipe, "--data", f"mine={scans}", "--fold", 0, "--out", out) == 0
+    assert run("synth", "train", recipe, "--data", f"mine={scans}", "--fold", 0, "--out", out).status == 0
     weights = out / "fold-0" / "malignant" / "generator.safetensors"
     assert weights.is_file()
     options = ["--count", 5, "--seed", 3, "--data", f"mine={scans}", "--sheet", tmp_path / "sheet.png"]
-    assert run("synth", "sample", weights, "--out", tmp_path / "made", *options) == 0
+    done = run("synth", "sample", weights, "--out", tmp_path / "made", *options)
+    assert done.status == 0
     files = sorted((tmp_path / "made").glob("*.png"))
     assert len(files) == 5
     assert all(MARK[0] in Image.open(file).info for file in files)
@@ -46,7 +39,7 @@ def test_train_and_sample(tmp_path, capsys):
     assert report["by"].keys() == {"mobilenetv2-busi"}
     assert str(tmp_path) not in json.dumps(report)
     assert (tmp_path / "sheet.png").is_file()
-    assert "KID by mobilenetv2-busi" in capsys.readouterr().out
+    assert "KID by mobilenetv2-busi" in done.out
 
 
 @pytest.mark.parametrize(
@@ -60,6 +53,6 @@ def test_train_and_sample(tmp_path, capsys):
         (["sample", "x.safetensors", "--out", "y", "--sheet", "z.png"], "--sheet needs"),
     ],
 )
-def test_wrong_requests_are_status_2_and_name_the_problem(arguments, words, capsys):
-    assert run("synth", *arguments) == 2
-    assert words in capsys.readouterr().err
+def test_wrong_requests_are_status_2_and_name_the_problem(arguments, words, run):
+    done = run("synth", *arguments)
+    assert (done.status, words in done.err) == (2, True)

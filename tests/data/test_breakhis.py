@@ -1,7 +1,5 @@
 """BreakHis: what the published names say, and how the reader groups and labels by them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,15 +1,11 @@
 """The BrEaST layout: labels, cases and lesion masks from its table."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.data.records import load_mask
 from bcx.errors import DataError
@@ -34,13 +30,6 @@ def test_labels_cases_and_masks_come_from_the_table(tmp_path):
 def test_a_folder_without_the_table_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no 'manifest\.csv'"):
         read_source("breast", tmp_path, task=BREAST_ULTRASOUND)
-
-
-def test_the_command_line_checks_it(tmp_path):
-    write_breast_folder(tmp_path, cases=3)
-    told = CliRunner().invoke(app, ["data", "check", str(tmp_path), "--kind", "breast"])
-    assert told.exit_code == 0, told.output
-    assert "BrEaST" in told.output
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="BrEaST is not at hand")

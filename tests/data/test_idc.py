@@ -1,7 +1,5 @@
 """The IDC layout, and what cleaning leaves out of it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,11 +3,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from bcx.data.readers import busbra_devices, detect_kind, read_source, survey
 from bcx.data.records import load_mask
-from bcx.errors import DataError, ScanError, SplitError
+from bcx.errors import DataError, ScanError
 
 
 def by_key(records):
@@ -233,20 +232,3 @@ def test_sources_together_have_distinct_keys_and_groups(folder, task, tmp_path_f
     records = read_source("mine", folder, task=task) + read_source("busbra", other, task=task)
     assert len(by_key(records)) == len(records) == 25
     assert not any(str(folder) in record.key + record.group for record in records)
-
-
-def test_a_group_in_two_folds_is_a_split_error(tmp_path, task, draw, draw_mask):
-    root = write_busbra(tmp_path, draw, draw_mask)
-    edit(root, lambda rows: [rows[0] | {"fold": "0"}, *rows[1:]])
-    with pytest.raises(SplitError, match="'busbra:1'"):
-        read_source("busbra", root, task=task)
-
-
-def test_simulated_busi_reads_as_a_plain_folder(tmp_path, task):
-    Image.new("L", (40, 40)).save(tmp_path / "x.png")
-    for n in (1, 2):
-        (tmp_path / "set/benign").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"set/benign/benign ({n}).png").write_bytes((tmp_path / "x.png").read_bytes())
-        (tmp_path / f"set/benign/benign ({n})_mask.png").write_bytes((tmp_path / "x.png").read_bytes())
-    records = read_source("simulated", tmp_path / "set", task=task)
-    assert [len(record.masks) for record in records] == [1, 1]

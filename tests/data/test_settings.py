@@ -1,7 +1,5 @@
 """Settings in YAML: what recipes need is read, everything else is refused in words."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict

@@ -1,7 +1,5 @@
 """Contact sheets: which scans are on them, in which order, and what a tile shows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

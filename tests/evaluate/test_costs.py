@@ -1,7 +1,5 @@
 """Costs: against closed form and published tables; times are taken in turn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

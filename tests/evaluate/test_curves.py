@@ -1,7 +1,5 @@
 """Curves and bands against scikit-learn, counting and curves of copied scans; what a cross-fitted scaling may know."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 
@@ -11,14 +9,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.curves import (
-    GRID,
-    curve_band,
-    decision_curve,
-    referral_curve,
-    reliability_report,
-    reliability_table,
-)
+from bcx.evaluate.curves import GRID, curve_band, decision_curve, referral_curve, reliability_report, reliability_table
 from bcx.evaluate.derived import cross_fitted
 from bcx.evaluate.intervals import resample_weights
 from bcx.evaluate.metrics import calibration_error

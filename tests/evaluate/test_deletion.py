@@ -1,7 +1,5 @@
 """Hiding what the map shows: a reader whose answer is known exactly."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

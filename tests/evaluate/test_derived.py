@@ -1,7 +1,5 @@
 """What results.json holds beside its headline figures: curves as numbers, decisions made without the fold itself."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -9,11 +7,13 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from bcx.evaluate import intervals
 from bcx.evaluate.derived import DERIVED, decide_folds, derive, noted_scans
 from bcx.evaluate.oof import oof_columns, view_probabilities
 from bcx.tasks import get_task
+from tests.conftest import few_resamples
 from tests.evaluate.test_curves import net_benefit
+
+_few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 
 TASK = get_task("breast-ultrasound")
 
@@ -30,15 +30,6 @@ def table(count: int = 90, classes: tuple[int, ...] = (0, 1, 2), source: str = "
         "label": [TASK.classes[c] for c in labels],
     }
     return pd.DataFrame(about | {name: logits[:, i % 3] for i, name in enumerate(oof_columns(TASK)[5:])})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    """Twenty bootstrap draws instead of a thousand."""
-    draws = intervals.resample_weights
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "resample_weights", lambda groups, n: draws(groups, min(n, 20)))
-        yield
 
 
 @pytest.fixture(scope="module")

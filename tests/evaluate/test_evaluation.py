@@ -1,7 +1,5 @@
 """One pass of a real, untrained network over simulated scans."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Figures: PNGs of a sensible size, and what is drawn in them is what was measured."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

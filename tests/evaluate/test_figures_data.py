@@ -1,7 +1,5 @@
 """Figures of scans, drawn from arrays and simulated scans: what stands in them, and where."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex

@@ -1,7 +1,5 @@
 """Intervals against scikit-learn's weighted figures, SciPy's bootstrap and what whole groups imply."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,12 +9,7 @@ from sklearn import metrics as sk
 
 from bcx.errors import DataError
 from bcx.evaluate import intervals
-from bcx.evaluate.intervals import (
-    bootstrap_intervals,
-    means_with_intervals,
-    report_with_intervals,
-    resample_weights,
-)
+from bcx.evaluate.intervals import bootstrap_intervals, means_with_intervals, report_with_intervals, resample_weights
 from bcx.evaluate.metrics import classification_report, ranked_auc, ranked_precision
 
 CLASSES = ("normal", "benign", "malignant")

@@ -1,7 +1,5 @@
 """Localisation against closed forms, scikit-learn, SciPy and what must not change anything."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Figures against scikit-learn called another way, counting by hand, and invariants."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -11,12 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from bcx.errors import DataError
-from bcx.evaluate.metrics import (
-    NET_BENEFIT_AT,
-    calibration_error,
-    classification_report,
-    epoch_metrics,
-)
+from bcx.evaluate.metrics import NET_BENEFIT_AT, calibration_error, classification_report, epoch_metrics
 
 CLASSES = ("normal", "benign", "malignant")
 

@@ -1,7 +1,5 @@
 """The out-of-fold table: what is written comes back, and every headline figure follows from it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -173,8 +171,7 @@ def spoil(frame: pd.DataFrame, problem: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "problem",
-    ["twice", "no rows", "no column logit_benign", "label 'cyst'", "more than one fold", "not a number"],
+    "problem", ["twice", "no rows", "no column logit_benign", "label 'cyst'", "more than one fold", "not a number"]
 )
 def test_a_table_that_is_wrong_is_refused_by_name(tmp_path, problem):
     frame = spoil(table(), problem)

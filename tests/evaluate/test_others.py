@@ -20,8 +20,13 @@ def records(tmp_path_factory):
     return [Record(file=file, label=file.parent.name, source="busi", group=file.stem, key=file.name) for file in files]
 
 
-def test_every_kind_is_drawn_the_same_every_time(records):
-    first, again = (list(others.others(records, each=1)) for _ in range(2))
+@pytest.fixture(scope="module")
+def drawn(records):
+    return list(others.others(records, each=1))
+
+
+def test_every_kind_is_drawn_the_same_every_time(records, drawn):
+    first, again = drawn, list(others.others(records, each=1))
     assert [picture.kind for picture in first] == [*others.SEEN, *others.LATE]
     assert [picture.seen for picture in first] == [True] * len(others.SEEN) + [False] * len(others.LATE)
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, again, strict=True))
@@ -40,10 +45,10 @@ def test_scans_lie_in_what_is_made_of_them():
     assert np.ptp(rows) * np.ptp(columns) < 0.3 * scan.size  # but for the bar on the left, in one box
 
 
-def test_plain_checks_stop_what_they_were_made_for_and_the_thyroid_passes(records):
+def test_plain_checks_stop_what_they_were_made_for_and_the_thyroid_passes(drawn):
     stopped = {
         picture.kind: bool(check_pixels(Scan.open(picture.pixels), BREAST_ULTRASOUND)[0])
-        for picture in others.others(records, each=1)
+        for picture in drawn
         if picture.seen
     }
     hard = {kind for kind in stopped if "thyroid" in kind or "cut out" in kind or "grey" in kind}

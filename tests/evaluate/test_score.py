@@ -1,7 +1,5 @@
 """Scores by the answer that people get, against scikit-learn and the report by probabilities."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from bcx.errors import DamagedScan
 from bcx.evaluate import evaluation
 from bcx.evaluate.evaluation import score_table, scored
 from bcx.evaluate.intervals import report_with_intervals, resample_weights
-from bcx.inference.prediction import Failure, Prediction
+from bcx.inference.prediction import Failure
 from bcx.tasks import BREAST_ULTRASOUND as TASK
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
@@ -140,26 +138,6 @@ def test_pictures_that_the_gate_stops_are_counted_and_still_scored():
     assert sum(found["decisions"].values()) == 40
     assert found["figures"]["not_a_scan"]["value"] == pytest.approx(0.1)
     assert found["figures"]["accuracy"] == plain["figures"]["accuracy"]
-
-
-def test_every_file_is_answered_in_order(tiny_checkpoint, busi_folder, tmp_path):
-    import bcx
-    from bcx.data.readers import read_source
-
-    records = read_source("ward", busi_folder, task=TASK)[:5]
-    (tmp_path / "cut.png").write_bytes(records[0].file.read_bytes()[:200])
-    records.insert(2, Record(tmp_path / "cut.png", "ward/cut.png", "benign", "ward:cut", "ward"))
-    records.insert(4, Record(tmp_path / "absent.png", "ward/absent.png", "benign", "ward:absent", "ward"))
-    found = list(bcx.load(tiny_checkpoint).stream(record.file for record in records))
-    assert [isinstance(answer, Prediction) for answer in found] == [i not in (2, 4) for i in range(7)]
-    rows = [scored(*pair) for pair in zip(records, found, strict=True)]
-    assert all(str(tmp_path) not in row["error"] for row in rows)
-    assert all(rows[i]["error"] for i in (2, 4))
-    table = score_table(rows, TASK)
-    assert table["file"].tolist() == [record.key for record in records]
-    probabilities = table[[f"p_{name}" for name in TASK.classes]]
-    assert probabilities.isna().all(axis=1).tolist() == [i in (2, 4) for i in range(7)]
-    assert probabilities.sum(axis=1)[[0, 1, 3, 5, 6]].tolist() == pytest.approx([1] * 5)
 
 
 def test_no_folder_of_this_machine_gets_into_an_error(tmp_path):

@@ -1,7 +1,5 @@
 """Checks: a reader whose answer is known exactly, maps that are right and wrong, and networks made random."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Descriptors against lesions whose size, shape, blur and echoes are known, drawn or sent through the simulator."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """Hiding a part of a scan: which part, what takes its place, and where else it can lie."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,9 +1,7 @@
 """Methods: each map is what pytorch-grad-cam computes when it is called by hand, laid where its input lies."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
+from importlib import metadata
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -91,7 +89,8 @@ def answered(request):
 @pytest.mark.parametrize("method", QUICK)
 def test_a_map_is_what_the_library_computes_by_hand(answered, method):
     classifier, prediction = answered
-    for number, target in enumerate(classifier.classes):
+    every = METHODS[method].by_class and classifier.name == SHIPPED[0]
+    for number, target in list(enumerate(classifier.classes))[0 if every else -1 :]:
         found = explain(classifier, prediction, target, method)
         assert found.map.shape == (prediction.scan.height, prediction.scan.width)
         assert (found.map.dtype, found.unit, found.target) == (np.float32, "0 to 1", target)
@@ -216,11 +215,10 @@ def test_unknown_names_are_told(answered):
 
 
 def test_opencv_needs_no_windows():
-    """One `cv2`, the build without windows: it loads no libGL, with pytorch-grad-cam imported as well."""
-    code = (
-        "import importlib.metadata as m, cv2, pytorch_grad_cam;"
-        "print(sorted({d.name.lower() for d in m.distributions() if 'opencv' in d.name.lower()}));"
-        "print([line for line in open('/proc/self/maps') if 'libGL' in line or 'libQt' in line])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["['opencv-python-headless']", "[]"]
+    """One `cv2`, the build without windows: no libGL is loaded, though pytorch-grad-cam is imported as well."""
+    names = {each.name.lower() for each in metadata.distributions()}
+    assert [name for name in names if "opencv" in name] == ["opencv-python-headless"]
+    loaded = Path("/proc/self/maps").read_text()
+    assert "cv2" in loaded
+    assert "libGL" not in loaded
+    assert "libQt" not in loaded

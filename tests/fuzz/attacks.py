@@ -1,7 +1,5 @@
 """What a kind of hostile input is: valid inputs that are made once, and an attack that damages one and uses it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -21,7 +19,7 @@ from bcx.tasks import get_task
 from tests.fuzz.hostile import damaged, scratched, spelled
 
 #: Cases of each kind in a run of the tests.
-CASES = int(os.environ.get("BCX_FUZZ_CASES", "100"))
+CASES = int(os.environ.get("BCX_FUZZ_CASES", "50"))
 ROOT = Path(__file__).resolve().parents[2]
 TASK = get_task("breast-ultrasound")
 

@@ -1,7 +1,5 @@
 """Values that nobody asked for, and ways to put them into trees, texts and files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from copy import deepcopy

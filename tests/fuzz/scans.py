@@ -1,7 +1,5 @@
 """Files of every format, and what damage and malice make of them; shared by the tests and by `benchmarks/fuzz.py`."""
 
-from __future__ import annotations
-
 import io
 import struct
 

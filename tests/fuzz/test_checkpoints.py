@@ -1,7 +1,5 @@
 """Hostile checkpoints: config, weights, input check, graph and results damaged; each answers or is refused by type."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Hostile tables: damaged by their cells and by their bytes, each is read or refused by type."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Mutated files of every format: answered, or refused by type, quickly and in bounded memory, with nothing left."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -36,7 +34,7 @@ def test_unharmed_each_is_read(kind):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures the peak of memory in /proc")
-@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3 * CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(SEEDS)), number=st.integers(0, 2**32 - 1))
 def test_mutated_each_is_answered_or_refused(kind, number, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))

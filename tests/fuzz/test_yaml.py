@@ -1,7 +1,5 @@
 """Hostile recipes: damaged by their values and by their text, each is read or refused by type."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Damaged JPEGs, whose rest libjpeg fills with grey."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Look-up tables of DICOM headers, compared with pydicom's own reading of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pydicom.pixels.processing import _expand_segmented_lut

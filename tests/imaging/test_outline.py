@@ -1,7 +1,5 @@
 """The lesion layer: an outline where it belongs, nothing without opacity, seen on every grey and by every reader."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The colour scale: signed, symmetric, never stretched picture by picture."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """From the scan to the network and back: the same pixels as other libraries make, and coordinates that return."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

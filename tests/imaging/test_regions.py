@@ -1,7 +1,5 @@
 """The ultrasound region of a DICOM header: believed where it is plain, ignored with a note where it is not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset

@@ -3,8 +3,6 @@
 Each file is opened in a forked process of its own, so that its time and its peak memory are its own.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import json

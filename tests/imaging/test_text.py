@@ -1,7 +1,5 @@
 """Burnt-in text is found and covered, lesions are not; letter by letter in benchmarks/mask_text.py."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

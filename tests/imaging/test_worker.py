@@ -1,7 +1,5 @@
 """Decoding in another process: what crashes, hangs or fills the memory there is a typed error here."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -1,7 +1,5 @@
 """ZIP archives of scans, ordinary and hostile."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

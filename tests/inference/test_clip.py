@@ -1,7 +1,5 @@
 """Clips: blank frames, an even choice of frames, and the rule that takes the most suspicious confident ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Clips through the engine: every door of a file with several frames gives one answer, by the stated rule."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which files an argument means."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Answers that outlive the run that made them."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A person's box and the further lesions: what the second stage reads, and that nothing else changes."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 

@@ -1,7 +1,5 @@
 """What an answer carries: maps at the scan's size when they are asked for, overlays, the documented JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 
@@ -12,7 +10,7 @@ from skimage.transform import resize as skimage_resize
 
 import bcx
 from bcx.errors import ConfigError, DamagedScan
-from bcx.imaging.crop import Box, cut
+from bcx.imaging.crop import Box
 from bcx.imaging.preprocess import Preprocess
 from bcx.inference.prediction import LESION_LEVEL, Failure, Prediction
 from bcx.inference.two_stage import Enlarged, Reading
@@ -206,20 +204,6 @@ def test_with_two_looks_maps_hold_the_first_look_everywhere_and_the_second_in_it
     np.testing.assert_allclose(twice.maps, maps, atol=1e-2)
     one = twice.overlay("malignant", 0.8)
     assert np.array_equal(np.asarray(one), np.asarray(dataclasses.replace(twice, label="malignant").overlay(None, 0.8)))
-
-
-def test_with_two_looks_an_overlay_does_not_keep_all_maps_in_memory_either(twice):
-    twice.overlay("normal")
-    assert "maps" not in vars(twice)
-
-
-def test_where_the_second_stage_sticks_out_of_the_scan_its_part_inside_is_shown():
-    box = Box(-30, -45, 180)
-    prediction = look_twice(spot(3, 3), spot(3, 3), box)
-    whole = enlarged_by_scikit_image(spot(3, 3), 180, 180)[45:135, 30:150]
-    expected = enlarged_by_scikit_image(spot(3, 3), 90, 120) * whole
-    np.testing.assert_allclose(prediction.lesion, expected, atol=1e-3)
-    assert cut(prediction.lesion, box).sum() == pytest.approx(prediction.lesion.sum(), rel=1e-5)
 
 
 def test_the_json_tells_both_boxes_in_whole_pixels():

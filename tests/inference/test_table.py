@@ -1,7 +1,5 @@
 """The results table, read back by pandas."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 

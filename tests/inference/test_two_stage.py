@@ -1,7 +1,5 @@
 """One look or two: what is read, in which order, and that nothing depends on what else is in the batch."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import cv2

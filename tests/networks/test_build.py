@@ -1,7 +1,5 @@
 """Networks: what is built, that a map is what pytorch-grad-cam computes, and that folding changes nothing."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The dense head: its maps account for its logits, as autograd and Captum say; it is stored, exported and folded."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -145,57 +143,3 @@ def test_other_backbones(arch):
 def test_what_cannot_carry_the_head_is_told():
     with pytest.raises(ConfigError, match="no maps"):
         build_dense_network("vit_tiny_patch16_224", 3, size=224, pool="average", widths=(4,), drops=(0.5, 0.0))
-
-
-# The account of any dense head.
-
-
-@pytest.fixture(scope="module")
-def head():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(4 * 3 * 5, 16),
-            nn.ReLU(),
-            nn.BatchNorm1d(16),
-            nn.Dropout(0.5),
-            nn.Linear(16, 8),
-            nn.ReLU(),
-            nn.Linear(8, 3),
-        )
-        layers[3].running_mean.normal_()
-        layers[3].running_var.uniform_(0.5, 2)
-        nn.init.uniform_(layers[3].weight, -2, 2)
-        nn.init.normal_(layers[3].bias)
-    return layers.eval()
-
-
-@pytest.fixture
-def features():
-    return torch.randn(6, 4, 3, 5, generator=torch.Generator().manual_seed(1)).relu()
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_maps_are_gradient_times_activation_as_autograd_has_it(head, features, number):
-    features.requires_grad_()
-    logits = head(features)
-    (gradient,) = torch.autograd.grad(logits[:, number].sum(), features)
-    with torch.inference_mode():
-        found, maps = account_dense(head, features.detach())
-    torch.testing.assert_close(maps[:, number], 15 * (gradient * features.detach()).sum(1), rtol=0, atol=1e-5)
-    torch.testing.assert_close(found, logits.detach(), rtol=0, atol=1e-6)
-
-
-def test_what_the_maps_leave_is_what_the_biases_add(head, features):
-    """The rest is the logit of the same pieces without a picture: it is found here by shrinking the picture a little.
-
-    Inside one piece the logit is linear, so logit(t a) = t * (sum of g a) + rest for t near 1.
-    """
-    head, features = head.double(), features.double()
-    with torch.inference_mode():
-        logits, maps = account_dense(head, features)
-        nearly = 1 - 1e-7
-        slope = (logits - head(nearly * features)) / (1 - nearly)
-    torch.testing.assert_close(maps.mean((2, 3)), slope, rtol=0, atol=1e-5)
-    head.float()

@@ -1,7 +1,5 @@
 """Where networks run: without a GPU all stays on the CPU, and what is not here is refused in words."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -59,13 +57,9 @@ def test_onnx_runtime_answers_on_no_gpu(tiny_checkpoint, monkeypatch):
         choose_backend(load_checkpoint(tiny_checkpoint), "onnxruntime", "cuda")
 
 
-def test_a_command_refuses_an_absent_device_before_it_reads_anything(capfd):
-    from bcx.cli.main import main
-
-    with pytest.raises(SystemExit) as caught:
-        main(["predict", "no-such-folder", "--device", "cuda"])
-    assert caught.value.code == 2
-    assert "'cuda' is not here" in capfd.readouterr().err
+def test_a_command_refuses_an_absent_device_before_it_reads_anything(run):
+    done = run("predict", "no-such-folder", "--device", "cuda")
+    assert (done.status, "'cuda' is not here" in done.err) == (2, True)
 
 
 def test_every_command_that_runs_a_network_takes_a_device():

@@ -1,7 +1,5 @@
 """tiny_cnn, and networks whose own head gives way to a linear one: what is built, exact maps, and checkpoints."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,37 +1,29 @@
 """A model that was measured, in a moment: a table of made-up answers, few bootstrap draws, no network."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bcx.evaluate import intervals
 from bcx.evaluate.derived import derive
 from bcx.evaluate.oof import write_oof
 from bcx.imaging.preprocess import Preprocess
 from bcx.tasks import get_task
+from tests.conftest import few_resamples
 from tests.evaluate.test_derived import table as made_up_table
 
 TASK = get_task("breast-ultrasound")
-DRAWS = intervals.resample_weights
 
 
 table = partial(made_up_table, source="clinic")
 
 
-@pytest.fixture(scope="package", autouse=True)
-def few_draws():
-    """Twenty bootstrap draws instead of a thousand."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "resample_weights", lambda groups, n: DRAWS(groups, min(n, 20)))
-        yield
+_few = pytest.fixture(scope="package", autouse=True)(few_resamples)
 
 
 @pytest.fixture(scope="package")
-def derived(few_draws) -> dict:
+def derived(_few) -> dict:
     return derive(table(), TASK)
 
 

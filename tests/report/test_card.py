@@ -1,7 +1,5 @@
 """A card holds every figure of the results, says what failed elsewhere, and is metadata that the Hub reads."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Answers as DICOM, read back by pydicom and highdicom."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 

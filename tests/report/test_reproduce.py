@@ -1,7 +1,5 @@
 """Figures come out again, or it is said which do not."""
 
-from __future__ import annotations
-
 import copy
 import json
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Pictures of scans with their answers: drawn from simulated scans, in a folder that is named."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

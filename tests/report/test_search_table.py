@@ -1,7 +1,5 @@
 """A search in words: what it gained, and what mattered."""
 
-from __future__ import annotations
-
 from tests.test_docs import figures_module
 
 search_words = figures_module().search_words

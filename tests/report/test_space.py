@@ -95,6 +95,12 @@ def bcx_command(hub, home, *words, token="secret"):
     )
 
 
+@pytest.fixture(scope="module")
+def gathered(tiny_checkpoint, tmp_path_factory):
+    """A Space of the tiny model, which takes seconds to make. Read only."""
+    return gather_space(tmp_path_factory.mktemp("gathered") / "space", load_checkpoint(tiny_checkpoint))
+
+
 def arrived(hub):
     """Each file's content by its path, whichever way it came."""
     found = {}
@@ -107,8 +113,8 @@ def arrived(hub):
 
 
 @pytest.mark.slow
-def test_a_space_holds_what_it_needs_and_nothing_else(tiny_checkpoint, tmp_path):
-    folder = gather_space(tmp_path / "space", load_checkpoint(tiny_checkpoint))
+def test_a_space_holds_what_it_needs_and_nothing_else(gathered, tiny_checkpoint):
+    folder = gathered
     assert sorted(path.name for path in folder.iterdir()) == [
         *("README.md", "bcx", "checkpoints", "demo.py", "examples", "requirements.txt")
     ]
@@ -137,19 +143,19 @@ def test_pins_are_what_is_installed(tmp_path):
 
 
 @pytest.mark.slow
-def test_its_demo_opens_with_its_model(tiny_checkpoint, tmp_path):
-    folder = gather_space(tmp_path / "space", load_checkpoint(tiny_checkpoint))
+def test_its_demo_opens_with_its_model(gathered, tmp_path):
     code = "import demo; print([c['props'].get('value') for c in demo.demo.config['components']])"
-    own = {**os.environ, "PYTHONPATH": str(folder), "HOME": str(tmp_path), "BCX_CHECKPOINTS": ""}
+    own = {**os.environ, "PYTHONPATH": str(gathered), "HOME": str(tmp_path), "BCX_CHECKPOINTS": ""}
+    own["PYTHONDONTWRITEBYTECODE"] = "1"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=own, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=gathered, env=own, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "tiny" in done.stdout
 
 
 @pytest.mark.slow
-def test_a_space_arrives_whole(hub, tiny_checkpoint, tmp_path):
+def test_a_space_arrives_whole(hub, gathered, tiny_checkpoint, tmp_path):
     words = ("space", "ann/scans", "--model", tiny_checkpoint, "--no-check", "--private", "--hardware", "cpu-basic")
     done = bcx_command(hub, tmp_path, *words)
     assert done.returncode == 0, done.stderr
@@ -157,9 +163,8 @@ def test_a_space_arrives_whole(hub, tiny_checkpoint, tmp_path):
     assert hub.made["organization"] == "ann"
     assert hub.made.get("private") is True or hub.made.get("visibility") == "private"
     found = arrived(hub)
-    expected = gather_space(tmp_path / "again", load_checkpoint(tiny_checkpoint))
     assert found == {
-        path.relative_to(expected).as_posix(): path.read_bytes() for path in expected.rglob("*") if path.is_file()
+        path.relative_to(gathered).as_posix(): path.read_bytes() for path in gathered.rglob("*") if path.is_file()
     }
 
 

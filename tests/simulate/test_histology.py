@@ -1,7 +1,5 @@
 """Drawn tissue: the same again, unlike with and without a tumour, in the published layouts."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the tests of slides share: a simulated slide."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Reading slides: the map holds what `predict` says of each tile, memory is bounded, an early end leaves nothing."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The reader: the same pixels as tifffile's and Pillow's whole read, in every layout; limits and typed errors."""
 
-from __future__ import annotations
-
 import contextlib
 import struct
 import threading

@@ -1,7 +1,5 @@
 """Comparison of architectures: the plan, one leaderboard over equal folds, and no training twice."""
 
-from __future__ import annotations
-
 import csv
 import json
 
@@ -9,7 +7,6 @@ import pytest
 from safetensors.torch import save_file
 
 import bcx.train.crossval as crossval_module
-from bcx.cli import main as cli
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import CheckpointError, ConfigError
@@ -17,7 +14,7 @@ from bcx.networks.build import build_network
 from bcx.studies.compare import SCRATCH, compare, leaderboard_markdown, plan_comparison, starting_weights
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
-from tests.conftest import few_resamples
+from tests.conftest import few_resamples, never
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
 TASK = get_task("breast-ultrasound")
@@ -96,9 +93,6 @@ def test_the_leaderboard_says_what_was_measured(compared):
 def test_what_is_finished_is_not_trained_again(compared, records, monkeypatch):
     out, entrants, results, _ = compared
 
-    def never(*args, **kwargs):
-        raise AssertionError("trained again")
-
     monkeypatch.setattr(crossval_module, "fit_network", never)
     again = compare(entrants, records, out=out, folds=[0, 1], command="bcx compare")
     assert [row["figures"] for row in again["leaderboard"]] == [row["figures"] for row in results["leaderboard"]]
@@ -133,18 +127,14 @@ def test_weights_that_cannot_be_fetched_are_told_with_both_ways_out(records, tmp
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_table_and_goes_on(busi_folder, tmp_path, capsys):
+def test_the_command_writes_a_table_and_goes_on(busi_folder, tmp_path, run):
     arguments = f"compare --archs mobilenetv2_035,tiny_cnn --data mine={busi_folder} --init-others scratch --epochs 1 "
     arguments += f"--out {tmp_path} --set arch=mobilenetv2_035 --set init=scratch --set size=48 --set batch_size=8 "
     arguments += "--set precision=fp32 --set folds=2 --folds 0 --set-for tiny_cnn:epochs=2"
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments.split())
-    assert not caught.value.code
-    out = capsys.readouterr().out
-    assert "| tiny_cnn | none: from scratch | 50 px | 2 |" in out
+    done = run(*arguments.split())
+    assert done.status == 0, done.err
+    assert "| tiny_cnn | none: from scratch | 50 px | 2 |" in done.out
     command = json.loads((tmp_path / "results.json").read_text())["command"]
     assert "--folds 0" in command
     assert str(busi_folder) not in command
-    with pytest.raises(SystemExit) as caught:
-        cli.main([*arguments.split()[:-4], "--folds", "7"])
-    assert caught.value.code == 2
+    assert run(*arguments.split()[:-4], "--folds", "7").status == 2

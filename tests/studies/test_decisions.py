@@ -1,7 +1,5 @@
 """The rule of decision, fitted and judged in hospitals that no network saw."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

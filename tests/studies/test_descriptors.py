@@ -1,7 +1,5 @@
 """The study of descriptors: right areas in the right direction, intervals over patients, and scans without a mask."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The study of explanations: a balanced sample, rows that are kept, figures from rows, and the page's table."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -14,14 +12,7 @@ from bcx.data.readers import read_source
 from bcx.explain.checks import MORE_THAN_ELSEWHERE
 from bcx.explain.methods import METHODS
 from bcx.studies import explanations
-from bcx.studies.explanations import (
-    CONTROL,
-    explanation_study,
-    sample,
-    summarise,
-    table,
-    write_explanations_figure,
-)
+from bcx.studies.explanations import CONTROL, explanation_study, sample, summarise, table, write_explanations_figure
 from bcx.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[2]

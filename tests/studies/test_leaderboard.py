@@ -1,7 +1,5 @@
 """The leaderboard: order, differences and significance, against statsmodels' rules and the figures' own functions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

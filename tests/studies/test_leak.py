@@ -1,7 +1,5 @@
 """The leak: two cuts with the same sizes, and the command from a recipe to the table: resumable, without paths."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +18,7 @@ from bcx.errors import ConfigError, SplitError
 from bcx.studies.leak import cut, leak_study, plan_protocols
 from bcx.tasks import get_task
 from bcx.train.config import Published, Recipe, load_recipe
-from tests.conftest import few_resamples
+from tests.conftest import few_resamples, never
 from tests.layouts import write_busi_folder
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
@@ -98,9 +96,6 @@ def test_a_finished_study_is_not_trained_again_and_another_recipe_is(measured, f
     recipe = load_recipe(config)
     records = read_source("mine", folder, task=TASK)
     before = (measured / "predictions.csv").read_bytes()
-
-    def never(*args, **kwargs):
-        raise AssertionError("trained again")
 
     monkeypatch.setattr(module, "fit_network", never)
     again = leak_study(recipe.model_copy(update={"folds": 3}), records, out=measured, command="x", seeds=(0, 7))

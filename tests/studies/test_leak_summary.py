@@ -1,7 +1,5 @@
 """What a leak is worth: figures as scikit-learn has them, differences that are nought where nothing leaks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

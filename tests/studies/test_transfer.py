@@ -30,7 +30,7 @@ from bcx.train.provenance import read_json
 from bcx.train.state import STATE_FILE
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
-from tests.conftest import few_resamples
+from tests.conftest import few_resamples, never
 from tests.layouts import write_busbra_folder
 
 _few = pytest.fixture(scope="module", autouse=True)(few_resamples)
@@ -225,10 +225,6 @@ def test_no_path_of_this_machine_and_no_snapshot_is_left(study, busi_folder, bus
 
 def ask(records, out, *parts, **options):
     return transfer_study(RECIPE, records, out=out, command="x", parts=parts or PARTS, **options)
-
-
-def never(*args, **kwargs):
-    raise AssertionError("trained again")
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Simulated scans in BUSI's layout, as training takes them."""
 
-from __future__ import annotations
-
 import pytest
 
 from bcx.data.readers import read_source

@@ -1,7 +1,5 @@
 """Augmentation: the seed alone decides, the lesion stays, stains and scanners vary as they should."""
 
-from __future__ import annotations
-
 import albumentations as A
 import numpy as np
 import pytest

@@ -18,6 +18,7 @@ from bcx.train.config import LesionRecipe, Recipe
 from bcx.train.crossval import crossval, split_fold, train_checkpoint
 from bcx.train.fit import training_steps
 from bcx.trust.calibration import apply_temperature
+from tests.conftest import never
 
 TASK = get_task("breast-ultrasound")
 RECIPE = Recipe(
@@ -79,9 +80,6 @@ def test_no_path_of_this_machine_gets_into_the_results(measured, busi_folder):
 @pytest.mark.slow
 def test_a_finished_fold_is_not_run_again(measured, records, monkeypatch):
     before = (measured / "oof.csv").read_bytes()
-
-    def never(*args, **kwargs):
-        raise AssertionError("trained again")
 
     monkeypatch.setattr(module, "fit_network", never)
     steps = []

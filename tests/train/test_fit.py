@@ -171,17 +171,13 @@ def test_the_snapshot_of_another_run_is_not_continued(records, tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, tmp_path):
+def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, tmp_path, run):
     flags = [f"--set={key}={value}" for key, value in TINY.items() if key not in ("arch", "init")]
-    command = [sys.executable, "-m", "bcx", "train", "--data", f"mine={busi_folder}", "--arch", TINY["arch"]]
-    command += ["--init", "scratch", "--epochs", "6", *flags, "--set=folds=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = ["train", "--data", f"mine={busi_folder}", "--arch", TINY["arch"], "--init", "scratch", "--epochs", "6"]
+    words += [*flags, "--set=folds=2", "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, "--out", str(whole)], check=True, env=environment, capture_output=True, timeout=300)
-
-    process = subprocess.Popen(
-        [*command, "--out", str(killed)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command, quiet = [sys.executable, "-m", "bcx", *words, str(killed)], subprocess.DEVNULL
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=quiet, stderr=quiet)
     deadline = time.monotonic() + 200
     while not (killed / STATE_FILE).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -191,7 +187,8 @@ def test_kill_minus_nine_and_resume_give_bitwise_the_same_weights(busi_folder, t
     assert not (killed / "model.safetensors").exists()
     assert len((killed / "history.csv").read_text().splitlines()) < 7
 
-    subprocess.run([*command, "--out", str(killed)], check=True, env=environment, capture_output=True, timeout=300)
+    for out in (killed, whole):
+        assert run(*words, out).status == 0
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not (killed / STATE_FILE).exists()
 

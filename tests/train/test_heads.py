@@ -1,7 +1,5 @@
 """What each head trains on: its images, their order, its loss; and that a lesion head learns to find lesions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Several trainings: members by their own recipes, averaged weights, none twice, and the steps that a bar counts."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import replace

@@ -1,10 +1,7 @@
 """Several processes that `accelerate launch` starts, depthwise convolutions in float32, and the log."""
 
-from __future__ import annotations
-
 import csv
 import os
-import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,12 +10,11 @@ import pytest
 import timm
 import torch
 
-from bcx.cli.main import main
 from bcx.errors import ConfigError, MissingExtra
 from bcx.train import state
 from bcx.train.processes import depthwise_in_float32, own_share
 from bcx.train.state import epoch_log
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 from tests.layouts import write_busi_folder
 
 
@@ -34,16 +30,14 @@ def test_a_batch_too_small_to_share_is_learnt_by_all():
     assert [own_share([4, 5, 6, 7, 8], state) for state in states] == [[4, 5, 6, 7, 8]] * 3
 
 
-def test_other_commands_refuse_to_run_several_times_at_once(monkeypatch, capfd):
+def test_other_commands_refuse_to_run_several_times_at_once(monkeypatch, run):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit) as caught:
-        main(["info"])
-    assert caught.value.code == 2
-    assert "bcx info was started in 2 processes" in capfd.readouterr().err
+    done = run("info")
+    assert (done.status, "bcx info was started in 2 processes" in done.err) == (2, True)
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
+def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, run):
     """The base is frozen: norms see the pictures of their own process, so that with them figures only nearly agree."""
     monkeypatch.chdir(tmp_path)
     write_busi_folder(tmp_path / "busi", per_class=8)
@@ -51,13 +45,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
     settings |= {"class_weight_cap": "null", "drop": 0, "lr": 0.0003, "head_lr": 0.0003}
     words = ["train", "--data=mine=busi", "--arch=mobilenetv2_035", "--init=scratch", "--epochs=2"]
     words += [f"--set={key}={value}" for key, value in settings.items()]
-    with pytest.raises(SystemExit):
-        main([*words, "--out=one"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    assert run(*words, "--out=one").status == 0
     launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
-    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}", "-m", "bcx"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={free_port()}", "-m", "bcx"]
     done = subprocess.run(
         [sys.executable, "-m", *launch, *words, "--out=two"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

@@ -1,7 +1,5 @@
 """What published recipes need: oversampling, frozen parts, dense heads, Adam, their augmentation."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The search: the outer fold is never read, a kill loses nothing, and the best recipe can be trained."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -11,7 +9,6 @@ import pytest
 import yaml
 
 import bcx.train.tune as module
-from bcx.cli import main as cli
 from bcx.data.readers import read_source
 from bcx.data.splits import assign_folds
 from bcx.errors import ConfigError
@@ -190,12 +187,10 @@ def test_dropout_goes_to_the_head_that_there_is():
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_recipe(busi_folder, tmp_path, capsys):
+def test_the_command_writes_a_recipe(busi_folder, tmp_path, run):
     arguments = f"tune --data mine={busi_folder} --fold 0 --trials 1 --inner-folds 2 --run-folds 1 --epochs 1 --out "
     arguments += f"{tmp_path} --set folds=2 --arch mobilenetv2_035 --init scratch --set size=48 --set batch_size=8"
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments.split())
-    assert not caught.value.code
-    assert "Best inner ROC-AUC" in capsys.readouterr().out
+    done = run(*arguments.split())
+    assert (done.status, "Best inner ROC-AUC" in done.out) == (0, True)
     assert load_recipe(tmp_path / "best.yaml").arch == "mobilenetv2_035"
     assert str(busi_folder) not in json.loads((tmp_path / "results.json").read_text())["command"]

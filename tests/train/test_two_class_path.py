@@ -1,7 +1,5 @@
 """The whole path of two classes and none absent: folds, thresholds, checkpoint, card, answers, evaluation."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Views: plane and mask move together, the enlarged ones show the lesion larger, and chance is the seed's alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import product
 
@@ -153,12 +151,6 @@ def test_a_scan_without_a_mask_is_only_shown_whole(plain, varied):
     for view in (whole, enlarged, look(varied, NO_MASK, True)):
         assert (view.label, view.has_mask) == (MALIGNANT, False)
         assert not view.mask.any()
-
-
-def test_a_normal_scans_mask_is_known_to_be_empty(varied):
-    view = look(varied, NO_LESION)
-    assert view.has_mask
-    assert not view.mask.any()
 
 
 def test_large_scans_are_kept_smaller_without_being_seen_otherwise(tmp_path):

@@ -1,7 +1,5 @@
 """Temperature and vector scaling against torch's LBFGS, a grid, logistic regression and closed forms."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """What is claimed, over every combination of doubts."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

@@ -1,7 +1,5 @@
 """Operating points and referral against plain loops, brute force over every threshold, and what they promise."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Harm first: the targets are met at the least referral, and no answer contradicts the probabilities dangerously."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

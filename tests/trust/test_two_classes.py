@@ -1,7 +1,5 @@
 """Operating points of two classes: one threshold on the positive class, held against scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -19,6 +19,7 @@ from bcx.studies.synthesis.generator import MARK, load_generator, to_images, to_
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.tasks import get_task
 from bcx.train.state import STATE_FILE
+from tests.conftest import never
 
 TINY = {"size": 16, "width": 4, "noise": 8, "epochs": 5, "batch_size": 2, "precision": "fp32"}
 RECIPES = {
@@ -83,9 +84,6 @@ def test_a_run_leaves_weights_history_and_pictures_and_is_not_run_twice(trained,
     assert all(MARK[0] in Image.open(file).info and Image.open(file).size == (8 * 16, 16) for file in grids)
     assert Image.open(out / "losses.png").size[0] > 100
     assert Image.open(out / "epochs.png").size[0] > 100
-
-    def never(row, epochs):
-        raise AssertionError("trained again")
 
     again = train_generator(RECIPES["upsampling"], job(records), out.parents[1], never)
     assert np.array_equal(again.sample(3, 1), generator.sample(3, 1))
@@ -176,13 +174,7 @@ def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    [
-        {"label": "../../elsewhere"},
-        {"label": 3},
-        {"recipe": {"size": 10**9}},
-        {"surplus": 1},
-        {"format": "another"},
-    ],
+    [{"label": "../../elsewhere"}, {"label": 3}, {"recipe": {"size": 10**9}}, {"surplus": 1}, {"format": "another"}],
     ids=str,
 )
 def test_a_generator_with_a_header_that_does_not_fit_is_refused(trained, tmp_path, change):

@@ -18,6 +18,7 @@ from bcx.studies.synthesis.recipes import ARMS, StudyRecipe, SynthRecipe, plan_g
 from bcx.studies.synthesis.study import synth_study
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
+from tests.conftest import never
 
 TASK = get_task("breast-ultrasound")
 STUDY = StudyRecipe(
@@ -127,9 +128,6 @@ def test_generated_pictures_are_in_training_only_and_stay_in_the_work_folder(don
 @pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(study, done, records, monkeypatch):
     results, folder = done
-
-    def never(*args, **settings):
-        raise AssertionError("trained again")
 
     monkeypatch.setattr(module, "fit", never)
     again = synth_study(study, records, out=folder / "out", work=folder / "work", command="bcx synth study tiny")
