@@ -32,6 +32,7 @@ def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
     page.set_input_files("#slide-upload input[type=file]", slide)
     page.wait_for_selector("#slide-progress [data-finished=true]", timeout=READ)
     page.wait_for_selector("#slide-map .bcx-pin", timeout=READ)
+    page.wait_for_selector("a:has(#slide-csv), #slide-csv:not([disabled])", timeout=READ)
     direct = read_slide(patches, slide)
     share = float(page.locator("#slide-answer [data-positive-share]").get_attribute("data-positive-share"))
     assert share == pytest.approx(direct.summary["positive_share"])
@@ -51,7 +52,6 @@ def test_a_slide_becomes_a_map_with_its_files(page, patches, slide, tmp_path):
     page.keyboard.press("Home")
     page.wait_for_function("() => getComputedStyle(document.querySelector('.bcx-slide-layer')).opacity === '0'")
 
-    page.wait_for_selector("a:has(#slide-csv), #slide-csv:not([disabled])", timeout=READ)
     with page.expect_download() as started:
         page.click("#slide-csv")
     started.value.save_as(tmp_path / "t.csv")
