@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scans", type=int, default=5, help="of each visitor in each round")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--made-up", type=int, default=MOST_SESSIONS + 200, help="sessions")
-    parser.add_argument("--quick", action="store_true", help="4 visitors with 3 scans, 2 rounds without rest, 20 made-up sessions")
+    parser.add_argument("--quick", action="store_true", help="4 visitors, 3 scans, 2 rounds, 20 made-up sessions")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "visitors.json")
     given = parser.parse_args(arguments)
     if given.quick:
