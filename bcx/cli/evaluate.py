@@ -104,13 +104,12 @@ def evaluate(
             remedy="Use for example --out results.json.",
         )
     from bcx.checkpoints.checkpoint import load_checkpoint
-    from bcx.evaluate.evaluation import evaluate as run
-    from bcx.evaluate.evaluation import joined
+    from bcx.evaluate import evaluation
     from bcx.evaluate.figures_data import ContactSheet
     from bcx.inference.classifier import Classifier
     from bcx.train.provenance import describe_command, describe_data, write_json
 
-    trained_on = {}
+    trained_on, what = {}, "a checkpoint's answers to labelled scans"
     if crossval is None:
         loaded = load_checkpoint(checkpoint)
         asked = [(Classifier(loaded, views=views), _records(data, split, loaded.task))]
@@ -119,6 +118,7 @@ def evaluate(
     else:
         asked, name = _fold_parts(crossval, data, views), crossval.resolve().name
         model = f"--crossval results/{name}"
+        what = "answers of a cross-validation's networks, each to the fold that it never saw"
     records = [record for _, part in asked for record in part]
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
         typer.echo(
@@ -139,22 +139,17 @@ def evaluate(
     sheet = None if contact_sheet is None else ContactSheet()
     begun = time.perf_counter()
     with counted(len(records)) as on_scan:
-        found = joined([run(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan) for one, part in asked])
+        how: dict[str, Any] = {"localisation": localisation, "sheet": sheet, "on_scan": on_scan}
+        found = evaluation.joined([evaluation.evaluate(one, part, **how) for one, part in asked])
     seconds = round(time.perf_counter() - begun, 1)
     table = out.with_suffix(".scans.csv")
     with whole(table) as partial:
         found.table().to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+    hashes = [one.weights_sha256 for one, _ in asked]
+    of = {"name": name, "weights_sha256": hashes if crossval else hashes[0], "views": views}
     results = {
-        "what": "a checkpoint's answers to labelled scans"
-        if crossval is None
-        else "answers of a cross-validation's networks, each to the fold that it never saw",
-        "model": {
-            "name": name,
-            "weights_sha256": [one.weights_sha256 for one, _ in asked] if crossval else asked[0][0].weights_sha256,
-            "views": views,
-            "backend": found.backend,
-            "trained_on": trained_on,
-        },
+        "what": what,
+        "model": {**of, "backend": found.backend, "trained_on": trained_on},
         **about,
         "split": split,
         "data": describe_data(records),
@@ -164,9 +159,8 @@ def evaluate(
     }
     write_json(out, results)
     _tell(results, asked[0][0].task)
-    if sheet is not None and contact_sheet is not None:
-        for path in sheet.write(contact_sheet, name):
-            typer.echo(f"Written: {path}")
+    for path in sheet.write(contact_sheet, name) if sheet and contact_sheet else ():
+        typer.echo(f"Written: {path}")
     typer.echo(f"Written: {out} and {table.name}")
     if results["failed"]:
         raise typer.Exit(1)

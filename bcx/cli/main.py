@@ -1,7 +1,6 @@
 """The command line: each command translates what a person asks into one call, and the answer into text.
 
-Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130
-stopped by Ctrl-C, 143 stopped by SIGTERM.
+Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
 """
 
@@ -13,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Any
 
@@ -65,10 +64,6 @@ class _Commands(typer.core.TyperGroup):
 
 @contextmanager
 def _terminated_as_stopped() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
     def stop(*_: object) -> None:
         _terminated.set()
         raise KeyboardInterrupt
@@ -101,23 +96,23 @@ def info() -> None:
 
     from bcx.checkpoints.checkpoint import list_checkpoints
 
-    versions = Table("package", "version", title="Versions", title_justify="left")
-    versions.add_row("bcx", bcx.__version__)
-    versions.add_row("Python", platform.python_version())
+    versions = {"bcx": bcx.__version__, "Python": platform.python_version()} | dict.fromkeys(_PACKAGES, "not installed")
     for package in _PACKAGES:
-        try:
-            versions.add_row(package, metadata.version(package))
-        except metadata.PackageNotFoundError:
-            versions.add_row(package, "not installed")
-    names = Table("name", "folder", title="Models", title_justify="left")
-    for name, folder in list_checkpoints().items():
-        names.add_row(f"{name} (default)" if name == bcx.DEFAULT_MODEL else name, os.fspath(folder))
-    machine = Table("what", "value", title="Machine", title_justify="left")
-    machine.add_row("processors", str(os.cpu_count()))
-    machine.add_row("threads of torch", str(torch.get_num_threads()))
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    default = bcx.DEFAULT_MODEL
+    models = {f"{name} (default)" if name == default else name: path for name, path in list_checkpoints().items()}
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    machine.add_row("accelerator", str(accelerator or "none"))
-    for table in (versions, names, machine):
+    threads = {"processors": os.cpu_count(), "threads of torch": torch.get_num_threads()}
+    machine = {**threads, "accelerator": accelerator or "none"}
+    for title, heads, rows in (
+        ("Versions", ("package", "version"), versions),
+        ("Models", ("name", "folder"), models),
+        ("Machine", ("what", "value"), machine),
+    ):
+        table = Table(*heads, title=title, title_justify="left")
+        for name, value in rows.items():
+            table.add_row(name, str(value))
         Console(soft_wrap=True).print(table)
 
 
@@ -169,12 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _terminated_as_stopped():
             app(args=None if arguments is None else list(arguments), prog_name="bcx")
-    except BcxError as error:
-        typer.echo("\n".join([f"bcx: {error}", *getattr(error, "__notes__", [])]), err=True)
+    except (BcxError, OSError) as error:
+        said: Exception = error
+        if isinstance(error, OSError):  # a disk that is full, a folder that may not be written
+            if error.errno not in NO_ROOM | NOT_ALLOWED:
+                raise
+            said = output_error(error)
+        typer.echo("\n".join([f"bcx: {said}", *getattr(error, "__notes__", [])]), err=True)
         # A setting or a model that does not exist is a wrong request; anything else went wrong on the way.
-        sys.exit(2 if isinstance(error, (ConfigError, CheckpointError)) else 1)
-    except OSError as error:  # a disk that is full, a folder that may not be written
-        if error.errno not in NO_ROOM | NOT_ALLOWED:
-            raise
-        typer.echo("\n".join([f"bcx: {output_error(error)}", *getattr(error, "__notes__", [])]), err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(said, (ConfigError, CheckpointError)) else 1)

@@ -30,6 +30,7 @@ from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
 from bcx.inference.patient import STUDY
+from bcx.inference.table import row, write_csv, write_text
 from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
@@ -304,16 +305,13 @@ def _answer(
 
     Without a journal the rows go to standard output as they come.
     """
-    from bcx.inference.table import write_csv, write_text
-
-    todo = [
-        (number, found, target, found.stamp)
+    left = [
+        (number, found, target, stamp)
         for number, (found, target) in enumerate(zip(scans, outputs.targets(scans), strict=True), 1)
+        for stamp in [found.stamp]
+        if journal is None or not (journal.holds(found.file, stamp) and outputs.are_there(target))
     ]
-    left = todo
-    if journal is not None:
-        left = [each for each in todo if not (journal.holds(each[1].file, each[3]) and outputs.are_there(each[2]))]
-    kept, tally = len(todo) - len(left), Counter[str]()
+    kept, tally = len(scans) - len(left), Counter[str]()
     answers = _answers(classifier, left, kept, outputs, as_json)
     if journal is not None:
         for file, stamp, answer in answers:
@@ -344,7 +342,6 @@ def _answers(
 ) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Answer scans and write their files, with a bar on standard error: file, stamp, and decision and row."""
     from bcx.inference.prediction import Failure
-    from bcx.inference.table import row
 
     with counted(kept + len(todo), kept) as on_scan:
         answers = classifier.stream(found.source for _, found, *_ in todo)
@@ -352,7 +349,6 @@ def _answers(
             outputs.write(answer, found, target, number, classifier.task)
             on_scan()
             cells = {"file": found.file, **answer.to_dict()} if as_json else row(answer, found.file, classifier.task)
-            if isinstance(answer, Failure):  # may have passed by the next time, so that it is tried again
-                yield found.file, None, {"decision": "failed", "row": cells}
-            else:
-                yield found.file, stamp, {"decision": answer.decision, "row": cells}
+            failed = isinstance(answer, Failure)  # may have passed by the next time, so that it is tried again
+            decision = "failed" if isinstance(answer, Failure) else answer.decision
+            yield found.file, None if failed else stamp, {"decision": decision, "row": cells}

@@ -89,11 +89,11 @@ def read_sources(
     return records
 
 
-def read_settings(settings: Iterable[str] | None) -> dict[str, Any]:
+def read_settings(settings: Iterable[str] | None, form: str = "--set KEY=VALUE") -> dict[str, Any]:
     """Read several `KEY=VALUE`."""
     from bcx.data.settings import parse_value
 
-    return {key: parse_value(value) for key, value in pairs(settings, "--set KEY=VALUE")}
+    return {key: parse_value(value) for key, value in pairs(settings, form)}
 
 
 def read_recipe(

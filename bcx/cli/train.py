@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer import Option
 
-from bcx.cli import options
+from bcx.cli import options, sources
 from bcx.cli.options import cluster_of
 from bcx.cli.progress import bars, tell_epoch, training_bar
-from bcx.cli.sources import (
-    command_line,
-    in_words,
-    numbers,
-    pairs,
-    read_recipe,
-    read_records,
-    read_settings,
-    recipe_words,
-)
+from bcx.cli.sources import command_line, in_words, read_recipe, read_records, recipe_words
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,18 +94,17 @@ def crossval(
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.evaluate.derived import noted_scans
-    from bcx.train.crossval import crossval as run
-    from bcx.train.crossval import split_fold
+    from bcx.train import crossval as folded
     from bcx.train.fit import training_steps
     from bcx.train.processes import processes
 
     folds = sorted(set(fold or (record.fold for record in records if record.fold is not None)))
     folder = out or Path("results") / recipe.name
     main = processes().is_main_process
-    steps = sum(training_steps(recipe, split_fold(records, number)[0]) for number in folds)
+    steps = sum(training_steps(recipe, folded.split_fold(records, number)[0]) for number in folds)
     command = command_line("crossval", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed)
     with training_bar(steps, quiet=not main) as (tell, advance):
-        results = run(
+        results = folded.crossval(
             recipe,
             records,
             out=folder,
@@ -159,8 +149,7 @@ def tune(
     cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
-    from bcx.train.tune import BEST_FILE
-    from bcx.train.tune import tune as run
+    from bcx.train import tune as search
 
     run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
     plan: dict[str, Any] = {"fold": fold, "inner_folds": inner_folds, "run_folds": run_on, "trials": trials}
@@ -178,7 +167,7 @@ def tune(
             value = "" if trial.value is None else f", {trial.value:.3f}"
             progress.console.print(f"trial {trial.number}: {trial.state.name.lower()}{value}", highlight=False)
 
-        results = run(
+        results = search.tune(
             recipe,
             records,
             out=out,
@@ -193,7 +182,7 @@ def tune(
     typer.echo(f"Best inner ROC-AUC: {best['value']:.3f} in trial {best['trial']}{beside}")
     for name, value in best["values"].items():
         typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
-    typer.echo(f"Written: {out / BEST_FILE}")
+    typer.echo(f"Written: {out / search.BEST_FILE}")
 
 
 def compare(
@@ -225,19 +214,18 @@ def compare(
     Killed at any moment, the same command goes on where it was; what is finished is not run again.
     """
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
-    from bcx.studies.compare import compare as run
-    from bcx.studies.compare import leaderboard_markdown, plan_comparison
+    from bcx.studies import compare as study
 
-    entrants = plan_comparison(
+    entrants = study.plan_comparison(
         recipe,
         [arch.strip() for arch in archs.split(",")],
-        inits=dict(pairs(init_for, "--init-for ARCH=FILE")),
+        inits=dict(sources.pairs(init_for, "--init-for ARCH=FILE")),
         others=init_others.value,
         changes=_changes(set_for),
     )
     records = read_records(recipe)
     at_hand = sorted({record.fold for record in records if record.fold is not None})
-    chosen = at_hand if folds is None else sorted(set(numbers("--folds", folds, at_hand)))
+    chosen = at_hand if folds is None else sorted(set(sources.numbers("--folds", folds, at_hand)))
     each = {entrant.recipe.epochs for entrant in entrants}
     single = [f"{entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants] if len(each) > 1 else []
     command = command_line(
@@ -263,27 +251,21 @@ def compare(
             ended.append(sizes[entrant.recipe.arch])  # also where it was finished before
             progress.update(bar, completed=sum(ended))
 
-        results = run(
-            entrants,
-            records,
-            out=out,
-            folds=chosen,
-            command=command,
-            on_epoch=on_epoch,
-            on_done=on_done,
+        results = study.compare(
+            entrants, records, out=out, folds=chosen, command=command, on_epoch=on_epoch, on_done=on_done
         )
-    typer.echo(leaderboard_markdown(results))
+    typer.echo(study.leaderboard_markdown(results))
     typer.echo(f"Written: {out / 'results.json'}")
 
 
 def _changes(texts: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     form = "--set-for ARCH:KEY=VALUE"
     changes: dict[str, dict[str, Any]] = {}
-    for where, value in pairs(texts, form):
+    for where, value in sources.read_settings(texts, form).items():
         arch, _, key = where.partition(":")
         if not key:
             raise ConfigError(f"'{where}' names no setting.", expected=form, remedy="Add the key.")
-        changes.setdefault(arch, {}).update(read_settings([f"{key}={value}"]))
+        changes.setdefault(arch, {})[key] = value
     return changes
 
 
@@ -307,12 +289,9 @@ def leak(
     from bcx.train.fit import training_steps
 
     folder = out or Path("results", "studies", "leak", recipe.name)
-    wanted = numbers("--seeds", seeds)
-    left = [
-        run
-        for run in plan_protocols(recipe, records, wanted)
-        if not is_done(run, folder) and (not train_only or run.fold in train_only)
-    ]
+    wanted = sources.numbers("--seeds", seeds)
+    runs = [run for run in plan_protocols(recipe, records, wanted) if not train_only or run.fold in train_only]
+    left = [run for run in runs if not is_done(run, folder)]
     command = command_line(
         "leak",
         config.name if config.parent.name in ("", "configs") else config.stem,
@@ -330,9 +309,7 @@ def leak(
             command=command,
             seeds=wanted,
             only=train_only,
-            on_epoch=lambda run, row, count: tell(
-                [run.protocol, f"seed {run.recipe.seed}", f"fold {run.fold}"], row, count
-            ),
+            on_epoch=lambda run, *told: tell([run.protocol, f"seed {run.recipe.seed}", f"fold {run.fold}"], *told),
             on_batch=advance,
         )
     if results is None:
