@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcx.checkpoints.checkpoint import sha256_of
 from bcx.evaluate.derived import DERIVED, derive, noted_scans
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 VALUE, BOUND, ANSWER = 0.0005, 0.005, 0.005
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One figure that was had again, as text; `agrees` is None where there is nothing to hold it against."""
 
     what: str
@@ -69,35 +67,30 @@ def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation:
     Per source: every stored external figure on the same scans; or, where the network was trained on them or nobody
     measured them before, the accuracy and the macro ROC-AUC, which nothing can be held against.
 
-    Args:
-        data: source -> its hash and counts, as `bcx.train.provenance.describe_data`.
-        evaluation: the checkpoint's answers.
+    `data`: source -> its hash and counts, as `bcx.train.provenance.describe_data`.
     """
     summary = evaluation.summary()
     trained = [part["sha256"] for part in facts.config["bcx"]["training"].get("data", {}).values()]
     checks = []
     for source, about in data.items():
-        figures = _of(source, summary)
-        known = [
-            _of(source, found)
-            for found in facts.external.values()
-            if found["data"].get(source, {}).get("sha256") == about["sha256"]
-        ]
-        if known:
+        sets = facts.external.values()
+        known = [found for found in sets if found["data"].get(source, {}).get("sha256") == about["sha256"]]
+        figures, *measured = (_values(results, source) for results in (summary, *known))
+        if measured:
             checks += [
-                _check(f"{source}: {name}", {"value": figure["value"]}, {"value": figures[name]["value"]}, ANSWER)
-                for name, figure in known[0].items()
+                _check(f"{source}: {name}", figure, figures[name], ANSWER)
+                for name, figure in measured[0].items()
                 if name in figures and figure["value"] is not None
             ]
             continue
         why = "seen in training" if about["sha256"] in trained else "not measured before"
-        for name in ("accuracy", "macro_auc"):
-            checks.append(Check(f"{source}: {name}", why, _told({"value": figures[name]["value"]}), None))
+        checks += [Check(f"{source}: {name}", why, _told(figures[name]), None) for name in ("accuracy", "macro_auc")]
     return checks
 
 
-def _of(source: str, results: Mapping[str, Any]) -> Mapping[str, Any]:
-    return results.get("sources", {}).get(source, results)["figures"]
+def _values(results: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    part = results.get("sources", {}).get(source, results)
+    return {name: {"value": figure["value"]} for name, figure in part["figures"].items()}
 
 
 def store(facts: Facts, again: Mapping[str, Any]) -> list[Path]:
@@ -144,13 +137,11 @@ def _checks(stored: Named, again: Named) -> list[Check]:
 def _check(what: str, stored: Mapping[str, Any] | None, again: Mapping[str, Any], within: float = VALUE) -> Check:
     if stored is None:
         return Check(what, "missing", _told(again), False)
-    ends = {"value": within, "low": BOUND, "high": BOUND}
-    agrees = all(_close(stored.get(key), again.get(key), most) for key, most in ends.items())
-    return Check(what, _told(stored), _told(again), agrees and stored.get("n") == again.get("n"))
-
-
-def _close(one: float | None, other: float | None, most: float) -> bool:
-    return one is other if one is None or other is None else abs(one - other) <= most
+    agrees = stored.get("n") == again.get("n")
+    for key, most in {"value": within, "low": BOUND, "high": BOUND}.items():
+        one, other = stored.get(key), again.get(key)
+        agrees &= one is other if one is None or other is None else abs(one - other) <= most
+    return Check(what, _told(stored), _told(again), agrees)
 
 
 def _told(figure: Mapping[str, Any]) -> str:

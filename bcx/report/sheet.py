@@ -1,10 +1,6 @@
 """One answer, or a batch, as a sheet of paper (PNG or PDF) or as text: what page and `bcx predict --report` hand out.
 
 The sheet holds what the page holds: scan, overlay, probabilities, decision, doubts, model, hashes, date, disclaimer.
-
->>> from datetime import datetime, timezone
->>> moment(datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc))
-'2030-01-02 03:04 UTC'
 """
 
 from __future__ import annotations
@@ -32,11 +28,7 @@ _PICTURE = 640  # pixels at most, upwards
 _LISTED = 20
 FAILED = "failed"
 _INK, _SOFT, _AMBER = "#111822", "#556072", "#8a5a00"
-
-
-def moment(when: datetime) -> str:
-    """Return date and time with their zone."""
-    return f"{when:%Y-%m-%d %H:%M %Z}"
+MOMENT = "{:%Y-%m-%d %H:%M %Z}"
 
 
 def text(prediction: Prediction, task: Task, at: datetime) -> str:
@@ -62,7 +54,7 @@ def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, 
         ("File's SHA-256", prediction.scan.sha256),
         ("Model", f"{prediction.model} ({prediction.backend})"),
         ("Weights' SHA-256", prediction.weights_sha256),
-        ("Date", moment(at)),
+        ("Date", MOMENT.format(at)),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -70,7 +62,7 @@ def _facts(prediction: Prediction, task: Task, at: datetime) -> list[tuple[str, 
 def sheet(prediction: Prediction, task: Task, at: datetime) -> Image.Image:
     """Return the answer on one page, RGB, 1,240 pixels wide; the arguments are `text`'s."""
     said = words(prediction, task)
-    page = _Page(task, said.headline + (f"  {said.number}" if said.number else ""))
+    page = _Page(task, f"{said.headline}  {said.number}")
     page.images(prediction)
     page.write(said.means, 24, _INK)
     if prediction.decision != NOT_A_SCAN:
@@ -86,9 +78,8 @@ class _Page:
     """A white page, written from top to bottom, with the task, a headline and the disclaimer on top."""
 
     def __init__(self, task: Task, headline: str) -> None:
-        self._image = Image.new("RGB", (_WIDTH, 3 * _HEIGHT), "white")
+        self._image, self._y = Image.new("RGB", (_WIDTH, 3 * _HEIGHT), "white"), _EDGE
         self._pen = ImageDraw.Draw(self._image)
-        self._y = _EDGE
         self.write(f"{task.title[:1].upper()}{task.title[1:]}", 24, _SOFT)
         self.write(headline, 46, _INK, after=4)
         self.write(NOTICE, 26, _AMBER, after=18)
@@ -97,10 +88,12 @@ class _Page:
         self.write(f"bcx {bcx.__version__}. {NOTICE}", 20, _SOFT, before=16)
         return self._image.crop((0, 0, _WIDTH, min(self._image.height, self._y + _EDGE)))
 
-    def write(self, said: str, size: int, colour: str, *, before: int = 0, after: int = 10, left: int = _EDGE) -> None:
+    def write(
+        self, said: str, size: int, colour: str, *, before: int = 0, after: int = 10, left: int = _EDGE, wide: int = 0
+    ) -> None:
         font = ImageFont.load_default(size)
         self._y += before
-        for line in _wrapped(said, font, _WIDTH - _EDGE - left):
+        for line in _wrapped(said, font, wide or _WIDTH - _EDGE - left):
             self._pen.text((left, self._y), line, fill=colour, font=font)
             self._y += round(1.3 * size)
         self._y += after
@@ -119,17 +112,16 @@ class _Page:
             pair[f"Overlay: {overlay}"] = page_overlay(prediction)
         gap = 30
         wide = (_WIDTH - 2 * _EDGE - gap) // 2
-        font, top, ends = ImageFont.load_default(20), self._y, []
+        top, ends = self._y, []
         for place, (caption, picture) in enumerate(pair.items()):
             left = _EDGE + place * (wide + gap)
             scale = min(wide / picture.width, _PICTURE / picture.height)
             size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             self._image.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
-            lines = _wrapped(caption, font, wide)
-            for number, line in enumerate(lines):
-                self._pen.text((left, top + size[1] + 8 + 26 * number), line, fill=_SOFT, font=font)
-            ends.append(top + size[1] + 8 + 26 * len(lines))
-        self._y = max(ends) + 18
+            self._y = top + size[1] + 8
+            self.write(caption, 20, _SOFT, after=18, left=left, wide=wide)
+            ends.append(self._y)
+        self._y = max(ends)
 
     def bars(self, prediction: Prediction, task: Task) -> None:
         """Draw one bar per class, in its colour, with name and per cent."""
@@ -174,10 +166,9 @@ def write_file(kind: str, prediction: Prediction, task: Task, at: datetime, path
 
 
 def _save_pdf(drawn: Image.Image, path: Path, title: str, model: str, subject: str) -> None:
-    """Write a page of A4, or a longer one."""
+    about = {"title": title, "author": f"bcx {bcx.__version__}, {model}", "subject": subject, "keywords": NOTICE}
     page = Image.new("RGB", (_WIDTH, max(_HEIGHT, drawn.height)), "white")
     page.paste(drawn)
-    about = {"title": title, "author": f"bcx {bcx.__version__}, {model}", "subject": subject, "keywords": NOTICE}
     page.save(path, format="PDF", resolution=_DPI, quality=92, **about)
 
 
@@ -200,8 +191,8 @@ class Batch:
     def write(self, path: Path, task: Task, model: str, at: datetime) -> None:
         """Write the page as PDF: counts, the scans that are referred, and those that could not be read."""
         total = self.decisions.total()
-        title = f"{total:,} files"
-        page = _Page(task, title if total != 1 else "1 file")
+        title = f"{total:,} file{'' if total == 1 else 's'}"
+        page = _Page(task, title)
         for name in (*task.classes, REFER, NOT_A_SCAN, FAILED):
             if count := self.decisions[name]:
                 page.fact(name, f"{count:,} ({percent(count / total)})" if count < total else f"{count:,}", _INK)
@@ -214,6 +205,6 @@ class Batch:
             if more := self.decisions[name] - len(listed):
                 page.write(f"and {more:,} more: see the table.", 21, _SOFT)
         page.fact("Model", model, _INK)
-        page.fact("Date", moment(at), _INK)
+        page.fact("Date", MOMENT.format(at), _INK)
         subject = "\n".join(f"{name}: {count}" for name, count in sorted(self.decisions.items()))
         _save_pdf(page.done(), path, title, model, subject)

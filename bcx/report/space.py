@@ -56,13 +56,10 @@ Model: `{name}` ([card](checkpoints/{name}/README.md)), weights {sha}. Made by b
 
 
 def gather_space(folder: Path, checkpoint: Checkpoint, *, cpu: bool = True) -> Path:
-    """Write everything that a Space needs, and nothing else, into an empty or new folder.
+    """Write everything that a Space needs, and nothing else, into an empty or new folder; else `OutputError`.
 
-    Args:
-        folder: README.md (the Space's settings and a page), requirements.txt (this environment's versions), demo.py,
-            bcx/, checkpoints/NAME/ and examples/ (drawn anew) are written there; `OutputError` where it holds files.
-        checkpoint: that the page opens with.
-        cpu: take PyTorch's wheels without CUDA.
+    README.md (the Space's settings and a page), requirements.txt (this environment's versions), demo.py, bcx/,
+    checkpoints/NAME/ and examples/ (drawn anew). `cpu`: take PyTorch's wheels without CUDA.
     """
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"'{folder}' holds files.", expected="a new or empty folder", remedy="Name another one.")
@@ -105,14 +102,9 @@ def _gather(folder: Path, checkpoint: Checkpoint, lines: list[str]) -> None:
 
 
 def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> set[str]:
-    """Return "name==version" of everything that an installed package needs, itself left out, as it is installed here.
+    """Return "name==version" of everything that an installed package with extras needs, itself left out.
 
-    Args:
-        package, extras: its name, and the extras whose requirements count too.
-        cuda: keep what PyTorch needs for GPUs alone.
-
-    Raises:
-        ConfigError: the package, or something that it needs, is not installed.
+    `cuda`: keep what PyTorch needs for GPUs alone. `ConfigError` where the package or one of these is not installed.
     """
     from packaging.requirements import Requirement
 
@@ -182,16 +174,10 @@ def upload(
     hardware: str | None = None,
     only: Sequence[str] | None = None,
 ) -> str:
-    """Upload a folder to the Hub, making the repository if it is not there; return its address.
+    """Upload a folder, or its files that match the patterns in `only`, to the Hub; return the repository's address.
 
-    Args:
-        folder: all its files, or those that match the patterns in `only`.
-        repo: "owner/name".
-        private: only its owner may see it, if it is made now.
-        hardware: of a Space, such as "cpu-basic" or "zero-a10g"; None: as it is.
-
-    Raises:
-        ConfigError: no such name is possible, nobody is logged in, the Hub refuses, or what is to be private is public.
+    It is made if it is not there, on a Space's `hardware` (None: as it is), where only its owner sees a `private` one.
+    `ConfigError`: the name is impossible, nobody is logged in, the Hub refuses, or what is to be private is public.
     """
     from huggingface_hub import HfApi, SpaceHardware, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

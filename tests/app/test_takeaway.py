@@ -8,8 +8,9 @@ import pytest
 from PIL import Image, PdfParser
 
 from bcx.app.classify import past_html
+from bcx.app.markup import html
 from bcx.app.privacy import MOST_PAST, Chosen, Past, Sessions, kept
-from bcx.app.viewer import buttons_html
+from bcx.app.viewer import FILES
 from bcx.report import sheet
 from bcx.report.words import NOTICE, words
 from tests.app.test_answers import Text
@@ -36,7 +37,7 @@ def test_the_text_says_what_the_answer_says(past, prediction, tiny_lesion):
     wanted = (words(prediction, tiny_lesion.task).headline, *tiny_lesion.classes, "It looks unlike the others.")
     for part in (*wanted, prediction.weights_sha256, prediction.scan.sha256, "grey.png, 140 x 110 pixels", NOTICE):
         assert part in said
-    assert sheet.moment(past.at) in said
+    assert sheet.MOMENT.format(past.at) in said
 
 
 def test_what_is_no_scan_gets_neither_probabilities_nor_an_overlay(past, prediction, tiny_lesion):
@@ -86,7 +87,7 @@ def test_an_answer_opened_again_is_whole(tiny_lesion, tmp_path):
     assert again.to_dict() == large.to_dict()
     sheet.write_file("overlay", again, task, past.at, tmp_path / "overlay.png")
     assert Image.open(tmp_path / "overlay.png").size == (2000, 400)
-    assert 'data-pick="overlay"' in buttons_html(again, task, past.at)
+    assert 'data-pick="overlay"' in html.take(FILES, sheet.text(again, task, past.at))
     assert "2000 x 400 pixels" in sheet.text(again, task, past.at)
 
 
