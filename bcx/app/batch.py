@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,7 +14,7 @@ from bcx.app.incoming import Folder, Upload, event_value
 from bcx.app.markup import html
 from bcx.app.privacy import Session, slim
 from bcx.app.viewer import Shown, Viewer, asked
-from bcx.app.wiring import NETWORK, QUICK, Changes, Page, gone, scroll_to
+from bcx.app.wiring import LIST, NETWORK, PICK, QUICK, Changes, Page, gone
 from bcx.errors import BcxError
 from bcx.inference import table
 from bcx.inference.archives import content
@@ -23,21 +22,10 @@ from bcx.inference.classifier import Classifier
 from bcx.inference.patient import patient_lines
 from bcx.tasks import Task
 
-#: Within the list of rows.
-LIST = Path(__file__).with_name("worklist.js").read_text("utf-8")
-#: Within the counts: a click on one shows the rows that it counts.
-SHOW = """
-element.addEventListener('click', (event) => {
-  const target = event.target.closest('[data-show]');
-  if (target) trigger('click', {show: target.dataset.show});
-});
-"""
-#: To the row before or after the open one.
-STEP = "() => { document.dispatchEvent(new CustomEvent('bcx-step', {detail: BY})); }"
-#: The rows that were picked are combined; their boxes are emptied here, since their HTML may be what it was before.
-UNMARK = "() => document.querySelectorAll('[data-mark][checked]').forEach((mark) => mark.removeAttribute('checked'))"
 BY = "What tells whose a scan is"
 MAKE_ZIP = "Make overlays (ZIP)"
+#: Of a button that saves a file: there is none.
+NO_FILE = gr.update(visible=False, value=None)
 
 
 class BatchTab:
@@ -53,7 +41,7 @@ class BatchTab:
                     self.stop = gr.Button("Stop", size="sm", interactive=False, elem_id="batch-stop", min_width=80)
                 self.progress = gr.HTML(elem_id="batch-progress")
                 with gr.Column(elem_id="batch-tools"):
-                    self.counts = gr.HTML(js_on_load=SHOW, elem_id="batch-counts")
+                    self.counts = gr.HTML(js_on_load=PICK, elem_id="batch-counts")
                     with gr.Row(elem_classes="bcx-controls"):
                         orders = [(words, name) for name, words in rows.ORDERS.items()]
                         label = "Sort by"
@@ -97,24 +85,24 @@ class BatchTab:
         listen([order.input, search.change], self.arrange, arranged, [self.listing], **last)
         combined += [self.listing, self.card]
         listen(self.by.input, self.group, [self.by], combined, trigger_mode="always_last", **QUICK)
-        listen(self.combine.click, self.combine_picked, [], combined, lost=self.card, **QUICK).success(None, js=UNMARK)
+        done = listen(self.combine.click, self.combine_picked, [], combined, lost=self.card, **QUICK)
+        done.success(None, js="() => { bcx.unmark(); }")
         many = {**last, "trigger_mode": "multiple"}
         listen(self.listing.edit, self.pick_row, [], [self.card], **many)
         listen(self.counts.click, self.show_only, [], [self.listing, self.counts], **last)
         listen(self.listing.select, self.turn_page, [], [self.listing], **last)
-        scored = [self.score, self.csv, self.card]
-        listen(self.listing.input, self.label_row, [], scored, **many)
-        for button, by in ((back, "-1"), (on, "1")):
-            button.click(None, js=STEP.replace("BY", by))
+        listen(self.listing.input, self.label_row, [], [self.score, self.csv, self.card], **many)
+        for button, by in ((back, -1), (on, 1)):
+            button.click(None, js=f"() => {{ bcx.step({by}); }}")
         listen(self.stop.click, self.ask_to_stop, [], [self.stop], **QUICK)
-        listen(self.listing.click, self.open_row, [], opened, **last).then(None, js=scroll_to("batch-step"))
+        listen(self.listing.click, self.open_row, [], opened, **last).then(None, js="() => { bcx.show('batch-step'); }")
         beside = [view.compared, self.listing, self.card, self.csv, self.zip]
         for event, where in ((view.square.select, view.square), (view.lesions.click, self.card)):
             how = {"show_progress_on": where, "lost": self.card, **NETWORK}
             listen(event, self.read_place, [], beside, **how).then(None, js=view.show_beside)
         listen(view.compared.click, self.end_comparison, [], [view.compared], **last)
-        making = {"show_progress": "hidden", "concurrency_limit": 2}
-        listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **making)
+        quiet = {"show_progress": "hidden", "concurrency_limit": 2}
+        listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **quiet)
 
     def read_after(self, event: Any) -> Any:
         """Wire that the chosen model reads the batch after an event."""
@@ -124,11 +112,8 @@ class BatchTab:
     # What is shown, by component
 
     def listed(self, batch: rows.Batch, task: Task) -> Changes:
-        return {
-            self.progress: rows.progress_html(batch),
-            self.counts: rows.counts_html(batch, task),
-            self.listing: rows.rows_html(batch, task),
-        }
+        shown = {self.counts: rows.counts_html(batch, task), self.listing: rows.rows_html(batch, task)}
+        return {self.progress: rows.progress_html(batch), **shown}
 
     def written(self, session: Session, batch: rows.Batch, task: Task) -> Changes:
         """The table, and what the person's own labels make of it; nothing before the end."""
@@ -136,15 +121,14 @@ class BatchTab:
             return {}
         path = session.picture("bcx-results", ".csv")
         table.write_csv(batch.table(), path, task, more=batch.more_columns())
-        table_ready = gr.update(value=str(path), interactive=True)
-        return {self.csv: table_ready, self.score: rows.score_html(batch, task)}
+        return {self.csv: gr.update(value=str(path), interactive=True), self.score: rows.score_html(batch, task)}
 
     def combined(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Changes:
         batch.patients = rows.combined(batch, classifier)
         shown = {
             self.patients: rows.patients_html(batch.patients, batch, classifier.task),
             self.combine: gr.update(visible=batch.by == rows.PICKED),
-            self.patients_csv: gr.update(visible=False, value=None),
+            self.patients_csv: NO_FILE,
         }
         if batch.patients:
             path = session.picture("bcx-results.patients", ".csv")
@@ -155,24 +139,26 @@ class BatchTab:
     def shut(self) -> Changes:
         return {self.place: "", self.card: html.no_row(), **self.view.hide()}
 
-    def unzipped(self) -> Changes:
-        return {self.zip: gr.update(visible=False, value=None)}
-
     def nothing_ready(self) -> Changes:
-        off, hidden = gr.update(interactive=False), gr.update(visible=False, value=None)
-        zipped = {self.make_zip: off, **self.unzipped()}
-        return {self.score: "", self.csv: off, **zipped, self.patients: "", self.patients_csv: hidden}
+        off = gr.update(interactive=False)
+        return {
+            **dict.fromkeys((self.csv, self.make_zip), off),
+            **dict.fromkeys((self.zip, self.patients_csv), NO_FILE),
+            **dict.fromkeys((self.score, self.patients), ""),
+        }
 
     def cleared(self, task: Task) -> Changes:
         return {
-            **{**self.shut(), **self.nothing_ready(), self.progress: "", self.counts: "", self.listing: ""},
+            **self.shut(),
+            **self.nothing_ready(),
+            **dict.fromkeys((self.progress, self.counts, self.listing), ""),
             self.files: gr.update(value=None, label=f"Many {task.image_noun}s"),
             self.stop: gr.update(interactive=False),
             self.make_zip: gr.update(value=MAKE_ZIP, interactive=False),
         }
 
     def redraw(self, session: Session, classifier: Classifier) -> Changes:
-        return {**self.view.redraw(session, classifier), **self.unzipped()}
+        return {**self.view.redraw(session, classifier), self.zip: NO_FILE}
 
     # What a person does
 
@@ -185,14 +171,13 @@ class BatchTab:
         if not uploads:
             yield {}
             return
-        batch = rows.take_in(session, uploads, folder)
+        batch = session.batch = rows.take_in(session, uploads, folder)
         (batch.order, batch.text), batch.by, batch.task = arranged, by, classifier.task.name
         batch.own = rows.own_labels([name for _, name in batch.files], classifier.task)
-        session.batch = batch
         yield from self.read(session, batch, classifier)
 
-    def from_folder(self, session: Session, classifier: Classifier, sent: Any, *how_listed: Any) -> Iterator[Changes]:
-        yield from self.from_files(session, classifier, sent, *how_listed, folder=True)
+    def from_folder(self, session: Session, classifier: Classifier, *sent: Any) -> Iterator[Changes]:
+        yield from self.from_files(session, classifier, *sent, folder=True)
 
     def read_again(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch
@@ -242,8 +227,7 @@ class BatchTab:
     def group(self, session: Session, classifier: Classifier, by: Any) -> Changes:
         by, batch = incoming.choice(by, rows.CHOICES, BY), session.batch or gone()
         batch.by = by
-        listed = {self.listing: rows.rows_html(batch, classifier.task)}
-        return {**listed, **self.combined(session, batch, classifier)}
+        return {self.listing: rows.rows_html(batch, classifier.task), **self.combined(session, batch, classifier)}
 
     def pick_row(self, session: Session, _: Classifier, event: gr.EventData) -> Changes:
         batch = session.batch or gone()
@@ -282,12 +266,8 @@ class BatchTab:
         batch.opened, batch.current = prediction, chosen
         batch.beside = boxed and boxed.with_pixels(content(row.source))
         shown = batch.on_show(task)
-        where = f"{shown.index(chosen) + 1:,} of {len(shown):,}" if chosen in shown else ""
-        return {
-            **self.view.show(session, task),
-            self.place: html.caption(where),
-            self.card: html.answer(prediction, task),
-        }
+        where = html.caption(f"{shown.index(chosen) + 1:,} of {len(shown):,}" if chosen in shown else "")
+        return {**self.view.show(session, task), self.place: where, self.card: html.answer(prediction, task)}
 
     def read_place(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
         """Read the open row where a person looks, or with a part hidden; the answer stands beside its own."""
@@ -302,8 +282,8 @@ class BatchTab:
         changes: Changes = {}
         if hidden is None:  # else it is no answer to this scan
             batch.boxed[current] = slim(found)
-            changes = {self.listing: rows.rows_html(batch, task), **self.written(session, batch, task)}
-            changes |= self.unzipped()
+            listed = {self.listing: rows.rows_html(batch, task), self.zip: NO_FILE}
+            changes = {**listed, **self.written(session, batch, task)}
         if batch.current == current:
             batch.beside = found
             changes |= self.view.beside(session, task)
@@ -329,8 +309,7 @@ def _on_show(session: Session) -> Shown | None:
     batch = session.batch
     if batch is None or batch.opened is None:
         return None
-    beside = None if batch.beside is None else (batch.beside, None)
-    return Shown(batch.opened, batch.rows[batch.current].at, None, beside)
+    return Shown(batch.opened, batch.rows[batch.current].at, None, (batch.beside, None) if batch.beside else None)
 
 
 def _arranged(order: Any, search: Any) -> tuple[str, str]:

@@ -9,22 +9,21 @@ from typing import Any
 
 import gradio as gr
 
-from bcx.app.incoming import PICK, Upload, choice, event_value, file_name, index, number
+from bcx.app.incoming import Upload, choice, event_value, file_name, index, number
 from bcx.app.markup import html
 from bcx.app.privacy import Chosen, Past, Session, kept
-from bcx.app.viewer import HIDDEN, LESION, Shown, Viewer, asked, buttons_html, details_html, frame_answer
-from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, gone, scroll_to
+from bcx.app.viewer import FILES, HIDDEN, LESION, Shown, Viewer, asked, details_html, frame_answer
+from bcx.app.wiring import NETWORK, PICK, QUICK, Changes, Example, Models, Page, gone
 from bcx.errors import BcxError, RequestError
 from bcx.explain.checks import Checks
 from bcx.explain.methods import Explanation, quick_methods
 from bcx.explain.sheet import draw_sheet
 from bcx.inference.classifier import Classifier
+from bcx.report.sheet import text
 from bcx.report.words import words
 from bcx.tasks import BREAST_ULTRASOUND, Task
 from bcx.trust.claims import NOT_A_SCAN
 
-#: Inside a component: what changes in it is read out.
-LIVE = "element.setAttribute('aria-live', 'polite');"
 #: Shares of the positive class that a person can choose, in per cent.
 LEAST_COMMON, MOST_COMMON = 0.1, 95
 #: What a comparison of explanations says while it runs.
@@ -45,7 +44,8 @@ class ClassifyTab:
                 self.past = gr.HTML(js_on_load=PICK, elem_id="classify-past")
             with gr.Column(scale=7, min_width=320, elem_id="classify-result"):
                 empty = html.no_picture(task, bool(examples(task)))
-                self.card = gr.HTML(empty, js_on_load=LIVE, elem_id="classify-answer")
+                live = "element.setAttribute('aria-live', 'polite');"  # what changes in it is read out
+                self.card = gr.HTML(empty, js_on_load=live, elem_id="classify-answer")
                 self.view = view = Viewer(page, "classify", _on_show, self.card)
                 with gr.Column(visible=False, elem_id="classify-more") as self.more:
                     self.other = gr.Dropdown(**_others(page.models, default.name), elem_id="classify-other")
@@ -63,7 +63,7 @@ class ClassifyTab:
         self.results += [self.explained, self.common_box, self.common, self.past]
 
         listen, results = page.listen, self.results
-        scroll = scroll_to("classify-result")
+        scroll = "() => { bcx.show('classify-result'); }"
         busy = {"show_progress_on": self.card, **NETWORK}
         sent = [self.upload]
         listen(self.upload.upload, self.classify_upload, sent, [*results, *sent], **busy).then(None, js=scroll)
@@ -236,7 +236,7 @@ class ClassifyTab:
         return {
             **self.told(session, task),
             **self.view.redraw(session, chosen),
-            self.view.take: buttons_html(found, task, opened.at),
+            self.view.take: html.take(FILES, text(found, task, opened.at)),
         }
 
     def show_frame(self, session: Session, classifier: Classifier, frame: Any) -> Changes:

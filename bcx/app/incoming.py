@@ -30,13 +30,6 @@ from bcx.errors import BcxError, RequestError
 
 #: Handlers get what stands in the request, and check it.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
-#: Inside a component: a click on `data-pick` or `data-compare` reaches Python with that value, as `click` or `select`.
-PICK = """
-element.addEventListener('click', (event) => {
-  const target = event.target.closest('[data-pick], [data-compare]');
-  if (target) trigger('pick' in target.dataset ? 'click' : 'select', {...target.dataset});
-});
-"""
 #: Files in one request at most.
 MOST_FILES = 20_000
 #: Characters of a file's name at most, folders included.

@@ -11,13 +11,14 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bcx.app.incoming import checked_arguments, checked_call, checked_stop, session_name
@@ -87,12 +88,13 @@ class Guard:
             if self._login is not None and not starting and not self._login.lets_in(dict(scope["headers"])):
                 raise HTTPException(401, "Log in first: name and password, as HTTP Basic.", _ASK_LOGIN)
             await self._answer(Request(scope, receive), receive, send)
+        except ClientDisconnect:  # nobody is left to answer
+            return
         except (HTTPException, RequestError, FileNotFoundError, PermissionError) as error:
             refused = HTTPException(400, str(error)) if isinstance(error, RequestError) else error
             refused = refused if isinstance(refused, HTTPException) else _NOTHING
-            said = json.dumps({"error": refused.detail, "detail": refused.detail})
-            response = Response(said, refused.status_code, refused.headers, "application/json")
-            await response(scope, receive, send)
+            said = {"error": refused.detail, "detail": refused.detail}
+            await JSONResponse(said, refused.status_code, refused.headers)(scope, receive, send)
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
         scope, path, mine = request.scope, request.scope["path"], request.cookies.get(COOKIE, "")
@@ -117,7 +119,7 @@ class Guard:
         if "\0" in path or not (asks or call or _SENT.fullmatch(api or "") or path.rstrip("/") == "/login"):
             raise _NOTHING
         if not asks and api not in ("/upload", "/upload/"):
-            body = await _whole(receive)
+            body = await _whole(request)
             if call or api == "/cancel":
                 sent = _parsed(body)
                 self._own(session_name(sent.get("session_hash")), mine)
@@ -173,25 +175,20 @@ def _with_headers(send: Send, more: Mapping[str, str], cookie: str = "") -> Send
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        sent = json.loads(body)
-    except (ValueError, RecursionError):
-        sent = None
-    if not isinstance(sent, dict):
-        raise RequestError(
-            "The request's body is no JSON object.",
-            expected='an object such as {"data": [...]}',
-            remedy="See docs/how-to/call-it-over-http.md for the calls that there are.",
-        )
-    return sent
+    with suppress(ValueError, RecursionError):
+        if isinstance(sent := json.loads(body), dict):
+            return sent
+    raise RequestError(
+        "The request's body is no JSON object.",
+        expected='an object such as {"data": [...]}',
+        remedy="See docs/how-to/call-it-over-http.md for the calls that there are.",
+    )
 
 
-async def _whole(receive: Receive) -> bytes:
-    body, more = bytearray(), True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message["type"] == "http.request" and message.get("more_body", False)
+async def _whole(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
         if len(body) > MOST_BODY:
             said = f"The request is larger than {MOST_BODY // 10**6} MB. Upload the file instead."
             raise HTTPException(413, said)

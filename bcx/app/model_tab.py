@@ -7,7 +7,7 @@ dark, and need no file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from bcx.app.markup import html
 from bcx.errors import CheckpointError
@@ -24,9 +24,7 @@ _SOURCES = {
     "busbra": "BUS-BRA, a cancer institute in Brazil",
     "breast": "BrEaST, five centres in Poland",
 }
-Mark = tuple[str, dict[str, Any]]
-#: In SVG units: side of the plotted square, and the room at its left and above it.
-_SIDE, _LEFT, _ABOVE = 240, 46, 8
+Mark = tuple[list[tuple[float, float]], str]  # on a chart: a line or an area, or one point; and what it is
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling"}
 
 
@@ -114,23 +112,6 @@ def _charts(facts: Facts, source: str) -> list[str]:
     return [*charts, risk_chart(curve, mark, told)]
 
 
-class _Axes(NamedTuple):
-    """From `start` to 1 across and to `top` upwards."""
-
-    start: float = 0.0
-    top: float = 1.0
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        x, y = (x - self.start) / (1 - self.start), (y - self.start) / (self.top - self.start)
-        return _LEFT + _SIDE * x, _ABOVE + _SIDE * (1 - y)
-
-    def draw(self, caption: str, names: Sequence[str], ticks: Sequence[Sequence[float]], marks: list[Mark]) -> str:
-        """Return the chart with the marks on it; `names` and `ticks` of the axis across and of the other."""
-        across = [(self.at(tick, self.start)[0], 100 * tick) for tick in ticks[0]]
-        upwards = [(self.at(self.start, tick)[1], 100 * tick) for tick in ticks[1]]
-        return html.chart(caption, names, across, upwards, (_SIDE, _LEFT, _ABOVE), marks)
-
-
 def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
     """Return how often answers of each confidence were right, with intervals, against the diagonal.
 
@@ -139,15 +120,13 @@ def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
     rows = report["bins"]
     known = [row[key] for row in rows for key in ("confidence", "right", "low") if row[key] is not None]
     start = min(80, int(100 * min(known, default=0)) // 20 * 20) / 100
-    axes = _Axes(start)
-    marks = [_path("polyline", [axes.at(start, start), axes.at(1, 1)], "bcx-guide")]
+    marks: list[Mark] = [([(start, start), (1, 1)], "bcx-guide")]
     for row in rows:
-        if row["low"] is not None:
-            ends = [axes.at(row["confidence"], share) for share in (row["low"], min(1.0, row["high"]))]
-            marks.append(_path("polyline", ends, "bcx-span"))
-        marks.append(_circle(axes.at(row["confidence"], row["right"]), 4, "bcx-mark"))
+        x, low, high = row["confidence"], row["low"], row["high"]
+        marks += [([(x, low), (x, min(1.0, high))], "bcx-span")] if low is not None else []
+        marks.append(([(x, row["right"])], "bcx-mark"))
     ticks = [k / 100 for k in range(round(100 * start), 101, 20 if start < 0.6 else 10)]
-    return axes.draw(caption, ("confidence", "share right"), (ticks, ticks), marks)
+    return html.chart(caption, ("confidence", "share right"), ticks, ticks, marks)
 
 
 def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, float] | None, caption: str) -> str:
@@ -158,26 +137,14 @@ def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, f
     """
     top = max(0.05, *(value for value in (*curve["high"], *curve["wrong"]) if value is not None))
     step = 2 if top <= 0.1 else 5 if top <= 0.25 else 10 if top <= 0.5 else 20
-    rows = -(-round(100 * top) // step)
-    axes = _Axes(top=rows * step / 100)  # a whole number of steps
+    upwards = [step * k / 100 for k in range(-(-round(100 * top) // step) + 1)]  # a whole number of steps
 
-    def path(name: str) -> list[tuple[float, float]]:
+    def points(name: str) -> list[tuple[float, float]]:
         pairs = zip(curve["answered"], curve[name], strict=True)
-        return [axes.at(x, min(y, axes.top)) for x, y in pairs if x is not None and y is not None]
+        return [(x, min(y, upwards[-1])) for x, y in pairs if x is not None and y is not None]
 
-    marks = [
-        _path("polygon", [*path("high"), *path("low")[::-1]], "bcx-band"),
-        _path("polyline", path("wrong"), "bcx-curve"),
-    ]
+    marks: list[Mark] = [([*points("high"), *points("low")[::-1]], "bcx-band"), (points("wrong"), "bcx-curve")]
     if mark is not None:
-        marks.append(_circle(axes.at(mark[0], min(mark[1], axes.top)), 5, "bcx-rule"))
-    ticks = [k / 4 for k in range(5)], [step * k / 100 for k in range(rows + 1)]
-    return axes.draw(caption, ("answered, the surest first", "wrong among them"), ticks, marks)
-
-
-def _circle(at: tuple[float, float], radius: int, kind: str) -> Mark:
-    return "circle", {"cx": f"{at[0]:.1f}", "cy": f"{at[1]:.1f}", "r": radius, "class": kind}
-
-
-def _path(element: str, pairs: Sequence[tuple[float, float]], kind: str) -> Mark:
-    return element, {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs), "class": kind}
+        marks.append(([(mark[0], min(mark[1], upwards[-1]))], "bcx-rule"))
+    across = [k / 4 for k in range(5)]
+    return html.chart(caption, ("answered, the surest first", "wrong among them"), across, upwards, marks)

@@ -42,11 +42,45 @@
     });
   });
 
+  // Gradio gives the pictures of a viewer an empty alternative text; people who cannot see them need a true one.
+  const describe = () => document.querySelectorAll('.bcx-viewer').forEach((viewer) => {
+    const laid = viewer.querySelector('[data-laid-over]')?.dataset.laidOver ?? '';
+    viewer.querySelectorAll('[data-testid="imageslider-image"]').forEach((picture, place) => {
+      const text = place ? `The scan, showing ${laid}` : 'The scan as it was read';
+      if (picture.alt !== text) picture.alt = text;
+    });
+  });
+
   new MutationObserver(() => {
     if (!root.classList.contains('bcx-ready')) settled();
     rename();
     lines();
-  }).observe(root, {childList: true, subtree: true, attributes: true, attributeFilter: ['style']});
+    describe();
+  }).observe(root, {childList: true, subtree: true, attributes: true, attributeFilter: ['style', 'data-laid-over']});
+
+  // What events of the page do in the browser alone.
+  const part = (id) => document.getElementById(id);
+  window.bcx = {
+    title: () => { document.title = document.querySelector('.bcx-header').dataset.title; },
+    // On a narrow page a result stands below the fold.
+    show: (id) => window.innerWidth < 800 && part(id)?.scrollIntoView({behavior: 'smooth'}),
+    showBeside: (viewer) => part(`${viewer}-compare`)?.querySelector('section')?.scrollIntoView({behavior: 'smooth'}),
+    overlay: (viewer, on) => part(`${viewer}-viewer`).classList.toggle('bcx-bare', !on),
+    // The strength of a slide's map: no image is sent again for it.
+    strength: (percent) => part('slide-map')?.style.setProperty('--map-opacity', percent / 100),
+    // To the row before or after the open one.
+    step: (by) => document.dispatchEvent(new CustomEvent('bcx-step', {detail: by})),
+    // The rows that were picked are combined; their boxes are emptied here, since their HTML may be what it was before.
+    unmark: () => document.querySelectorAll('[data-mark][checked]').forEach((mark) => mark.removeAttribute('checked')),
+    // Saves a file that was written, as the browser does with any download.
+    save: (file) => {
+      if (!file) return;
+      const link = Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name ?? ''});
+      document.body.append(link);
+      link.click();
+      link.remove();
+    },
+  };
 
   // Gradio's client warns of this each time that an answer's stream ends; nothing is amiss.
   const warn = console.warn;

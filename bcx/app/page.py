@@ -20,14 +20,12 @@ from bcx.app.markup import html
 from bcx.app.model_tab import model_html
 from bcx.app.privacy import Session, Sessions
 from bcx.app.slide_tab import build_slides
+from bcx.app.viewer import filled
 from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, build_picker, in_order, list_examples
 from bcx.errors import BcxError
 from bcx.imaging.style import PALETTES
 from bcx.inference.classifier import Classifier
 from bcx.tasks import Task
-
-#: The browser's own title follows the header.
-TITLE = "() => { document.title = document.querySelector('.bcx-header').dataset.title; }"
 
 
 def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = None) -> gr.Blocks:
@@ -79,17 +77,14 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 try:
                     chosen = models.get(name)
                 except BcxError as error:
-                    said = gr.update(value=html.refusal(name, error), visible=True)
-                    return in_order({picker: before, refusal: said}, outputs)
+                    return in_order({picker: before, refusal: filled(html.refusal(name, error))}, outputs)
                 session.start_over(name)
-            words = _changed(chosen, session)
-            told = gr.update(value=html.changed(words) if words else "", visible=bool(words))
-            return in_order({picker: name, refusal: told, **follow(chosen)}, outputs)
+            return in_order({picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}, outputs)
 
         picker = page.picker
         outputs = [picker, refusal, *follow(classifier)]
         how = {"show_progress_on": picker, "trigger_mode": "always_last", **NETWORK, **PRIVATE}
-        switched = picker.input(switch, picker, outputs, **how).then(None, js=TITLE)
+        switched = picker.input(switch, picker, outputs, **how).then(None, js="() => { bcx.title(); }")
         # The chosen model reads what an earlier one has read, or is still reading.
         batch.read_after(classify.read_after(switched))
 
@@ -139,5 +134,4 @@ def _changed(chosen: Classifier, session: Session) -> str:
         " and ".join(what for what, each in read.items() if each and (each.task == chosen.task.name) == fits)
         for fits in (True, False)
     )
-    said = [f"{chosen.name} reads {same} again."] if same else []
-    return " ".join([*said, *([f"Kept for the previous model: {kept}."] if kept else [])])
+    return html.changed(chosen.name, same, kept) if same or kept else ""

@@ -206,11 +206,8 @@ class Sessions:
         for old in stale:
             _forget(old)
         if session is None:
-            raise RequestError(
-                "Too many pages are open.",
-                expected=f"at most {MOST_SESSIONS} at once",
-                remedy="Try again in some minutes.",
-            )
+            most = f"at most {MOST_SESSIONS} at once"
+            raise RequestError("Too many pages are open.", expected=most, remedy="Try again in some minutes.")
         return session
 
     @contextlib.contextmanager
@@ -283,10 +280,7 @@ class Sessions:
 
 
 def _forget(session: Session) -> None:
+    """Delete the files, and whatever a call that still works for the session would hold in memory."""
     session.ended.set()
-    session.answer = session.on_show = session.compared = session.opened = session.chosen = None
-    session.batch = session.slide = session.explained = None
-    session.past.clear()
-    session.taken.clear()
-    session.pictures.clear()
+    vars(session).update(vars(Session(session.folder, session.uploads)) | {"ended": session.ended})
     shutil.rmtree(session.folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from bcx.app.incoming import MOST_FILES, file_name
 from bcx.app.markup import html
@@ -171,8 +171,7 @@ def make_row(answer: Prediction | Failure, source: Path | Member, name: str, tas
     cells = table.row(answer, name, task)
     if isinstance(answer, Failure):
         return Row(source, cells)
-    kept = dataclasses.replace(slim(answer), name=name)
-    return Row(source, cells, row_picture(answer, THUMBNAIL), kept)
+    return Row(source, cells, row_picture(answer, THUMBNAIL), dataclasses.replace(slim(answer), name=name))
 
 
 def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
@@ -263,9 +262,8 @@ def natural_key(name: str) -> list[Any]:
 
 def progress_html(batch: Batch) -> str:
     """Return the progress bar: files done, failed, time left."""
-    spent = (batch.ended or time.monotonic()) - batch.started
     left_out = f"left out: {count_left_out(why for _, why in batch.left_out)}" if batch.left_out else ""
-    return html.batch_progress(batch, spent, left_out, NAMED)
+    return html.batch_progress(batch, (batch.ended or time.monotonic()) - batch.started, left_out, NAMED)
 
 
 def pages(shown: int) -> int:
@@ -305,23 +303,21 @@ def own_labels(names: Sequence[str], task: Task) -> dict[int, str]:
 
 def score_html(batch: Batch, task: Task) -> str:
     """Return the answers held against the person's own labels, with 95 % intervals; "" while there are none."""
-    rows = [(row, batch.own[place]) for place, row in enumerate(batch.rows) if place in batch.own]
-    read = [(row.slim, own) for row, own in rows if row.slim is not None and row.slim.decision != NOT_A_SCAN]
+    rows = [(row.slim, batch.own[place]) for place, row in enumerate(batch.rows) if place in batch.own]
+    read = [(slim, own) for slim, own in rows if slim is not None and slim.decision != NOT_A_SCAN]
     if not read:
         return ""
-    answered = [(slim.decision, own) for slim, own in read if slim.decision != REFER]
-    right = sum(decision == own for decision, own in answered)
-    interval = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson") if answered else None
-    auc = _auc_words([(slim.probabilities[task.positive], own) for slim, own in read], task.positive)
-    given = [*task.classes, REFER]
-    counted = confusion_matrix([own for _, own in read], [slim.decision for slim, _ in read], labels=given).tolist()
-    matrix = {true: dict(zip(given, row, strict=True)) for true, row in zip(task.classes, counted, strict=False)}
-    return html.score(len(rows), len(read), len(answered), right, interval, auc, matrix)
+    counted = Counter((own, slim.decision) for slim, own in read)
+    matrix = {true: {given: counted[true, given] for given in (*task.classes, REFER)} for true in task.classes}
+    answered = len(read) - sum(row[REFER] for row in matrix.values())
+    right = sum(row[true] for true, row in matrix.items())
+    interval = binomtest(right, answered).proportion_ci(0.95, method="wilson") if answered else None
+    scores = np.array([slim.probabilities[task.positive] for slim, _ in read])
+    auc = _auc_words(scores, np.array([own == task.positive for _, own in read]), task.positive)
+    return html.score(len(rows), len(read), answered, right, interval, auc, matrix)
 
 
-def _auc_words(scored: Sequence[tuple[float, str]], positive: str) -> str:
-    scores = np.array([score for score, _ in scored])
-    is_positive = np.array([own == positive for _, own in scored])
+def _auc_words(scores: np.ndarray, is_positive: np.ndarray, positive: str) -> str:
     if is_positive.all() or not is_positive.any():
         return f"ROC-AUC needs labels of {positive} and of another class"
     area = roc_auc_score(is_positive, scores)
@@ -355,8 +351,8 @@ def combined(batch: Batch, classifier: Classifier) -> list[dict[str, Any]]:
             each += patient_rows(classifier, cells, {row["file"]: f"selection {number}" for row in cells})
         return each
     whose = _study if batch.by == STUDY else lambda row: folder_of(row.cells["file"])
-    told = {row.cells["file"]: whose(row) for row in batch.rows}
-    return patient_rows(classifier, [row.cells for row in batch.rows], {file: who for file, who in told.items() if who})
+    told = {row.cells["file"]: who for row in batch.rows if (who := whose(row))}
+    return patient_rows(classifier, [row.cells for row in batch.rows], told)
 
 
 def _study(row: Row) -> str:

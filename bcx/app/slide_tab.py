@@ -15,7 +15,7 @@ from bcx.app import incoming
 from bcx.app.incoming import PRIVATE, Upload
 from bcx.app.markup import html
 from bcx.app.privacy import Session
-from bcx.app.wiring import QUICK, Changes, Page, gone, scroll_to
+from bcx.app.wiring import QUICK, Changes, Page, gone
 from bcx.errors import BcxError
 from bcx.inference.classifier import Classifier
 from bcx.report.pictures import as_image, data_url, png_url
@@ -33,11 +33,6 @@ SIDE = 1100
 OPACITY = 55
 #: Pixels from tile to tile at most.
 MOST_APART = 100_000
-#: The strength of the map is the browser's own affair: no image is sent again for it.
-SET_OPACITY = """(value) => {
-  document.getElementById('slide-map')?.style.setProperty('--map-opacity', value / 100);
-  return [];
-}"""
 
 
 @dataclass
@@ -172,10 +167,10 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
     results = [upload, stop, state, answer, box, shown, csv, png]
     once = {"show_progress": "hidden", "trigger_mode": "once", **QUEUE}
     begun = page.listen(upload.upload, read, [upload, scale, stride, layer], results, **once)
-    begun.then(None, js=scroll_to("slide-result"))
+    begun.then(None, js="() => { bcx.show('slide-result'); }")
     page.listen(stop.click, ask_to_stop, [], [stop], **QUICK)
     page.listen(layer.input, repaint, [layer], [shown], trigger_mode="always_last", **QUICK)
-    opacity.input(None, opacity, None, js=SET_OPACITY, **PRIVATE)
+    opacity.input(None, opacity, None, js="(percent) => { bcx.strength(percent); return []; }", **PRIVATE)
     return cleared
 
 

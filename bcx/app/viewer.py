@@ -15,21 +15,20 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from bcx.app.incoming import PICK, box, choice, event_value, flag, index, number
+from bcx.app.incoming import box, choice, event_value, flag, index, number
 from bcx.app.markup import html
 from bcx.app.privacy import Session
-from bcx.app.wiring import QUICK, Changes, Page, gone
+from bcx.app.wiring import PICK, PLACE, QUICK, Changes, Page, gone
 from bcx.errors import RequestError
 from bcx.explain import hiding
 from bcx.explain.descriptors import describe_lesion
 from bcx.imaging.crop import checked_box, find_box, square_of
 from bcx.imaging.style import PALETTES, STYLE
 from bcx.inference.classifier import Classifier
-from bcx.inference.clip import Clip
 from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image, encoded, enlarged_picture, layer_picture
 from bcx.report.sheet import text, write_file
-from bcx.report.words import lesion_words, percent
+from bcx.report.words import lesion_words
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
 
@@ -42,37 +41,8 @@ LESION = "lesion map"
 COLOURS = {name: name for name in PALETTES} | {STYLE.colours: " / ".join(STYLE.ends)}
 #: What a card calls a scan of which a part is hidden.
 HIDDEN = "this scan, part hidden"
-PLACE = Path(__file__).with_name("place.js").read_text("utf-8")
 #: What can be saved as a file, and the words on its button.
 FILES = {"png": "Report (PNG)", "pdf": "Report (PDF)", "overlay": "Overlay, full size (PNG)"}
-#: Inside the component with the buttons: a click on `data-copy` copies the text that stands in it.
-COPY = Path(__file__).with_name("copy.js").read_text("utf-8")
-#: After the file is written: save it as the browser does with any download.
-SAVE = """
-(file) => {
-  if (!file) return;
-  const link = Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name ?? ''});
-  document.body.append(link);
-  link.click();
-  link.remove();
-}
-"""
-#: Of a clip's chart, in SVG units; it is stretched to the width of the page.
-CLIP_SIZE = 560, 110
-#: Shows or hides the overlay, in the browser alone.
-SWITCH = "(on) => { document.getElementById('NAME-viewer').classList.toggle('bcx-bare', !on); }"
-SHOW_BESIDE = "() => document.querySelector('#NAME-compare section')?.scrollIntoView({behavior: 'smooth'})"
-#: Gradio gives the slider's images an empty alternative text; people who cannot see them need a true one.
-NAME_PICTURES = """
-const viewer = element.closest('.bcx-viewer');
-const name = () => viewer.querySelectorAll('[data-testid="imageslider-image"]').forEach((picture, place) => {
-  const laid = viewer.querySelector('[data-laid-over]')?.dataset.laidOver ?? '';
-  const text = place ? `The scan, showing ${laid}` : 'The scan as it was read';
-  if (picture.alt !== text) picture.alt = text;
-});
-new MutationObserver(name).observe(viewer, {childList: true, subtree: true});
-name();
-"""
 
 
 class Shown(NamedTuple):
@@ -93,15 +63,15 @@ class Viewer:
         `on_show`: the answer that the session has in this viewer; None without one. `card`: where a lost page is said.
         """
         self.name, self.on_show = name, on_show
-        self.take = gr.HTML(js_on_load=PICK + COPY, elem_id=f"{name}-take")
+        self.take = gr.HTML(js_on_load=PICK, elem_id=f"{name}-take")
         file = gr.DownloadButton(visible="hidden", elem_id=f"{name}-file")
         with gr.Column(visible=False, elem_id=f"{name}-viewer", elem_classes="bcx-viewer") as self.box:
-            plain: dict[str, Any] = {"show_label": False, "format": "png", "type": "filepath", "interactive": False}
-            size: dict[str, Any] = {"slider_position": LINE, "max_height": 560}
-            self.slider = gr.ImageSlider(**plain, **size, buttons=["fullscreen"], elem_id=f"{name}-slider")
+            plain: dict[str, Any] = {"show_label": False, "interactive": False, "buttons": ["fullscreen"]}
+            plain |= {"format": "png", "type": "filepath", "slider_position": LINE, "max_height": 560}
+            self.slider = gr.ImageSlider(**plain, elem_id=f"{name}-slider")
             self.frame = gr.Slider(1, 2, value=1, step=1, label="Frame", visible=False, elem_id=f"{name}-frame")
             self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
-            self.legend = gr.HTML(js_on_load=NAME_PICTURES, elem_id=f"{name}-legend")
+            self.legend = gr.HTML(elem_id=f"{name}-legend")
             with gr.Row(elem_classes="bcx-controls") as self.controls:
                 layers = _layers(page.models.default.task)
                 self.layer = gr.Radio(**layers, label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
@@ -116,8 +86,8 @@ class Viewer:
                     self.contour = gr.Checkbox(label="Contours", elem_id=f"{name}-contour")
             self.stages = gr.HTML(visible=False, elem_id=f"{name}-stages")
         self.lesions = gr.HTML(visible=False, js_on_load=PICK, elem_id=f"{name}-lesions")
-        title = "Read another place"
-        with gr.Accordion(title, open=False, visible=False, elem_id=f"{name}-place-box") as self.folded:
+        folded: dict[str, Any] = {"open": False, "visible": False, "elem_id": f"{name}-place-box"}
+        with gr.Accordion("Read another place", **folded) as self.folded:
             self.square = gr.HTML(js_on_load=PLACE, elem_id=f"{name}-place")
         self.compared = gr.HTML(js_on_load=PICK, elem_id=f"{name}-compare")
 
@@ -125,8 +95,8 @@ class Viewer:
         self.drawn = [*self.pictures, self.colours, self.contour, self.stages]
         self.outputs = [*self.pictures, self.stages, self.box, self.layer, self.opacity, self.controls, self.frame]
         self.outputs += [self.clip, self.take, self.lesions, self.folded, self.square]
-        self.show_beside = SHOW_BESIDE.replace("NAME", name)
-        on.input(None, on, None, js=SWITCH.replace("NAME", name), api_visibility="private")
+        self.show_beside = f"() => {{ bcx.showBeside('{name}'); }}"
+        on.input(None, on, None, js=f"(on) => {{ bcx.overlay('{name}', on); }}", api_visibility="private")
         changed = [self.layer.input, self.opacity.input, self.opacity.release]
         how = {"trigger_mode": "always_last", "lost": card, **QUICK}
         page.listen(changed, self.repaint, [self.layer, self.opacity], [*self.pictures, card], **how)
@@ -141,7 +111,8 @@ class Viewer:
             return {file: str(path)}
 
         how = {"show_progress": "hidden", "trigger_mode": "multiple", "concurrency_limit": 2}
-        page.listen(self.take.click, take_away, [], [file], **how).success(None, file, js=SAVE)
+        written = page.listen(self.take.click, take_away, [], [file], **how)
+        written.success(None, file, js="(file) => { bcx.save(file); }")
 
     def show(self, session: Session, task: Task) -> Changes:
         """Show a new answer: the lesion layer first, where the model has one."""
@@ -153,28 +124,26 @@ class Viewer:
         session.seen[self.name] = layer, opacity
         painted = self._paint(session, prediction, task)
         another = prediction.second_stage is not None and scan and prediction.clip is None
-        lesions = html.lesions(prediction) if another else ""
         return {
             **painted,
             **self.beside(session, task),
-            self.take: buttons_html(shown.answer, task, shown.at),
+            self.take: html.take(FILES, text(shown.answer, task, shown.at)),
             self.box: gr.update(visible=True),
             self.slider: gr.update(value=painted[self.slider], slider_position=_line(prediction)),
             self.layer: gr.update(**{**_layers(task, lesion), "value": layer}),
             self.opacity: opacity,
             self.controls: gr.update(visible=scan),
-            self.stages: stages_update(prediction, task),
+            self.stages: filled(stages_html(prediction, task)),
             **self._clip(prediction, task),
-            self.lesions: gr.update(value=lesions, visible=bool(lesions)),
+            self.lesions: filled(html.lesions(prediction) if another else ""),
             self.folded: gr.update(visible=another),
             self.square: square_html(prediction) if another else "",
         }
 
     def hide(self) -> Changes:
-        hidden, empty = gr.update(visible=False), gr.update(value="", visible=False)
         return {
-            **dict.fromkeys((self.box, self.frame, self.folded), hidden),
-            **dict.fromkeys((self.stages, self.clip, self.lesions), empty),
+            **dict.fromkeys((self.box, self.frame, self.folded), gr.update(visible=False)),
+            **dict.fromkeys((self.stages, self.clip, self.lesions), filled("")),
             **dict.fromkeys((self.legend, self.take, self.square, self.compared), ""),
             self.slider: None,
         }
@@ -194,13 +163,13 @@ class Viewer:
         shown, task = self.on_show(session), classifier.task
         if shown is None:
             return {}
-        return {**self.painted(session, task), self.stages: stages_update(session.drawn(shown.answer), task)}
+        return {**self.painted(session, task), self.stages: filled(stages_html(session.drawn(shown.answer), task))}
 
     def show_frame(self, session: Session, prediction: Prediction, task: Task) -> Changes:
         prediction = session.drawn(prediction)
         self._save_scan(session, prediction)
-        clip = {self.clip: self._clip(prediction, task)[self.clip]}
-        return {**self._paint(session, prediction, task), **clip, self.stages: stages_update(prediction, task)}
+        told = {self.clip: self._clip(prediction, task)[self.clip], self.stages: filled(stages_html(prediction, task))}
+        return {**self._paint(session, prediction, task), **told}
 
     def beside(self, session: Session, task: Task) -> Changes:
         shown, (layer, opacity) = self.on_show(session), self._seen(session)
@@ -230,38 +199,20 @@ class Viewer:
         """The frame slider, on the decisive frame, and the chart; hidden for a single image."""
         clip = prediction.clip
         if clip is None or len(clip.read) < 2:
-            return {self.frame: gr.update(visible=False), self.clip: gr.update(value="", visible=False)}
+            return {self.frame: gr.update(visible=False), self.clip: filled("")}
         place, count = clip.read.index(clip.frame), len(clip.read)
         label = f"Frame: one of the {count} that were read"
         slider = gr.update(visible=bool(clip.answers), minimum=1, maximum=count, value=place + 1, label=label)
-        return {self.frame: slider, self.clip: gr.update(value=clip_html(clip, task, place), visible=True)}
+        return {self.frame: slider, self.clip: filled(html.clip(clip, task, place))}
 
     def _save_scan(self, session: Session, prediction: Prediction) -> None:
         picture = as_image(prediction.screen.shown).convert("RGB")
         session.shown[self.name] = _save(session, f"{self.name}-scan", picture)
 
 
-def clip_html(clip: Clip, task: Task, shown: int) -> str:
-    """Return the probability of each class over the frames read; `shown`: the place among them, from 0, to mark."""
-    values = ", ".join(f"{name} {percent(p)}" for name, p in zip(task.classes, clip.probabilities[shown], strict=True))
-    said = f"Frame {clip.read[shown] + 1:,} of {clip.count:,}: {values}."
-    width, height = CLIP_SIZE
-    first, last = clip.read[0], clip.read[-1]
-    across = [width * (frame - first) / max(1, last - first) for frame in clip.read]
-    upwards = 4 + (height - 8) * (1 - clip.probabilities.astype(float))
-    lines = [" ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, each, strict=True)) for each in upwards.T]
-    half = f"{4 + (height - 8) / 2:.1f}"
-    return html.clip(clip, task, said, CLIP_SIZE, half, f"{across[shown]:.1f}", lines)
-
-
-def buttons_html(prediction: Prediction, task: Task, at: datetime) -> str:
-    """Return the buttons under an answer, with its pixels, that was given `at`."""
-    return html.take(FILES, text(prediction, task, at))
-
-
-def stages_update(prediction: Prediction, task: Task) -> Any:
-    card = stages_html(prediction, task)
-    return gr.update(value=card, visible=bool(card))
+def filled(content: str) -> Any:
+    """Return the update that shows a component with its content, and hides it where there is none."""
+    return gr.update(value=content, visible=bool(content))
 
 
 def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
@@ -273,8 +224,7 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
 
 
 def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
-    choices = [("Lesion", LESION)] if lesion else []
-    choices += [(label.capitalize(), label) for label in task.classes]
+    choices = [("Lesion", LESION)] * lesion + [(label.capitalize(), label) for label in task.classes]
     return {"choices": choices, "value": choices[0][1]}
 
 
@@ -307,15 +257,12 @@ def evidence_words(prediction: Prediction, task: Task, label: str) -> str:
     """Say what a class's map means, and where what speaks for it lies; `prediction` as large as it is shown."""
     speaks, against = prediction.style.ends
     said = f"{speaks.capitalize()} speaks for {label}, {against} against it. "
-    if prediction.reading.lesion is not None:
-        if label == task.absent:
-            said += f"Whatever looks like a lesion speaks against {label}. "
-        else:
-            kinds = " and for ".join(name for name in task.classes if name != task.absent)
-            said += (
-                f"A lesion speaks for {kinds} alike, so both maps can be {speaks} there; what kind it looks like makes "
-                "the difference between them. "
-            )
+    if prediction.reading.lesion is not None and label == task.absent:
+        said += f"Whatever looks like a lesion speaks against {label}. "
+    elif prediction.reading.lesion is not None:
+        kinds = " and for ".join(name for name in task.classes if name != task.absent)
+        said += f"A lesion speaks for {kinds} alike, so both maps can be {speaks} there; what kind it looks like makes "
+        said += "the difference between them. "
     speaks_for = np.maximum(prediction.class_map(label), 0.0)[::3, ::3]  # close enough, and quick
     total = float(speaks_for.sum())
     if total <= 0:
@@ -323,9 +270,8 @@ def evidence_words(prediction: Prediction, task: Task, label: str) -> str:
     if prediction.lesion is not None and (inside := prediction.lesion[::3, ::3] >= prediction.outline_level).any():
         share = round(100 * float(speaks_for[inside].sum()) / total)
         return f"{said}{share}\u00a0% of what speaks for {label} lies inside the outlined lesion."
-    ordered = np.sort(speaks_for, axis=None)[::-1]
-    needed = int(np.searchsorted(np.cumsum(ordered, dtype=np.float64), total / 2)) + 1
-    share = max(1, round(100 * needed / ordered.size))
+    reached = np.cumsum(np.sort(speaks_for, axis=None)[::-1], dtype=np.float64)
+    share = max(1, round(100 * (int(np.searchsorted(reached, total / 2)) + 1) / reached.size))
     return f"{said}Half of what speaks for {label} lies in {share}\u00a0% of the picture."
 
 
@@ -357,5 +303,4 @@ def square_html(prediction: Prediction) -> str:
     assert lesion is not None
     shape = scan.height, scan.width
     own, least = find_box(lesion, shape), square_of((0, 0, 1, 1), shape).side
-    key = f"{scan.sha256[:16]} {prediction.model}"
-    return html.square(key, scan, as_image(prediction.screen.shown), own, least)
+    return html.square(prediction, as_image(prediction.screen.shown), own, least)

@@ -14,11 +14,11 @@ import inspect
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import gradio as gr
 
@@ -44,6 +44,8 @@ Changes = dict[Any, Any]
 NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 4}
 #: Calls that run no network.
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+#: What runs within components in the browser: clicks that reach Python, the list of rows, the square on a scan.
+PICK, LIST, PLACE = (Path(__file__).with_name(f"{js}.js").read_text("utf-8") for js in ("pick", "worklist", "place"))
 
 
 class Models:
@@ -55,7 +57,7 @@ class Models:
         self._folders = {name: folder for name, folder in list_checkpoints().items() if name != default.name}
         self.names = [default.name, *self._folders]
         self._loaded = {default.name: default}
-        self._locks = {name: threading.Lock() for name in self._folders}
+        self._locks = {name: threading.Lock() for name in self.names}
         self.tasks = {default.name: default.task}  # what each answers; damaged ones are missing
         for name, folder in self._folders.items():
             with suppress(CheckpointError):
@@ -69,12 +71,10 @@ class Models:
 
         `RequestError` where it is not one of `names`: a page can ask for nothing but what it was offered.
         """
-        name = choice(name, self.names, "The model")
-        if name not in self._loaded:
-            with self._locks[name]:
-                if name not in self._loaded:
-                    self._loaded[name] = load(self._folders[name])
-        return self._loaded[name]
+        with self._locks[choice(name, self.names, "The model")]:
+            if name not in self._loaded:
+                self._loaded[name] = load(self._folders[name])
+            return self._loaded[name]
 
 
 def build_picker(models: Models) -> gr.Dropdown:
@@ -85,8 +85,7 @@ def build_picker(models: Models) -> gr.Dropdown:
     return gr.Dropdown(choices, value=models.default.name, visible=len(choices) > 1, **more)
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One example: its file, the class it was made to show, and its thumbnail as a data address."""
 
     path: Path
@@ -160,34 +159,30 @@ class Page:
         special: dict[str, Any] = {"request": gr.Request}
         if "event" in inspect.signature(function).parameters:
             special["event"] = gr.EventData
-
-        @contextmanager
-        def entered(request: gr.Request, *sent: Any) -> Iterator[list[Any]]:
-            clicked = sent[: len(special) - 1]
-            *values, model = sent[len(special) - 1 :]
-            with in_words(function.__name__), self.sessions.at_work(request.session_hash) as session:
-                yield [session, self.models.get(model), *values, *clicked]
+        in_steps = inspect.isgeneratorfunction(function)
 
         def answer(changed: Changes) -> Any:
             values = in_order(changed, outputs)
             return values if len(values) > 1 else values[0]
 
-        def call(*sent: Any) -> Any:
-            with entered(*sent) as arguments:
+        def steps(request: gr.Request, *sent: Any) -> Iterator[Any]:
+            clicked, (*values, model) = sent[: len(special) - 1], sent[len(special) - 1 :]
+            with in_words(function.__name__), self.sessions.at_work(request.session_hash) as session:
+                arguments = [session, self.models.get(model), *values, *clicked]
                 try:
-                    return answer(function(*arguments))
-                except Gone:
-                    return answer({lost: html.gone()})
-
-        def steps(*sent: Any) -> Iterator[Any]:
-            with entered(*sent) as arguments, closing(function(*arguments)) as every:
-                try:
-                    for changed in every:
-                        yield answer(changed)
+                    if not in_steps:
+                        yield answer(function(*arguments))
+                        return
+                    with closing(function(*arguments)) as every:
+                        yield from map(answer, every)
                 except Gone:
                     yield answer({lost: html.gone()})
 
-        wired: Any = steps if inspect.isgeneratorfunction(function) else call
+        def call(*sent: Any) -> Any:
+            (only,) = steps(*sent)
+            return only
+
+        wired: Any = steps if in_steps else call
         own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in special]
         wired.__signature__ = inspect.Signature([*own, inspect.Parameter("sent", inspect.Parameter.VAR_POSITIONAL)])
         wired.__name__, wired.__annotations__ = function.__name__, special
@@ -197,11 +192,3 @@ class Page:
 
 def in_order(changed: Changes, outputs: list[Any]) -> list[Any]:
     return [changed.get(output, gr.skip()) for output in outputs]
-
-
-def scroll_to(anchor: str) -> str:
-    """On a narrow page the answer stands below the fold, so bring it into view."""
-    return (
-        "() => { if (window.innerWidth < 800) "
-        f"document.getElementById('{anchor}')?.scrollIntoView({{behavior: 'smooth'}}); }}"
-    )

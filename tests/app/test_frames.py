@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import bcx
-from bcx.app.viewer import clip_html, frame_answer
+from bcx.app import markup
+from bcx.app.viewer import frame_answer
 from bcx.inference.clip import Clip
 from bcx.tasks import get_task
 from tests.app.conftest import changed, overlay_address
@@ -17,7 +18,7 @@ TASK = get_task("breast-ultrasound")
 
 def test_the_chart_says_what_it_shows():
     probabilities = np.array([[0.9, 0.06, 0.04], [0.2, 0.3, 0.5], [0, 0, 1]], np.float32)
-    html = clip_html(Clip(40, (2, 11, 30), (0,), (), 11, probabilities), TASK, 1)
+    html = markup.html.clip(Clip(40, (2, 11, 30), (0,), (), 11, probabilities), TASK, 1)
     assert "Frame 12 of 40: normal 20 %, benign 30 %, malignant 50 %." in html
     assert "Clip: 3 of 40 frames read, 1 blank one left out." in html
     lines = re.findall(r'<polyline points="([^"]+)"', html)

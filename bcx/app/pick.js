@@ -1,6 +1,12 @@
-// Inside the buttons under an answer: a click on `data-copy` copies the text that stands beside it.
+// Inside a component: a click on `data-pick`, `data-show` or `data-compare` reaches Python with that value, the last as
+// `select` and the others as `click`; one on `data-copy` copies the text that stands beside it.
 element.addEventListener('click', async (event) => {
-  if (!event.target.closest('[data-copy]')) return;
+  const target = event.target.closest('[data-pick], [data-show], [data-compare], [data-copy]');
+  if (!target) return;
+  if (!('copy' in target.dataset)) {
+    trigger('compare' in target.dataset ? 'select' : 'click', {...target.dataset});
+    return;
+  }
   const text = element.querySelector('[data-text]').textContent;
   const said = element.querySelector('[role=status]');
   try {
