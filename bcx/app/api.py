@@ -121,15 +121,9 @@ def build_api(page: Page) -> None:
             checks = page.check(model, explanation).to_dict() if checked else None
             lesion = describe_lesion(found)
         shown = None if found.decision == NOT_A_SCAN else png_url(as_image(overlay_of(explanation)))
-        return {
-            "name": found.name,
-            "decision": found.decision,
-            "probabilities": found.probabilities,
-            **explanation.to_dict(),
-            "checks": checks,
-            "lesion": lesion.to_dict() if lesion else None,
-            "overlay": shown,
-        }
+        said = {"name": found.name, "decision": found.decision, "probabilities": found.probabilities}
+        more = {"checks": checks, "lesion": lesion.to_dict() if lesion else None, "overlay": shown}
+        return {**said, **explanation.to_dict(), **more}
 
     @in_words("batch")
     def batch(scans: Any, request: gr.Request) -> list[dict[str, Any]]:
@@ -177,11 +171,10 @@ def _source(session: Session, scan: Any) -> Iterator[Path | bytes]:
     elif address is not None and (path is None or path not in session.uploads):
         yield download(address, MAX_BYTES)
     elif path is None and isinstance(scan, str):
-        raise RequestError(
-            f"The scan is sent as text that is no address: {scan[:80]!r}.",
-            expected="an http, https or data address, or the path that an upload returned",
-            remedy="Send the file's content as a data address, or upload it and send the path that this returns.",
-        )
+        expected = "an http, https or data address, or the path that an upload returned"
+        remedy = "Send the file's content as a data address, or upload it and send the path that this returns."
+        found = f"The scan is sent as text that is no address: {scan[:80]!r}."
+        raise RequestError(found, expected=expected, remedy=remedy)
     else:
         file = session.take(scan if path is None else {"path": path})
         try:

@@ -104,11 +104,6 @@ class BatchTab:
         quiet = {"show_progress": "hidden", "concurrency_limit": 2}
         listen(self.make_zip.click, self.zip_overlays, [], [self.make_zip, self.zip], **quiet)
 
-    def read_after(self, event: Any) -> Any:
-        """Wire that the chosen model reads the batch after an event."""
-        how = {"show_progress": "hidden", "trigger_mode": "always_last", **NETWORK}
-        return self.page.listen(event.then, self.read_again, [], self.results, **how)
-
     # What is shown, by component
 
     def listed(self, batch: rows.Batch, task: Task) -> Changes:

@@ -88,11 +88,6 @@ class ClassifyTab:
         frame = [view.slider, view.legend, view.stages, view.clip, self.card]
         listen(view.frame.input, self.show_frame, [view.frame], frame, **last)
 
-    def read_after(self, event: Any) -> Any:
-        """Wire that the chosen model reads the scan after an event."""
-        how = {"show_progress_on": self.card, "trigger_mode": "always_last", **NETWORK}
-        return self.page.listen(event.then, self.read_again, [], self.results, **how)
-
     # What is shown, by component
 
     def answer(self, session: Session, classifier: Classifier, chosen: Chosen) -> Changes:
@@ -126,7 +121,6 @@ class ClassifyTab:
         }
 
     def told(self, session: Session, task: Task) -> Changes:
-        """Show the card, the details, the JSON and the last answers."""
         shown = _on_show(session) or gone()
         return {
             self.card: html.answer(shown.answer, task, shown.made),
@@ -156,12 +150,9 @@ class ClassifyTab:
     def redraw(self, session: Session, classifier: Classifier) -> Changes:
         if session.on_show is None:
             return {}
-        return {
-            **self.view.redraw(session, classifier),
-            self.details: details_html(session.drawn(session.on_show), classifier.task),
-            self.explained: grid_html(session),
-            self.sheet: sheet_update(session),
-        }
+        explained = {self.explained: grid_html(session), self.sheet: sheet_update(session)}
+        details = details_html(session.drawn(session.on_show), classifier.task)
+        return {**self.view.redraw(session, classifier), **explained, self.details: details}
 
     # What a person does
 
@@ -173,10 +164,9 @@ class ClassifyTab:
         return {**self.answer(session, classifier, chosen), self.upload: None}
 
     def classify_example(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
-        shown = self.examples(classifier.task)
+        shown, task = self.examples(classifier.task), classifier.task.name
         example = shown[index(event_value(event, "pick"), len(shown), "The example")]
-        chosen = Chosen(example.path, example.path.name, classifier.task.name, example.label)
-        return self.answer(session, classifier, chosen)
+        return self.answer(session, classifier, Chosen(example.path, example.path.name, task, example.label))
 
     def read_again(self, session: Session, classifier: Classifier) -> Changes:
         chosen = session.chosen
@@ -215,8 +205,8 @@ class ClassifyTab:
         if hidden is None:  # else its pixels are nowhere but here
             session.remember(found, chosen)
         session.opened, session.compared = opened, (found, None if hidden else chosen.made)
-        shown = {**self.view.beside(session, task), self.past: past_html(session, task)}
-        return {**shown, self.as_json: _logged(_on_show(session) or gone())}
+        logged = _logged(_on_show(session) or gone())
+        return {**self.view.beside(session, task), self.past: past_html(session, task), self.as_json: logged}
 
     def end_comparison(self, session: Session, _: Classifier) -> Changes:
         session.compared = None
@@ -233,27 +223,20 @@ class ClassifyTab:
             beside, made = session.compared
             session.compared = self.page.models.get(beside.model).at_prevalence(beside, session.prevalence), made
         opened.prediction, opened.thumbnail = kept(found)
-        return {
-            **self.told(session, task),
-            **self.view.redraw(session, chosen),
-            self.view.take: html.take(FILES, text(found, task, opened.at)),
-        }
+        saved = {self.view.take: html.take(FILES, text(found, task, opened.at))}
+        return {**self.told(session, task), **self.view.redraw(session, chosen), **saved}
 
     def show_frame(self, session: Session, classifier: Classifier, frame: Any) -> Changes:
         answer, opened = session.answer or gone(), session.opened or gone()
         clip = answer.clip or gone()
         place = int(number(frame, "The frame", 1, len(clip.read), whole=True)) - 1
-        found = frame_answer(answer, place, opened.chosen.path)
-        shown = self.view.show_frame(session, found, classifier.task)
-        session.on_show = found
-        return shown
+        found = session.on_show = frame_answer(answer, place, opened.chosen.path)
+        return self.view.show_frame(session, found, classifier.task)
 
 
 def _on_show(session: Session) -> Shown | None:
     found, opened = session.on_show, session.opened
-    if found is None or opened is None:
-        return None
-    return Shown(found, opened.at, opened.chosen.made, session.compared)
+    return Shown(found, opened.at, opened.chosen.made, session.compared) if found and opened else None
 
 
 def _logged(shown: Shown) -> dict[str, Any]:
@@ -279,16 +262,12 @@ def past_html(session: Session, task: Task) -> str:
 def _chosen_past(session: Session, value: Any, task: Task) -> Past:
     past = session.past[index(value, len(session.past), "The result")]
     if tuple(past.prediction.probabilities) != task.classes:
-        raise RequestError(
-            "This result is of another task.",
-            expected=f"a model such as {past.prediction.model}",
-            remedy="Choose that model first.",
-        )
+        expected = f"a model such as {past.prediction.model}"
+        raise RequestError("This result is of another task.", expected=expected, remedy="Choose that model first.")
     return past
 
 
 def _others(models: Models, name: str) -> dict[str, Any]:
-    """The choice of a second model for the same scan; hidden where there is none of the task."""
     others = models.others(name)
     return {"choices": others, "value": None, "label": "Compare with another model", "visible": bool(others)}
 
@@ -300,9 +279,9 @@ def _common_label(task: Task) -> str:
 
 def _common(classifier: Classifier) -> dict[str, Any]:
     """The slider of the positive class's share, at the model's own."""
-    share, name = classifier.prevalence.get(classifier.task.positive, 0.5), classifier.task.positive
-    limits = {"minimum": LEAST_COMMON, "maximum": MOST_COMMON, "step": 0.1}
-    return {**limits, "value": round(100 * share, 1), "label": f"Share of {name} (%)"}
+    name = classifier.task.positive
+    limits = {"minimum": LEAST_COMMON, "maximum": MOST_COMMON, "step": 0.1, "label": f"Share of {name} (%)"}
+    return {**limits, "value": round(100 * classifier.prevalence.get(name, 0.5), 1)}
 
 
 def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
@@ -320,11 +299,8 @@ def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
     def compare(session: Session, classifier: Classifier) -> Iterator[Changes]:
         found = session.on_show or gone()
         if found.decision == NOT_A_SCAN:
-            raise RequestError(
-                "There is nothing to explain: the picture was taken for no scan.",
-                expected="a result",
-                remedy="Read a scan first.",
-            )
+            said = "There is nothing to explain: the picture was taken for no scan."
+            raise RequestError(said, expected="a result", remedy="Read a scan first.")
         layer, _ = session.seen.get("classify", (LESION, 0))
         target = found.label if layer == LESION else layer
         session.explaining.set()
@@ -333,11 +309,11 @@ def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
         checks: dict[str, Checks] = {}
         methods = quick_methods()
 
-        def filled(state: str) -> str:
+        def filled(state: str) -> Changes:
             session.explained = found, maps, checks, state
-            return grid_html(session)
+            return {grid: grid_html(session)}
 
-        yield {grid: filled(WORKING), stop: on, sheet: off}
+        yield {**filled(WORKING), stop: on, sheet: off}
         for step in range(2 * len(methods)):
             if stopped.is_set() or session.on_show is not found or session.ended.is_set():
                 break
@@ -346,12 +322,12 @@ def build_explanations(page: Page) -> tuple[gr.HTML, gr.DownloadButton]:
             else:
                 tested = maps[step - len(methods)]
                 checks[tested.method] = page.check(classifier.name, tested)
-            yield {grid: filled(WORKING)}
+            yield filled(WORKING)
         if session.on_show is not found or not maps:  # another answer is on show, and its grid is empty
             yield {stop: off, sheet: off}
             return
         state = "Done" if len(checks) == len(methods) else "Stopped"
-        yield {grid: filled(state), stop: off, sheet: sheet_update(session)}
+        yield {**filled(state), stop: off, sheet: sheet_update(session)}
 
     def ask_to_stop(session: Session, _: Classifier) -> Changes:
         session.explaining.set()
@@ -377,7 +353,6 @@ def grid_html(session: Session) -> str:
 
 
 def sheet_update(session: Session) -> Any:
-    """Return the new state of the button that saves them; skipped until all are there."""
     maps, checks, state = _explained(session)
     if state in ("", WORKING):
         return gr.skip()

@@ -38,7 +38,14 @@ def download(address: str, most: int) -> bytes:
                     continue
                 if response.status_code != 200:
                     raise _refused(f"it answered with status {response.status_code}")
-                return _read(response, most, deadline)
+                content = bytearray()
+                for piece in response.iter_raw(1 << 16):
+                    content += piece
+                    if len(content) > most:
+                        raise _refused(f"it has more than {most // 10**6} MB")
+                    if time.monotonic() > deadline:
+                        raise _refused(f"it took longer than {SECONDS:g} s")
+                return bytes(content)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise _refused(f"it could not be fetched ({type(error).__name__})") from error
     raise _refused(f"it led on more than {MOST_REDIRECTS} times")
@@ -76,17 +83,6 @@ def _is_public(ip: str) -> bool:
         if within is not None:
             return _is_public(str(within))
     return address.is_global and not address.is_multicast
-
-
-def _read(response: httpx.Response, most: int, deadline: float) -> bytes:
-    content = bytearray()
-    for piece in response.iter_raw(1 << 16):
-        content += piece
-        if len(content) > most:
-            raise _refused(f"it has more than {most // 10**6} MB")
-        if time.monotonic() > deadline:
-            raise _refused(f"it took longer than {SECONDS:g} s")
-    return bytes(content)
 
 
 def _refused(why: str) -> RequestError:

@@ -56,7 +56,6 @@ class _AsSent:
         return type(self).__bases__[1].__name__.lower()
 
     def api_info(self) -> dict[str, Any]:
-        """Return what programs are told: a file, as Gradio describes it."""
         schema = FileData.model_json_schema()
         return {**schema, "additional_description": schema.pop("description", None)}
 
@@ -87,7 +86,6 @@ def in_words(name: str) -> Iterator[None]:
 
 
 def session_name(value: Any) -> str | None:
-    """Return the name that a page gave its session, None where it gave none."""
     fits = value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value))
     _need(fits, "The session's name", value, "up to 128 letters, digits, - and _")
     return value
@@ -159,7 +157,6 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def number(value: Any, what: str, low: float, high: float, *, whole: bool = False) -> float:
-    """Return a finite number within `low` to `high`."""
     fits = type(value) in (int, float) and low <= value <= high  # what is no number or infinite is not
     fits = fits and not (whole and value != int(value))
     _need(fits, what, value, f"{'a whole number' if whole else 'a number'} from {low:g} to {high:g}")
@@ -175,7 +172,6 @@ def index(value: Any, length: int, what: str) -> int:
 
 
 def choice(value: Any, allowed: Iterable[str], what: str) -> str:
-    """Return `value` if it is one of `allowed`."""
     names = list(allowed)
     _need(isinstance(value, str) and value in names, what, value, f"one of {', '.join(names)}")
     return value
@@ -190,13 +186,11 @@ def box(value: Any) -> tuple[float, float, float, float]:
 
 
 def flag(value: Any, what: str) -> bool:
-    """Return true or false."""
     _need(isinstance(value, bool), what, value, "true or false")
     return value
 
 
 def text(value: Any, what: str, most: int) -> str:
-    """Return text of at most `most` characters."""
     _need(isinstance(value, str) and len(value) <= most, what, value, f"text of at most {most} characters")
     return value
 
@@ -217,11 +211,8 @@ def files(value: Any, what: str) -> list[Any]:
 def file_path(sent: Any) -> str:
     path = sent.get("path") if isinstance(sent, Mapping) else None
     if not isinstance(path, str) or not path:
-        raise RequestError(
-            "No file was sent.",
-            expected="an uploaded file",
-            remedy="Upload the scan first, then send what that returns.",
-        )
+        remedy = "Upload the scan first, then send what that returns."
+        raise RequestError("No file was sent.", expected="an uploaded file", remedy=remedy)
     return path
 
 
@@ -263,17 +254,13 @@ def data_address(sent: Any, most: int) -> bytes | None:
         return None
     head, _, body = text.partition(",")
     if len(body) > most * 4 // 3 + 4:
-        raise RequestError(
-            "The data address is too long.", expected=f"at most {most // 10**6} MB", remedy="Upload the file instead."
-        )
+        size = f"at most {most // 10**6} MB"
+        raise RequestError("The data address is too long.", expected=size, remedy="Upload the file instead.")
     with suppress(binascii.Error):
         if head.endswith(";base64"):
             return base64.b64decode(body, validate=True)
-    raise RequestError(
-        "The data address is no valid base64.",
-        expected="data:<type>;base64,<content>",
-        remedy="Encode the file as base64, or upload it.",
-    )
+    form, remedy = "data:<type>;base64,<content>", "Encode the file as base64, or upload it."
+    raise RequestError("The data address is no valid base64.", expected=form, remedy=remedy)
 
 
 def _need(fits: Any, what: str, value: Any, expected: str) -> None:

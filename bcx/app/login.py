@@ -23,8 +23,6 @@ SHORTEST = 8
 
 
 class Login:
-    """Who may use the page."""
-
     def __init__(self, text: str, where: str) -> None:
         """Read a line `name:password` for each person; empty lines and those that start with # count as none.
 

@@ -178,11 +178,9 @@ def _parsed(body: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         if isinstance(sent := json.loads(body), dict):
             return sent
-    raise RequestError(
-        "The request's body is no JSON object.",
-        expected='an object such as {"data": [...]}',
-        remedy="See docs/how-to/call-it-over-http.md for the calls that there are.",
-    )
+    expected = 'an object such as {"data": [...]}'
+    remedy = "See docs/how-to/call-it-over-http.md for the calls that there are."
+    raise RequestError("The request's body is no JSON object.", expected=expected, remedy=remedy)
 
 
 async def _whole(request: Request) -> bytes:

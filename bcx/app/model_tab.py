@@ -29,7 +29,6 @@ _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling
 
 
 def model_html(classifier: Classifier) -> str:
-    """Return the card of the classifier's model as HTML."""
     try:
         facts = gather(classifier.folder)
         with telling_of(facts.folder):

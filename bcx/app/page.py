@@ -83,10 +83,12 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
 
         picker = page.picker
         outputs = [picker, refusal, *follow(classifier)]
-        how = {"show_progress_on": picker, "trigger_mode": "always_last", **NETWORK, **PRIVATE}
-        switched = picker.input(switch, picker, outputs, **how).then(None, js="() => { bcx.title(); }")
+        how = {"show_progress_on": picker, "trigger_mode": "always_last", **NETWORK}
+        switched = picker.input(switch, picker, outputs, **how, **PRIVATE).then(None, js="() => { bcx.title(); }")
         # The chosen model reads what an earlier one has read, or is still reading.
-        batch.read_after(classify.read_after(switched))
+        how["show_progress_on"] = classify.card
+        switched = page.listen(switched.then, classify.read_again, [], classify.results, **how)
+        page.listen(switched.then, batch.read_again, [], batch.results, **how | {"show_progress": "hidden"})
 
         def end_session(request: gr.Request) -> None:
             # A browser holds its connection open only where something waits for its end. `Guard` has noticed by now.
@@ -128,7 +130,6 @@ def wire_style(page: Page, *tabs: ClassifyTab | BatchTab) -> None:
 
 
 def _changed(chosen: Classifier, session: Session) -> str:
-    """Say what happens to what was read before; "" where nothing was."""
     read = {"the scan": session.chosen, "the batch": session.batch}
     same, kept = (
         " and ".join(what for what, each in read.items() if each and (each.task == chosen.task.name) == fits)

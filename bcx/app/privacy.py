@@ -102,7 +102,7 @@ class Session:
     # of each viewer, by its name: the scan's image, and the layer and its strength
     shown: dict[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[str, float]] = field(default_factory=dict)
-    pictures: dict[str, Path] = field(default_factory=dict)
+    pictures: dict[str, list[Path]] = field(default_factory=dict)
     taken: dict[str, Path] = field(default_factory=dict)
     running: int = 0  # calls at work for it
     last_used: float = field(default_factory=time.monotonic)
@@ -134,7 +134,6 @@ class Session:
         """
         path = file_path(sent)
         if path not in self.taken:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.taken[path] = self.uploads.take(path, self.folder)
         return self.taken[path]
 
@@ -167,13 +166,12 @@ class Session:
 
         A fresh name each time keeps browsers from showing the old image, and others from guessing it.
         """
-        if before := self.pictures.pop(f"{role}-before", None):
-            before.unlink(missing_ok=True)
-        if role in self.pictures:
-            self.pictures[f"{role}-before"] = self.pictures[role]
+        made = self.pictures.setdefault(role, [])
+        if len(made) == 2:
+            made.pop(0).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.pictures[role] = self.folder / f"{role}-{secrets.token_hex(4)}{suffix}"
-        return self.pictures[role]
+        made.append(self.folder / f"{role}-{secrets.token_hex(4)}{suffix}")
+        return made[-1]
 
 
 class Sessions:

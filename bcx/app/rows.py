@@ -93,8 +93,6 @@ class Row:
 
 @dataclass
 class Batch:
-    """A batch that runs or has run."""
-
     files: list[tuple[Path | Member, str]]  # where each file is and what it is called; the names are unique
     left_out: list[tuple[str, str]] = field(default_factory=list)  # of a folder or an archive: (file, why)
     task: str = ""  # the name of the task of the model that it was chosen for
@@ -231,12 +229,10 @@ def write_overlays(session: Session, batch: Batch, classes: Sequence[str]) -> It
             if session.ended.is_set():
                 return
             name = PurePosixPath(row.cells["file"]).with_suffix("")
-            for prefix, each in (("", kept), ("box_", batch.boxed.get(place))):
-                if each is None:
-                    continue
+            answers = {"": kept} | ({"box_": batch.boxed[place]} if place in batch.boxed else {})
+            for prefix, each in answers.items():
                 found = session.drawn(each.with_pixels(content(row.source)))
-                layers = {found.label: found.overlay(), "lesion": lesion_picture(found)}
-                for layer, picture in layers.items():
+                for layer, picture in ((found.label, found.overlay()), ("lesion", lesion_picture(found))):
                     if picture is not None:
                         scratch = save_png(picture, session.folder / "one-overlay.png")
                         archive.write(scratch, f"{name}_{prefix}{layer}.png")
@@ -245,23 +241,18 @@ def write_overlays(session: Session, batch: Batch, classes: Sequence[str]) -> It
             archive.writestr("results.patients.csv", "".join(patient_lines(batch.patients, classes)))
 
 
-def natural_key(name: str) -> list[Any]:
+def natural_key(name: str) -> list[str]:
     """Return a key that sorts `scan2` before `scan10`, folder by folder, whatever the case of letters.
 
     >>> sorted(["b/2.png", "a/mono10.dcm", "a/mono2.dcm"], key=natural_key)
     ['a/mono2.dcm', 'a/mono10.dcm', 'b/2.png']
     """
-    return [
-        [
-            (len(part.lstrip("0")), part.lstrip("0")) if part.isascii() and part.isdigit() else part
-            for part in re.split("([0-9]+)", step)
-        ]
-        for step in name.casefold().replace(".", "\0").split("/")  # a point first: `scan.png` before `scan (2).png`
-    ]
+    # A number behind the count of its digits; and a point first: `scan.png` before `scan (2).png`.
+    counted = re.sub("0*([0-9]*)", lambda found: found[0] and f"\0{len(found[1]):06}{found[1]}", name.casefold())
+    return counted.replace(".", "\1").split("/")
 
 
 def progress_html(batch: Batch) -> str:
-    """Return the progress bar: files done, failed, time left."""
     left_out = f"left out: {count_left_out(why for _, why in batch.left_out)}" if batch.left_out else ""
     return html.batch_progress(batch, (batch.ended or time.monotonic()) - batch.started, left_out, NAMED)
 
@@ -286,7 +277,6 @@ def filters(task: Task) -> list[str]:
 
 
 def counts_html(batch: Batch, task: Task) -> str:
-    """Return the number of rows of each decision, each a button that shows these alone."""
     counted = Counter(kind for row in batch.rows for kind in row.kinds)
     every = [("", "all", len(batch.rows))] + [(name, name, counted[name]) for name in filters(task)]
     always = ("", *task.classes, batch.decision)
@@ -329,13 +319,10 @@ def _auc_words(scores: np.ndarray, is_positive: np.ndarray, positive: str) -> st
 
 
 def pick_group(batch: Batch) -> None:
-    """Make a patient of the rows that are picked."""
     if len(batch.picked) < 2 or len(batch.groups) >= MOST_GROUPS:
-        raise RequestError(
-            f"{len(batch.picked)} rows are picked, and {len(batch.groups)} answers were combined before.",
-            expected=f"two rows or more, and fewer than {MOST_GROUPS} answers",
-            remedy="Pick the scans of one patient in the list.",
-        )
+        met = f"{len(batch.picked)} rows are picked, and {len(batch.groups)} answers were combined before."
+        expected = f"two rows or more, and fewer than {MOST_GROUPS} answers"
+        raise RequestError(met, expected=expected, remedy="Pick the scans of one patient in the list.")
     batch.groups.append(sorted(batch.picked))
     batch.picked.clear()
 
@@ -364,5 +351,4 @@ def _study(row: Row) -> str:
 
 
 def patients_html(cells: list[dict[str, Any]], batch: Batch, task: Task) -> str:
-    """Return the combined answers, or what to do to get some; "" where none are asked for."""
     return html.patients(cells[:SHOWN], len(cells), batch.by, task) if batch.by and batch.ended is not None else ""

@@ -36,7 +36,6 @@ _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(No
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the options of `python demo.py` and `bcx serve`."""
     from bcx import DEFAULT_MODEL
     from bcx.app.login import VARIABLE, read_login
     from bcx.errors import ConfigError
@@ -87,7 +86,6 @@ def keep_private() -> None:
 
 
 def sweep_left_behind(place: Path) -> None:
-    """Delete the folders in `place` whose program is no longer running."""
     for folder in place.glob(f"{PREFIX}*-*"):
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if owner.isdigit() and not _alive(int(owner)):
@@ -103,7 +101,6 @@ def _alive(process: int) -> bool:
 
 
 def create(checkpoint: str) -> gr.Blocks:
-    """Load a model and build the page around it."""
     keep_private()
     share_arenas()
     if find_spec("spaces") is not None:
@@ -129,21 +126,12 @@ def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
 
     app: Any = page  # with what `build_app` added
     guard = Middleware(Guard, page=app, sessions=app.bcx_sessions, login=login)
-    settings: dict[str, Any] = {
-        "theme": theme(),
-        "css_paths": CSS,
-        "head": HEAD,
-        "max_file_size": MAX_SLIDE_SIZE if app.bcx_slides else MAX_FILE_SIZE,
-        "mcp_server": True,
-        "run_history": False,
-        "enable_monitoring": False,
-        "footer_links": ["api", "settings"],
-        "allowed_paths": [],
-        "app_kwargs": {"lifespan": partial(upkeep, app), "middleware": [guard]},
-        "ssr_mode": False,
-        "pwa": False,
-    }
-    return app.launch(**{**settings, **more})
+    size = MAX_SLIDE_SIZE if app.bcx_slides else MAX_FILE_SIZE
+    look: dict[str, Any] = {"theme": theme(), "css_paths": CSS, "head": HEAD, "footer_links": ["api", "settings"]}
+    off = dict.fromkeys(("run_history", "enable_monitoring", "ssr_mode", "pwa"), False)
+    around = {"lifespan": partial(upkeep, app), "middleware": [guard]}
+    served = {"max_file_size": size, "allowed_paths": [], "mcp_server": True, "app_kwargs": around}
+    return app.launch(**{**look, **off, **served, **more})
 
 
 def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -> None:

@@ -37,8 +37,6 @@ MOST_APART = 100_000
 
 @dataclass
 class SlideRun:
-    """A slide that is being read, or was."""
-
     name: str  # what the person calls it
     layer: str  # the class whose map is on show; it may be changed while the map grows
     progress: SlideProgress | None = None
@@ -48,7 +46,6 @@ class SlideRun:
     ended: bool = False
 
     def take(self, progress: SlideProgress) -> None:
-        """Note how far the reading is, with a copy of the map."""
         self.progress = progress
         if progress.prepared == 1:
             self.reading = progress.reading()
@@ -103,9 +100,8 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
     off, on = gr.update(interactive=False), gr.update(interactive=True)
     nothing = {box: gr.update(visible=False), shown: "", csv: off, png: off}
 
-    def read(
-        session: Session, classifier: Classifier, file: Any, scale: Any, stride: Any, class_: Any
-    ) -> Iterator[Changes]:
+    def read(session: Session, classifier: Classifier, file: Any, *how: Any) -> Iterator[Changes]:
+        scale, stride, class_ = how
         if file is None:
             yield {}
             return
@@ -140,15 +136,11 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         yield {**seen(slide), **ready, stop: off}
 
     def seen(slide: SlideRun) -> Changes:
-        told = {state: html.slide_progress(slide)}
-        if slide.reading is None:
-            return told
-        return {
-            **told,
-            answer: html.slide_summary(slide.name, slide.reading),
-            box: gr.update(visible=True),
-            shown: map_html(slide),
-        }
+        told: Changes = {state: html.slide_progress(slide)}
+        if slide.reading is not None:
+            told |= {answer: html.slide_summary(slide.name, slide.reading), shown: map_html(slide)}
+            told[box] = gr.update(visible=True)
+        return told
 
     def repaint(session: Session, classifier: Classifier, class_: Any) -> Changes:
         slide = session.slide or gone()

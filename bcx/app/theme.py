@@ -16,16 +16,8 @@ html:not(.bcx-ready) gradio-app, html:not(.bcx-ready) .gradio-container {
 }
 @keyframes bcx-show { to { visibility: visible; } }
 """
-HEAD = f"<style>{_HIDDEN}</style><script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
-# The browser asks before the page is left while a batch runs. Gradio ends its connection at this event, also where the
-# person then stays; so it must not hear of it, and whoever listens first decides. Gradio adds `HEAD` only later.
-_FIRST = """<script>
-window.addEventListener('beforeunload', (event) => {
-  if (!document.querySelector('.bcx-progress[data-finished=false]')) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-});
-</script>"""
+_FIRST, _PAGE = (f"<script>{CSS.with_name(f'{js}.js').read_text('utf-8')}</script>" for js in ("first", "page"))
+HEAD = f"<style>{_HIDDEN}</style>{_PAGE}"
 _pages: Any = gradio.routes.templates.env.loader
 _read_page = _pages.get_source
 
@@ -36,22 +28,14 @@ def _with_first(environment: Any, name: str) -> tuple[str, Any, Any]:
 
 
 _pages.get_source = _with_first
-_SANS = ("system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "'Noto Sans'", "Arial", "sans-serif")
-_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace")
+_SANS = ["system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "'Noto Sans'", "Arial", "sans-serif"]
+_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Return the theme, light and dark."""
-    return gr.themes.Base(
-        primary_hue="slate",
-        secondary_hue="slate",
-        neutral_hue="slate",
-        radius_size="md",
-        spacing_size="md",
-        text_size="md",
-        font=list(_SANS),
-        font_mono=list(_MONO),
-    ).set(
+    hues = dict.fromkeys(("primary_hue", "secondary_hue", "neutral_hue"), "slate")
+    sizes = dict.fromkeys(("radius_size", "spacing_size", "text_size"), "md")
+    return gr.themes.Base(**hues, **sizes, font=_SANS, font_mono=_MONO).set(
         body_background_fill="#f7f8fa",
         body_background_fill_dark="#0f141b",
         body_text_color_subdued="*neutral_600",

@@ -57,11 +57,9 @@ class Uploads:
         with self._lock:
             upload = self._waiting.pop(path, None)
         if upload is None:
-            raise RequestError(
-                "This is no uploaded file, or it was used already.",
-                expected="what the upload returned, once",
-                remedy="Upload the scan, then send what that returns.",
-            )
+            expected = "what the upload returned, once"
+            remedy = "Upload the scan, then send what that returns."
+            raise RequestError("This is no uploaded file, or it was used already.", expected=expected, remedy=remedy)
         target = into / secrets.token_hex(8) / Path(path).name
         try:
             target.parent.mkdir(parents=True)
@@ -81,8 +79,7 @@ class Uploads:
         limit = time.monotonic() - seconds
         with self._lock:
             old = {path: upload for path, upload in self._waiting.items() if upload.arrived < limit}
-            for path in old:
-                del self._waiting[path]
+            self._waiting = {path: upload for path, upload in self._waiting.items() if path not in old}
         for path, upload in old.items():
             Path(path).unlink(missing_ok=True)
             _remove_empty(Path(path).parent, upload.folder)

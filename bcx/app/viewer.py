@@ -115,7 +115,6 @@ class Viewer:
         written.success(None, file, js="(file) => { bcx.save(file); }")
 
     def show(self, session: Session, task: Task) -> Changes:
-        """Show a new answer: the lesion layer first, where the model has one."""
         shown = self.on_show(session) or gone()
         prediction = session.drawn(shown.answer)
         self._save_scan(session, prediction)
@@ -149,13 +148,11 @@ class Viewer:
         }
 
     def repaint(self, session: Session, classifier: Classifier, layer: Any, opacity: Any) -> Changes:
-        """Show another layer or strength (per cent)."""
         opacity = number(opacity, "The strength of the overlay", 0, 100)
         session.seen[self.name] = choice(layer, [LESION, *classifier.classes], "The layer"), opacity
         return self.painted(session, classifier.task)
 
     def painted(self, session: Session, task: Task) -> Changes:
-        """Show the same layer of the answer on show, and what stands beside it."""
         shown = self.on_show(session) or gone()
         return {**self._paint(session, session.drawn(shown.answer), task), **self.beside(session, task)}
 

@@ -64,12 +64,11 @@ def check(
     from bcx.data.check import check_folder
     from bcx.data.readers import detect_kind
     from bcx.tasks import get_task
+    from bcx.train.config import load_recipe
 
     found = kind.value if kind else detect_kind("", source)
     wanted: str | dict[str, Any] = task or _SUITS.get(found, "breast-ultrasound")
     if task is not None and task.endswith((".yaml", ".yml")):
-        from bcx.train.config import load_recipe
-
         wanted = load_recipe(Path(task)).task
     with stages() as tell:
         on_file = partial(tell, "Opening files")
@@ -94,12 +93,11 @@ def _show(report: Report) -> None:
             console.print(f"Scans are {report.sizes}.")
     for note in report.notes:
         console.print(Text(note))
-    if report.problems:
-        console.print(f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}:", style="bold red")
-        for problem in report.problems:
-            console.print(Text(f"- {problem}"))
-    else:
-        console.print("No problems.", style="green")
+    count = len(report.problems)
+    said = f"{count} problem{'s' if count > 1 else ''}:" if count else "No problems."
+    console.print(said, style="bold red" if count else "green")
+    for problem in report.problems:
+        console.print(Text(f"- {problem}"))
 
 
 def _counts(report: Report) -> Table:
@@ -186,9 +184,8 @@ def _tell(found: Audit, out: Path | None) -> None:
     for note in found.notes:
         typer.echo(note, err=True)
     if out is not None:
-        typer.echo(
-            f"Written to {out}: report.html (it shows the scans), groups.csv, pairs.csv, oddities.csv, audit.json"
-        )
+        files = "report.html (it shows the scans), groups.csv, pairs.csv, oddities.csv, audit.json"
+        typer.echo(f"Written to {out}: {files}")
     elif found.pairs or found.odd:
         typer.echo("--out DIR writes a report with the pictures side by side, and groups.csv for training.")
 
@@ -213,11 +210,8 @@ def examples(
     from bcx.simulate.examples import EXAMPLES, PATCHES, write_examples, write_histology_examples
 
     if task not in ("breast-ultrasound", "histology-idc"):
-        raise ConfigError(
-            f"Nothing is drawn for the task '{task}'.",
-            expected="breast-ultrasound or histology-idc",
-            remedy="Correct --task.",
-        )
+        expected = "breast-ultrasound or histology-idc"
+        raise ConfigError(f"Nothing is drawn for the task '{task}'.", expected=expected, remedy="Correct --task.")
     tissue = task == "histology-idc"
     labels = histology.LABELS if tissue else LABELS
     wanted = [(label, seed + number) for label in labels for number in range(per_class)]

@@ -98,11 +98,9 @@ def evaluate(
     if not localisation:
         refuse({"--contact-sheet": contact_sheet}, "without --localisation", "both, for the best and the worst places")
     if out.suffix.lower() != ".json" or out.is_dir():
-        raise ConfigError(
-            f"The figures cannot be written to '{out}'.",
-            expected="the name of a file that ends in .json",
-            remedy="Use for example --out results.json.",
-        )
+        expected = "the name of a file that ends in .json"
+        remedy = "Use for example --out results.json."
+        raise ConfigError(f"The figures cannot be written to '{out}'.", expected=expected, remedy=remedy)
     from bcx.checkpoints.checkpoint import load_checkpoint
     from bcx.evaluate import evaluation
     from bcx.evaluate.figures_data import ContactSheet
@@ -174,11 +172,8 @@ def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
     records = assign_folds(read_sources(named_folders(data), task, verify=True))
     if chosen := [record for record in records if record.fold == int(split)]:
         return chosen
-    raise DataError(
-        f"There is no scan in fold {int(split)}.",
-        expected=f"one of the folds {', '.join(map(str, sorted({r.fold for r in records if r.fold is not None})))}",
-        remedy="Change --split.",
-    )
+    expected = f"one of the folds {', '.join(map(str, sorted({r.fold for r in records if r.fold is not None})))}"
+    raise DataError(f"There is no scan in fold {int(split)}.", expected=expected, remedy="Change --split.")
 
 
 def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
@@ -188,11 +183,9 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
 
     networks = sorted(folder.glob("fold-*/network/config.json"))
     if not networks:
-        raise DataError(
-            f"'{folder.name}' holds no networks of a cross-validation.",
-            expected="folders such as fold-0/network, which `bcx crossval` leaves there",
-            remedy="Run `bcx crossval` with the same --out first.",
-        )
+        expected = "folders such as fold-0/network, which `bcx crossval` leaves there"
+        remedy = "Run `bcx crossval` with the same --out first."
+        raise DataError(f"'{folder.name}' holds no networks of a cross-validation.", expected=expected, remedy=remedy)
     parts, known = [], None
     for config in networks:
         classifier = Classifier(load_checkpoint(config.parent), views=views)
@@ -202,11 +195,9 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
         if part := [known[key] for key in unseen if key in known]:
             parts.append((classifier, part))
     if not parts:
-        raise DataError(
-            f"None of the scans that the networks of '{folder.name}' answered is in the folders named.",
-            expected="the sources of that cross-validation, under the same names",
-            remedy="Name them with --data as `bcx crossval` was given them.",
-        )
+        found = f"None of the scans that the networks of '{folder.name}' answered is in the folders named."
+        remedy = "Name them with --data as `bcx crossval` was given them."
+        raise DataError(found, expected="the sources of that cross-validation, under the same names", remedy=remedy)
     return parts
 
 

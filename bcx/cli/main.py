@@ -55,11 +55,9 @@ class _Commands(typer.core.TyperGroup):
         except ModuleNotFoundError as error:
             if error.name not in _TRAIN:
                 raise
-            raise MissingExtra(
-                f"This needs the package '{error.name}', which is not installed.",
-                expected="the extra 'train'",
-                remedy='Install it with: pip install "bcx[train]"',
-            ) from error
+            found = f"This needs the package '{error.name}', which is not installed."
+            remedy = 'Install it with: pip install "bcx[train]"'
+            raise MissingExtra(found, expected="the extra 'train'", remedy=remedy) from error
 
 
 @contextmanager
@@ -152,11 +150,9 @@ def _common(
     """Options that stand before a command."""
     several = os.environ.get("WORLD_SIZE", "1")  # set by what starts processes that train together
     if several != "1" and context.invoked_subcommand not in _TOGETHER:
-        raise ConfigError(
-            f"bcx {context.invoked_subcommand} was started in {several} processes.",
-            expected=f"one process, or one of the commands that train together: {', '.join(_TOGETHER)}",
-            remedy="Start it without accelerate launch.",
-        )
+        found = f"bcx {context.invoked_subcommand} was started in {several} processes."
+        expected = f"one process, or one of the commands that train together: {', '.join(_TOGETHER)}"
+        raise ConfigError(found, expected=expected, remedy="Start it without accelerate launch.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,11 +32,9 @@ def card(
     folders = [find_checkpoint(name) for name in names or []]
     folders = folders or sorted(config.parent for config in Path("checkpoints").glob("*/config.json"))
     if not folders:
-        raise ConfigError(
-            "There is no checkpoint in ./checkpoints.",
-            expected="a folder with checkpoints, or their names",
-            remedy="Run it where the folder 'checkpoints' lies, or name them.",
-        )
+        remedy = "Run it where the folder 'checkpoints' lies, or name them."
+        expected = "a folder with checkpoints, or their names"
+        raise ConfigError("There is no checkpoint in ./checkpoints.", expected=expected, remedy=remedy)
     for folder in folders:
         typer.echo(f"Written: {write_card(folder)}")
 
@@ -67,9 +65,8 @@ def figures(
         refuse_repository(pictures)  # told before the work
     folder = out or (facts.measured and facts.measured / FIGURES)
     if folder is None:
-        raise ConfigError(
-            f"There is no folder results/{facts.name} to draw into.", expected="--out DIR", remedy="Name a folder."
-        )
+        met = f"There is no folder results/{facts.name} to draw into."
+        raise ConfigError(met, expected="--out DIR", remedy="Name a folder.")
     records = read_sources(named_folders(data), facts.task)
     with telling_of(facts.folder):
         frame = read_oof(facts.tables()[0], facts.task)
@@ -119,8 +116,8 @@ def reproduce(
 
     heads = ("figure", "stored", "again", "agrees")
     table = Table(*(Column(head, overflow="fold") for head in heads), box=None, pad_edge=False)
-    for check in checks:
-        table.add_row(check.what, check.stored, check.again, {True: "yes", False: "NO", None: "-"}[check.agrees])
+    for *texts, agrees in checks:
+        table.add_row(*texts, {True: "yes", False: "NO", None: "-"}[agrees])
     Console(soft_wrap=False).print(table)
     held = [check.agrees for check in checks if check.agrees is not None]
     typer.echo(f"{sum(held)} of {len(held)} figures agree.")
@@ -136,16 +133,11 @@ def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
     files = {file.parent.name.replace("-", " "): file for file in folds}
     files = files or {"the shipped model": facts.folder / "history.csv"}
     layout = "a row for each epoch of a training"
-    return {
-        run: [row for _, row in read_table(file, ("epoch",), layout=layout).rows]
-        for run, file in files.items()
-        if file.is_file()
-    }
+    tables = {run: read_table(file, ("epoch",), layout=layout) for run, file in files.items() if file.is_file()}
+    return {run: [row for _, row in table.rows] for run, table in tables.items()}
 
 
-def export(
-    checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="A checkpoint: its name or folder.")],
-) -> None:
+def export(checkpoint: options.CheckpointArgument) -> None:
     """Write model.onnx beside a checkpoint's weights, so that `bcx[fast]` answers sooner.
 
     The file takes its place once its answers agree with torch's. Export again after the weights have changed.

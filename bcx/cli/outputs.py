@@ -60,7 +60,6 @@ class Outputs:
                 folder.mkdir(parents=True, exist_ok=True)
 
     def targets(self, scans: Sequence[Found]) -> Iterator[dict[str, Path]]:
-        """Say where the files of each scan go."""
         taken: set[str] = set()
         for found in scans:
             name = base_name(found.inside, taken)
@@ -71,7 +70,6 @@ class Outputs:
             yield target
 
     def are_there(self, target: Mapping[str, Path]) -> bool:
-        """Tell whether all of a scan's files have been written."""
         return all(Path(f"{base}{_LAST[kind]}").is_file() for kind, base in target.items())
 
     def write(
@@ -108,13 +106,11 @@ class Outputs:
             self._batch.add(file, decision, row.get("reason") or row.get("error", {}).get("found", ""))
 
     def finish(self, classifier: Classifier) -> None:
-        """Write the page about the batch, once all rows are counted."""
         if "report" in self.folders:
             with new_file(self.folders["report"] / "summary.pdf") as partial:
                 self._batch.write(partial, classifier.task, classifier.name, datetime.now().astimezone())
 
     def said(self) -> Iterator[str]:
-        """Yield parts of the summary: what has no DICOM files, and why."""
         if self._without_study:
             yield f"{self._without_study} not DICOM, without a study that DICOM results could refer to"
         if self.refused:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
-    """Say which files were left out, one a line."""
     for file, why in left_out:
         typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
@@ -46,7 +45,6 @@ def training_bar(
 
 @contextmanager
 def counted(total: int, done: int = 0, *, what: str = "scans") -> Iterator[Callable[[], None]]:
-    """Show one bar, and give what moves it on by one."""
     with bars() as progress:
         yield partial(progress.advance, progress.add_task(what, total=total, completed=done))
 

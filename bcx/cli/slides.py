@@ -112,7 +112,6 @@ def _read(classifier: Classifier, found: Found, options: Mapping[str, Any]) -> S
 
 
 def in_words(reading: SlideReading) -> str:
-    """Say a slide's summary in a sentence or two."""
     said = reading.summary
     if not said["tiles_read"]:
         return "no tissue was found on it; --every-tile reads it all the same."

@@ -58,12 +58,10 @@ def pairs(texts: Iterable[str] | None, form: str) -> list[tuple[str, str]]:
 
 
 def named_folders(data: Iterable[str] | None) -> dict[str, Path]:
-    """Read several `NAME=DIR`."""
     named = pairs(data, "--data NAME=DIR, such as busi=Dataset_BUSI_with_GT")
     if len(dict(named)) < len(named):
-        raise ConfigError(
-            "Two sources have the same name.", expected="a name of its own for each --data", remedy="Rename one."
-        )
+        expected = "a name of its own for each --data"
+        raise ConfigError("Two sources have the same name.", expected=expected, remedy="Rename one.")
     return {name: Path(folder) for name, folder in named}
 
 
@@ -90,7 +88,6 @@ def read_sources(
 
 
 def read_settings(settings: Iterable[str] | None, form: str = "--set KEY=VALUE") -> dict[str, Any]:
-    """Read several `KEY=VALUE`."""
     from bcx.data.settings import parse_value
 
     return {key: parse_value(value) for key, value in pairs(settings, form)}
@@ -107,11 +104,8 @@ def read_recipe(
         values["data"] = {name: str(folder) for name, folder in named_folders(data).items()}
     recipe = load_recipe(config, values)
     if not recipe.data:
-        raise ConfigError(
-            "No scans were named.",
-            expected="at least one source",
-            remedy="Add --data busi=DIR, or a 'data' block to the recipe.",
-        )
+        remedy = "Add --data busi=DIR, or a 'data' block to the recipe."
+        raise ConfigError("No scans were named.", expected="at least one source", remedy=remedy)
     return recipe
 
 
@@ -130,17 +124,13 @@ def read_records(recipe: Recipe) -> list[Record]:
 
 
 def numbers(option: str, text: str, among: Collection[int] | None = None) -> list[int]:
-    """Read whole numbers with commas between them."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or (among is not None and not set(found) <= set(among)):
-        raise ConfigError(
-            f"{option} is '{text}'.",
-            expected="numbers with commas between them" + (f", out of {', '.join(map(str, among))}" if among else ""),
-            remedy="Correct the list.",
-        )
+        expected = "numbers with commas between them" + (f", out of {', '.join(map(str, among))}" if among else "")
+        raise ConfigError(f"{option} is '{text}'.", expected=expected, remedy="Correct the list.")
     return found
 
 

@@ -219,11 +219,9 @@ def decisions(
     out.mkdir(parents=True, exist_ok=True)
     earlier = read_json(out / "decisions.json") if (out / "decisions.json").is_file() else {}
     if earlier and earlier["weights_sha256"] != checkpoint.weights_sha256:
-        raise DataError(
-            f"'{out}' holds the study of other weights.",
-            expected=f"that of {checkpoint.weights_sha256[:12]}",
-            remedy="Remove the folder, or name another one with --out.",
-        )
+        expected = f"that of {checkpoint.weights_sha256[:12]}"
+        remedy = "Remove the folder, or name another one with --out."
+        raise DataError(f"'{out}' holds the study of other weights.", expected=expected, remedy=remedy)
     records = read_sources(named_folders(data), task)
     for name, frame in rules.fresh_answers(checkpoint, records).items() if records else ():
         frame.to_csv(out / _ANSWERS.format(name), index=False, float_format="%.9g", lineterminator="\n")

@@ -39,11 +39,8 @@ def train(
     values = _settings(settings) | ({} if epochs is None else {"epochs": epochs})
     recipe = load_synth_recipe(find_recipe(config), values)
     if strange := sorted(set(label or []) - set(recipe.labels())):
-        raise ConfigError(
-            f"The recipe makes no class '{strange[0]}'.",
-            expected=f"out of {', '.join(recipe.labels())}",
-            remedy="Correct --label, or the recipe's classes.",
-        )
+        met, expected = f"The recipe makes no class '{strange[0]}'.", f"out of {', '.join(recipe.labels())}"
+        raise ConfigError(met, expected=expected, remedy="Correct --label, or the recipe's classes.")
     records = read_records(read_recipe(None, data, None, task=recipe.task))
     cut = split_fold(records, fold)[0] if fold is not None else [one for one in records if one.fold is not None]
     with stages() as tell:

@@ -50,9 +50,8 @@ said: Any = _environment.from_string(
 
 def write_card(folder: Path) -> Path:
     """Write `README.md` into a checkpoint's folder, at once or not at all; errors as `gather`."""
-    text = card_text(gather(folder))
     with whole(folder / "README.md") as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(card_text(gather(folder)), encoding="utf-8")
     return folder / "README.md"
 
 
@@ -84,26 +83,18 @@ def _eval_results(facts: Facts) -> Iterator[EvalResult]:
     """The figures of each source and of each set from elsewhere, rounded to what the tables print."""
     results = facts.results
     parts = {name: part["one_view"] for name, part in results.get("sources", {}).items()}
-    if not parts:
-        parts = dict.fromkeys(results["data"], results["one_view"])
+    parts = parts or dict.fromkeys(results["data"], results["one_view"])
     where = ("left out", "never seen") if facts.by_hospital else ("grouped folds", "out of fold")
     named = {name: (view, f"{name}, {where[0]}", where[1]) for name, view in parts.items()}
     for file, found in facts.external.items():
         name = "+".join(found["data"])
         named[file.removesuffix(".json")] = found["figures"], f"{name}, never seen", found["split"]
     for key, (view, title, split) in named.items():
+        about: dict[str, Any] = {"task_type": "image-classification", "task_name": facts.task.title}
+        about |= {"dataset_type": key, "dataset_name": title, "dataset_split": split}
         for figure, (kind, words) in _METRICS.items():
-            if figure in view and view[figure]["value"] is not None:
-                yield EvalResult(
-                    task_type="image-classification",
-                    task_name=facts.task.title,
-                    dataset_type=key,
-                    dataset_name=title,
-                    dataset_split=split,
-                    metric_type=kind,
-                    metric_name=words,
-                    metric_value=round(view[figure]["value"], 4),
-                )
+            if figure in view and (value := view[figure]["value"]) is not None:
+                yield EvalResult(**about, metric_type=kind, metric_name=words, metric_value=round(value, 4))
 
 
 def _caption(stem: str) -> str:

@@ -43,33 +43,22 @@ class DicomWriter:
         try:
             import highdicom  # noqa: F401
         except ImportError as error:
-            raise MissingExtra(
-                "DICOM output needs highdicom, which is not installed.",
-                expected="highdicom",
-                remedy='Run: pip install "bcx[dicom-out]"',
-            ) from error
+            found = "DICOM output needs highdicom, which is not installed."
+            raise MissingExtra(found, expected="highdicom", remedy='Run: pip install "bcx[dicom-out]"') from error
 
     def write(self, prediction: Prediction, source: bytes, number: int, base: Path) -> list[Path]:
-        """Write what belongs to one answer; return the files, the report last.
+        """Write what belongs to one answer, with its pixels, to a DICOM file; return the files, the report last.
 
-        Args:
-            prediction: the answer, with its pixels.
-            source: the DICOM file that was answered.
-            number: of the instances in their series, from 1.
-            base: folder and beginning of the files' names.
-
-        Raises:
-            ScanError: the source lacks an identifier that a reference needs, or its header cannot be copied.
+        `number`: of the instances in their series, from 1; `base`: folder and beginning of the files' names.
+        `ScanError`: the source lacks an identifier that a reference needs, or its header cannot be copied.
         """
         from bcx.imaging.dicom import read_header  # here, since it needs pydicom
 
         header = read_header(source, prediction.name)
         if missing := [keyword for keyword in _NEEDED if not header.get(keyword)]:
-            raise ScanError(
-                f"'{prediction.name}' has no {missing[0]}, so that nothing can refer to it.",
-                expected="the UIDs of class, instance, series and study",
-                remedy="Export it again from the archive.",
-            )
+            found = f"'{prediction.name}' has no {missing[0]}, so that nothing can refer to it."
+            remedy = "Export it again from the archive."
+            raise ScanError(found, expected="the UIDs of class, instance, series and study", remedy=remedy)
         files = []
         try:
             for end, dataset in self._objects(prediction, header, number).items():
@@ -79,11 +68,9 @@ class DicomWriter:
         except OSError:
             raise
         except Exception as error:  # pydicom and highdicom raise whatever a strange header leads them to
-            raise ScanError(
-                f"The header of '{prediction.name}' cannot be copied ({str(error)[:200] or type(error).__name__}).",
-                expected="values as the DICOM standard asks for",
-                remedy="Export it again from the archive.",
-            ) from error
+            found = f"The header of '{prediction.name}' cannot be copied ({str(error)[:200] or type(error).__name__})."
+            remedy = "Export it again from the archive."
+            raise ScanError(found, expected="values as the DICOM standard asks for", remedy=remedy) from error
         return files
 
     def _objects(self, prediction: Prediction, header: Dataset, number: int) -> dict[str, Dataset]:
@@ -118,12 +105,10 @@ class DicomWriter:
         made = {OVERLAY: _capture(prediction, header, identity(OVERLAY))}
         lesion = prediction.lesion
         if lesion is not None and (inside := lesion >= prediction.outline_level).any():
-            if prediction.scan.region is not None:
-                left, top, right, bottom = prediction.scan.region
-                placed = np.zeros((header.Rows, header.Columns), bool)
-                placed[top:bottom, left:right] = inside
-                inside = placed
-            made[LESION] = _segmentation(prediction, inside, header, identity(LESION))
+            left, top, right, bottom = prediction.scan.region or (0, 0, header.Columns, header.Rows)
+            placed = np.zeros((header.Rows, header.Columns), bool)
+            placed[top:bottom, left:right] = inside
+            made[LESION] = _segmentation(prediction, placed, header, identity(LESION))
         made[REPORT] = _report(prediction, header, made.get(LESION), identity(REPORT))
 
         def set_kind(dataset: Dataset, element: DataElement) -> None:
@@ -163,7 +148,7 @@ def _capture(prediction: Prediction, header: Dataset, identity: dict[str, Any]) 
         capture.BurnedInAnnotation = header.BurnedInAnnotation
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    if (frames := _frames(prediction)) is not None:
+    if frames := _frames(prediction):
         source.ReferencedFrameNumber = frames
     capture.SourceImageSequence = [source]
     return capture
@@ -175,13 +160,9 @@ def _segmentation(prediction: Prediction, inside: np.ndarray, header: Dataset, i
     from highdicom.seg import Segmentation, SegmentDescription
     from pydicom.sr.codedict import codes
 
-    algorithm = AlgorithmIdentificationSequence(
-        prediction.model,
-        codes.DCM.ArtificialIntelligence,
-        bcx.__version__,
-        "bcx",
-        {"weights SHA-256": prediction.weights_sha256},
-    )
+    weights = {"weights SHA-256": prediction.weights_sha256}
+    family = codes.DCM.ArtificialIntelligence
+    algorithm = AlgorithmIdentificationSequence(prediction.model, family, bcx.__version__, "bcx", weights)
     lesion = SegmentDescription(
         segment_number=1,
         segment_label="Lesion",
@@ -193,11 +174,10 @@ def _segmentation(prediction: Prediction, inside: np.ndarray, header: Dataset, i
         tracking_id="lesion",
         anatomic_regions=[codes.SCT.Breast],
     )
-    made = Segmentation(
-        [header], inside, "BINARY", [lesion], content_label="LESION", content_description=NOTICE, **identity
-    )
+    identity |= {"content_label": "LESION", "content_description": NOTICE}
+    made = Segmentation([header], inside, "BINARY", [lesion], **identity)
     made.PatientOrientation = ""
-    if (frames := _frames(prediction)) is not None:
+    if frames := _frames(prediction):
         derivation = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
         derivation.SourceImageSequence[0].ReferencedFrameNumber = frames
     return made
@@ -240,8 +220,7 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
         segment = sr.ReferencedSegmentationFrame(
             segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, sr.SourceImageForSegmentation(*reference)
         )
-        reference_to = segment[0].ReferencedSOPSequence[0]
-        del reference_to.ReferencedSegmentNumber  # either a frame or a segment, says the standard
+        del segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # a frame or a segment, says the standard
         groups.append(
             sr.PlanarROIMeasurementsAndQualitativeEvaluations(
                 sr.TrackingIdentifier(segmentation.SegmentSequence[0].TrackingUID, "lesion"),
@@ -251,15 +230,10 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
                 algorithm_id=algorithm,
             )
         )
-    device = sr.DeviceObserverIdentifyingAttributes(
-        generate_uid(entropy_srcs=[prediction.weights_sha256]), "bcx", "bcx", prediction.model
-    )
-    content = sr.MeasurementReport(
-        sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
-        codes.SCT.ImagingProcedure,
-        groups,
-    )[0]
-    for text in (NOTICE, prediction.reason, *prediction.flags, *prediction.notes):
-        if text:
-            content.ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
+    uid = generate_uid(entropy_srcs=[prediction.weights_sha256])
+    device = sr.DeviceObserverIdentifyingAttributes(uid, "bcx", "bcx", prediction.model)
+    observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+    content = sr.MeasurementReport(observer, codes.SCT.ImagingProcedure, groups)[0]
+    for text in filter(None, (NOTICE, prediction.reason, *prediction.flags, *prediction.notes)):
+        content.ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
     return sr.ComprehensiveSR(evidence, content, **identity)

@@ -24,27 +24,17 @@ _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, JsonValue])
 
 @dataclass(frozen=True)
 class Facts:
-    """One model's files, read.
+    """One model's files, read; None for those that are not at hand."""
 
-    Attributes:
-        folder: of the checkpoint.
-        measured: of its results (`results/NAME`), or None where they are not at hand.
-        config, results: config.json and results.json; the latter without figures where nothing was measured.
-        external: name of the file -> results of `bcx evaluate` on scans from elsewhere, in the order of their names.
-        places: out-of-fold localisation of `bcx evaluate --crossval`, or None.
-        transfer: results of leaving hospitals and scanners out, or None.
-        decisions: results of `bcx decisions`, the rule of decision in hospitals never seen, or None.
-    """
-
-    folder: Path
-    measured: Path | None
-    config: dict[str, Any]
-    results: dict[str, Any]
+    folder: Path  # of the checkpoint
+    measured: Path | None  # the folder of its results, `results/NAME`
+    config: dict[str, Any]  # config.json
+    results: dict[str, Any]  # results.json; without figures where nothing was measured
     task: Task
-    external: dict[str, dict[str, Any]]
-    places: dict[str, Any] | None
-    transfer: dict[str, Any] | None
-    decisions: dict[str, Any] | None
+    external: dict[str, dict[str, Any]]  # by the file's name: results of `bcx evaluate` on scans from elsewhere
+    places: dict[str, Any] | None  # out-of-fold localisation of `bcx evaluate --crossval`
+    transfer: dict[str, Any] | None  # results of leaving hospitals and scanners out
+    decisions: dict[str, Any] | None  # of `bcx decisions`: the rule of decision in hospitals never seen
 
     @property
     def name(self) -> str:
@@ -64,11 +54,9 @@ class Facts:
         places = [folder / OOF for folder in (self.measured, self.folder) if folder is not None]
         if found := [file for file in places if file.is_file()]:
             return found
-        raise DataError(
-            f"There are no out-of-fold answers of '{self.name}'.",
-            expected=f"{OOF} in results/{self.name} or beside the weights",
-            remedy="Run bcx crossval, or fetch the checkpoint with all its files.",
-        )
+        expected = f"{OOF} in results/{self.name} or beside the weights"
+        remedy = "Run bcx crossval, or fetch the checkpoint with all its files."
+        raise DataError(f"There are no out-of-fold answers of '{self.name}'.", expected=expected, remedy=remedy)
 
 
 @contextmanager
@@ -77,11 +65,9 @@ def telling_of(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
-        raise CheckpointError(
-            f"'{folder.name}' has no figures to report ({type(error).__name__}: {str(error)[:300]}).",
-            expected="a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them",
-            remedy="Train it with bcx train, or fetch it again.",
-        ) from error
+        found = f"'{folder.name}' has no figures to report ({type(error).__name__}: {str(error)[:300]})."
+        expected = "a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them"
+        raise CheckpointError(found, expected=expected, remedy="Train it with bcx train, or fetch it again.") from error
 
 
 def results_folder(checkpoint: Path) -> Path | None:
@@ -111,10 +97,7 @@ def gather(folder: Path) -> Facts:
             for file in (*sorted(measured.glob("*.json")), measured / _TRANSFER, study)
             if file.is_file()
         }
-        external = {
-            file.name: found
-            for file, found in files.items()
-            if found.get("what") == _ELSEWHERE and found["model"]["name"] == folder.name
-        }
+        elsewhere = {file.name: found for file, found in files.items() if found.get("what") == _ELSEWHERE}
+        external = {name: found for name, found in elsewhere.items() if found["model"]["name"] == folder.name}
         rest = (files.get(file) for file in (measured / "localisation.json", measured / _TRANSFER, study))
         return Facts(folder, measured, config, results, task, external, *rest)

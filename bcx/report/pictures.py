@@ -64,7 +64,6 @@ def data_url(picture: Image.Image | np.ndarray, side: int) -> str:
 
 
 def png_url(picture: Image.Image) -> str:
-    """Return a PNG inside its own address."""
     return _url(picture, "png")
 
 

@@ -38,10 +38,7 @@ def derive_again(facts: Facts) -> dict[str, Any]:
 
 
 def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[Check]:
-    """Hold every stored figure with an interval against what came out again.
-
-    A figure that results.json lacks, because it is older than the figure, does not agree: the card would lack it.
-    """
+    """Hold every figure that came out again against the stored one; one that results.json lacks does not agree."""
     return _checks(_figures(stored), _figures(again))
 
 

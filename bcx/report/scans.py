@@ -14,13 +14,7 @@ import numpy as np
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.records import Record, load_mask
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.figures_data import (
-    Answer,
-    answers_figure,
-    augmentation_figure,
-    intensity_figure,
-    mistakes_figure,
-)
+from bcx.evaluate import figures_data as figures
 from bcx.evaluate.oof import label_positions, logits_of, read_oof
 from bcx.imaging.preprocess import resize, to_grey
 from bcx.imaging.scan import Scan
@@ -40,11 +34,9 @@ def refuse_repository(folder: Path) -> None:
     """Raise `ConfigError` where a folder for images of patients is inside a git checkout."""
     for place in (folder.resolve(), *folder.resolve().parents):
         if (place / ".git").exists():
-            raise ConfigError(
-                f"'{folder}' lies inside a git checkout ('{place.name}').",
-                expected="a folder outside of it: pictures of patients do not belong into a repository",
-                remedy="Name another folder, such as one in your home.",
-            )
+            met = f"'{folder}' lies inside a git checkout ('{place.name}')."
+            expected = "a folder outside of it: pictures of patients do not belong into a repository"
+            raise ConfigError(met, expected=expected, remedy="Name another folder, such as one in your home.")
 
 
 def draw_intensity(records: Sequence[Record], task: Task, path: Path, on_scan: Callable[[], object]) -> None:
@@ -55,7 +47,7 @@ def draw_intensity(records: Sequence[Record], task: Task, path: Path, on_scan: C
             yield record.label, Scan.open(record.file).pixels
             on_scan()
 
-    intensity_figure(scans(), task, path)
+    figures.intensity_figure(scans(), task, path)
 
 
 def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list[Path]:
@@ -72,11 +64,9 @@ def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list
     known = {record.key: record for record in records}
     frame = frame[frame["file"].isin(list(known))].reset_index(drop=True)
     if frame.empty:
-        raise DataError(
-            f"None of the {len(records)} scans is among those that '{facts.name}' answered out of fold.",
-            expected="the sources of its cross-validation, under the same names",
-            remedy="Name them with --data as bcx crossval was given them.",
-        )
+        found = f"None of the {len(records)} scans is among those that '{facts.name}' answered out of fold."
+        remedy = "Name them with --data as bcx crossval was given them."
+        raise DataError(found, expected="the sources of its cross-validation, under the same names", remedy=remedy)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [known[key] for key in frame["file"]]
     probabilities = apply_temperature(logits_of(frame, facts.task), facts.results["temperature"])
@@ -84,9 +74,9 @@ def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list
     labels = label_positions(frame, facts.task)
     sure = probabilities[np.arange(len(answers)), answers]
 
-    def answer(row: int) -> Answer:
+    def answer(row: int) -> figures.Answer:
         pixels = Scan.open(rows[row].file).pixels
-        return Answer(pixels, classes[labels[row]], classes[answers[row]], float(sure[row]))
+        return figures.Answer(pixels, classes[labels[row]], classes[answers[row]], float(sure[row]))
 
     # of one lesion only the surest mistake: near-duplicates would fill the sheet
     wrong = frame.assign(sure=sure)[answers != labels].sort_values("sure", ascending=False, kind="stable")
@@ -103,15 +93,14 @@ def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list
             prediction = networks[network].predict(rows[row].file)
             pictures.append(replace(answer(row), values=prediction.maps[answers[row]], limit=prediction.map_limit))
         written.append(folder / "mistakes.png")
-        mistakes_figure(pictures, written[-1], _OWN if own else _SHIPPED)
+        figures.mistakes_figure(pictures, written[-1], _OWN if own else _SHIPPED)
     written.append(folder / "answers.png")
     grid = np.random.default_rng(0).permutation(len(answers))[:GRID]
-    answers_figure([answer(row) for row in grid], written[-1])
+    figures.answers_figure([answer(row) for row in grid], written[-1])
     return written
 
 
 def _augmented(facts: Facts, records: Sequence[Record], folder: Path) -> list[Path]:
-    """Draw what augmentation makes of the first scan of each class."""
     from bcx.train.augment import OVERSIZE, Augmentation
 
     block = facts.config["bcx"]
@@ -119,15 +108,14 @@ def _augmented(facts: Facts, records: Sequence[Record], folder: Path) -> list[Pa
     warp = Augmentation(facts.task.augmentation, size, float(block["training"]["recipe"]["augment"]))
     side = round(size * OVERSIZE)
     written = []
-    for name in facts.task.classes:
-        record = next((record for record in records if record.label == name), None)
-        if record is None:
-            continue
+    firsts = {record.label: record for record in reversed(records)}
+    for name in filter(firsts.__contains__, facts.task.classes):
+        record = firsts[name]
         pixels = Scan.open(record.file).pixels
         plane = resize(to_grey(pixels) if facts.task.grey else pixels, side, side)
         mask = load_mask(record, pixels.shape)
         squashed = None if mask is None else (resize(mask.astype(np.float32), side, side) >= 0.5).astype(np.uint8)
         samples = {f"variant {k}": warp(plane, squashed, seed=k)[0] for k in range(1, VARIANTS + 1)}
         written.append(folder / f"augmentation-{name}.png")
-        augmentation_figure(plane, samples, written[-1])
+        figures.augmentation_figure(plane, samples, written[-1])
     return written

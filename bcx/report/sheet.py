@@ -103,7 +103,6 @@ class _Page:
         self.write(value, 21, colour, left=_EDGE + 210, after=4)
 
     def images(self, prediction: Prediction) -> None:
-        """Put the scan and its overlay side by side, each with a caption."""
         for_it, against = prediction.style.ends
         seen = f"{for_it} speaks for {prediction.label}, {against} against it"
         pair = {"Picture as read": as_image(prediction.screen.shown).convert("RGB")}
@@ -124,7 +123,6 @@ class _Page:
         self._y = max(ends)
 
     def bars(self, prediction: Prediction, task: Task) -> None:
-        """Draw one bar per class, in its colour, with name and per cent."""
         font, left, right = ImageFont.load_default(24), _EDGE + 210, _WIDTH - _EDGE - 140
         for name, colour in zip(task.classes, task.colours, strict=True):
             p = float(prediction.probabilities[name])
@@ -183,7 +181,6 @@ class Batch:
         self._listed: dict[str, list[tuple[str, str]]] = {REFER: [], FAILED: []}
 
     def add(self, file: str, decision: str, reason: str) -> None:
-        """Count an answer: a class, "refer", "not a scan" or "failed", and why."""
         self.decisions[decision] += 1
         if decision in self._listed and len(self._listed[decision]) < _LISTED:
             self._listed[decision].append((file, reason[:300]))

@@ -112,11 +112,9 @@ def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> 
         try:
             given = metadata.requires(name) or []
         except metadata.PackageNotFoundError as error:
-            raise ConfigError(
-                f"The package '{name}' is not installed here.",
-                expected="bcx installed with what a page needs",
-                remedy=f'Install it with: pip install "bcx[{",".join(EXTRAS)}]"',
-            ) from error
+            found = f"The package '{name}' is not installed here."
+            remedy = f'Install it with: pip install "bcx[{",".join(EXTRAS)}]"'
+            raise ConfigError(found, expected="bcx installed with what a page needs", remedy=remedy) from error
         for requirement in map(Requirement, given):
             cases = [{"extra": extra} for extra in ("", *wanted)]
             if requirement.marker is None or any(requirement.marker.evaluate(case) for case in cases):
@@ -152,16 +150,11 @@ def try_space(folder: Path) -> str:
 
 def _run(command: Sequence[object], folder: Path, what: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(word) for word in command], cwd=folder, env=kept, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*map(str, command)], cwd=folder, env=kept, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.split())[-600:]
-        raise ConfigError(
-            f"The Space was gathered, but not uploaded. {what}: {said}",
-            expected="an environment that answers",
-            remedy="Mend that, or leave this check out with --no-check.",
-        )
+        said = f"The Space was gathered, but not uploaded. {what}: {' '.join(done.stderr.split())[-600:]}"
+        remedy = "Mend that, or leave this check out with --no-check."
+        raise ConfigError(said, expected="an environment that answers", remedy=remedy)
     return done.stdout
 
 
@@ -183,11 +176,8 @@ def upload(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if get_token() is None:
-        raise ConfigError(
-            "Nobody is logged in to the Hub.",
-            expected="a token with the right to write",
-            remedy="Run `hf auth login`, or set HF_TOKEN.",
-        )
+        remedy = "Run `hf auth login`, or set HF_TOKEN."
+        raise ConfigError("Nobody is logged in to the Hub.", expected="a token with the right to write", remedy=remedy)
     api = HfApi()
     try:
         made = api.create_repo(
@@ -199,11 +189,9 @@ def upload(
             space_hardware=SpaceHardware(hardware) if hardware else None,
         )
         if private and not api.repo_info(repo, repo_type=kind).private:
-            raise ConfigError(
-                f"'{repo}' is there already, and everybody can see it.",
-                expected="a private or new name with --private",
-                remedy="Make it private in its settings, or choose another name.",
-            )
+            expected = "a private or new name with --private"
+            remedy = "Make it private in its settings, or choose another name."
+            raise ConfigError(f"'{repo}' is there already, and everybody can see it.", expected=expected, remedy=remedy)
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
@@ -212,9 +200,7 @@ def upload(
             allow_patterns=None if only is None else list(only),
         )
     except (HfHubHTTPError, HFValidationError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"'{repo}' could not be uploaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}).",
-            expected="OWNER/NAME, a token with the right to write there, and a connection",
-            remedy="Check these three.",
-        ) from error
+        found = f"'{repo}' could not be uploaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})."
+        expected = "OWNER/NAME, a token with the right to write there, and a connection"
+        raise ConfigError(found, expected=expected, remedy="Check these three.") from error
     return str(made)

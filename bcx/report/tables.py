@@ -33,21 +33,19 @@ class Table:
 
 def in_percent(figure: Figure | None, none: str = NONE) -> str:
     """Write a share with its 95 % interval, in per cent; `none` stands for one without a value."""
-    return _with_ends(figure, none, 100, ".1f", " %")
+    return _with_ends(figure, none, lambda share: f"{100 * share:.1f}", " %")
 
 
 def in_units(figure: Figure | None, none: str = NONE) -> str:
     """Write a figure with its 95 % interval, three decimals; `none` stands for one without a value."""
-    return _with_ends(figure, none, 1, ".3f", "")
+    return _with_ends(figure, none, "{:.3f}".format, "")
 
 
-def _with_ends(figure: Figure | None, none: str, factor: int, form: str, unit: str) -> str:
+def _with_ends(figure: Figure | None, none: str, write: Callable[[float], str], unit: str) -> str:
     if figure is None or figure["value"] is None:
         return none
-    value = f"{factor * figure['value']:{form}}{unit}"
-    if figure.get("low") is None:
-        return value
-    return f"{value} ({factor * figure['low']:{form}} to {factor * figure['high']:{form}})"
+    ends = "" if figure.get("low") is None else f" ({write(figure['low'])} to {write(figure['high'])})"
+    return f"{write(figure['value'])}{unit}{ends}"
 
 
 _OVERALL: Wanted = (
@@ -130,9 +128,8 @@ def _class_table(view: Mapping[str, Figure], task: Task, counts: Mapping[str, in
 
 
 def _confusion_table(confusion: Mapping[str, Mapping[str, int]], title: str) -> Table:
-    rows = [(true, *map(str, row.values())) for true, row in confusion.items()]
-    answers = next(iter(confusion.values()))
-    return Table(title, ("true class", *(f"answer {name}" for name in answers)), rows)
+    answers = [f"answer {name}" for name in next(iter(confusion.values()))]
+    return Table(title, ("true class", *answers), [(true, *map(str, row.values())) for true, row in confusion.items()])
 
 
 def _points_table(decisions: Mapping[str, Any], task: Task) -> Table:
@@ -145,13 +142,10 @@ def _points_table(decisions: Mapping[str, Any], task: Task) -> Table:
         ]
         return Table("The other operating points", ("figure", *decisions["sources"]), rows)
     names = ("sensitivity", "specificity", "accuracy")
-    points = decisions["sensitivity_points"]
-    return Table(
-        f"What 90 and 95 % sensitivity for {task.positive} would cost",
-        (f"sensitivity, {task.positive}", *names[1:]),
-        [[in_percent({"value": point[name]}, "-") for name in names] for point in points],
-        "On the same scans that these thresholds were fitted on, every hospital weighing the same.",
-    )
+    rows = [[in_percent({"value": point[name]}, "-") for name in names] for point in decisions["sensitivity_points"]]
+    title = f"What 90 and 95 % sensitivity for {task.positive} would cost"
+    note = "On the same scans that these thresholds were fitted on, every hospital weighing the same."
+    return Table(title, (f"sensitivity, {task.positive}", *names[1:]), rows, note)
 
 
 def _reliability_table(reliability: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -176,12 +170,8 @@ def coverage_table(risk: Mapping[str, Mapping[str, Any]]) -> Table:
             cells.append(in_percent({key: None if value is None else 1 - value for key, value in wrong.items()}))
         rows.append((f"{100 * wanted:.0f} %", *cells))
     areas = "; ".join(f"{source} {in_units(curve['area'])}" for source, curve in risk.items())
-    return Table(
-        "Risk and coverage: right among the scans answered, the surest first",
-        ("answered", *risk),
-        rows,
-        f"Area under the risk-coverage curve (lower is better): {areas}.",
-    )
+    title = "Risk and coverage: right among the scans answered, the surest first"
+    return Table(title, ("answered", *risk), rows, f"Area under the risk-coverage curve (lower is better): {areas}.")
 
 
 def _fold_table(folds: Sequence[Mapping[str, Any]]) -> Table:
@@ -193,7 +183,6 @@ def _fold_table(folds: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def external_table(found: Mapping[str, Any], task: Task) -> Table:
-    """Return every figure of `bcx evaluate` on scans from elsewhere."""
     wanted = [
         *_overall(task),
         *((f"{key}_{name}", f"{words}, {name}", write) for key, words, write in _PER_CLASS for name in task.classes),
@@ -267,16 +256,13 @@ def _hospital(row: Mapping[str, Any]) -> str:
 
 
 def data_table(data: Mapping[str, Any]) -> Table:
-    """Return what the network was trained on."""
-    rows = []
-    for source, about in data.items():
-        classes = ", ".join(f"{count} {label}" for label, count in about["classes"].items())
-        rows.append((source, str(about["scans"]), str(about["groups"]), classes))
-    return Table("What it was trained on", ("source", "scans", "groups", "classes"), rows)
+    heads = ("source", "scans", "groups", "classes")
+    words = {name: ", ".join(f"{n} {label}" for label, n in about["classes"].items()) for name, about in data.items()}
+    rows = [(name, str(about["scans"]), str(about["groups"]), words[name]) for name, about in data.items()]
+    return Table("What it was trained on", heads, rows)
 
 
 def measured_tables(facts: Facts) -> list[Table]:
-    """Return every table of what was measured out of fold, in the card's order."""
     results, task, report = facts.results, facts.task, facts.results["report"]
     sources = results.get("sources", {})
     whole = "All scans" if sources else "Out of fold"

@@ -40,7 +40,6 @@ def percent(probability: float) -> str:
 
 
 def words(prediction: Prediction, task: Task) -> Words:
-    """Say a prediction in plain words."""
     if prediction.decision == NOT_A_SCAN:
         means_not = (
             "A network gives probabilities for any picture, a photograph too. Here they mean nothing; they stand under "
