@@ -33,10 +33,7 @@ _simplified, _created = _server.simplify_filedata_schema, _server.create_mcp_ser
 
 
 def build_api(page: Page) -> None:
-    """Add the public endpoints, which the default model answers.
-
-    Their docstrings are what people and language models read about them.
-    """
+    """Add the public endpoints, which the default model answers; people and language models read their docstrings."""
     sessions, model, task = page.sessions, page.models.default.name, page.models.default.task
     with gr.Row(visible=False):
         one = Upload(label="scan", file_count="single")

@@ -165,10 +165,9 @@ def number(value: Any, what: str, low: float, high: float, *, whole: bool = Fals
 
 def index(value: Any, length: int, what: str) -> int:
     """Return a place in a list of `length`; clicks send it as text."""
-    text = str(value) if type(value) in (int, str) else ""
-    fits = re.fullmatch(r"[0-9]{1,9}", text) and int(text) < length
+    fits = type(value) in (int, str) and re.fullmatch("[0-9]{1,9}", str(value)) and int(value) < length
     _need(fits, what, value, f"one of the {length} on the page" if length else "a page that shows any")
-    return int(text)
+    return int(value)
 
 
 def choice(value: Any, allowed: Iterable[str], what: str) -> str:
@@ -203,9 +202,9 @@ def event_value(event: gr.EventData, key: str) -> Any:
 
 def files(value: Any, what: str) -> list[Any]:
     """Return a list of sent files, each still to be checked by `Session.take`."""
-    fits = value is None or (isinstance(value, list) and len(value) <= MOST_FILES)
-    _need(fits, what, value, f"a list of at most {MOST_FILES:,} files")
-    return value or []
+    value = [] if value is None else value
+    _need(isinstance(value, list) and len(value) <= MOST_FILES, what, value, f"a list of at most {MOST_FILES:,} files")
+    return value
 
 
 def file_path(sent: Any) -> str:

@@ -24,10 +24,7 @@ SHORTEST = 8
 
 class Login:
     def __init__(self, text: str, where: str) -> None:
-        """Read a line `name:password` for each person; empty lines and those that start with # count as none.
-
-        `where` stands in each `ConfigError` (a line of another form, a short password, nobody), which shows no line.
-        """
+        """Read a line `name:password` for each person, or # and a comment; no `ConfigError` shows a line of `where`."""
         self._known = []
         for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip() or line.startswith("#"):

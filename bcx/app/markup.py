@@ -44,17 +44,13 @@ def share(value: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration in words.
-
-    >>> clock(75)
-    '1 min 15 s'
-    """
+    """Return a duration in words, such as 1 min 15 s."""
+    hours, rest = divmod(round(seconds), 3600)
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    if hours:
+        return f"{hours} h {rest // 60} min"
+    return f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
 
 
 def inline(text: str) -> str:

@@ -112,10 +112,7 @@ def _charts(facts: Facts, source: str) -> list[str]:
 
 
 def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
-    """Return how often answers of each confidence were right, with intervals, against the diagonal.
-
-    `report`: one scaling's, as `bcx.evaluate.curves.reliability_report`.
-    """
+    """Return how often answers of each confidence were right, with intervals, of a `reliability_report`."""
     rows = report["bins"]
     known = [row[key] for row in rows for key in ("confidence", "right", "low") if row[key] is not None]
     start = min(80, int(100 * min(known, default=0)) // 20 * 20) / 100
@@ -131,8 +128,7 @@ def reliability_chart(report: Mapping[str, Any], caption: str) -> str:
 def risk_chart(curve: Mapping[str, Sequence[float | None]], mark: tuple[float, float] | None, caption: str) -> str:
     """Return the share wrong among the scans answered, the surest first, with its band.
 
-    `curve`: as `bcx.evaluate.derived.derive` stores it; `mark`: the share answered and the share wrong under the rule
-    for referral, or None.
+    `mark`: the share answered and the share wrong under the rule for referral, or None.
     """
     top = max(0.05, *(value for value in (*curve["high"], *curve["wrong"]) if value is not None))
     step = 2 if top <= 0.1 else 5 if top <= 0.25 else 10 if top <= 0.5 else 20

@@ -21,7 +21,7 @@ from bcx.app.model_tab import model_html
 from bcx.app.privacy import Session, Sessions
 from bcx.app.slide_tab import build_slides
 from bcx.app.viewer import filled
-from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, build_picker, in_order, list_examples
+from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, build_picker, list_examples
 from bcx.errors import BcxError
 from bcx.imaging.style import PALETTES
 from bcx.inference.classifier import Classifier
@@ -68,18 +68,18 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
             }
 
         @in_words("switch")
-        def switch(name: Any, request: gr.Request) -> list[Any]:
+        def switch(name: Any, request: gr.Request) -> Changes:
             name = choice(name, models.names, "The model")
             with sessions.at_work(request.session_hash) as session:
                 before = session.model or classifier.name
                 if name == before:  # Gradio tells of the same model when focus leaves
-                    return in_order({}, outputs)
+                    return gr.skip()
                 try:
                     chosen = models.get(name)
                 except BcxError as error:
-                    return in_order({picker: before, refusal: filled(html.refusal(name, error))}, outputs)
+                    return {picker: before, refusal: filled(html.refusal(name, error))}
                 session.start_over(name)
-            return in_order({picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}, outputs)
+            return {picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}
 
         picker = page.picker
         outputs = [picker, refusal, *follow(classifier)]

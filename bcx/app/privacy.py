@@ -42,15 +42,12 @@ MOST_PAST = 8
 
 @dataclass(frozen=True)
 class Chosen:
-    """The single scan that a person chose, for a model of some task.
-
-    `made`: what a shipped example was made to show; None for a file of the person's own, in the session's folder.
-    """
+    """The single scan that a person chose, for a model of some task."""
 
     path: Path
     name: str
     task: str
-    made: str | None = None
+    made: str | None = None  # what a shipped example was made to show; None for a file of the person's own
 
 
 @dataclass
@@ -128,10 +125,7 @@ class Session:
             self.slide = None
 
     def take(self, sent: Any) -> Path:
-        """Return where an upload is now, given whatever a client sent in its place; it stays as long as the session.
-
-        `RequestError`: no upload, or that of another session.
-        """
+        """Return where what a client sent is now, as long as the session; `RequestError` for no upload of its own."""
         path = file_path(sent)
         if path not in self.taken:
             self.taken[path] = self.uploads.take(path, self.folder)
@@ -210,10 +204,7 @@ class Sessions:
 
     @contextlib.contextmanager
     def at_work(self, key: str | None) -> Iterator[Session]:
-        """The session `key` while a call works for it: it is not pushed out, and without an open page it ends after.
-
-        Without a key (a call without a page), one of its own.
-        """
+        """The session `key`, or a new one, while a call works for it: kept meanwhile, and without a page ended after."""
         key = session_name(key) or f"call-{secrets.token_hex(16)}"
         session = self.get(key)
         with self._lock:

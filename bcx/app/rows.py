@@ -196,10 +196,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
 
 
 def run(session: Session, batch: Batch, task: Task, stream: Callable[..., Any]) -> Iterator[None]:
-    """Classify the batch, row by row; yields when the page should be told.
-
-    Ends early when the person asks to stop, starts another batch, or closes the page.
-    """
+    """Classify the batch, until its end or until nobody waits for it; yields when the page should be told."""
     told = 0.0
     yield
     answered = stream([source for source, _ in batch.files])
@@ -215,9 +212,7 @@ def run(session: Session, batch: Batch, task: Task, stream: Callable[..., Any]) 
 
 
 def write_overlays(session: Session, batch: Batch, classes: Sequence[str]) -> Iterator[tuple[int, Path]]:
-    """Write a ZIP with the overlays of every readable file, named after it: its label's evidence, and its lesion map.
-
-    The same of a person's box, where one was read. The table of patients, where there is one, lies beside them.
+    """Write a ZIP with the overlays of every file and of each box, and the table of patients where there is one.
 
     Yields how many files are done, and the ZIP's path.
     """

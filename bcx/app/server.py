@@ -115,10 +115,7 @@ def create(checkpoint: str) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, login: Login | None = None, **more: Any) -> Any:
-    """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`.
-
-    With a login, nobody else gets an answer from any address.
-    """
+    """Launch the page with the settings that every entry point shares; `more` goes to `Blocks.launch`."""
     from starlette.middleware import Middleware
 
     from bcx.app.middleware import Guard

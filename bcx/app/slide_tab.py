@@ -53,10 +53,7 @@ class SlideRun:
 
 
 def run(session: Session, slide: SlideRun, steps: Any) -> Iterator[None]:
-    """Read the slide by the steps of `stream_slide`; yields when the page should be told.
-
-    Ends early when the person asks to stop, begins another slide, or closes the page; then nothing goes on behind it.
-    """
+    """Read by the steps of `stream_slide`, until nobody waits for them; yields when the page should be told."""
     told, progress = 0.0, None
     with closing(steps):
         for progress in steps:
@@ -171,7 +168,6 @@ def _layers(task: Task) -> dict[str, Any]:
 
 
 def map_html(slide: SlideRun) -> str:
-    """Return the slide with the map of the chosen class over it, its hottest places, and the scale of colours."""
     reading = slide.reading
     assert reading is not None
     layer = png_url(as_image(reading.layer(slide.layer, SIDE)))

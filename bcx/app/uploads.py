@@ -50,10 +50,7 @@ class Uploads:
             self._waiting[path] = _Upload((status.st_dev, status.st_ino), folder, time.monotonic())
 
     def take(self, path: str, into: Path) -> Path:
-        """Move an upload into a session's folder and return where it is; the path stands for nothing from then on.
-
-        `RequestError`: not an upload, or taken already, or gone.
-        """
+        """Move an upload into a session's folder and return where it is; `RequestError`: none, taken before, or gone."""
         with self._lock:
             upload = self._waiting.pop(path, None)
         if upload is None:
@@ -111,10 +108,7 @@ async def receive(request: Any, upload_dir: Any, *arguments: Any, **named: Any) 
 
 
 def as_sent(self: Any, value: Any, positions: Any) -> Any:
-    """Gradio's `convert_strings_to_filedata` for MCP: leave addresses to the handler, and refuse paths.
-
-    Gradio's own would upload whatever file of this machine an object names.
-    """
+    """Leave addresses to the handler, and refuse paths: Gradio's own would upload any file of this machine."""
     waiting = [value]
     while waiting:
         node = waiting.pop()

@@ -67,10 +67,7 @@ class Models:
         return [other for other in self.names if other != name and self.tasks.get(other) == self.tasks[name]]
 
     def get(self, name: Any) -> Classifier:
-        """Return a model by name, loaded if this is the first time; `CheckpointError` where it is damaged.
-
-        `RequestError` where it is not one of `names`: a page can ask for nothing but what it was offered.
-        """
+        """Return a model, loaded at first use; `CheckpointError`: damaged, `RequestError`: a name that was not offered."""
         with self._locks[choice(name, self.names, "The model")]:
             if name not in self._loaded:
                 self._loaded[name] = load(self._folders[name])
@@ -94,10 +91,7 @@ class Example(NamedTuple):
 
 
 def list_examples(folder: str | os.PathLike[str], task: Task) -> list[Example]:
-    """Return the examples of a task that `examples.csv` names (columns `file`, `label`); none without one.
-
-    It lies in the folder, or in a folder there with the task's name.
-    """
+    """Return those that examples.csv (columns file, label) names, in the folder or in that of the task there."""
     for place in (Path(folder) / task.name, Path(folder)):
         table = place / "examples.csv"
         if table.is_file():
@@ -162,8 +156,7 @@ class Page:
         in_steps = inspect.isgeneratorfunction(function)
 
         def answer(changed: Changes) -> Any:
-            values = in_order(changed, outputs)
-            return values if len(values) > 1 else values[0]
+            return {part: changed[part] for part in outputs if part in changed} or gr.skip()
 
         def steps(request: gr.Request, *sent: Any) -> Iterator[Any]:
             clicked, (*values, model) = sent[: len(special) - 1], sent[len(special) - 1 :]
@@ -188,7 +181,3 @@ class Page:
         wired.__name__, wired.__annotations__ = function.__name__, special
         trigger = partial(gr.on, event) if isinstance(event, list) else event
         return trigger(wired, [*inputs, self.picker], outputs, **how, **PRIVATE)
-
-
-def in_order(changed: Changes, outputs: list[Any]) -> list[Any]:
-    return [changed.get(output, gr.skip()) for output in outputs]

@@ -137,7 +137,9 @@ def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
     return {run: [row for _, row in table.rows] for run, table in tables.items()}
 
 
-def export(checkpoint: options.CheckpointArgument) -> None:
+def export(
+    checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="A checkpoint: its name or folder.")],
+) -> None:
     """Write model.onnx beside a checkpoint's weights, so that `bcx[fast]` answers sooner.
 
     The file takes its place once its answers agree with torch's. Export again after the weights have changed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,35 +48,23 @@ RepoArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where o
 
 ArchOption = Annotated[str | None, typer.Option(help="timm's name of the network.")]
 ContourOption = Annotated[bool, typer.Option("--contour", help="Draw maps as lines of equal evidence.")]
+_data = partial(typer.Option, "--data", metavar="NAME=DIR")
 DataOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="NAME=DIR",
-        help="A source of scans; may be given several times. busi, busbra, breast, idc, breakhis and "
-        "breakhis-40x (-100x, -200x, -400x) are known layouts; with any other name the layout is told from what is "
-        "there.",
+    _data(
+        help="A source of scans; may be given several times. busi, busbra, breast, idc, breakhis and breakhis-40x "
+        "(-100x, -200x, -400x) are known layouts; with any other name the layout is told from what is there."
     ),
 ]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="auto|cpu|cuda|mps",
-        callback=use_device,
-        help="Where networks run; auto: on a CUDA GPU where there is one.",
-    ),
-]
+_device = partial(typer.Option, "--device", metavar="auto|cpu|cuda|mps", callback=use_device)
+DeviceOption = Annotated[str, _device(help="Where networks run; auto: on a CUDA GPU where there is one.")]
 EngineOption = Annotated[
     str, typer.Option(metavar="local|ray", help="ray: trainings side by side, each in a worker of its own.")
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs.")]
 InitOption = Annotated[str | None, typer.Option(metavar="FILE|timm|scratch", help="Starting weights.")]
-LabelledOption = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="NAME=DIR", help="Labelled scans, as in bcx train; may be given several times."),
-]
-MaskedOption = Annotated[list[str], typer.Option("--data", metavar="NAME=DIR", help="Scans with lesion masks.")]
+LabelledOption = Annotated[list[str] | None, _data(help="Labelled scans, as in bcx train; may be given several times.")]
+MaskedOption = Annotated[list[str], _data(help="Scans with lesion masks.")]
 PrivateOption = Annotated[bool, typer.Option("--private", help="Only you can see it, if it is made now.")]
 ResumeOption = Annotated[
     bool, typer.Option(help="Go on with what an unfinished run of the same settings has kept, or begin anew.")
@@ -84,9 +73,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Seed of the run.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the recipe.")
 ]
-TrainedOption = Annotated[
-    list[str], typer.Option("--data", metavar="NAME=DIR", help="The scans it was trained on, as in bcx train.")
-]
+TrainedOption = Annotated[list[str], _data(help="The scans it was trained on, as in bcx train.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that was left out, and why.")]
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, max=2, help="2 also looks at the mirrored scan and averages.")

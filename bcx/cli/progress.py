@@ -20,10 +20,7 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
 
 
 def bars(*, lasting: bool = False, quiet: bool = False) -> Progress:
-    """Return bars on standard error with the time left; `progress.console` prints lines above them.
-
-    Lasting ones stay when all is done and say the time that it took; quiet ones show nothing.
-    """
+    """Return bars on standard error with the time left; lasting ones stay at the end, with the time that it took."""
     from rich import progress as rich
     from rich.console import Console
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[list[Found], Listing]:
     """Take the slides out of a listing: images much larger than the task's patches of side `tile`, if it has any.
 
-    What an earlier run wrote to `out` is no slide, and is left out. What cannot be opened is among the others, where
-    its row says why.
+    What an earlier run wrote to `out` is left out; what cannot be opened is among the others, where its row says why.
     """
     from bcx.slides.slide import size_of
     from bcx.tasks import is_slide
@@ -66,10 +65,7 @@ def read_slides(
     as_json: bool,
     journal: Journal | None,
 ) -> int:
-    """Read slides one after the other and print each one's summary; how many could not be read.
-
-    A slide that the journal holds, and whose files are there, is not read again.
-    """
+    """Read slides that the journal does not hold, and print each one's summary; how many could not be read."""
     failed = 0
     for found, stem in zip(slides, stems([found.file for found in slides]), strict=True):
         seen = [found.stamp, stem]

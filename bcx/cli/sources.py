@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def command_line(*words: str, data: Iterable[str] = (), **options: Any) -> str:
     """Return a command with folders left out: results are published, paths of a machine are not.
 
-    Args:
-        words: the command, and what stands before its options.
-        data: names of sources.
-        options: values by name; a list is given several times, True alone, and None or False not at all.
+    `options`: values by name; a list is given several times, True alone, and None or False not at all.
     """
     parts = ["bcx", *words, *(f"--data {name}=DIR" for name in data)]
     for name, value in options.items():

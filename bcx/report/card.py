@@ -56,11 +56,7 @@ def write_card(folder: Path) -> Path:
 
 
 def card_text(facts: Facts) -> str:
-    """Return the card as Markdown with the Hub's metadata in front; the same files give the same text.
-
-    Raises:
-        CheckpointError: the results lack what the card tells, or have it of another kind.
-    """
+    """Return the card, Markdown behind the Hub's metadata; `CheckpointError`: the results lack what it tells."""
     with telling_of(facts.folder):
         found = list(_eval_results(facts)) if facts.was_measured else None
         about = ModelCardData(

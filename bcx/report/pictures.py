@@ -33,10 +33,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 
 def encoded(picture: Image.Image) -> tuple[bytes, str]:
-    """Return an image of at most `Prediction.screen`'s size as a file of at most 1 MB, and its suffix.
-
-    PNG where even noise stays below that, else JPEG.
-    """
+    """Return an image of at most `Prediction.screen`'s size as a file of 1 MB at most, PNG or else JPEG; its suffix."""
     buffer = io.BytesIO()
     if picture.width * picture.height * len(picture.getbands()) < _MOST_BYTES:
         picture.save(buffer, format="PNG", compress_level=1)

@@ -61,10 +61,8 @@ def check_checkpoint(facts: Facts, again: Mapping[str, Any]) -> list[Check]:
 def check_scans(facts: Facts, data: Mapping[str, Mapping[str, Any]], evaluation: Evaluation) -> list[Check]:
     """Hold the checkpoint's answers to scans at hand against what was measured on the same scans.
 
-    Per source: every stored external figure on the same scans; or, where the network was trained on them or nobody
-    measured them before, the accuracy and the macro ROC-AUC, which nothing can be held against.
-
-    `data`: source -> its hash and counts, as `bcx.train.provenance.describe_data`.
+    Per source of `data` (as `describe_data`): every stored external figure on the same scans; or, where the network was
+    trained on them or nobody measured them before, accuracy and macro ROC-AUC, which nothing can be held against.
     """
     summary = evaluation.summary()
     trained = [part["sha256"] for part in facts.config["bcx"]["training"].get("data", {}).values()]

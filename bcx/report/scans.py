@@ -51,13 +51,10 @@ def draw_intensity(records: Sequence[Record], task: Task, path: Path, on_scan: C
 
 
 def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list[Path]:
-    """Draw augmentation samples, the most confident mistakes with their maps, and a grid of right and wrong answers.
+    """Draw augmentation samples, the surest mistakes with their maps, and a grid of answers; return the files.
 
-    The answers are those that were given out of fold: by the stored rule of decision. Returns the files.
-
-    Args:
-        records: scans; those that are not in its out-of-fold table are left out, `DataError` where that is all.
-        folder: outside of any git checkout, else `ConfigError`.
+    The answers are those given out of fold, by the stored rule of decision. Scans that are not in that table are left
+    out: `DataError` where that is all. `ConfigError` for a folder in a git checkout.
     """
     refuse_repository(folder)
     frame, classes = read_oof(facts.tables()[0], facts.task), facts.task.classes
