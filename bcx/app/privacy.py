@@ -204,7 +204,7 @@ class Sessions:
 
     @contextlib.contextmanager
     def at_work(self, key: str | None) -> Iterator[Session]:
-        """The session `key`, or a new one, while a call works for it: kept meanwhile, and without a page ended after."""
+        """The session `key`, or a new one, kept while a call works for it; without an open page it ends after."""
         key = session_name(key) or f"call-{secrets.token_hex(16)}"
         session = self.get(key)
         with self._lock:

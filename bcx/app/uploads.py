@@ -50,7 +50,7 @@ class Uploads:
             self._waiting[path] = _Upload((status.st_dev, status.st_ino), folder, time.monotonic())
 
     def take(self, path: str, into: Path) -> Path:
-        """Move an upload into a session's folder and return where it is; `RequestError`: none, taken before, or gone."""
+        """Move an upload into a session's folder and return where it is; `RequestError`: no upload, or gone."""
         with self._lock:
             upload = self._waiting.pop(path, None)
         if upload is None:

@@ -67,7 +67,7 @@ class Models:
         return [other for other in self.names if other != name and self.tasks.get(other) == self.tasks[name]]
 
     def get(self, name: Any) -> Classifier:
-        """Return a model, loaded at first use; `CheckpointError`: damaged, `RequestError`: a name that was not offered."""
+        """Return a model, loaded at first use; `CheckpointError`: it is damaged, `RequestError`: it was not offered."""
         with self._locks[choice(name, self.names, "The model")]:
             if name not in self._loaded:
                 self._loaded[name] = load(self._folders[name])
