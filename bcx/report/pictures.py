@@ -34,16 +34,13 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 def encoded(picture: Image.Image) -> tuple[bytes, str]:
     """Return an image of at most `Prediction.screen`'s size as a file of 1 MB at most, PNG or else JPEG; its suffix."""
-    buffer = io.BytesIO()
     if picture.width * picture.height * len(picture.getbands()) < _MOST_BYTES:
-        picture.save(buffer, format="PNG", compress_level=1)
-        return buffer.getvalue(), ".png"
+        return _file(picture, "png", compress_level=1), ".png"
     for quality in (90, 75, 50):
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=quality, subsampling=0)  # thin coloured lines stay sharp
-        if buffer.tell() < _MOST_BYTES:
+        content = _file(picture, "jpeg", quality=quality, subsampling=0)  # thin coloured lines stay sharp
+        if len(content) < _MOST_BYTES:
             break
-    return buffer.getvalue(), ".jpg"
+    return content, ".jpg"
 
 
 def save_png(picture: Image.Image, path: Path) -> str:
@@ -65,9 +62,13 @@ def png_url(picture: Image.Image) -> str:
 
 
 def _url(image: Image.Image, kind: str, **settings: int) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(_file(image, kind, **settings)).decode('ascii')}"
+
+
+def _file(image: Image.Image, kind: str, **settings: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **settings)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return buffer.getvalue()
 
 
 def lesion_picture(prediction: Prediction, opacity: float = 0.5) -> Image.Image | None:
@@ -82,9 +83,7 @@ def overlay_files(prediction: Prediction) -> Iterator[tuple[str, bytes]]:
     """Yield the overlays that `bcx predict` writes, PNG: the end of each name, and its bytes."""
     for end, picture in (("_lesion.png", lesion_picture(prediction)), ("_overlay.png", prediction.overlay())):
         if picture is not None:
-            buffer = io.BytesIO()
-            picture.save(buffer, format="PNG")
-            yield end, buffer.getvalue()
+            yield end, _file(picture, "png")
 
 
 def page_overlay(prediction: Prediction) -> Image.Image:
