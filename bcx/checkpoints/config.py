@@ -24,7 +24,8 @@ MOST_MEMBERS = 16
 Share = Annotated[float, Field(ge=0, le=1)]
 _Classes = Annotated[tuple[str, ...], Field(min_length=2, max_length=100)]
 _Mean = Annotated[float, Field(ge=-10, le=10)]
-_Std = Annotated[float, Field(ge=1e-3, le=10)]
+Std = Annotated[float, Field(ge=1e-3, le=10)]
+Width = Annotated[int, Field(ge=1, le=4096)]
 _Side = Annotated[int, Field(ge=16, le=2048)]
 
 
@@ -48,7 +49,7 @@ class PreprocessBlock(_Block):
 
     size: _Side
     mean: tuple[_Mean, _Mean, _Mean]
-    std: tuple[_Std, _Std, _Std]
+    std: tuple[Std, Std, Std]
     grey: bool
     fit: Literal["squash"]
 
@@ -57,13 +58,13 @@ class DenseBlock(_Block):
     """Of `bcx.networks.dense.DenseNetwork`."""
 
     pool: Literal["flatten", "average"]
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(max_length=4)
+    widths: tuple[Width, ...] = Field(max_length=4)
     drops: tuple[Share, ...]
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> DenseBlock:
         if len(self.drops) != len(self.widths) + 1:
-            raise ValueError(f"{len(self.widths)} widths need one drop more, not {len(self.drops)}")
+            raise ValueError("drops needs one number more than widths: one before each dense layer and the output")
         return self
 
 

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from bcx.checkpoints.config import DenseBlock, Std, Width
 from bcx.data.settings import checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 
-_Std = Annotated[float, Field(ge=1e-3, le=10)]
-_Width = Annotated[int, Field(ge=1, le=4096)]
 _Drop = Annotated[float, Field(ge=0, lt=1)]
 _Part = Annotated[float, Field(ge=0)]
 _Some = Annotated[float, Field(gt=0)]
@@ -33,18 +32,12 @@ class LesionRecipe(_Settings):
     context: bool = Field(True, description="'is there a lesion' also reads the deepest features, not the map alone")
 
 
-class DenseRecipe(_Settings):
+class DenseRecipe(DenseBlock, strict=False):
     """Settings of the dense head (bcx/networks/dense.py)."""
 
     pool: Literal["flatten", "average"] = Field("average", description="every place of the last map, or their mean")
-    widths: tuple[_Width, ...] = Field((256,), max_length=4, description="units of the dense layers before the output")
+    widths: tuple[Width, ...] = Field((256,), max_length=4, description="units of the dense layers before the output")
     drops: tuple[_Drop, ...] = Field((0.0, 0.5), description="dropout before each dense layer and before the output")
-
-    @model_validator(mode="after")
-    def _a_drop_before_each_layer(self) -> DenseRecipe:
-        if len(self.drops) != len(self.widths) + 1:
-            raise ValueError("drops needs one number more than widths: one before each dense layer and the output")
-        return self
 
 
 class Published(_Settings):
@@ -66,7 +59,7 @@ class Recipe(_Settings):
     init: str = Field("timm", description="'scratch', 'timm', or a .safetensors file in timm's names")
     size: int = Field(224, ge=32, le=1024, description="side of the network's input, pixels")
     mean: tuple[float, float, float] | None = Field(None, description="normalisation; default: what suits `init`")
-    std: tuple[_Std, _Std, _Std] | None = Field(None, description="normalisation; default: what suits `init`")
+    std: tuple[Std, Std, Std] | None = Field(None, description="normalisation; default: what suits `init`")
 
     lesion: LesionRecipe | None = Field(None, description="settings of the lesion head; none: the plain linear head")
     dense: DenseRecipe | None = Field(None, description="settings of the dense head; none: the plain linear head")

@@ -160,10 +160,9 @@ def train_checkpoint(
 ) -> Path:
     """Train one network on all records that have a fold, and write its checkpoint.
 
-    Args:
-        folder: of the checkpoint; a snapshot inside it lets a killed run go on.
-        measured: folder of `crossval` results with the same recipe, which gives the temperature, the operating point
-            and the card's figures. Without it the temperature is 1, and the card says that nothing was measured.
+    A snapshot in its folder lets a killed run go on. `measured` is the folder of `crossval` results with the same
+    recipe, which gives the temperature, the operating point and the card's figures. Without it the temperature is 1,
+    and the card says that nothing was measured.
     """
     task = get_task(recipe.task)
     figures = {} if measured is None else _figures(measured, recipe)

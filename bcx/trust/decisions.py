@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bcx.checkpoints.config import Share
 from bcx.errors import ConfigError, DataError, problems_of
 from bcx.trust.calibration import check_labelled, check_lengths
 
 PLATEAU = 0.01  # thresholds that score within this of the best balance are as good: the middle one is taken
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Stored:

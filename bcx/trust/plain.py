@@ -152,18 +152,13 @@ def look_reasons(pixels: np.ndarray) -> list[str]:
         return [reason]
     plane = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 1])
     plane = with_side(plane, min(SIDE, max(plane.shape)))
-    reasons = []
-    if is_fan(plane):
-        reasons.append(
-            "This picture is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one."
-        )
-    if is_split(plane):
-        reasons.append("This picture is made of several, like a split screen or a report. Cut out one scan.")
-    if ripple(plane) > RIPPLE:
-        reasons.append("This picture has the ripples of a photographed screen. Export the scan instead.")
-    if is_even(plane):
-        reasons.append("This picture shows even speckle, like a test phantom, and no layers of tissue.")
-    return reasons
+    looks = {
+        "is a fan, as of a curved or phased probe. Breasts are mostly scanned with a flat one.": is_fan(plane),
+        "is made of several, like a split screen or a report. Cut out one scan.": is_split(plane),
+        "has the ripples of a photographed screen. Export the scan instead.": ripple(plane) > RIPPLE,
+        "shows even speckle, like a test phantom, and no layers of tissue.": is_even(plane),
+    }
+    return [f"This picture {look}" for look, seen in looks.items() if seen]
 
 
 def _colour_reason(pixels: np.ndarray) -> str:

@@ -17,9 +17,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from bcx.checkpoints.config import Share
 from bcx.errors import CheckpointError, ConfigError, DataError, check_name
 from bcx.tasks import Task
-from bcx.trust.decisions import OperatingPoint, ReferRule, Share, Stored, at_least, check_answers, check_rows
+from bcx.trust.decisions import OperatingPoint, ReferRule, Stored, at_least, check_answers, check_rows
 
 #: Of the positive scans, at most these shares may be answered with the absent class, and with another lesion.
 ABSENT_HARM, NEGATIVE_HARM = 0.01, 0.03
