@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from bcx.data.records import Record, load_mask
 from bcx.imaging.crop import CONTEXT, box_around, cut
-from bcx.imaging.preprocess import Preprocess, resize, to_grey
+from bcx.imaging.preprocess import Preprocess, resize, to_grey, with_side
 from bcx.imaging.scan import Scan
 from bcx.networks.build import build_dense_network, build_lesion_network, build_network
 from bcx.networks.lesion import LesionOut, account, pool, presence_odds
@@ -146,12 +146,11 @@ class LesionDataset(ScanDataset):
     """
 
     def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
-        factor = min(1.0, _LONGEST / max(pixels.shape[:2]))
-        height, width = (max(1, round(factor * n)) for n in pixels.shape[:2])
-        outline = None if mask is None else resize(mask.astype(np.uint8) * 255, width, height) > 127
+        small = with_side(pixels, min(_LONGEST, max(pixels.shape[:2])))
+        outline = None if mask is None else resize(mask.astype(np.uint8) * 255, *small.shape[1::-1]) > 127
         # A lesion that nobody outlined is somewhere: an empty mask would teach that it is nowhere.
         outlined = outline is not None and (outline.any() or label == self.absent)
-        return resize(pixels, width, height), outline if outlined else None
+        return small, outline if outlined else None
 
     def __getitem__(self, which: Any) -> View:
         seed = mix_seed(self._seed, self.epoch, *map(int, which))
@@ -204,11 +203,6 @@ class LesionDataset(ScanDataset):
 def mix_seed(*parts: int) -> int:
     """Mix whole numbers into one 31-bit seed; neighbouring inputs give unrelated seeds."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big") >> 1
-
-
-def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the batches of one epoch: a permutation of 0..n-1, the same for the same seed and epoch."""
-    return cut_batches(np.random.default_rng([seed, epoch]).permutation(n).tolist(), batch_size)
 
 
 def source_turns(sources: Sequence[int] | np.ndarray) -> np.ndarray:

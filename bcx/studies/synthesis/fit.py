@@ -32,7 +32,7 @@ from bcx.networks.device import pick_device
 from bcx.studies.synthesis.generator import Generator, build_networks, load_generator, to_images, to_planes, write_png
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.train.fit import write_history
-from bcx.train.heads import epoch_order, mix_seed
+from bcx.train.heads import cut_batches, mix_seed
 from bcx.train.provenance import current_commit, write_json
 from bcx.train.runs import NOTE, is_finished
 from bcx.train.state import STATE_FILE, load_state, save_state
@@ -137,8 +137,8 @@ class _Pair:
         started, seed = time.perf_counter(), self._recipe.seed
         # One seed per epoch: what is drawn does not depend on where the run was interrupted.
         draws = torch.Generator().manual_seed(mix_seed(seed, _EPOCH, epoch))
-        batches = epoch_order(len(images), self._recipe.batch_size, seed, epoch)
-        steps = [self._step(images[batch], draws) for batch in batches]
+        order = np.random.default_rng([seed, epoch]).permutation(len(images)).tolist()
+        steps = [self._step(images[batch], draws) for batch in cut_batches(order, self._recipe.batch_size)]
         means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         if not np.isfinite(list(means.values())).all():
             raise TrainingError(
