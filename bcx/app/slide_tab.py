@@ -21,7 +21,7 @@ from bcx.inference.classifier import Classifier
 from bcx.report.pictures import as_image, data_url, png_url
 from bcx.slides import SlideProgress, SlideReading
 from bcx.slides.grid import SCALES
-from bcx.slides.result import write_map, write_tiles
+from bcx.slides.result import write_tiles
 from bcx.tasks import Task
 
 #: A slide takes minutes: two are read at a time, in a queue of their own, so that single images need not wait.
@@ -124,7 +124,7 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         files = {csv: session.picture("bcx-tiles", ".csv"), png: session.picture("bcx-map")}
         try:
             write_tiles(slide.reading, files[csv])
-            write_map(slide.reading, files[png])
+            slide.reading.overlay().save(files[png], format="PNG")
         except FileNotFoundError:
             if session.ended.is_set():  # the page was closed meanwhile, and its folder is gone
                 return

@@ -21,12 +21,9 @@ DARK = 25  # darker than this, of 255, is no tissue
 SHARE = 0.1  # of a tile that counts, at least so much is tissue
 
 
-def positions(length: int, tile: int, stride: int) -> list[int]:
+def positions(length: int, tile: int, stride: int) -> tuple[int, ...]:
     """Return where tiles begin along one side: every `stride`, and a last one that ends with the picture."""
-    starts = list(range(0, length - tile + 1, stride))
-    if starts[-1] != length - tile:
-        starts.append(length - tile)
-    return starts
+    return *range(0, length - tile, stride), length - tile
 
 
 class Block(NamedTuple):
@@ -91,7 +88,7 @@ class Grid:
         # The smallest level that still has a pixel for each that is wanted (1 % of slack for rounded pyramids).
         level = max(number for number, each in enumerate(slide.levels) if number == 0 or each.width >= 0.99 * width)
         read = slide.levels[level]
-        return cls(tile, stride, scale, level, read.width / width, read.height / height, tuple(xs), tuple(ys))
+        return cls(tile, stride, scale, level, read.width / width, read.height / height, xs, ys)
 
     @property
     def shape(self) -> tuple[int, int]:

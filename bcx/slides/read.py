@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -132,7 +132,10 @@ def stream_slide(
         progress = SlideProgress(slide.name)
         scale = _scale_for(slide, task) if scale is None else scale
         grid = Grid.over(slide, task.tile, stride, scale)
-        overview = yield from _overview(slide, progress)
+        for progress.prepared, overview in slide.overview(OVERVIEW, min(os.cpu_count() or 1, 4)):  # noqa: B007
+            progress.seconds = time.perf_counter() - progress.started
+            if progress.prepared < 1:
+                yield progress
         wanted = np.ones(grid.shape, bool) if every_tile else _wanted(overview, grid, task)
         made = SlideReading(
             name=slide.name,
@@ -181,15 +184,3 @@ def _scale_for(slide: Slide, task: Task) -> float:
         return 1.0
     scale = slide.microns / task.microns
     return 1.0 if 0.95 <= scale <= 1.05 else scale  # what a scanner rounds is no reason to blur
-
-
-def _overview(slide: Slide, progress: SlideProgress) -> Generator[SlideProgress, None, np.ndarray]:
-    making = slide.overview(OVERVIEW, min(os.cpu_count() or 1, 4))
-    while True:
-        try:
-            progress.prepared = next(making)
-        except StopIteration as made:
-            return made.value
-        progress.seconds = time.perf_counter() - progress.started
-        if progress.prepared < 1:
-            yield progress

@@ -165,7 +165,7 @@ def write_reading(reading: SlideReading, folder: str | os.PathLike[str], stem: s
     with ExitStack() as together:
         tiles, picture, facts = (together.enter_context(whole(target)) for target in targets.values())
         write_tiles(reading, tiles)
-        write_map(reading, picture)
+        reading.overlay().save(picture, format="PNG")
         text = json.dumps(reading.to_dict(), indent=2, allow_nan=False)
         facts.write_text(text + "\n", encoding="utf-8")
     return targets
@@ -181,8 +181,3 @@ def write_tiles(reading: SlideReading, file: Path) -> None:
             shares = [f"{value:.6f}" for value in reading.probabilities[row, column]]
             place = reading.grid.on_slide(int(row), int(column))
             writer.writerow([row, column, *place, classes[reading.called[row, column]], *shares])
-
-
-def write_map(reading: SlideReading, file: Path) -> None:
-    """Write the picture of the map."""
-    reading.overlay().save(file, format="PNG")

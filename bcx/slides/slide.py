@@ -10,8 +10,9 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,15 +96,14 @@ class Slide:
             )
         return of.region(x, y, width, height)
 
-    def overview(self, side: int, workers: int = 1) -> Generator[float, None, np.ndarray]:
-        """Make the whole slide, small, uint8 `[h, w]` or `[h, w, 3]`, and yield the share that is done, 0..1.
+    def overview(self, side: int, workers: int = 1) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield the share that is done, 0..1, and the slide, small, uint8 `[h, w]` or `[h, w, 3]`, the same array.
 
         Its longer side is at most `side`, and more than half of it where the slide is large enough.
         """
         fitting = [each for each in self.levels if max(each.width, each.height) >= side]
         level = fitting[-1] if fitting else self.levels[0]
         factor = max(1, -(-max(level.width, level.height) // side))
-        width, height = -(-level.width // factor), -(-level.height // factor)
 
         def shrink(block: tuple[int, int, int, int]) -> np.ndarray:
             x, y, wide, high = block
@@ -112,16 +112,14 @@ class Slide:
 
         blocks = list(_blocks(level, factor))
         colours = level.region(0, 0, 1, 1).shape[2:]
-        out = np.zeros((height, width, *colours), np.uint8)
+        out = np.zeros((-(-level.height // factor), -(-level.width // factor), *colours), np.uint8)
         with ThreadPoolExecutor(workers, "bcx-overview") as pool:
             # A few at a time: `map` over all would keep what is done in memory until it is asked for.
             for start in range(0, len(blocks), 4 * workers):
                 some = blocks[start : start + 4 * workers]
                 for (x, y, _, _), small in zip(some, pool.map(shrink, some), strict=True):
-                    top, left = y // factor, x // factor
-                    out[top : top + small.shape[0], left : left + small.shape[1]] = small
-                yield (start + len(some)) / len(blocks)
-        return out
+                    out[y // factor :, x // factor :][: small.shape[0], : small.shape[1]] = small
+                yield (start + len(some)) / len(blocks), out
 
     def close(self) -> None:
         if self._file is not None:
@@ -174,27 +172,33 @@ def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
         raise ScanError(found, expected="a file that may be read", remedy=remedy) from error
     except Exception as error:
         raise _damaged(name, error) from error
-    try:
-        if slide := _from_pages(kind, file, name):
-            return slide
-        _refuse_if_large(file, path, name)
-    except BaseException as error:
-        file.close()
-        if isinstance(error, BcxError) or not isinstance(error, Exception):
+    with ExitStack() as unused:
+        unused.callback(file.close)
+        try:
+            slide = _from_pages(kind, file, path, name)
+        except BcxError:
             raise
-        raise _damaged(name, error) from error  # damaged directories raise whatever they lead to
-    file.close()
-    return None
+        except Exception as error:  # damaged directories raise whatever they lead to
+            raise _damaged(name, error) from error
+        if slide is not None:
+            unused.pop_all()
+        return slide
 
 
-def _from_pages(kind: type[Slide], file: TiffFile, name: str) -> Slide | None:
+def _from_pages(kind: type[Slide], file: TiffFile, path: Path, name: str) -> Slide | None:
     if len(file.pages) > MAX_PAGES:
         found, remedy = f"'{name}' has {len(file.pages):,} pages.", "Export the page that you mean."
         raise ScanTooLarge(found, expected=f"at most {MAX_PAGES:,}", remedy=remedy)
     series = max(file.series, key=lambda each: _first(each).imagewidth * _first(each).imagelength)
     pages = [_first(level) for level in series.levels]
-    _check_size(pages[0], name)
+    width, height = pages[0].imagewidth, pages[0].imagelength
+    if max(width, height) > MAX_SIDE or width * height > MAX_SLIDE_PIXELS:
+        found, remedy = f"'{name}' has {width:,} x {height:,} pixels.", "Export a part of it, or a lower resolution."
+        raise ScanTooLarge(found, expected=f"at most {MAX_SIDE:,} on a side", remedy=remedy)
+    if width < 1 or height < 1:
+        raise ValueError("it has no pixels")
     if not is_plain(pages[0]):
+        _refuse_if_large(file.pages[0].aspage(), path, name)
         return None
     pages = [page for page in pages if is_plain(page) and page.samplesperpixel == pages[0].samplesperpixel]
     notes = [f"first page of {len(series.pages)}"] if len(series.pages) > 1 else []
@@ -209,17 +213,7 @@ def _first(series: Any) -> TiffPage:
     return series.pages[0].aspage()
 
 
-def _check_size(page: TiffPage, name: str) -> None:
-    width, height = page.imagewidth, page.imagelength
-    if max(width, height) > MAX_SIDE or width * height > MAX_SLIDE_PIXELS:
-        found, remedy = f"'{name}' has {width:,} x {height:,} pixels.", "Export a part of it, or a lower resolution."
-        raise ScanTooLarge(found, expected=f"at most {MAX_SIDE:,} on a side", remedy=remedy)
-    if width < 1 or height < 1:
-        raise ValueError("it has no pixels")
-
-
-def _refuse_if_large(file: TiffFile, path: Path, name: str) -> None:
-    page = file.pages[0].aspage()
+def _refuse_if_large(page: TiffPage, path: Path, name: str) -> None:
     if page.imagewidth * page.imagelength > MAX_PIXELS or path.stat().st_size > MAX_BYTES:
         raise UnknownFormat(
             f"'{name}' is a large TIFF in a layout that is not read piece by piece ({page.dtype}, "

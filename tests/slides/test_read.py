@@ -260,7 +260,7 @@ def test_tiles_cover_a_side_from_end_to_end(length, tile, share):
         assert 0 <= start <= length - tile
         covered[start : start + tile] = True
     assert covered.all()
-    assert starts == sorted(set(starts))
+    assert starts == tuple(sorted(set(starts)))
 
 
 @given(width=st.integers(60, 3000), height=st.integers(60, 400), stride=st.integers(5, 130), seed=st.integers(0, 9))

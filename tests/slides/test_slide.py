@@ -36,12 +36,8 @@ layouts = st.fixed_dictionaries(
 
 def overview(slide: Slide, side: int, workers: int = 1) -> tuple[np.ndarray, list[float]]:
     """The overview, and the shares that were told while it was made."""
-    making, told = slide.overview(side, workers), []
-    while True:
-        try:
-            told.append(next(making))
-        except StopIteration as made:
-            return made.value, told
+    told, made = zip(*slide.overview(side, workers), strict=True)
+    return made[-1], list(told)
 
 
 def picture(height: int, width: int, samples: int, seed: int = 0) -> np.ndarray:
