@@ -115,7 +115,7 @@ class BatchTab:
         if batch.ended is None:
             return {}
         path = session.picture("bcx-results", ".csv")
-        table.write_csv(batch.table(), path, task, more=batch.more_columns())
+        table.write_lines(table.csv_lines(batch.table(), [*table.columns(task), *batch.more_columns()]), path)
         return {self.csv: gr.update(value=str(path), interactive=True), self.score: rows.score_html(batch, task)}
 
     def combined(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Changes:
@@ -127,7 +127,7 @@ class BatchTab:
         }
         if batch.patients:
             path = session.picture("bcx-results.patients", ".csv")
-            table.write_text(patient_lines(batch.patients, classifier.classes), path)
+            table.write_lines(patient_lines(batch.patients, classifier.classes), path)
             shown[self.patients_csv] = gr.update(visible=True, value=str(path))
         return shown
 

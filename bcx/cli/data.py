@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bcx.audit.findings import Audit
-    from bcx.data.check import Report
+    from bcx.data.reading import Reading
+    from bcx.data.records import Record
+    from bcx.tasks import Task
 
 app = typer.Typer(name="data", no_args_is_help=True)
 
@@ -73,24 +76,22 @@ def check(
     with stages() as tell:
         on_file = partial(tell, "Opening files")
         report = check_folder(source, task=get_task(wanted), kind=found, split=split, on_file=on_file)
-    _show(report)
+    _show(report, f"{source}: {LAYOUTS[found]}", get_task(wanted))
     if verbose:
         name_left_out(report.left_out)
     if report.problems:
         raise typer.Exit(1)
 
 
-def _show(report: Report) -> None:
+def _show(report: Reading, title: str, task: Task) -> None:
     from rich.console import Console
     from rich.text import Text
 
     # Names of files are shown as Text: square brackets in them are no markup.
     console = Console(soft_wrap=True, highlight=False)
-    console.print(Text(f"{report.root}: {LAYOUTS[report.kind]}"))
+    console.print(Text(title))
     if report.records:
-        console.print(_counts(report))
-        if report.sizes:
-            console.print(f"Scans are {report.sizes}.")
+        console.print(_counts(report.records, task))
     for note in report.notes:
         console.print(Text(note))
     count = len(report.problems)
@@ -100,25 +101,25 @@ def _show(report: Report) -> None:
         console.print(Text(f"- {problem}"))
 
 
-def _counts(report: Report) -> Table:
+def _counts(records: Sequence[Record], task: Task) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
     # Narrow enough for five folds in 80 columns.
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
-    records = report.records
     columns = {
         "scans": [record.label for record in records],
         "groups": [label for _, label in sorted({(record.group, record.label) for record in records})],
         "masked": [record.label for record in records if record.masks],
     }
-    columns |= {f"fold {fold}": [record.label for record in records if record.fold == fold] for fold in report.folds}
+    folds = sorted({record.fold for record in records if record.fold is not None})
+    columns |= {f"fold {fold}": [record.label for record in records if record.fold == fold] for fold in folds}
     table.add_column("label", footer="all", no_wrap=True)
     for name, found in columns.items():
         # one group may hold two labels
         total = len({record.group for record in records}) if name == "groups" else len(found)
         table.add_column(name, justify="right", footer=f"{total}")
-    for label in report.task.classes:
+    for label in task.classes:
         if label in columns["scans"]:
             table.add_row(label, *(str(found.count(label)) for found in columns.values()))
     return table

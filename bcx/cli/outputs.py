@@ -204,11 +204,11 @@ def write_patients(
 
     A scan that could not be read stands in the reason of its patient's row.
     """
-    from bcx.inference.table import write_text
+    from bcx.inference.table import write_lines
 
     cells = patient_rows(classifier, rows, patients)
     with writing(target):
-        write_text(patient_lines(cells, classifier.classes), target)
+        write_lines(patient_lines(cells, classifier.classes), target)
     counts = Counter(cell.get("decision", "without a scan that can be read") for cell in cells)
     tally = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     return f"{len(cells)} patient{'' if len(cells) == 1 else 's'}: {tally}; written to {target}."

@@ -30,7 +30,7 @@ from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
 from bcx.inference.patient import STUDY
-from bcx.inference.table import row, write_csv, write_text
+from bcx.inference.table import columns, csv_lines, row, write_lines
 from bcx.networks.device import pick_device
 
 if TYPE_CHECKING:
@@ -327,12 +327,13 @@ def _answer(
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if as_json:
+        # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
+        lines: Iterator[str] = (f"{json.dumps(each)}\n" for each in rows())
+    else:
+        lines = csv_lines(rows(), [*columns(classifier.task), *(PLACE if places else ())])
     with nullcontext() if table is None else writing(table):
-        if as_json:
-            # Escaped to ASCII, so that a file name that is no valid Unicode is written and read back as it is.
-            write_text((f"{json.dumps(each)}\n" for each in rows()), table or sys.stdout)
-        else:
-            write_csv(rows(), table or sys.stdout, classifier.task, PLACE if places else ())
+        write_lines(lines, table or sys.stdout)
     sys.stdout.flush()  # a reader that has gone (`bcx predict ... | head`) is met here, where Typer ends quietly
     return kept, tally
 

@@ -108,7 +108,7 @@ def read_recipe(
 
 def read_records(recipe: Recipe) -> list[Record]:
     """Read every source that the recipe names, with folds; patches that teach nothing are left out."""
-    from bcx.data.cleaning import clean
+    from bcx.data.check import clean
     from bcx.data.splits import assign_folds
     from bcx.tasks import get_task
 

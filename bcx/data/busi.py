@@ -95,11 +95,9 @@ def read_busi(root: Path, *, task: Task, split: str, source: str) -> Reading:
             file, inside = there[row.name]
             key, group, masks = f"{source}/{row.file}", f"{source}:{row.group}", inside.masks.get(file.stem, ())
             reading.records.append(Record(file, key, row.label, group, source, masks, row.fold))
-    present = []
-    for part in SPLITS[:-1]:
-        held = [row.name in there for row in busi_rows() if row.split == part]
-        present.append(f"{sum(held)} of {len(held)} of '{part}'")
-    reading.notes.append(f"Published files there: {', '.join(present)}.")
+    held = {part: [row.name in there for row in busi_rows() if row.split == part] for part in SPLITS[:-1]}
+    present = ", ".join(f"{sum(names)} of {len(names)} of '{part}'" for part, names in held.items())
+    reading.notes.append(f"Published files there: {present}.")
     return reading
 
 
@@ -147,9 +145,9 @@ def dhash(pixels: np.ndarray) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
-def row_problem(record: Record, found: int) -> DataError | None:
-    """What is wrong when a file of `read_busi` has the hash `found`; None where it is near enough to its row's."""
-    name = record.key.split("/", 1)[1]
+def row_problem(record: Record, pixels: np.ndarray) -> DataError | None:
+    """What is wrong with the pixels of a file of `read_busi`; None where their hash is near enough to its row's."""
+    name, found = record.key.split("/", 1)[1], dhash(pixels)
     distances = {row.file: (found ^ row.dhash).bit_count() for row in busi_rows()}
     if distances[name] <= TOLERANCE:
         return None
@@ -165,12 +163,12 @@ def row_problem(record: Record, found: int) -> DataError | None:
 
 def verify_manifest(records: Iterable[Record], root: Path) -> None:
     """Open the files of `read_busi`'s records; `DataError` where one is unreadable or not what the manifest says."""
+
+    def problem(record: Record) -> DataError | None:
+        try:
+            return row_problem(record, Scan.open(record.file).pixels)
+        except BcxError as error:
+            return DataError(f"'{record.key}': {error.found}", expected=error.expected, remedy=error.remedy)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
-        Reading(problems=[problem for problem in pool.map(_file_problem, records) if problem]).checked(root)
-
-
-def _file_problem(record: Record) -> DataError | None:
-    try:
-        return row_problem(record, dhash(Scan.open(record.file).pixels))
-    except BcxError as error:
-        return DataError(f"'{record.key}': {error.found}", expected=error.expected, remedy=error.remedy)
+        Reading(problems=list(filter(None, pool.map(problem, records)))).checked(root)

@@ -1,4 +1,4 @@
-"""Open every file of a source and list what was found and everything that is wrong: `bcx data check`."""
+"""Open every file of a source: list all that is wrong (`bcx data check`), leave out patches that teach nothing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from bcx.data.busi import busi_rows, dhash, row_problem
-from bcx.data.cleaning import BLANK, faults
-from bcx.data.readers import detect_kind, survey
+import numpy as np
+
+from bcx.data.busi import busi_rows, row_problem
+from bcx.data.readers import survey
 from bcx.data.reading import Reading, some
 from bcx.data.records import Record, load_mask
 from bcx.errors import BcxError, DataError, SplitError
 from bcx.imaging.scan import Scan
 from bcx.tasks import Task
+
+UNREADABLE, BLANK, SIZE = "that cannot be read", "blank", "of another size"
+COPY, CONFLICT = "copy of another", "under two labels"
+# Grey levels between the 1st and the 99th percentile. Of 9,218 published IDC patches one, nearly black, has 10; all
+# others have 28 and more.
+BLANK_RANGE = 20
 
 
 class _Look(NamedTuple):
@@ -32,48 +38,32 @@ class _Look(NamedTuple):
     problems: list[BcxError]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report(Reading):
-    """What `check_folder` found; `sizes` says how large the readable scans are, empty where there are none."""
-
-    root: Path
-    kind: str
-    task: Task
-    sizes: str = ""
-
-    @property
-    def folds(self) -> list[int]:
-        """The folds that occur."""
-        return sorted({record.fold for record in self.records if record.fold is not None})
-
-
 def check_folder(
     root: Path,
     *,
     task: Task,
-    kind: str | None = None,
+    kind: str,
     split: str = "dev",
     on_file: Callable[[int, int], object] = lambda *_: None,
-) -> Report:
+) -> Reading:
     """Read a source, open every scan and mask, and collect all problems: none where training could start.
 
-    `kind` is one of `bcx.data.readers.KINDS`, or told from what is there; `on_file` gets (files done, files in all).
+    `kind` is one of `bcx.data.readers.KINDS`; `on_file` gets (files done, files in all).
     """
-    kind = kind or detect_kind("", root)
     try:
-        reading = survey(kind, root, task=task, split=split)
+        found = survey(kind, root, task=task, split=split)
     except DataError as error:
-        return Report(root=root, kind=kind, task=task, problems=[error])
+        return Reading(problems=[error])
     looks: list[_Look] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
-        for look in pool.map(partial(_look_at, task=task, published=kind == "busi"), reading.records):
+        for look in pool.map(partial(_look_at, task=task, published=kind == "busi"), found.records):
             looks.append(look)
-            on_file(len(looks), len(reading.records))
-    found = Report(**vars(reading), root=root, kind=kind, task=task, sizes=_sizes(looks))
+            on_file(len(looks), len(found.records))
     found.problems.extend(problem for look in looks for problem in look.problems)
     found.problems.extend(_same_content(looks, copies=task.tile is not None))
-    found.problems.extend(_thin_folds(found))
-    found.notes.extend(_notes(found, looks))
+    found.problems.extend(_thin_folds(found.records))
+    found.notes[:0] = _sizes(looks)
+    found.notes.extend(_notes(looks, task, published=kind == "busi"))
     return found
 
 
@@ -89,7 +79,7 @@ def _look_at(record: Record, *, task: Task, published: bool) -> _Look:
         empty = mask is not None and not mask.any()
     except DataError as error:
         problems.append(_named(record, error))
-    if published and (wrong := row_problem(record, dhash(scan.pixels))):
+    if published and (wrong := row_problem(record, scan.pixels)):
         problems.append(wrong)
     for fault in faults(scan.pixels, task):
         found = "blank: one even tone" if fault == BLANK else f"{scan.width} x {scan.height} pixels"
@@ -103,10 +93,11 @@ def _look_at(record: Record, *, task: Task, published: bool) -> _Look:
     return _Look(record, (scan.width, scan.height), scan.sha256, empty, problems)
 
 
-def _sizes(looks: Sequence[_Look]) -> str:
-    sizes = [look.size for look in looks if look.size]
-    words = zip(("pixels wide", "high"), zip(*sizes, strict=True), strict=bool(sizes))
-    return ", ".join(f"{min(n)} to {max(n)} {word} (median {median(n):.0f})" for word, n in words)
+def _sizes(looks: Sequence[_Look]) -> Iterator[str]:
+    if sizes := [look.size for look in looks if look.size]:
+        words = zip(("pixels wide", "high"), zip(*sizes, strict=True), strict=True)
+        said = ", ".join(f"{min(n)} to {max(n)} {word} (median {median(n):.0f})" for word, n in words)
+        yield f"Scans are {said}."
 
 
 def _name(record: Record) -> str:
@@ -146,11 +137,11 @@ def _same_content(looks: Sequence[_Look], copies: bool) -> Iterator[BcxError]:
             )
 
 
-def _thin_folds(found: Report) -> Iterator[BcxError]:
+def _thin_folds(records: Sequence[Record]) -> Iterator[BcxError]:
     """Folds that lack a class which the source has: their figures would mean little."""
-    labels = {record.label for record in found.records}
-    for fold in found.folds:
-        if missing := labels - {record.label for record in found.records if record.fold == fold}:
+    labels = {record.label for record in records}
+    for fold in sorted({record.fold for record in records if record.fold is not None}):
+        if missing := labels - {record.label for record in records if record.fold == fold}:
             yield SplitError(
                 f"Fold {fold} holds no {', '.join(sorted(missing))}.",
                 expected="every class in every fold",
@@ -158,20 +149,65 @@ def _thin_folds(found: Report) -> Iterator[BcxError]:
             )
 
 
-def _notes(found: Report, looks: Sequence[_Look]) -> Iterator[str]:
+def _notes(looks: Sequence[_Look], task: Task, published: bool) -> Iterator[str]:
     labels: dict[str, set[str]] = defaultdict(set)
-    for record in found.records:
-        labels[record.group].add(record.label)
-    if absent := [label for label in found.task.classes if label not in set().union(*labels.values())]:
+    for look in looks:
+        labels[look.record.group].add(look.record.label)
+    if absent := [label for label in task.classes if label not in set().union(*labels.values())]:
         yield f"No {' and no '.join(absent)}: train together with a source that has them."
     if mixed := sorted(group for group, of_group in labels.items() if len(of_group) > 1):
         yield f"{len(mixed)} groups hold more than one label: {some(mixed)}."
     if empty := Counter(look.record.label for look in looks if look.empty_mask):
         yield "Empty masks: " + ", ".join(f"{count} {label}" for label, count in sorted(empty.items())) + "."
-    outside = sum(record.fold is None for record in found.records)
+    outside = sum(look.record.fold is None for look in looks)
     if 0 < outside < len(looks):
         yield f"{outside} scans are outside all folds."
-    if found.kind == "busi":
-        published = {row.file: row.sha256 for row in busi_rows()}
-        exact = sum(published.get(_name(look.record)) == look.sha256 for look in looks)
+    if published:
+        hashes = {row.file: row.sha256 for row in busi_rows()}
+        exact = sum(hashes.get(_name(look.record)) == look.sha256 for look in looks)
         yield f"{exact} of {len(looks)} files are the published ones byte for byte; the others are copies."
+
+
+def is_blank(pixels: np.ndarray) -> bool:
+    """Whether a patch, uint8 `[H, W]` or `[H, W, 3]`, shows next to nothing: even glass, or no light."""
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
+    return bool(np.ptp(np.percentile(grey, (1, 99))) < BLANK_RANGE)
+
+
+def faults(pixels: np.ndarray, task: Task) -> list[str]:
+    """What is wrong with one image of a task with tiles: of `BLANK` and `SIZE`; nothing for other tasks."""
+    wrong = {BLANK: is_blank(pixels), SIZE: pixels.shape[:2] != (task.tile, task.tile)} if task.tile else {}
+    return [fault for fault, there in wrong.items() if there]
+
+
+def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:
+    """Open every file; return the good patches in the same order, and {reason: keys of the others}.
+
+    Of byte-identical files the first by key is kept; where they carry different labels, none is. Other tasks' records
+    are returned as they are.
+    """
+    if task.tile is None:
+        return list(records), {}
+    left_out: dict[str, list[str]] = {reason: [] for reason in (UNREADABLE, BLANK, SIZE, COPY, CONFLICT)}
+    by_content: dict[str, list[Record]] = defaultdict(list)
+
+    def look(record: Record) -> tuple[str, str]:
+        try:
+            scan = Scan.open(record.file)
+        except BcxError:
+            return UNREADABLE, ""
+        return next(iter(faults(scan.pixels, task)), ""), scan.sha256
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+        for record, (reason, content) in zip(records, pool.map(look, records), strict=True):
+            if reason:
+                left_out[reason].append(record.key)
+            else:
+                by_content[content].append(record)
+    for same in by_content.values():
+        if len({record.label for record in same}) > 1:
+            left_out[CONFLICT] += [record.key for record in same]
+        else:
+            left_out[COPY] += sorted(record.key for record in same)[1:]
+    gone = {key for keys in left_out.values() for key in keys}
+    return [record for record in records if record.key not in gone], left_out

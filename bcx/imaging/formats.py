@@ -13,14 +13,9 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
+from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, Jpeg2KImagePlugin, PngImagePlugin
 from PIL.ImageFile import ImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -52,14 +47,14 @@ class _Jpeg(JpegImageFile):
 # Opened directly: PIL's `Image.open` would warn about large sizes before they can be looked at, through
 # `warnings`, which threads share.
 _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
-    "png": PngImageFile,
+    "png": PngImagePlugin.PngImageFile,
     "jpeg": _Jpeg,
-    "gif": GifImageFile,
-    "bmp": BmpImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
     "tiff": TiffImageFile,
     "webp": WebPImageFile,
-    "avif": AvifImageFile,
-    "jpeg2000": Jpeg2KImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+    "jpeg2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 
 

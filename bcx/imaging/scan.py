@@ -62,10 +62,6 @@ class Scan:
     def width(self) -> int:
         return self.pixels.shape[1]
 
-    @property
-    def is_grey(self) -> bool:
-        return self.pixels.ndim == 2
-
     @classmethod
     def open(
         cls,

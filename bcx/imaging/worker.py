@@ -56,15 +56,38 @@ class _Worker:
             env=environment, cwd=Path(__file__).anchor, close_fds=True,
         )  # fmt: skip
 
-    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
+    def ask(self, request: dict[str, Any], data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
+        """Raise `_Died` where it dies and another may not: what it decoded before may have damaged it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        too_long = threading.Event()
+
+        def stop() -> None:
+            too_long.set()
+            self.process.kill()
+
+        timer = threading.Timer(SECONDS, stop)
+        timer.daemon = True
+        timer.start()
         try:
             _send(self.process.stdin, request, data)
             answer = _receive(self.process.stdout)
-        except (OSError, ValueError, EOFError) as error:
-            raise _Died from error
+        except (OSError, ValueError, EOFError):
+            self.end()
+            if too_long.is_set():
+                found, remedy = f"'{name}' takes longer than {SECONDS:g} s to decode.", f"Export it again, {_PLAINLY}."
+                raise DamagedScan(found, expected="a picture that is decoded in an instant", remedy=remedy) from None
+            if self.used:
+                raise _Died from None
+            remedy = f"Copy, download or export it again, {_PLAINLY}."
+            raise DamagedScan(f"'{name}' makes its decoder crash.", remedy=remedy) from None
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            timer.cancel()
         self.used = True
+        _idle.append(self)
         return answer
 
     def end(self) -> None:
@@ -93,9 +116,9 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
         except IndexError:
             worker = _Worker()
         try:
-            answer, raw = _ask(worker, request, data, name)
+            answer, raw = worker.ask(request, data, name)
         except _Died:
-            answer, raw = _ask(_Worker(), request, data, name)
+            answer, raw = _Worker().ask(request, data, name)
     if "error" in answer:
         kind, found, expected, remedy = answer["error"]
         known = getattr(bcx.errors, kind, None)
@@ -104,38 +127,6 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
         raise known(found, expected=expected, remedy=remedy)
     values = np.frombuffer(raw, np.dtype(answer["dtype"])).reshape(answer["shape"])
     return values, answer["facts"]
-
-
-def _ask(worker: _Worker, request: dict[str, Any], data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
-    """Ask one process; raise `_Died` where it dies and another may not: what it decoded before may have damaged it."""
-    too_long = threading.Event()
-
-    def stop() -> None:
-        too_long.set()
-        worker.process.kill()
-
-    timer = threading.Timer(SECONDS, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        answer = worker.ask(request, data)
-    except _Died:
-        if too_long.is_set():
-            found, remedy = f"'{name}' takes longer than {SECONDS:g} s to decode.", f"Export it again, {_PLAINLY}."
-            raise DamagedScan(found, expected="a picture that is decoded in an instant", remedy=remedy) from None
-        if worker.used:
-            raise
-        remedy = f"Copy, download or export it again, {_PLAINLY}."
-        raise DamagedScan(f"'{name}' makes its decoder crash.", remedy=remedy) from None
-    except BaseException:
-        worker.end()
-        raise
-    finally:
-        timer.cancel()
-        if worker.process.poll() is not None:
-            worker.end()
-    _idle.append(worker)
-    return answer
 
 
 def _send(pipe: IO[bytes], header: dict[str, Any], data: bytes | memoryview) -> None:

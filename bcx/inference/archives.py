@@ -29,7 +29,6 @@ FREE_BYTES, FREE_TOTAL = 1 << 24, 1 << 30
 """A member, and an archive, up to this size may grow as they like: a blank image packs very well."""
 _LONGEST_NAME = 1000
 _MOST_DIRECTORY = 1 << 23  # bytes of the list of members, which zipfile reads in one piece
-_STEP = 1 << 20
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 _TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # turn the direction of writing
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
@@ -82,17 +81,13 @@ class Member:
     def _read(self, size: int) -> bytes:
         assert self._path is not None
         assert self._info is not None
-        parts: list[bytes] = []
         try:
             with _opened(self._path, *self.stamp[:2]).open(self._info) as stream:
-                while size > 0 and (part := stream.read(min(size, _STEP))):
-                    parts.append(part)
-                    size -= len(part)
+                return stream.read(size)
         except MemoryError:
             raise
         except Exception as error:  # zipfile and zlib raise whatever the damage leads them to
             raise self._damaged(str(error).rstrip(".")[:200] or type(error).__name__) from error
-        return b"".join(parts)
 
     def _damaged(self, what: str) -> DamagedScan:
         found, remedy = f"'{self.name}' cannot be unpacked ({what}).", "Copy or download the archive again."
@@ -212,10 +207,8 @@ def _problem(info: zipfile.ZipInfo, name: str, archive: str) -> BcxError | None:
     elif info.compress_type not in _METHODS:
         how = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
         found = f"'{name}' is packed by the method '{how}' in the archive '{archive}'."
-        expected, remedy = (
-            "the methods 'store' or 'deflate', as in ordinary ZIP files",
-            "Unpack it, and name the folder.",
-        )
+        expected = "the methods 'store' or 'deflate', as in ordinary ZIP files"
+        remedy = "Unpack it, and name the folder."
     else:
         return None
     return ScanError(found, expected=expected, remedy=remedy)

@@ -29,8 +29,8 @@ from bcx.imaging.crop import checked_box
 from bcx.imaging.scan import Scan
 from bcx.inference.clip import CLIP_FRAMES, answer_clip
 from bcx.inference.patient import Answer, PatientAnswer, combine
-from bcx.inference.prediction import SCREEN, Failure, Prediction
-from bcx.inference.sources import ClipFile, Ready, Source, prepare, try_prepare
+from bcx.inference.prediction import Failure, Prediction
+from bcx.inference.sources import ClipFile, Ready, Source, attempt, name_of, prepare
 from bcx.inference.two_stage import Reading, both_views, read_scans
 from bcx.networks.run import Forward
 from bcx.tasks import is_slide
@@ -227,18 +227,16 @@ class Classifier:
         return np.concatenate([np.zeros((0, len(self.classes))), *parts]).astype(np.float32)
 
     def _answer_sources(self, sources: list[Source]) -> deque[Prediction | Failure]:
-        items = [try_prepare(source, self._reads_clips) for source in sources]
+        items = [attempt(name_of(source), prepare, source, None, self._reads_clips) for source in sources]
         ready = [item for item in items if isinstance(item, Ready)]
         answers = iter(self._answer(ready, self._runner.alone) if ready else [])
-        return deque(next(answers) if isinstance(item, Ready) else self._try_clip(item) for item in items)
 
-    def _try_clip(self, item: ClipFile | Failure) -> Prediction | Failure:
-        if isinstance(item, Failure):
-            return item
-        try:
-            return self._answer_clip(item, self._runner.alone)
-        except BcxError as error:
-            return Failure(item.name, error)
+        def answer(item: Ready | ClipFile | Failure) -> Prediction | Failure:
+            if isinstance(item, ClipFile):
+                return attempt(item.name, self._answer_clip, item, self._runner.alone)
+            return next(answers) if isinstance(item, Ready) else item
+
+        return deque(map(answer, items))
 
     def _answer_clip(self, file: ClipFile, forward: Forward) -> Prediction:
         started = time.perf_counter()
@@ -298,11 +296,12 @@ class Classifier:
         """Return an answer with what follows from the decider's probabilities, float64 `[C]`."""
         winner, unsure = decider.decide(probabilities, answer.distance)
         label = self.classes[winner]
+        lesion = answer.screen.lesion if label == self.task.absent else None
         decision, reason = claim(
             label,
             task=self.task,
             likeliest=self.classes[int(probabilities.argmax())] if decider.point == "default" else None,
-            lesion=_lesion_peak(answer.reading, answer.scan) if label == self.task.absent else 0.0,
+            lesion=0.0 if lesion is None else float(lesion.max()),
             no_scan=no_scan,
             damage=answer.scan.damage,
             unsure=unsure,
@@ -324,13 +323,6 @@ def _one_scan(item: Ready | ClipFile) -> Ready:
         remedy = "Open one of its frames: bcx.Scan.open(path, frame=0)."
         raise ConfigError(found, expected="one picture", remedy=remedy)
     return item
-
-
-def _lesion_peak(reading: Reading, scan: Scan) -> float:
-    """Return the largest value of the lesion map, both stages together, at a screen's size at most; 0 without one."""
-    scale = min(1.0, SCREEN / max(scan.width, scan.height))
-    lesion = reading.lesion_at((max(1, round(scan.height * scale)), max(1, round(scan.width * scale))), scale)
-    return 0.0 if lesion is None else float(lesion.max())
 
 
 def _compute_alone() -> None:

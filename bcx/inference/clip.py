@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from bcx.trust.claims import NOT_A_SCAN, REFER
 if TYPE_CHECKING:
     from bcx.inference.prediction import Prediction
 
+Frame = TypeVar("Frame")
 #: Frames of a clip that are read unless told otherwise.
 CLIP_FRAMES = 16
 #: The answer's frame is the most suspicious one of so many, the second of twice as many, and so on.
@@ -83,38 +85,33 @@ def answer_clip(
     """
     blank: list[int] = []
     failed: dict[int, BcxError] = {}
-    opened: dict[int, Scan] = {}
     answered: dict[int, tuple[Prediction, bool]] = {}  # and whether it is a scan and undamaged
 
-    def shows_nothing(frame: int) -> bool:
+    def open_frame(frame: int) -> Scan | None:
         try:
             scan = Scan.open(data, name, frame=frame)
         except BcxError as error:
             failed[frame] = error
-            return True
+            return None
         if is_blank(scan.pixels):
             blank.append(frame)
-        else:
-            opened[frame] = scan
-        return frame not in opened
+            return None
+        return scan
 
-    def answer_opened() -> None:
-        for frame, each in zip(opened, answer(list(opened.values())), strict=True):
+    def answer_frames(scans: list[Scan]) -> None:
+        for each in answer(scans):
             usable = each.decision != NOT_A_SCAN and not each.scan.damage
-            answered[frame] = each.without_pixels(), usable
-        opened.clear()
+            answered[each.scan.frame] = each.without_pixels(), usable
 
-    for _ in look_through(range(count), limit, shows_nothing):
-        if len(opened) == _AT_ONCE:
-            answer_opened()
-    if not opened and not answered:
+    opened = look_through(range(count), limit, open_frame)
+    while some := list(islice(opened, _AT_ONCE)):
+        answer_frames(some)
+        del some
+    if not answered:
         if not blank:
             raise next(iter(failed.values()))
-        first = min(blank)
-        blank.remove(first)
-        opened[first] = Scan.open(data, name, frame=first)
-    if opened:
-        answer_opened()
+        blank.sort()
+        answer_frames([Scan.open(data, name, frame=blank.pop(0))])
     read = sorted(answered)
     answers, usable = zip(*(answered[frame] for frame in read), strict=True)
     probabilities = np.array([list(each.probabilities.values()) for each in answers], np.float32)
@@ -137,10 +134,10 @@ def is_blank(pixels: np.ndarray) -> bool:
     return bool(away.mean() < _BLANK_SHARE)
 
 
-def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool]) -> Iterator[int]:
-    """Yield up to `limit` frames, evenly spread over those that are not blank; where some are, others are tried.
+def look_through(frames: Sequence[int], limit: int, opened: Callable[[int], Frame | None]) -> Iterator[Frame]:
+    """Yield up to `limit` opened frames, evenly spread; in place of those that `opened` returns None for, others.
 
-    `blank`, called once for each, is True where a frame shows nothing or cannot be read. Limit 1 takes the first.
+    It is called once for each. Limit 1 takes the first.
     """
     left, wanted, looks = list(frames), limit, _LOOKED_AT * max(limit, CLIP_FRAMES)
     while left and wanted > 0 and looks > 0:
@@ -148,9 +145,9 @@ def look_through(frames: Sequence[int], limit: int, blank: Callable[[int], bool]
         places = {int(place) for place in np.linspace(0, len(left) - 1, many).round()} if limit > 1 else {0}
         looks -= len(places)
         for place in sorted(places):
-            if not blank(left[place]):
+            if (frame := opened(left[place])) is not None:
                 wanted -= 1
-                yield left[place]
+                yield frame
         left = [frame for place, frame in enumerate(left) if place not in places]
 
 

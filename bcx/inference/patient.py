@@ -58,46 +58,36 @@ class PatientAnswer:
     scans: tuple[str, ...]
     left_out: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON."""
-        return {**vars(self), "scans": list(self.scans), "left_out": list(self.left_out)}
-
-
-def mean_probabilities(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the geometric mean of one or more scans' probabilities, scaled to sum to 1."""
-    import numpy as np  # here, since the command line, which uses this module, starts without it
-
-    names = list(each[0])
-    logs = np.log(np.maximum([[scan[name] for name in names] for scan in each], _LEAST)).mean(axis=0)
-    mean = np.exp(logs - logs.max())
-    return dict(zip(names, (mean / mean.sum()).tolist(), strict=True))
-
 
 def combine(patient: str, answers: Sequence[Answer | Prediction], decider: Decider, task: Task) -> PatientAnswer:
     """Combine one model's answers to one patient's scans, at least one, by that model's decider."""
     if not answers:
         found, remedy = f"There are no scans of '{patient}'.", "Name a patient with scans."
         raise ConfigError(found, expected="one or more", remedy=remedy)
-    import numpy as np
+    import numpy as np  # here, since the command line, which uses this module, starts without it
 
-    def decide(of: Mapping[str, float]) -> tuple[int, str]:
-        return decider.decide(np.array([of[name] for name in task.classes]))
+    def row(each: Answer | Prediction) -> list[float]:
+        return [each.probabilities[name] for name in task.classes]
 
     scans = [each for each in answers if each.decision != NOT_A_SCAN]
-    probabilities = mean_probabilities([each.probabilities for each in scans or answers])
-    winner, reason = decide(probabilities)
+    logs = np.log(np.maximum([row(each) for each in scans or answers], _LEAST)).mean(axis=0)
+    mean = np.exp(logs - logs.max())
+    mean /= mean.sum()
+    winner, reason = decider.decide(mean)
     label = task.classes[winner]
     decision = REFER if reason else label
     harm = dict.fromkeys(task.classes, 1) | {task.absent: 0, task.positive: 2}
     graver = [each for each in scans if harm.get(each.decision, -1) > harm[label]]
-    doubtful = [each for each in scans if each.decision == REFER and each.reason != decide(each.probabilities)[1]]
+    doubtful = [
+        each for each in scans if each.decision == REFER and each.reason != decider.decide(np.array(row(each)))[1]
+    ]
     if not scans:
         decision, reason = NOT_A_SCAN, "None of the pictures is a scan."
     elif graver and not reason:
         decision, reason = REFER, f"Together {label}, but {graver[0].name} alone is answered {graver[0].decision}."
     elif doubtful and not reason:
         decision, reason = REFER, f"{doubtful[0].name}: {doubtful[0].reason}"
-    probabilities = {name: probabilities[name] for name in task.classes}
+    probabilities = dict(zip(task.classes, mean.tolist(), strict=True))
     counted = tuple(each.name for each in scans)
     left_out = tuple(each.name for each in answers if each.decision == NOT_A_SCAN)
     return PatientAnswer(patient, label, probabilities[label], probabilities, decision, reason, counted, left_out)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, check_name
-from bcx.imaging.crop import Edges, Lesion, lesions_of, paste
+from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
 from bcx.imaging.overlay import lay_over, scale_limit
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import MIN_SIDE, Scan
@@ -158,7 +158,8 @@ class Prediction:
     @cached_property
     def lesion(self) -> np.ndarray | None:
         """float32 `[H, W]`, 0..1: how surely each pixel is lesion (`merge_lesion`); None without such a map."""
-        return self.reading.lesion_at(self._shape)
+        first, second = self.reading.lesion, self.reading.second
+        return None if first is None or second is None else merge_lesion(first, second.lesion, second.box, self._shape)
 
     @property
     def outline_level(self) -> float:

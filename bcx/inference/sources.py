@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ from bcx.inference.archives import Member
 from bcx.inference.prediction import Failure, shortened
 from bcx.trust.plain import shape_reason
 
+Result = TypeVar("Result")
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Scan | Member
 
 
@@ -68,14 +70,14 @@ def prepare(source: Source, name: str | None, clips: bool) -> Ready | ClipFile:
     return Ready.of(Scan.open(source, name), started)
 
 
-def try_prepare(source: Source, clips: bool) -> Ready | ClipFile | Failure:
-    """Read a source as `prepare`; what cannot be read becomes a `Failure`."""
+def attempt(name: str, work: Callable[..., Result], *given: Any) -> Result | Failure:
+    """Return what work on the source `name` returns, or why it fails."""
     try:
-        return prepare(source, None, clips)
+        return work(*given)
     except BcxError as error:
-        return Failure(name_of(source), error)
+        return Failure(name, error)
     except MemoryError:
-        return Failure(name_of(source), out_of_memory(name_of(source)))
+        return Failure(name, out_of_memory(name))
 
 
 def name_of(source: Any) -> str:

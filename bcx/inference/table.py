@@ -55,15 +55,8 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     return cells
 
 
-def write_csv(
-    rows: Iterable[Mapping[str, Any]], target: str | os.PathLike[str] | TextIO, task: Task, more: Sequence[str] = ()
-) -> None:
-    """Write rows as CSV (UTF-8, one header line), one at a time: the columns of the task, then `more`."""
-    write_text(csv_lines(rows, [*columns(task), *more]), target)
-
-
-def write_text(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
-    """Write lines with their ends, as `write_csv` does with rows."""
+def write_lines(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
+    """Write lines with their ends, one at a time, as UTF-8; a file whole or not at all."""
     if not isinstance(target, (str, os.PathLike)):
         target.writelines(lines)
         return

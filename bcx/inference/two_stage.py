@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bcx.errors import CheckpointError
-from bcx.imaging.crop import Box, cut, find_box, merge_lesion
+from bcx.imaging.crop import Box, cut, find_box
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.run import Forward, Outputs
 
@@ -39,12 +39,6 @@ class Reading:
     stages: np.ndarray
     lesion: np.ndarray | None = None
     second: Enlarged | None = None
-
-    def lesion_at(self, shape: tuple[int, int], scale: float = 1.0) -> np.ndarray | None:
-        """Return both stages' lesion map (`merge_lesion`) for the scan at a (height, width), `scale` times its own."""
-        if self.lesion is None or self.second is None:
-            return None
-        return merge_lesion(self.lesion, self.second.lesion, self.second.box.scaled(scale), shape)
 
 
 def read_scans(

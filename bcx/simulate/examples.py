@@ -32,12 +32,7 @@ def write_examples(
     `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` but for normals, and `examples.csv` (file,
     label, seed, mask). Every PNG says in its text chunk `Description` that it is simulated. `size`: height, width.
     """
-
-    def draw(label: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        scan = simulate(label, seed, *size)
-        return scan.pixels, scan.mask
-
-    return _write(folder, examples, draw, "simulated breast ultrasound")
+    return _write(folder, examples, lambda label, seed: simulate(label, seed, *size), "simulated breast ultrasound")
 
 
 def write_histology_examples(

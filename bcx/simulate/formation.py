@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,11 @@ DYNAMIC_RANGE, GAMMA = 60.0, 1.55  # decibels between black and white; the grey 
 NOISE = 0.02  # amplitude of the electronics' noise at the bottom of the image, where depth gain lifts it most
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """A simulated B-mode scan."""
+class Simulated(NamedTuple):
+    """A simulated B-mode scan, and True on its lesion; both `[H, W]`."""
 
-    pixels: NDArray[np.uint8]  # [H, W]
-    mask: NDArray[np.bool_]  # [H, W], True on the lesion
-    label: str
-    seed: int
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
 
 
 def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simulated:
@@ -42,7 +39,7 @@ def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simu
     scene = breast(tissue, height, width)
     mask = np.zeros((height, width), bool) if label == "normal" else add_lesion(scene, label, lump)
     amplitude = envelope(scene, sound, looks=4, focus=sound.uniform(0.3, 0.5))
-    return Simulated(compress(amplitude, sound, gain=sound.normal(-1.5, 3)), mask, label, seed)
+    return Simulated(compress(amplitude, sound, gain=sound.normal(-1.5, 3)), mask)
 
 
 def widths(height: int, focus: float) -> Map:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -48,6 +49,7 @@ class _Held:
         return self._pixels[y : y + height, x : x + width]
 
 
+@dataclass(eq=False)
 class Slide:
     """An open slide. Safe to use from several threads at once; close it, or use it in a `with`.
 
@@ -58,18 +60,14 @@ class Slide:
         notes: what was done or left out, in words.
     """
 
-    def __init__(
-        self,
-        name: str,
-        levels: Sequence[Level | _Held],
-        *,
-        microns: float | None = None,
-        notes: tuple[str, ...] = (),
-        file: TiffFile | None = None,
-    ) -> None:
-        self.name, self.levels, self.microns, self.notes = name, levels, microns, notes
-        self.width, self.height = levels[0].width, levels[0].height
-        self._file = file
+    name: str
+    levels: Sequence[Level | _Held]
+    microns: float | None = None
+    notes: tuple[str, ...] = ()
+    _file: TiffFile | None = None
+
+    def __post_init__(self) -> None:
+        self.width, self.height = self.levels[0].width, self.levels[0].height
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan, name: str | None = None) -> Slide:
@@ -77,7 +75,7 @@ class Slide:
         if not isinstance(source, (np.ndarray, Scan)):
             source = Path(source)
             name = name or source.name
-            if sniff_file(source) == "tiff" and (slide := _open_tiff(cls, source, name)):
+            if sniff_file(source) == "tiff" and (slide := _open_tiff(source, name)):
                 return slide
         scan = Scan.open(source, name)
         return cls(scan.name, [_Held(scan.pixels)], notes=scan.notes)
@@ -154,7 +152,7 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
 
 
-def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
+def _open_tiff(path: Path, name: str) -> Slide | None:
     """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
     try:
         import imagecodecs  # noqa: F401
@@ -175,7 +173,7 @@ def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
     with ExitStack() as unused:
         unused.callback(file.close)
         try:
-            slide = _from_pages(kind, file, path, name)
+            slide = _from_pages(file, path, name)
         except BcxError:
             raise
         except Exception as error:  # damaged directories raise whatever they lead to
@@ -185,7 +183,7 @@ def _open_tiff(kind: type[Slide], path: Path, name: str) -> Slide | None:
         return slide
 
 
-def _from_pages(kind: type[Slide], file: TiffFile, path: Path, name: str) -> Slide | None:
+def _from_pages(file: TiffFile, path: Path, name: str) -> Slide | None:
     if len(file.pages) > MAX_PAGES:
         found, remedy = f"'{name}' has {len(file.pages):,} pages.", "Export the page that you mean."
         raise ScanTooLarge(found, expected=f"at most {MAX_PAGES:,}", remedy=remedy)
@@ -206,7 +204,7 @@ def _from_pages(kind: type[Slide], file: TiffFile, path: Path, name: str) -> Sli
         notes.append(f"a pyramid of {len(pages)} resolutions")
     reading = threading.Lock()
     levels = sorted((Level(page, name, reading) for page in pages), key=lambda level: -level.width)
-    return kind(name, levels, microns=_microns(file, pages[0]), notes=tuple(notes), file=file)
+    return Slide(name, levels, _microns(file, pages[0]), tuple(notes), file)
 
 
 def _first(series: Any) -> TiffPage:

@@ -15,12 +15,10 @@ def folder(tmp_path, draw, draw_mask):
 
 def test_a_good_folder_has_no_problems(folder, task):
     done = []
-    report = check_folder(folder, task=task, on_file=lambda *counts: done.append(counts))
-    assert report.kind == "folder"
+    report = check_folder(folder, task=task, kind="folder", on_file=lambda *counts: done.append(counts))
     assert report.problems == []
     assert len(report.records) == 9
-    assert report.folds == []
-    assert report.sizes == "48 to 48 pixels wide (median 48), 40 to 40 high (median 40)"
+    assert report.notes[0] == "Scans are 48 to 48 pixels wide (median 48), 40 to 40 high (median 40)."
     assert done == [(n, 9) for n in range(1, 10)]
 
 
@@ -32,7 +30,7 @@ def test_every_bad_file_is_listed(folder, task, draw, draw_mask):
     (folder / "malignant/copy.png").write_bytes((folder / "malignant/a.png").read_bytes())
     (folder / "benign/wrong.png").write_bytes((folder / "malignant/b.png").read_bytes())
     draw(folder / "cyst/a.png")
-    found = [str(problem) for problem in check_folder(folder, task=task).problems]
+    found = [str(problem) for problem in check_folder(folder, task=task, kind="folder").problems]
     assert len(found) == 6
     for names in (
         ["normal/a.png: "],
@@ -46,7 +44,7 @@ def test_every_bad_file_is_listed(folder, task, draw, draw_mask):
 
 
 def test_a_wrong_folder_is_one_problem(tmp_path, task):
-    report = check_folder(tmp_path, task=task)
+    report = check_folder(tmp_path, task=task, kind="folder")
     assert [type(problem) for problem in report.problems] == [DataError]
     assert report.records == []
 
@@ -54,9 +52,8 @@ def test_a_wrong_folder_is_one_problem(tmp_path, task):
 def test_a_fold_without_a_class_is_a_problem(folder, task):
     rows = [f"{label}/{name}.png,{label},{int(name == 'c')}" for label in ("benign", "malignant") for name in "abc"]
     (folder / "scans.csv").write_text("\n".join(["file,label,fold", *rows[:-1]]))
-    report = check_folder(folder / "scans.csv", task=task)
-    assert report.kind == "manifest"
-    assert report.folds == [0, 1]
+    report = check_folder(folder / "scans.csv", task=task, kind="manifest")
+    assert {record.fold for record in report.records} == {0, 1}
     assert [problem.found for problem in report.problems] == ["Fold 1 holds no malignant."]
     assert any("No normal" in note for note in report.notes)
 
@@ -66,7 +63,7 @@ def test_groups_with_two_labels_and_empty_masks_are_noted(folder, task, draw_mas
     (folder / "scans.csv").write_text(
         "file,label,group,mask\nbenign/a.png,benign,anna,black.png\nmalignant/a.png,malignant,anna,\n"
     )
-    notes = " ".join(check_folder(folder / "scans.csv", task=task).notes)
+    notes = " ".join(check_folder(folder / "scans.csv", task=task, kind="manifest").notes)
     assert "'manifest:anna'" in notes
     assert "Empty masks: 1 benign" in notes
 
@@ -80,8 +77,7 @@ def test_busi_contents_are_compared_with_the_manifest(tmp_path, task, draw):
     for row in dev:
         (tmp_path / "set" / row.label).mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / row.file).write_bytes(picture)
-    report = check_folder(tmp_path / "set", task=task)
-    assert report.kind == "busi"
+    report = check_folder(tmp_path / "set", task=task, kind="busi")
     text = " ".join(problem.found for problem in report.problems)
     assert sum(f"'{row.file}' is not the picture" in text for row in dev) == 651
     assert "different labels" in text

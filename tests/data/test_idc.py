@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bcx.cli.main import app
-from bcx.data.cleaning import clean, is_blank
+from bcx.data.check import clean, is_blank
 from bcx.data.histology import looks_like_idc
 from bcx.data.readers import detect_kind, read_source, survey
 from bcx.data.records import Record

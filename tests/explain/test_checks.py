@@ -26,7 +26,7 @@ class BrightnessReader:
     def predict(self, pixels: np.ndarray) -> Prediction:
         share = float(np.clip((pixels[BRIGHT].mean() - 40) / 160, 0, 1))
         probabilities = {"benign": 1 - share, "malignant": share}
-        reading = SimpleNamespace(lesion_at=lambda shape: None, second=None)
+        reading = SimpleNamespace(lesion=None, second=None)
         nothing = ("", "malignant", share, probabilities, "malignant", "", [], "", "", 0.0, "torch")
         return Prediction(
             *nothing, scan=SimpleNamespace(pixels=pixels, height=96, width=128), reading=reading, preprocess=None

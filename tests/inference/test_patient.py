@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 import bcx
 from bcx.errors import ConfigError
-from bcx.inference.patient import Answer, combine, mean_probabilities
+from bcx.inference.patient import Answer, combine
 from bcx.tasks import get_task
 from bcx.trust.rule import Decider, HarmRule
 
@@ -22,10 +22,11 @@ def answer(name, decision, *probabilities, reason=None):
 
 def test_the_combination_is_the_softmax_of_the_mean_logits():
     logits = np.random.default_rng(0).normal(0, 2, (3, 3))
-    each = [dict(zip(TASK.classes, row, strict=True)) for row in softmax(logits, axis=1)]
+    each = [answer("a", "refer", *row) for row in softmax(logits, axis=1)]
     expected = softmax(logits.mean(axis=0))
-    assert list(mean_probabilities(each).values()) == pytest.approx(expected, abs=1e-9)
-    assert list(mean_probabilities(each[:1]).values()) == pytest.approx(softmax(logits[0]), abs=1e-9)
+    assert list(combine("ann", each, DECIDER, TASK).probabilities.values()) == pytest.approx(expected, abs=1e-9)
+    alone = combine("ann", each[:1], DECIDER, TASK).probabilities
+    assert list(alone.values()) == pytest.approx(softmax(logits[0]), abs=1e-9)
 
 
 def test_two_scans_that_agree_are_answered():
@@ -72,4 +73,3 @@ def test_a_classifier_combines_its_own_answers(tiny_lesion_checkpoint, busi_fold
     assert sum(one.probabilities.values()) == pytest.approx(1)
     each = [Answer(a.name, a.decision, a.reason, a.probabilities) for a in answers]
     assert one == combine("ann", each, classifier._decider, TASK)
-    assert set(one.to_dict()) >= {"patient", "decision", "probabilities", "scans"}

@@ -43,6 +43,10 @@ def failure():
     return Failure("x.svg", error)
 
 
+def write(rows, target):
+    table.write_lines(table.csv_lines(rows, table.columns(TASK)), target)
+
+
 def test_columns_are_in_the_documented_order():
     documented = "file,label,confidence,decision,p_normal,p_benign,p_malignant,reason,seconds,model,weights_sha256"
     assert ",".join(table.columns(TASK)) == f"{documented},lesion_share,lesion_box,flags,notes,frame"
@@ -70,7 +74,7 @@ def test_flags_notes_and_the_frame_stand_at_the_end():
 def test_written_table_reads_back_the_same(tmp_path):
     rows = [table.row(answer(), 'odd, "name"\n.png', TASK), table.row(failure(), "x.svg", TASK)]
     path = tmp_path / "r.csv"
-    table.write_csv(iter(rows), path, TASK)
+    write(iter(rows), path)
     read = pandas.read_csv(path, keep_default_na=False)
     assert list(read.columns) == table.columns(TASK)
     assert read.loc[0, "file"] == 'odd, "name"\n.png'
@@ -84,7 +88,7 @@ def test_written_table_reads_back_the_same(tmp_path):
 @pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@x.png", "\t=1.png"])
 def test_cells_that_would_run_as_formulas_are_made_harmless(name):
     stream = io.StringIO()
-    table.write_csv([table.row(answer(reason=name), name, TASK)], stream, TASK)
+    write([table.row(answer(reason=name), name, TASK)], stream)
     read = pandas.read_csv(io.StringIO(stream.getvalue()), keep_default_na=False)
     assert read.loc[0, "file"] == "'" + name
     assert read.loc[0, "reason"] == "'" + name
@@ -92,19 +96,19 @@ def test_cells_that_would_run_as_formulas_are_made_harmless(name):
 
 def test_a_table_that_breaks_off_leaves_the_old_one(tmp_path):
     path = tmp_path / "r.csv"
-    table.write_csv([table.row(answer(), "first.png", TASK)], path, TASK)
+    write([table.row(answer(), "first.png", TASK)], path)
 
     def rows():
         yield table.row(answer(), "second.png", TASK)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        table.write_csv(rows(), path, TASK)
+        write(rows(), path)
     assert pandas.read_csv(path)["file"].tolist() == ["first.png"]
     assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
 
 
 def test_a_file_name_that_is_not_unicode_is_spelled_out(tmp_path):
     path = tmp_path / "r.csv"
-    table.write_csv([table.row(answer(), b"\xff.png".decode(errors="surrogateescape"), TASK)], path, TASK)
+    write([table.row(answer(), b"\xff.png".decode(errors="surrogateescape"), TASK)], path)
     assert pandas.read_csv(path).loc[0, "file"] == "\\udcff.png"
