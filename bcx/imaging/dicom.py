@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +22,12 @@ from pydicom.pixels.processing import apply_rescale, apply_windowing
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.tag import BaseTag, Tag
 
-from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.errors import DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.imaging.dicom_codecs import decode_pixels, is_available
 from bcx.imaging.dicom_header import LookupTable, find_region, find_scale, read_table, wrong
 from bcx.imaging.formats import DAMAGED, is_damaged
 from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
-from bcx.imaging.limits import MAX_BYTES, check_size, out_of_memory
+from bcx.imaging.limits import MAX_BYTES, check_size, decoding
 from bcx.imaging.pixels import Decoded, stretch
 from bcx.imaging.worker import run_isolated
 
@@ -69,7 +68,7 @@ class _File:
 
 def frame_count(data: bytes, name: str) -> int:
     """Count the frames that a DICOM file says it holds; errors as `decode`."""
-    with _errors_told(name):
+    with _decoding(name):
         return _open(data, name).frames
 
 
@@ -82,7 +81,7 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
         DamagedScan: truncated or inconsistent, or its decoder crashed or took too long.
         ScanTooLarge: beyond a limit, mostly told before decoding.
     """
-    with _errors_told(name):
+    with _decoding(name):
         file, damage = _open(data, name), ""
         notes: list[str] = []
         if file.syntax.is_encapsulated:
@@ -99,16 +98,8 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
         return Decoded(pixels, [*notes, *shown, *said], damage=damage, mm_per_pixel=scale, region=region)
 
 
-@contextmanager
-def _errors_told(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BcxError:
-        raise
-    except MemoryError as error:
-        raise out_of_memory(name) from error
-    except Exception as error:  # pydicom and its decoders raise whatever the damage leads them to
-        raise _damaged(name, f"{type(error).__name__}: {error}") from error
+def _decoding(name: str) -> AbstractContextManager[None]:
+    return decoding(name, lambda error: _damaged(name, f"{type(error).__name__}: {error}"))
 
 
 def _damaged(name: str, why: str) -> DamagedScan:
@@ -140,7 +131,7 @@ def _inflated(data: bytes, name: str) -> bytes:
 
 def read_header(data: bytes, name: str) -> Dataset:
     """Read everything before the pixels; errors as `decode`."""
-    with _errors_told(name):
+    with _decoding(name):
         return dcmread(io.BytesIO(_inflated(data, name)), stop_before_pixels=True, force=True)
 
 

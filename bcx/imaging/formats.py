@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from bcx.errors import BcxError, DamagedScan, MissingExtra
+from bcx.errors import DamagedScan, MissingExtra
 from bcx.imaging import headers
 from bcx.imaging.headers import MAX_FRAMES
-from bcx.imaging.limits import check_size, out_of_memory
+from bcx.imaging.limits import check_size, decoding
 from bcx.imaging.pixels import Decoded
 from bcx.imaging.worker import run_isolated
 
@@ -60,15 +61,13 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 
 def frame_count(data: bytes, kind: str, name: str) -> int:
     """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read."""
-    try:
+    with decoding(name, partial(_damaged, kind, name)):
         if kind == "tiff":
             headers.check_tiff(data)
             return int(run_isolated(count_pages, data, name=name, options={})[0][0])
         if kind == "gif":
             frames, width, height = headers.gif_frames(data)
             return max(1, min(frames, _MAX_SEEK_PIXELS // max(1, width * height)))
-    except ValueError as error:
-        raise _damaged(kind, name, error) from error
     return 1
 
 
@@ -106,14 +105,8 @@ def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
 
 def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Decode in this process: the values, and the orientation and notes of `Decoded`."""
-    try:
+    with decoding(name, partial(_damaged, kind, name)):
         return _decode(data, kind, name, frame)
-    except BcxError:
-        raise
-    except MemoryError as error:
-        raise out_of_memory(name) from error
-    except Exception as error:  # headers and decoders raise whatever the damage leads them to
-        raise _damaged(kind, name, error) from error
 
 
 def _decode(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:

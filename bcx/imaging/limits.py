@@ -1,8 +1,11 @@
-"""How large an image may be, told before it is decoded."""
+"""How large an image may be, told before it is decoded, and what is said where decoding fails."""
 
 from __future__ import annotations
 
-from bcx.errors import ScanTooLarge, ScanTooSmall
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bcx.errors import BcxError, ScanTooLarge, ScanTooSmall
 
 MAX_BYTES = 200_000_000
 """Largest file, in bytes."""
@@ -41,3 +44,16 @@ def out_of_memory(name: str) -> ScanTooLarge:
     remedy = "Make it smaller, or export a single frame from it."
     found = f"'{name}' needs more memory than there is."
     return ScanTooLarge(found, expected="a picture that fits into memory", remedy=remedy)
+
+
+@contextmanager
+def decoding(name: str, damaged: Callable[[Exception], BcxError]) -> Iterator[None]:
+    """Turn what libraries raise at a damaged file, which may be anything, into `damaged(error)`; `BcxError` passes."""
+    try:
+        yield
+    except BcxError:
+        raise
+    except MemoryError as error:
+        raise out_of_memory(name) from error
+    except Exception as error:
+        raise damaged(error) from error

@@ -25,7 +25,7 @@ import numpy as np
 
 import bcx.errors
 from bcx.errors import BcxError, DamagedScan
-from bcx.imaging.limits import out_of_memory
+from bcx.imaging.limits import decoding
 
 SECONDS = 10.0
 """Longest time that one file may be decoded."""
@@ -193,17 +193,17 @@ def _serve() -> None:
 
 def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
     module, function = request["function"]
+
+    def damaged(error: Exception) -> DamagedScan:
+        return DamagedScan(f"'{request['name']}' cannot be decoded ({str(error).rstrip('.')[:200]}).")
+
     try:
-        values, facts = getattr(importlib.import_module(module), function)(data, **request["options"])
-        values = np.ascontiguousarray(values)
-        return {"dtype": values.dtype.str, "shape": values.shape, "facts": facts}, values.reshape(-1).data.cast("B")
-    except MemoryError:
-        error: BcxError = out_of_memory(request["name"])
-    except BcxError as stated:
-        error = stated
-    except Exception as unknown:  # decoders raise whatever the damage leads them to
-        error = DamagedScan(f"'{request['name']}' cannot be decoded ({str(unknown).rstrip('.')[:200]}).")
-    return {"error": [type(error).__name__, error.found, error.expected, error.remedy]}, b""
+        with decoding(request["name"], damaged):
+            values, facts = getattr(importlib.import_module(module), function)(data, **request["options"])
+            values = np.ascontiguousarray(values)
+            return {"dtype": values.dtype.str, "shape": values.shape, "facts": facts}, values.reshape(-1).data.cast("B")
+    except BcxError as error:
+        return {"error": [type(error).__name__, error.found, error.expected, error.remedy]}, b""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path, PureWindowsPath
 
 from bcx.errors import BcxError, DamagedScan, ScanError, ScanTooLarge
 from bcx.imaging.headers import HEAD_BYTES, sniff
+from bcx.imaging.limits import MAX_BYTES, decoding
 
 MOST_MEMBERS = 50_000
 """More members than this are not listed."""
@@ -63,8 +64,6 @@ class Member:
         """Return its bytes; `ScanError` where it leads out of the archive, is encrypted, too large or damaged."""
         if self.problem is not None:
             raise self.problem
-        from bcx.imaging.scan import MAX_BYTES  # here, since it loads NumPy, which a listing does without
-
         assert self._info is not None
         size, packed = self._info.file_size, self._info.compress_size
         if size > MAX_BYTES or (size > FREE_BYTES and size > MOST_TIMES * packed):
@@ -81,13 +80,11 @@ class Member:
     def _read(self, size: int) -> bytes:
         assert self._path is not None
         assert self._info is not None
-        try:
-            with _opened(self._path, *self.stamp[:2]).open(self._info) as stream:
-                return stream.read(size)
-        except MemoryError:
-            raise
-        except Exception as error:  # zipfile and zlib raise whatever the damage leads them to
-            raise self._damaged(str(error).rstrip(".")[:200] or type(error).__name__) from error
+        with (
+            decoding(self.name, lambda error: self._damaged(str(error).rstrip(".")[:200] or type(error).__name__)),
+            _opened(self._path, *self.stamp[:2]).open(self._info) as stream,
+        ):
+            return stream.read(size)
 
     def _damaged(self, what: str) -> DamagedScan:
         found, remedy = f"'{self.name}' cannot be unpacked ({what}).", "Copy or download the archive again."

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.imaging.limits import decoding
 from bcx.imaging.scan import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
 from bcx.slides.tiff import Level, is_plain
 
@@ -172,12 +174,8 @@ def _open_tiff(path: Path, name: str) -> Slide | None:
         raise _damaged(name, error) from error
     with ExitStack() as unused:
         unused.callback(file.close)
-        try:
+        with decoding(name, partial(_damaged, name)):
             slide = _from_pages(file, path, name)
-        except BcxError:
-            raise
-        except Exception as error:  # damaged directories raise whatever they lead to
-            raise _damaged(name, error) from error
         if slide is not None:
             unused.pop_all()
         return slide

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcx.errors import BcxError, DamagedScan, ScanTooLarge
+from bcx.errors import DamagedScan, ScanTooLarge
 from bcx.imaging.headers import codestream_size, webp_size
+from bcx.imaging.limits import decoding
 from bcx.imaging.pixels import on_black
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Level:
 
     def _decode(self, index: int) -> np.ndarray | None:
         page = self._page
-        try:
+        with decoding(self._name, lambda error: self._damaged(str(error).rstrip(".")[:200])):
             offset, count = page.dataoffsets[index], page.databytecounts[index]
             if count == 0:
                 return None
@@ -153,10 +154,6 @@ class Level:
             self._check_claim(data)
             decoded = page.keyframe.decode(data, index, **self._arguments)[0]
             return None if decoded is None else np.asarray(decoded)[0]
-        except BcxError:
-            raise
-        except Exception as error:  # decoders raise whatever the damage leads them to
-            raise self._damaged(str(error).rstrip(".")[:200]) from error
 
     def _check_claim(self, data: bytes) -> None:
         """Refuse a compressed image that says it is larger than the tile that it stands for."""
