@@ -72,6 +72,11 @@ class ScanTooSmall(ScanError):
 class MissingExtra(BcxError):
     """An optional part is not installed; the remedy names the pip line."""
 
+    @classmethod
+    def named(cls, extra: str, found: str) -> MissingExtra:
+        """Return the error for what an extra of bcx brings."""
+        return cls(found, expected=f"the extra '{extra}'", remedy=f'Install it with: pip install "bcx[{extra}]"')
+
 
 class DataError(BcxError):
     """A folder, manifest, mask or label that does not fit."""

@@ -168,11 +168,7 @@ def import_onnx_runtime() -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "ONNX Runtime is not installed.",
-            expected="the extra 'fast'",
-            remedy='Install it with: pip install "bcx[fast]"',
-        ) from error
+        raise MissingExtra.named("fast", "ONNX Runtime is not installed.") from error
     onnxruntime.disable_telemetry_events()
     return onnxruntime
 

@@ -36,11 +36,7 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
     try:
         import onnx
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "Exporting needs the package 'onnx', which is not installed.",
-            expected="the extra 'train'",
-            remedy='Install it with: pip install "bcx[train]"',
-        ) from error
+        raise MissingExtra.named("train", "Exporting needs the package 'onnx', which is not installed.") from error
     file = checkpoint.folder / ONNX_FILE
     with whole(file) as scratch:
         try:

@@ -56,8 +56,7 @@ class _Commands(typer.core.TyperGroup):
             if error.name not in _TRAIN:
                 raise
             found = f"This needs the package '{error.name}', which is not installed."
-            remedy = 'Install it with: pip install "bcx[train]"'
-            raise MissingExtra(found, expected="the extra 'train'", remedy=remedy) from error
+            raise MissingExtra.named("train", found) from error
 
 
 @contextmanager

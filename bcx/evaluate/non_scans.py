@@ -119,11 +119,8 @@ def _photographs() -> Iterator[tuple[str, np.ndarray]]:
 def _place(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra(
-            f"The package '{package}', whose sample pictures the study uses, is not installed.",
-            expected="the extra 'test'",
-            remedy='Install it with: pip install "bcx[test]"',
-        )
+        found = f"The package '{package}', whose sample pictures the study uses, is not installed."
+        raise MissingExtra.named("test", found)
     return Path(spec.submodule_search_locations[0])
 
 

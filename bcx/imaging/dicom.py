@@ -190,11 +190,8 @@ def _check_syntax(syntax: Any, name: str) -> None:
             remedy="Export the frame as PNG, or as uncompressed DICOM.",
         ) from error
     if not (decoder.is_available or is_available(syntax)):
-        raise MissingExtra(
-            f"The DICOM file '{name}' is compressed as '{syntax.name}', and no decoder for it is installed.",
-            expected="pydicom's decoders",
-            remedy='Run: pip install "bcx[dicom]"',
-        )
+        found = f"The DICOM file '{name}' is compressed as '{syntax.name}', and no decoder for it is installed."
+        raise MissingExtra.named("dicom", found)
 
 
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:

@@ -167,7 +167,7 @@ def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
         from imagecodecs import jpegxl_decode
     except ImportError as error:
         found = f"'{name}' is a JPEG XL picture, and imagecodecs is not installed."
-        raise MissingExtra(found, expected="imagecodecs", remedy='Run: pip install "bcx[dicom]"') from error
+        raise MissingExtra.named("dicom", found) from error
     values = jpegxl_decode(data)
     values = values if values.ndim < 4 else values[0]
     check_size(name, values.shape[1], values.shape[0])

@@ -160,11 +160,7 @@ def _dicom(name: str) -> ModuleType:
     try:
         from bcx.imaging import dicom  # here, since it costs what only DICOM files need
     except ImportError as error:
-        raise MissingExtra(
-            f"'{name}' is a DICOM file, and pydicom is not installed.",
-            expected="pydicom and its decoders",
-            remedy='Run: pip install "bcx[dicom]"',
-        ) from error
+        raise MissingExtra.named("dicom", f"'{name}' is a DICOM file, and pydicom is not installed.") from error
     return dicom
 
 

@@ -67,7 +67,7 @@ class Classifier:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        name: str | os.PathLike[str] | Checkpoint = DEFAULT_MODEL,
         *,
         views: int = 1,
         backend: Wanted = "auto",
@@ -76,7 +76,27 @@ class Classifier:
         operating_point: str = "default",
         frames: int | None = None,
     ) -> None:
-        """Wrap a checkpoint; settings and errors as in `load`."""
+        """Load a model by name, folder or Hub id.
+
+        Args:
+            name: a checkpoint's name ("mobilenetv2-lesion"), its folder, a Hub id ("owner/name"), or what was loaded.
+            views: 1, or 2 to average with the mirror image, in two runs of the network; the README has what that gains.
+            backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is
+                installed and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
+            device: where it runs: "cpu", "cuda", "mps", or "auto", which is CUDA where there is any, else the CPU.
+            prevalence: how often classes occur among the scans to come, such as {"malignant": 0.01}; classes left out
+                share the rest. Probabilities follow by Bayes' rule. None: as in training (one scan in three malignant).
+            operating_point: "default", "screening" (95 % of cancers are called, at the price of false alarms) or
+                "rule-in" (95 % of the others are not called, more is referred).
+            frames: how many frames of a clip are read at most, evenly spread, blank ones left out; None: 16.
+
+        Raises:
+            CheckpointError: not found, incomplete or damaged, its network cannot answer, or ONNX Runtime was asked for
+                without a graph that fits the weights.
+            ConfigError: a setting out of range or that the checkpoint does not offer, or a device that is not here.
+            MissingExtra: ONNX Runtime was asked for and is not installed.
+        """
+        checkpoint = name if isinstance(name, Checkpoint) else load_checkpoint(name)
         if views not in (1, 2):
             raise ConfigError(f"views is {views}.", expected="1 or 2", remedy="Use views=1 or views=2.")
         self._frames = CLIP_FRAMES if frames is None else frames
@@ -159,7 +179,7 @@ class Classifier:
     def at_prevalence(self, prediction: Prediction, prevalence: Mapping[str, float] | None) -> Prediction:
         """Return an answer of this model, with its pixels, for another prevalence; the network does not run.
 
-        A clip's answer stays as it is. `prevalence` and errors are as in `load`; None: the checkpoint's own.
+        A clip's answer stays as it is. `prevalence` and errors are as of `Classifier`; None: the checkpoint's own.
         """
         before, wanted = (self._decider.at(shares) for shares in (prediction.prevalence, prevalence))
         if prediction.clip is not None:
@@ -334,42 +354,5 @@ def _compute_alone() -> None:
     threadpool_limits(1, "openmp")
 
 
-def load(
-    name: str | os.PathLike[str] = DEFAULT_MODEL,
-    *,
-    views: int = 1,
-    backend: Wanted = "auto",
-    device: str = "auto",
-    prevalence: Mapping[str, float] | None = None,
-    operating_point: str = "default",
-    frames: int | None = None,
-) -> Classifier:
-    """Load a model by name, folder or Hub id.
-
-    Args:
-        name: a checkpoint's name ("mobilenetv2-lesion"), its folder, or a Hub id ("owner/name").
-        views: 1, or 2 to average with the mirror image; the README has what that gains, and it runs the network twice.
-        backend: what runs the network: "torch", "onnxruntime", or "auto", which is ONNX Runtime where it is installed
-            and the checkpoint has a `model.onnx` made from its weights, unless there is a GPU.
-        device: where it runs: "cpu", "cuda", "mps", or "auto", which is CUDA where there is any, else the CPU.
-        prevalence: how often classes occur among the scans to come, such as {"malignant": 0.01}; classes left out share
-            the rest. Probabilities follow by Bayes' rule. None: as in training, where one scan in three is malignant.
-        operating_point: "default", "screening" (95 % of cancers are called, at the price of false alarms) or "rule-in"
-            (95 % of the others are not called, more is referred).
-        frames: how many frames of a clip are read at most, evenly spread, blank ones left out; None: 16.
-
-    Raises:
-        CheckpointError: not found, incomplete or damaged, its network cannot answer, or ONNX Runtime was asked for
-            without a graph that fits the weights.
-        ConfigError: a setting out of range or that the checkpoint does not offer, or a device that is not here.
-        MissingExtra: ONNX Runtime was asked for and is not installed.
-    """
-    return Classifier(
-        load_checkpoint(name),
-        views=views,
-        backend=backend,
-        device=device,
-        prevalence=prevalence,
-        operating_point=operating_point,
-        frames=frames,
-    )
+load = Classifier
+"""A model by name, folder or Hub id."""

@@ -43,8 +43,7 @@ class DicomWriter:
         try:
             import highdicom  # noqa: F401
         except ImportError as error:
-            found = "DICOM output needs highdicom, which is not installed."
-            raise MissingExtra(found, expected="highdicom", remedy='Run: pip install "bcx[dicom-out]"') from error
+            raise MissingExtra.named("dicom-out", "DICOM output needs highdicom, which is not installed.") from error
 
     def write(self, prediction: Prediction, source: bytes, number: int, base: Path) -> list[Path]:
         """Write what belongs to one answer, with its pixels, to a DICOM file; return the files, the report last.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from bcx.errors import ConfigError, ScanTooSmall
+from bcx.imaging.preprocess import resize
 from bcx.slides.slide import Slide
 
 MAX_TILES = 10_000_000  # of one slide, so that their map and table fit into memory
@@ -24,17 +24,6 @@ SHARE = 0.1  # of a tile that counts, at least so much is tissue
 def positions(length: int, tile: int, stride: int) -> tuple[int, ...]:
     """Return where tiles begin along one side: every `stride`, and a last one that ends with the picture."""
     return *range(0, length - tile, stride), length - tile
-
-
-class Block(NamedTuple):
-    """Neighbouring tiles that are read together: slices of the grid, and the part of the level that holds them."""
-
-    rows: slice
-    columns: slice
-    x: int
-    y: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -95,20 +84,21 @@ class Grid:
         return len(self.ys), len(self.xs)
 
     def on_level(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """Return (x, y, width, height) of a tile in pixels of the level that is read."""
+        """Return a tile's (left, top, right, bottom) in pixels of the level that is read."""
         left, top = round(self.xs[column] * self.factor_x), round(self.ys[row] * self.factor_y)
         right = round((self.xs[column] + self.tile) * self.factor_x)
         bottom = round((self.ys[row] + self.tile) * self.factor_y)
-        return left, top, max(1, right - left), max(1, bottom - top)
+        return left, top, max(left + 1, right), max(top + 1, bottom)
 
     def on_slide(self, row: int, column: int) -> tuple[int, int, int]:
         """Return (x, y, side) of a tile in pixels of the slide's largest level."""
         return round(self.xs[column] / self.scale), round(self.ys[row] / self.scale), round(self.tile / self.scale)
 
-    def blocks(self, slide: Slide, wanted: np.ndarray) -> Iterator[Block]:
-        """Cut the grid into blocks, from top to bottom, where a tile is `wanted`, bool `[rows, columns]`.
+    def blocks(self, slide: Slide, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows and columns of neighbouring tiles that are `wanted`, bool `[rows, columns]`, from top to bottom.
 
-        Where the slide is stored in strips, blocks are as flat as their neighbours, so that a strip is unpacked once.
+        They are read together. Where the slide is stored in strips, blocks are as flat as their neighbours, so that a
+        strip is unpacked once.
         """
         rows, columns = self.shape
         level = slide.levels[self.level]
@@ -121,16 +111,22 @@ class Grid:
         across = min(across, max(1, _BLOCK_TILES // down))
         for row in range(0, rows, down):
             for column in range(0, columns, across):
-                part = wanted[row : row + down, column : column + across]
-                if not part.any():
-                    continue
-                inside_rows, inside_columns = np.nonzero(part.any(1))[0], np.nonzero(part.any(0))[0]
-                first = (row + int(inside_rows[0]), column + int(inside_columns[0]))
-                last = (row + int(inside_rows[-1]), column + int(inside_columns[-1]))
-                x, y, _, _ = self.on_level(*first)
-                right, bottom, wide, tall = self.on_level(*last)
-                right, bottom = min(level.width, right + wide), min(level.height, bottom + tall)
-                yield Block(slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), x, y, right - x, bottom - y)
+                inside = np.nonzero(wanted[row : row + down, column : column + across])
+                if inside[0].size:
+                    yield inside[0] + row, inside[1] + column
+
+    def read(self, slide: Slide, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+        """Return tiles that lie near each other, uint8 `[tile, tile]` or `[tile, tile, 3]`, read in one piece."""
+        level = slide.levels[self.level]
+        x, y, _, _ = self.on_level(int(rows.min()), int(columns.min()))
+        _, _, right, bottom = self.on_level(int(rows.max()), int(columns.max()))
+        pixels = slide.region(x, y, min(level.width, right) - x, min(level.height, bottom) - y, self.level)
+        tiles = []
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            left, top, right, bottom = self.on_level(row, column)
+            tile = pixels[top - y : bottom - y, left - x : right - x]
+            tiles.append(tile if tile.shape[:2] == (self.tile, self.tile) else resize(tile, self.tile, self.tile))
+        return tiles
 
 
 def tissue_of(overview: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bcx.errors import ConfigError
-from bcx.imaging.preprocess import resize
 from bcx.imaging.scan import Scan
-from bcx.slides.grid import Block, Grid, tiles_with_tissue, tissue_of
+from bcx.slides.grid import Grid, tiles_with_tissue, tissue_of
 from bcx.slides.result import SlideReading
 from bcx.slides.slide import Slide
 from bcx.tasks import Task
@@ -71,17 +70,6 @@ def _wanted(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
     if task.augmentation == "histology" and tissue.any() and not is_stained(overview[tissue][None]):
         tissue[:] = False
     return tiles_with_tissue(tissue, grid)
-
-
-def _read_tiles(slide: Slide, grid: Grid, block: Block, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
-    """The tiles of a block, of the side that the network learned; the engine's worker asks for them."""
-    pixels = slide.region(block.x, block.y, block.width, block.height, grid.level)
-    tiles = []
-    for row, column in zip(rows, columns, strict=True):
-        x, y, width, height = grid.on_level(int(row), int(column))
-        tile = pixels[y - block.y :, x - block.x :][:height, :width]
-        tiles.append(tile if tile.shape[:2] == (grid.tile, grid.tile) else resize(tile, grid.tile, grid.tile))
-    return tiles
 
 
 def read_slide(
@@ -161,9 +149,8 @@ def stream_slide(
 
         def groups() -> Iterator[Callable[[], list[np.ndarray]]]:
             for block in grid.blocks(slide, wanted):
-                rows, columns = np.nonzero(wanted[block.rows, block.columns])
-                waiting.append((rows + block.rows.start, columns + block.columns.start))
-                yield partial(_read_tiles, slide, grid, block, *waiting[-1])
+                waiting.append(block)
+                yield partial(grid.read, slide, *block)
 
         answers = classifier.stream_probabilities(groups())
         try:

@@ -160,11 +160,7 @@ def _open_tiff(path: Path, name: str) -> Slide | None:
         import imagecodecs  # noqa: F401
         import tifffile
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{error.name} is not installed, which slides are read with.",
-            expected="the extra 'slides'",
-            remedy='Install it with: pip install "bcx[slides]"',
-        ) from error
+        raise MissingExtra.named("slides", f"{error.name} is not installed, which slides are read with.") from error
     try:
         file = tifffile.TiffFile(path)
     except OSError as error:

@@ -90,11 +90,7 @@ def epoch_log(kind: str | None, folder: Path) -> Iterator[Callable[[Mapping[str,
     if kind not in (None, "tensorboard"):
         raise ConfigError(f"The log is '{kind}'.", expected="tensorboard", remedy="Use it, or leave out --log-with.")
     if kind is not None and find_spec("tensorboard") is None:
-        raise MissingExtra(
-            "TensorBoard is not installed.",
-            expected="the extra 'logs'",
-            remedy='Install it with: pip install "bcx[logs]"',
-        )
+        raise MissingExtra.named("logs", "TensorBoard is not installed.")
     runs: dict[str, TensorBoardTracker] = {}
 
     def log(row: Mapping[str, Any]) -> None:
