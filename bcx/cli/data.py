@@ -208,7 +208,7 @@ def examples(
     seed, mask); the shipped patches go into histology-idc/ inside the folder.
     """
     from bcx.simulate import LABELS, histology
-    from bcx.simulate.examples import EXAMPLES, PATCHES, write_examples, write_histology_examples
+    from bcx.simulate.examples import EXAMPLES, PATCHES, write_examples
 
     if task not in ("breast-ultrasound", "histology-idc"):
         expected = "breast-ultrasound or histology-idc"
@@ -221,5 +221,5 @@ def examples(
         typer.echo(f"{len(files)} simulated scans, their masks and examples.csv are in {out}.")
     if tissue or not wanted:
         folder = out if tissue else out / "histology-idc"
-        files = write_histology_examples(folder, wanted or PATCHES)
+        files = write_examples(folder, wanted or PATCHES)
         typer.echo(f"{len(files)} simulated patches of tissue and examples.csv are in {folder}.")

@@ -59,11 +59,8 @@ class _File:
     header: Dataset
     pixels: int
     frames: int
+    syntax: Any  # the transfer syntax
     options: dict[str, Any]  # what pydicom's decoders need to know of one frame
-
-    @property
-    def syntax(self) -> Any:
-        return self.header.file_meta.TransferSyntaxUID
 
 
 def frame_count(data: bytes, name: str) -> int:
@@ -177,7 +174,7 @@ def _open(data: bytes, name: str) -> _File:
     options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": keyword}
     if options.get("samples_per_pixel", 1) > 1:
         options.setdefault("planar_configuration", 0)
-    return _File(data, header, buffer.tell(), max(1, frames), options)
+    return _File(data, header, buffer.tell(), max(1, frames), syntax, options)
 
 
 def _check_syntax(syntax: Any, name: str) -> None:

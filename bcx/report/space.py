@@ -25,7 +25,7 @@ import yaml
 import bcx
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from bcx.errors import ConfigError, OutputError
-from bcx.simulate.examples import write_examples, write_histology_examples
+from bcx.simulate.examples import PATCHES, write_examples
 
 #: Files of a checkpoint that are shared: those that answer, and the card; no training tables.
 ANSWERING = ("config.json", "*.safetensors", "model.onnx", "README.md")
@@ -98,7 +98,7 @@ def _gather(folder: Path, checkpoint: Checkpoint, lines: list[str]) -> None:
         for own in checkpoint.folder.glob(pattern):
             shutil.copyfile(own, folder / "checkpoints" / name / own.name)
     write_examples(folder / "examples")
-    write_histology_examples(folder / "examples" / "histology-idc")
+    write_examples(folder / "examples" / "histology-idc", PATCHES)
 
 
 def pinned(package: str, extras: tuple[str, ...] = (), *, cuda: bool = True) -> set[str]:

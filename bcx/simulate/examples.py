@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from bcx.files import whole, write_rows
+from bcx.simulate import histology
 from bcx.simulate.formation import simulate
-from bcx.simulate.histology import simulate_patch
 
 #: The shipped scans and patches: label and seed, typical ones of each class.
 EXAMPLES = (
@@ -27,35 +27,22 @@ def write_examples(
     examples: Iterable[tuple[str, int]] = EXAMPLES,
     size: tuple[int, int] = (470, 560),
 ) -> list[Path]:
-    """Draw and write scans, given by label and seed; return them in order.
+    """Draw and write scans, or patches, given by label and seed; return them in order.
 
-    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` but for normals, and `examples.csv` (file,
-    label, seed, mask). Every PNG says in its text chunk `Description` that it is simulated. `size`: height, width.
+    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` where there is a lesion, and `examples.csv`
+    (file, label, seed, mask). Every PNG says in its text chunk `Description` that it is simulated. `size`: height and
+    width of scans.
     """
-    return _write(folder, examples, lambda label, seed: simulate(label, seed, *size), "simulated breast ultrasound")
-
-
-def write_histology_examples(
-    folder: str | os.PathLike[str], examples: Iterable[tuple[str, int]] = PATCHES
-) -> list[Path]:
-    """As `write_examples`, of patches, which have no masks."""
-    what = "simulated breast tissue in haematoxylin and eosin"
-    return _write(folder, examples, lambda label, seed: (simulate_patch(label, seed), np.zeros(0)), what)
-
-
-def _write(
-    folder: str | os.PathLike[str],
-    examples: Iterable[tuple[str, int]],
-    draw: Callable[[str, int], tuple[np.ndarray, np.ndarray]],
-    what: str,
-) -> list[Path]:
     folder, counts = Path(folder), Counter[str]()
     rows: list[dict[str, object]] = []
     for label, seed in examples:
         counts[label] += 1
         name = f"simulated-{label}-{counts[label]}"
-        note = f"{what} ({label}, seed {seed}), made by bcx: a picture of nobody"
-        pixels, mask = draw(label, seed)
+        if label in histology.LABELS:
+            what, pixels, mask = "tissue in haematoxylin and eosin", histology.simulate_patch(label, seed), np.zeros(0)
+        else:
+            what, (pixels, mask) = "ultrasound", simulate(label, seed, *size)
+        note = f"simulated breast {what} ({label}, seed {seed}), made by bcx: a picture of nobody"
         rows.append({"file": f"{name}.png", "label": label, "seed": seed, "mask": ""})
         save_png(pixels, folder / f"{name}.png", note)
         if mask.any():

@@ -99,10 +99,8 @@ def examples_of_both(examples, tmp_path) -> Path:
 
 def with_patches(examples: Path, folder: Path) -> Path:
     """Copy examples of scans into a new folder, and add patches of tissue under their task's name."""
-    from bcx.simulate.examples import write_histology_examples
-
     shutil.copytree(examples, folder)
-    write_histology_examples(folder / "histology-idc", (("negative", 1), ("positive", 2)))
+    write_examples(folder / "histology-idc", (("negative", 1), ("positive", 2)))
     return folder
 
 

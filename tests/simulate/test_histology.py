@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bcx.cli.main import app
 from bcx.imaging.scan import Scan
-from bcx.simulate.examples import write_histology_examples
+from bcx.simulate.examples import PATCHES, write_examples
 from bcx.simulate.histology import LABELS, simulate_patch, simulate_tissue
 from bcx.tasks import HISTOLOGY_IDC
 from bcx.trust.plain import plain_checks
@@ -53,7 +53,7 @@ def test_it_passes_for_tissue_and_not_for_a_scan():
 
 
 def test_shipped_examples_are_the_ones_that_the_code_draws(tmp_path):
-    again = write_histology_examples(tmp_path)
+    again = write_examples(tmp_path, PATCHES)
     with (SHIPPED / "examples.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["file"] for row in rows] == [file.name for file in again]
