@@ -38,8 +38,9 @@ def write_examples(
     for label, seed in examples:
         counts[label] += 1
         name = f"simulated-{label}-{counts[label]}"
+        mask: np.ndarray = np.zeros(0)
         if label in histology.LABELS:
-            what, pixels, mask = "tissue in haematoxylin and eosin", histology.simulate_patch(label, seed), np.zeros(0)
+            what, pixels = "tissue in haematoxylin and eosin", histology.simulate_patch(label, seed)
         else:
             what, (pixels, mask) = "ultrasound", simulate(label, seed, *size)
         note = f"simulated breast {what} ({label}, seed {seed}), made by bcx: a picture of nobody"
