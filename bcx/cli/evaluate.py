@@ -177,7 +177,6 @@ def _records(data: Iterable[str], split: str, task: Task) -> list[Record]:
 
 
 def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Classifier, list[Record]]]:
-    from bcx.checkpoints.checkpoint import load_checkpoint
     from bcx.evaluate.oof import read_oof
     from bcx.inference.classifier import Classifier
 
@@ -188,7 +187,7 @@ def _fold_parts(folder: Path, data: Sequence[str], views: int) -> list[tuple[Cla
         raise DataError(f"'{folder.name}' holds no networks of a cross-validation.", expected=expected, remedy=remedy)
     parts, known = [], None
     for config in networks:
-        classifier = Classifier(load_checkpoint(config.parent), views=views)
+        classifier = Classifier(config.parent, views=views)
         known = known or {record.key: record for record in _records(data, "dev", classifier.task)}
         # What the network never saw is what it answered then; folds assigned anew might differ.
         unseen = read_oof(config.parents[1] / "oof.csv", classifier.task)["file"]

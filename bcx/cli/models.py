@@ -89,7 +89,7 @@ def reproduce(
     device: options.DeviceOption = "auto",
 ) -> None:
     """Derive a card's figures again from the out-of-fold answers, and say which agree. Status 1 when one does not."""
-    from bcx.checkpoints.checkpoint import find_checkpoint, load_checkpoint
+    from bcx.checkpoints.checkpoint import find_checkpoint
     from bcx.report.facts import gather
     from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again, store
 
@@ -108,7 +108,7 @@ def reproduce(
         from bcx.train.provenance import describe_data
 
         with counted(len(records)) as on_scan:
-            evaluation = evaluate(Classifier(load_checkpoint(facts.folder)), records, on_scan=on_scan)
+            evaluation = evaluate(Classifier(facts.folder), records, on_scan=on_scan)
         checks += check_scans(facts, describe_data(records), evaluation)
 
     from rich.console import Console

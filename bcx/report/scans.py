@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.data.records import Record, load_mask
 from bcx.errors import ConfigError, DataError
 from bcx.evaluate import figures_data as figures
@@ -84,7 +83,7 @@ def draw_pictures(facts: Facts, records: Sequence[Record], folder: Path) -> list
         folders = [place / f"fold-{frame['fold'][row]}" / "network" for row in shown]
         if not (own := all((each / "config.json").is_file() for each in folders)):
             folders = [facts.folder] * len(shown)
-        networks = {each: Classifier(load_checkpoint(each)) for each in set(folders)}
+        networks = {each: Classifier(each) for each in set(folders)}
         pictures = []
         for row, network in zip(shown, folders, strict=True):
             prediction = networks[network].predict(rows[row].file)
