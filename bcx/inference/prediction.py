@@ -120,12 +120,16 @@ class Prediction:
         """The scan's pixels as they are drawn: without burnt-in text where `mask_text` says so."""
         return mask_text(self.scan.pixels) if self.mask_text else self.scan.pixels
 
-    @cached_property
+    @property
     def screen(self) -> Prediction:
         """This answer with its scan, and boxes in it, at most `SCREEN` pixels a side; itself where it is no larger."""
+        return self._small or self
+
+    @cached_property
+    def _small(self) -> Prediction | None:  # never itself: what keeps itself is not let go at once
         scale = SCREEN / max(self.scan.width, self.scan.height)
         if scale >= 1:
-            return self
+            return None
         width, height = (max(1, round(side * scale)) for side in (self.scan.width, self.scan.height))
         reading, side = self.reading, self.scan.mm_per_pixel
         if reading.second is not None:

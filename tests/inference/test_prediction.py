@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -259,3 +260,11 @@ def test_the_lesion_s_box_of_a_large_picture_is_right_to_a_pixel_of_the_screen(l
     rows, columns = find_objects(inside)[0]
     exact = (columns.start, rows.start, columns.stop, rows.stop)
     assert np.abs(np.subtract(large.lesion_box, exact)).max() <= np.ceil(3600 / 1400)
+
+
+def test_what_a_screen_shows_does_not_keep_an_answer_in_memory():
+    answer = make(np.zeros((60, 80), np.uint8), np.zeros((3, 7, 7), np.float32))
+    kept = weakref.ref(answer)
+    assert (answer.screen.lesion, answer.lesion_box) == (None, None)
+    del answer
+    assert kept() is None
