@@ -56,7 +56,7 @@ def local_rows(classifier, folder: Path, out: Path) -> list[dict[str, str]]:
     answers = classifier.stream(found.source for found in pictures)
     rows = [table.row(answer, found.file, classifier.task) for found, answer in zip(pictures, answers, strict=True)]
     out.mkdir()
-    table.write_csv(rows, out / "part-local.csv", classifier.task)
+    table.write_lines(table.csv_lines(rows, table.columns(classifier.task)), out / "part-local.csv")
     return rows_of(out)
 
 
