@@ -68,9 +68,6 @@ class InputCheck:
                 expected=f"{len(self.mean)}, as when the input check was fitted",
                 remedy="Use the input check with the network that it was fitted for.",
             )
-        return self._distances(rows)
-
-    def _distances(self, rows: np.ndarray) -> np.ndarray:
         scaled = (rows - self.mean) / self.spread
         # One row at a time: its sums are then the same whether it comes alone or in a batch.
         return np.array(
@@ -131,29 +128,30 @@ def fit_input_check(stages: np.ndarray, folds: np.ndarray) -> InputCheck:
     Scans of one fold are judged by an input check fitted on the others, which gives the unit. `DataError`: fewer than
     two folds or too few scans, or values that are not finite.
     """
-    unit = float(np.quantile(left_out_distances(stages, folds), KEEP))
-    return _fitted(_described(stages), unit)
+    return _fitted(stages, float(np.quantile(left_out_distances(stages, folds), KEEP)))
 
 
 def left_out_distances(stages: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return float32 [N]: each scan's Mahalanobis distance, fitted on the other folds; as `fit_input_check`."""
-    rows, folds = _described(stages), np.asarray(folds)
+    stages, folds = np.asarray(stages), np.asarray(folds)
     parts = np.unique(folds)
-    if len(parts) < 2 or len(rows) < 4 or folds.shape != (len(rows),):
+    if len(parts) < 2 or len(stages) < 4 or folds.shape != (len(stages),):
         raise DataError(
-            f"The input check was given {len(rows)} scans in {len(parts)} folds.",
+            f"The input check was given {len(stages)} scans in {len(parts)} folds.",
             expected="a few dozen scans in at least two folds",
             remedy="Train on more scans.",
         )
-    distances = np.zeros(len(rows), np.float32)
+    distances = np.zeros(len(stages), np.float32)
     for part in parts:
-        distances[folds == part] = _fitted(rows[folds != part], 1.0)._distances(rows[folds == part])
+        inside = folds == part
+        distances[inside] = _fitted(stages[~inside], 1.0).distances(stages[inside])
     return distances
 
 
-def _fitted(rows: np.ndarray, unit: float) -> InputCheck:
+def _fitted(stages: np.ndarray, unit: float) -> InputCheck:
     from sklearn.covariance import LedoitWolf
 
+    rows = _described(stages)
     mean, spread = rows.mean(0), rows.std(0) + 1e-6
     covariance = LedoitWolf().fit((rows - mean) / spread)
     return InputCheck(mean, spread, covariance.precision_.astype(np.float32), unit)
