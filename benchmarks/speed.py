@@ -177,11 +177,11 @@ def plain_network(folder: Path) -> tuple[nn.Module, Callable[[np.ndarray], torch
     return network, load_checkpoint(folder).preprocess.tensor
 
 
-def write_scans(folder: Path, count: int) -> list[Path]:
-    """Up to 48 different pictures, repeated under other names: a scan takes longer to simulate than to classify."""
+def write_scans(folder: Path, count: int, different: int = 48) -> list[Path]:
+    """So many different pictures, repeated under other names: a scan takes longer to simulate than to classify."""
     folder.mkdir()
     files = [folder / f"scan-{number:05d}.png" for number in range(count)]
-    different = min(count, 48)
+    different = min(count, different)
     for number, file in enumerate(files):
         if number < different:
             pixels = simulate(("normal", "benign", "malignant")[number % 3], number, 500, 570).pixels
@@ -354,7 +354,7 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bcx-speed-") as scratch:
         folder = copy_with_graph(options.model, Path(scratch))
-        files = write_scans(Path(scratch) / "scans", 16 if quick else options.scans)
+        files = write_scans(Path(scratch) / "scans", *((16, 2) if quick else (options.scans,)))
         rows = measure_one(folder, *((2, 1) if quick else (15, 10)))
         rows += measure_folder(folder, files, 1 if quick else 3)
         counts = (8, 16) if quick else (options.scans, 10 * options.scans)

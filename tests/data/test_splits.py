@@ -151,10 +151,6 @@ def test_a_folder_under_two_names_is_noticed(tmp_path):
         check_split([one], [other])
 
 
-def test_separate_groups_pass():
-    check_split([make("a", "benign", "anna")], [make("b", "benign", "berta")])
-
-
 def test_a_class_with_four_groups_is_spread_over_five_folds():
     records = [make(f"{label}{i}", label, f"{label}{i}") for label in ("benign", "malignant") for i in range(60)]
     records += [make(f"n{i}", "normal", f"n{i}") for i in range(4)]

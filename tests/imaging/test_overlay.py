@@ -23,11 +23,6 @@ def test_opacity_zero_is_the_scan(pixels):
     assert np.array_equal(overlay, pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2))
 
 
-def test_no_evidence_leaves_the_scan_as_it_is_at_any_opacity():
-    overlay = np.asarray(lay_over(SCAN, np.zeros_like(EVIDENCE), 4.0, 1.0))
-    assert np.array_equal(overlay, np.stack([SCAN] * 3, axis=2))
-
-
 def test_colours_give_way_to_the_maps():
     """A stain is purple itself."""
     laid = np.asarray(lay_over(COLOUR_SCAN, np.zeros_like(EVIDENCE), 4.0, 0.5)).astype(int)

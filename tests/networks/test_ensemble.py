@@ -131,7 +131,7 @@ def in_questions(logits: torch.Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def test_the_whole_picture_counts_by_its_share_in_each_question(mixed, members, whole):
-    scans = [np.ascontiguousarray(simulate(kind, seed=3).pixels) for kind in ("normal", "malignant")]
+    scans = [np.ascontiguousarray(simulate(kind, 3, 120, 150).pixels) for kind in ("normal", "malignant")]
 
     def read(network):
         readings = read_scans(partial(run_network, network, PREPROCESS), PREPROCESS, scans)
