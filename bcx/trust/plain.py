@@ -99,11 +99,9 @@ def is_stained(points: np.ndarray) -> bool:
     """
     if points.ndim == 2:
         return False
-    red, green, blue = (points[..., channel].astype(np.int16) for channel in range(3))
-    lower, higher = np.minimum(red, blue), np.maximum(red, blue)
-    coloured = np.maximum(higher, green) - np.minimum(lower, green) > STAIN_CHROMA
+    coloured, green_weakest = chroma_of(points) > STAIN_CHROMA, points[..., 1] <= points[..., ::2].min(axis=-1)
     share = float(coloured.mean())
-    return share >= STAIN_SHARE and float((coloured & (green <= lower)).mean()) >= PINK_SHARE * share
+    return share >= STAIN_SHARE and float((coloured & green_weakest).mean()) >= PINK_SHARE * share
 
 
 def points_of(pixels: np.ndarray) -> tuple[np.ndarray, int]:
