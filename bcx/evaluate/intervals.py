@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from bcx.errors import DataError
 from bcx.evaluate.metrics import figure_counts, figure_names, or_none, weighted_figures
 from bcx.trust.calibration import check_lengths
 
@@ -177,25 +176,15 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
 
 
 def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> Difference:
-    """Compare the areas under two ROC curves of the same scans by DeLong's test (normal approximation).
+    """Compare the areas under two ROC curves of the same scans, two or more of each kind, by DeLong's test.
 
     It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
     `paired_bootstrap` there, and give this one for comparison with published figures. Scores that order the scans alike
     have no difference, an interval of no width and a p-value of 1.
-
-    Raises:
-        DataError: shapes that do not fit, or fewer than two scans of a kind.
     """
     from scipy.stats import norm, rankdata
 
-    rows, positive = np.array([scores_a, scores_b], np.float64), np.asarray(positive, bool)
-    if positive.shape != rows.shape[1:] or min(positive.sum(), (~positive).sum()) < 2:
-        raise DataError(
-            f"Scores {rows.shape} came with {int(positive.sum())} positive and {int((~positive).sum())} other scans.",
-            expected="one score per scan, and at least two scans of each kind",
-            remedy="Compare the models on scans of both kinds.",
-        )
-    ill, well = int(positive.sum()), int((~positive).sum())
+    rows, ill, well = np.array([scores_a, scores_b], np.float64), int(positive.sum()), int((~positive).sum())
     # A positive scan's rank among all, less its rank among its kind, counts the negatives below it (ties half).
     ranks = rankdata(rows, axis=1)
     above = (ranks[:, positive] - rankdata(rows[:, positive], axis=1)) / well
@@ -206,5 +195,5 @@ def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> 
     spread = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
     half = float(norm.ppf((1 + LEVEL) / 2)) * spread
     p_value = float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
-    n = len(positive)
+    n = ill + well
     return Difference(a, b, value, value - half, value + half, p_value, n, n, "DeLong")

@@ -21,7 +21,6 @@ from bcx.errors import ConfigError, DataError
 from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
 from bcx.evaluate.figures import roc_of_all
 from bcx.evaluate.intervals import compare_answers, delong, report_with_intervals
-from bcx.evaluate.metrics import or_none
 from bcx.evaluate.oof import label_positions, logits_of, read_oof
 from bcx.evaluate.words import interval, markdown_table, units
 from bcx.files import whole, write_rows
@@ -72,7 +71,7 @@ def plan_comparison(
     Args:
         recipe: the settings that all share; its own `init` counts for its own architecture.
         archs: timm's names, and tiny_cnn, which starts from scratch; at least two.
-        inits: starting weights by architecture: a file, "timm" or "scratch"; `others`, one of the latter, of the rest.
+        inits: starting weights by architecture: a file, "timm" or "scratch"; `others`: of the rest.
         changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
     """
     inits, changes = inits or {}, changes or {}
@@ -134,14 +133,8 @@ def compare(
     task, frames = get_task(entrants[0].recipe.task), {}
     for entrant in entrants:
         arch = entrant.recipe.arch
-        crossval(
-            entrant.recipe,
-            records,
-            out=out / arch,
-            command=command,
-            only=folds,
-            on_epoch=partial(on_epoch, entrant),
-        )
+        told = partial(on_epoch, entrant)
+        crossval(entrant.recipe, records, out=out / arch, command=command, only=folds, on_epoch=told)
         tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
         frames[arch] = pd.concat(tables, ignore_index=True).sort_values("file", ignore_index=True)
         on_done(entrant)
@@ -179,8 +172,8 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
     """Order models by `DECIDES` and compare each with the best.
 
     Each model's probabilities are taken at the temperature that fits its own logits best, so that log-loss, Brier score
-    and calibration error compare the networks and not their temperatures. The out-of-fold tables, of two models or
-    more, are sorted by file; of different scans they are a `DataError`.
+    and calibration error compare the networks. The out-of-fold tables are sorted by file; of different scans they are a
+    `DataError`.
 
     Returns:
         Rows, best first, ready for JSON: `arch`, `figures` (see `report_with_intervals`), `temperature`,
@@ -198,44 +191,37 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
                 remedy="Run both over the same folds of the same data.",
             )
     labels, groups = label_positions(first, task), first["group"].to_numpy(str)
-    temperatures, probabilities, figures = {}, {}, {}
+    rows: list[dict[str, Any]] = []
+    probabilities = {}
     for name, frame in frames.items():
         logits = logits_of(frame, task)
-        temperatures[name] = fit_temperature(logits, labels)
-        probabilities[name] = apply_temperature(logits, temperatures[name])
-        figures[name] = report_with_intervals(labels, probabilities[name], groups, task.classes)
-    order = sorted(frames, key=lambda name: (-round(figures[name][DECIDES]["value"], 9), name))
-    best, *others = order
+        temperature = fit_temperature(logits, labels)
+        probabilities[name] = apply_temperature(logits, temperature)
+        figures = report_with_intervals(labels, probabilities[name], groups, task.classes)
+        compared = dict.fromkeys(("best_minus_this", "delong", "p_holm", "significantly_worse"))
+        rows.append({"arch": name, "figures": figures, "temperature": temperature, **compared})
+    rows.sort(key=lambda row: (-round(row["figures"][DECIDES]["value"], 9), row["arch"]))
+    best, *others = rows
     column = task.classes.index(task.positive)
     positive = labels == column
-    compared = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
-    differences, by_delong = {}, {}
-    for name in others:
-        pair = probabilities[best], probabilities[name]
-        differences[name] = compare_answers(labels, *pair, groups, task.classes, compared)
+    names = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
+    for row in others:
+        pair = probabilities[best["arch"]], probabilities[row["arch"]]
+        differences = compare_answers(labels, *pair, groups, task.classes, names)
+        row["best_minus_this"] = {key: each.to_dict() for key, each in differences.items()}
         if min(positive.sum(), (~positive).sum()) >= 2:
-            by_delong[name] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
-    p_values = map(or_none, holm([differences[name][DECIDES].p_value for name in others]))
-    adjusted: dict[str, float | None] = {best: None, **dict(zip(others, p_values, strict=True))}
-    rows = [
-        {
-            "arch": name,
-            "figures": figures[name],
-            "temperature": temperatures[name],
-            "best_minus_this": {key: each.to_dict() for key, each in differences.get(name, {}).items()} or None,
-            "delong": by_delong.get(name),
-            "p_holm": p_value,
-            "significantly_worse": None if p_value is None else p_value < LEVEL,
-        }
-        for name, p_value in adjusted.items()
-    ]
-    return rows, {name: probabilities[name] for name in order}
+            row["delong"] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
+    p_values = holm([row["best_minus_this"][DECIDES]["p_value"] for row in others])
+    for row, p_value in zip(others, p_values, strict=True):
+        if not np.isnan(p_value):
+            row["p_holm"], row["significantly_worse"] = p_value, p_value < LEVEL
+    return rows, {row["arch"]: probabilities[row["arch"]] for row in rows}
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float | None]) -> list[float]:
     """Return p-values adjusted so that all of them together err with at most the stated chance (Holm 1979).
 
-    A comparison without a p-value (nan) keeps none, and counts as one all the same.
+    A comparison without a p-value (None) gets nan, and counts as one all the same.
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")  # nan comes last
@@ -288,14 +274,14 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def write_leaderboard(file: Path, results: Mapping[str, Any]) -> None:
     """Write a row per architecture from the results of `bcx.studies.compare.compare`, intervals as _low and _high."""
-    names = [*_FIGURES, *(f"{figure}_{results['positive']}" for figure in _OF_POSITIVE)]
+    figures = [*_FIGURES, *(f"{figure}_{results['positive']}" for figure in _OF_POSITIVE)]
     rows = []
     for row in results["leaderboard"]:
         difference = (row["best_minus_this"] or {}).get(results["decides"]) or {}
         flat = {key: row[key] for key in ("rank", "arch", "starting_weights", "input")}
         flat["epochs"] = "/".join(map(str, row["epochs"]))
         flat |= {"folds": "/".join(map(str, results["folds"])), "n": results["n"], "groups": results["groups"]}
-        for name in names:
+        for name in figures:
             figure = row["figures"][name]
             flat |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
         flat |= {f"best_minus_this_{key}": difference.get(key) for key in ("value", "low", "high", "p_value")}

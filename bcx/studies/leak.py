@@ -38,6 +38,7 @@ from bcx.trust.calibration import apply_temperature
 
 TABLE = "predictions.csv"
 PROTOCOLS = ("random", "grouped")
+TOLD = ("accuracy", "macro_auc")  # of each seed
 _COLUMNS: dict[str, Callable[[str], Any]] = {
     **{"protocol": str, "seed": np.int64, "fold": np.int64, "file": str, "source": str, "group": str, "label": str},
     **{"copies": np.int64, "copies_in_training": np.int64},
@@ -80,10 +81,9 @@ def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[in
         own = recipe.model_copy(update={"seed": seed})
         for protocol in PROTOCOLS:
             parts = cut(records, split or [1.0] * recipe.folds, seed, grouped=protocol == "grouped")
+            pairs = [([r for part in parts if part is not held for r in part], held) for held in parts]
             if split is not None:
                 pairs = [(parts[0], parts[2])]
-            else:
-                pairs = [([r for part in parts if part is not held for r in part], held) for held in parts]
             for fold, (train, held) in enumerate(pairs):
                 if protocol == "grouped":
                     check_split(train, held)
@@ -106,11 +106,9 @@ def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped
     bundles: dict[str, list[Record]] = {}
     for record in ordered:
         bundles.setdefault(record.group if grouped else record.key, []).append(record)
-    rng = np.random.default_rng(seed)
-    units = list(bundles.values())
-    units = sorted((units[i] for i in rng.permutation(len(units))), key=len, reverse=True)
+    rng, units = np.random.default_rng(seed), list(bundles.values())
     parts: list[list[Record]] = [[] for _ in sizes]
-    for unit in units:
+    for unit in sorted((units[i] for i in rng.permutation(len(units))), key=len, reverse=True):
         need = np.array([sum(record.label == c for record in unit) for c in classes])
         left = room[need > 0].sum(axis=0)
         fits = (room >= need[:, None]).all(axis=0)
@@ -211,8 +209,8 @@ def leak_columns(task: Task) -> list[str]:
 
 def write_leak(path: Path, frame: pd.DataFrame, task: Task) -> None:
     """Write the columns of the table as CSV, at once or not at all."""
-    with whole(path) as partial:
-        frame[leak_columns(task)].to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
+    with whole(path) as file:
+        frame[leak_columns(task)].to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
 
 
 def read_leak(path: Path, task: Task) -> pd.DataFrame:
@@ -220,16 +218,14 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
     columns = leak_columns(task)
     kinds = {name: _COLUMNS.get(name, decimal) for name in columns}
     frame = pd.DataFrame(read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(columns)}"))
-    problem = None
-    if frame.empty:
-        problem = "has no rows"
-    elif strange := sorted(set(frame["label"]) - set(task.classes)):
-        problem = f"holds the label '{strange[0]}'"
-    elif frame.duplicated(["protocol", "seed", "file"]).any():
-        problem = "answers a scan twice under one protocol and seed"
-    elif not np.isfinite(frame[columns[len(_COLUMNS) :]].to_numpy(np.float64)).all():
-        problem = "holds logits that are infinite or not a number"
-    if problem:
+    strange = sorted(set(frame["label"]) - set(task.classes))
+    problems = {
+        "has no rows": frame.empty,
+        f"holds the label '{''.join(strange[:1])}'": strange,
+        "answers a scan twice under one protocol and seed": frame.duplicated(["protocol", "seed", "file"]).any(),
+        "holds logits that are infinite or not a number": not np.isfinite(logits_of(frame, task)).all(),
+    }
+    if problem := next((words for words, there in problems.items() if there), None):
         raise DataError(
             f"The table of answers ({path.name}) {problem}.",
             expected=f"a row per protocol, seed and scan, finite logits, and the columns {', '.join(columns)}",
@@ -250,8 +246,7 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """
     names, among = figure_names(task.classes), ("copied", "single")
     where = [(frame["protocol"] == protocol).to_numpy() for protocol in PROTOCOLS]
-    parts = [frame[chosen] for chosen in where]
-    statistics = [_statistics(part, task) for part in parts]
+    statistics = [_statistics(frame[chosen], task) for chosen in where]
 
     def all_figures(weights: np.ndarray) -> np.ndarray:
         random, grouped = (statistic(weights[chosen]) for statistic, chosen in zip(statistics, where, strict=True))
@@ -269,14 +264,22 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     bounds = [bound.reshape(values.shape) for bound in percentiles(np.stack(drawn).reshape(RESAMPLES, -1))]
     *tables, leak = (named_triples([*names, *among], rows) for rows in np.stack([values, *bounds], axis=-1))
     protocols = {}
-    for protocol, part, figures in zip(PROTOCOLS, parts, tables, strict=True):
+    for protocol, chosen, figures in zip(PROTOCOLS, where, tables, strict=True):
+        part = frame[chosen]
+        known, right = (part["copies_in_training"] > 0).to_numpy(), _answers(part, task)[2]
+        accuracy = {"accuracy_with": np.where(known, right, np.nan), "accuracy_without": np.where(known, np.nan, right)}
+        copies = means_with_intervals({"in_training": known, **accuracy}, part["group"].to_list())
+        reports = {
+            str(seed): classification_report(*_answers(rows, task)[:2], task.classes)
+            for seed, rows in part.groupby("seed")
+        }
         protocols[protocol] = {
             "n": len(part),
             "scans": int(part["file"].nunique()),
             "groups": int(part["group"].nunique()),
             "figures": {name: figures[name] for name in names},
-            "seeds": {str(seed): _of_seed(rows, task) for seed, rows in part.groupby("seed")},
-            "copies": _copies(part, task) | {f"accuracy_{kind}": figures[kind] for kind in among},
+            "seeds": {seed: {name: report[name] for name in TOLD} for seed, report in reports.items()},
+            "copies": copies | {f"accuracy_{kind}": figures[kind] for kind in among},
         }
     apart = {f"leak_{kind}": leak[kind] for kind in among}
     return {"protocols": protocols, "leak": {name: leak[name] for name in names}, **apart}
@@ -302,15 +305,3 @@ def _statistics(part: pd.DataFrame, task: Task) -> Callable[[np.ndarray], np.nda
             return np.concatenate([figures(weights), shares])
 
     return statistic
-
-
-def _of_seed(part: pd.DataFrame, task: Task) -> dict[str, float | None]:
-    labels, probabilities, _ = _answers(part, task)
-    report = classification_report(labels, probabilities, task.classes)
-    return {name: report[name] for name in ("accuracy", "macro_auc")}
-
-
-def _copies(part: pd.DataFrame, task: Task) -> dict[str, Any]:
-    known, right = (part["copies_in_training"] > 0).to_numpy(), _answers(part, task)[2]
-    accuracy = {"accuracy_with": np.where(known, right, np.nan), "accuracy_without": np.where(known, np.nan, right)}
-    return means_with_intervals({"in_training": known, **accuracy}, part["group"].to_list())

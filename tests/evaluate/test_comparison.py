@@ -148,11 +148,6 @@ def test_what_has_no_value_has_no_difference():
 
 
 def test_what_does_not_fit_is_refused():
-    a, b, positive = scores(20)
-    with pytest.raises(DataError, match="positive"):
-        delong(a, b, np.zeros(20, bool))
-    with pytest.raises(DataError, match="Scores"):
-        delong(a, b, positive[:-1])
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 12)
     answers = softmaxed(labels, 1, rng)
