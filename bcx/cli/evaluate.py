@@ -135,10 +135,10 @@ def evaluate(
     about = describe_command(command)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet = None if contact_sheet is None else ContactSheet()
-    begun = time.perf_counter()
+    begun, found = time.perf_counter(), evaluation.Evaluation(asked[0][0].task, places=[] if localisation else None)
     with counted(len(records)) as on_scan:
-        how: dict[str, Any] = {"localisation": localisation, "sheet": sheet, "on_scan": on_scan}
-        found = evaluation.joined([evaluation.evaluate(one, part, **how) for one, part in asked])
+        for one, part in asked:
+            evaluation.evaluate(one, part, localisation=localisation, sheet=sheet, on_scan=on_scan, before=found)
     seconds = round(time.perf_counter() - begun, 1)
     table = out.with_suffix(".scans.csv")
     with whole(table) as partial:

@@ -54,11 +54,20 @@ styled = rc_context(_STYLE)  # type: ignore[arg-type]
 """Lets a function draw in the common style; matplotlib's settings are the caller's again afterwards."""
 
 
-def paper(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, np.ndarray]:
-    """Return an empty figure in inches, without pyplot's global state, and its axes [R * C]; settings of `subplots`."""
+def paper(
+    width: float, height: float, rows: int = 1, columns: int = 1, bare: bool = False, **settings: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return an empty figure in inches, without pyplot's global state, and its axes [R * C]; settings of `subplots`.
+
+    Bare axes hold images: no frame, no ticks, at the top of their place.
+    """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **settings).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, **settings).ravel()
+    for axes in grid if bare else ():
+        axes.axis("off")
+        axes.set_anchor("N")
+    return figure, grid
 
 
 def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -> Figure:

@@ -43,10 +43,7 @@ class Corruption:
         """Return the changed scan, uint8 `[H', W']`, and its mask, bool; the same input gives the same output, always.
 
         Where things move the mask moves too, and no change hides the lesion; without a mask, a crop is taken about the
-        middle.
-
-        Raises:
-            DataError: another dtype or shape than uint8 `[H, W]` and bool `[H, W]`.
+        middle. `DataError` for another dtype or shape than uint8 `[H, W]` and bool `[H, W]`.
         """
         fits = mask is None or (mask.shape == pixels.shape and mask.dtype == np.bool_)
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.size == 0 or not fits:
@@ -59,8 +56,7 @@ class Corruption:
         # Chance depends on the image's content alone, so that neither order nor company changes anything.
         content = repr((self.name, pixels.shape)).encode() + pixels.tobytes()
         chance = np.random.default_rng(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big"))
-        lesion = mask if mask is not None and mask.any() else None
-        changed = self.change(pixels, lesion, self.strength, chance)
+        changed = self.change(pixels, mask if mask is not None and mask.any() else None, self.strength, chance)
         if isinstance(changed, np.ndarray):
             return changed, mask
         return changed(pixels), None if mask is None else changed(mask.astype(np.uint8) * 255) > 127
@@ -190,9 +186,8 @@ def _blur(pixels: np.ndarray, lesion: Lesion, share: float, _: object) -> np.nda
 def _speckle(pixels: np.ndarray, lesion: Lesion, spread: float, chance: np.random.Generator) -> np.ndarray:
     """Multiply by grain of mean 1 and standard deviation `spread`, whose grains are 1/250 of the side."""
     height, width = pixels.shape
-    grain = max(1.0, _side(pixels) / 250)
-    coarse = chance.standard_normal((int(np.ceil(height / grain)), int(np.ceil(width / grain)))).astype(np.float32)
-    field = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+    coarse = chance.standard_normal(np.ceil(np.divide(pixels.shape, max(1.0, _side(pixels) / 250))).astype(int))
+    field = np.asarray(cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR))
     scale = np.float32(spread / max(float(field.std()), 0.5))  # enlarging has smoothed it
     return np.clip(np.rint(pixels * (1 + scale * field)), 0, 255).astype(np.uint8)
 

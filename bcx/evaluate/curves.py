@@ -66,12 +66,11 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
         area = ranked_precision(score, positive)
     values, position = np.unique(-score, return_inverse=True)
 
-    def cumulated(weights: np.ndarray) -> np.ndarray:
-        """What is found, or a false alarm, [K + 1], as the threshold falls."""
-        return np.append(0.0, np.cumsum(np.bincount(position, weights, len(values))))
-
     def figures(weights: np.ndarray) -> np.ndarray:
-        found, alarms = cumulated(weights * positive), cumulated(weights * ~positive)
+        found, alarms = (  # [K + 1], as the threshold falls
+            np.append(0.0, np.cumsum(np.bincount(position, weights * kind, len(values))))
+            for kind in (positive, ~positive)
+        )
         if not found[-1] or (kind == "roc" and not alarms[-1]):
             return np.full(len(GRID) + 1, np.nan)
         if kind == "roc":
@@ -90,9 +89,8 @@ def reliability_table(
 ) -> list[dict[str, float | int | None]]:
     """Return how often what was given a probability happened, in at most `ECE_BINS` bins of equal mass, for JSON.
 
-    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`. Scans of equal confidence
-    share a bin; bins stay as they are in the resamples. `confidence` is float [N], 0..1, of the predicted class;
-    `happened` bool [N].
+    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`; bins stay as they are in the
+    resamples. `confidence` is float [N], 0..1, of the predicted class; `happened` bool [N].
     """
     check_lengths(confidence=confidence, happened=happened, groups=groups)
     _, where = np.unique(equal_mass_bins(confidence), return_inverse=True)
@@ -103,13 +101,15 @@ def reliability_table(
             return np.bincount(where, weights * happened, count) / np.bincount(where, weights, count)
 
     low, high = bootstrap_intervals(shares, groups, FOR_CURVES)
-    rows: list[dict[str, float | int | None]] = []
-    for b, right in enumerate(shares(np.ones(len(groups)))):
-        inside = confidence[where == b]
-        ends = {"from": float(inside.min()), "to": float(inside.max()), "confidence": float(inside.mean())}
-        bounds = {"right": float(right), "low": or_none(low[b]), "high": or_none(high[b])}
-        rows.append({"n": len(inside), **ends, **bounds})
-    return rows
+    bins = [confidence[where == b] for b in range(count)]
+    return [
+        {
+            "n": len(inside),
+            **{"from": float(inside.min()), "to": float(inside.max()), "confidence": float(inside.mean())},
+            **{"right": float(right), "low": or_none(lowest), "high": or_none(highest)},
+        }
+        for inside, right, lowest, highest in zip(bins, shares(np.ones(len(groups))), low, high, strict=True)
+    ]
 
 
 def reliability_report(
@@ -122,12 +122,11 @@ def reliability_report(
     """
     report: dict[str, dict[str, Any]] = {}
     wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
+    chosen = [figure_names([]).index(figure) for figure in wanted]
     for name, probabilities in answers.items():
         figures = weighted_figures(labels, probabilities)
-        names = figure_names([str(c) for c in range(probabilities.shape[1])])
-        chosen = [names.index(figure) for figure in wanted]
         # bound here: the next name has figures of its own
-        report[name] = figures_with_intervals(lambda w, f=figures, c=chosen: f(w)[c], wanted, groups)  # type: ignore[misc]
+        report[name] = figures_with_intervals(lambda w, figures=figures: figures(w)[chosen], wanted, groups)  # type: ignore[misc]
         right = probabilities.argmax(axis=1) == labels
         report[name]["bins"] = reliability_table(probabilities.max(axis=1), right, groups)
     return report
@@ -156,8 +155,8 @@ def referral_curve(
     The area under it is the mean risk over all coverages, lower is better; each of `COVERAGES` is reached by the first
     threshold that answers at least so many. `chosen`: the answers; None: the most probable class. Ready for JSON.
     """
-    right = (np.asarray(probabilities).argmax(axis=1) if chosen is None else chosen) == np.asarray(labels)
-    sure = np.asarray(probabilities, np.float64).max(axis=1)
+    right = (probabilities.argmax(axis=1) if chosen is None else chosen) == labels
+    sure = probabilities.max(axis=1)
 
     def risks(weights: np.ndarray) -> np.ndarray:
         _, coverage, risk = risk_coverage(sure, right, weights)

@@ -69,8 +69,7 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
         scaled |= {name: cross_fitted(logits, labels, folds, name) for name in ("temperature", "vector")}
     positive = task.classes.index(task.positive)
     parts: dict[str, dict[str, Any]] = {"reliability": {}, "risk_coverage": {}, "decision_curve": {}}
-    for source in sorted(set(frame["source"].tolist())):
-        rows = (frame["source"] == source).to_numpy()
+    for source, rows in sorted(frame.groupby("source").indices.items()):
         told, truth, places = probabilities[rows], labels[rows], groups[rows]
         reliability = reliability_report({name: values[rows] for name, values in scaled.items()}, truth, places)
         # Cut to what a curve needs: the bins' ends are no figures of their own.
@@ -88,18 +87,16 @@ def summarise_oof(
     """Return the headline figures of a cross-validation, ready for JSON.
 
     Two views are the mean of the probabilities of scan and mirrored scan. The figures are given once more `without` the
-    files of each name in `leave_out`, and for each of the `sources` where there are several. `DataError` as `read_oof`,
-    or for a name in `leave_out` that takes away all scans.
+    files of each name in `leave_out`, and for each of the `sources` where there are several. `DataError` as `read_oof`.
     """
     frame = checked(frame, task, "the table")
     one, two = view_probabilities(frame, task, temperature)
     labels, folds = label_positions(frame, task), []
-    for fold in sorted(set(frame["fold"].tolist())):
-        rows = (frame["fold"] == fold).to_numpy()
+    for fold, rows in sorted(frame.groupby("fold").indices.items()):
         single, double = (classification_report(labels[rows], view[rows], task.classes) for view in (one, two))
         figures = {name: single[name] for name in ("n", "accuracy", "macro_auc")}
         figures |= {f"two_views_{name}": double[name] for name in ("accuracy", "macro_auc")}
-        folds.append({"fold": fold, **figures})
+        folds.append({"fold": int(fold), **figures})
     summary = {
         "temperature": float(temperature),
         **_both_views(frame, task, temperature),
@@ -119,12 +116,6 @@ def summarise_oof(
 
 
 def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
-    if frame.empty:
-        raise DataError(
-            "No scan is left in the out-of-fold table.",
-            expected="at least one scan that is not left out",
-            remedy="Check the list of files to leave out.",
-        )
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     views = zip(("one_view", "two_views"), view_probabilities(frame, task, temperature), strict=True)
     reports = {name: report_with_intervals(labels, view, groups, task.classes) for name, view in views}
@@ -136,11 +127,11 @@ def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scal
     scaled = np.zeros(logits.shape)
     for fold in np.unique(folds):
         inside = folds == fold
-        rest, answers = logits[~inside], labels[~inside]
+        rest = logits[~inside], labels[~inside]
         if scaling == "vector":
-            scaled[inside] = apply_vector(logits[inside], *fit_vector(rest, answers))
+            scaled[inside] = apply_vector(logits[inside], *fit_vector(*rest))
         else:
-            scaled[inside] = apply_temperature(logits[inside], fit_temperature(rest, answers))
+            scaled[inside] = apply_temperature(logits[inside], fit_temperature(*rest))
     return scaled
 
 
@@ -223,8 +214,7 @@ def harm_figures(
     Where none of n scans was seen, the upper end is 3 over the number of their groups (rule of three), which resampling
     could not find. Answers, int [N], are `REFERRED` where no class was answered; the task has an absent class.
     """
-    labels, answers, names = np.asarray(labels), np.asarray(answers), np.asarray(groups)
-    positive = task.classes.index(task.positive)
+    names, positive = np.asarray(groups), task.classes.index(task.positive)
     ill, absent = labels == positive, labels == 0
     other, known = ~ill & ~absent, answers != REFERRED
     lesion = known & (answers != 0) & (answers != positive)
@@ -259,13 +249,12 @@ def decide_folds(
     """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
     probabilities = apply_temperature(logits_of(frame, task), temperature)
     folds = frame["fold"].to_numpy()
-    chosen, referred = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
+    chosen, reasons = np.zeros(len(frame), np.int64), np.zeros(len(frame), object)
     for fold in np.unique(folds):
         inside = folds == fold
         decider = Decider(fit_rules(frame[~inside], task, temperature), task, point=point)
-        chosen[inside], reasons = decider.decide_rows(probabilities[inside])
-        referred[inside] = [bool(reason) for reason in reasons]
-    return chosen, referred
+        chosen[inside], reasons[inside] = decider.decide_rows(probabilities[inside])
+    return chosen, reasons.astype(bool)
 
 
 def _equal_mass(frame: pd.DataFrame) -> np.ndarray:

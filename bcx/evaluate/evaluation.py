@@ -23,7 +23,6 @@ from bcx.evaluate.localisation import (
     deletion_table,
     localisation_table,
     localise,
-    require_masks,
     summarise_deletion,
     summarise_localisation,
 )
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluation:
-    """What one pass found. Several passes (one per fold, each by its own network) may be joined list by list."""
+    """What was found, in one pass or several (one per fold, each by its own network)."""
 
     task: Task
     scores: list[dict[str, Any]] = field(default_factory=list)  # one per scan, from `scored`
@@ -74,16 +73,6 @@ class Evaluation:
         return table
 
 
-def joined(parts: Sequence[Evaluation]) -> Evaluation:
-    """Return several passes as one: those of the networks of a cross-validation, each over its own fold."""
-    first = parts[0]
-    places = None if first.places is None else [place for part in parts for place in part.places or ()]
-    scores, hidden, failed = (
-        [each for part in parts for each in getattr(part, name)] for name in ("scores", "hidden", "masks_failed")
-    )
-    return Evaluation(first.task, scores, places, hidden, failed, first.backend)
-
-
 def evaluate(
     classifier: Classifier,
     records: Sequence[Record],
@@ -91,8 +80,9 @@ def evaluate(
     localisation: bool = False,
     sheet: ContactSheet | None = None,
     on_scan: Callable[[], object] = lambda: None,
+    before: Evaluation | None = None,
 ) -> Evaluation:
-    """Answer every scan, one in memory at a time, and note what the figures need.
+    """Answer every scan, one in memory at a time, and note what the figures need, after what was found `before`.
 
     With `localisation` maps are held against masks, and the hottest region of scans called positive is hidden (four
     more answers for each of those); the sheet is shown every scan with a mask. `DataError` without scans or masks.
@@ -101,8 +91,13 @@ def evaluate(
         raise DataError(
             "There are no scans to evaluate.", expected="at least one scan", remedy="Check the folder and the split."
         )
-    require_masks(not localisation or any(record.masks for record in records))
-    evaluation = Evaluation(classifier.task, places=[] if localisation else None)
+    if localisation and not any(record.masks for record in records):
+        raise DataError(
+            "None of the scans has a lesion mask.",
+            expected="masks beside the scans, such as 'a_mask.png' beside 'a.png'",
+            remedy="Leave the localisation out, or name a folder with masks.",
+        )
+    evaluation = before or Evaluation(classifier.task, places=[] if localisation else None)
     for record, answer in zip(records, classifier.stream(record.file for record in records), strict=True):
         evaluation.scores.append(scored(record, answer))
         if isinstance(answer, Prediction):
@@ -171,12 +166,12 @@ def _figures(
     wanted += [f"specificity_{name}" for name in (task.positive, task.absent) if name is not None]
     wanted += ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
     # Others than the absent class are called so as often as they are not recognised as others.
-    turned = np.array([name == f"specificity_{task.absent}" for name in wanted])
+    told = {name: f"lesions_called_{task.absent}" if name == f"specificity_{task.absent}" else name for name in wanted}
+    turned = np.array([name != words for name, words in told.items()])
     chosen, of_all = [names.index(name) for name in wanted], weighted_figures(labels, probabilities, said)
 
     def figures(weights: np.ndarray) -> np.ndarray:
         found = of_all(weights)[chosen]
         return np.where(turned, 1 - found, found)
 
-    told = [f"lesions_called_{task.absent}" if turn else name for name, turn in zip(wanted, turned, strict=True)]
-    return figures_with_intervals(figures, {t: known[name] for t, name in zip(told, wanted, strict=True)}, groups)
+    return figures_with_intervals(figures, {words: known[name] for name, words in told.items()}, groups)

@@ -58,20 +58,16 @@ def curve_figure(
     `view`, the figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
     """
     labels, probabilities = check_answers(labels, probabilities)
-    held = [c for c in range(len(task.classes)) if (labels == c).any()]
+    held = np.unique(labels).tolist()
     positive = task.classes.index(task.positive)
-    every = np.ones(len(labels), bool)
-    panels = [(f"{task.classes[c]} against the rest", c, probabilities[:, c], every) for c in held]
+    panels: list[tuple[int, int | None]] = [(c, None) for c in held]
     if len(held) > 2 and positive in held:
-        for other in held:
-            if other not in (0, positive):
-                title = f"{task.positive} against {task.classes[other]}"
-                score = pair_score(probabilities, other, positive)
-                panels.append((title, positive, score, np.isin(labels, (other, positive))))
+        panels += [(positive, other) for other in held if other not in (0, positive)]
     figure, grid = _panels(len(panels), 3.35, sharey=True)
-    for axes, (title, c, score, rows_of) in zip(grid, panels, strict=False):
-        hit = labels[rows_of] == c
-        band = curve_band(kind, score[rows_of], hit, groups[rows_of])
+    for axes, (c, other) in zip(grid, panels, strict=False):
+        title, rows, score = _against(labels, probabilities, task, c, other)
+        hit = labels[rows] == c
+        band = curve_band(kind, score[rows], hit, groups[rows])
         name = title.removesuffix(" against the rest").replace(" against ", "_vs_")
         stored = view.get(f"{'auc' if kind == 'roc' else 'pr_auc'}_{name}")
         area = band.area if stored is None or stored["low"] is None else stored
@@ -84,6 +80,16 @@ def curve_figure(
     figure.supxlabel(_ALARMS if kind == "roc" else "recall (sensitivity)", fontsize=9)
     figure.supylabel("sensitivity" if kind == "roc" else "precision", fontsize=9)
     return publish(figure, path)
+
+
+def _against(
+    labels: np.ndarray, probabilities: np.ndarray, task: Task, c: int, other: int | None
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return class `c` against another, or None: the rest, in words, the scans of these, bool [N], and their scores."""
+    if other is None:
+        return f"{task.classes[c]} against the rest", np.ones(len(labels), bool), probabilities[:, c]
+    title = f"{task.classes[c]} against {task.classes[other]}"
+    return title, np.isin(labels, (other, c)), pair_score(probabilities, other, c)
 
 
 def _panels(count: int, height: float, above: float = 0.0, **settings: Any) -> tuple[Figure, np.ndarray]:
@@ -109,17 +115,16 @@ def roc_of_all(
     Bands of several models would hide each other, so the intervals of the areas stand in the legend.
     """
     positive = task.classes.index(task.positive)
-    others = [c for c in range(len(task.classes)) if c != positive and (labels == c).any()]
-    panels: list[tuple[str, int | None]] = [(f"{task.positive} against the rest", None)]
+    panels: list[int | None] = [None]
+    others = [c for c in np.unique(labels) if c != positive]
     if len(others) == 2:
-        panels += [(f"{task.positive} against {task.classes[c]}", c) for c in others if task.classes[c] != task.absent]
+        panels += [c for c in others if task.classes[c] != task.absent]
     figure, grid = paper(3.9 * len(panels) + 0.4, 4.9 + 0.22 * len(models), 1, len(panels), sharex=True, sharey=True)
-    for axes, (title, other) in zip(grid, panels, strict=True):
-        rows = np.ones(len(labels), bool) if other is None else np.isin(labels, (other, positive))
-        hit = labels[rows] == positive
+    for axes, other in zip(grid, panels, strict=True):
         _guess(axes)
         for number, (name, probabilities) in enumerate(models.items()):
-            score = probabilities[:, positive] if other is None else pair_score(probabilities, other, positive)
+            title, rows, score = _against(labels, probabilities, task, positive, other)
+            hit = labels[rows] == positive
             band = curve_band("roc", score[rows], hit, groups[rows])
             colour, dash = CYCLE[number % len(CYCLE)], DASHES[number % len(DASHES)]
             label = f"{name}: {interval(band.area)}"

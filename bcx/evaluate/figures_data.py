@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -102,21 +101,21 @@ def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: 
         raise DataError("No scan was counted.", expected="at least one scan", remedy="Check the folder.")
     # a share per bin times the number of bins is a density: its area is 1
     density = {name: _BINS * (sums[name] / len(means[name])) for name in held}
-    found = {name: boxplot_stats(means[name])[0] for name in held}
+    quartiles = {name: np.quantile(means[name], (0.25, 0.5, 0.75)) for name in held}
     figure, (left, right) = paper(7.2, 3.3, 1, 2, width_ratios=(1, 1.15))
     edges = np.linspace(0, 1, _BINS + 1)
     for k, name in enumerate(held):
         colour = task.colours[task.classes.index(name)]
         left.stairs(density[name], edges, color=colour, linestyle=DASHES[k % 4], label=name, linewidth=1.5)
-        drawn = right.bxp([found[name]], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
+        drawn = right.boxplot(means[name], positions=[k], widths=0.45, patch_artist=True, flierprops={"markersize": 3})
         drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
         drawn["medians"][0].set(color=INK, linewidth=2)
     low, high = right.get_ylim()
     apart = 0.055 * (high - low)  # labels of a narrow box would cover each other
     for k, name in enumerate(held):
-        lower, middle, upper = (found[name][key] for key in ("q1", "med", "q3"))
+        lower, middle, upper = quartiles[name]
         places = [min(lower, middle - apart), middle, max(upper, middle + apart)]
-        for value, place in zip((lower, middle, upper), places, strict=True):
+        for value, place in zip(quartiles[name], places, strict=True):
             right.text(k + 0.27, place, f"{value:.2f}".removeprefix("0"), va="center", fontsize=8)
     # the darkest bin (frame and shadow) would flatten everything else
     height = max(density[name][2:].max() for name in held)
@@ -179,11 +178,7 @@ def _grid(images: Sequence[np.ndarray], across: int, width: float, words: float)
     across = min(across, len(images))
     shapes = [min(1.6, image.shape[0] / image.shape[1]) for image in images]
     heights = [width * max(shapes[k : k + across]) + words for k in range(0, len(shapes), across)]
-    figure, grid = paper(width * across, sum(heights), len(heights), across, height_ratios=heights)
-    for axes in grid:
-        axes.axis("off")
-        axes.set_anchor("N")
-    return figure, grid
+    return paper(width * across, sum(heights), len(heights), across, bare=True, height_ratios=heights)
 
 
 def _show(axes: Axes, pixels: np.ndarray) -> None:
@@ -269,10 +264,7 @@ def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: floa
 @styled
 def _write_sheet(entries: list[_Entry], heading: str, path: Path) -> None:
     rows = -(-max(len(entries), 1) // ACROSS)
-    figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS)
-    for axes in grid:
-        axes.axis("off")
-        axes.set_anchor("N")
+    figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS, bare=True)
     for axes, entry in zip(grid, entries, strict=False):
         axes.imshow(entry.image)
         axes.set_title(entry.words, fontsize=6)

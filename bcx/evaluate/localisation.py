@@ -141,9 +141,7 @@ def localise(record: Record, prediction: Prediction) -> Localisation | None:
         return None
     kind, level = ("class map", CLASS_MAP_LEVEL) if prediction.lesion is None else ("lesion map", LESION_LEVEL)
     about = (record.key, record.source, record.group, record.label, prediction.label, kind, level, float(mask.mean()))
-    return Localisation(
-        *about, fit=measure(heat_of(prediction), mask, level), blob=measure(centred_blob(shape), mask, level)
-    )
+    return Localisation(*about, *(measure(heat, mask, level) for heat in (heat_of(prediction), centred_blob(shape))))
 
 
 def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
@@ -157,7 +155,6 @@ def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
 
     The best thresholds are the same for all scans; `centred_blob` has figures of a blob that never looks, at its own.
     """
-    require_masks(bool(found))
     fits, blobs = [each.fit for each in found], [each.blob for each in found]
     table = localisation_table(found).join(_figures(blobs)[_OF_BLOB].add_prefix("blob "))
     columns = ["lesion_share", *_FIGURES, *(f"blob {name}" for name in _OF_BLOB)]
@@ -183,19 +180,9 @@ def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
     }
 
 
-def require_masks(there: bool) -> None:
-    """Raise a `DataError` unless there are lesion masks to localise against."""
-    if not there:
-        raise DataError(
-            "None of the scans has a lesion mask.",
-            expected="masks beside the scans, such as 'a_mask.png' beside 'a.png'",
-            remedy="Leave the localisation out, or name a folder with masks.",
-        )
-
-
 def _figures(fits: Sequence[Fit]) -> pd.DataFrame:
     best = _best(fits)
-    rows = [(fit.inside, fit.pointing, fit.near, fit.iou, float(fit.ious[best]), float(fit.ious.max())) for fit in fits]
+    rows = [(fit.inside, fit.pointing, fit.near, fit.iou, fit.ious[best], fit.ious.max()) for fit in fits]
     return pd.DataFrame(rows, columns=_FIGURES)
 
 
@@ -219,12 +206,10 @@ def deletion_check(classifier: Classifier, record: Record, prediction: Predictio
     positive = classifier.task.positive
     if prediction.label != positive:
         return None
-    before = prediction.probabilities[positive]
-    pixels = prediction.scan.pixels
-    region = hottest_region(heat_of(prediction, positive))
+    before, region = prediction.probabilities[positive], hottest_region(heat_of(prediction, positive))
 
     def drop(hidden: np.ndarray) -> float:
-        return before - classifier.predict(hide(pixels, hidden)).probabilities[positive]
+        return before - classifier.predict(hide(prediction.scan.pixels, hidden)).probabilities[positive]
 
     here = elsewhere = None
     if region.any():

@@ -34,25 +34,15 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
     """Return every figure that bcx reports for one set of answers, ready for JSON; the most probable class is answered.
 
     `log_loss` is in nats, `brier` 0..2, `ece` as `calibration_error`, `net_benefit` at `NET_BENEFIT_AT`; `auc_pairs`
-    counts the scans of two classes alone. Errors as `check_answers`, or another number of classes.
+    counts the scans of two classes alone. Errors as `check_answers`.
     """
     figures = weighted_figures(labels, probabilities)
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    if len(classes) != probabilities.shape[1]:
-        raise DataError(
-            f"There are {probabilities.shape[1]} probabilities per scan and {len(classes)} classes.",
-            expected="one probability per class",
-            remedy="Pass the classes of the task that the network was trained on.",
-        )
-    values = map(or_none, figures(np.ones(len(labels))))
-    found = dict(zip(figure_names(classes), values, strict=True))
-    found["macro_sensitivity"] = found["balanced_accuracy"]
+    found = dict(zip(figure_names(classes), map(or_none, figures(np.ones(len(labels)))), strict=True))
     overall = ("accuracy", "balanced_accuracy", "mcc", "kappa", "log_loss", "brier", "ece")
     report: dict = {"n": len(labels), "counts": _counts(labels, classes), **{name: found[name] for name in overall}}
     for name in ("precision", "recall", "specificity", "f1", "auc", "pr_auc"):
-        key = "sensitivity" if name == "recall" else name
-        report[f"macro_{name}"] = found[f"macro_{key}"]
-        report[name] = {c: found[f"{key}_{c}"] for c in classes}
+        report[f"macro_{name}"] = found["balanced_accuracy" if name == "recall" else f"macro_{name}"]
+        report[name] = {c: found[f"{'sensitivity' if name == 'recall' else name}_{c}"] for c in classes}
     report["net_benefit"] = {c: found[f"net_benefit_{c}"] for c in classes}
     report["auc_pairs"] = {f"{b}_vs_{a}": found[f"auc_{b}_vs_{a}"] for a, b in combinations(classes, 2)}
     report["confusion"] = named_confusion(labels, probabilities.argmax(axis=1), classes)
@@ -61,7 +51,7 @@ def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes
 
 def epoch_metrics(labels: np.ndarray, probabilities: np.ndarray, loss: float) -> dict[str, float | None]:
     """Return what training notes for each epoch, macro figures where there is one per class; `loss` as it saw it."""
-    report = classification_report(labels, probabilities, [str(c) for c in range(np.shape(probabilities)[-1])])
+    report = classification_report(labels, probabilities, [str(c) for c in range(probabilities.shape[1])])
     macro = {"precision": "precision", "recall": "recall", "f1": "f1", "roc_auc": "auc", "pr_auc": "pr_auc"}
     figures = {name: report[f"macro_{key}"] for name, key in macro.items()}
     return {"loss": float(loss), "accuracy": report["accuracy"], **figures, "mcc": report["mcc"]}
@@ -154,12 +144,10 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
     The weighted share of (positive, negative) pairs in the right order, ties counting one half (Hanley and McNeil
     1982): `sklearn.metrics.roc_auc_score` with `sample_weight`.
     """
-    values, position = np.unique(np.asarray(scores), return_inverse=True)
-    positive = np.asarray(positive, dtype=np.float64)
+    values, position = np.unique(scores, return_inverse=True)
 
     def auc(weights: np.ndarray) -> float:
-        above = np.bincount(position, weights * positive, len(values))
-        below = np.bincount(position, weights * (1 - positive), len(values))
+        above, below = (np.bincount(position, weights * kind, len(values)) for kind in (positive, ~positive))
         pairs = above.sum() * below.sum()
         return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else float("nan")
 
@@ -171,8 +159,7 @@ def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.n
 
     That is `sklearn.metrics.average_precision_score` with `sample_weight`; the sorting is done once.
     """
-    values, position = np.unique(-np.asarray(scores), return_inverse=True)
-    positive = np.asarray(positive, dtype=np.float64)
+    values, position = np.unique(-scores, return_inverse=True)
 
     def average_precision(weights: np.ndarray) -> float:
         found = np.bincount(position, weights * positive, len(values))
@@ -192,16 +179,16 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, weights: np.n
     `ECE_BINS` adaptive bins of the same number of scans (Nguyen and O'Connor 2015; Nixon et al. 2019). Scans of equal
     confidence share a bin, and a whole-number weight equals that many copies of the row.
     """
-    values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
+    values, position = np.unique(confidence, return_inverse=True)
     mass = np.bincount(position, weights, len(values))
-    gap = np.bincount(position, weights * np.asarray(correct, dtype=np.float64), len(values)) - mass * values
+    gap = np.bincount(position, weights * correct, len(values)) - mass * values
     return float(np.abs(np.bincount(_bin_of_value(mass), gap, ECE_BINS)).sum() / mass.sum())
 
 
 def equal_mass_bins(confidence: np.ndarray) -> np.ndarray:
     """Return int64 [N], the bin of each scan, 0 for the least sure; the bins of `calibration_error`."""
-    values, position = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
-    return _bin_of_value(np.bincount(position, minlength=len(values)).astype(np.float64))[position]
+    _, position, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    return _bin_of_value(counts.astype(np.float64))[position]
 
 
 def _bin_of_value(mass: np.ndarray) -> np.ndarray:

@@ -43,10 +43,9 @@ def oof_frame(
 
     The logits, float [N, C], are before temperature, of the scans and of the same scans flipped left to right.
     """
-    values = pd.DataFrame(np.hstack([logits, mirror_logits]).astype(np.float32), columns=_logit_columns(task))
-    return checked(
-        pd.DataFrame(record_columns(records)).assign(fold=fold).join(values, how="outer"), task, f"fold {fold}"
-    )
+    frame = pd.DataFrame(record_columns(records)).assign(fold=fold)
+    frame[_logit_columns(task)] = np.hstack([logits, mirror_logits])
+    return checked(frame, task, f"fold {fold}")
 
 
 def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:

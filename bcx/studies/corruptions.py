@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from bcx.data.records import Record, load_mask
 from bcx.data.tables import decimal, read_columns
@@ -22,7 +21,7 @@ from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
 from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
-from bcx.evaluate.oof import label_positions, record_columns
+from bcx.evaluate.oof import TEXT_COLUMNS, label_positions, record_columns
 from bcx.files import whole
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
@@ -35,12 +34,12 @@ _ACROSS = 6  # scans in a row of the sheet
 
 
 def corruption_frame(
-    answer: Callable[[Iterable[np.ndarray]], ArrayLike], records: Sequence[Record], task: Task, fold: int = 0
+    answer: Callable[[Iterable[np.ndarray]], np.ndarray], records: Sequence[Record], task: Task, fold: int = 0
 ) -> pd.DataFrame:
     """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
-    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>` for each class, float64. No scans, a
-    task in colour, and another number of answers are a `DataError`.
+    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>`, float64. A task in colour is
+    a `DataError`.
 
     Args:
         answer: from images, uint8 [H, W] each and best taken one after the other, to probabilities [N, C].
@@ -61,16 +60,8 @@ def corruption_frame(
             for corruption in CORRUPTIONS:
                 yield corruption(pixels, mask)[0]
 
-    probabilities = np.asarray(answer(images()), np.float64)
-    expected = (len(records) * len(KINDS), len(task.classes))
-    if probabilities.shape != expected or not len(records):
-        raise DataError(
-            f"{len(records)} scans, {len(KINDS)} variants each, were answered with the shape {probabilities.shape}.",
-            expected=f"at least one scan, and the shape {expected}",
-            remedy="Return one row of probabilities per image, in order.",
-        )
     frame = pd.DataFrame(record_columns([record for record in records for _ in KINDS]))
-    frame[probability_columns(task)] = probabilities
+    frame[probability_columns(task)] = answer(images())
     frame = frame.assign(kind=KINDS * len(records), fold=fold)
     return frame[["kind", "file", "source", "group", "fold", "label", *probability_columns(task)]]
 
@@ -88,8 +79,7 @@ def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None
 
 def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """Read what `write_corruption_frame` wrote; a `DataError` where there is no such table or a column is missing."""
-    text = ("kind", "file", "source", "group", "label")
-    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(text, str) | {"fold": np.int64}
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(("kind", *TEXT_COLUMNS), str) | {"fold": np.int64}
     kinds |= dict.fromkeys(probability_columns(task), decimal)
     return pd.DataFrame(read_columns(Path(path), kinds, layout=f"a CSV file with the columns {', '.join(kinds)}"))
 
@@ -147,9 +137,8 @@ def named_triples(names: Iterable[str], triples: np.ndarray) -> dict[str, dict[s
 def lesion_score(probabilities: np.ndarray, task: Task) -> np.ndarray:
     """Return float64 `[N]`: log-odds of the positive class against all others but the absent one."""
     rest = [c for c, name in enumerate(task.classes) if name not in (task.positive, task.absent)]
-    pair = probabilities[:, task.classes.index(task.positive)], probabilities[:, rest].sum(axis=1)
-    own, others = (np.log(np.maximum(each, np.finfo(np.float64).tiny)) for each in pair)
-    return own - others
+    pair = np.stack([probabilities[:, task.classes.index(task.positive)], probabilities[:, rest].sum(axis=1)])
+    return np.subtract(*np.log(np.maximum(pair, np.finfo(np.float64).tiny)))
 
 
 def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Callable[[np.ndarray], list[float]]:
@@ -174,10 +163,7 @@ def write_corruption_sheet(pixels: np.ndarray, path: str | os.PathLike, mask: np
     """
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
     down = -(-len(variants) // _ACROSS)
-    figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS)
-    for axes in grid:
-        axes.axis("off")
-        axes.set_anchor("N")
+    figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS, bare=True)
     for axes, (name, image, lesion) in zip(grid, variants, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         if lesion is not None and lesion.any():

@@ -51,7 +51,6 @@ _MARKS = {
     "machine": (CYCLE[1], "s", "another machine"),
     "folds": (DIM, "D", "all sources, another fold"),
 }
-_ROW = 0.27  # inches
 
 
 def transfer_study(
@@ -131,14 +130,10 @@ def _is_answered(run: Run, out: Path) -> bool:
 def _is_corrupted(run: Run, out: Path) -> bool:
     note = out / run.folder / CORRUPTED_NOTE
     with suppress(BcxError):
-        if note.is_file() and read_json(note) == _corruption_note(run):
+        if note.is_file() and read_json(note) == {"fingerprint": run.fingerprint, "suite": suite_fingerprint()}:
             answers = read_corruption_frame(out / run.folder / CORRUPTED, get_task(run.recipe.task))
             return set(answers["file"]) == {record.key for record in run.corrupted}
     return False
-
-
-def _corruption_note(run: Run) -> dict[str, Any]:
-    return {"fingerprint": run.fingerprint, "suite": suite_fingerprint()}
 
 
 def _complete(
@@ -147,8 +142,8 @@ def _complete(
     command: str,
     lent: Mapping[str, Path],
     on_epoch: Callable[[str, dict[str, Any], int], Any],
-    on_batch: Callable[[], object] = lambda: None,
-    on_answer: Callable[[], object] = lambda: None,
+    on_batch: Callable[[], object],
+    on_answer: Callable[[], object],
 ) -> None:
     """Train the run and write its predictions, where they are not there yet; `lent`: folds of a cross-validation."""
     folder, task, fold = out / run.folder, get_task(run.recipe.task), lent.get(run.name)
@@ -195,7 +190,7 @@ def _complete(
             return apply_temperature(np.stack(logits))
 
         write_corruption_frame(folder / CORRUPTED, corruption_frame(answer, run.corrupted, task, run.number))
-        write_json(folder / CORRUPTED_NOTE, _corruption_note(run))
+        write_json(folder / CORRUPTED_NOTE, {"fingerprint": run.fingerprint, "suite": suite_fingerprint()})
     (folder / STATE_FILE).unlink(missing_ok=True)
 
 
@@ -274,36 +269,30 @@ def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
 def write_transfer_figure(results: Mapping[str, Any], path: Path) -> None:
     """Draw the table of `transfer_study`'s results, and the drops under corruption where there are any, into a PNG."""
     table, corruption = results["table"], results.get("corruption")
-    rows = [count for count in (len(table), len(corruption["kinds"]) + 1 if corruption else 0) if count]
-    height = _ROW * sum(rows) + 1.3 * len(rows)
+    drops = {}
+    if corruption:
+        drops = {"mean over the suite": corruption["mean_drop"]} | {k["kind"]: k["drop"] for k in corruption["kinds"]}
+    rows = [count for count in (len(table), len(drops)) if count]
+    height = 0.27 * sum(rows) + 1.3 * len(rows)
     figure, panels = paper(7.5, height, len(rows), height_ratios=[count + 2 for count in rows])
     if table:
-        _draw_table(panels[0], table)
+        for part, style in _MARKS.items():
+            if found := {-place: row["auc"] for place, row in enumerate(table) if row["part"] == part}:
+                dots(panels[0], list(found), list(found.values()), *style)
+        starts = (f"{row['train_on']} → " if row["part"] == "hospital" else "" for row in table)
+        names = [f"{start}{row['score_on']} ({row['lesions']})" for start, row in zip(starts, table, strict=True)]
+        panels[0].set_xlabel("ROC-AUC, malignant against benign, with 95 % interval (lesions scored)")
+        _rows(panels[0], names, "What was not trained on")
     if corruption:
-        _draw_drops(panels[-1], corruption)
+        axes, places = panels[-1], -np.arange(len(drops), dtype=float)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.axhline(-0.5, color=FAINT, linewidth=0.8)
+        macro, lesion = ([drop[name] for drop in drops.values()] for name in ("macro_auc", "lesion_auc"))
+        dots(axes, places + 0.15, macro, CYCLE[0], "o", "macro, one against the rest")
+        dots(axes, places - 0.15, lesion, CYCLE[1], "s", "malignant against benign")
+        axes.set_xlabel("drop in ROC-AUC against the unchanged scans, with 95 % interval")
+        _rows(axes, list(drops), f"What each change of the image costs ({corruption['n']} scans)")
     publish(figure, path)
-
-
-def _draw_table(axes: Axes, table: Sequence[Mapping[str, Any]]) -> None:
-    for part, style in _MARKS.items():
-        if found := {-place: row["auc"] for place, row in enumerate(table) if row["part"] == part}:
-            dots(axes, list(found), list(found.values()), *style)
-    starts = (f"{row['train_on']} → " if row["part"] == "hospital" else "" for row in table)
-    names = [f"{start}{row['score_on']} ({row['lesions']})" for start, row in zip(starts, table, strict=True)]
-    axes.set_xlabel("ROC-AUC, malignant against benign, with 95 % interval (lesions scored)")
-    _rows(axes, names, "What was not trained on")
-
-
-def _draw_drops(axes: Axes, corruption: Mapping[str, Any]) -> None:
-    rows = [("mean over the suite", corruption["mean_drop"])]
-    rows += [(kind["kind"], kind["drop"]) for kind in corruption["kinds"]]
-    places = -np.arange(len(rows), dtype=float)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.axhline(-0.5, color=FAINT, linewidth=0.8)
-    dots(axes, places + 0.15, [drop["macro_auc"] for _, drop in rows], CYCLE[0], "o", "macro, one against the rest")
-    dots(axes, places - 0.15, [drop["lesion_auc"] for _, drop in rows], CYCLE[1], "s", "malignant against benign")
-    axes.set_xlabel("drop in ROC-AUC against the unchanged scans, with 95 % interval")
-    _rows(axes, [name for name, _ in rows], f"What each change of the image costs ({corruption['n']} scans)")
 
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:

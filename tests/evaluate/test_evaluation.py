@@ -45,9 +45,11 @@ def test_the_summary_is_json_and_the_table_has_a_row_per_scan(evaluation, record
     assert table["iou"].mean() == pytest.approx(summary["localisation"]["all"]["iou"]["value"])
 
 
-def test_passes_are_joined_list_by_list(evaluation):
-    joined = Evaluation(TASK, evaluation.scores * 2, [*evaluation.places] * 2, evaluation.hidden * 2)
-    assert joined.summary()["n"] == 2 * evaluation.summary()["n"]
+def test_another_pass_goes_on_where_the_first_ended(tiny_checkpoint, evaluation, records):
+    classifier, found = bcx.load(tiny_checkpoint), None
+    for part in (records[:5], records[5:]):
+        found = evaluate(classifier, part, localisation=True, before=found)
+    assert found.summary() == evaluation.summary()
 
 
 def test_several_sources_have_figures_of_their_own(tiny_checkpoint, records):

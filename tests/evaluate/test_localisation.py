@@ -237,8 +237,3 @@ def test_maps_without_heat_are_counted(tmp_path):
     summary = summarise_localisation(found)
     assert (summary["map"], summary["without_heat"]) == ("class map", 1)
     assert summary["all"]["heat_inside"]["value"] == 0
-
-
-def test_a_set_without_masks_is_refused():
-    with pytest.raises(DataError, match="mask"):
-        summarise_localisation([])

@@ -198,7 +198,6 @@ def test_equal_confidences_go_where_the_middle_of_their_mass_lies():
         (np.array([0]), np.array([[2.0, -1.0]])),
         (np.array([0]), np.array([[0.4, 0.4]])),
         (np.array([0]), np.array([[np.nan, 0.4]])),
-        (np.array([0]), np.array([[0.2, 0.3, 0.5]])),
     ],
 )
 def test_what_does_not_fit_is_refused(labels, probabilities):
