@@ -191,7 +191,7 @@ def test_what_averaging_adds_comes_out_again_from_both_models_answers():
             lambda w, areas=weighted: np.array([[each(w)] for each in areas]), frame["group"].to_numpy(str)
         )
         ends = row["difference"]["low"], row["difference"]["high"]
-        assert (interval.low, interval.high) == pytest.approx(ends, abs=2e-3)
+        assert (interval["low"], interval["high"]) == pytest.approx(ends, abs=2e-3)
     assert [row["difference"]["low"] > 0 for row in rows] == [False, False, True, True]
     # What the page says of fold 0, beside the tables.
     said = []

@@ -226,7 +226,9 @@ def _grown_marks(pixels: np.ndarray, reach: float) -> np.ndarray:
 def _remove_marks(pixels: np.ndarray, lesion: Lesion, reach: float, _: object) -> np.ndarray:
     """Paint marks over from their surroundings (fast marching; Telea 2004); without marks, a copy."""
     marks = _grown_marks(pixels, reach)
-    return cv2.inpaint(pixels, marks, 3, cv2.INPAINT_TELEA) if marks.any() else pixels.copy()
+    if not marks.any() or 1 in pixels.shape:  # in a single row or column OpenCV's result differs from call to call
+        return pixels.copy()
+    return cv2.inpaint(pixels, marks, 3, cv2.INPAINT_TELEA)
 
 
 def _invert_marks(pixels: np.ndarray, lesion: Lesion, reach: float, _: object) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What an answer costs: parameters, multiply-accumulates, time per scan."""
+"""What an answer costs: multiply-accumulates, time per scan."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of weights, trained or not; a batch norm's running statistics are none."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @torch.no_grad()

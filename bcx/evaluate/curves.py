@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn import metrics as sk
 
 from bcx.errors import DataError
 from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, figures_with_intervals
@@ -54,23 +53,23 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
             expected="scans of both kinds",
             remedy="Leave out classes that these scans do not have.",
         )
-    if kind == "roc":
-        x, y, _ = sk.roc_curve(positive, score, drop_intermediate=False)
-        area = ranked_auc(score, positive)
-    else:
-        precision, recall, _ = sk.precision_recall_curve(positive, score)
-        # from the first threshold that finds anything: before it there is no precision worth the name
-        some = recall[::-1] > 0
-        x, y = np.append(0.0, recall[::-1][some]), np.append(np.nan, precision[::-1][some])
-        y[0] = y[1]
-        area = ranked_precision(score, positive)
     values, position = np.unique(-score, return_inverse=True)
 
+    def counted(weights: np.ndarray) -> list[np.ndarray]:
+        """What is found, and the false alarms, [K + 1] each, as the threshold falls."""
+        each = [np.bincount(position, weights * of, len(values)) for of in (positive, ~positive)]
+        return [np.append(0.0, np.cumsum(counts)) for counts in each]
+
+    found, alarms = counted(np.ones(len(score)))
+    if kind == "roc":
+        x, y, area = alarms / alarms[-1], found / found[-1], ranked_auc(score, positive)
+    else:  # from the first threshold that finds anything: before it there is no precision worth the name
+        found, alarms, area = found[found > 0], alarms[found > 0], ranked_precision(score, positive)
+        x, y = np.append(0.0, found / found[-1]), found / (found + alarms)
+        y = np.append(y[0], y)
+
     def figures(weights: np.ndarray) -> np.ndarray:
-        found, alarms = (  # [K + 1], as the threshold falls
-            np.append(0.0, np.cumsum(np.bincount(position, weights * kind, len(values))))
-            for kind in (positive, ~positive)
-        )
+        found, alarms = counted(weights)
         if not found[-1] or (kind == "roc" and not alarms[-1]):
             return np.full(len(GRID) + 1, np.nan)
         if kind == "roc":

@@ -14,7 +14,6 @@ IEEE Signal Processing Letters 2014.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -101,31 +100,17 @@ def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: S
     return figures_with_intervals(means, dict(zip(columns, there.sum(axis=0).tolist(), strict=True)), groups)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How much higher a figure is for A than for B, on the same n scans, with the 95 % interval of the difference.
+def _difference(
+    a: float, b: float, low: float, high: float, p_value: float, n: int, groups: int, method: str
+) -> dict[str, Any]:
+    """How much higher a figure is for A than for B, on the same n scans, ready for JSON; None for what has no value.
 
-    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test, which takes scans as
-    independent; `method` "paired bootstrap over groups" or "DeLong".
+    `low` and `high` are the 95 % interval of the difference, which is `significant` where they leave nought out;
+    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test.
     """
-
-    value_a: float
-    value_b: float
-    value: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    groups: int
-    method: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, and whether no difference lies outside of the interval (`significant`).
-
-        Ready for JSON; None for what has no value.
-        """
-        values = asdict(self) | {"significant": bool(self.low > 0 or self.high < 0)}
-        return {name: None if value != value else value for name, value in values.items()}
+    values = {"value_a": a, "value_b": b, "value": a - b, "low": low, "high": high, "p_value": p_value}
+    about = {"n": n, "groups": groups, "method": method, "significant": bool(low > 0 or high < 0)}
+    return {name: or_none(value) for name, value in values.items()} | about
 
 
 def compare_answers(
@@ -135,7 +120,7 @@ def compare_answers(
     groups: Sequence | np.ndarray,
     classes: Sequence[str],
     names: Collection[str],
-) -> dict[str, Difference]:
+) -> dict[str, dict[str, Any]]:
     """Return the difference of two models in figures of `figure_names`, all from the same resamples.
 
     Where many are compared, some differences look real by chance: name the one that decides beforehand. log_loss, brier
@@ -151,12 +136,12 @@ def compare_answers(
     return dict(zip(names, paired_bootstrap(both, groups), strict=True))
 
 
-def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence | np.ndarray) -> list[Difference]:
-    """Compare K figures of two models by resampling whole groups, the same ones for both.
+def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence | np.ndarray) -> list[dict[str, Any]]:
+    """Compare K figures of two models by resampling whole groups, the same ones for both; each as `_difference`.
 
     `both` gives the figures of A and of B, float64 [2, K], from weights, float64 [N]. The p-value is twice the smaller
     share of resamples in which the difference is not above, or not below, nought, with one added to count and total
-    (Davison and Hinkley 1997). Interval and p-value are nan with fewer than two groups or when more than half of the
+    (Davison and Hinkley 1997). Interval and p-value are None with fewer than two groups or when more than half of the
     resamples have no value.
     """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
@@ -170,12 +155,11 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
         p_value = min(1.0, 2 * (min((known <= 0).sum(), (known >= 0).sum()) + 1) / (len(known) + 1))
         if not (np.isfinite(low) and np.isfinite(a - b)):
             low = high = p_value = np.nan
-        a, b, low, high, p_value = (float(number) for number in (a, b, low, high, p_value))
-        found.append(Difference(a, b, a - b, low, high, p_value, n, count, "paired bootstrap over groups"))
+        found.append(_difference(a, b, low, high, p_value, n, count, "paired bootstrap over groups"))
     return found
 
 
-def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> Difference:
+def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
     """Compare the areas under two ROC curves of the same scans, two or more of each kind, by DeLong's test.
 
     It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
@@ -195,5 +179,4 @@ def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> 
     spread = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
     half = float(norm.ppf((1 + LEVEL) / 2)) * spread
     p_value = float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
-    n = ill + well
-    return Difference(a, b, value, value - half, value + half, p_value, n, n, "DeLong")
+    return _difference(a, b, value - half, value + half, p_value, ill + well, ill + well, "DeLong")

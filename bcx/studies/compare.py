@@ -18,7 +18,7 @@ from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
+from bcx.evaluate.costs import count_macs, time_in_turn
 from bcx.evaluate.figures import roc_of_all
 from bcx.evaluate.intervals import compare_answers, delong, report_with_intervals
 from bcx.evaluate.oof import label_positions, logits_of, read_oof
@@ -93,7 +93,7 @@ def plan_comparison(
         with torch.device("meta"):
             network, _ = recipe_network(own.model_copy(update={"init": "scratch"}), get_task(own.task))
             macs = count_macs(network, own.size)
-        entrants.append(Entrant(own, count_parameters(network), macs))
+        entrants.append(Entrant(own, sum(weights.numel() for weights in network.parameters()), macs))
     return entrants
 
 
@@ -133,8 +133,14 @@ def compare(
     task, frames = get_task(entrants[0].recipe.task), {}
     for entrant in entrants:
         arch = entrant.recipe.arch
-        told = partial(on_epoch, entrant)
-        crossval(entrant.recipe, records, out=out / arch, command=command, only=folds, on_epoch=told)
+        crossval(
+            entrant.recipe,
+            records,
+            out=out / arch,
+            command=command,
+            only=folds,
+            on_epoch=partial(on_epoch, entrant),
+        )
         tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
         frames[arch] = pd.concat(tables, ignore_index=True).sort_values("file", ignore_index=True)
         on_done(entrant)
@@ -207,10 +213,9 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
     names = (DECIDES, "accuracy", "balanced_accuracy", f"auc_{task.positive}")
     for row in others:
         pair = probabilities[best["arch"]], probabilities[row["arch"]]
-        differences = compare_answers(labels, *pair, groups, task.classes, names)
-        row["best_minus_this"] = {key: each.to_dict() for key, each in differences.items()}
+        row["best_minus_this"] = compare_answers(labels, *pair, groups, task.classes, names)
         if min(positive.sum(), (~positive).sum()) >= 2:
-            row["delong"] = delong(pair[0][:, column], pair[1][:, column], positive).to_dict()
+            row["delong"] = delong(pair[0][:, column], pair[1][:, column], positive)
     p_values = holm([row["best_minus_this"][DECIDES]["p_value"] for row in others])
     for row, p_value in zip(others, p_values, strict=True):
         if not np.isnan(p_value):

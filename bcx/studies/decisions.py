@@ -212,11 +212,9 @@ def stated_prevalence(checkpoint: Checkpoint) -> list[float]:
 
 def flat(table: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row per figure of the study's table: hospital, where, rule, point, figure, value, low, high, n."""
-    rows = []
-    for row in table:
-        about = {key: row[key] for key in ("hospital", "where", "rule", "point")}
-        rows += [about | {"figure": name} | figure for name, figure in row.items() if isinstance(figure, dict)]
-    return pd.DataFrame(rows)
+    about = ("hospital", "where", "rule", "point")
+    figures = ((row, name, figure) for row in table for name, figure in row.items() if isinstance(figure, dict))
+    return pd.DataFrame([{key: row[key] for key in about} | {"figure": name} | each for row, name, each in figures])
 
 
 def _decided(
@@ -264,25 +262,25 @@ def _curves(
     positive, total = task.classes.index(task.positive), ABSENT_HARM + NEGATIVE_HARM
     ill = label_positions(frame, task) == positive
 
-    def point(temperature: float, block: Mapping[str, Any]) -> tuple[float, float]:
-        answers = _decided(frame, temperature, block, task)
-        return float((answers == REFERRED).mean()), float((~np.isin(answers, (positive, REFERRED)))[ill].mean())
+    curves: dict[str, dict[str, list[float]]] = {}
 
-    curves: dict[str, list[tuple[float, float]]] = {"harm first": []}
+    def add(name: str, temperature: float, block: Mapping[str, Any]) -> None:
+        answers, curve = (
+            _decided(frame, temperature, block, task),
+            curves.setdefault(name, {"referred": [], "missed": []}),
+        )
+        curve["referred"].append(round(float((answers == REFERRED).mean()), 5))
+        curve["missed"].append(round(float((~np.isin(answers, (positive, REFERRED)))[ill].mean()), 5))
+
     for level in LEVELS:
         harms = {"absent_harm": level * ABSENT_HARM / total, "negative_harm": level * NEGATIVE_HARM / total}
         temperature, rule = fit_elsewhere(others, task, (), **harms)
-        curves["harm first"].append(point(temperature, {"rule": rule.to_dict()}))
+        add("harm first", temperature, {"rule": rule.to_dict()})
     if before is not None:
-        refer = before["decisions"]["refer"]
-        curves["before"] = [
-            point(before["temperature"], before["decisions"] | {"refer": refer | {"below": float(below)}})
-            for below in np.linspace(0, 1, 101)
-        ]
-    return {
-        rule: {"referred": [round(x, 5) for x, _ in points], "missed": [round(y, 5) for _, y in points]}
-        for rule, points in curves.items()
-    }
+        for below in np.linspace(0, 1, 101):
+            refer = before["decisions"]["refer"] | {"below": float(below)}
+            add("before", before["temperature"], before["decisions"] | {"refer": refer})
+    return curves
 
 
 def patients_table(
@@ -349,10 +347,10 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
 
 
 _LINES = {"before": ("rule before", CYCLE[1]), "harm first": ("harm first", CYCLE[0])}
-_MARKS: dict[str, tuple[str, str, str, str]] = {  # words, shape, colour, filling
-    "before": ("as stored before", "s", CYCLE[1], CYCLE[1]),
-    "by the other hospitals": ("fitted on the other hospitals", "o", CYCLE[0], CYCLE[0]),
-    "as stored": ("as stored, fitted on all", "o", CYCLE[0], "white"),
+_MARKS: dict[str, dict[str, Any]] = {
+    "before": {"label": "as stored before", "fmt": "s", "color": CYCLE[1]},
+    "by the other hospitals": {"label": "fitted on the other hospitals", "fmt": "o", "color": CYCLE[0]},
+    "as stored": {"label": "as stored, fitted on all", "fmt": "o", "color": CYCLE[0], "markerfacecolor": "white"},
 }
 
 
@@ -371,9 +369,8 @@ def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, 
         for row in (row for row in table if row["hospital"] == name):
             x, y = row["referred"], row["missed"]
             errors = [[[each["value"] - each["low"]], [each["high"] - each["value"]]] for each in (y, x)]
-            words, shape, colour, filling = _MARKS[row["rule"]]
-            style = {"color": colour, "markerfacecolor": filling, "markersize": 6, "elinewidth": 1, "label": words}
-            panel.errorbar(x["value"], y["value"], *errors, fmt=shape, **style)
+            style = {"markersize": 6, "elinewidth": 1} | _MARKS[row["rule"]]
+            panel.errorbar(x["value"], y["value"], *errors, **style)
         panel.set_title(f"{name}: {about['counts'].get(task.positive, 0)} {task.positive} of {about['n']} scans")
         panel.set_xlabel("scans referred")
         in_percent(panel.xaxis)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.models import get_weight
 
-from bcx.evaluate.costs import count_macs, count_parameters, time_in_turn
+from bcx.evaluate.costs import count_macs, time_in_turn
 from bcx.networks.build import _timm_network, build_network
 
 
@@ -27,14 +27,13 @@ def test_counts_are_those_that_torchvision_publishes(arch, weights):
     published = get_weight(weights).meta
     with torch.device("meta"):
         network = _timm_network(arch, 1000, 0.0, "scratch")
-    assert count_parameters(network) == published["num_params"]
+    assert sum(weights.numel() for weights in network.parameters()) == published["num_params"]
     assert count_macs(network, 224) / 1e9 == pytest.approx(published["_ops"], abs=0.0006)
 
 
 def test_vgg_without_its_own_head_costs_what_its_convolutions_cost():
     with torch.device("meta"):
         network = build_network("vgg16", 3)
-    assert count_parameters(network) == 14_714_688 + 3 * 512 + 3
     # 15.47 G in torchvision's table, of which the three dense layers take 0.124 G
     dense = (7 * 7 * 512 * 4096 + 4096 * 4096 + 4096 * 1000) / 1e9
     assert count_macs(network, 224) / 1e9 == pytest.approx(

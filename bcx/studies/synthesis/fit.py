@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import nn
@@ -95,7 +96,7 @@ def train_generator(
     for epoch in range(len(history), own.epochs):
         history.append(pair.epoch(images, epoch))
         if epoch + 1 in shown:
-            grid = np.concatenate(list(to_planes(pair.show(noise))), axis=1)
+            grid = np.hstack(pair.show(noise))
             write_png(grid, folder / f"grids/epoch-{epoch + 1:06d}.png", f"generated '{label}', epoch {epoch + 1}")
         if epoch + 1 == own.epochs or time.perf_counter() - saved >= _SNAPSHOT_SECONDS:
             pair.save(folder / STATE_FILE, mark, history)
@@ -106,8 +107,10 @@ def train_generator(
     generator = Generator(pair.kept.cpu().eval().requires_grad_(False), own, label, about)
     generator.save(folder / WEIGHTS)
     write_losses(history, folder / "losses.png", f"{label}, {own.size} px, {len(chosen)} scans")
-    grids = {int(file.stem.removeprefix("epoch-")): file for file in sorted((folder / "grids").glob("epoch-*.png"))}
-    rows = {f"epoch {n}": np.split(np.asarray(Image.open(file)), FIXED, axis=1) for n, file in grids.items()}
+    rows = {
+        f"epoch {int(file.stem.removeprefix('epoch-'))}": np.split(np.asarray(Image.open(file)), FIXED, axis=1)
+        for file in sorted((folder / "grids").glob("epoch-*.png"))
+    }
     write_sheet(rows, folder / "epochs.png", "The same noise at different epochs (generated)")
     seconds = {"seconds": round(sum(row["seconds"] for row in history), 1)}
     seconds["seconds_last_call"] = round(time.perf_counter() - started, 1)
@@ -125,12 +128,12 @@ class _Pair:
         self._generator, self._discriminator = (network.to(self._device) for network in build_networks(recipe))
         # The moving average makes better images than any single step (Yazici et al. 2019).
         self.kept = deepcopy(self._generator).requires_grad_(False) if recipe.ema else self._generator
-        betas = (recipe.beta1, recipe.beta2)
-        self._by_generator = torch.optim.Adam(self._generator.parameters(), lr=recipe.lr_generator, betas=betas)
-        self._by_discriminator = torch.optim.Adam(
-            self._discriminator.parameters(), lr=recipe.lr_discriminator, betas=betas
+        learners = (self._generator, recipe.lr_generator), (self._discriminator, recipe.lr_discriminator)
+        by_generator, by_discriminator = (
+            torch.optim.Adam(network.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2))
+            for network, lr in learners
         )
-        self._optimizers = {"by_generator": self._by_generator, "by_discriminator": self._by_discriminator}
+        self._optimizers = {"by_generator": by_generator, "by_discriminator": by_discriminator}
 
     def epoch(self, images: torch.Tensor, epoch: int) -> dict[str, Any]:
         """Learn from every image once, and return the epoch's row of the history."""
@@ -167,16 +170,21 @@ class _Pair:
                 generated = made()
             on_real, on_made = verdict(real), verdict(generated)
         d_loss = _judge(on_real, on_made, recipe.loss)
-        _descend(self._by_discriminator, d_loss)
+        self._descend("by_discriminator", d_loss)
         self._discriminator.requires_grad_(False)
         with self._autocast():
             on_new = verdict(made())
         g_loss = _convince(on_new, recipe.loss)
-        _descend(self._by_generator, g_loss)
+        self._descend("by_generator", g_loss)
         if recipe.ema:
             self._average()
         told = {"d_loss": d_loss, "g_loss": g_loss, "d_real": on_real.mean(), "d_generated": on_made.mean()}
         return {name: float(value.detach()) for name, value in told.items()}
+
+    def _descend(self, by: str, loss: torch.Tensor) -> None:
+        self._optimizers[by].zero_grad()
+        loss.backward()
+        self._optimizers[by].step()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -186,9 +194,9 @@ class _Pair:
             kept.copy_(now)  # batch norm's statistics are moving averages already
 
     @torch.no_grad()
-    def show(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return what the kept generator makes of noise."""
-        return self.kept.eval()(noise.to(self._device))
+    def show(self, noise: torch.Tensor) -> np.ndarray:
+        """Return what the kept generator makes of noise, uint8 `[N, S, S]`."""
+        return to_planes(self.kept.eval()(noise.to(self._device)))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
@@ -208,12 +216,6 @@ class _Pair:
         for name, network in self._networks().items():
             network.load_state_dict(parts[name])
         return history
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
 
 
 def _judge(on_real: torch.Tensor, on_made: torch.Tensor, loss: str) -> torch.Tensor:
@@ -283,15 +285,9 @@ def _cutout(images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
 def write_losses(history: Sequence[Mapping[str, Any]], file: Path, title: str) -> None:
     """Draw both losses and the discriminator's mean verdicts over the epochs."""
     figure, panels = paper(7, 4.2, 2, 1, sharex=True)
-    lines = (
-        ("discriminator", "d_loss"),
-        ("generator", "g_loss"),
-        ("on real", "d_real"),
-        ("on generated", "d_generated"),
-    )
-    for place, (label, name) in enumerate(lines):
-        values = [row[name] for row in history]
-        panels[place // 2].plot([row["epoch"] for row in history], values, color=CYCLE[place], label=label, linewidth=1)
+    table, labels = pd.DataFrame(history), ("discriminator", "generator", "on real", "on generated")
+    for place, (label, name) in enumerate(zip(labels, ("d_loss", "g_loss", "d_real", "d_generated"), strict=True)):
+        panels[place // 2].plot(table["epoch"], table[name], color=CYCLE[place], label=label, linewidth=1)
     for axes, words in zip(panels, ("loss", "mean logit"), strict=True):
         axes.set_ylabel(words)
         axes.legend()
@@ -301,7 +297,7 @@ def write_losses(history: Sequence[Mapping[str, Any]], file: Path, title: str) -
 
 
 @styled
-def write_sheet(rows: Mapping[str, Sequence[np.ndarray]], file: Path, title: str) -> None:
+def write_sheet(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray], file: Path, title: str) -> None:
     """Show rows of images, uint8 `[S, S]` each, by what stands beside them."""
     across = max(map(len, rows.values()))
     figure, grid = paper(0.85 + across * 0.95, 0.4 + 0.95 * len(rows), len(rows), across)

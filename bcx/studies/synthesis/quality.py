@@ -10,12 +10,12 @@ each stands beside the same figure of real scans against real scans.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
@@ -41,6 +41,7 @@ COPY_CORRELATION = 0.95
 #: Images are judged with a seed that no training of a classifier uses.
 JUDGED_SEED = 1_000_003
 _COARSE = 32  # pixels: side at which images are correlated
+QUARTILES = (0, 0.25, 0.5, 0.75, 1)
 _DRAWS = 50  # subsets for spreads and for equal numbers
 
 
@@ -120,30 +121,18 @@ def _scaled(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     return (features - train.mean(0)) / (train.std(0) + 1e-8)
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The training scan that is nearest to each of N images, or whose mirror image is.
-
-    By features: its position, int `[N]`, and the root mean square in units of the training scans' spread, float `[N]`;
-    then the highest correlation of grey values at 32 x 32, float `[N]`, -1..1.
-    """
-
-    nearest: np.ndarray
-    distance: np.ndarray
-    correlation: np.ndarray
-
-
 def find_neighbours(
     planes: np.ndarray,
     features: np.ndarray,
     train: np.ndarray,
     train_features: np.ndarray,
     barred: np.ndarray | None = None,
-) -> Neighbours:
-    """Find the training scan nearest to each image, uint8 `[N, S, S]` with features `[N, K]`.
+) -> pd.DataFrame:
+    """Find the training scan nearest to each image, uint8 `[N, S, S]` with features `[N, K]`, or whose mirror image is.
 
     Features of training scans `[M, S, S]` are `[2 M, K]`, of their mirror images too; `barred`, bool `[N, M]`, do not
-    count.
+    count. Columns: by features its position (`nearest`) and `distance`, the root mean square in units of the training
+    scans' spread; then the highest `correlation` of grey values at 32 x 32, -1..1.
     """
     count = len(train)
     own = train_features[:count]
@@ -152,7 +141,8 @@ def find_neighbours(
     if barred is not None:
         barred = np.tile(barred, (1, 2))
         distance, correlation = np.where(barred, np.inf, distance), np.where(barred, -np.inf, correlation)
-    return Neighbours(distance.argmin(1) % count, distance.min(1), correlation.max(1))
+    nearest, correlated = distance.argmin(1) % count, correlation.max(1)
+    return pd.DataFrame({"nearest": nearest, "distance": distance.min(1), "correlation": correlated})
 
 
 def with_mirrored(planes: np.ndarray) -> np.ndarray:
@@ -168,39 +158,36 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def find_copies(generated: Neighbours, real: Neighbours) -> np.ndarray:
+def find_copies(generated: pd.DataFrame, real: pd.DataFrame) -> np.ndarray:
     """Return bool `[N]`: generated images nearer to a training scan than any real scan that the generator did not see.
 
     That is a higher correlation than the highest of `real` (or than `COPY_CORRELATION`, since copies hide in real data
     too), or a smaller distance than the smallest.
     """
-    limit = min(COPY_CORRELATION, float(real.correlation.max()))
-    return (generated.correlation > limit) | (generated.distance < real.distance.min())
+    limit = min(COPY_CORRELATION, real["correlation"].max())
+    return ((generated["correlation"] > limit) | (generated["distance"] < real["distance"].min())).to_numpy()
 
 
-def judge_copies(generated: Neighbours, real: Neighbours) -> dict[str, Any]:
+def judge_copies(generated: pd.DataFrame, real: pd.DataFrame) -> dict[str, Any]:
     """Return how near generated images come to training scans, beside real scans that the generator did not see.
 
     `copies` are how many `find_copies` flags, `expected` how many it would flag if generated images were like real
     ones, at most (each of the two extremes of L scans is passed by one in L + 1), `nearer` the chance that a generated
     image is nearer to its training scan than a real one to its own (.5: alike); then quartiles.
     """
-    n, real_n = len(generated.distance), len(real.distance)
-    distances = np.concatenate([generated.distance, real.distance])
-    quartiles = {
-        name: {
-            kind: np.quantile(getattr(each, name), [0, 0.25, 0.5, 0.75, 1]).round(4).tolist()
-            for kind, each in (("generated", generated), ("real", real))
-        }
-        for name in ("distance", "correlation")
-    }
+    n, real_n = len(generated), len(real)
+    distances = np.concatenate([generated["distance"], real["distance"]])
+    kinds = {"generated": generated, "real": real}
     return {
         "n": n,
         "copies": int(find_copies(generated, real).sum()),
         "real_n": real_n,
         "expected": round(2 * n / (real_n + 1), 1),
         "nearer": float(roc_auc_score(np.arange(len(distances)) < n, -distances)),
-        **quartiles,
+        **{
+            name: {kind: np.quantile(each[name], QUARTILES).round(4).tolist() for kind, each in kinds.items()}
+            for name in ("distance", "correlation")
+        },
     }
 
 
@@ -243,7 +230,7 @@ def judge(
         found = find_neighbours(generated, features, train, around)
         report[name] = {"distances": set_distances(features, *apart), "copies": judge_copies(found, real)}
         flags |= find_copies(found, real)
-        nearest.append(found.nearest)
+        nearest.append(found["nearest"].to_numpy())
     return report, flags, nearest[0]
 
 
@@ -285,7 +272,7 @@ def judge_generator(
         sheet.parent.mkdir(parents=True, exist_ok=True)
         rows = {"real": planes[:8], "generated": made[:8], "nearest real": planes[nearest[:8]]}
         title = f"{generator.label}: real, generated, and the training scan nearest to each generated one"
-        write_sheet({words: list(images) for words, images in rows.items()}, sheet, title)
+        write_sheet(rows, sheet, title)
     flagged = np.flatnonzero(copies).tolist()
     numbers = {"size": size, "generated": len(made), "train": len(train), "held": len(held), "copies": len(flagged)}
     return {**numbers, "flagged": flagged, "by": report}
