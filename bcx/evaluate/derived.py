@@ -167,8 +167,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
 
     `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
-    `harm_figures`, for each of `points`, too; `lost_lesions` are lesions called normal; `sensitivity_points`, of
-    two classes, are judged on the scans that they were fitted on.
+    `harm_figures`; `sensitivity_points`, of two classes, are judged on the scans that they were fitted on.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}

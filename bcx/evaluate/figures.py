@@ -54,8 +54,8 @@ def curve_figure(
 ) -> Figure:
     """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
 
-    What a guess would reach is dotted; classes that no scan has are left out. The areas above the curves are those of
-    `view`, the figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
+    What a guess would reach is dotted; classes that no scan has are left out. The areas are those of `view`, the
+    figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
     """
     labels, probabilities = check_answers(labels, probabilities)
     held = np.unique(labels).tolist()
@@ -204,10 +204,9 @@ def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | N
 
 @styled
 def referral_figure(curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None) -> Figure:
-    """Draw the share of wrong answers against the share of scans answered (risk and coverage).
+    """Draw the share of wrong answers against the share of scans answered, from `curves.referral_curve`.
 
-    `curve` is from `curves.referral_curve`; `rule`, the share answered and the share wrong among them under the rule
-    for referral, is marked.
+    `rule`, the share answered and the share wrong among them under the rule for referral, is marked.
     """
     figure, (axes,) = paper(5.0, 3.5)
     _banded(axes, curve, "answered", "wrong")

@@ -151,7 +151,7 @@ def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
 
 
 def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
-    """Return the figures of a set of scans, all from one model with one fixed threshold, ready for JSON.
+    """Return the figures of a set of scans, one or more, all from one model with one fixed threshold, ready for JSON.
 
     The best thresholds are the same for all scans; `centred_blob` has figures of a blob that never looks, at its own.
     """
@@ -197,11 +197,9 @@ def _best(fits: Sequence[Fit]) -> int:
 def deletion_check(classifier: Classifier, record: Record, prediction: Prediction) -> dict[str, Any] | None:
     """Hide the hottest region, then as much elsewhere, and answer again each time; None if not called positive.
 
-    Returns:
-        file (the record's key), source, group, label, probability (of the positive class, nothing hidden), region_share
-        (of the image, 0 where the map has no heat), and by how much hiding lowers the probability: drop_here, of the
-        region, None where there is no heat; drop_elsewhere, of an equal region elsewhere, the mean of up to `PLACES`,
-        None where the region is too large to lie anywhere else.
+    Returns what stands for the scan; probability (of the positive class, nothing hidden); region_share (of the image, 0
+    where the map has no heat); and by how much hiding lowers the probability: drop_here, None where there is no heat;
+    drop_elsewhere, of an equal region elsewhere, the mean of up to `PLACES`, None where it can lie nowhere else.
     """
     positive = classifier.task.positive
     if prediction.label != positive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,13 @@ import pandas as pd
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bcx.checkpoints.checkpoint import load_checkpoint
 from bcx.checkpoints.weights import HEAD_FILE
 from bcx.data.records import Record
 from bcx.errors import ConfigError, DataError
-from bcx.evaluate.costs import count_macs, time_in_turn
 from bcx.evaluate.figures import roc_of_all
 from bcx.evaluate.intervals import compare_answers, delong, report_with_intervals
 from bcx.evaluate.oof import label_positions, logits_of, read_oof
@@ -260,6 +262,39 @@ def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
         planes = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         calls[arch] = partial(run_network, fold_norms(checkpoint.network), preprocess, planes)
     return time_in_turn(calls, _ROUNDS)
+
+
+@torch.no_grad()
+def count_macs(network: nn.Module, size: int) -> int:
+    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels.
+
+    torch counts a multiplication and an addition as two operations; published tables mostly mean one of both, as here.
+    Additions of biases, norms, activations and pooling are not counted, nor are they in most tables.
+    """
+    was_training = network.training
+    image = next(network.parameters()).new_zeros(1, 3, size, size)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    network.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Return the seconds of several calls, name -> float64 [rounds], one after another, round by round.
+
+    Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
+    Each is called twice before the first round.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - started)
+    return {name: np.array(times) for name, times in taken.items()}
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -38,12 +38,9 @@ def corruption_frame(
 ) -> pd.DataFrame:
     """Return one row per scan and change, the unchanged scan ("clean") first; one variant is in memory at a time.
 
-    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>`, float64. A task in colour is
-    a `DataError`.
-
-    Args:
-        answer: from images, uint8 [H, W] each and best taken one after the other, to probabilities [N, C].
-        records: scans that the network has not seen; lesion masks, where there are any, keep crops off the lesion.
+    Columns: `kind`, `file`, `source`, `group`, `fold`, `label` and `p_<class>`, float64. `answer` turns images, uint8
+    [H, W], best taken one after the other, into probabilities [N, C]; lesion masks keep crops off the lesion. A task in
+    colour is a `DataError`.
     """
     if not task.grey:
         raise DataError(
@@ -85,16 +82,14 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
 
 
 def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups.
+    """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups, ready for JSON.
 
-    Clean and changed scans are drawn together, so that the interval of a drop is that of a paired difference. A table
-    with gaps is a `DataError`.
+    Drops are the clean figure minus the changed one, of the same resamples. A table with gaps is a `DataError`.
 
     Returns:
-        `n`, `groups`, `suite` (fingerprint); `clean`, the `FIGURES`, each {value, low, high}; `kinds`, a list of {kind,
-        sentence, the figures, drop: {figures}} in the order of the suite; `mean_drop`, the mean over the kinds. A drop
-        is the clean figure minus the changed one; `lesion_auc` is the positive class against the others without the
-        absent class. A value without meaning is None.
+        `n`, `groups`, `suite` (fingerprint); `clean`, the `FIGURES`, each {value, low, high}, None without meaning
+        (`lesion_auc`: the positive class against the others without the absent class); `kinds`, a list of {kind,
+        sentence, the figures, drop: {figures}} in the order of the suite; `mean_drop`, the mean over the kinds.
     """
     parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
     clean = parts.get(CLEAN)

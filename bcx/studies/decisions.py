@@ -145,15 +145,12 @@ def decisions_study(
     at_home: pd.DataFrame | None,
     before: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Fit the rule of decision, and hold it against the one before in every hospital.
+    """Fit the rule of decision, and hold it against the one before in every hospital, ready for JSON.
 
     `elsewhere` has answers by networks that never saw a hospital (fewer than two are a `DataError`), `at_home` the
     out-of-fold table of the checkpoint's own, `before` the `temperature` and `decisions` that were stored before.
-
-    Returns:
-        `temperature` and `rule` as fitted on all hospitals; `table`, a row of harm per hospital, rule ("before", "by
-        the other hospitals", "as stored") and operating point; `calibration`, a row per hospital and temperature;
-        `curves`, hospital -> rule -> referred, missed; `hospitals`, `before` and `targets`.
+    `temperature` and `rule` are fitted on all hospitals; `table` has a row of harm per hospital, rule ("before", "by
+    the other hospitals", "as stored") and operating point, `calibration` one per hospital and temperature.
     """
     task = checkpoint.task
     if len(elsewhere) < 2:
@@ -310,9 +307,8 @@ def patients_table(
 def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
     """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
 
-    The frame's groups are patients, each with one label; those with one scan are left out. Returns `patients`, `scans`;
-    `auc` (positive class against other lesions: `scan`, `patient` and the paired `gain`); `scan` and `patient`, each
-    the figures of `harm_figures` and `ece`, `log_loss`; intervals over patients.
+    The frame's groups are patients, each with one label; those with one scan are left out. `auc` is of the positive
+    class against other lesions (by scan, by patient, and the paired gain); intervals are over patients.
     """
     frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
     scans = apply_temperature(logits_of(frame, task), temperature).astype(float)

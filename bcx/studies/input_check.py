@@ -36,8 +36,7 @@ def study(
     Args:
         scans: scans that the network was not trained on, by name of the set: what should pass.
         training: the scans that the input check was fitted on; each fold is judged by one fitted on the others.
-        left_out: by hospital, what a network that never saw it answered, with distances (`bcx.evaluate.oof`); the
-            files are looked up in `training`.
+        left_out: by hospital, what a network that never saw it answered, with distances; files are in `training`.
     """
     if checkpoint.input_check is None:
         raise CheckpointError(

@@ -238,11 +238,10 @@ def summarise_leak(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return all figures of a study with answers under both protocols, ready for JSON; each {value, low, high}.
 
     Returns:
-        `protocols`: for each `n` (answers), `scans`, `groups`, `figures` (of `bcx.evaluate.metrics.figure_names`),
-        `seeds` (accuracy and macro_auc of each) and `copies`: `in_training`, the share of answers about a scan of whose
-        group another scan was trained on, `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and
-        `accuracy_single`, that of scans which do and do not share a group at all, wherever the others are. `leak`,
-        `leak_copied` and `leak_single`: the same figures and accuracies, random minus grouped.
+        `protocols`: for each `n` (answers), `scans`, `groups`, `figures` (of `figure_names`), `seeds` (`TOLD` of each)
+        and `copies`: `in_training`, the share of answers about a scan of whose group another scan was trained on,
+        `accuracy_with` and `accuracy_without` such a scan, and `accuracy_copied` and `accuracy_single`, that of scans
+        which do and do not share a group at all. `leak`, `leak_copied`, `leak_single`: the same, random minus grouped.
     """
     names, among = figure_names(task.classes), ("copied", "single")
     where = [(frame["protocol"] == protocol).to_numpy() for protocol in PROTOCOLS]

@@ -83,13 +83,8 @@ def transfer_study(
         on_epoch: called with the run's name, the history row, the number of epochs.
         cluster: address of a Ray cluster, for runs side by side (see `bcx.train.runs.carry_out`).
 
-    Returns:
-        What results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier:
-        `table`, a row per pair of training and scoring set (`lesion_row`), and `corruption` (`summarise_corruptions`)
-        once all folds are there.
-
-    Raises:
-        ConfigError, DataError, SplitError: a part or machine that is unknown, or not to be had from these scans.
+    Returns what results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier.
+    `ConfigError`, `DataError`, `SplitError`: a part or machine that is unknown, or not to be had from these scans.
     """
     runs = plan_runs(recipe, records, parts, devices, machines)
     lent = {run.name: crossval / run.slug for run in runs if crossval is not None and run.part == "corruption"}
@@ -239,11 +234,10 @@ def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict
 
 
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return the figures of one table of answers by one view; lesions count, scans without one only where it is said.
+    """Return the figures of one table of answers by one view, with intervals.
 
-    These are `n`, `lesions`, `groups`, and as {value, low, high, n}: `auc` (positive class against the other lesions,
-    whatever the absent class got), `sensitivity`, `specificity` (other lesions not called positive),
-    `lesions_called_absent` and `absent_called_absent`.
+    `auc` is of the positive class against the other lesions, whatever the absent class got, `specificity` the share of
+    other lesions not called positive.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     probabilities = view_probabilities(frame, task)[0]

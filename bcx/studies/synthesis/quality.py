@@ -92,11 +92,9 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 def set_distances(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> dict[str, Any]:
     """Compare generated images and other real scans with the training scans by features `[N, K]`, at equal numbers.
 
-    The level of real scans is what a perfect generator would reach. Features are scaled by the training scans' mean and
-    spread first, so that every channel counts. Fewer than two images in a set are a `DataError`.
-
-    Returns `n` (images of each set that stand against `train`: as many as the smaller set has), and `kid` and `fid`,
-    each with `generated` and `real` as {"mean", "sd"} over subsets of that size; no spread where there is only one.
+    Features are scaled by the training scans' mean and spread first, so that every channel counts. Fewer than two
+    images in a set are a `DataError`. Returns `n` (images of each set that stand against `train`), `n_train`, `kid` and
+    `fid`, each with `generated` and `real` as {"mean", "sd"} over subsets of `n`; no spread where there is only one.
     """
     n = min(len(generated), len(held))
     if min(n, len(train)) < 2:
@@ -161,8 +159,7 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
 def find_copies(generated: pd.DataFrame, real: pd.DataFrame) -> np.ndarray:
     """Return bool `[N]`: generated images nearer to a training scan than any real scan that the generator did not see.
 
-    That is a higher correlation than the highest of `real` (or than `COPY_CORRELATION`, since copies hide in real data
-    too), or a smaller distance than the smallest.
+    By correlation more than `COPY_CORRELATION` is enough, since copies hide in real data too.
     """
     limit = min(COPY_CORRELATION, real["correlation"].max())
     return ((generated["correlation"] > limit) | (generated["distance"] < real["distance"].min())).to_numpy()
@@ -198,13 +195,11 @@ def judge(
     held: np.ndarray | None,
     describers: Mapping[str, Describe],
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Judge generated images of one class, uint8 `[N, S, S]`, against real scans at the same size.
+    """Judge generated images of one class against real scans, all uint8 `[N, S, S]`.
 
-    Args:
-        train: uint8 `[M, S, S]`, what the generator learnt from, in groups `[M]`.
-        held: uint8 `[L, S, S]`, scans of other groups that it never saw; None where it saw all: then one half of the
-            groups stands for real scans against the other, and copies are judged by each training scan's nearest
-            among other groups, of which there must be two.
+    `train` are what the generator learnt from, `held` scans of other groups that it never saw, or None where it saw
+    all: then one half of the groups stands for real scans against the other, and copies are judged by each training
+    scan's nearest among other groups, of which there must be two (else: `DataError`).
 
     Returns:
         By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any

@@ -54,14 +54,10 @@ def synth_study(
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
     Args:
-        out: receives `<name>.json`, `<name>.scans.csv` (every answer) and `<name>.png`.
+        out: receives `<name>.json`, whose content is returned, `<name>.scans.csv` (every answer) and `<name>.png`.
         work: generators, generated images and runs; not to be published.
         sheets: a folder for sheets with real scans beside generated ones; none are made without it.
         on_epoch: called with the job of a generator or classifier, its history row and the number of epochs.
-
-    Returns:
-        What `<name>.json` holds: `arms` {arm: {words, real, generated, seconds, figures}}, where a figure is the mean
-        over seeds as {value, low, high, n, seeds}; `differences`, a row per question; `quality` by generator.
     """
     task = get_task(study.classifier.task)
     plan, jobs, folder = plan_generators(study, records), plan_runs(study, records), work / "generators"

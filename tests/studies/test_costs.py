@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.models import get_weight
 
-from bcx.evaluate.costs import count_macs, time_in_turn
 from bcx.networks.build import _timm_network, build_network
+from bcx.studies.compare import count_macs, time_in_turn
 
 
 def test_macs_of_tiny_cnn_are_those_of_its_layers():
