@@ -18,8 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from bcx.data.records import Record, load_mask
-from bcx.errors import DataError
-from bcx.evaluate.canvas import DASHES, DIM, INK, paper, publish, styled
+from bcx.evaluate.canvas import DASHES, INK, paper, publish, styled
 from bcx.evaluate.localisation import Localisation, heat_of
 from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
@@ -54,7 +53,7 @@ class Answer:
     true: str
     predicted: str
     confidence: float  # probability of the predicted class, 0..1
-    values: np.ndarray | None = None  # float32 [H, W], that class's map in logit units at the scan's size
+    values: np.ndarray | None = None  # of a mistake: float32 [H, W], that class's map in logit units at the scan's size
     limit: float = 4.0  # end of the map's colour scale, in logit units
 
 
@@ -84,11 +83,7 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str 
 def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: str | os.PathLike) -> Figure:
     """Draw, per class, how bright pixels are, and a box plot of the scans' mean intensities with their quartiles.
 
-    Args:
-        scans: label and pixels, uint8 [H, W] or [H, W, 3], of each; every scan weighs the same, and memory stays flat.
-
-    Raises:
-        DataError: no scan was given.
+    `scans`, one or more: label and pixels, uint8 [H, W] or [H, W, 3], of each; all weigh the same, memory stays flat.
     """
     means: dict[str, list[float]] = {name: [] for name in task.classes}
     sums = {name: np.zeros(_BINS) for name in task.classes}
@@ -97,8 +92,6 @@ def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: 
         means[label].append(float(grey.mean() / 255))
         sums[label] += np.bincount(grey.ravel() // (256 // _BINS), minlength=_BINS) / grey.size
     held = [name for name in task.classes if means[name]]
-    if not held:
-        raise DataError("No scan was counted.", expected="at least one scan", remedy="Check the folder.")
     # a share per bin times the number of bins is a density: its area is 1
     density = {name: _BINS * (sums[name] / len(means[name])) for name in held}
     quartiles = {name: np.quantile(means[name], (0.25, 0.5, 0.75)) for name in held}
@@ -141,19 +134,15 @@ def augmentation_figure(original: np.ndarray, samples: Mapping[str, np.ndarray],
 
 @styled
 def mistakes_figure(wrong: Sequence[Answer], path: str | os.PathLike, whose: str) -> Figure:
-    """Show mistakes, one or more: scan and map; `whose` maps, in words."""
+    """Show mistakes with their maps, one or more; `whose` maps, in words."""
     figure, grid = _grid([a.pixels for a in wrong for _ in range(2)], 4, 1.85, 0.3)
-    for k, answer in enumerate(wrong):
-        scan, beside = grid[2 * k], grid[2 * k + 1]
+    for answer, scan, beside in zip(wrong, grid[::2], grid[1::2], strict=False):
         _show(scan, answer.pixels)
         scan.set_title(f"true: {answer.true}", fontsize=8.5)
-        if answer.values is None:
-            beside.text(0.5, 0.5, "no map", ha="center", va="center", color=DIM, transform=beside.transAxes)
-        else:
-            _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
+        assert answer.values is not None
+        _show(beside, np.asarray(lay_over(answer.pixels, answer.values, answer.limit, OPACITY)))
         beside.set_title(f"answer: {answer.predicted}, {percent(answer.confidence)}", fontsize=8.5, color=WRONG)
-    if any(answer.values is not None for answer in wrong):
-        figure.supxlabel(f"purple: evidence for the answer, green: against it; {whose}", fontsize=8.5)
+    figure.supxlabel(f"purple: evidence for the answer, green: against it; {whose}", fontsize=8.5)
     return publish(figure, path, colours=None)
 
 

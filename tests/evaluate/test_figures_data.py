@@ -5,7 +5,6 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
 
-from bcx.errors import DataError
 from bcx.evaluate import figures_data as pictures
 from bcx.evaluate.figures_data import Answer
 from bcx.simulate import simulate
@@ -47,8 +46,6 @@ def test_intensities_are_those_of_the_scans(tmp_path):
         np.testing.assert_allclose(step.get_data().values, 64 * shares)
         quartiles = np.quantile([pixels.mean() / 255 for pixels in found], [0.25, 0.75])
         assert (box.y0, box.y1) == pytest.approx(tuple(quartiles))
-    with pytest.raises(DataError, match="No scan"):
-        pictures.intensity_figure([], TASK, "never.png")
 
 
 def test_labels_of_a_narrow_box_keep_apart(tmp_path):
