@@ -4,8 +4,8 @@
 python benchmarks/training.py --against COMMIT --out results/benchmarks/training.json
 ```
 
-Both train `configs/studies/mobilenetv2-lesion-machines.yaml` from random weights on simulated scans, two epochs, in
-turns; what counts is the second epoch. Nothing else should run on the machine.
+Both train the recipe mobilenetv2-lesion-machines from random weights on simulated scans, two epochs, in turns; what
+counts is the second epoch. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import torch
 from bcx.train.provenance import describe_command, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = "configs/studies/mobilenetv2-lesion-machines.yaml"
+RECIPE = "mobilenetv2-lesion-machines.yaml"
 
 
 def second_epoch(tree: Path, scans: Path, out: Path) -> dict[str, float]:
     """Return seconds and training loss of the second epoch of one network, by the code in `tree`."""
-    command = [sys.executable, "-m", "bcx", "train", RECIPE, "--data", f"mine={scans}", "--init", "scratch"]
+    recipe = next((tree / "configs").rglob(RECIPE))  # where it stood in that commit
+    command = [sys.executable, "-m", "bcx", "train", str(recipe), "--data", f"mine={scans}", "--init", "scratch"]
     command += ["--epochs", "2", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
-import ctypes
 import datetime
 import os
 import shutil
@@ -18,6 +17,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bcx.networks.device import GLIBC
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -32,7 +33,6 @@ PREFIX = "bcx-page-"
 ROUND, UNFETCHED = 5.0, 60.0
 #: Seconds after which an upload that no call has named is deleted.
 UNCLAIMED = 3600.0
-_GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -186,11 +186,11 @@ def share_arenas() -> None:
 
     Each keeps the most that it ever held, in pieces: the process would grow while what it uses stays the same.
     """
-    if _GLIBC is not None:
-        _GLIBC.mallopt(-8, 2)  # M_ARENA_MAX
+    if GLIBC is not None:
+        GLIBC.mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def give_back_memory() -> None:
     """Return to the system what the allocator keeps of visitors that are gone."""
-    if _GLIBC is not None:
-        _GLIBC.malloc_trim(0)
+    if GLIBC is not None:
+        GLIBC.malloc_trim(0)

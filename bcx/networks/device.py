@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 from bcx.errors import ConfigError
+
+#: The allocator of most Linux systems, which can be told what to keep; None elsewhere.
+GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

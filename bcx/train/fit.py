@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, source_turns, training_side
-from bcx.train.processes import average_norms, depthwise_in_float32, own_share, processes
+from bcx.train.processes import average_norms, depthwise_in_float32, keep_memory, own_share, processes
 from bcx.train.provenance import read_json
 from bcx.train.runs import NETWORK, NOTE, is_finished, noted
 from bcx.train.state import STATE_FILE, load_state, save_state
@@ -98,9 +97,9 @@ def _optimizer(
         {"params": [p for p in learning if p in base], "lr": recipe.lr},
         {"params": [p for p in learning if p not in base], "lr": recipe.head_lr},
     ]
+    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
-    adam = partial(torch.optim.Adam, fused=True) if recipe.optimizer == "adam" else torch.optim.AdamW
-    optimizer = adam([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
+    optimizer = adam([group for group in groups if group["params"]], weight_decay=recipe.weight_decay, fused=True)
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -150,6 +149,7 @@ def fit(
         # Copying the first process's batch norms to the others at every step would change what the step before needs.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    keep_memory()
     set_seed(recipe.seed)
     side = training_side(recipe, train, task)
     frozen = freeze_parts(side.backbone, recipe)

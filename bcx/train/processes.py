@@ -1,4 +1,4 @@
-"""How a training uses the machine: several processes that `accelerate launch` starts, and mixed precision on CPUs."""
+"""How a training uses the machine: processes that `accelerate launch` starts, memory, mixed precision on CPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import nn
 
-from bcx.networks.device import pick_device, wanted_device
+from bcx.networks.device import GLIBC, pick_device, wanted_device
 
 T = TypeVar("T")
 
@@ -38,6 +38,17 @@ def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
     for buffer in network.buffers():
         if accelerator.num_processes > 1 and buffer.is_floating_point():
             buffer.copy_(accelerator.reduce(buffer, "mean"))
+
+
+def keep_memory() -> None:
+    """Have the allocator keep, from now on, what a step frees, for the next step.
+
+    Else every large tensor is new memory, which the system fills with zeros page by page: a fifth of a MobileNetV2's
+    step.
+    """
+    if GLIBC is not None:
+        GLIBC.mallopt(-4, 0)  # M_MMAP_MAX: nothing outside the heap
+        GLIBC.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import timm
 import torch
 
 from bcx.errors import ConfigError, MissingExtra
+from bcx.networks.device import GLIBC
 from bcx.train import state
 from bcx.train.processes import depthwise_in_float32, own_share
 from bcx.train.state import epoch_log
@@ -103,6 +104,27 @@ def test_what_is_frozen_is_left_alone():
     network.blocks[1].requires_grad_(False)
     with depthwise_in_float32(network) as convolutions:
         assert len(convolutions) == len(before) - 1
+
+
+@pytest.mark.skipif(GLIBC is None, reason="another allocator")
+def test_memory_that_a_step_frees_serves_the_next():
+    """In a process of its own, counted by the pages that the system had to fill."""
+    program = """
+import resource, torch
+from bcx.train.processes import keep_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(20_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults())
+keep_memory()
+faults()
+print(faults())
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    new, kept = map(int, said.split())
+    assert kept < new / 10
 
 
 def test_tensorboard_reads_the_epochs_back(tmp_path):
