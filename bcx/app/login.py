@@ -37,10 +37,9 @@ class Login:
             raise _wrong(f"There is no login in {where}.")
 
     def lets_in(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request with these headers (lower case) may pass.
+        """Whether a request with these headers (lower case) may pass; as slow for a wrong login as for a right one.
 
-        Browsers send a login along even where another site asks for it; such a request passes only where it opens the
-        page. Takes as long for a wrong name or password as for a right one.
+        Browsers send it along even where another site asks for it; such a request passes only where it opens the page.
         """
         if headers.get(b"sec-fetch-site") == b"cross-site" and headers.get(b"sec-fetch-mode") != b"navigate":
             return False

@@ -7,6 +7,7 @@ dark, and need no file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bcx.app.markup import html
@@ -29,13 +30,9 @@ _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling
 
 
 def model_html(classifier: Classifier) -> str:
-    try:
-        facts = gather(classifier.folder)
-        with telling_of(facts.folder):
-            if facts.was_measured:
-                return _card(facts)
-    except CheckpointError:
-        pass
+    with suppress(CheckpointError), telling_of(classifier.folder):
+        if (facts := gather(classifier.folder)).was_measured:
+            return _card(facts)
     return html.untold(classifier.name, classifier.task)
 
 
@@ -78,13 +75,14 @@ def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
 
 
 def _tables(facts: Facts, data: Mapping[str, Any]) -> list[tables.Table]:
-    every = [*tables.measured_tables(facts)]
-    if facts.places is not None and facts.places.get("localisation"):
-        every.append(tables.places_table(facts.places["localisation"]))
-    every += [tables.external_table(found, facts.task) for found in facts.external.values()]
-    if facts.transfer is not None:
-        every.append(tables.transfer_table(facts.transfer, facts.task))
-    return [*every, tables.data_table(data)]
+    places = facts.places and facts.places.get("localisation")
+    return [
+        *tables.measured_tables(facts),
+        *([tables.places_table(places)] if places else []),
+        *(tables.external_table(found, facts.task) for found in facts.external.values()),
+        *([tables.transfer_table(facts.transfer, facts.task)] if facts.transfer else []),
+        tables.data_table(data),
+    ]
 
 
 def _charts(facts: Facts, source: str) -> list[str]:

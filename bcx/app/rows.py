@@ -175,8 +175,7 @@ def make_row(answer: Prediction | Failure, source: Path | Member, name: str, tas
 def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
     """Return the batch of what the client sent in each file's place.
 
-    Where a folder was chosen, masks beside their scan and files that are no images are left out and named, as in a ZIP
-    archive; a file that was chosen by itself always gets a row.
+    Of a folder, as of a ZIP archive, masks and files that are no images are left out; a file chosen by itself is not.
     """
     paths = [session.take(upload) for upload in uploads]
     taken: set[str] = set()

@@ -15,6 +15,7 @@ from bcx.app import incoming
 from bcx.app.incoming import PRIVATE, Upload
 from bcx.app.markup import html
 from bcx.app.privacy import Session
+from bcx.app.viewer import layers
 from bcx.app.wiring import QUICK, Changes, Page, gone
 from bcx.errors import BcxError
 from bcx.inference.classifier import Classifier
@@ -87,7 +88,8 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         with gr.Column(scale=7, min_width=320, visible=False, elem_id="slide-result") as box:
             shown = gr.HTML(elem_id="slide-map")
             with gr.Row(elem_classes="bcx-controls"):
-                layer = gr.Radio(**_layers(task), label="Probability of", elem_id="slide-class", min_width=200)
+                chosen = {**layers(task), "value": task.positive}
+                layer = gr.Radio(**chosen, label="Probability of", elem_id="slide-class", min_width=200)
                 words = "Strength of the map (%)"
                 opacity = gr.Slider(0, 100, value=OPACITY, step=5, label=words, elem_id="slide-opacity", min_width=200)
             with gr.Row():
@@ -150,7 +152,7 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
         return {stop: off}
 
     def cleared(task: Task) -> Changes:
-        told = {caption: html.slide_caption(task), layer: gr.update(**_layers(task))}
+        told = {caption: html.slide_caption(task), layer: gr.update(**layers(task) | {"value": task.positive})}
         return {**nothing, **told, upload: None, stop: off, state: "", answer: html.no_slide(task)}
 
     results = [upload, stop, state, answer, box, shown, csv, png]
@@ -161,10 +163,6 @@ def build_slides(page: Page) -> Callable[[Task], Changes]:
     page.listen(layer.input, repaint, [layer], [shown], trigger_mode="always_last", **QUICK)
     opacity.input(None, opacity, None, js="(percent) => { bcx.strength(percent); return []; }", **PRIVATE)
     return cleared
-
-
-def _layers(task: Task) -> dict[str, Any]:
-    return {"choices": [(label.capitalize(), label) for label in task.classes], "value": task.positive}
 
 
 def map_html(slide: SlideRun) -> str:

@@ -32,32 +32,26 @@ _SANS = ["system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "'Liberation Mono'", "monospace"]
 
 
+#: Of settings of the theme: light, dark.
+_COLOURS = {
+    "body_background_fill": ("#f7f8fa", "#0f141b"),
+    "body_text_color_subdued": ("*neutral_600", "*neutral_300"),
+    "input_placeholder_color": ("*neutral_600", "*neutral_300"),
+    "block_background_fill": ("#ffffff", "#171e28"),
+    "block_border_color": ("#e2e6ec", "#293341"),
+    "block_label_background_fill": ("transparent", "transparent"),
+    "block_label_text_color": ("*neutral_600", "*neutral_300"),
+    "button_primary_background_fill": ("#24324a", "#c9d6ea"),
+    "button_primary_text_color": ("#ffffff", "#111822"),
+    "slider_color": ("#24324a", "#c9d6ea"),
+}
+
+
 def theme() -> gr.themes.Base:
     hues = dict.fromkeys(("primary_hue", "secondary_hue", "neutral_hue"), "slate")
     sizes = dict.fromkeys(("radius_size", "spacing_size", "text_size"), "md")
-    return gr.themes.Base(**hues, **sizes, font=_SANS, font_mono=_MONO).set(
-        body_background_fill="#f7f8fa",
-        body_background_fill_dark="#0f141b",
-        body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_300",
-        input_placeholder_color="*neutral_600",
-        input_placeholder_color_dark="*neutral_300",
-        block_background_fill="#ffffff",
-        block_background_fill_dark="#171e28",
-        block_border_color="#e2e6ec",
-        block_border_color_dark="#293341",
-        block_border_width="1px",
-        block_label_background_fill="transparent",
-        block_label_background_fill_dark="transparent",
-        block_label_border_width="0px",
-        block_label_text_color="*neutral_600",
-        block_label_text_color_dark="*neutral_300",
-        block_shadow="none",
-        button_primary_background_fill="#24324a",
-        button_primary_background_fill_hover="#334564",
-        button_primary_background_fill_dark="#c9d6ea",
-        button_primary_text_color="#ffffff",
-        button_primary_text_color_dark="#111822",
-        slider_color="#24324a",
-        slider_color_dark="#c9d6ea",
-    )
+    colours = {name: light for name, (light, _) in _COLOURS.items()}
+    colours |= {f"{name}_dark": dark for name, (_, dark) in _COLOURS.items()}
+    edges = {"block_border_width": "1px", "block_label_border_width": "0px", "block_shadow": "none"}
+    base = gr.themes.Base(**hues, **sizes, font=_SANS, font_mono=_MONO)
+    return base.set(**colours, **edges, button_primary_background_fill_hover="#334564")

@@ -73,8 +73,8 @@ class Viewer:
             self.clip = gr.HTML(visible=False, elem_id=f"{name}-clip")
             self.legend = gr.HTML(elem_id=f"{name}-legend")
             with gr.Row(elem_classes="bcx-controls") as self.controls:
-                layers = _layers(page.models.default.task)
-                self.layer = gr.Radio(**layers, label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
+                kinds = layers(page.models.default.task)
+                self.layer = gr.Radio(**kinds, label="Map", elem_id=f"{name}-class", min_width=240, scale=5)
                 narrow: dict[str, Any] = {"min_width": 180, "scale": 3}
                 strength: dict[str, Any] = {"value": OPACITY, "step": 5, "label": "Strength (%)"}
                 self.opacity = gr.Slider(0, 100, **strength, elem_id=f"{name}-opacity", **narrow)
@@ -129,7 +129,7 @@ class Viewer:
             self.take: html.take(FILES, text(shown.answer, task, shown.at)),
             self.box: gr.update(visible=True),
             self.slider: gr.update(value=painted[self.slider], slider_position=_line(prediction)),
-            self.layer: gr.update(**{**_layers(task, lesion), "value": layer}),
+            self.layer: gr.update(**{**layers(task, lesion), "value": layer}),
             self.opacity: opacity,
             self.controls: gr.update(visible=scan),
             self.stages: filled(stages_html(prediction, task)),
@@ -220,7 +220,7 @@ def frame_answer(prediction: Prediction, place: int, file: Path) -> Prediction:
     return frame.with_pixels(file)
 
 
-def _layers(task: Task, lesion: bool = False) -> dict[str, Any]:
+def layers(task: Task, lesion: bool = False) -> dict[str, Any]:
     choices = [("Lesion", LESION)] * lesion + [(label.capitalize(), label) for label in task.classes]
     return {"choices": choices, "value": choices[0][1]}
 

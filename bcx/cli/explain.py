@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+import bcx
 from bcx import DEFAULT_MODEL
 from bcx.cli.options import ColoursOption, ContourOption, DeviceOption
 from bcx.cli.outputs import new_file
@@ -48,8 +49,6 @@ def explain(
     wanted = sets.get(methods) or [name.strip() for name in methods.split(",")]
     for name in wanted:
         check_method(name)
-    import bcx
-
     classifier = bcx.load(model)
     if target is not None:
         check_name(target, classifier.classes, "class")

@@ -14,6 +14,7 @@ from bcx.cli import options
 from bcx.cli.options import refuse
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
+from bcx.data.tables import read_table
 from bcx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,8 +128,6 @@ def reproduce(
 
 def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
     """Return the rows of each fold's history.csv, or of the shipped network's where there are none."""
-    from bcx.data.tables import read_table
-
     folds = [] if facts.measured is None else sorted(facts.measured.glob("fold-*/history.csv"))
     files = {file.parent.name.replace("-", " "): file for file in folds}
     files = files or {"the shipped model": facts.folder / "history.csv"}

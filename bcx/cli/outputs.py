@@ -10,12 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcx.data.tables import read_table
 from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
 from bcx.imaging.style import MapStyle
 from bcx.inference.archives import Member
 from bcx.inference.input_files import Found, Listing, base_name
 from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
+from bcx.inference.table import write_lines
 
 if TYPE_CHECKING:
     from bcx.inference.classifier import Classifier
@@ -164,24 +166,16 @@ def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:
 def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the patient of each file: `Found.file` to a name. Files of nobody known are not in it.
 
-    Args:
-        by: "folder" (that of the file), "study" (DICOM's Study Instance UID), or a CSV table's path with the columns
-            `file` and `patient`; a file is told by its path as the results have it, or by its name where that is the
-            only one of its kind.
-        places: from `places_of`, for "study".
+    `by`: "folder" (that of the file), "study" (DICOM's Study Instance UID, out of `places`), or the path of a CSV table
+    with the columns `file` (as the results have it, or the name alone where no other is called so) and `patient`.
     """
     if by == FOLDER:
         return {found.file: folder_of(found.file) for found in scans}
     if by == STUDY:
         return {file: place["study"] for file, place in places.items() if place["study"]}
     if not Path(by).is_file():
-        raise ConfigError(
-            f"--patients is '{by}'.",
-            expected="folder, study, or a CSV table with the columns file and patient",
-            remedy="Use one of the three.",
-        )
-    from bcx.data.tables import read_table
-
+        expected = "folder, study, or a CSV table with the columns file and patient"
+        raise ConfigError(f"--patients is '{by}'.", expected=expected, remedy="Use one of the three.")
     table = read_table(Path(by), ("file", "patient"), layout="a CSV table with the columns file and patient")
     named = {row["file"]: row["patient"] for _, row in table.rows if row["patient"]}
     names = {found.file: found.file.rpartition("/")[2] for found in scans}
@@ -189,23 +183,16 @@ def patients_of(scans: Sequence[Found], by: str, places: Mapping[str, Mapping[st
     told = {file: named.get(file) or (count[name] == 1 and named.get(name)) for file, name in names.items()}
     patients = {file: patient for file, patient in told.items() if patient}
     if not patients:
-        raise DataError(
-            f"None of the {len(scans)} files is in '{Path(by).name}', which begins with '{next(iter(named), '')}'.",
-            expected="files as the results name them, or plain file names",
-            remedy="Correct the column file.",
-        )
+        found = f"None of the {len(scans)} files is in '{Path(by).name}', which begins with '{next(iter(named), '')}'."
+        remedy = "Correct the column file."
+        raise DataError(found, expected="files as the results name them, or plain file names", remedy=remedy)
     return patients
 
 
 def write_patients(
     classifier: Classifier, rows: Iterable[Mapping[str, Any]], patients: Mapping[str, str], target: Path
 ) -> str:
-    """Combine rows of results, CSV's or JSON's, by patient, write a CSV table, and return what was done, in words.
-
-    A scan that could not be read stands in the reason of its patient's row.
-    """
-    from bcx.inference.table import write_lines
-
+    """Combine rows of results, CSV's or JSON's, by patient, write a CSV table, and return what was done, in words."""
     cells = patient_rows(classifier, rows, patients)
     with writing(target):
         write_lines(patient_lines(cells, classifier.classes), target)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+import bcx
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
 from bcx.cli import options
@@ -134,8 +135,6 @@ def predict(
     if verbose:
         name_left_out(listing.left_out)
 
-    import bcx
-
     classifier = bcx.load(model, **asked)
     slides, listing = part_slides(listing, classifier.task.tile, out)
     scans, places, grouped, combined = listing.pictures, {}, {}, None
@@ -145,11 +144,8 @@ def predict(
         assert out is not None
         combined = out.with_name(f"{out.stem}.patients.csv")
         if _same(Path(patients), out) or _same(Path(patients), combined):
-            raise ConfigError(
-                f"'{patients}' would be written over by the results.",
-                expected="another file after --out",
-                remedy="Choose another name.",
-            )
+            found = f"'{patients}' would be written over by the results."
+            raise ConfigError(found, expected="another file after --out", remedy="Choose another name.")
         places = places_of(scans) if patients == STUDY else {}
         grouped = patients_of(scans, patients, places)
     _check_folder(slides, out)
@@ -205,11 +201,8 @@ def _predict_on_ray(
         return url if is_url(url) else os.path.abspath(url)
 
     if out is None or out.suffix or out.is_file():
-        raise ConfigError(
-            "--engine ray writes shards.",
-            expected="a folder or URL after --out",
-            remedy="Add for example --out results.",
-        )
+        remedy = "Add for example --out results."
+        raise ConfigError("--engine ray writes shards.", expected="a folder or URL after --out", remedy=remedy)
     if form not in FORMS:
         raise ConfigError(
             f"--shards is '{form}'.", expected=f"one of {', '.join(FORMS)}", remedy="Leave it out for Parquet."
@@ -220,8 +213,6 @@ def _predict_on_ray(
         beside = {"folder": place(folder), "mask_text": mask_text, **asdict(style)}
         draw = partial(drawn, mask_text=mask_text, style=style)
     shards = plan_shards(paths, beside["folder"] if beside else "")
-    import bcx
-
     classifier = bcx.load(model, **asked)  # on this machine, so that what does not fit is told at once
     named = os.path.abspath(model) if os.path.isdir(model) else model
     job = Job(named, classifier.weights_sha256, place(out), form, asked, beside)
@@ -244,16 +235,12 @@ def _shares(text: str) -> dict[str, float]:
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
         return {name.strip(): float(share) for name, share in pairs}
     except ValueError as error:
-        raise ConfigError(
-            f"The prevalence is '{text}'.",
-            expected="classes with their shares, such as malignant=0.01,normal=0.9",
-            remedy="Write it like this.",
-        ) from error
+        expected = "classes with their shares, such as malignant=0.01,normal=0.9"
+        raise ConfigError(f"The prevalence is '{text}'.", expected=expected, remedy="Write it like this.") from error
 
 
 def _settings(context: typer.Context, classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
     """Return everything that the answers depend on but the scans: every option but those that cannot change one."""
-    import bcx
     from bcx.checkpoints.checkpoint import sha256_of
 
     aside = {"paths", "model", "out", "overlays", "dicom_out", "report", "resume", "verbose", "patients", "device"}
@@ -279,11 +266,9 @@ def _check_folder(slides: list[Found], out: Path | None) -> None:
     if not slides and out.is_dir():
         raise ConfigError(f"'{out}' is a folder.", expected="a file name after --out", remedy="Add a file name.")
     if slides and (out.is_file() or out.suffix in (".csv", ".json", ".jsonl")):
-        raise ConfigError(
-            f"'{out}' is a file's name, and '{slides[0].file}' is a slide.",
-            expected="a folder after --out, for each slide's table, map and summary",
-            remedy="Name a folder.",
-        )
+        found = f"'{out}' is a file's name, and '{slides[0].file}' is a slide."
+        expected = "a folder after --out, for each slide's table, map and summary"
+        raise ConfigError(found, expected=expected, remedy="Name a folder.")
     with writing(out):
         (out if slides else out.parent).mkdir(parents=True, exist_ok=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +46,13 @@ def part_slides(listing: Listing, tile: int | None, out: Path | None) -> tuple[l
 
 def stems(files: Sequence[str]) -> list[str]:
     """Return what each slide's files are called: its name without suffix, numbered where one repeats."""
-    taken: set[str] = set()
-    names = []
+    names: dict[str, str] = {}
     for stem in (Path(file).stem for file in files):
-        name, number = stem, 1
-        while name.casefold() in taken:  # case is ignored by the file systems of macOS and Windows
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+        numbered = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        # case is ignored by the file systems of macOS and Windows
+        name = next(each for each in numbered if each.casefold() not in names)
+        names[name.casefold()] = name
+    return list(names.values())
 
 
 def read_slides(

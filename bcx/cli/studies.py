@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+import bcx
 from bcx.cli.options import CheckpointArgument, DataOption, DeviceOption, MaskedOption, TrainedOption
 from bcx.cli.progress import counted
 from bcx.cli.sources import command_line, in_words, named_folders, read_sources
@@ -64,7 +65,6 @@ def explanations(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure every method of `bcx explain` against outlines and by its checks."""
-    import bcx
     from bcx.explain.methods import METHODS
     from bcx.studies import explanations as module
     from bcx.train.provenance import describe_command, describe_data, write_json

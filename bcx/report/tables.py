@@ -266,11 +266,8 @@ def measured_tables(facts: Facts) -> list[Table]:
     results, task, report = facts.results, facts.task, facts.results["report"]
     sources = results.get("sources", {})
     whole = "All scans" if sources else "Out of fold"
-    tables = [
-        _overall_table(results, task, whole),
-        _class_table(results["one_view"], task, report["counts"], whole),
-        _confusion_table(report["confusion"], f"{whole}: the most probable class"),
-    ]
+    tables = [_overall_table(results, task, whole), _class_table(results["one_view"], task, report["counts"], whole)]
+    tables.append(_confusion_table(report["confusion"], f"{whole}: the most probable class"))
     for source, part in sources.items():
         n = {name: part["one_view"][f"sensitivity_{name}"]["n"] for name in task.classes}
         tables.append(_overall_table(part, task, f"{source}: {part['n']} scans in {part['groups']} groups"))
@@ -278,11 +275,8 @@ def measured_tables(facts: Facts) -> list[Table]:
     if decisions := results.get("decisions"):
         parts = decisions["sources"]
         tables.append(Table("Label and decision", ("figure", *parts), _rows(_decided(_DECIDED, task), parts.values())))
-        tables += [
-            _confusion_table(part["confusion"], f"{source}: the answers")
-            for source, part in parts.items()
-            if "confusion" in part
-        ]
+        answers = {source: part["confusion"] for source, part in parts.items() if "confusion" in part}
+        tables += [_confusion_table(confusion, f"{source}: the answers") for source, confusion in answers.items()]
         tables.append(_points_table(decisions, task))
     tables += [_reliability_table(results["reliability"]), coverage_table(results["risk_coverage"])]
     return [*tables, _fold_table(results["folds"])]
