@@ -80,16 +80,10 @@ def evaluate(
         others = {"--checkpoint": checkpoint != DEFAULT_MODEL, "--split": split != "dev", "--views": views > 1}
         refuse({"--localisation": localisation, "--contact-sheet": contact_sheet, **others}, "with --transfer", _ONE)
         recipe = read_recipe(transfer, data, settings, init=init)
-        command = command_line(
-            "evaluate",
-            f"--transfer {recipe_words(transfer)[0]}",
-            data=recipe.data,
-            init=recipe.init,
-            set=settings,
-            parts=parts,
-            machine=[f'"{each}"' for each in machine or ()],
-            crossval=None if crossval is None else f"results/{crossval.resolve().name}",
-        )
+        given: dict[str, Any] = {"init": recipe.init, "set": settings, "parts": parts}
+        given["machine"] = [f'"{each}"' for each in machine or ()]
+        given["crossval"] = None if crossval is None else f"results/{crossval.resolve().name}"
+        command = command_line("evaluate", f"--transfer {recipe_words(transfer)[0]}", data=recipe.data, **given)
         _transfer(recipe, out, command, cluster_of(engine, address), parts, machine, crossval)
         return
     on_ray = {"--engine": engine != "local", "--address": address}
@@ -119,20 +113,10 @@ def evaluate(
         what = "answers of a cross-validation's networks, each to the fold that it never saw"
     records = [record for _, part in asked for record in part]
     if split != "test" and (known := sorted({record.source for record in records} & set(trained_on))):
-        typer.echo(
-            f"{name} was trained on {', '.join(known)}: on scans that it has seen, the figures say how well it knows "
-            "them by heart.",
-            err=True,
-        )
-    command = command_line(
-        "evaluate",
-        model,
-        data=named_folders(data),
-        split=split if crossval is None else None,
-        localisation=localisation,
-        views=views if views > 1 else None,
-    )
-    about = describe_command(command)
+        seen = "on scans that it has seen, the figures say how well it knows them by heart."
+        typer.echo(f"{name} was trained on {', '.join(known)}: {seen}", err=True)
+    given = {"split": None if crossval else split, "localisation": localisation, "views": views if views > 1 else None}
+    about = describe_command(command_line("evaluate", model, data=named_folders(data), **given))
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet = None if contact_sheet is None else ContactSheet()
     begun, found = time.perf_counter(), evaluation.Evaluation(asked[0][0].task, places=[] if localisation else None)
@@ -246,15 +230,13 @@ def _transfer(
     with bars(lasting=True) as progress:
         training = progress.add_task("training", total=sum(training_steps(recipe, run.train) for run in trained))
         answering = progress.add_task("answering", total=images)
+        asked: dict[str, Any] = {"parts": wanted, "devices": devices, "machines": machines, "crossval": crossval}
         results = transfer_study(
             recipe,
             records,
             out=out,
             command=command,
-            parts=wanted,
-            devices=devices,
-            machines=machines,
-            crossval=crossval,
+            **asked,
             on_epoch=lambda name, row, count: tell_epoch(progress, [name], row, count),
             on_batch=lambda: progress.advance(training),
             on_answer=lambda: progress.advance(answering),

@@ -216,29 +216,17 @@ def compare(
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     from bcx.studies import compare as study
 
-    entrants = study.plan_comparison(
-        recipe,
-        [arch.strip() for arch in archs.split(",")],
-        inits=dict(sources.pairs(init_for, "--init-for ARCH=FILE")),
-        others=init_others.value,
-        changes=_changes(set_for),
-    )
+    names, inits = [arch.strip() for arch in archs.split(",")], dict(sources.pairs(init_for, "--init-for ARCH=FILE"))
+    entrants = study.plan_comparison(recipe, names, inits=inits, others=init_others.value, changes=_changes(set_for))
     records = read_records(recipe)
     at_hand = sorted({record.fold for record in records if record.fold is not None})
     chosen = at_hand if folds is None else sorted(set(sources.numbers("--folds", folds, at_hand)))
     each = {entrant.recipe.epochs for entrant in entrants}
     single = [f"{entrant.recipe.arch}:epochs={entrant.recipe.epochs}" for entrant in entrants] if len(each) > 1 else []
-    command = command_line(
-        "compare",
-        *recipe_words(config),
-        f"--archs {archs}",
-        data=recipe.data,
-        init_for=[f"{entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants],
-        folds=",".join(map(str, chosen)),
-        epochs=None if single else each.pop(),
-        set_for=single,
-        seed=entrants[0].recipe.seed,
-    )
+    starts = [f"{entrant.recipe.arch}={Path(entrant.recipe.init).name}" for entrant in entrants]
+    given: dict[str, Any] = {"data": recipe.data, "init_for": starts, "folds": ",".join(map(str, chosen))}
+    given |= {"epochs": None if single else each.pop(), "set_for": single, "seed": entrants[0].recipe.seed}
+    command = command_line("compare", *recipe_words(config), f"--archs {archs}", **given)
     with bars(lasting=True) as progress:
         sizes = {entrant.recipe.arch: entrant.recipe.epochs * len(chosen) for entrant in entrants}
         bar, ended = progress.add_task("comparing, epochs", total=sum(sizes.values())), []
@@ -292,15 +280,9 @@ def leak(
     wanted = sources.numbers("--seeds", seeds)
     runs = [run for run in plan_protocols(recipe, records, wanted) if not train_only or run.fold in train_only]
     left = [run for run in runs if not is_done(run, folder)]
-    command = command_line(
-        "leak",
-        config.name if config.parent.name in ("", "configs") else config.stem,
-        data=recipe.data,
-        init=recipe.init,
-        epochs=epochs,
-        set=settings,
-        seeds=",".join(map(str, wanted)),
-    )
+    name = config.name if config.parent.name in ("", "configs") else config.stem
+    given: dict[str, Any] = {"init": recipe.init, "epochs": epochs, "set": settings}
+    command = command_line("leak", name, data=recipe.data, **given, seeds=",".join(map(str, wanted)))
     with training_bar(sum(training_steps(run.recipe, run.train) for run in left)) as (tell, advance):
         results = leak_study(
             recipe,
