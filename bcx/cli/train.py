@@ -207,12 +207,15 @@ def compare(
     set_for: list[str] | None = Option(
         None, metavar="ARCH:KEY=VALUE", help="A setting of one architecture, such as vgg16:epochs=2."
     ),
+    engine: options.EngineOption = "local",
+    address: options.AddressOption = None,
     device: options.DeviceOption = "auto",
 ) -> None:
     """Train several architectures on the same grouped folds, and write one leaderboard.
 
     Killed at any moment, the same command goes on where it was; what is finished is not run again.
     """
+    cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     from bcx.studies import compare as study
 
@@ -228,19 +231,26 @@ def compare(
     given |= {"epochs": None if single else each.pop(), "set_for": single, "seed": entrants[0].recipe.seed}
     command = command_line("compare", *recipe_words(config), f"--archs {archs}", **given)
     with bars(lasting=True) as progress:
-        sizes = {entrant.recipe.arch: entrant.recipe.epochs * len(chosen) for entrant in entrants}
-        bar, ended = progress.add_task("comparing, epochs", total=sum(sizes.values())), []
+        total = sum(entrant.recipe.epochs * len(chosen) for entrant in entrants)
+        bar, ended = progress.add_task("comparing, epochs", total=total), []
 
         def on_epoch(entrant: Entrant, fold: int, row: dict[str, Any], count: int) -> None:
             tell_epoch(progress, [entrant.recipe.arch, f"fold {fold}"], row, count)
             progress.advance(bar)
 
         def on_done(entrant: Entrant) -> None:
-            ended.append(sizes[entrant.recipe.arch])  # also where it was finished before
+            ended.append(entrant.recipe.epochs)  # also where it was finished before
             progress.update(bar, completed=sum(ended))
 
         results = study.compare(
-            entrants, records, out=out, folds=chosen, command=command, on_epoch=on_epoch, on_done=on_done
+            entrants,
+            records,
+            out=out,
+            folds=chosen,
+            command=command,
+            on_epoch=on_epoch,
+            on_done=on_done,
+            cluster=cluster,
         )
     typer.echo(study.leaderboard_markdown(results))
     typer.echo(f"Written: {out / 'results.json'}")
@@ -268,9 +278,12 @@ def leak(
     train_only: list[int] | None = Option(
         None, help="Train only this fold; may be given several times. results.json follows once all are there."
     ),
+    engine: options.EngineOption = "local",
+    address: options.AddressOption = None,
     device: options.DeviceOption = "auto",
 ) -> None:
     """Train a recipe under a random and under a grouped split, and measure the difference. It can be stopped."""
+    cluster = cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)
     records = read_records(recipe)
     from bcx.studies.leak import is_done, leak_study, plan_protocols
@@ -293,6 +306,7 @@ def leak(
             only=train_only,
             on_epoch=lambda run, *told: tell([run.protocol, f"seed {run.recipe.seed}", f"fold {run.fold}"], *told),
             on_batch=advance,
+            cluster=cluster,
         )
     if results is None:
         typer.echo("The folds asked for are done; results.json follows once all are.")

@@ -30,10 +30,10 @@ from bcx.networks.build import fold_norms
 from bcx.networks.run import run_network
 from bcx.tasks import Task, get_task
 from bcx.train.config import Recipe, load_recipe, require_one_training
-from bcx.train.crossval import crossval
+from bcx.train.crossval import Fold, crossval, plan_folds, run_fold
 from bcx.train.heads import recipe_network
 from bcx.train.provenance import describe_command, describe_data, describe_run, write_json
-from bcx.train.runs import ANSWERS, NETWORK
+from bcx.train.runs import ANSWERS, NETWORK, carry_out
 from bcx.trust.calibration import apply_temperature, fit_temperature
 
 #: What an architecture needs otherwise than the recipe has it: `tiny_cnn` as it was published.
@@ -125,27 +125,26 @@ def compare(
     command: str,
     on_epoch: Callable[[Entrant, int, dict[str, Any], int], Any] = lambda *_: None,
     on_done: Callable[[Entrant], object] = lambda _: None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Run the same folds for each architecture, and return what results.json holds; errors as `crossval`.
 
     Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
     `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant,
-    fold, history row, number of epochs.
+    fold, history row, number of epochs; `on_done` when a fold is there. `cluster`: address of a Ray cluster, for folds
+    side by side (see `bcx.train.runs.carry_out`).
     """
     task, frames = get_task(entrants[0].recipe.task), {}
+    plans = [(entrant, plan_folds(entrant.recipe, records, out / entrant.recipe.arch)) for entrant in entrants]
+    asked = [(entrant, fold) for entrant, plan in plans for fold in plan if fold.number in folds]
+    done, told = (lambda run: run[1].is_finished()), {"on_epoch": on_epoch}
+    for entrant, _ in carry_out(asked, _train, told, out=out, most=len(asked), is_done=done, cluster=cluster):
+        on_done(entrant)
     for entrant in entrants:
         arch = entrant.recipe.arch
-        crossval(
-            entrant.recipe,
-            records,
-            out=out / arch,
-            command=command,
-            only=folds,
-            on_epoch=partial(on_epoch, entrant),
-        )
+        crossval(entrant.recipe, records, out=out / arch, command=command, only=folds)  # all but its table is there
         tables = [read_oof(out / arch / f"fold-{fold}" / ANSWERS, task) for fold in folds]
         frames[arch] = pd.concat(tables, ignore_index=True).sort_values("file", ignore_index=True)
-        on_done(entrant)
     ranked, probabilities = rank_models(frames, task)
     times = _times({arch: out / arch / f"fold-{folds[0]}" / NETWORK for arch in frames})
     base = _USUAL if _USUAL in frames else entrants[0].recipe.arch
@@ -174,6 +173,11 @@ def compare(
         file.write_text(leaderboard_markdown(results), encoding="utf-8")
     write_json(out / "results.json", results)
     return results
+
+
+def _train(run: tuple[Entrant, Fold], on_epoch: Callable[[Entrant, int, dict[str, Any], int], Any]) -> None:
+    entrant, fold = run
+    run_fold(fold, on_epoch=partial(on_epoch, entrant))
 
 
 def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:

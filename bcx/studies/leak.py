@@ -33,7 +33,7 @@ from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
 from bcx.train.fit import fit_network, run_fingerprint
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import NOTE, is_finished, noted
+from bcx.train.runs import NOTE, carry_out, is_finished, noted
 from bcx.trust.calibration import apply_temperature
 
 TABLE = "predictions.csv"
@@ -145,12 +145,14 @@ def leak_study(
     only: Sequence[int] | None = None,
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
     on_batch: Callable[[], object] = lambda: None,
+    cluster: str | None = None,
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 
     Each seed, of which the recipe's is none, cuts the scans and trains once per protocol and fold; `only` trains these
-    folds. `on_epoch` is called with the run, its history row and the number of epochs. Returns what results.json holds,
-    or None while runs are missing.
+    folds. `on_epoch` is called with the run, its history row and the number of epochs. `cluster`: address of a Ray
+    cluster, for runs side by side (see `bcx.train.runs.carry_out`). Returns what results.json holds, or None while runs
+    are missing.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(
@@ -160,23 +162,11 @@ def leak_study(
         )
     task = get_task(recipe.task)
     runs = plan_protocols(recipe, records, seeds)
-    in_group = Counter(record.group for record in records)
-    for run in runs:
-        if is_done(run, out) or (only is not None and run.fold not in only):
-            continue
-        folder = out / run.folder
-        with noted(folder, run.fingerprint, n_train=len(run.train), n_held=len(run.held)):
-            train, inner = cut_inner(run.recipe, run.train)
-            told = partial(on_epoch, run)
-            fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=told, on_batch=on_batch)
-            frame = pd.DataFrame(record_columns(run.held))
-            frame = frame.assign(protocol=run.protocol, seed=run.recipe.seed, fold=run.fold)
-            frame["copies"] = [in_group[record.group] - 1 for record in run.held]
-            trained = Counter(record.group for record in run.train)
-            frame["copies_in_training"] = [trained[record.group] for record in run.held]
-            answers = answer_records(fitted.network, fitted.preprocess, run.held)
-            frame[[f"logit_{name}" for name in task.classes]] = stacked_logits(answers, len(task.classes))
-            write_leak(folder / TABLE, frame, task)
+    left = [run for run in runs if not is_done(run, out) and (only is None or run.fold in only)]
+    do = partial(_train, out, Counter(record.group for record in records))
+    told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch}
+    for _ in carry_out(left, do, told, out=out, most=len(left), cluster=cluster):
+        pass
     if not all(is_done(run, out) for run in runs):
         return None
     frame = pd.concat([read_leak(out / run.folder / TABLE, task) for run in runs], ignore_index=True)
@@ -195,6 +185,29 @@ def leak_study(
     }
     write_json(out / "results.json", results)
     return results
+
+
+def _train(
+    out: Path,
+    in_group: Counter[str],
+    run: ProtocolRun,
+    on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None],
+    on_batch: Callable[[], object],
+) -> None:
+    """Train a run and write its answers, with what `in_group`, the sizes of all groups, says of copies."""
+    folder, task = out / run.folder, get_task(run.recipe.task)
+    with noted(folder, run.fingerprint, n_train=len(run.train), n_held=len(run.held)):
+        train, inner = cut_inner(run.recipe, run.train)
+        told = partial(on_epoch, run)
+        fitted = fit_network(run.recipe, train, inner, out=folder, on_epoch=told, on_batch=on_batch)
+        frame = pd.DataFrame(record_columns(run.held))
+        frame = frame.assign(protocol=run.protocol, seed=run.recipe.seed, fold=run.fold)
+        frame["copies"] = [in_group[record.group] - 1 for record in run.held]
+        trained = Counter(record.group for record in run.train)
+        frame["copies_in_training"] = [trained[record.group] for record in run.held]
+        answers = answer_records(fitted.network, fitted.preprocess, run.held)
+        frame[[f"logit_{name}" for name in task.classes]] = stacked_logits(answers, len(task.classes))
+        write_leak(folder / TABLE, frame, task)
 
 
 def is_done(run: ProtocolRun, out: Path) -> bool:

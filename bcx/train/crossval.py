@@ -52,7 +52,7 @@ def cut_inner(recipe: Recipe, train: Sequence[Record]) -> tuple[list[Record], li
 
 
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
     """One run of a cross-validation."""
 
     recipe: Recipe
@@ -64,14 +64,25 @@ class _Fold:
 
     @property
     def fingerprint(self) -> str:
+        """A hash of what determines its answers."""
         return run_fingerprint(self.recipe, self.train, self.inner)
 
     def is_finished(self) -> bool:
+        """Whether its answers are there, of this recipe on these scans."""
         return is_finished(self.folder, self.fingerprint, ANSWERS)
 
 
-def _run_fold(
-    fold: _Fold, on_epoch: Callable[[int, dict[str, Any], int], object], on_batch: Callable[[], object]
+def plan_folds(recipe: Recipe, records: Sequence[Record], out: Path) -> list[Fold]:
+    """Return the runs of a cross-validation, whose folders lie in `out`."""
+    folds = []
+    for number in sorted({record.fold for record in records if record.fold is not None}):
+        train, held = split_fold(records, number)
+        folds.append(Fold(recipe, number, out / f"fold-{number}", *cut_inner(recipe, train), held))
+    return folds
+
+
+def run_fold(
+    fold: Fold, on_epoch: Callable[[int, dict[str, Any], int], object], on_batch: Callable[[], object] = lambda: None
 ) -> None:
     """Train without a fold and answer it, unless that was done; then its steps are told at once."""
     recipe, task = fold.recipe, get_task(fold.recipe.task)
@@ -116,14 +127,10 @@ def crossval(
     Returns:
         What results.json holds; None while folds are missing, and in all processes but the first.
     """
-    task = get_task(recipe.task)
-    folds = []
-    for number in sorted({record.fold for record in records if record.fold is not None}):
-        train, held = split_fold(records, number)
-        folds.append(_Fold(recipe, number, out / f"fold-{number}", *cut_inner(recipe, train), held))
+    task, folds = get_task(recipe.task), plan_folds(recipe, records, out)
     asked = [fold for fold in folds if only is None or fold.number in only]
     told: dict[str, Callable[..., object]] = {"on_epoch": on_epoch, "on_batch": on_batch}
-    for _ in carry_out(asked, _run_fold, told, out=out, most=len(asked), is_done=_Fold.is_finished, cluster=cluster):
+    for _ in carry_out(asked, run_fold, told, out=out, most=len(asked), is_done=Fold.is_finished, cluster=cluster):
         pass
     if not processes().is_main_process or not all(fold.is_finished() for fold in folds):
         return None
