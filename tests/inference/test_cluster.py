@@ -1,4 +1,4 @@
-"""Shards hold the rows of the local engine, each is made once, and a lost node loses nothing."""
+"""Shards hold the rows of the local engine, and each is made once; tests/test_on_ray.py has them on a cluster."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import csv
 import json
 import shutil
 import sys
-import threading
-import time
 import zipfile
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -23,7 +21,6 @@ from bcx.inference.cluster import Job, answer_shard, run
 from bcx.inference.input_files import find
 from bcx.inference.shards import Shard, plan_shards
 from tests.inference.test_archives import pack
-from tests.layouts import write_busi_folder
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -280,41 +277,3 @@ def test_without_ray_the_pip_line_is_named(monkeypatch, classifier, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"bcx\[cluster\]"):
         next(run(job_of(classifier, tmp_path), []))
-
-
-@pytest.mark.slow
-def test_a_node_that_dies_loses_nothing(classifier, tmp_path, monkeypatch):
-    """Two nodes, of which one is killed once some shards are there; then the driver finds them done."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", str(Path(bcx.__file__).parents[1]))
-    folder = write_busi_folder(tmp_path / "scans", per_class=67)
-    planned, job = plan_shards([str(folder)]), job_of(classifier, tmp_path / "out")
-    assert sum(shard.count for shard in planned) == 201
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    lost = cluster.add_node(num_cpus=1)
-    early: dict[Path, int] = {}
-
-    def kill() -> None:
-        while len(list((tmp_path / "out").glob("part-*.csv"))) < 8:
-            time.sleep(0.05)
-        early.update({path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*.csv")})
-        cluster.remove_node(lost, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        done = list(run(job, planned, address=cluster.address))
-        killer.join()
-        assert sum(each["scans"] for each in done) == 201
-        assert len(list((tmp_path / "out").glob("part-*.csv"))) == len(planned)
-        assert 0 < len(early) < len(planned)
-        assert {path: path.stat().st_mtime_ns for path in early} == early, "what was finished is not made again"
-        assert rows_of(tmp_path / "out") == local_rows(classifier, folder, tmp_path / "local")
-
-        (tmp_path / "out" / planned[3].name("csv")).unlink()
-        again = list(run(job, planned, address=cluster.address))
-        assert sum("kept" not in each for each in again) == 1
-    finally:
-        cluster.shutdown()
