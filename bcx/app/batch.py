@@ -120,8 +120,9 @@ class BatchTab:
 
     def combined(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Changes:
         batch.patients = rows.combined(batch, classifier)
+        asked = batch.by and batch.ended is not None
         shown = {
-            self.patients: rows.patients_html(batch.patients, batch, classifier.task),
+            self.patients: html.patients(batch, rows.SHOWN, classifier.task) if asked else "",
             self.combine: gr.update(visible=batch.by == rows.PICKED),
             self.patients_csv: NO_FILE,
         }

@@ -250,13 +250,9 @@ def _logged(shown: Shown) -> dict[str, Any]:
 
 def past_html(session: Session, task: Task) -> str:
     """Return the strip of the last answers of a task, each to be opened or put beside the open one; "" without any."""
-    return html.past(
-        [
-            (place, each, words(each.prediction, task), each is session.opened and session.answer is not None)
-            for place, each in enumerate(session.past)
-            if tuple(each.prediction.probabilities) == task.classes
-        ]
-    )
+    opened = session.opened if session.answer is not None else None
+    past = [(n, each) for n, each in enumerate(session.past) if tuple(each.prediction.probabilities) == task.classes]
+    return html.past([(place, each, words(each.prediction, task), each is opened) for place, each in past])
 
 
 def _chosen_past(session: Session, value: Any, task: Task) -> Past:

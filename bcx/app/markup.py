@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -67,19 +68,8 @@ def joined(source: str) -> str:
 
 
 _environment = Environment(autoescape=True, undefined=StrictUndefined)
-_functions = (
-    clock,
-    colour_bar,
-    data_url,
-    in_question,
-    inline,
-    lesion_colour,
-    lesion_picture,
-    percent,
-    place,
-    share,
-    words,
-)
+_functions: list[Any] = [clock, in_question, inline, percent, place, share, words]
+_functions += [colour_bar, data_url, lesion_colour, lesion_picture]
 _environment.globals.update(
     {each.__name__: each for each in _functions}
     | {"zip": zip, "commas": "{:,}".format, "explained": overlay, "NOT_A_SCAN": NOT_A_SCAN, "REFER": REFER}

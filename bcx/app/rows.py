@@ -342,7 +342,3 @@ def _study(row: Row) -> str:
         return place_of(data.read_bytes() if isinstance(data, Path) else data)["study"]
     except (BcxError, OSError):
         return ""  # its row says why it cannot be read
-
-
-def patients_html(cells: list[dict[str, Any]], batch: Batch, task: Task) -> str:
-    return html.patients(cells[:SHOWN], len(cells), batch.by, task) if batch.by and batch.ended is not None else ""

@@ -18,12 +18,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcx.networks.device import GLIBC
+import bcx
+from bcx import DEFAULT_MODEL
+from bcx.app.login import VARIABLE, Login, read_login
+from bcx.errors import ConfigError
+from bcx.networks.device import GLIBC, use_device
 
 if TYPE_CHECKING:
     import gradio as gr
-
-    from bcx.app.login import Login
 
 MAX_FILE_SIZE = "100mb"
 #: Where slides are read; they go to disk piece by piece, never into memory whole.
@@ -36,24 +38,15 @@ UNCLAIMED = 3600.0
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
-    from bcx import DEFAULT_MODEL
-    from bcx.app.login import VARIABLE, read_login
-    from bcx.errors import ConfigError
-    from bcx.networks.device import use_device
-
-    parser = argparse.ArgumentParser(
-        prog="bcx serve", description="Open the page. For research and teaching, never for diagnosis."
-    )
+    about = "Open the page. For research and teaching, never for diagnosis."
+    parser = argparse.ArgumentParser(prog="bcx serve", description=about)
     parser.add_argument("--checkpoint", default=DEFAULT_MODEL, help="a model's name, its folder, or a Hub id")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where networks run")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
-    parser.add_argument(
-        "--login",
-        metavar="FILE",
-        help=f"who may use the page: a file with a line name:password each (default: {VARIABLE}, or everybody)",
-    )
+    who = f"who may use the page: a file with a line name:password each (default: {VARIABLE}, or everybody)"
+    parser.add_argument("--login", metavar="FILE", help=who)
     chosen = parser.parse_args(arguments)
     try:
         use_device(chosen.device)
@@ -105,7 +98,6 @@ def create(checkpoint: str) -> gr.Blocks:
     share_arenas()
     if find_spec("spaces") is not None:
         import spaces  # noqa: F401  (ZeroGPU replaces parts of torch, and must come before it)
-    import bcx
     from bcx.app.page import build_app
 
     # Of the current directory, or of the checkout that this code lies in.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bcx.app import rows
+from bcx.app.markup import html
 from bcx.app.privacy import Sessions
 from bcx.cli import main as cli
 from bcx.errors import RequestError
@@ -78,7 +79,8 @@ def test_picked_rows_are_one_patient_and_the_boxes_are_empty_again(done, tiny):
     assert second["decision"] == expected.decision
     for name, p in expected.probabilities.items():
         assert second[f"p_{name}"] == pytest.approx(p, abs=5e-6)
-    shown = rows.patients_html([first, {**second, "reason": "<i>x</i>", "patient": "<u>"}], done, tiny.task)
+    done.patients = [first, {**second, "reason": "<i>x</i>", "patient": "<u>"}]
+    shown = html.patients(done, rows.SHOWN, tiny.task)
     assert "<i>" not in shown
     assert "<u>" not in shown
     assert shown.count("<li") == 2
