@@ -264,7 +264,7 @@ def test_other_scans_to_score_are_scored_by_the_network_that_was_kept(study, rec
     shutil.copytree(study.out / "hospital-cairo", tmp_path / "hospital-cairo")
     more = replace(records[-1], key="sono/more.png", source="sono", group="sono:more")
     run = next(run for run in plan_runs(RECIPE, records, ["hospital"]) if run.train_on == "cairo")
-    module._complete(replace(run, held=[*run.held, more]), tmp_path, "x", {}, never)
+    module._complete(replace(run, held=[*run.held, more]), tmp_path, "x", {}, never, never, lambda: None)
     before, after = (read_oof(folder / "hospital-cairo/oof.csv", TASK) for folder in (study.out, tmp_path))
     assert list(after["file"]) == [*before["file"], "sono/more.png"]
     columns = [f"logit_{name}" for name in TASK.classes]
