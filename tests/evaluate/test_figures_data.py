@@ -76,7 +76,7 @@ def some_answers() -> list[Answer]:
         Answer(pixels, "benign", "malignant", 0.61, heat),
         Answer(pixels, "benign", "benign", 0.99, heat),
         Answer(pixels, "normal", "benign", 0.93, heat),
-        Answer(pixels, "malignant", "benign", 0.55),
+        Answer(pixels, "malignant", "benign", 0.55, heat),
     ]
 
 
@@ -93,7 +93,7 @@ def test_mistakes_come_with_both_labels_and_the_map(tmp_path):
     assert overlay[15, 15, 1] < min(overlay[15, 15, 0], overlay[15, 15, 2])  # for: purple
     assert overlay[45, 65, 1] > max(overlay[45, 65, 0], overlay[45, 65, 2])  # against: green
     assert overlay[30, 40].tolist() == [90, 90, 90]  # no evidence: the scan
-    assert not figure.axes[5].images
+    assert figure.axes[5].images
 
 
 def test_right_and_wrong_differ_in_more_than_colour(tmp_path):
