@@ -61,6 +61,7 @@ def test_fast_delong_equals_the_sums_over_all_pairs(seed, count, levels):
     area, covariance = slow_delong(rows, positive)
     spread = np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
     np.testing.assert_allclose([found["value_a"], found["value_b"]], area, atol=1e-12)
+    np.testing.assert_allclose([found["value"], (found["low"] + found["high"]) / 2], area[0] - area[1], atol=1e-7)
     np.testing.assert_allclose(found["high"] - found["low"], 2 * norm.ppf(0.975) * spread, atol=1e-7)
     np.testing.assert_allclose(area, [roc_auc_score(positive, row) for row in rows], atol=1e-12)
 
