@@ -43,8 +43,8 @@ def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
 def keep_memory() -> None:
     """Have the allocator keep, from now on, what a step frees, for the next step.
 
-    Else every large tensor is new memory, which the system fills with zeros page by page: a fifth of a MobileNetV2's
-    step.
+    Else every large tensor is new memory, which the system fills with zeros page by page: a tenth to a fifth of a
+    MobileNetV2's step.
     """
     if GLIBC is not None:
         GLIBC.mallopt(-4, 0)  # M_MMAP_MAX: nothing outside the heap
