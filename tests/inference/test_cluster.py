@@ -137,6 +137,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_archives_and_overlays_are_those_of_the_local_engine(in_process, busi_folder, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     model = request.getfixturevalue("tiny_lesion_checkpoint")
@@ -173,6 +174,7 @@ def test_archives_and_overlays_are_those_of_the_local_engine(in_process, busi_fo
     assert predict(*ray, "--mask-text") == 2
 
 
+@pytest.mark.slow
 def test_a_tables_overlays_lie_in_folders_of_their_shards(in_process, busi_folder, tmp_path, monkeypatch, classifier):
     monkeypatch.chdir(tmp_path)
     names = [f"benign/benign ({number}).png" for number in (1, 2, 3, 4)]
