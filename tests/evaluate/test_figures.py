@@ -18,7 +18,6 @@ from bcx.evaluate.metrics import calibration_error, pair_score
 from bcx.evaluate.oof import oof_columns
 from bcx.evaluate.words import units
 from bcx.tasks import get_task
-from bcx.trust.decisions import fit_refer_threshold
 from tests.evaluate.test_curves import net_benefit
 
 TASK = get_task("breast-ultrasound")
@@ -130,16 +129,15 @@ def test_reliability_shows_every_bin_before_and_after(tmp_path):
 
 def test_referral_marks_its_rules_on_the_curve(tmp_path):
     labels, probabilities, groups = answers(300)
-    rule = fit_refer_threshold(probabilities, labels, accuracy=0.9)
     curve = referral_curve(probabilities, labels, groups)
-    figure = figures.referral_figure(curve, tmp_path / "referral.png", (rule.coverage, 1 - rule.accuracy))
+    rule = curve["answered"][60], curve["wrong"][60]
+    figure = figures.referral_figure(curve, tmp_path / "referral.png", rule)
     check_png(tmp_path / "referral.png")
     (axes,) = figure.axes
     x, y = curve_of(axes)
     assert (x.tolist(), y.tolist()) == (curve["answered"], curve["wrong"])
     (mark,) = [line for line in axes.lines if len(line.get_xdata()) == 1]
-    assert mark.get_xdata()[0] == rule.coverage
-    assert np.interp(rule.coverage, x, y) == pytest.approx(mark.get_ydata()[0], abs=0.02)
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == rule
     assert units(curve["area"]["value"]) in axes.get_title(loc="left")
 
 
