@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,9 @@ def _optimizer(
         {"params": [p for p in learning if p in base], "lr": recipe.lr},
         {"params": [p for p in learning if p not in base], "lr": recipe.head_lr},
     ]
-    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     # In one pass over memory: a dense head of 33 million weights is as much work for the optimiser as for the rest.
-    optimizer = adam([group for group in groups if group["params"]], weight_decay=recipe.weight_decay, fused=True)
+    adam = partial(torch.optim.Adam, fused=True) if recipe.optimizer == "adam" else torch.optim.AdamW
+    optimizer = adam([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     if recipe.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     peaks = [group["lr"] for group in optimizer.param_groups]

@@ -1,6 +1,5 @@
 """Training: what it optimises, what it records, and that a kill changes nothing."""
 
-import copy
 import csv
 import hashlib
 import json
@@ -82,21 +81,6 @@ def test_a_rise_of_a_single_step_is_scheduled(records):
         schedule.step()
     assert np.argmax(rates) == 1
     assert rates[-1] < 0.01 * recipe.lr
-
-
-def test_the_optimizer_steps_as_its_plain_form(records):
-    recipe = Recipe(**TINY)
-    side = training_side(recipe, records, get_task(recipe.task))
-    optimizer, _ = _optimizer(recipe, side, steps=5)
-    plain, network = copy.deepcopy((optimizer, side.network))
-    plain.param_groups[:] = [group | {"fused": False} for group in plain.param_groups]
-    for one, other in zip(side.network.parameters(), network.parameters(), strict=True):
-        one.grad = other.grad = torch.randn_like(one)
-    for _ in range(2):
-        optimizer.step()
-        plain.step()
-    for one, other in zip(side.network.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.slow
