@@ -78,6 +78,9 @@ def load_state(
             index, name = key.split("/", 1)
             state.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({"state": state, "param_groups": groups[part]})
+        for parameter, entry in optimizer.state.items():  # a fused step reads both in the weights' order in memory
+            same = {name: value for name, value in entry.items() if value.shape == parameter.shape}
+            entry.update({name: torch.empty_like(parameter.detach()).copy_(value) for name, value in same.items()})
     return parts, history
 
 

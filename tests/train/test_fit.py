@@ -206,9 +206,10 @@ def any_precision():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 @pytest.mark.usefixtures("any_precision")
-def test_a_lesion_run_that_is_stopped_goes_on_to_bitwise_the_same_weights(records, tmp_path):
-    recipe = Recipe(**TINY | {"size": 64, "precision": "bf16"}, epochs=3, lesion=LesionRecipe())
+def test_a_lesion_run_that_is_stopped_goes_on_to_bitwise_the_same_weights(records, tmp_path, optimizer):
+    recipe = Recipe(**TINY | {"size": 64, "precision": "bf16"}, epochs=3, optimizer=optimizer, lesion=LesionRecipe())
     whole = fit(recipe, records, out=tmp_path / "whole")
     steps = []
 
