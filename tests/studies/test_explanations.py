@@ -9,10 +9,18 @@ import pytest
 
 import bcx
 from bcx.data.readers import read_source
-from bcx.explain.checks import MORE_THAN_ELSEWHERE
+from bcx.explain.checks import ALIKE, MORE_THAN_ELSEWHERE
 from bcx.explain.methods import METHODS
 from bcx.studies import explanations
-from bcx.studies.explanations import CONTROL, explanation_study, sample, summarise, table, write_explanations_figure
+from bcx.studies.explanations import (
+    CONTROL,
+    explanation_study,
+    sample,
+    summarise,
+    table,
+    table_of_sets,
+    write_explanations_figure,
+)
 from bcx.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,18 +77,24 @@ def test_figures_follow_from_the_rows_and_intervals_from_the_groups():
     assert found["chance"]["road"] == pytest.approx(np.quantile(control["road"], 0.95), abs=1e-4)
 
 
-def test_the_pages_table_is_that_of_the_results(tmp_path):
-    results = json.loads((STORED / "explanations.json").read_text("utf-8"))
+def stored(folder: Path) -> dict[str, pd.DataFrame]:
+    return {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+
+
+def test_the_pages_tables_are_those_of_the_results(tmp_path):
     page = (ROOT / "docs" / "explanation" / "which-explanation.md").read_text("utf-8")
-    assert table(results) in page
-    counts = pd.read_csv(STORED / "explanations.csv").groupby("method").size()
-    assert {name: row["scans"] for name, row in results["methods"].items()} == counts.to_dict()
-    write_explanations_figure(results, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    for folder in (STORED, STORED / "whole-image"):
+        results = json.loads((folder / "explanations.json").read_text("utf-8"))
+        assert table(results) in page
+        counts = pd.concat(stored(folder)).groupby("method").size()
+        assert {name: row["scans"] for name, row in results["methods"].items()} == counts.to_dict()
+        write_explanations_figure(results, tmp_path / "figure.png")
+        assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert table_of_sets(json.loads((STORED / "explanations.json").read_text("utf-8"))) in page
 
 
-def test_the_verdicts_limit_is_what_four_of_five_maps_of_another_scan_stay_below():
-    frame = pd.read_csv(STORED / "explanations.csv")
+def test_the_verdicts_limits_are_those_of_the_study():
+    frame = pd.concat(stored(STORED))
     more = frame["drop_here"] - frame["drop_elsewhere"]
     control, exact = (frame["method"] == name for name in (CONTROL, "exact"))
     assert pytest.approx(more[control].quantile(0.8), abs=0.005) == MORE_THAN_ELSEWHERE
@@ -88,3 +102,12 @@ def test_the_verdicts_limit_is_what_four_of_five_maps_of_another_scan_stay_below
     both = (more >= MORE_THAN_ELSEWHERE) & (frame["road"] > 0)
     assert f"{100 * both[control].mean():.0f} % of another scan's maps" in page
     assert f"and {100 * both[exact].mean():.0f} % of the exact maps do" in page
+    assert set(ALIKE) == set(METHODS)
+    frames = frame, pd.concat(stored(STORED / "whole-image"))
+    for kind, alike in enumerate(each.groupby("method")["other_scan"].quantile(0.95).dropna() for each in frames):
+        assert {name: ALIKE[name][kind] for name in alike.index} == pytest.approx(alike.to_dict(), abs=0.006)
+    checked = frame[frame["random_network"].notna()]
+    for name, share in (("exact", "11 % of the exact maps"), ("grad-cam++", "9 % of Grad-CAM++'s")):
+        rows = checked[checked["method"] == name]
+        assert f"{100 * (rows['random_network'] >= ALIKE[name][0]).mean():.0f} %" == share[: share.index("%") + 1]
+        assert share in page
