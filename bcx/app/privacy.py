@@ -271,5 +271,6 @@ class Sessions:
 def _forget(session: Session) -> None:
     """Delete the files, and whatever a call that still works for the session would hold in memory."""
     session.ended.set()
-    vars(session).update(vars(Session(session.folder, session.uploads)) | {"ended": session.ended})
+    still = {"ended": session.ended, "running": session.running}
+    vars(session).update(vars(Session(session.folder, session.uploads)) | still)
     shutil.rmtree(session.folder, ignore_errors=True)

@@ -143,6 +143,14 @@ def test_a_call_without_a_page_ends_with_its_answer(sessions):
     assert not sessions._sessions
 
 
+def test_a_call_for_a_page_that_was_closed_holds_nothing_and_ends_as_it_began(sessions):
+    with sessions.at_work("page") as session:
+        session.picture("scan", ".png")
+        sessions.close("page")
+        assert (session.running, session.ended.is_set(), session.pictures) == (1, True, {})
+    assert session.running == 0
+
+
 def test_a_page_with_two_connections_ends_with_the_last(sessions):
     sessions.opened("a")
     sessions.opened("a")
