@@ -107,6 +107,9 @@ def test_the_verdicts_limits_are_those_of_the_study():
     for kind, alike in enumerate(each.groupby("method")["other_scan"].quantile(0.95).dropna() for each in frames):
         assert {name: ALIKE[name][kind] for name in alike.index} == pytest.approx(alike.to_dict(), abs=0.006)
     checked = frame[frame["random_network"].notna()]
+    counts = checked[checked["method"] == "exact"]["file"].str.split("/").str[0].value_counts().to_dict()
+    assert counts == {"breast": 40, "busi": 20, "busbra": 20}
+    assert "all 40 of BrEaST and the first 20 of each of the others" in page
     for name, share in (("exact", "11 % of the exact maps"), ("grad-cam++", "9 % of Grad-CAM++'s")):
         rows = checked[checked["method"] == name]
         assert f"{100 * (rows['random_network'] >= ALIKE[name][0]).mean():.0f} %" == share[: share.index("%") + 1]
