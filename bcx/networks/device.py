@@ -54,3 +54,14 @@ def pick_device(wanted: str = "auto") -> str:
             remedy="Use --device auto, or install the driver and the build of torch for it.",
         )
     return asked
+
+
+def computes_bf16(device: str) -> bool:
+    """Return whether "cpu", "cuda" or "mps" multiplies in bfloat16 itself: emulated, it is slower than float32."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch 2.8 has no such function
+        return any(able for name, able in torch.cpu.get_capabilities().items() if "bf16" in name)
+    return True

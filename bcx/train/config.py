@@ -90,7 +90,7 @@ class Recipe(_Settings):
     watch: Literal["roc_auc", "loss"] = Field("roc_auc", description="what `patience` calls better: its figure")
     folds: int = Field(5, ge=2, le=20, description="outer folds, where the data has no published ones")
     seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 where the processor has it, or fp32")
     workers: int = Field(0, ge=0, le=64, description="processes that prepare batches beside the training one")
 
     #: Networks that answer together, each by what differs from this recipe ('lesion: null' reads the whole image).

@@ -34,6 +34,7 @@ from bcx.evaluate.metrics import epoch_metrics
 from bcx.files import write_rows
 from bcx.imaging.preprocess import Preprocess
 from bcx.imaging.scan import Scan
+from bcx.networks.device import computes_bf16
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork
 from bcx.tasks import get_task
@@ -144,9 +145,10 @@ def fit(
     task = get_task(recipe.task)
     AcceleratorState._reset_state()  # else a process keeps to the precision of its first run
     state = processes()
+    mixed = recipe.precision == "bf16" and computes_bf16(state.device.type)
     accelerator = Accelerator(
         cpu=state.device.type == "cpu",
-        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        mixed_precision="bf16" if mixed else "no",
         # Copying the first process's batch norms to the others at every step would change what the step before needs.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
@@ -155,8 +157,7 @@ def fit(
     side = training_side(recipe, train, task)
     frozen = freeze_parts(side.backbone, recipe)
     network = side.network.to(memory_format=torch.channels_last)
-    on_cpu = accelerator.device.type == "cpu" and recipe.precision == "bf16"
-    quicker = depthwise_in_float32 if on_cpu else nullcontext
+    quicker = depthwise_in_float32 if mixed and accelerator.device.type == "cpu" else nullcontext
     inner_labels = np.array([task.classes.index(record.label) for record in inner], dtype=int)
     steps = len(side.batches(0))
     optimizer, schedule = _optimizer(recipe, side, steps * recipe.epochs)

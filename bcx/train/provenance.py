@@ -16,6 +16,7 @@ from typing import Any
 from bcx.checkpoints.checkpoint import sha256_of
 from bcx.data.records import Record
 from bcx.files import whole
+from bcx.networks.device import computes_bf16, pick_device
 from bcx.train.config import Recipe
 
 _PACKAGES = ("torch", "timm", "albumentations", "accelerate", "numpy", "scikit-learn")
@@ -35,7 +36,7 @@ def describe_command(command: str) -> dict[str, Any]:
         "command": command,
         "commit": current_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "bf16": computes_bf16(pick_device())},
     }
 
 

@@ -72,3 +72,11 @@ def test_every_command_that_runs_a_network_takes_a_device():
     commands["study explanations"] = groups["study"].commands["explanations"]
     without = [name for name, each in commands.items() if "device" not in {option.name for option in each.params}]
     assert not without
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"), [({"avx512_f": True, "amx_bf16": False}, False), ({"amx_bf16": True}, True)]
+)
+def test_bfloat16_is_computed_where_the_processor_says_so(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert device.computes_bf16("cpu") is expected

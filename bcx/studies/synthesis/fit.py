@@ -29,7 +29,7 @@ from bcx.errors import DataError, TrainingError
 from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.imaging.preprocess import Preprocess, resize
 from bcx.imaging.scan import Scan
-from bcx.networks.device import pick_device
+from bcx.networks.device import computes_bf16, pick_device
 from bcx.studies.synthesis.generator import Generator, build_networks, load_generator, to_images, to_planes, write_png
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.train.fit import write_history
@@ -199,7 +199,8 @@ class _Pair:
         return to_planes(self.kept.eval()(noise.to(self._device)))
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._recipe.precision == "bf16")
+        mixed = self._recipe.precision == "bf16" and computes_bf16(self._device.type)
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=mixed)
 
     def _networks(self) -> dict[str, nn.Module]:
         kept = {"kept": self.kept} if self._recipe.ema else {}

@@ -57,7 +57,7 @@ class SynthRecipe(BaseModel):
     batch_size: int = Field(16, ge=2, le=1024)
     per_class: dict[str, ClassSettings] = Field(default_factory=dict, description="settings of single classes")
     seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 autocast, or plain float32")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 where the processor has it, or fp32")
 
     @model_validator(mode="after")
     def _fits(self) -> SynthRecipe:
