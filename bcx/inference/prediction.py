@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from bcx.errors import BcxError, check_name
 from bcx.imaging.crop import Edges, Lesion, lesions_of, merge_lesion, paste
@@ -38,6 +39,10 @@ ONE_STAGE_LEVEL = LESION_LEVEL**0.5
 SCREEN = 1400
 #: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
 FADE = 0.2
+#: Standard deviation by which the lesion head's class maps are smoothed, in places of its grid. Its deepest features stand
+#: on a grid four times coarser, so a peak of one place says more than the network knows. Unsmoothed, the rest of the map
+#: is all but flat, and the order in which ROAD removes it is chance (docs/explanation/which-explanation.md).
+SMOOTHING = 1.5
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
 
 
@@ -148,16 +153,18 @@ class Prediction:
         """float32 `[C, H, W]` at the scan's own size, logit units, in the order of `probabilities`.
 
         With one view, the mean over the network's grid is the logit (plus the head's bias, where the head is linear).
-        Of two stages each counts half, the second per pixel as much more as its box is smaller.
+        Of two stages each counts half, the second per pixel as much more as its box is smaller; both are smoothed by
+        `SMOOTHING`, which keeps their means.
         """
         return self._at_size(slice(None))
 
     def _at_size(self, classes: slice, fade: float = 0.0) -> np.ndarray:
-        maps, second = self.preprocess.enlarge(self.reading.maps[classes], self._shape), self.reading.second
+        maps, second = self.reading.maps[classes], self.reading.second
         if second is None:
-            return maps
+            return self.preprocess.enlarge(maps, self._shape)
+        whole = self.preprocess.enlarge(_smoothed(maps), self._shape)
         denser = self.scan.height * self.scan.width / second.box.side**2
-        return (maps + denser * paste(second.maps[classes], second.box, self._shape, fade)) / 2
+        return (whole + denser * paste(_smoothed(second.maps[classes]), second.box, self._shape, fade)) / 2
 
     @cached_property
     def lesion(self) -> np.ndarray | None:
@@ -238,6 +245,11 @@ class Prediction:
             "frame": None if self.clip is None else self.clip.frame + 1,
             "frames": None if self.clip is None else self.clip.to_dict(list(self.probabilities)),
         }
+
+
+def _smoothed(maps: np.ndarray) -> np.ndarray:
+    """Smooth `[C, h, w]`. Mirrored at the edges, a symmetric kernel keeps the sum."""
+    return gaussian_filter(maps, (0, SMOOTHING, SMOOTHING), mode="reflect")
 
 
 def shortened(scan: Scan) -> Scan:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import find_objects
@@ -13,7 +14,7 @@ import bcx
 from bcx.errors import ConfigError, DamagedScan
 from bcx.imaging.crop import Box
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.prediction import LESION_LEVEL, Failure, Prediction
+from bcx.inference.prediction import LESION_LEVEL, Failure, Prediction, _smoothed
 from bcx.inference.two_stage import Enlarged, Reading
 
 LABELS = ("normal", "benign", "malignant")
@@ -197,8 +198,19 @@ def test_with_two_looks_the_mean_over_the_scan_is_the_logit(twice):
     np.testing.assert_allclose(twice.maps.mean((1, 2)), twice.reading.logits, atol=0.02)
 
 
+def test_smoothing_keeps_what_a_map_adds_up_to():
+    reading = look_twice(spot(3, 4), spot(0, 7)).reading  # one of them in the corner
+    for peak in (reading.lesion, reading.second.lesion):
+        smoothed = _smoothed(peak[None])
+        assert smoothed.sum() == pytest.approx(peak.sum(), rel=1e-5)
+        assert smoothed.max() < 0.9 * peak.max()
+
+
 def test_with_two_looks_maps_hold_the_first_look_everywhere_and_the_second_in_its_box(twice):
-    first, second = twice.reading.maps, twice.reading.second.maps
+    first, second = (
+        [cv2.GaussianBlur(plane, (13, 13), 1.5, borderType=cv2.BORDER_REFLECT) for plane in stage.maps]
+        for stage in (twice.reading, twice.reading.second)
+    )
     maps = np.stack([enlarged_by_scikit_image(plane, 90, 120) for plane in first]) / 2
     denser = 90 * 120 / 60**2  # the same evidence on fewer pixels
     maps[:, 20:80, 40:100] += denser * np.stack([enlarged_by_scikit_image(plane, 60, 60) for plane in second]) / 2
