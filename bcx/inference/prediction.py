@@ -39,9 +39,9 @@ ONE_STAGE_LEVEL = LESION_LEVEL**0.5
 SCREEN = 1400
 #: Share of the second stage's box over which an overlay fades into the rest: its edge is no finding.
 FADE = 0.2
-#: Standard deviation by which the lesion head's class maps are smoothed, in places of its grid. Its deepest features stand
-#: on a grid four times coarser, so a peak of one place says more than the network knows. Unsmoothed, the rest of the map
-#: is all but flat, and the order in which ROAD removes it is chance (docs/explanation/which-explanation.md).
+#: Standard deviation by which the lesion head's class maps are smoothed, in places of its grid. Its deepest features
+#: stand on a grid four times coarser, so a peak of one place says more than the network knows; and around such peaks
+#: the map is all but flat, so that the order in which ROAD removes its places is chance.
 SMOOTHING = 1.5
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
 
