@@ -65,7 +65,6 @@ def explanations(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure every method of `bcx explain` against outlines and by its checks."""
-    from bcx.explain.methods import METHODS
     from bcx.studies import explanations as module
     from bcx.train.provenance import describe_command, describe_data, write_json
 
@@ -78,10 +77,9 @@ def explanations(
         for name, folder in named.items()
     }
     out.mkdir(parents=True, exist_ok=True)
-    total = sum(
-        min(slow, len(part)) if method.slow else len(part) for part in records.values() for method in METHODS.values()
-    )
-    with counted(total + sum(map(len, records.values())), what="maps") as on_map:
+    places = [(name, place) for name, part in records.items() for place in range(len(part))]
+    total = sum(len(module.maps_of(classifiers[name], place, slow)) for name, place in places)
+    with counted(total, what="maps") as on_map:
         frames = {
             name: module.explanation_study(classifiers[name], part, out / f"{name}.csv", checked, slow, on_map)
             for name, part in records.items()

@@ -158,13 +158,16 @@ class Prediction:
         """
         return self._at_size(slice(None))
 
-    def _at_size(self, classes: slice, fade: float = 0.0) -> np.ndarray:
+    def _at_size(self, classes: slice, fade: float = 0.0, smoothing: float = SMOOTHING) -> np.ndarray:
         maps, second = self.reading.maps[classes], self.reading.second
         if second is None:
             return self.preprocess.enlarge(maps, self._shape)
-        whole = self.preprocess.enlarge(_smoothed(maps), self._shape)
+        # Mirrored at the edges, a symmetric kernel keeps the sum.
+        whole, part = (
+            gaussian_filter(m, (0, smoothing, smoothing), mode="reflect") for m in (maps, second.maps[classes])
+        )
         denser = self.scan.height * self.scan.width / second.box.side**2
-        return (whole + denser * paste(_smoothed(second.maps[classes]), second.box, self._shape, fade)) / 2
+        return (self.preprocess.enlarge(whole, self._shape) + denser * paste(part, second.box, self._shape, fade)) / 2
 
     @cached_property
     def lesion(self) -> np.ndarray | None:
@@ -211,11 +214,11 @@ class Prediction:
             return scale_limit(self.reading.maps)
         return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
-    def class_map(self, class_: str, fade: float = 0.0) -> np.ndarray:
+    def class_map(self, class_: str, fade: float = 0.0, smoothing: float = SMOOTHING) -> np.ndarray:
         """Return one class's map as in `maps`, float32 `[H, W]`; `fade` as in `bcx.imaging.crop.paste`."""
         check_name(class_, self.probabilities, "class")
         number = list(self.probabilities).index(class_)
-        return self._at_size(slice(number, number + 1), fade)[0]
+        return self._at_size(slice(number, number + 1), fade, smoothing)[0]
 
     def overlay(self, class_: str | None = None, opacity: float = 0.5) -> Image.Image:
         """Return the scan with one class's map (default: `label`'s) laid over it, RGB; `ConfigError` for no class.
@@ -245,11 +248,6 @@ class Prediction:
             "frame": None if self.clip is None else self.clip.frame + 1,
             "frames": None if self.clip is None else self.clip.to_dict(list(self.probabilities)),
         }
-
-
-def _smoothed(maps: np.ndarray) -> np.ndarray:
-    """Smooth `[C, h, w]`. Mirrored at the edges, a symmetric kernel keeps the sum."""
-    return gaussian_filter(maps, (0, SMOOTHING, SMOOTHING), mode="reflect")
 
 
 def shortened(scan: Scan) -> Scan:

@@ -28,10 +28,14 @@ from bcx.explain.methods import EXACT, METHODS, Explanation, explain
 from bcx.files import write_rows
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
+from bcx.networks.ensemble import LesionEnsemble
+from bcx.networks.lesion import LesionNetwork
 from bcx.tasks import Task
 
 #: The exact map of another scan, held against this one: what chance scores.
 CONTROL = "another scan's map"
+#: The exact map of a lesion network as it is on the network's grid: what smoothing it changes.
+UNSMOOTHED = "exact class map, not smoothed"
 #: Of the table; a larger one is better, but for the last five.
 FIGURES = (
     *("heat_inside", "pointing", "iou", "road", "insertion_gain", "deletion_gain", "here_more", "stability"),
@@ -56,6 +60,13 @@ def sample(records: Sequence[Record], count: int, task: Task) -> list[Record]:
     return [record for turn in zip_longest(*drawn) for record in turn if record is not None][:count]
 
 
+def maps_of(classifier: Classifier, place: int, slow: int) -> list[str]:
+    """Return what is measured of the scan at a place of the sample: controls and methods."""
+    lesion = isinstance(classifier.checkpoint.network, LesionNetwork | LesionEnsemble)
+    methods = [name for name, method in METHODS.items() if place < slow or not method.slow]
+    return [CONTROL, *[UNSMOOTHED] * lesion, *methods]
+
+
 def explanation_study(
     classifier: Classifier,
     records: Sequence[Record],
@@ -76,11 +87,10 @@ def explanation_study(
         rows = {(row["file"], row["method"]): row for row in stored.to_dict("records")}
     before: dict[str, np.ndarray] = {}  # maps of the scan before this one
     for place, record in enumerate(records):
-        wanted = [CONTROL, *(name for name, method in METHODS.items() if place < slow or not method.slow)]
-        deep = {name for name in wanted if place < checked and name != CONTROL and not METHODS[name].slow}
+        deep = {name for name, method in METHODS.items() if place < checked and not method.slow}
         missing = [
             name
-            for name in wanted
+            for name in maps_of(classifier, place, slow)
             if (record.key, name) not in rows or (name in deep and rows[record.key, name]["random_network"] is None)
         ]
         maps: dict[str, np.ndarray] = {}
@@ -88,17 +98,18 @@ def explanation_study(
             partner = records[place - 1 if place else 1]
             mine, other = (classifier.predict(each.file, each.key) for each in (record, partner))
         for name in missing:
-            method = EXACT if name == CONTROL else name
+            method = name if name in METHODS else EXACT
             found = explain(classifier, mine, _target(classifier, mine), method)
             maps[method] = found.map
             if method not in before:
                 before[method] = explain(classifier, other, _target(classifier, other), method).map
             foreign = cv2.resize(before[method], (mine.scan.width, mine.scan.height))
             alike = likeness(found.map, foreign)
-            if name == CONTROL:
-                found = replace(found, map=foreign)
+            if name not in METHODS:
+                sharp = mine.class_map(found.target, smoothing=0)
+                found = replace(found, map=foreign if name == CONTROL else sharp)
             values = check(classifier, found).to_dict() if name in deep else faithfulness(classifier, found)
-            values |= {} if name == CONTROL else {"other_scan": alike}
+            values |= {"other_scan": alike} if name in METHODS else {}
             rows[record.key, name] = _row(classifier, record, mine.label, found, name, values)
             write_rows(table, [*_ABOUT, *_MEASURED], rows.values())
             on_map()
@@ -161,7 +172,7 @@ def _methods(frame: pd.DataFrame) -> dict[str, Any]:
     frame = _derived(frame)
     exact = frame[frame["method"] == EXACT].set_index("file")
     methods: dict[str, Any] = {}
-    for name in [CONTROL, *METHODS]:
+    for name in [CONTROL, UNSMOOTHED, *METHODS]:
         part = frame[frame["method"] == name]
         if part.empty:
             continue

@@ -14,7 +14,7 @@ import bcx
 from bcx.errors import ConfigError, DamagedScan
 from bcx.imaging.crop import Box
 from bcx.imaging.preprocess import Preprocess
-from bcx.inference.prediction import LESION_LEVEL, Failure, Prediction, _smoothed
+from bcx.inference.prediction import LESION_LEVEL, SMOOTHING, Failure, Prediction
 from bcx.inference.two_stage import Enlarged, Reading
 
 LABELS = ("normal", "benign", "malignant")
@@ -198,12 +198,19 @@ def test_with_two_looks_the_mean_over_the_scan_is_the_logit(twice):
     np.testing.assert_allclose(twice.maps.mean((1, 2)), twice.reading.logits, atol=0.02)
 
 
-def test_smoothing_keeps_what_a_map_adds_up_to():
-    reading = look_twice(spot(3, 4), spot(0, 7)).reading  # one of them in the corner
-    for peak in (reading.lesion, reading.second.lesion):
-        smoothed = _smoothed(peak[None])
-        assert smoothed.sum() == pytest.approx(peak.sum(), rel=1e-5)
-        assert smoothed.max() < 0.9 * peak.max()
+def test_smoothing_keeps_what_a_map_adds_up_to(twice):
+    """Also of a place in the corner."""
+    corner = spot(0, 7)[None].repeat(3, 0)
+    second = Enlarged(Box(0, 0, 96), corner, corner[0])
+    square = dataclasses.replace(
+        twice,
+        scan=bcx.Scan.open(np.zeros((96, 96), np.uint8)),
+        reading=dataclasses.replace(twice.reading, maps=corner, second=second),
+    )
+    smooth, sharp = (square.class_map("benign", smoothing=amount) for amount in (SMOOTHING, 0))
+    assert smooth.mean() == pytest.approx(sharp.mean(), rel=0.01)
+    assert smooth.max() < 0.9 * sharp.max()
+    np.testing.assert_array_equal(smooth, square.class_map("benign"))
 
 
 def test_with_two_looks_maps_hold_the_first_look_everywhere_and_the_second_in_its_box(twice):

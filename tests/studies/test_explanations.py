@@ -14,6 +14,7 @@ from bcx.explain.methods import METHODS
 from bcx.studies import explanations
 from bcx.studies.explanations import (
     CONTROL,
+    UNSMOOTHED,
     explanation_study,
     sample,
     summarise,
@@ -48,12 +49,15 @@ def test_rows_that_are_there_are_not_made_again(records, tiny_lesion_checkpoint,
     classifier, made = bcx.load(tiny_lesion_checkpoint), []
     file = tmp_path / "explanations.csv"
     first = explanation_study(classifier, records[:2], file, 0, 0, lambda: made.append(1))
-    assert len(first) == len(made) == 4  # a map and the control, twice
+    assert len(first) == len(made) == 6  # a map, the same not smoothed, and the control, twice
     assert first["mirror"].isna().all()
     again = explanation_study(classifier, records, file, 1, 0, lambda: made.append(1))
-    assert len(again) == 6
-    assert len(made) == 7, "a third scan, and the first one's stability and sanity"
+    assert len(again) == 9
+    assert len(made) == 10, "a third scan, and the first one's stability and sanity"
     assert again["mirror"].notna().sum() == 1
+    assert set(again["method"]) == {CONTROL, UNSMOOTHED, "exact"}
+    sharp, smooth = (again[again["method"] == name]["road"].to_numpy() for name in (UNSMOOTHED, "exact"))
+    assert not np.array_equal(sharp, smooth)
     assert again[again["method"] == CONTROL]["heat_inside"].between(0, 1).all()
 
 
