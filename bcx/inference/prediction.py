@@ -42,7 +42,7 @@ FADE = 0.2
 #: Standard deviation by which the lesion head's class maps are smoothed, in places of its grid. Its deepest features
 #: stand on a grid four times coarser, so a peak of one place says more than the network knows; and around such peaks
 #: the map is all but flat, so that the order in which ROAD removes its places is chance.
-SMOOTHING = 1.5
+SMOOTHING = 2.0
 _NO_PIXELS = Scan(np.zeros((MIN_SIDE, MIN_SIDE), np.uint8), "", "")
 
 

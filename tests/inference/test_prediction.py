@@ -215,7 +215,7 @@ def test_smoothing_keeps_what_a_map_adds_up_to(twice):
 
 def test_with_two_looks_maps_hold_the_first_look_everywhere_and_the_second_in_its_box(twice):
     first, second = (
-        [cv2.GaussianBlur(plane, (13, 13), 1.5, borderType=cv2.BORDER_REFLECT) for plane in stage.maps]
+        [cv2.GaussianBlur(plane, (17, 17), 2.0, borderType=cv2.BORDER_REFLECT) for plane in stage.maps]
         for stage in (twice.reading, twice.reading.second)
     )
     maps = np.stack([enlarged_by_scikit_image(plane, 90, 120) for plane in first]) / 2
