@@ -43,11 +43,11 @@ class Method(NamedTuple):
     by_pixel: bool = False  # it asks the input's own pixels, with Captum, and no layer
 
 
-#: Every method, the quick ones first.
+#: Every method, the quick ones first; beside the exact maps, the one that docs/explanation/which-explanation.md advises.
 METHODS = {
     EXACT: Method("Exact class map", "Zhou et al. 2016, arXiv:1512.04150"),
-    "grad-cam": Method("Grad-CAM", "Selvaraju et al. 2017, arXiv:1610.02391", "GradCAM"),
     "hirescam": Method("HiResCAM", "Draelos and Carin 2020, arXiv:2011.08891", "HiResCAM"),
+    "grad-cam": Method("Grad-CAM", "Selvaraju et al. 2017, arXiv:1610.02391", "GradCAM"),
     "grad-cam++": Method("Grad-CAM++", "Chattopadhay et al. 2018, arXiv:1710.11063", "GradCAMPlusPlus"),
     "xgrad-cam": Method("XGrad-CAM", "Fu et al. 2020, arXiv:2008.02312", "XGradCAM"),
     "layercam": Method("LayerCAM", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", "LayerCAM"),
