@@ -43,7 +43,7 @@ class Method(NamedTuple):
     by_pixel: bool = False  # it asks the input's own pixels, with Captum, and no layer
 
 
-#: Every method, the quick ones first; beside the exact maps, the one that docs/explanation/which-explanation.md advises.
+#: Every method, the quick ones first; beside the exact maps, the one that the study of explanations advises.
 METHODS = {
     EXACT: Method("Exact class map", "Zhou et al. 2016, arXiv:1512.04150"),
     "hirescam": Method("HiResCAM", "Draelos and Carin 2020, arXiv:2011.08891", "HiResCAM"),
