@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,7 +134,7 @@ def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -
 
 @asynccontextmanager
 async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
-    """Forget and sweep every few seconds while the server runs."""
+    """Do both every few seconds while the server runs."""
 
     async def forever() -> None:
         while True:
@@ -144,13 +143,11 @@ async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
                 await asyncio.to_thread(give_back_memory)
             await asyncio.to_thread(page.bcx_sessions.uploads.sweep, UNCLAIMED)
 
-    # It takes seconds: whoever compares explanations first should not wait for them.
-    tasks = [asyncio.create_task(asyncio.to_thread(import_module, "pytorch_grad_cam")), asyncio.create_task(forever())]
+    task = asyncio.create_task(forever())
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        task.cancel()
 
 
 def forget(page: Any) -> int:

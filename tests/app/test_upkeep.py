@@ -1,6 +1,5 @@
 """What the page forgets beside its calls."""
 
-import asyncio
 import datetime
 import subprocess
 import sys
@@ -29,22 +28,6 @@ def test_what_gradio_keeps_of_closed_pages_goes_and_open_ones_keep_it(server, sc
     # A page that was closed needs no such time.
     assert until(lambda: running.forget(blocks) == 1)
     assert set(held.session_data) & {"open", "gone", "a-moment-ago"} == {"a-moment-ago"}
-
-
-def test_what_explains_is_loaded_before_anybody_asks_for_it(monkeypatch):
-    asked = []
-    monkeypatch.setattr(running, "import_module", asked.append)
-
-    async def serve() -> int:
-        before = len(asyncio.all_tasks())
-        async with running.upkeep(None, None):
-            while not asked:  # a test that hangs fails
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0)
-        return len(asyncio.all_tasks()) - before
-
-    assert asyncio.run(asyncio.wait_for(serve(), 30)) == 0
-    assert asked == ["pytorch_grad_cam"]
 
 
 @pytest.mark.skipif(running.GLIBC is None, reason="another allocator")
