@@ -334,9 +334,9 @@ def test_every_unknown_key_is_named(copy):
 
 def test_a_network_whose_numbers_overflow_does_not_load(copy):
     tensors = load_file(copy / "model.safetensors")
-    tensors["conv_head.weight"] = torch.full_like(tensors["conv_head.weight"], 1e38, dtype=torch.float32)
+    tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], 1e38, dtype=torch.float32)
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="cannot answer"):
+    with pytest.raises(CheckpointError, match="infinite or not a number"):
         bcx.load(copy, backend="torch")
 
 
