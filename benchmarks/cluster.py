@@ -32,7 +32,7 @@ def measure(model: str, scans: int, place: Path) -> dict[str, Any]:
     write_examples(folder, [(label, seed) for label in LABELS for seed in range(1, 1 - scans // -3)], size=(96, 112))
     classifier = bcx.load(model)
     shards = plan_shards([str(folder)])
-    files = [where for shard in shards for _, where in shard.entries()]
+    files = [entry.source for shard in shards for entry in shard.entries()]
     started = time.perf_counter()
     local = sum(1 for _ in classifier.stream(files)) / (time.perf_counter() - started)
 
