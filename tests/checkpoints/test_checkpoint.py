@@ -33,6 +33,7 @@ from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import build_lesion_network, forward_maps
 from bcx.networks.lesion import LesionNetwork
 from bcx.simulate import simulate
+from bcx.trust.input_check import fit_input_check
 
 SCANS = [
     simulate(label, seed, 200, 240).pixels for seed, label in enumerate(("normal", "benign", "malignant", "benign"))
@@ -337,6 +338,13 @@ def test_a_network_whose_numbers_overflow_does_not_load(copy):
     tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], 1e38, dtype=torch.float32)
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="infinite or not a number"):
+        bcx.load(copy, backend="torch")
+
+
+def test_an_input_check_of_another_network_does_not_load(copy):
+    described = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    update_config(copy, gate=fit_input_check(described, np.arange(8) % 2).save(copy))
+    with pytest.raises(CheckpointError, match="cannot answer"):
         bcx.load(copy, backend="torch")
 
 
