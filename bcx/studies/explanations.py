@@ -105,9 +105,10 @@ def explanation_study(
                 before[method] = explain(classifier, other, _target(classifier, other), method).map
             foreign = cv2.resize(before[method], (mine.scan.width, mine.scan.height))
             alike = likeness(found.map, foreign)
-            if name not in METHODS:
-                sharp = mine.class_map(found.target, smoothing=0)
-                found = replace(found, map=foreign if name == CONTROL else sharp)
+            if name == CONTROL:
+                found = replace(found, map=foreign)
+            elif name == UNSMOOTHED:
+                found = replace(found, map=mine.class_map(found.target, smoothing=0))
             values = check(classifier, found).to_dict() if name in deep else faithfulness(classifier, found)
             values |= {"other_scan": alike} if name in METHODS else {}
             rows[record.key, name] = _row(classifier, record, mine.label, found, name, values)
