@@ -215,7 +215,10 @@ class Prediction:
         return self.screen.map_limit if self.screen is not self else scale_limit(self._at_size(slice(None)))
 
     def class_map(self, class_: str, fade: float = 0.0, smoothing: float = SMOOTHING) -> np.ndarray:
-        """Return one class's map as in `maps`, float32 `[H, W]`; `fade` as in `bcx.imaging.crop.paste`."""
+        """Return one class's map as in `maps`, float32 `[H, W]`; `ConfigError` for no class.
+
+        `fade` as in `bcx.imaging.crop.paste`; `smoothing` of a lesion head's map, as `SMOOTHING`, 0 for none.
+        """
         check_name(class_, self.probabilities, "class")
         number = list(self.probabilities).index(class_)
         return self._at_size(slice(number, number + 1), fade, smoothing)[0]

@@ -62,6 +62,6 @@ def computes_bf16(device: str) -> bool:
 
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch 2.8 has no such function
+    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # new in torch 2.11
         return any(able for name, able in torch.cpu.get_capabilities().items() if "bf16" in name)
     return True
