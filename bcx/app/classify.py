@@ -104,7 +104,8 @@ class ClassifyTab:
         finally:
             session.settle(chosen)
         if session.model not in (model, classifier.name):  # chosen meanwhile: this answer is not its own
-            return self.read_again(session, self.page.models.get(session.model))
+            meanwhile = self.page.models.get(session.model)
+            return self.answer(session, meanwhile, chosen) if meanwhile.task.name == chosen.task else {}
         session.answer = session.on_show = found
         session.remember(found, chosen)
         return self.shown(session, classifier)

@@ -78,8 +78,10 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                     chosen = models.get(name)
                 except BcxError as error:
                     return {picker: before, refusal: filled(html.refusal(name, error))}
+                shown = {picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}
+                # Last: from here on the chosen model may answer, and what is cleared above must not follow its answer.
                 session.start_over(name)
-            return {picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}
+            return shown
 
         picker = page.picker
         outputs = [picker, refusal, *follow(classifier)]

@@ -1,12 +1,14 @@
 """The choice of model on the real page, in a real browser without a window: two tiny models of different tasks."""
 
 import shutil
+import threading
 import time
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 
+from bcx.app.model_tab import model_html
 from bcx.inference.classifier import Classifier
 from tests.app.conftest import WAIT, start, with_patches
 
@@ -139,6 +141,46 @@ def test_a_model_that_is_chosen_while_another_still_reads_again_reads_too(page, 
     page.wait_for_selector("#classify-answer [data-label]")
     assert "tiny" in page.inner_text("#classify-past [aria-current]")
     assert read[-1] == "tiny"
+
+
+def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, server, upload, monkeypatch):
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+    # The first choice's reading is sent late, so that it names the second choice, which is still being laid out.
+    page.evaluate("() => { bcx.title = () => new Promise((done) => setTimeout(done, 1000)); }")
+    described = model_html
+
+    def slow(classifier):
+        time.sleep(3 if classifier.name == "tiny" else 0)
+        return described(classifier)
+
+    monkeypatch.setattr("bcx.app.page.model_html", slow)
+    choose(page, "other")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    choose(page, "tiny")
+    page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
+    page.wait_for_selector("#classify-answer [data-label]")
+    assert "tiny" in page.inner_text("#classify-past [aria-current]")
+
+
+def test_a_scan_that_is_read_while_another_model_is_chosen_is_read_by_that_one(page, upload, scans, monkeypatch):
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+    predict = Classifier.predict
+    begun = threading.Event()
+
+    def slow(classifier, *args, **kwargs):
+        if classifier.name == "tiny":
+            begun.set()
+            time.sleep(3)
+        return predict(classifier, *args, **kwargs)
+
+    monkeypatch.setattr(Classifier, "predict", slow)
+    page.set_input_files("#classify-upload input[type=file]", scans["grey.png"])
+    assert begun.wait(WAIT / 1000)
+    choose(page, "other")
+    page.wait_for_selector("#classify-answer:has-text('grey.png')")
+    assert "other" in page.inner_text("#classify-past [aria-current]")
 
 
 def test_a_damaged_model_says_so_and_the_old_one_stays(page, server):
