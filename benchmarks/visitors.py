@@ -33,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class Page:
                 self.calls.setdefault(name, (call["id"], [part["props"].get("value") for part in inputs]))
 
     def files(self) -> int:
-        """How many files of visitors there are."""
-        return sum(len(names) for _, _, names in os.walk(self.folder))
+        """How many files of visitors there are; Matplotlib's list of fonts is none."""
+        names = chain.from_iterable(names for _, _, names in os.walk(self.folder))
+        return sum(not name.startswith("fontlist-") for name in names)
 
     def megabytes(self) -> float:
         return round(self._process.memory_info().rss / 1e6, 1)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ PREFIX = "bcx-page-"
 ROUND, UNFETCHED = 5.0, 60.0
 #: Seconds after which an upload that no call has named is deleted.
 UNCLAIMED = 3600.0
+#: Takes seconds to import, with Matplotlib and all of scikit-learn behind it.
+EXPLAINING = "pytorch_grad_cam.metrics.road"
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -134,7 +137,7 @@ def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -
 
 @asynccontextmanager
 async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
-    """Do both every few seconds while the server runs."""
+    """Load what the first comparison would wait for; forget what is over every few seconds while the server runs."""
 
     async def forever() -> None:
         while True:
@@ -143,11 +146,12 @@ async def upkeep(page: Any, _: Any) -> AsyncIterator[None]:
                 await asyncio.to_thread(give_back_memory)
             await asyncio.to_thread(page.bcx_sessions.uploads.sweep, UNCLAIMED)
 
-    task = asyncio.create_task(forever())
+    tasks = [asyncio.create_task(forever()), asyncio.create_task(asyncio.to_thread(import_module, EXPLAINING))]
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 def forget(page: Any) -> int:

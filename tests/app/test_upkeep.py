@@ -30,6 +30,10 @@ def test_what_gradio_keeps_of_closed_pages_goes_and_open_ones_keep_it(server, sc
     assert set(held.session_data) & {"open", "gone", "a-moment-ago"} == {"a-moment-ago"}
 
 
+def test_a_first_comparison_need_not_wait_for_its_library(server, until):
+    assert until(lambda: running.EXPLAINING in sys.modules, 60)
+
+
 @pytest.mark.skipif(running.GLIBC is None, reason="another allocator")
 def test_threads_share_two_arenas_and_what_they_free_goes_back():
     """In a process of its own, counted by glibc's own report."""
