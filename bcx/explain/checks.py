@@ -120,7 +120,7 @@ def faithfulness(classifier: Classifier, explanation: Explanation) -> dict[str, 
         "drop_here": before - regions[0] if hidden else None,
         "drop_elsewhere": before - float(np.mean(regions[1:])) if regions[1:] else None,
         **dict(zip(("deletion", "deletion_random", "insertion", "insertion_random"), curves.tolist(), strict=True)),
-        "road": _road(classifier, explanation),
+        "road": road(classifier, explanation),
     }
 
 
@@ -176,8 +176,8 @@ def _inserted(pixels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray
     return blurred
 
 
-def _road(classifier: Classifier, explanation: Explanation) -> float:
-    """pytorch-grad-cam's ROAD: what is removed is imputed on a small grid, and laid into the scan as it is."""
+def road(classifier: Classifier, explanation: Explanation) -> float:
+    """Return pytorch-grad-cam's ROAD: what is removed is imputed on a small grid, and laid into the scan as it is."""
     from pytorch_grad_cam.metrics.road import ROADCombined
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 

@@ -58,7 +58,10 @@ def test_rows_that_are_there_are_not_made_again(records, tiny_lesion_checkpoint,
     assert set(again["method"]) == {CONTROL, UNSMOOTHED, "exact"}
     sharp, smooth = (again[again["method"] == name]["road"].to_numpy() for name in (UNSMOOTHED, "exact"))
     assert not np.array_equal(sharp, smooth)
-    assert again[again["method"] == CONTROL]["heat_inside"].between(0, 1).all()
+    control = again[again["method"] == CONTROL]
+    assert control["heat_inside"].between(0, 1).all()
+    exact = again[again["method"] == "exact"]
+    assert exact["road_other"].to_list() == control["road"].to_list(), "of another scan, the exact map is the control"
 
 
 def test_figures_follow_from_the_rows_and_intervals_from_the_groups():
