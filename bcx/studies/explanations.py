@@ -245,7 +245,7 @@ def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLik
     """Draw the figures of `summarise` but seconds, a row per method; dotted: what another scan's map scores."""
     methods, figures = results["methods"], [name for name in SHOWN if name != "seconds"]
     names = list(methods)
-    sheet, axes = paper(9.2, 2.1 + 0.55 * len(names), 3, 3, sharey=True)
+    sheet, axes = paper(9.2, 4.1 + 1.1 * len(names), 5, 2, sharey=True)
     for name, panel in zip(figures, axes, strict=True):
         panel.set_title(SHOWN[name])
         control, *others = (row[name] for row in methods.values())
