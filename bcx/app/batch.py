@@ -177,7 +177,7 @@ class BatchTab:
 
     def read_again(self, session: Session, classifier: Classifier) -> Iterator[Changes]:
         batch = session.batch
-        if not session.is_left("batch", classifier.name) or batch is None or batch.task != classifier.task.name:
+        if "batch" not in session.again or batch is None or batch.task != classifier.task.name:
             yield {}
             return
         batch.started = time.monotonic()

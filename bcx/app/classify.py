@@ -93,19 +93,21 @@ class ClassifyTab:
     def answer(self, session: Session, classifier: Classifier, chosen: Chosen) -> Changes:
         """Run the network once and show all that follows from it; the scan is kept."""
         session.again.discard("scan")
-        session.compared, model = None, session.model
+        session.choose(chosen)
+        failed: BcxError | None = None
         try:
             found = self.page.predict(classifier.name, chosen.path, chosen.name)
             found = classifier.at_prevalence(found, session.prevalence)
         except BcxError as error:
+            failed = error
+        if session.chosen is not chosen:  # another scan was chosen meanwhile, and this answer would take its place
+            return {}
+        if session.model not in (None, classifier.name):  # another model was: this answer is not its own
+            return self.read_again(session, self.page.models.get(session.model))
+        if failed:
             session.answer = session.on_show = session.opened = None
             past = past_html(session, classifier.task)
-            return {**self.nothing(), self.card: html.failure(error, chosen.name), self.past: past}
-        finally:
-            session.settle(chosen)
-        if session.model not in (model, classifier.name):  # chosen meanwhile: this answer is not its own
-            meanwhile = self.page.models.get(session.model)
-            return self.answer(session, meanwhile, chosen) if meanwhile.task.name == chosen.task else {}
+            return {**self.nothing(), self.card: html.failure(failed, chosen.name), self.past: past}
         session.answer = session.on_show = found
         session.remember(found, chosen)
         return self.shown(session, classifier)
@@ -171,15 +173,15 @@ class ClassifyTab:
 
     def read_again(self, session: Session, classifier: Classifier) -> Changes:
         chosen = session.chosen
-        if not session.is_left("scan", classifier.name) or chosen is None or chosen.task != classifier.task.name:
+        if "scan" not in session.again or chosen is None or chosen.task != classifier.task.name:
             return {}
         return self.answer(session, classifier, chosen)
 
     def open_past(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
         again = _chosen_past(session, event_value(event, "pick"), classifier.task)
         session.answer = session.on_show = again.open()
-        session.opened, session.compared, session.prevalence = again, None, again.prediction.prevalence
-        session.settle(again.chosen)
+        session.choose(again.chosen)
+        session.opened, session.prevalence = again, again.prediction.prevalence
         return self.shown(session, classifier)
 
     def compare_past(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
@@ -203,6 +205,8 @@ class ClassifyTab:
         chosen = opened.chosen
         source = (chosen.path, chosen.name) if hidden is None else (hidden, hidden.name)
         found = classifier.at_prevalence(self.page.predict(model, *source, box), session.prevalence)
+        if session.opened is not opened or session.on_show is None:  # another answer came meanwhile
+            return {}
         if hidden is None:  # else its pixels are nowhere but here
             session.remember(found, chosen)
         session.opened, session.compared = opened, (found, None if hidden else chosen.made)

@@ -109,10 +109,6 @@ class Session:
         same = prediction.style == self.style
         return prediction if same else dataclasses.replace(prediction, style=self.style)
 
-    def is_left(self, what: str, model: str) -> bool:
-        """Whether the scan or the batch waits to be read again, and by this model: a late request may name another."""
-        return what in self.again and self.model in (None, model)
-
     def start_over(self, model: str) -> None:
         """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
         self.model, self.answer, self.on_show, self.compared, self.prevalence = model, None, None, None, None
@@ -138,9 +134,9 @@ class Session:
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
-    def settle(self, chosen: Chosen) -> None:
-        """Keep the scan that was just answered, and delete the one before, unless it belongs to one of `past`."""
-        before, self.chosen = self.chosen, chosen
+    def choose(self, chosen: Chosen) -> None:
+        """Take the scan that is read now, and delete the one before, unless it belongs to one of `past`."""
+        before, self.chosen, self.compared = self.chosen, chosen, None
         self._drop_unused(before)
 
     def remember(self, found: Prediction, chosen: Chosen) -> None:

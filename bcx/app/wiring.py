@@ -161,7 +161,8 @@ class Page:
         def steps(request: gr.Request, *sent: Any) -> Iterator[Any]:
             clicked, (*values, model) = sent[: len(special) - 1], sent[len(special) - 1 :]
             with in_words(function.__name__), self.sessions.at_work(request.session_hash) as session:
-                arguments = [session, self.models.get(model), *values, *clicked]
+                # A late request may name the model that was chosen before.
+                arguments = [session, self.models.get(session.model or model), *values, *clicked]
                 try:
                     if not in_steps:
                         yield answer(function(*arguments))

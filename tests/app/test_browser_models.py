@@ -183,6 +183,38 @@ def test_a_scan_that_is_read_while_another_model_is_chosen_is_read_by_that_one(p
     assert "other" in page.inner_text("#classify-past [aria-current]")
 
 
+def test_an_answer_that_comes_late_takes_no_other_ones_place(page, monkeypatch):
+    predict, begun = Classifier.predict, []
+
+    def slow(classifier, scan, name, **more):
+        begun.append(name)
+        time.sleep(3 if "benign" in name or classifier.name == "other" else 0)
+        return predict(classifier, scan, name, **more)
+
+    monkeypatch.setattr(Classifier, "predict", slow)
+    page.click("#classify-examples [data-pick='1']")  # slow
+    page.wait_for_timeout(500)
+    page.click("#classify-examples [data-pick='2']")
+    page.wait_for_selector("#classify-answer [data-label]")
+    shown = page.inner_text("#classify-answer")
+    page.click("#classify-other input")
+    page.click("#classify-other [role=option], [role=listbox] [role=option]")  # slow, to be put beside it
+    page.wait_for_timeout(4500)
+    assert page.inner_text("#classify-answer") == shown
+    page.wait_for_selector("#classify-compare section")
+    assert page.locator("#classify-past [data-pick]").count() == 2, "the one that came late is not kept"
+    page.click("#classify-other input")
+    page.click("#classify-other [role=option], [role=listbox] [role=option]")
+    page.wait_for_timeout(500)
+    page.click("#classify-examples [data-pick='0']")
+    page.wait_for_selector("#classify-answer:not(:has-text('malignant-1'))")
+    page.wait_for_timeout(4500)
+    assert page.locator("#classify-compare section").count() == 0, "it would stand beside another scan"
+    assert begun == [
+        f"simulated-{label}-1.png" for label in ("benign", "malignant", "malignant", "malignant", "normal")
+    ]
+
+
 def test_a_damaged_model_says_so_and_the_old_one_stays(page, server):
     choose(page, "broken")
     page.wait_for_selector("#model-refusal [role=alert]")

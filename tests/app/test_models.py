@@ -82,7 +82,7 @@ def test_another_model_forgets_answers_and_keeps_files(tiny, scans, tmp_path):
     first, second = tmp_path / "1.png", tmp_path / "2.png"
     for path in (first, second):
         shutil.copy(scans["grey.png"], path)
-    session.settle(Chosen(first, "1.png", tiny.task.name))
+    session.choose(Chosen(first, "1.png", tiny.task.name))
     before = Batch([(second, "b.png")], own={0: "benign"}, task=tiny.task.name)
     session.answer, session.batch = tiny.predict(first), before
     session.start_over("other")
@@ -92,9 +92,9 @@ def test_another_model_forgets_answers_and_keeps_files(tiny, scans, tmp_path):
     assert session.batch is not before
     assert not session.ended.is_set()
     assert first.exists()
-    session.settle(Chosen(second, "2.png", tiny.task.name))
+    session.choose(Chosen(second, "2.png", tiny.task.name))
     assert not first.exists()
-    session.settle(Chosen(scans["grey.png"], "an example", tiny.task.name, "benign"))
-    session.settle(Chosen(scans["photo.jpg"], "another", tiny.task.name, "benign"))
+    session.choose(Chosen(scans["grey.png"], "an example", tiny.task.name, "benign"))
+    session.choose(Chosen(scans["photo.jpg"], "another", tiny.task.name, "benign"))
     assert not second.exists()
     assert scans["grey.png"].exists(), "examples are not the session's"

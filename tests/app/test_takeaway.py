@@ -110,11 +110,11 @@ def test_a_scan_is_kept_as_long_as_one_of_the_last_answers_is_its(past, scans, t
     for path in paths:
         path.write_bytes(scans["grey.png"].read_bytes())
         chosen = Chosen(path, path.name, "breast-ultrasound")
-        session.settle(chosen)
+        session.choose(chosen)
         session.remember(past.open(), chosen)
     assert [path.exists() for path in paths] == [False, False, *[True] * MOST_PAST]
     oldest = session.past[-1].chosen
-    session.settle(oldest)
+    session.choose(oldest)
     session.remember(past.open(), past.chosen)
     assert oldest.path.exists(), "it is open"
 

@@ -148,7 +148,9 @@ def test_what_the_page_says_of_the_exact_map_is_measured():
     assert f"raises ROAD by {gap(UNSMOOTHED, 'road')} and the IoU by {gap(UNSMOOTHED, 'iou')}" in page
     assert f"costs energy in the lesion, {gap(UNSMOOTHED, 'heat_inside', -1)}" in page
     assert f"{gap('hirescam', 'heat_inside')} more than HiResCAM" in page
-    better = f"HiResCAM is better by {gap('hirescam', 'road', -1)}, LayerCAM by {gap('layercam', 'road', -1)}, XGrad-CAM by "
+    better = (
+        f"HiResCAM is better by {gap('hirescam', 'road', -1)}, LayerCAM by {gap('layercam', 'road', -1)}, XGrad-CAM by "
+    )
     assert f"{better}  {gap('xgrad-cam', 'road', -1)}, most of it in BUSI" in page
     rows = pd.concat(stored(STORED)).groupby("method")["road_other"].mean()
     broad, other = {f"{rows[name]:.2f}" for name in ("layercam", "hirescam")}, f"{rows['exact']:.2f}"
