@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bcx.errors import DataError
-from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, figures_with_intervals
+from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, report_with_intervals
 from bcx.evaluate.metrics import (
     equal_mass_bins,
-    figure_names,
     or_none,
     ranked_auc,
     ranked_precision,
-    weighted_figures,
 )
 from bcx.trust.calibration import check_lengths
 from bcx.trust.decisions import risk_coverage
@@ -120,12 +118,9 @@ def reliability_report(
         name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
     """
     report: dict[str, dict[str, Any]] = {}
-    wanted = dict.fromkeys(("log_loss", "brier", "ece"), len(labels))
-    chosen = [figure_names([]).index(figure) for figure in wanted]
     for name, probabilities in answers.items():
-        figures = weighted_figures(labels, probabilities)
-        # bound here: the next name has figures of its own
-        report[name] = figures_with_intervals(lambda w, figures=figures: figures(w)[chosen], wanted, groups)  # type: ignore[misc]
+        classes = [str(c) for c in range(probabilities.shape[1])]
+        report[name] = report_with_intervals(labels, probabilities, groups, classes, ("log_loss", "brier", "ece"))
         right = probabilities.argmax(axis=1) == labels
         report[name]["bins"] = reliability_table(probabilities.max(axis=1), right, groups)
     return report

@@ -75,16 +75,23 @@ def figures_with_intervals(
 
 
 def report_with_intervals(
-    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence | np.ndarray, classes: Sequence[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence | np.ndarray,
+    classes: Sequence[str],
+    names: Collection[str] | None = None,
 ) -> dict[str, dict]:
-    """Return the figures of `figure_names`, each with its interval, as `figures_with_intervals`.
+    """Return figures of `figure_names`, all without `names`, each with its interval, as `figures_with_intervals`.
 
     A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures. The
     calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
     """
     figures = weighted_figures(labels, probabilities)
     check_lengths(labels=labels, groups=groups)
-    return figures_with_intervals(figures, figure_counts(labels, classes), groups)
+    counts = figure_counts(labels, classes)
+    counts = counts if names is None else {name: counts[name] for name in names}
+    chosen = [figure_names(classes).index(name) for name in counts]
+    return figures_with_intervals(lambda weights: figures(weights)[chosen], counts, groups)
 
 
 def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence[str]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
 from bcx.evaluate.derived import BY_HOSPITAL, derive, harm_figures, noted_scans
-from bcx.evaluate.intervals import figures_with_intervals
-from bcx.evaluate.metrics import REFERRED, calibration_error, ranked_auc
+from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
+from bcx.evaluate.metrics import REFERRED, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
@@ -36,6 +36,7 @@ from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, Decider, HarmRule
 
 #: Levels of harm that the curve goes through, in the proportion of the two targets.
 LEVELS = np.geomspace(0.002, 0.4, 60)
+_CALIBRATION = ("ece", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -236,19 +237,8 @@ def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[st
     labels, probabilities = label_positions(frame, task), apply_temperature(logits_of(frame, task), temperature)
     means = probabilities.mean(axis=0), np.bincount(labels, minlength=len(task.classes)) / len(labels)
     mean, share = (dict(zip(task.classes, values.round(4).tolist(), strict=True)) for values in means)
-    figures = calibration_figures(labels, probabilities, frame["group"].to_numpy(str))
+    figures = report_with_intervals(labels, probabilities, frame["group"].to_numpy(str), task.classes, _CALIBRATION)
     return {**figures, "mean_probability": mean, "share": share}
-
-
-def calibration_figures(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Return `ece` and `log_loss` with intervals over groups; of int [N], float [N, C] and text [N]."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    surprise = -np.log(probabilities[np.arange(len(labels)), labels])
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        return np.array([calibration_error(confidence, right, weights=weights), np.average(surprise, weights=weights)])
-
-    return figures_with_intervals(figures, {"ece": len(labels), "log_loss": len(labels)}, groups)
 
 
 def _curves(
@@ -336,9 +326,10 @@ def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider:
         "patients": len(names),
         "scans": len(frame),
         "auc": figures_with_intervals(areas, counts, names),
-        "scan": harm_figures(labels, codes, groups, task) | calibration_figures(labels, scans, groups),
+        "scan": harm_figures(labels, codes, groups, task)
+        | report_with_intervals(labels, scans, groups, task.classes, _CALIBRATION),
         "patient": harm_figures(labels[first], np.array(combined), names, task)
-        | calibration_figures(labels[first], patients, names),
+        | report_with_intervals(labels[first], patients, names, task.classes, _CALIBRATION),
     }
 
 
