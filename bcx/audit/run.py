@@ -150,10 +150,7 @@ def _no_ultrasound(odd: Odd) -> bool:
 
 
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[str], list[str]]:
-    """Ask the default model's input check which pictures are no scans; the files, and what is worth a note.
-
-    The most unusual ones are asked about first, until many in a row are scans: reading all would take too long.
-    """
+    """Ask the input check which pictures are no scans, the most unusual first, until many in a row are; with notes."""
     try:
         classifier = bcx.load()
     except BcxError as error:

@@ -46,10 +46,7 @@ def check_folder(
     split: str = "dev",
     on_file: Callable[[int, int], object] = lambda *_: None,
 ) -> Reading:
-    """Read a source, open every scan and mask, and collect all problems: none where training could start.
-
-    `kind` is one of `bcx.data.readers.KINDS`; `on_file` gets (files done, files in all).
-    """
+    """Open every scan and mask of a source (see `KINDS`) and collect all problems; `on_file` gets (done, all)."""
     try:
         found = survey(kind, root, task=task, split=split)
     except DataError as error:
@@ -183,8 +180,7 @@ def faults(pixels: np.ndarray, task: Task) -> list[str]:
 def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:
     """Open every file; return the good patches in the same order, and {reason: keys of the others}.
 
-    Of byte-identical files the first by key is kept; where they carry different labels, none is. Other tasks' records
-    are returned as they are.
+    Of identical files the first by key is kept, of different labels none; other tasks' records are not opened.
     """
     if task.tile is None:
         return list(records), {}

@@ -203,8 +203,7 @@ _BUSBRA_ROWS = "the columns ID, Case and Pathology, a row for each picture"
 def read_busbra(root: Path, *, task: Task, source: str) -> Reading:
     """Read BUS-BRA (Gomez-Flores et al., Medical Physics 2024): `Images`, `Masks` and `bus_data.csv`.
 
-    `Case`, the patient, is the group. A column `fold`, where there is one, gives the folds; a row with an empty fold
-    stays outside. Without it `fold` is None throughout.
+    `Case`, the patient, is the group; a column `fold` gives the folds, None where it or a cell of it is missing.
     """
     table = existing_folder(root, _BUSBRA) / _TABLE
     if not table.is_file() or not (root / "Images").is_dir():

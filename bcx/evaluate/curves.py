@@ -24,10 +24,7 @@ COVERAGES = np.linspace(0.05, 1.0, 96)
 
 
 class Band(NamedTuple):
-    """A curve as scikit-learn gives it, its pointwise 95 % band on an even grid, and the area {value, low, high}.
-
-    Precision begins at the first threshold that finds anything. nan where a bound of the band has no value.
-    """
+    """A curve as scikit-learn gives it, its 95 % band on `GRID`, nan without value, and its area {value, low, high}."""
 
     line_x: np.ndarray
     line_y: np.ndarray
@@ -40,8 +37,7 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
     """Return a curve and its band, that of y at each x of `GRID`.
 
     ROC: x the share of false alarms, y the sensitivity. Precision-recall: x the recall, y the precision of the highest
-    threshold that reaches it, so the curve is a staircase, and the area under it is the average precision. `DataError`
-    for shapes that do not fit, or scans of one kind only.
+    threshold that reaches it; the area is the average precision. `DataError` for unfit shapes or scans of one kind.
     """
     score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
     check_lengths(scores=score, positive=positive, groups=groups)
@@ -86,8 +82,7 @@ def reliability_table(
 ) -> list[dict[str, float | int | None]]:
     """Return how often what was given a probability happened, in at most `ECE_BINS` bins of equal mass, for JSON.
 
-    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`; bins stay as they are in the
-    resamples. `confidence` is float [N], 0..1, of the predicted class; `happened` bool [N].
+    `confidence` is float [N], 0..1, of the predicted class; `happened` bool [N]. Bins stay in the resamples.
     """
     check_lengths(confidence=confidence, happened=happened, groups=groups)
     _, where = np.unique(equal_mass_bins(confidence), return_inverse=True)
@@ -112,11 +107,7 @@ def reliability_table(
 def reliability_report(
     answers: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return how far probabilities, float [N, C] by name, can be believed: before and after scaling, say.
-
-    Returns:
-        name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
-    """
+    """Return `log_loss`, `brier`, `ece` and `bins` (see `reliability_table`) of probabilities, [N, C], by name."""
     report: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.items():
         classes = [str(c) for c in range(probabilities.shape[1])]
@@ -144,10 +135,10 @@ def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequen
 def referral_curve(
     probabilities: np.ndarray, labels: np.ndarray, groups: Sequence | np.ndarray, chosen: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Return the share of wrong answers when only the surest share of scans is answered and the rest is referred.
+    """Return the share of wrong answers when only the surest share of scans is answered, ready for JSON.
 
-    The area under it is the mean risk over all coverages, lower is better; each of `COVERAGES` is reached by the first
-    threshold that answers at least so many. `chosen`: the answers; None: the most probable class. Ready for JSON.
+    The area is the mean over all coverages; each of `COVERAGES` is reached by the first threshold that answers so
+    many. `chosen`: the answers; None: the most probable class.
     """
     right = (probabilities.argmax(axis=1) if chosen is None else chosen) == labels
     sure = probabilities.max(axis=1)

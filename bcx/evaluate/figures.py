@@ -110,10 +110,7 @@ def _guess(axes: Axes, begin: float = 0, end: float = 1) -> None:
 def roc_of_all(
     models: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, task: Task, path: str | os.PathLike
 ) -> Figure:
-    """Draw every model's ROC curve of the positive class: against the rest and, where there are three, the second.
-
-    Bands of several models would hide each other, so the intervals of the areas stand in the legend.
-    """
+    """Draw each model's ROC curve of the positive class: against the rest and, of three classes, the second."""
     positive = task.classes.index(task.positive)
     panels: list[int | None] = [None]
     others = [c for c in np.unique(labels) if c != positive]
@@ -204,10 +201,7 @@ def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | N
 
 @styled
 def referral_figure(curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None) -> Figure:
-    """Draw the share of wrong answers against the share of scans answered, from `curves.referral_curve`.
-
-    `rule`, the share answered and the share wrong among them under the rule for referral, is marked.
-    """
+    """Draw `curves.referral_curve` and mark a `rule`: the share that it answers, and the share wrong among them."""
     figure, (axes,) = paper(5.0, 3.5)
     _banded(axes, curve, "answered", "wrong")
     if rule is not None:

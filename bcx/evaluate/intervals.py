@@ -39,10 +39,7 @@ def bootstrap_intervals(
 
 
 def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % percentile intervals of K figures, low [K] and high [K], from float64 [resamples, K].
-
-    A figure that more than half of the resamples lack has none, nan: the rest would be about other data.
-    """
+    """Return 95 % intervals, low [K] and high [K], of float64 [R, K]; nan where over half of the resamples lack it."""
     known = np.isfinite(drawn).mean(axis=0) >= 0.5
     ends = np.full((2, drawn.shape[1]), np.nan)
     if known.any():
@@ -62,10 +59,7 @@ def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int 
 def figures_with_intervals(
     statistics: Callable[[np.ndarray], np.ndarray], counts: Mapping[str, int], groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
-
-    `counts`: number of scans that each figure rests on, by name, in the order of `statistics`.
-    """
+    """Return name -> {"value", "low", "high", "n"}, None without meaning; `counts`: scans of each, as `statistics`."""
     values = statistics(np.ones(len(groups)))
     low, high = bootstrap_intervals(statistics, groups)
     return {

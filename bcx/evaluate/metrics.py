@@ -155,10 +155,7 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
 
 
 def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to the average precision (PR-AUC), nan without positive scans.
-
-    That is `sklearn.metrics.average_precision_score` with `sample_weight`; the sorting is done once.
-    """
+    """Return a function from weights [N] to `sklearn.metrics.average_precision_score`, nan without positive scans."""
     values, position = np.unique(-scores, return_inverse=True)
 
     def average_precision(weights: np.ndarray) -> float:
@@ -209,10 +206,7 @@ def or_none(value: float) -> float | None:
 
 
 def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels as int64 [N] and probabilities as float64 [N, C] with rows that sum to 1 exactly.
-
-    `DataError` as `check_labelled`, or for rows that are no probabilities.
-    """
+    """Return int64 [N], and float64 [N, C] whose rows sum to 1; `DataError` as `check_labelled`, or if they do not."""
     probabilities, labels = check_labelled(probabilities, labels)
     total = probabilities.sum(axis=1, keepdims=True)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (abs(total - 1) < 1e-3).all()):

@@ -138,10 +138,7 @@ def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
-    """Microscope images from a folder and its subfolders, as they are and enlarged without colour.
-
-    At most `limit` files, spread evenly over all; `DataError` where there is none.
-    """
+    """Up to `limit` microscope images below a folder, as they are, and enlarged and grey; `DataError` for none."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif"))
     if not files:
         raise DataError(

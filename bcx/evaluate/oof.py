@@ -39,10 +39,7 @@ def _logit_columns(task: Task) -> list[str]:
 def oof_frame(
     records: Sequence[Record], fold: int, logits: np.ndarray, mirror_logits: np.ndarray, task: Task
 ) -> pd.DataFrame:
-    """Return the rows of one fold; errors as `read_oof`.
-
-    The logits, float [N, C], are before temperature, of the scans and of the same scans flipped left to right.
-    """
+    """Return the rows of one fold, from logits [N, C] of scans and their mirror images; errors as `read_oof`."""
     frame = pd.DataFrame(record_columns(records)).assign(fold=fold)
     frame[_logit_columns(task)] = np.hstack([logits, mirror_logits])
     return checked(frame, task, f"fold {fold}")
@@ -57,9 +54,7 @@ def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:
 def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     """Return the table with the columns of `oof_columns`: text, int64 fold and float32 logits.
 
-    Raises:
-        DataError: no such file, a column that is missing, a label that is not of the task, a file that comes twice,
-            a group in two folds, logits that are missing or not finite.
+    `DataError`: no such file or column, a strange label, a file twice, a group in two folds, logits not finite.
     """
     kinds = {"fold": np.int64, **dict.fromkeys(TEXT_COLUMNS, str)}
     columns = {name: kinds.get(name, decimal) for name in oof_columns(task)}

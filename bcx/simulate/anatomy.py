@@ -53,10 +53,7 @@ def curve(rng: np.random.Generator, x: Map, *, wide: float, height: float) -> Ma
 
 
 def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Map:
-    """Return thin bright lines along the zero level of a field, float32 [H, W], 0..1: septa and fibres across a beam.
-
-    A mirror answers when it lies square to the beam: strength falls with the line's slope, to the power `favour`.
-    """
+    """Return bright lines where a field is 0, float32 [H, W], 0..1, weaker with their slope to the power `favour`."""
     down, across = np.gradient(field, pixel)
     steep = np.sqrt(down**2 + across**2) + 1e-3
     thick = max(thick, 0.6 * pixel)

@@ -230,10 +230,7 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
 
 
 def holm(p_values: Sequence[float | None]) -> list[float]:
-    """Return p-values adjusted so that all of them together err with at most the stated chance (Holm 1979).
-
-    A comparison without a p-value (None) gets nan, and counts as one all the same.
-    """
+    """Return p-values adjusted for their number (Holm 1979); a comparison without one (None) gets nan, and counts."""
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")  # nan comes last
     adjusted = np.empty(len(p))
@@ -272,8 +269,7 @@ def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
 def count_macs(network: nn.Module, size: int) -> int:
     """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels.
 
-    torch counts a multiplication and an addition as two operations; published tables mostly mean one of both, as here.
-    Additions of biases, norms, activations and pooling are not counted, nor are they in most tables.
+    torch counts multiplication and addition apart; published tables mostly do not, nor biases, norms and pooling.
     """
     was_training = network.training
     image = next(network.parameters()).new_zeros(1, 3, size, size)
@@ -284,10 +280,9 @@ def count_macs(network: nn.Module, size: int) -> int:
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Return the seconds of several calls, name -> float64 [rounds], one after another, round by round.
+    """Return the seconds of several calls, name -> float64 [rounds], round by round after two calls that warm up.
 
     Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
-    Each is called twice before the first round.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():

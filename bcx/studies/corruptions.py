@@ -152,10 +152,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Calla
 
 @styled
 def write_corruption_sheet(pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None) -> None:
-    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG.
-
-    A sheet of a patient's scan belongs where that scan may lie, and nowhere else.
-    """
+    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG."""
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
     down = -(-len(variants) // _ACROSS)
     figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS, bare=True)

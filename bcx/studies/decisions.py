@@ -41,10 +41,7 @@ _CALIBRATION = ("ece", "log_loss")
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The answers to one hospital (`bcx.evaluate.oof.read_answers`) by networks that never saw it, these in words.
-
-    `left_out` are scans of classes that those networks never learned, which are not in the frame.
-    """
+    """Answers to one hospital by `networks` that never saw it; `left_out` scans are of classes those never learned."""
 
     frame: pd.DataFrame
     networks: str
@@ -58,10 +55,7 @@ class Elsewhere:
 
 
 def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
-    """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out"; none where there is no folder.
-
-    Of several runs that answer a hospital, those count that learned from most scans.
-    """
+    """Read what `bcx evaluate --transfer` answered of hospitals it left out; of several runs, the largest one's."""
     found: dict[str, Elsewhere] = {}
     most: dict[str, int] = {}
     for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
@@ -76,10 +70,7 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
 
 
 def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """Return a cross-validation whose folds are hospitals, from a study of transfer that left each of them out.
-
-    It is the out-of-fold table and what belongs in results.json; None where not every hospital was left out.
-    """
+    """Return table and results.json of a cross-validation over hospitals, if a study of transfer left out each."""
     if not (transfer / "results.json").is_file():
         return None
     study = read_json(transfer / "results.json")

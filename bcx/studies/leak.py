@@ -47,10 +47,7 @@ _COLUMNS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class ProtocolRun:
-    """One training: how the scans were cut, the recipe with its seed, which fold is held out (0 of a single split).
-
-    Under "random" a group may stand in both `train` and `held`.
-    """
+    """One training: its cut, recipe and held-out fold (0 of a single split); "random" may tear groups apart."""
 
     protocol: str
     recipe: Recipe
@@ -71,10 +68,7 @@ class ProtocolRun:
 
 
 def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[int]) -> list[ProtocolRun]:
-    """Return every run of both protocols: one per seed and fold, or per seed where the published split is one.
-
-    The sizes are those of the recipe's `published.split`, or of its `folds`; the records' own folds do not count.
-    """
+    """Return both protocols' runs per seed and fold, sized as the recipe's `published.split`, else its `folds`."""
     split = recipe.published.split if recipe.published else None
     runs = []
     for seed in seeds:

@@ -234,11 +234,7 @@ def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict
 
 
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return the figures of one table of answers by one view, with intervals.
-
-    `auc` is of the positive class against the other lesions, whatever the absent class got, `specificity` the share of
-    other lesions not called positive.
-    """
+    """Return figures of a table by one view: `auc` and `specificity` are of the positive class and other lesions."""
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     probabilities = view_probabilities(frame, task)[0]
     is_positive, is_absent = (np.array(task.classes) == name for name in (task.positive, task.absent))

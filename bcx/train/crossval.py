@@ -30,10 +30,7 @@ from bcx.trust.input_check import fit_input_check
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
-    """Return (training, held out) of run `fold`; records without a fold take no part.
-
-    Nothing to hold out, or a group in two folds, is a `SplitError`.
-    """
+    """Return (training, held out) of a fold; records without one take no part. `SplitError`: no scans, a torn group."""
     held = [record for record in records if record.fold == fold]
     train = [record for record in records if record.fold is not None and record.fold != fold]
     if not held or not train:

@@ -52,10 +52,7 @@ _GENTLER = "Lower lr and head_lr, or train with precision: fp32."
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network in evaluation mode, float32, on the CPU (the best epoch's where the recipe stops early); its input.
-
-    `history` has one dict per epoch, flat: epoch, lr, seconds, train_*, inner_* (with an inner part).
-    """
+    """A network in evaluation mode, float32, on the CPU; its input; a dict per epoch: epoch, lr, train_*, inner_*."""
 
     network: nn.Module
     preprocess: Preprocess
@@ -348,10 +345,7 @@ def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callabl
 
 
 def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
-    """Return how many steps a recipe takes, with an epoch for the batch norms of each mean of several.
-
-    Nearly, where some groups are kept aside to watch; `train` has those too.
-    """
+    """Return a recipe's steps, nearly, with an epoch for the norms of each mean; `train` has inner records too."""
     means = [part.averaged_recipes()[0] for part in recipe.member_recipes() or [recipe] if part.averaged]
     steps = sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
     return steps + sum(_steps_of_an_epoch(part, train) for part in means)

@@ -43,10 +43,7 @@ class Shown(NamedTuple):
 
 
 class ScanDataset(Dataset[Any]):
-    """Scans and masks in memory; the same seed, epoch and index give the same pixels in any process.
-
-    `augment` is the strength of `augmentation` (None: the task's); 0 shows the images as serving would.
-    """
+    """Scans and masks in memory, varied by seed, epoch and index alone; with `augment` 0 they are as in serving."""
 
     def __init__(
         self,
@@ -97,10 +94,9 @@ class ScanDataset(Dataset[Any]):
         return Shown(plane, self.labels[number], self.sources[number])
 
     def order(self, *, balance: bool, oversample: bool) -> list[int]:
-        """Return the indices of this epoch, shuffled; the same for the same seed and epoch.
+        """Return the indices of this epoch, shuffled by seed and epoch.
 
-        `balance` shows the scans of smaller sources several times. `oversample` draws scans of rarer classes again at
-        random, with replacement, until all classes are as frequent.
+        `balance` shows the scans of smaller sources several times; `oversample` draws those of rarer classes again.
         """
         n, labels = len(self), np.asarray(self.labels)
         rng = np.random.default_rng([self._seed, self.epoch, *([2] if balance else [1] if oversample else [])])
@@ -140,10 +136,7 @@ class View(NamedTuple):
 
 
 class LesionDataset(ScanDataset):
-    """Whole scans and crops around the lesion, as `View`.
-
-    Scans without a mask, or with an empty one although they show a lesion, are only shown whole.
-    """
+    """Whole scans and crops around the lesion, as `View`; a lesion that is not outlined is only shown whole."""
 
     def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
         small = with_side(pixels, min(_LONGEST, max(pixels.shape[:2])))
@@ -186,10 +179,9 @@ class LesionDataset(ScanDataset):
         return cut(pixels, box), cut(mask, box)
 
     def order(self, *, balance: bool, enlarge: bool) -> list[ViewOf]:  # type: ignore[override]
-        """Return the views of this epoch, shuffled; the same for the same seed and epoch.
+        """Return the views of this epoch, shuffled by seed and epoch.
 
-        `balance` shows the scans of smaller sources several times. `enlarge` shows every second view enlarged: the
-        other half at each scan's next turn.
+        `balance` shows smaller sources' scans several times; `enlarge` every second view enlarged, others next turn.
         """
         turns = source_turns(self.sources) if balance else np.ones(max(self.sources) + 1, int)
         views = [

@@ -35,10 +35,7 @@ def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:
 
 @contextmanager
 def noted(folder: Path, fingerprint: str, **about: Any) -> Iterator[dict[str, Any]]:
-    """Note the run that the block makes, once all of it is done, with commit and seconds; its snapshot is removed.
-
-    Of several processes the first one writes. The block may add to the note.
-    """
+    """Note the block's run when it is done, with commit and seconds, and remove its snapshot; one process writes."""
     started = time.perf_counter()
     note = {"fingerprint": fingerprint, **about, "commit": current_commit()}
     yield note

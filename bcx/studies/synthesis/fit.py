@@ -241,10 +241,7 @@ def grid_epochs(epochs: int) -> list[int]:
 
 
 def augment(images: torch.Tensor, names: Sequence[str], draws: torch.Generator) -> torch.Tensor:
-    """Change each image of a batch, float32 `[B, 1, S, S]` in -1..1, differently; some changes may leave the range.
-
-    `names` are done in their order; `draws` is on the CPU, so that what is drawn does not depend on the device.
-    """
+    """Change each image of float32 `[B, 1, S, S]`, -1..1, by `names` in turn; `draws` is on the CPU, for any device."""
     for name in names:
         if name in ("translation", "cutout"):
             images = (_translation if name == "translation" else _cutout)(images, draws)

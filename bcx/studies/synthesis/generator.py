@@ -41,10 +41,7 @@ _WIDEST = 8  # times `width`: channels at the coarsest grids
 
 @dataclass(frozen=True)
 class Generator:
-    """A network in evaluation mode, float32, on the CPU, and what made it.
-
-    `about` has `fold` (which it never saw, or None: it saw all), `n_train`, `epochs`, `fingerprint`.
-    """
+    """A network in evaluation mode, float32, on the CPU; `about`: `fold` it never saw, `n_train`, `epochs`, mark."""
 
     network: nn.Module
     recipe: SynthRecipe
@@ -133,10 +130,7 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
 
 
 def build_generator(recipe: SynthRecipe) -> nn.Module:
-    """Return a network from noise float32 `[B, noise]` to images float32 `[B, 1, S, S]` in -1..1.
-
-    The weights are drawn from torch's global generator. *upsampling* doubles the grid from 4 x 4 on.
-    """
+    """Return a network from noise float32 `[B, noise]` to images float32 `[B, 1, S, S]`, -1..1, drawn by torch."""
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [8 * width, 4 * width, 2 * width, width] if dcgan else _channels(recipe)[::-1]
     grid = recipe.size // 8 if dcgan else 4
@@ -156,10 +150,7 @@ def build_generator(recipe: SynthRecipe) -> nn.Module:
 
 
 def build_networks(recipe: SynthRecipe) -> tuple[nn.Module, nn.Module]:
-    """Return generator and discriminator, drawn by the recipe's seed; torch's own state is left as it was.
-
-    The discriminator takes images to logits float32 `[B]`, positive for real; the sigmoid is part of the loss.
-    """
+    """Return generator and discriminator (images to logits float32 `[B]`, positive: real), drawn by the seed."""
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [width, 2 * width, 4 * width] if dcgan else _channels(recipe)
     first, further = ((5, 2, 2), (5, 2, 2)) if dcgan else ((3, 1, 1), (4, 2, 1))

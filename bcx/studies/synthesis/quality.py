@@ -46,10 +46,7 @@ _DRAWS = 50  # subsets for spreads and for equal numbers
 
 
 def build_describers(checkpoint: str, start: Recipe) -> dict[str, Describe]:
-    """Return the networks that describe images, by name: one of the project's own, and one that has seen no scans.
-
-    The second has the architecture and starting weights of `start`; with random weights it is left out.
-    """
+    """Return describing networks by name: a checkpoint's, and the one that `start` starts from, unless from scratch."""
     loaded = load_checkpoint(checkpoint)
     found = {loaded.name: describer(loaded.network, loaded.preprocess)}
     if start.init != "scratch":
@@ -157,10 +154,7 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
 
 
 def find_copies(generated: pd.DataFrame, real: pd.DataFrame) -> np.ndarray:
-    """Return bool `[N]`: generated images nearer to a training scan than any real scan that the generator did not see.
-
-    By correlation more than `COPY_CORRELATION` is enough, since copies hide in real data too.
-    """
+    """Return bool `[N]`: images nearer to a training scan than any unseen real one, or than `COPY_CORRELATION`."""
     limit = min(COPY_CORRELATION, real["correlation"].max())
     return ((generated["correlation"] > limit) | (generated["distance"] < real["distance"].min())).to_numpy()
 

@@ -109,10 +109,7 @@ def _complete(
 
 
 def generated_records(generator: Generator, count: int, seed: int, work: Path) -> list[Record]:
-    """Generate images, write them below `work/pictures`, and return them as training records.
-
-    Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
-    """
+    """Generate images below `work/pictures`; return records, each its own group, whose keys say what made them."""
     label, mark = generator.label, generator.about["fingerprint"][:8]
     scope = "all" if generator.about["fold"] is None else f"fold-{generator.about['fold']}"
     folder = work / "pictures" / scope / f"{label}-{mark}"
