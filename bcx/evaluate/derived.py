@@ -16,7 +16,7 @@ import pandas as pd
 from bcx.data.busi import busi_rows
 from bcx.errors import DataError
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
-from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals, report_with_intervals
+from bcx.evaluate.intervals import means_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, classification_report, named_confusion
 from bcx.evaluate.oof import checked, label_positions, logits_of, view_probabilities
 from bcx.tasks import Task
@@ -229,7 +229,7 @@ def harm_figures(
         "absent_cleared": (absent, answers == 0),
         "right": (known, answers == labels),
     }
-    found = means_with_intervals({name: np.where(of, hit, np.nan) for name, (of, hit) in among.items()}, list(names))
+    found = means_with_intervals({name: np.where(of, hit, np.nan) for name, (of, hit) in among.items()}, names)
     for name, (of, _) in among.items():
         if found[name]["value"] == 0:
             found[name]["high"] = min(1.0, 3 / len(np.unique(names[of])))
@@ -267,17 +267,9 @@ def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, task: T
     shares = {"accuracy": (labels >= 0, chosen == labels), "sensitivity": (ill, called), "specificity": (~ill, ~called)}
     if task.absent is not None:
         shares |= {"absent_recall": (labels == 0, chosen == 0), "lost_lesions": (labels > 0, chosen == 0)}
-    counts = {name: int(among.sum()) for name, (among, _) in shares.items()}
+    known = means_with_intervals({name: np.where(of, hit, np.nan) for name, (of, hit) in shares.items()}, groups)
     if task.absent is None:
-        counts |= dict.fromkeys(("balanced_accuracy", "f1"), len(labels))
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        masses = [(weights @ among, weights @ (among & hit)) for among, hit in shares.values()]
-        found = [hits / mass if mass > 0 else np.nan for mass, hits in masses]
-        if task.absent is None:
-            both = weights @ ill + weights @ called
-            found += [(found[1] + found[2]) / 2, 2 * (weights @ (ill & called)) / both if both > 0 else np.nan]
-        return np.array(found)
-
-    known = figures_with_intervals(figures, counts, groups)
+        wanted = ["balanced_accuracy"] * (len(np.unique(labels)) > 1) + [f"f1_{task.positive}"]
+        both = report_with_intervals(labels, np.eye(2)[chosen], groups, task.classes, wanted, chosen)
+        known |= {name.removesuffix(f"_{task.positive}"): figure for name, figure in both.items()}
     return {name: figure for name, figure in known.items() if figure["value"] is not None}

@@ -16,7 +16,7 @@ import pandas as pd
 from bcx.data.records import Record
 from bcx.errors import BcxError, DataError
 from bcx.evaluate.figures_data import ContactSheet
-from bcx.evaluate.intervals import figures_with_intervals, means_with_intervals
+from bcx.evaluate.intervals import means_with_intervals, report_with_intervals
 from bcx.evaluate.localisation import (
     Localisation,
     deletion_check,
@@ -26,7 +26,7 @@ from bcx.evaluate.localisation import (
     summarise_deletion,
     summarise_localisation,
 )
-from bcx.evaluate.metrics import figure_counts, figure_names, named_confusion, weighted_figures
+from bcx.evaluate.metrics import figure_names, named_confusion
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
@@ -152,26 +152,14 @@ def summarise_scores(table: pd.DataFrame, task: Task) -> dict[str, Any]:
         return summary | {"confusion": {}, "figures": {}}
     groups = known["group"].tolist()
     labels, said = (known[column].map(task.classes.index).to_numpy() for column in ("label", "answer"))
-    figures = _figures(labels, said, known[[f"p_{name}" for name in task.classes]].to_numpy(float), groups, task)
-    stopped = means_with_intervals({"not_a_scan": known["decision"] == NOT_A_SCAN}, groups)
-    return summary | {"confusion": named_confusion(labels, said, task.classes), "figures": figures | stopped}
-
-
-def _figures(
-    labels: np.ndarray, said: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], task: Task
-) -> dict[str, Any]:
-    """All figures with their intervals, from the same resamples."""
-    known, names = figure_counts(labels, task.classes), figure_names(task.classes)
+    probabilities = known[[f"p_{name}" for name in task.classes]].to_numpy(float)
     wanted = ["accuracy", "balanced_accuracy", "macro_f1", *(f"sensitivity_{name}" for name in task.classes)]
-    wanted += [f"specificity_{name}" for name in (task.positive, task.absent) if name is not None]
-    wanted += ["macro_auc", *(name for name in names if name.startswith("auc_")), "log_loss", "ece"]
-    # Others than the absent class are called so as often as they are not recognised as others.
-    told = {name: f"lesions_called_{task.absent}" if name == f"specificity_{task.absent}" else name for name in wanted}
-    turned = np.array([name != words for name, words in told.items()])
-    chosen, of_all = [names.index(name) for name in wanted], weighted_figures(labels, probabilities, said)
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        found = of_all(weights)[chosen]
-        return np.where(turned, 1 - found, found)
-
-    return figures_with_intervals(figures, {words: known[name] for name, words in told.items()}, groups)
+    wanted += [f"specificity_{task.positive}", "macro_auc"]
+    wanted += [*(name for name in figure_names(task.classes) if name.startswith("auc_")), "log_loss", "ece"]
+    shares = {"not_a_scan": known["decision"] == NOT_A_SCAN}
+    if task.absent is not None:
+        absent = task.classes.index(task.absent)
+        shares[f"lesions_called_{task.absent}"] = np.where(labels == absent, np.nan, said == absent)
+    figures = report_with_intervals(labels, probabilities, groups, task.classes, wanted, said)
+    figures |= means_with_intervals(shares, groups)
+    return summary | {"confusion": named_confusion(labels, said, task.classes), "figures": figures}

@@ -74,13 +74,14 @@ def report_with_intervals(
     groups: Sequence | np.ndarray,
     classes: Sequence[str],
     names: Collection[str] | None = None,
+    said: np.ndarray | None = None,
 ) -> dict[str, dict]:
-    """Return figures of `figure_names`, all without `names`, each with its interval, as `figures_with_intervals`.
+    """Return figures of `weighted_figures`, all without `names`, with intervals, as `figures_with_intervals`.
 
     A resample without any scan of a class that the labels hold has no balanced accuracy and no macro figures. The
     calibration error grows when scans repeat, so its interval leans upwards and may lie above its value.
     """
-    figures = weighted_figures(labels, probabilities)
+    figures = weighted_figures(labels, probabilities, said)
     check_lengths(labels=labels, groups=groups)
     counts = figure_counts(labels, classes)
     counts = counts if names is None else {name: counts[name] for name in names}
@@ -88,7 +89,7 @@ def report_with_intervals(
     return figures_with_intervals(lambda weights: figures(weights)[chosen], counts, groups)
 
 
-def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
+def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: Sequence | np.ndarray) -> dict[str, Any]:
     """Return the mean of each column, float [N], nan where a scan has no such figure, as `figures_with_intervals`."""
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     there = np.isfinite(values)
