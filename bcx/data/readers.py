@@ -290,17 +290,11 @@ KINDS = ("busi", *_READERS, "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
-    """Read one source of labelled scans.
+    """Read one source of labelled scans, in the order of their keys (BUSI and BUS-BRA: as published).
 
-    Args:
-        kind_or_name: becomes `Record.source`; one of `KINDS`, or a name of your own (see `detect_kind`).
-        split: for BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values.
-
-    Returns:
-        Records in the order of their keys (BUSI and BUS-BRA: in published order).
-
-    Raises:
-        DataError: what is wrong first, and how many more problems there are; `survey` returns them all.
+    `kind_or_name` becomes `Record.source`: one of `KINDS`, or a name of your own (see `detect_kind`). `split`: for
+    BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values. `DataError`: the
+    first problem, and how many more there are; `survey` returns them all.
     """
     return survey(kind_or_name, root, task=task, split=split).checked(root)
 

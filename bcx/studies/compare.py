@@ -129,10 +129,9 @@ def compare(
 ) -> dict[str, Any]:
     """Run the same folds for each architecture, and return what results.json holds; errors as `crossval`.
 
-    Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
-    `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant,
-    fold, history row, number of epochs; `on_done` when a fold is there. `cluster`: address of a Ray cluster, for folds
-    side by side (see `bcx.train.runs.carry_out`).
+    Each has a folder of its own in `out`, as `crossval` writes it: what is finished is not run again. `out` receives
+    `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant, fold, history
+    row, number of epochs; `on_done` when a fold is there. `cluster` as by `carry_out`.
     """
     task, frames = get_task(entrants[0].recipe.task), {}
     plans = [(entrant, plan_folds(entrant.recipe, records, out / entrant.recipe.arch)) for entrant in entrants]
@@ -183,16 +182,14 @@ def _train(run: tuple[Entrant, Fold], on_epoch: Callable[[Entrant, int, dict[str
 def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Order models by `DECIDES` and compare each with the best.
 
-    Each model's probabilities are taken at the temperature that fits its own logits best, so that log-loss, Brier score
-    and calibration error compare the networks. The out-of-fold tables are sorted by file; of different scans they are a
-    `DataError`.
+    Each model's probabilities are taken at the temperature that fits its own logits best. The out-of-fold tables are
+    sorted by file; of different scans they are a `DataError`.
 
     Returns:
         Rows, best first, ready for JSON: `arch`, `figures` (see `report_with_intervals`), `temperature`,
-        `best_minus_this` (the best model's figures less this one's), `delong` (the same for the area under the ROC
-        curve of the positive class against the rest, scans taken as independent), `p_holm` (of the deciding figure,
-        adjusted for the number of comparisons) and `significantly_worse`; None for the best, and where a comparison
-        cannot be made. Then probabilities, float64 [N, C], by model, best first.
+        `best_minus_this`, `delong` (the same of the positive class's ROC-AUC, scans taken as independent), `p_holm`
+        (of the deciding figure, adjusted for the number of comparisons) and `significantly_worse`; None for the best,
+        and where a comparison cannot be made. Then probabilities, float64 [N, C], by model, best first.
     """
     first_name, first = next(iter(frames.items()))
     for name, frame in frames.items():

@@ -143,10 +143,8 @@ def leak_study(
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 
-    Each seed, of which the recipe's is none, cuts the scans and trains once per protocol and fold; `only` trains these
-    folds. `on_epoch` is called with the run, its history row and the number of epochs. `cluster`: address of a Ray
-    cluster, for runs side by side (see `bcx.train.runs.carry_out`). Returns what results.json holds, or None while runs
-    are missing.
+    Each seed cuts the scans and trains once per protocol and fold; `only` trains these folds. `on_epoch` is called with
+    the run, its history row and the number of epochs. Returns what results.json holds, or None while runs are missing.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(

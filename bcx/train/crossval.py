@@ -115,14 +115,11 @@ def crossval(
     A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
-        out: folder of the results; `fold-K/` inside holds each run's history, predictions, network and snapshot.
         only: run these folds only; the summary is written once every fold is there.
         leave_out: names of figures given once more without the files listed (see `bcx.evaluate.derived.derive`).
-        on_epoch: called with fold, history row, number of epochs; `on_batch` as by `bcx.train.fit.fit`.
-        cluster: address of a Ray cluster, for folds side by side (see `bcx.train.runs.carry_out`).
+        on_epoch: called with fold, history row, number of epochs; `on_batch` as by `fit`, `cluster` by `carry_out`.
 
-    Returns:
-        What results.json holds; None while folds are missing, and in all processes but the first.
+    Returns what results.json holds; None while folds are missing, and in all processes but the first.
     """
     task, folds = get_task(recipe.task), plan_folds(recipe, records, out)
     asked = [fold for fold in folds if only is None or fold.number in only]
@@ -162,11 +159,10 @@ def train_checkpoint(
     on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Train one network on all records that have a fold, and write its checkpoint.
+    """Train one network on all records that have a fold, resumable, and write its checkpoint.
 
-    A snapshot in its folder lets a killed run go on. `measured` is the folder of `crossval` results with the same
-    recipe, which gives the temperature, the operating point and the card's figures. Without it the temperature is 1,
-    and the card says that nothing was measured.
+    `measured`: `crossval` results with the same recipe, for temperature, operating point and the card's figures.
+    Without it the temperature is 1, and the card says that nothing was measured.
     """
     task = get_task(recipe.task)
     figures = {} if measured is None else _figures(measured, recipe)

@@ -124,19 +124,16 @@ def fit(
     """Train one network by a recipe.
 
     Optimiser: AdamW (Loshchilov and Hutter 2019) under torch's OneCycleLR (Smith and Topin 2019); or Adam, or one
-    learning rate throughout, as published systems have it. Loss: see `bcx.train.heads`. Started by `accelerate launch`
-    in several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
-    process; batch norms see the images of their own process, and their statistics are averaged after every epoch.
+    learning rate throughout, as published systems have it. Loss: see `bcx.train.heads`. Of several processes, each
+    learns its share of every batch and its norms see that alone; their statistics are averaged after every epoch.
 
     Args:
-        inner: records to watch (and to stop early by); no group may stand in both.
-        out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
+        inner: records to watch (and to stop early by); a group in both parts is a `SplitError`.
+        out: folder of history.csv and the snapshot from which a killed run goes on; another run's: `TrainingError`.
         on_epoch: called with the epoch's history row and the number of epochs, in every process.
         on_batch: called after every step; at once for those that a snapshot has behind it.
 
-    Raises:
-        SplitError, TrainingError: a group in both parts; a snapshot of another run, a loss that is not finite.
-        ConfigError, CheckpointError: settings or starting weights that do not fit.
+    `TrainingError`: a loss that is not finite; `ConfigError`, `CheckpointError`: unfit settings or starting weights.
     """
     check_split(train, inner)
     task = get_task(recipe.task)

@@ -59,18 +59,15 @@ def carry_out(
     """Do runs that do not depend on each other, and yield each when it has ended.
 
     Args:
-        runs: asked for one at a time, as soon as the next can begin.
-        do: does what is left of a run, in a folder of its own. Called with the run, and with `told` by name.
+        runs: asked for one at a time, as soon as the next can begin; those that are `is_done` need no worker.
+        do: does what is left of a run, in a folder of its own; called with the run, and with `told` by name.
         told: what is called while a run is done; on a cluster, all of it when the run has ended.
         out: folder of all runs.
         most: of so many runs at most the cores of a cluster are shared out.
-        is_done: tells which runs need no worker.
-        cluster: None: here, one after the other. Else the address of a Ray cluster (see `bcx.inference.cluster`), whose
-            nodes must see `out`, the current folder and whatever a run reads under the same paths as this process; a
-            run whose worker is lost goes on elsewhere.
+        cluster: address of a Ray cluster (see `bcx.inference.cluster`), whose nodes must see `out` and whatever a run
+            reads under the same paths; a run whose worker is lost goes on elsewhere. None: here, one after the other.
 
-    Raises:
-        BcxError: as `do`; no Ray, no such cluster, a node that does not see the folders, a worker lost too often.
+    `BcxError`: as `do`; no Ray, no such cluster, a node that does not see the folders, a worker lost too often.
     """
     if cluster is None:
         for run in runs:

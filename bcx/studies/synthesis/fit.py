@@ -79,9 +79,8 @@ def train_generator(
 ) -> Generator:
     """Train the generator of one class, or return the finished one; a killed run goes on.
 
-    The job's folder below `out` receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same
-    noise over the epochs) and `run.json`. `on_epoch` is called with the history's row and the number of epochs. A loss
-    that is no longer finite, and the snapshot of another run, are a `TrainingError`.
+    The job's folder below `out` receives weights, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
+    epochs) and `run.json`. `TrainingError`: a loss that is no longer finite, the snapshot of another run.
     """
     label, folder = job.label, out / job.folder
     own, chosen = recipe.for_class(label), class_records(job.records, label)

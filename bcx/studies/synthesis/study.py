@@ -53,11 +53,9 @@ def synth_study(
 ) -> dict[str, Any]:
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
-    Args:
-        out: receives `<name>.json`, whose content is returned, `<name>.scans.csv` (every answer) and `<name>.png`.
-        work: generators, generated images and runs; not to be published.
-        sheets: a folder for sheets with real scans beside generated ones; none are made without it.
-        on_epoch: called with the job of a generator or classifier, its history row and the number of epochs.
+    `out` receives `<name>.json`, whose content is returned, `<name>.scans.csv` (every answer) and `<name>.png`; `work`
+    generators, generated images and runs, which are not to be published; `sheets`, where given, real scans beside
+    generated ones. `on_epoch` is called with the job, its history row and the number of epochs.
     """
     task = get_task(study.classifier.task)
     plan, jobs, folder = plan_generators(study, records), plan_runs(study, records), work / "generators"
