@@ -36,6 +36,7 @@ class _Look(NamedTuple):
     sha256: str
     empty_mask: bool
     problems: list[BcxError]
+    fault: str  # of `UNREADABLE`, `BLANK` and `SIZE`; "" for none
 
 
 def check_folder(
@@ -68,7 +69,7 @@ def _look_at(record: Record, *, task: Task, published: bool) -> _Look:
     try:
         scan = Scan.open(record.file)
     except BcxError as error:
-        return _Look(record, None, "", False, [_named(record, error)])
+        return _Look(record, None, "", False, [_named(record, error)], UNREADABLE)
     problems: list[BcxError] = []
     empty = False
     try:
@@ -76,9 +77,11 @@ def _look_at(record: Record, *, task: Task, published: bool) -> _Look:
         empty = mask is not None and not mask.any()
     except DataError as error:
         problems.append(_named(record, error))
-    if published and (wrong := row_problem(record, scan.pixels)):
-        problems.append(wrong)
-    for fault in faults(scan.pixels, task):
+    if published and (problem := row_problem(record, scan.pixels)):
+        problems.append(problem)
+    tested = {BLANK: is_blank(scan.pixels), SIZE: scan.pixels.shape[:2] != (task.tile, task.tile)} if task.tile else {}
+    wrong = [fault for fault, there in tested.items() if there]
+    for fault in wrong:
         found = "blank: one even tone" if fault == BLANK else f"{scan.width} x {scan.height} pixels"
         problems.append(
             DataError(
@@ -87,7 +90,7 @@ def _look_at(record: Record, *, task: Task, published: bool) -> _Look:
                 remedy="Training leaves it out; remove it to be rid of this line.",
             )
         )
-    return _Look(record, (scan.width, scan.height), scan.sha256, empty, problems)
+    return _Look(record, (scan.width, scan.height), scan.sha256, empty, problems, next(iter(wrong), ""))
 
 
 def _sizes(looks: Sequence[_Look]) -> Iterator[str]:
@@ -171,12 +174,6 @@ def is_blank(pixels: np.ndarray) -> bool:
     return bool(np.ptp(np.percentile(grey, (1, 99))) < BLANK_RANGE)
 
 
-def faults(pixels: np.ndarray, task: Task) -> list[str]:
-    """What is wrong with one image of a task with tiles: of `BLANK` and `SIZE`; nothing for other tasks."""
-    wrong = {BLANK: is_blank(pixels), SIZE: pixels.shape[:2] != (task.tile, task.tile)} if task.tile else {}
-    return [fault for fault, there in wrong.items() if there]
-
-
 def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:
     """Open every file; return the good patches in the same order, and {reason: keys of the others}.
 
@@ -186,20 +183,12 @@ def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str
         return list(records), {}
     left_out: dict[str, list[str]] = {reason: [] for reason in (UNREADABLE, BLANK, SIZE, COPY, CONFLICT)}
     by_content: dict[str, list[Record]] = defaultdict(list)
-
-    def look(record: Record) -> tuple[str, str]:
-        try:
-            scan = Scan.open(record.file)
-        except BcxError:
-            return UNREADABLE, ""
-        return next(iter(faults(scan.pixels, task)), ""), scan.sha256
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
-        for record, (reason, content) in zip(records, pool.map(look, records), strict=True):
-            if reason:
-                left_out[reason].append(record.key)
+        for look in pool.map(partial(_look_at, task=task, published=False), records):
+            if look.fault:
+                left_out[look.fault].append(look.record.key)
             else:
-                by_content[content].append(record)
+                by_content[look.sha256].append(look.record)
     for same in by_content.values():
         if len({record.label for record in same}) > 1:
             left_out[CONFLICT] += [record.key for record in same]
