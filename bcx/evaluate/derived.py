@@ -149,7 +149,7 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
     surest answers reach `REFER_ACCURACY`. `DataError` where a class is missing.
     """
     probabilities = apply_temperature(logits_of(frame, task), temperature)
-    labels, weights = label_positions(frame, task), _equal_mass(frame)
+    labels, weights = label_positions(frame, task), equal_mass(frame["source"], frame["label"])
     if task.absent is not None:
         shares = np.bincount(labels, minlength=len(task.classes)) / len(labels)
         said = f"out-of-fold answers to {', '.join(sorted(frame['source'].unique()))}"
@@ -196,7 +196,9 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     }
     if task.absent is None:
         probabilities = apply_temperature(logits_of(frame, task), temperature)
-        return found | {"sensitivity_points": sensitivity_points(probabilities, labels, _equal_mass(frame))}
+        return found | {
+            "sensitivity_points": sensitivity_points(probabilities, labels, equal_mass(frame["source"], frame["label"]))
+        }
     found["points"] = {}
     for name in POINTS[1:]:
         chosen, referred = decide_folds(frame, task, temperature, name)
@@ -256,9 +258,9 @@ def decide_folds(
     return chosen, reasons.astype(bool)
 
 
-def _equal_mass(frame: pd.DataFrame) -> np.ndarray:
-    """Weights [N] that give every source the same mass within each class that it has."""
-    return 1 / frame.groupby(["source", "label"])["label"].transform("size").to_numpy(float)
+def equal_mass(*kinds: pd.Series) -> np.ndarray:
+    """Return weights [N] with which all kinds of scan, told apart by these columns, have the same mass."""
+    return 1 / kinds[0].groupby(list(kinds)).transform("size").to_numpy(float)
 
 
 def _figures(chosen: np.ndarray, labels: np.ndarray, groups: np.ndarray, task: Task) -> dict[str, Any]:

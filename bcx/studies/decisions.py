@@ -7,6 +7,7 @@ is fitted on all of them. `patients_table` measures one answer per patient besid
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
-from bcx.evaluate.derived import BY_HOSPITAL, derive, harm_figures, noted_scans
+from bcx.evaluate.derived import BY_HOSPITAL, derive, equal_mass, harm_figures, noted_scans
 from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
@@ -109,8 +110,7 @@ def fit_elsewhere(
     """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
     logits, labels = logits_of(frame, task), label_positions(frame, task)
-    temperature = fit_temperature(logits, labels, _equal_mass(frame["source"]))
-    ill = (frame["label"] == task.positive).astype(str)
+    temperature = fit_temperature(logits, labels, equal_mass(frame["source"]))
     distances = frame[DISTANCE].dropna().to_numpy() if DISTANCE in frame else np.empty(0)
     rule = fit_rule(
         apply_temperature(logits, temperature),
@@ -119,16 +119,11 @@ def fit_elsewhere(
         prevalence=prevalence,
         fitted_on=fitted_on,
         distances=distances if len(distances) else None,
-        weights=_equal_mass(frame["source"] + "\t" + ill),
+        weights=equal_mass(frame["source"], frame["label"] == task.positive),
         hospitals=frame["source"].to_numpy(str),
         **harms,
     )
     return temperature, rule
-
-
-def _equal_mass(kinds: pd.Series) -> np.ndarray:
-    """Weights [N] with which every kind has the same mass."""
-    return 1 / kinds.map(kinds.value_counts()).to_numpy(float)
 
 
 def decisions_study(
@@ -169,7 +164,11 @@ def decisions_study(
             for point in POINTS if "rule" in block else POINTS[:1]:
                 figures = harm_figures(labels, _decided(frame, own, block, task, point), groups, task)
                 rows.append({**words, "point": point, "temperature": own, **figures})
-            calibration.append({**words, "temperature": own, **_calibration(frame, own, task)})
+            probabilities = apply_temperature(logits_of(frame, task), own)
+            means = probabilities.mean(axis=0), np.bincount(labels, minlength=len(task.classes)) / len(labels)
+            mean, share = (dict(zip(task.classes, values.round(4).tolist(), strict=True)) for values in means)
+            figures = report_with_intervals(labels, probabilities, groups, task.classes, _CALIBRATION)
+            calibration.append({**words, "temperature": own, **figures, "mean_probability": mean, "share": share})
     return {
         "temperature": temperature,
         "rule": stored.to_dict(),
@@ -224,14 +223,6 @@ def _decided(
     return np.where(probabilities.max(axis=1) < block["refer"]["below"], REFERRED, labels)
 
 
-def _calibration(frame: pd.DataFrame, temperature: float, task: Task) -> dict[str, Any]:
-    labels, probabilities = label_positions(frame, task), apply_temperature(logits_of(frame, task), temperature)
-    means = probabilities.mean(axis=0), np.bincount(labels, minlength=len(task.classes)) / len(labels)
-    mean, share = (dict(zip(task.classes, values.round(4).tolist(), strict=True)) for values in means)
-    figures = report_with_intervals(labels, probabilities, frame["group"].to_numpy(str), task.classes, _CALIBRATION)
-    return {**figures, "mean_probability": mean, "share": share}
-
-
 def _curves(
     name: str, elsewhere: Mapping[str, Elsewhere], task: Task, before: Mapping[str, Any] | None
 ) -> dict[str, dict[str, list[float]]]:
@@ -239,14 +230,10 @@ def _curves(
     frame, others = elsewhere[name].frame, [each for other, each in elsewhere.items() if other != name]
     positive, total = task.classes.index(task.positive), ABSENT_HARM + NEGATIVE_HARM
     ill = label_positions(frame, task) == positive
-
-    curves: dict[str, dict[str, list[float]]] = {}
+    curves = defaultdict[str, dict[str, list[float]]](lambda: {"referred": [], "missed": []})
 
     def add(name: str, temperature: float, block: Mapping[str, Any]) -> None:
-        answers, curve = (
-            _decided(frame, temperature, block, task),
-            curves.setdefault(name, {"referred": [], "missed": []}),
-        )
+        answers, curve = _decided(frame, temperature, block, task), curves[name]
         curve["referred"].append(round(float((answers == REFERRED).mean()), 5))
         curve["missed"].append(round(float((~np.isin(answers, (positive, REFERRED)))[ill].mean()), 5))
 
@@ -258,7 +245,7 @@ def _curves(
         for below in np.linspace(0, 1, 101):
             refer = before["decisions"]["refer"] | {"below": float(below)}
             add("before", before["temperature"], before["decisions"] | {"refer": refer})
-    return curves
+    return dict(curves)
 
 
 def patients_table(
