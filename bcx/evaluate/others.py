@@ -30,10 +30,6 @@ _SAID = (
 )  # fmt: skip
 
 
-def _in_colour(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
 def _box(scan: np.ndarray, rng: np.random.Generator, share: float) -> tuple[slice, slice]:
     """Rows and columns of a box of about `share` of the scan, off its edges where it fits."""
     sizes = [min(0.9, np.sqrt(share) * factor) for factor in (1.0, 1.1)]
@@ -52,7 +48,7 @@ def with_flow(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.25, fill: float = 0.3, power: bool = False
 ) -> np.ndarray:
     """Colour Doppler: vessels red and blue (`power`: orange) in `fill` of a box of `share`, and a colour bar."""
-    out, (rows, columns) = _in_colour(scan), _box(scan, rng, share)
+    out, (rows, columns) = np.dstack([scan] * 3), _box(scan, rng, share)
     inside = out[rows, columns]
     field = _blobs(rng, inside.shape[:2], 0.06)
     speed = np.abs(field) - np.quantile(np.abs(field), 1 - fill)
@@ -70,12 +66,12 @@ def with_stiffness(
     scan: np.ndarray, rng: np.random.Generator, *, share: float = 0.35, opacity: float = 0.5, beside: bool = False
 ) -> np.ndarray:
     """Elastography: a box of all colours over the scan; `beside`: to the right of the scan without it."""
-    out = _in_colour(scan)
+    out = np.dstack([scan] * 3)
     inside = out[_box(scan, rng, share)]
     level = np.clip(128 + 70 * _blobs(rng, inside.shape[:2], 0.09), 0, 255).astype(np.uint8)
     colours = cv2.applyColorMap(level, cv2.COLORMAP_JET)[..., ::-1]
     inside[:] = (opacity * colours + (1 - opacity) * inside).astype(np.uint8)
-    return np.hstack([_in_colour(scan), out]) if beside else out
+    return np.hstack([np.dstack([scan] * 3), out]) if beside else out
 
 
 def in_two_halves(scan: np.ndarray, other: np.ndarray, *, gutter: int = 0, stacked: bool = False) -> np.ndarray:

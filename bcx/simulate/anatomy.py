@@ -66,16 +66,9 @@ def ramp(distance: Map, soft: float) -> Map:
     return (1 / (1 + np.exp(np.clip(-distance / soft, -30, 30)))).astype(np.float32)
 
 
-def _line(distance: Map, thick: float, pixel: float) -> Map:
+def line(distance: Map, thick: float, pixel: float = 0.0) -> Map:
+    """Return a bright line where a distance is 0, at least as thick as a pixel shows."""
     return np.exp(-0.5 * (distance / max(thick, 0.6 * pixel)) ** 2)
-
-
-def _grains(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Map:
-    """Strong lone scatterers in dB above the tissue, at `count` random places: 0 elsewhere."""
-    grains = np.zeros(shape, np.float32)
-    place = (rng.random((2, count)) * np.array(shape)[:, None]).astype(int)
-    grains[place[0], place[1]] = rng.uniform(8, 20, count)
-    return grains
 
 
 def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
@@ -116,16 +109,19 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
     layers = (in_fat, fat), (in_gland, glandular), (in_retro, fat - 1), (in_muscle, striated), (in_chest, deep)
     for share, level in layers:
         echo = echo * (1 - share) + level * share
-    echo += _grains(rng, (height, width), 1200) * (0.25 + 0.75 * (in_gland - in_retro)) * in_fat
+    grains = np.zeros((height, width), np.float32)  # strong lone scatterers, dB above the tissue
+    down, across = (rng.random((2, 1200)) * [[height], [width]]).astype(int)
+    grains[down, across] = rng.uniform(8, 20, 1200)
+    echo += grains * (0.25 + 0.75 * (in_gland - in_retro)) * in_fat
 
     fatty = (in_fat - in_gland) + (in_retro - in_muscle)
     mirror = 3.2 * septa * fatty * np.clip(0.8 + 0.7 * patchy - 0.4 * islands, 0.1, 2)
     mirror += rng.uniform(2.5, 7) * threads * on_off * (in_gland - in_retro) + 2.0 * weave * (in_muscle - in_chest)
     for edge, strength in ((gland, 0.9), (retro, 0.7), (muscle, 1.6), (chest, 2.2)):
         worn = np.clip(0.3 + curve(rng, x, wide=0.1, height=0.7), 0, 1.8)
-        mirror += strength * worn * _line(y - edge, 0.003, pixel)
+        mirror += strength * worn * line(y - edge, 0.003, pixel)
     mirror *= np.clip(0.9 + 0.45 * mottle, 0.15, 2)
-    mirror += 2.5 * _line(y - 0.006, 0.004, pixel) + np.float32(1.4) * _line(y - skin, 0.003, pixel)
+    mirror += 2.5 * line(y - 0.006, 0.004, pixel) + np.float32(1.4) * line(y - skin, 0.003, pixel)
 
     fade = rng.uniform(16, 34)
     loss = fade * 1.5 * np.sqrt(y) + np.zeros_like(echo)
@@ -138,7 +134,7 @@ def breast(rng: np.random.Generator, height: int, width: int) -> Scene:
         across = (x - rng.uniform(0.1, 0.9) * x.max()) / rng.uniform(0.14, 0.22)
         cap = chest + 0.05 * across**2
         there = ramp(1 - np.abs(across), 0.16)
-        mirror += 1.6 * there * _line(y - cap, 0.006, pixel)
+        mirror += 1.6 * there * line(y - cap, 0.006, pixel)
         loss += 110 * there * ramp(y - cap - 0.012, 0.01)
     return Scene(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
 

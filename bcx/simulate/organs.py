@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bcx.simulate.anatomy import Map, Scene, grid, ramp, smooth_field
+from bcx.simulate.anatomy import Map, Scene, grid, line, ramp, smooth_field
 from bcx.simulate.formation import compress, envelope
 
 
@@ -59,10 +59,6 @@ def _scan_converted(beams: np.ndarray, probe: Probe) -> np.ndarray:
     return cv2.remap(beams, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
 
 
-def _line(distance: Map, thick: float) -> Map:
-    return np.exp(-0.5 * (distance / thick) ** 2)
-
-
 def _ellipse(y: Map, x: Map, at: tuple[float, float], half: tuple[float, float], tilt: float = 0.0) -> Map:
     """About the distance from the edge of an ellipse, negative inside; `at` and `half`: down, across."""
     dy, dx = y - at[0], x - at[1]
@@ -78,14 +74,14 @@ class _Drawing:
         patchy = smooth_field(rng, y, x, tall=0.2, wide=0.3)
         self.echo = level + grain * (mottle + 0.8 * patchy)
         below = grid(*y.shape)[0]  # the probe's face, along every beam
-        self.mirror = 3 * _line(below - 0.006, 0.005) + np.zeros_like(y)
+        self.mirror = 3 * line(below - 0.006, 0.005) + np.zeros_like(y)
         self.loss = np.float32(fade) * np.sqrt(np.maximum(y, 0))
 
     def fill(self, outside: Map, level: float, *, wall: float = 0.0, gained: float = 0.0, thick: float = 0.004) -> None:
         """Fill a part with scatterers of `level` dB; `wall`: mirror of its edge; `gained`: dB per depth in it."""
         inside = 1 - ramp(outside, 0.003)
         self.echo = self.echo * (1 - inside) + level * inside
-        self.mirror = self.mirror * (1 - inside) + wall * _line(outside, thick)
+        self.mirror = self.mirror * (1 - inside) + wall * line(outside, thick)
         self.loss = self.loss - gained * inside
 
     def scene(self) -> Scene:
@@ -106,7 +102,7 @@ def _thyroid(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         draw.fill(artery, -42, wall=1.5, gained=40)
     pipe = _ellipse(y, x, (top + 0.2, middle), (0.17, 0.15))
     draw.fill(pipe, -30, wall=5)
-    echoes = sum(_line(pipe + 0.035 * n, 0.005) / n for n in range(1, 5))
+    echoes = sum(line(pipe + 0.035 * n, 0.005) / n for n in range(1, 5))
     draw.mirror += 3 * echoes * (np.abs(x - middle) < 0.1)
     draw.loss += 80 * (1 - ramp(pipe + 0.03, 0.005))
     return draw.scene()
@@ -123,7 +119,7 @@ def _liver(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         draw.fill(tube, -40, wall=3.5 if number % 2 else 0.3)
     bottom = y - rng.uniform(0.78, 0.9) + rng.uniform(0.1, 0.4) * (x - rng.normal(0, 0.2)) ** 2
     draw.echo -= 9 * ramp(bottom, 0.01)
-    draw.mirror += 9 * _line(bottom, 0.008)
+    draw.mirror += 9 * line(bottom, 0.008)
     return draw.scene()
 
 
@@ -135,7 +131,7 @@ def _fetus(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     skull = _ellipse(y, x, at, (size, 1.25 * size), tilt)
     draw.fill(skull, -17, wall=10, thick=0.009)
     along = (y - at[0]) * np.cos(tilt) - (x - at[1]) * np.sin(tilt)
-    draw.mirror += 3 * _line(along, 0.006) * (skull < -0.04)
+    draw.mirror += 3 * line(along, 0.006) * (skull < -0.04)
     for side in (-1, 1):
         draw.fill(_ellipse(y, x, (at[0] + 0.3 * side * size, at[1]), (0.16 * size, 0.5 * size), tilt), -32, wall=1)
     return draw.scene()
@@ -151,9 +147,9 @@ def _heart(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         draw.fill(_ellipse(y, x, (level - tall - 0.02, across), (tall, wide), 0.25 * side), -46, wall=2)
         draw.fill(_ellipse(y, x, (level + 0.12, across), (0.11, wide), 0), -46, wall=2)
         leaf = (y - level + 0.03) + side * rng.uniform(0.3, 0.9) * (x - across)
-        draw.mirror += 5 * _line(leaf, 0.005) * (np.abs(x - across) < 0.8 * wide)
+        draw.mirror += 5 * line(leaf, 0.005) * (np.abs(x - across) < 0.8 * wide)
     sac = _ellipse(y, x, (level - 0.02, 0), (0.33, 0.33))
-    draw.mirror += 5 * _line(sac, 0.01) * (y > level)
+    draw.mirror += 5 * line(sac, 0.01) * (y > level)
     draw.echo -= 8 * ramp(sac - 0.03, 0.01)
     return draw.scene()
 
@@ -163,7 +159,7 @@ def _phantom(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     draw = _Drawing(rng, y, x, -6, 0.2, rng.uniform(6, 14))
     step = rng.uniform(0.1, 0.16)
     for depth in np.arange(step, 1, step):
-        draw.mirror += 9 * _line(np.hypot(y - depth, x - rng.choice([0, 0, 0.02])), 0.005)
+        draw.mirror += 9 * line(np.hypot(y - depth, x - rng.choice([0, 0, 0.02])), 0.005)
     size = rng.uniform(0.04, 0.07)
     for row in (rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.8)):
         for number, across in enumerate(np.arange(-0.6, 0.7, rng.uniform(0.2, 0.28))):
@@ -191,8 +187,8 @@ def _muscle(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         fibres = smooth_field(rng, y + tilt * x, x, tall=0.016, wide=0.5)
         inside = ramp(y - top, 0.005)
         draw.echo = draw.echo * (1 - inside) + (-14 + 5 * fibres) * inside
-        draw.mirror += 5 * _line(y - top, 0.005) + 1.5 * inside * np.clip(fibres - 1, 0, 1)
-    draw.mirror += 10 * _line(y - bone, 0.007)
+        draw.mirror += 5 * line(y - top, 0.005) + 1.5 * inside * np.clip(fibres - 1, 0, 1)
+    draw.mirror += 10 * line(y - bone, 0.007)
     draw.loss += 90 * ramp(y - bone - 0.01, 0.01)
     return draw.scene()
 
