@@ -63,8 +63,10 @@ def _look_at(root: Path, store: Path, place: int, file: str) -> Look:
             write_features(store, place, describe(scan.pixels))
         content = hashlib.sha256(f"{scan.pixels.shape} ".encode())
         content.update(scan.pixels.data)
-        size = scan.width, scan.height
-        return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=_measures(small))
+        spread, size = float(small.std()), (scan.width, scan.height)
+        steps = [np.abs(np.diff(small, axis=axis)).mean() if min(small.shape) > 2 else 0 for axis in (1, 0)]
+        measures = float(small.mean()), spread, *(float(step) / (spread + 1) for step in steps)
+        return Look(place, file, *size, content.hexdigest(), odd, comparable=comparable, measures=measures)
     except BcxError as error:
         # Its path on this machine is nobody's business; the report says which file it is.
         found = error.found.replace(str(root / file), PurePosixPath(file).name)
@@ -73,12 +75,6 @@ def _look_at(root: Path, store: Path, place: int, file: str) -> Look:
         raise
     except Exception as error:  # one file in ten thousand that nobody thought of must not cost the whole run
         return Look(place, file, odd=(Odd("unreadable", f"It cannot be looked at ({type(error).__name__}: {error})."),))
-
-
-def _measures(small: np.ndarray) -> tuple[float, ...]:
-    spread = float(small.std())
-    steps = [np.abs(np.diff(small, axis=axis)).mean() if min(small.shape) > 2 else 0 for axis in (1, 0)]
-    return float(small.mean()), spread, *(float(step) / (spread + 1) for step in steps)
 
 
 def outliers(looks: Sequence[Look]) -> list[tuple[str, Odd]]:

@@ -112,16 +112,11 @@ def measure(heat: np.ndarray, mask: np.ndarray, threshold: float) -> Fit:
         near = float((distance[hottest] <= TOLERANCE).mean())
     region = heat >= threshold
     iou = float(np.count_nonzero(region & mask) / np.count_nonzero(region | mask))
-    return Fit(inside, pointing, near, iou, peak, _ious(heat, mask))
-
-
-def _ious(heat: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """IoU at every threshold from one histogram: how many pixels reach each, in the mask and in all."""
-    reached = np.searchsorted(THRESHOLDS, heat.ravel(), side="right")
-    bins = len(THRESHOLDS) + 1
-    everywhere, within = np.bincount(reached, minlength=bins), np.bincount(reached[mask.ravel()], minlength=bins)
-    region, both = (np.cumsum(counts[::-1])[::-1][1:] for counts in (everywhere, within))
-    return both / (region + np.count_nonzero(mask) - both)
+    # Of all thresholds from one histogram: how many pixels reach each, in all and in the mask.
+    reached = np.searchsorted(THRESHOLDS, heat, side="right")
+    counts = [np.bincount(part.ravel(), minlength=len(THRESHOLDS) + 1) for part in (reached, reached[mask])]
+    everywhere, within = (np.cumsum(count[::-1])[::-1][1:] for count in counts)
+    return Fit(inside, pointing, near, iou, peak, within / (everywhere + np.count_nonzero(mask) - within))
 
 
 def centred_blob(shape: tuple[int, int]) -> np.ndarray:

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as _entropy
 from torch.nn.functional import pad, relu
 
@@ -133,6 +132,8 @@ class _Pair:
             for network, lr in learners
         )
         self._optimizers = {"by_generator": by_generator, "by_discriminator": by_discriminator}
+        self._networks = {"generator": self._generator, "discriminator": self._discriminator}
+        self._networks |= {"kept": self.kept} if recipe.ema else {}
 
     def epoch(self, images: torch.Tensor, epoch: int) -> dict[str, Any]:
         """Learn from every image once, and return the epoch's row of the history."""
@@ -201,19 +202,15 @@ class _Pair:
         mixed = self._recipe.precision == "bf16" and computes_bf16(self._device.type)
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=mixed)
 
-    def _networks(self) -> dict[str, nn.Module]:
-        kept = {"kept": self.kept} if self._recipe.ema else {}
-        return {"generator": self._generator, "discriminator": self._discriminator, **kept}
-
     def save(self, file: Path, mark: str, history: list[dict[str, Any]]) -> None:
         """Write all that the next epoch depends on."""
-        parts = {name: network.state_dict() for name, network in self._networks().items()}
+        parts = {name: network.state_dict() for name, network in self._networks.items()}
         save_state(file, parts, self._optimizers, fingerprint=mark, history=history)
 
     def restore(self, file: Path, mark: str) -> list[dict[str, Any]]:
         """Put back what `save` wrote, and return the history."""
         parts, history = load_state(file, self._optimizers, fingerprint=mark)
-        for name, network in self._networks().items():
+        for name, network in self._networks.items():
             network.load_state_dict(parts[name])
         return history
 
