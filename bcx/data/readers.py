@@ -92,11 +92,10 @@ _MANIFEST = "a CSV table with the columns file, label and, as you like, group, m
 def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -> Reading:
     """Read a CSV manifest `file,label[,group,mask,fold,split]`, a row for each scan, as `bcx.data.tables` reads it.
 
-    `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
-    backward slashes, and stay inside it: keys are made of them. `group` is the patient or lesion; without it each scan
-    is its own group. `fold` is given for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it,
-    ties further scans (and so their patients) together. With a column `split`, the rows of that split are read ("all":
-    every row). Other columns are passed over, but not one that looks like a slip of the pen for one of these.
+    `file` and `mask` (several masks with `|` between them) are paths inside the table's folder, with forward or
+    backward slashes. `group` is the patient or lesion; without it each scan is its own, unless `groups.csv` beside the
+    table ties some. `fold` is given for all rows or for none. With a column `split`, the rows of that split are read
+    ("all": every row). Other columns are passed over, but not one that looks like a slip of the pen for one of these.
     """
     if not table.is_file():
         raise DataError(f"There is no manifest '{table}'.", expected=_MANIFEST, remedy="Check the path.")

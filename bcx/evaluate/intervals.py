@@ -142,9 +142,9 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
     """Compare K figures of two models by resampling whole groups, the same ones for both; each as `_difference`.
 
     `both` gives the figures of A and of B, float64 [2, K], from weights, float64 [N]. The p-value is twice the smaller
-    share of resamples in which the difference is not above, or not below, nought, with one added to count and total
-    (Davison and Hinkley 1997). Interval and p-value are None with fewer than two groups or when more than half of the
-    resamples have no value.
+    share of resamples with no difference above, or below, nought, with one added to count and total (Davison and
+    Hinkley 1997); None, as the interval, with fewer than two groups or when more than half of the resamples have no
+    value.
     """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))
@@ -164,9 +164,8 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
 def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
     """Compare the areas under two ROC curves of the same scans, two or more of each kind, by DeLong's test.
 
-    It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
-    `paired_bootstrap` there, and give this one for comparison with published figures. Scores that order the scans alike
-    have no difference, an interval of no width and a p-value of 1.
+    It takes scans as independent: where several belong to one patient its interval is too narrow, so prefer
+    `paired_bootstrap`. Scores that order the scans alike have an interval of no width and a p-value of 1.
     """
     from scipy.stats import norm, rankdata
 

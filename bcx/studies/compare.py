@@ -70,11 +70,9 @@ def plan_comparison(
 ) -> list[Entrant]:
     """Return who takes part; each network is built without memory, so that a wrong request is a `ConfigError` here.
 
-    Args:
-        recipe: the settings that all share; its own `init` counts for its own architecture.
-        archs: timm's names, and tiny_cnn, which starts from scratch; at least two.
-        inits: starting weights by architecture: a file, "timm" or "scratch"; `others`: of the rest.
-        changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
+    `recipe` has the settings that all share, `changes` further ones by architecture; `archs` are timm's names, at least
+    two, or tiny_cnn, which starts from scratch. `inits`: starting weights by architecture, a file, "timm" or "scratch";
+    `others`: of the rest, but for the recipe's own.
     """
     inits, changes = inits or {}, changes or {}
     strangers = sorted({*inits, *changes} - set(archs))

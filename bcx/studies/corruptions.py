@@ -84,12 +84,10 @@ def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
 def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups, ready for JSON.
 
-    Drops are the clean figure minus the changed one, of the same resamples. A table with gaps is a `DataError`.
-
-    Returns:
-        `n`, `groups`, `suite` (fingerprint); `clean`, the `FIGURES`, each {value, low, high}, None without meaning
-        (`lesion_auc`: the positive class against the others without the absent class); `kinds`, a list of {kind,
-        sentence, the figures, drop: {figures}} in the order of the suite; `mean_drop`, the mean over the kinds.
+    Drops are the clean figure minus the changed one, of the same resamples. A table with gaps is a `DataError`. `suite`
+    is a fingerprint; `clean`, each of `kinds` and its `drop` have the `FIGURES` as {value, low, high}, None without
+    meaning (`lesion_auc`: the positive class against the others without the absent class); `mean_drop`, the mean over
+    kinds.
     """
     parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
     clean = parts.get(CLEAN)

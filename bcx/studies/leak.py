@@ -89,10 +89,9 @@ def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[in
 def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped: bool) -> list[list[Record]]:
     """Cut records into parts with the classes in proportion, at random or by whole groups.
 
-    Every part has room for its share of each class. Larger groups are placed first, each in a part that is drawn among
-    those with room for the whole group, in proportion to the room left; scans without a group fill the rest. Where no
-    part has room for a group, it goes where most is left, and the sizes are kept nearly: these are in any unit, and 0
-    leaves a part empty. A class that would be missing from a part is a `SplitError`.
+    Larger groups are placed first, each in a part that is drawn among those with room for the whole group, in
+    proportion to the room left; where none has room, it goes where most is left, so `sizes` (in any unit; 0: empty) are
+    kept nearly. A class that would be missing from a part is a `SplitError`.
     """
     ordered = sorted(records, key=lambda record: record.key)
     classes = sorted({record.label for record in ordered})

@@ -301,10 +301,9 @@ def lesion_loss(
 ) -> LesionLoss:
     """Compare the head's maps with labels and masks.
 
-    Terms: *kind*, cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half
-    from the evidence under the true mask; *presence*, cross-entropy of "there is a lesion"; *mask*, cross-entropy of
-    every place plus 1 - Dice (Milletari et al. 2016). With the weight `presence_elsewhere` of 1, "this hospital" may
-    pass for "a lesion"; with 0 presence is learned from hospitals with normal scans alone.
+    *kind*: cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half under the
+    true mask; *presence*: of "there is a lesion"; *mask*: of every place, plus 1 - Dice (Milletari et al. 2016). With
+    the weight `presence_elsewhere` of 0 presence is learned from hospitals with normal scans alone.
     """
     scores = pool(out)
     lesion = (views.label != absent).float()

@@ -192,12 +192,10 @@ def judge(
     """Judge generated images of one class against real scans, all uint8 `[N, S, S]`.
 
     `train` are what the generator learnt from, `held` scans of other groups that it never saw, or None where it saw
-    all: then one half of the groups stands for real scans against the other, and copies are judged by each training
-    scan's nearest among other groups, of which there must be two (else: `DataError`).
-
-    Returns:
-        By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any
-        network or by the pixels; int `[N]`, the training scan nearest by the first network.
+    all: then one half of the groups (two at least, else: `DataError`) stands for real scans against the other, and
+    copies are judged by each training scan's nearest among other groups. Returns by network `set_distances` and
+    `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any network or the pixels; int `[N]`, the nearest
+    scan by the first.
     """
     names = np.asarray(groups)
     different = np.unique(names)
@@ -248,9 +246,8 @@ def judge_generator(
 ) -> dict[str, Any]:
     """Generate images, by default as many as training scans, and judge them, all at the generator's own size.
 
-    `sheet` is where real, generated and nearest scans are shown: a picture of patients' scans. Returns, ready for JSON,
-    `size`, `generated`, `train`, `held` (numbers of images), `copies` and `flagged` (how many, and their positions) and
-    `by` network (see `judge`).
+    `sheet` is where real, generated and nearest scans are shown: a picture of patients' scans. Returns numbers of
+    images, `copies` and `flagged` (how many, and their positions) and `by` network (see `judge`), ready for JSON.
     """
     (train, held), size = scans_of(generator, records), generator.recipe.size
     planes = read_planes(train, size)
