@@ -14,23 +14,15 @@ from bcx.errors import DataError
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled scan.
-
-    Attributes:
-        key: `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders.
-        group: `<source>:<group>`; what shares a group (patient, lesion, near-duplicates) never straddles a split.
-        source: "busi", "busbra", or what the user named it.
-        masks: files of lesion masks of the same size as the scan.
-        fold: None where none is assigned.
-    """
+    """One labelled scan."""
 
     file: Path
-    key: str
+    key: str  # `<source>/<path below the root>` with forward slashes; unique, and free of this machine's folders
     label: str
-    group: str
-    source: str
-    masks: tuple[Path, ...] = ()
-    fold: int | None = None
+    group: str  # `<source>:<group>`; what shares it (patient, lesion, near-duplicates) never straddles a split
+    source: str  # "busi", "busbra", or what the user named it
+    masks: tuple[Path, ...] = ()  # files of lesion masks of the same size as the scan
+    fold: int | None = None  # None where none is assigned
 
 
 # A mask whose brightest value stays below this is coded by class numbers (0, 1, 2 ...), not by black and white.

@@ -22,22 +22,18 @@ _Cut = tuple[str, str, str, int, list[Record], list[Record], list[Record]]
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what it answers, a `part` out of `PARTS`; `train_on` and `score_on` in words.
-
-    `number` is its fold in the table of predictions, `inner` what it watches, `held` what it answers, out of no group
-    of `train`, `corrupted` what it answers under every corruption too.
-    """
+    """One training and what it answers."""
 
     recipe: Recipe
-    part: str
+    part: str  # out of `PARTS`
     name: str
-    train_on: str
+    train_on: str  # in words, as `score_on`
     score_on: str
-    number: int
+    number: int  # its fold in the table of predictions
     train: list[Record]
-    inner: list[Record]
-    held: list[Record]
-    corrupted: list[Record]
+    inner: list[Record]  # what it watches
+    held: list[Record]  # what it answers, out of no group of `train`
+    corrupted: list[Record]  # what it answers under every corruption too
 
     @property
     def slug(self) -> str:
