@@ -12,16 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
 
 from bcx.audit.features import Features, mirrored, read_features, rooted
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 BY_WORDS, BY_MIRRORED_WORDS, BY_COARSE = 5, 3, 5  # partners that each index proposes for a scan at most
 LEAST_WORDS, LEAST_COARSE = 0.06, 0.42
@@ -96,8 +93,6 @@ def write_index(file: Path, terms: Terms, places: list[int], entries: Iterable[t
 @lru_cache(1)
 def _read_index(file: Path) -> tuple[Terms, dict[str, np.ndarray], csr_matrix]:
     """Return the terms; `places` and `flat` as written; and float32 [N, words], each row of length 1."""
-    from scipy.sparse import csr_matrix
-
     stored = load_file(file)
     terms = Terms(*(stored[name] for name in Terms.__dataclass_fields__))
     shape = len(stored["places"]), len(stored["weight"])
@@ -144,8 +139,6 @@ def _coarse_scores(terms: Terms, flat: np.ndarray, pictures: np.ndarray) -> np.n
 
 
 def _rows(rows: list[np.ndarray], weight: np.ndarray) -> csr_matrix:
-    from scipy.sparse import csr_matrix
-
     data = [weight[row] / max(float(np.linalg.norm(weight[row])), 1e-6) for row in rows]
     ends = np.cumsum([0, *map(len, rows)])
     return csr_matrix((np.concatenate(data), np.concatenate(rows), ends), shape=(len(rows), len(weight)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,12 +27,10 @@ from bcx.evaluate.localisation import (
     summarise_localisation,
 )
 from bcx.evaluate.metrics import figure_names, named_confusion
+from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Failure, Prediction
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
 
 
 @dataclass

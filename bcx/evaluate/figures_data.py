@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -23,12 +24,8 @@ from bcx.evaluate.localisation import Localisation, heat_of
 from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize, to_grey
+from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from bcx.inference.prediction import Prediction
 
 RIGHT, WRONG = "#007A57", "#C0390B"
 """Green and red that differ in lightness, near Okabe and Ito's; a tick or cross and the frame's dashes say the same."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,10 +35,8 @@ from bcx.data.records import Record, load_mask
 from bcx.errors import DataError
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.explain.hiding import hide, hottest_region, moved
+from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import LESION_LEVEL, Prediction
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
 
 THRESHOLDS = np.arange(1, 101) / 100  # where IoU is measured to find the best threshold
 #: The fixed threshold of class maps, as a share of the peak: a convention, since none is natural. That of lesion maps

@@ -19,6 +19,7 @@ import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from sklearn.datasets import load_digits
 
 from bcx.errors import BcxError, DataError, MissingExtra
 from bcx.imaging.preprocess import to_grey
@@ -84,8 +85,6 @@ def packaged_late() -> Iterator[NonScan]:
     The photographs once more, turned by a quarter and blurred as by a hand that moved sideways (which gives them a
     grain that runs sideways: meant to be hard); scikit-image's small faces and scikit-learn's written digits, enlarged.
     """
-    from sklearn.datasets import load_digits
-
     for name, pixels in _photographs():
         grey = _like_a_scan(to_grey(pixels))
         yield NonScan("photograph: turned, made grey", name, np.ascontiguousarray(np.rot90(grey)))

@@ -8,19 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from bcx.data.records import Record
 from bcx.data.tables import decimal, read_columns, read_table
 from bcx.errors import DataError
 from bcx.files import whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
-
-if TYPE_CHECKING:
-    from bcx.data.records import Record
 
 #: Optional last column: how far a scan lies from those learned from, by the input check of the network that answered.
 DISTANCE = "distance"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 Map = NDArray[np.float32]
 
@@ -35,8 +36,6 @@ def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide:
 
     White noise on nodes `tall` x `wide` apart, joined by cubic B-splines; features are about twice as large.
     """
-    from scipy.ndimage import map_coordinates
-
     rows, columns = np.broadcast_arrays(y / tall, x / wide)
     top, left = float(rows.min()), float(columns.min())
     shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5

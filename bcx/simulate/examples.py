@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bcx.files import whole, write_rows
 from bcx.simulate import histology
@@ -55,9 +57,6 @@ def write_examples(
 
 def save_png(pixels: np.ndarray, path: Path, note: str = "") -> None:
     """Write uint8 [H, W] or [H, W, 3], whole or not at all, with a note in the text chunk `Description`."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     if note:
         info.add_text("Description", note)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from bcx.data.records import Record
@@ -17,9 +17,6 @@ from bcx.imaging.scan import Scan
 from bcx.inference.two_stage import Reading, read_scans
 from bcx.networks.run import run_network
 from bcx.tasks import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _AT_ONCE = 16
 
