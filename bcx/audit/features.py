@@ -7,8 +7,6 @@ Landmarks are SIFT keypoints: crops, scales and brightness leave them alone, and
 The coarse picture finds the same lesion in another frame, whose landmarks have all changed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path

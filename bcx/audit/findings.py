@@ -3,8 +3,6 @@
 The report shows patients' scans, so it goes only where the user asks, and says so.
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 import json

@@ -1,7 +1,5 @@
 """The files of a folder that an audit looks at, and what their names and a table say: labels, and parts of a split."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict

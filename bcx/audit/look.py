@@ -3,8 +3,6 @@
 And what is odd about it only beside the others of its folder: size and brightness.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ correlation coefficient (Evangelidis 2008) refines it. Either way the aligned *t
 that equal writing, calipers, logos or rulers do not make a pair.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

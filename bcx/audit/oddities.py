@@ -4,8 +4,6 @@ Nothing here stops a scan from being used; a person decides. The limits were set
 machine) and 1,501 of BUS-BRA (four machines).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

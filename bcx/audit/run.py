@@ -1,7 +1,5 @@
 """An audit from a folder to its findings."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import shutil

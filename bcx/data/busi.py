@@ -1,7 +1,5 @@
 """BUSI (Al-Dhabyani et al., Data in Brief 2020) by its published manifest, and whether files are what it says."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Open every file of a source: list all that is wrong (`bcx data check`), leave out patches that teach nothing."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence

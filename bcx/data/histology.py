@@ -1,7 +1,5 @@
 """Published sets of histology images whose folders and names say it all: IDC patches and BreakHis."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from string import ascii_uppercase

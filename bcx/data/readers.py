@@ -1,7 +1,5 @@
 """Folders and tables of scans become records: class folders, CSV manifests, BrEaST, BUS-BRA; who reads what."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath

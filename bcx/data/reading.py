@@ -1,7 +1,5 @@
 """What every reader of a source uses: its result with all problems, sorted folders, labels, folds and `groups.csv`."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """One labelled scan on disk, and its lesion mask."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path

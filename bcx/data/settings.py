@@ -3,8 +3,6 @@
 Not read: aliases (a few lines of which can stand for gigabytes), tags, deep nesting, a key twice.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

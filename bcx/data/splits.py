@@ -1,7 +1,5 @@
 """Cut records into folds and parts that no group straddles."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import Counter

@@ -1,7 +1,5 @@
 """CSV tables that people hand in, with commas, semicolons or tabs, in UTF-8, UTF-16 or Windows' Western code page."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import re

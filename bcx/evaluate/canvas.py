@@ -1,7 +1,5 @@
 """Paper for figures: one style, readable in print and for colour-blind eyes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO

@@ -5,8 +5,6 @@ has learnt lesions or the look of one hospital's images. Names and strengths are
 suite gives other figures (`suite_fingerprint` tells them apart).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

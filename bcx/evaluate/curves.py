@@ -1,7 +1,5 @@
 """Curves with bands from the bootstrap over groups: ROC, precision-recall, reliability, net benefit, referral."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Among it the decisions that a checkpoint stores and what they are worth: tasks w
 harm first (`bcx.trust.rule`); of two classes, a threshold on the positive one and a rule for referral.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any

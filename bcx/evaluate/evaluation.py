@@ -4,8 +4,6 @@ Sets without one of the classes (a hospital without normals) leave some figures 
 macro figures are means over the classes that are there (see `bcx.evaluate.metrics`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

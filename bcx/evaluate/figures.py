@@ -4,8 +4,6 @@ Each function takes plain data and a path, writes a PNG and returns the matplotl
 out-of-fold table holds.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Those that show patients' scans belong where the scans may lie, and nowhere else.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ operating characteristic curves", Biometrics 1988. X. Sun and W. Xu, "Fast imple
 IEEE Signal Processing Letters 2014.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 

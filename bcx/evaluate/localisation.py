@@ -20,8 +20,6 @@ answered again; then the same shape is hidden at other places. If the answer res
 lowers the probability more.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

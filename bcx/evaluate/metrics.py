@@ -9,8 +9,6 @@ scans of one class no MCC and no Cohen's kappa. Macro figures are means over the
 is there but was never predicted has precision and F1 0, and MCC is 0 when every prediction is the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import combinations
 

@@ -8,8 +8,6 @@ Nothing is fetched: they are what installed packages ship, what is drawn from se
 'document: text'
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec

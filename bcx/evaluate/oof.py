@@ -3,8 +3,6 @@
 Everything that a cross-validation reports can be derived again from this file.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,8 +9,6 @@ scans in one picture, reports and photographs of a screen are made of true scans
 (120, 324)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import cv2

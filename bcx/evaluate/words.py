@@ -8,8 +8,6 @@
 ['| a | b |', '| --- | --- |', '| 1 | 2 |']
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 All lengths are fractions of the image's height, so that one seed gives the same anatomy at every size.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

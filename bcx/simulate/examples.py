@@ -1,7 +1,5 @@
 """The shipped examples: simulated scans and patches as PNG files with a table."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """One simulated scan from a label and a seed: scatterers, point-spread function, envelope, gain, log compression."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

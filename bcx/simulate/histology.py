@@ -4,8 +4,6 @@ Pink fibres run one way, fat and the openings of glands are white, nuclei purple
 and thin; with one they lie in dense nests, larger, uneven and dark. Stains add up as density (Beer and Lambert).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

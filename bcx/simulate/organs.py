@@ -3,8 +3,6 @@
 They have the layout, the depth, the probe and the speckle of their kind, and are no anatomy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Two small textures, without and with a tumour, repeat. A pixel depends on the se
 slide written tile by tile has no seams. For tests and the benchmark, never for training.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from pathlib import Path

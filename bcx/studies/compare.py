@@ -1,7 +1,5 @@
 """Several architectures by one recipe, over the same grouped folds, on one leaderboard."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A network must not have been trained on the scans that it answers here. With the
 one table per fold (`corruption_frame`), join them, and summarise the whole.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Each hospital's figures come from thresholds and a temperature that were fitted 
 is fitted on all of them. `patients_table` measures one answer per patient beside one per scan.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

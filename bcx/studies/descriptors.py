@@ -1,7 +1,5 @@
 """What each BI-RADS descriptor tells of malignancy, measured on the doctors' own outlines, against the biopsy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

@@ -6,8 +6,6 @@ breadth: what is no better than a map of something else is chance. The study can
 is measured, and rows that are there are not made again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the input check stops and what it lets pass, counted by kind."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path

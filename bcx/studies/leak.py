@@ -5,8 +5,6 @@ come from drawing groups and seeds anew at once, and the difference from drawing
 seeds say little about how much another seed would change.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence

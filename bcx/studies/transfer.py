@@ -4,8 +4,6 @@ Each training is a run with a folder of its own: killed at any moment it goes on
 trained again. So the parts can be asked for one after the other, or by processes side by side.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Which trainings a transfer study needs, and what each of them is to answer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """How a network that is being trained answers whole scans: through the same path as serving."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice

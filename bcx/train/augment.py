@@ -1,7 +1,5 @@
 """Augmentation by task: geometry that keeps the lesion in the image, then what differs between scanners."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

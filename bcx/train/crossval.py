@@ -1,7 +1,5 @@
 """Grouped cross-validation: run k trains without fold k of every source, then answers that fold; and what ships."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

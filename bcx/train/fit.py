@@ -3,8 +3,6 @@
 `fit` trains one network; `fit_network` also several whose weights are averaged, or the members of an ensemble.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """What the heads train on: scans in memory, varied afresh at every epoch, their order, and the loss."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter

@@ -1,7 +1,5 @@
 """How a training uses the machine: processes that `accelerate launch` starts, memory, mixed precision on CPUs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What made a result: command, recipe, commit, versions, and the data by name and hash, never by path."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Runs, each in a folder of its own: recognised by its fingerprint once finished, and carried out here or on Ray."""
 
-from __future__ import annotations
-
 import os
 import platform
 import tempfile

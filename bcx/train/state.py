@@ -1,7 +1,5 @@
 """What a running training leaves: snapshots, from which it goes on to bitwise the same weights, and a log."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

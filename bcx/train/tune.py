@@ -4,8 +4,6 @@ Optuna (Akiba et al. 2019) draws settings by its tree-structured Parzen estimato
 falls below the median of earlier trials at the same epoch. The first trial is the recipe as it stands.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

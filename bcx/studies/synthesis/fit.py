@@ -6,8 +6,6 @@ Z. Liu, J. Lin, J.-Y. Zhu and S. Han, "Differentiable Augmentation for Data-Effi
 saturation has no meaning without colour, and the mirror image is added.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -7,8 +7,6 @@ single values may lie below nought. The features are not those of Inception, so 
 each stands beside the same figure of real scans against real scans.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Each training has a folder of its own below `work`: killed at any moment it goes
 trained again. Images stay in `work`; `out` receives figures only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
