@@ -5,13 +5,12 @@ rare words are proposed, as they are and mirrored: crops and scales keep their w
 each way, are compared by a product of short vectors: that proposes another frame of the same lesion.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -43,7 +42,7 @@ class Terms:
     axes: np.ndarray  # float32 [32 * 32, 64], the directions in which shifted coarse pictures differ most
 
     @classmethod
-    def learn(cls, sample: Sequence[Features], total: int) -> Terms:
+    def learn(cls, sample: Sequence[Features], total: int) -> Self:
         """Learn from some of `total` scans, the more the finer; the same ones in the same order give the same terms."""
         values = rooted(np.concatenate([features.descriptors for features in sample]))
         expected = len(values) * total // len(sample)

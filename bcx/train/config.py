@@ -1,9 +1,7 @@
 """Recipes: every setting of a training run, checked before anything starts."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -110,7 +108,7 @@ class Recipe(_Settings):
         return task
 
     @model_validator(mode="after")
-    def _settings_fit_together(self) -> Recipe:
+    def _settings_fit_together(self) -> Self:
         lesion, members = self.lesion is not None, self.members
         if members and (len(members) < 2 or not lesion or members[0].get("lesion", {}) is None):
             raise ValueError("members need the lesion head, the first of them too, and there are at least two")
@@ -132,7 +130,7 @@ class Recipe(_Settings):
         self.member_recipes()  # each is checked
         return self
 
-    def member_recipes(self) -> list[Recipe]:
+    def member_recipes(self) -> list["Recipe"]:
         """Return a recipe for each member, in full; empty where one network is trained."""
         own = self.model_dump(exclude={"members"})
         recipes = []
@@ -142,13 +140,13 @@ class Recipe(_Settings):
             recipes.append(Recipe(**{**own, **settings, "lesion": lesion}))
         return recipes
 
-    def averaged_recipes(self) -> list[Recipe]:
+    def averaged_recipes(self) -> list["Recipe"]:
         """Return a recipe for each training whose weights are averaged; empty where there is one training."""
         own = self.model_dump(exclude={"averaged"})
         usual = get_task(self.task).augmentation if self.averaged else None
         return [Recipe(**{**own, "augmentation": None if name == usual else name}) for name in self.averaged]
 
-    def trainings(self) -> list[Recipe]:
+    def trainings(self) -> list["Recipe"]:
         """Return the recipe of every single training that this one takes, in their order."""
         parts = self.member_recipes() or self.averaged_recipes()
         return [training for part in parts for training in part.trainings()] or [self]

@@ -8,14 +8,12 @@ repeats. It gives no kernel size and no slope: 5 x 5 and 0.2 are those of Radfor
 under spectral normalisation (Miyato et al. 2018).
 """
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -95,7 +93,7 @@ class _Header(BaseModel):
     about: dict[str, JsonValue]
 
     @model_validator(mode="after")
-    def _label_is_a_class(self) -> _Header:  # it names files
+    def _label_is_a_class(self) -> Self:  # it names files
         if self.label not in self.recipe.labels():
             raise ValueError(f"the label is none of {', '.join(self.recipe.labels())}")
         return self

@@ -1,14 +1,12 @@
 """Recipes of generators and of the study: every setting, checked before anything starts, and the runs they need."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -60,7 +58,7 @@ class SynthRecipe(BaseModel):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16 where the processor has it, or fp32")
 
     @model_validator(mode="after")
-    def _fits(self) -> SynthRecipe:
+    def _fits(self) -> Self:
         try:
             known = get_task(self.task).classes
         except ConfigError as error:
@@ -77,7 +75,7 @@ class SynthRecipe(BaseModel):
         """Return the classes that get a generator."""
         return self.classes or get_task(self.task).classes
 
-    def for_class(self, label: str) -> SynthRecipe:
+    def for_class(self, label: str) -> Self:
         """Return the recipe of one class, with its own epochs and batch size in place."""
         own = self.per_class[label].model_dump(exclude={"images"}, exclude_none=True) if label in self.per_class else {}
         return self.model_copy(update={"classes": (label,), "per_class": {}} | own)
@@ -146,7 +144,7 @@ class StudyRecipe(BaseModel):
     judge_by: str = Field("mobilenetv2-busi", description="checkpoint that describes images for their quality")
 
     @model_validator(mode="after")
-    def _fits(self) -> StudyRecipe:
+    def _fits(self) -> Self:
         if strange := [name for name in self.arms if name not in ARMS]:
             raise ValueError(f"there is no arm called '{strange[0]}', only {', '.join(ARMS)}")
         for name in ("arms", "folds", "seeds"):
