@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bcx.data.records import Record
 from bcx.data.splits import check_split
-from bcx.errors import ConfigError, DataError
+from bcx.errors import ConfigError, DataError, check_name
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner, split_fold
@@ -57,12 +57,8 @@ def plan_runs(
     machines: Sequence[str] | None = None,
 ) -> list[Run]:
     """Return the trainings that a study needs; arguments and errors as `transfer_study`."""
-    if unknown := sorted(set(parts) - set(PARTS)):
-        raise ConfigError(
-            f"There is no part called '{unknown[0]}'.",
-            expected=f"one or more of {', '.join(PARTS)}",
-            remedy="Correct the name.",
-        )
+    for part in parts:
+        check_name(part, PARTS, "part")
     used = [record for record in records if record.fold is not None]
     # Of two hospitals, training on each alone is leaving the other one out.
     covered = "hospital" in parts and len({record.source for record in used}) <= 2
