@@ -107,7 +107,6 @@ def photographed(
     *,
     turn: float = 5.0,
     margin: float = 0.12,
-    cast: float = 0.06,
     moire: float = 0.12,
     grey: bool = False,
 ) -> np.ndarray:
@@ -131,7 +130,7 @@ def photographed(
     seen *= 1 + moire * np.sin(2 * np.pi * (np.cos(a) * x + np.sin(a) * y) / pitch + rng.uniform(0, 6))
     glare = np.exp(-((x - rng.uniform(0, width)) ** 2 + (y - rng.uniform(0, height)) ** 2) / rng.uniform(60, 140) ** 2)
     seen = cv2.GaussianBlur(seen, (0, 0), 0.8) * (1 - 0.3 * np.hypot(x / width - 0.5, y / height - 0.5)) + 70 * glare
-    tones = 1 + cast * rng.uniform(-1, 1, 3) * (1 + 0.5 * np.dstack([x / width, y / height, 1 - x / width]))
+    tones = 1 + 0.06 * rng.uniform(-1, 1, 3) * (1 + 0.5 * np.dstack([x / width, y / height, 1 - x / width]))
     photo = np.clip(seen[..., None] * tones + rng.normal(0, 5, (height, width, 3)), 0, 255).astype(np.uint8)
     return to_grey(photo) if grey else photo
 

@@ -23,10 +23,10 @@ class Probe(NamedTuple):
 LINEAR, CONVEX, PHASED = Probe(), Probe(64, 0.45), Probe(82, 0.03)
 
 
-def simulate_organ(kind: str, seed: int, *, probe: Probe = LINEAR, height: int = 420, width: int = 560) -> np.ndarray:
-    """Make one picture, uint8 [H, W]; the same arguments give the same pixels. `kind`: a key of `ORGANS`."""
+def simulate_organ(kind: str, seed: int, *, probe: Probe = LINEAR) -> np.ndarray:
+    """Make one picture, uint8 [420, 560]; the same arguments give the same pixels. `kind`: a key of `ORGANS`."""
     tissue, sound = (np.random.default_rng([seed, list(ORGANS).index(kind), part]) for part in (10, 11))
-    y, x = _beams(probe, height, width)
+    y, x = _beams(probe, 420, 560)
     scene = ORGANS[kind](tissue, y, x)
     amplitude = envelope(scene, sound, looks=3, focus=sound.uniform(0.3, 0.6))
     pixels = compress(amplitude, sound, gain=sound.normal(-1, 2))

@@ -31,7 +31,7 @@ from bcx.train.config import Recipe
 from bcx.train.crossval import cut_inner
 from bcx.train.fit import fit_network, run_fingerprint
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import NOTE, carry_out, is_finished, noted
+from bcx.train.runs import NOTE, Tick, carry_out, is_finished, noted
 from bcx.trust.calibration import apply_temperature
 
 TABLE = "predictions.csv"
@@ -135,7 +135,7 @@ def leak_study(
     seeds: Sequence[int],
     only: Sequence[int] | None = None,
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    on_batch: Tick = lambda: None,
     cluster: str | None = None,
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
@@ -181,7 +181,7 @@ def _train(
     in_group: Counter[str],
     run: ProtocolRun,
     on_epoch: Callable[[ProtocolRun, dict[str, Any], int], None],
-    on_batch: Callable[[], object],
+    on_batch: Tick,
 ) -> None:
     """Train a run and write its answers, with what `in_group`, the sizes of all groups, says of copies."""
     folder, task = out / run.folder, get_task(run.recipe.task)

@@ -36,7 +36,7 @@ from bcx.train.answer import answer_records, answer_scans, answer_table
 from bcx.train.config import Recipe
 from bcx.train.fit import Fitted, fit_network
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import ANSWERS, NETWORK, NOTE, carry_out, is_finished, noted
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, Tick, carry_out, is_finished, noted
 from bcx.train.state import STATE_FILE
 from bcx.trust.calibration import apply_temperature
 from bcx.trust.input_check import fit_input_check
@@ -62,8 +62,8 @@ def transfer_study(
     machines: Sequence[str] | None = None,
     crossval: Path | None = None,
     on_epoch: Callable[[str, dict[str, Any], int], Any] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
-    on_answer: Callable[[], object] = lambda: None,
+    on_batch: Tick = lambda: None,
+    on_answer: Tick = lambda: None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train without one hospital, without one machine, without one fold; score what was left out; write it all down.
@@ -134,8 +134,8 @@ def _complete(
     command: str,
     lent: Mapping[str, Path],
     on_epoch: Callable[[str, dict[str, Any], int], Any],
-    on_batch: Callable[[], object],
-    on_answer: Callable[[], object],
+    on_batch: Tick,
+    on_answer: Tick,
 ) -> None:
     """Train the run and write its predictions, where they are not there yet; `lent`: folds of a cross-validation."""
     folder, task, fold = out / run.folder, get_task(run.recipe.task), lent.get(run.name)

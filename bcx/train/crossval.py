@@ -22,7 +22,7 @@ from bcx.train.config import Recipe
 from bcx.train.fit import fit_network, run_fingerprint, training_steps, write_history
 from bcx.train.processes import processes
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import ANSWERS, NETWORK, NOTE, carry_out, is_finished, noted
+from bcx.train.runs import ANSWERS, NETWORK, NOTE, OnEpoch, Tick, carry_out, is_finished, noted
 from bcx.train.state import STATE_FILE
 from bcx.trust.input_check import fit_input_check
 
@@ -76,9 +76,7 @@ def plan_folds(recipe: Recipe, records: Sequence[Record], out: Path) -> list[Fol
     return folds
 
 
-def run_fold(
-    fold: Fold, on_epoch: Callable[[int, dict[str, Any], int], object], on_batch: Callable[[], object] = lambda: None
-) -> None:
+def run_fold(fold: Fold, on_epoch: Callable[[int, dict[str, Any], int], object], on_batch: Tick = lambda: None) -> None:
     """Train without a fold and answer it, unless that was done; then its steps are told at once."""
     recipe, task = fold.recipe, get_task(fold.recipe.task)
     if fold.is_finished():
@@ -105,7 +103,7 @@ def crossval(
     only: Sequence[int] | None = None,
     leave_out: dict[str, list[str]] | None = None,
     on_epoch: Callable[[int, dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    on_batch: Tick = lambda: None,
     cluster: str | None = None,
 ) -> dict[str, Any] | None:
     """Run the grouped folds, each resumable, and write `oof.csv` and `results.json`.
@@ -154,8 +152,8 @@ def train_checkpoint(
     *,
     command: str,
     measured: Path | None = None,
-    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    on_epoch: OnEpoch = lambda *_: None,
+    on_batch: Tick = lambda: None,
 ) -> Path:
     """Train one network on all records that have a fold, resumable, and write its checkpoint.
 

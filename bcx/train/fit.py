@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from bcx.train.config import Recipe
 from bcx.train.heads import Side, source_turns, training_side
 from bcx.train.processes import average_norms, depthwise_in_float32, keep_memory, own_share, processes
 from bcx.train.provenance import read_json
-from bcx.train.runs import NETWORK, NOTE, is_finished, noted
+from bcx.train.runs import NETWORK, NOTE, OnEpoch, Tick, is_finished, noted
 from bcx.train.state import STATE_FILE, load_state, save_state
 from bcx.trust.calibration import apply_temperature
 
@@ -116,8 +116,8 @@ def fit(
     inner: Sequence[Record] = (),
     *,
     out: Path,
-    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    on_epoch: OnEpoch = lambda *_: None,
+    on_batch: Tick = lambda: None,
 ) -> Fitted:
     """Train one network by a recipe.
 
@@ -128,8 +128,7 @@ def fit(
     Args:
         inner: records to watch (and to stop early by); a group in both parts is a `SplitError`.
         out: folder of history.csv and the snapshot from which a killed run goes on; another run's: `TrainingError`.
-        on_epoch: called with the epoch's history row and the number of epochs, in every process.
-        on_batch: called after every step; at once for those that a snapshot has behind it.
+        on_epoch: called in every process; `on_batch` after every step, at once for those that a snapshot has behind it.
 
     `TrainingError`: a loss that is not finite; `ConfigError`, `CheckpointError`: unfit settings or starting weights.
     """
@@ -263,8 +262,8 @@ def fit_network(
     inner: Sequence[Record] = (),
     *,
     out: Path,
-    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
-    on_batch: Callable[[], object] = lambda: None,
+    on_epoch: OnEpoch = lambda *_: None,
+    on_batch: Tick = lambda: None,
 ) -> Fitted:
     """Train by a recipe, as `fit`; members, and trainings to be averaged, each in a folder of its own.
 
@@ -301,11 +300,7 @@ def fit_network(
 
 
 def average(
-    recipe: Recipe,
-    networks: Sequence[nn.Module],
-    train: Sequence[Record],
-    *,
-    on_batch: Callable[[], object] = lambda: None,
+    recipe: Recipe, networks: Sequence[nn.Module], train: Sequence[Record], *, on_batch: Tick = lambda: None
 ) -> nn.Module:
     """Return the mean of networks: in evaluation mode, float32, on the CPU.
 
@@ -324,7 +319,7 @@ def average(
 
 
 @torch.no_grad()
-def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Callable[[], object] = lambda: None) -> None:
+def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Tick = lambda: None) -> None:
     """Set the batch norms' statistics to their mean over an epoch of training images; frozen ones keep theirs."""
     kept = {module for part in frozen for module in part.modules()}
     norms = [module for module in side.network.modules() if isinstance(module, _BatchNorm) and module not in kept]

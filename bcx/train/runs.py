@@ -23,6 +23,8 @@ NOTE, NETWORK, ANSWERS = "run.json", "network", "oof.csv"
 _RETRIES = 3  # of a run whose worker was lost
 
 R = TypeVar("R")
+OnEpoch = Callable[[dict[str, Any], int], object]  # called with an epoch's row of the history, the number of epochs
+Tick = Callable[[], object]  # called when one more is done
 
 
 def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:

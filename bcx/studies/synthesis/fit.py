@@ -9,7 +9,7 @@ saturation has no meaning without colour, and the mirror image is added.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.train.fit import write_history
 from bcx.train.heads import cut_batches, mix_seed
 from bcx.train.provenance import current_commit, write_json
-from bcx.train.runs import NOTE, is_finished
+from bcx.train.runs import NOTE, OnEpoch, is_finished
 from bcx.train.state import STATE_FILE, load_state, save_state
 
 WEIGHTS = "generator.safetensors"
@@ -69,10 +69,7 @@ def gan_fingerprint(recipe: SynthRecipe, records: Sequence[Record]) -> str:
 
 
 def train_generator(
-    recipe: SynthRecipe,
-    job: GeneratorJob,
-    out: Path,
-    on_epoch: Callable[[dict[str, Any], int], object] = lambda *_: None,
+    recipe: SynthRecipe, job: GeneratorJob, out: Path, on_epoch: OnEpoch = lambda *_: None
 ) -> Generator:
     """Train the generator of one class, or return the finished one; a killed run goes on.
 

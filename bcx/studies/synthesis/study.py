@@ -36,7 +36,7 @@ from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_table
 from bcx.train.fit import fit
 from bcx.train.provenance import describe_run, read_json, write_json
-from bcx.train.runs import ANSWERS, NOTE, is_finished, noted
+from bcx.train.runs import ANSWERS, NOTE, OnEpoch, is_finished, noted
 
 
 def synth_study(
@@ -84,11 +84,7 @@ def synth_study(
 
 
 def _complete(
-    job: RunJob,
-    generators: Mapping[tuple[int | None, str], Generator],
-    work: Path,
-    task: Task,
-    on_epoch: Callable[[dict[str, Any], int], None],
+    job: RunJob, generators: Mapping[tuple[int | None, str], Generator], work: Path, task: Task, on_epoch: OnEpoch
 ) -> None:
     scope = job.fold if ARMS[job.arm].generated == "fold" else None
     used = {label: generators[scope, label] for label in job.wanted}
