@@ -7,12 +7,7 @@ import numpy as np
 
 from bcx.errors import DataError
 from bcx.evaluate.intervals import FOR_CURVES, bootstrap_intervals, report_with_intervals
-from bcx.evaluate.metrics import (
-    equal_mass_bins,
-    or_none,
-    ranked_auc,
-    ranked_precision,
-)
+from bcx.evaluate.metrics import equal_mass_bins, or_none, ranked_auc, ranked_precision
 from bcx.trust.calibration import check_lengths
 from bcx.trust.decisions import risk_coverage
 

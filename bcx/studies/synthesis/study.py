@@ -23,15 +23,7 @@ from bcx.studies.corruptions import probability_columns
 from bcx.studies.synthesis.fit import train_generator
 from bcx.studies.synthesis.generator import Generator
 from bcx.studies.synthesis.quality import build_describers, judge_generator
-from bcx.studies.synthesis.recipes import (
-    ARMS,
-    QUESTIONS,
-    GeneratorJob,
-    RunJob,
-    StudyRecipe,
-    plan_generators,
-    plan_runs,
-)
+from bcx.studies.synthesis.recipes import ARMS, QUESTIONS, GeneratorJob, RunJob, StudyRecipe, plan_generators, plan_runs
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_table
 from bcx.train.fit import fit
