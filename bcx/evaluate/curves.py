@@ -41,33 +41,27 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
             remedy="Leave out classes that these scans do not have.",
         )
     values, position = np.unique(-score, return_inverse=True)
+    area = (ranked_auc if kind == "roc" else ranked_precision)(score, positive)
 
-    def counted(weights: np.ndarray) -> list[np.ndarray]:
-        """What is found, and the false alarms, [K + 1] each, as the threshold falls."""
+    def curve(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         each = [np.bincount(position, weights * of, len(values)) for of in (positive, ~positive)]
-        return [np.append(0.0, np.cumsum(counts)) for counts in each]
-
-    found, alarms = counted(np.ones(len(score)))
-    if kind == "roc":
-        x, y, area = alarms / alarms[-1], found / found[-1], ranked_auc(score, positive)
-    else:  # from the first threshold that finds anything: before it there is no precision worth the name
-        found, alarms, area = found[found > 0], alarms[found > 0], ranked_precision(score, positive)
-        x, y = np.append(0.0, found / found[-1]), found / (found + alarms)
-        y = np.append(y[0], y)
+        found, alarms = (np.append(0.0, np.cumsum(counts)) for counts in each)
+        if kind == "roc":
+            return alarms / alarms[-1], found / found[-1]
+        # From the first threshold that finds anything: before it there is no precision worth the name.
+        precision = found[found > 0] / (found + alarms)[found > 0]
+        return np.append(0.0, found[found > 0] / found[-1]), np.append(precision[0], precision)
 
     def figures(weights: np.ndarray) -> np.ndarray:
-        found, alarms = counted(weights)
-        if not found[-1] or (kind == "roc" and not alarms[-1]):
+        if not weights[positive].any() or (kind == "roc" and not weights[~positive].any()):
             return np.full(len(GRID) + 1, np.nan)
-        if kind == "roc":
-            return np.append(np.interp(GRID, alarms / alarms[-1], found / found[-1]), area(weights))
-        # a recall of 0 is reached by the first threshold that finds anything
-        first = np.searchsorted(found, np.maximum(GRID, 1e-9) * found[-1] * (1 - 1e-12))
-        return np.append(found[first] / (found[first] + alarms[first]), area(weights))
+        x, y = curve(weights)
+        at = np.interp(GRID, x, y) if kind == "roc" else y[np.searchsorted(x, GRID * (1 - 1e-12))]
+        return np.append(at, area(weights))
 
     low, high = bootstrap_intervals(figures, groups, FOR_CURVES)
     whole = {"value": area(np.ones(len(score))), "low": float(low[-1]), "high": float(high[-1])}
-    return Band(x, y, low[:-1], high[:-1], whole)
+    return Band(*curve(np.ones(len(score))), low[:-1], high[:-1], whole)
 
 
 def reliability_table(
