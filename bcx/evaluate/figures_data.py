@@ -21,7 +21,7 @@ from bcx.evaluate.canvas import DASHES, INK, paper, publish, styled
 from bcx.evaluate.localisation import Localisation, heat_of
 from bcx.evaluate.words import percent
 from bcx.imaging.overlay import lay_over
-from bcx.imaging.preprocess import resize, to_grey
+from bcx.imaging.preprocess import resize, to_grey, with_side
 from bcx.inference.prediction import Prediction
 from bcx.tasks import Task
 
@@ -163,9 +163,7 @@ def _grid(images: Sequence[np.ndarray], across: int, width: float, words: float)
 
 
 def _show(axes: Axes, pixels: np.ndarray) -> None:
-    tall, wide = pixels.shape[:2]
-    shrink = min(1.0, TILE / max(tall, wide))
-    small = resize(pixels, max(1, round(wide * shrink)), max(1, round(tall * shrink)))
+    small = with_side(pixels, min(TILE, max(pixels.shape[:2])))
     axes.imshow(small, cmap="gray", vmin=0, vmax=255, aspect="equal", interpolation="antialiased")
 
 
