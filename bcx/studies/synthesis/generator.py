@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from bcx import __version__
-from bcx.errors import BcxError, CheckpointError
+from bcx.errors import CheckpointError, writing
 from bcx.files import whole
 from bcx.studies.synthesis.recipes import SynthRecipe
 
@@ -53,18 +53,12 @@ class Generator:
         return np.concatenate([to_planes(self.network(part)) for part in torch.from_numpy(drawn).split(_AT_ONCE)])
 
     def write_samples(self, folder: Path, count: int, seed: int) -> list[Path]:
-        """Write images as `<label>-<seed>-<number>.png`, each marked as generated; a `BcxError` where that fails."""
+        """Write images as `<label>-<seed>-<number>.png`, each marked as generated; `OutputError` where that fails."""
         files = [folder / f"{self.label}-{seed}-{number:05d}.png" for number in range(count)]
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for file, plane in zip(files, self.sample(count, seed), strict=True):
                 write_png(plane, file, f"generated '{self.label}' by {self.recipe.name}, seed {seed}")
-        except OSError as error:
-            raise BcxError(
-                f"'{folder}' cannot be written to ({error.strerror or error}).",
-                expected="a folder that this account may write to",
-                remedy="Choose another folder with --out.",
-            ) from error
         return files
 
     def save(self, file: Path) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 import bcx.studies.synthesis.fit as module
 from bcx.data.readers import read_source
-from bcx.errors import CheckpointError, DataError, TrainingError
+from bcx.errors import CheckpointError, DataError, OutputError, TrainingError
 from bcx.studies.synthesis.fit import grid_epochs, read_planes, train_generator
 from bcx.studies.synthesis.generator import MARK, load_generator, to_images, to_planes
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
@@ -169,6 +169,8 @@ def test_pictures_are_marked_and_a_seed_draws_the_same_ones(trained, tmp_path):
     assert all(MARK[0] in Image.open(file).info for file in files)
     assert np.array_equal(np.asarray(Image.open(files[1])), few[1])
     assert generator.label in Image.open(files[0]).info["Title"]
+    with pytest.raises(OutputError, match="cannot be written"):
+        loaded.write_samples(files[0], 1, seed=7)
 
 
 @pytest.mark.slow
