@@ -3,8 +3,6 @@
 `fit` trains one network; `fit_network` also several whose weights are averaged, or the members of an ensemble.
 """
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +38,7 @@ from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, source_turns, training_side
 from bcx.train.processes import average_norms, depthwise_in_float32, keep_memory, own_share, processes
-from bcx.train.provenance import read_json
+from bcx.train.provenance import hash_of, read_json
 from bcx.train.runs import NETWORK, NOTE, OnEpoch, Tick, is_finished, noted
 from bcx.train.state import STATE_FILE, load_state, save_state
 from bcx.trust.calibration import apply_temperature
@@ -106,8 +104,7 @@ def _optimizer(
 
 def run_fingerprint(recipe: Recipe, train: Sequence[Record], inner: Sequence[Record]) -> str:
     """Return a hash of what determines the result, so that a snapshot of another run is never continued."""
-    content = [recipe.identity(), Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hash_of([recipe.identity(), Path(recipe.init).name, [r.key for r in train], [r.key for r in inner]])
 
 
 def fit(

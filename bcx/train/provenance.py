@@ -75,6 +75,11 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def hash_of(content: Any) -> str:
+    """Return a SHA-256 of what JSON can say."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object."""
     return json.loads(file.read_text(encoding="utf-8"))

@@ -4,8 +4,6 @@ Optuna (Akiba et al. 2019) draws settings by its tree-structured Parzen estimato
 falls below the median of earlier trials at the same epoch. The first trial is the recipe as it stands.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +30,7 @@ from bcx.train.config import DenseRecipe, Recipe, require_one_training
 from bcx.train.crossval import split_fold
 from bcx.train.fit import fit
 from bcx.train.heads import recipe_network
-from bcx.train.provenance import describe_run, write_json
+from bcx.train.provenance import describe_run, hash_of, write_json
 from bcx.train.runs import carry_out
 from bcx.train.state import STATE_FILE
 
@@ -216,7 +214,7 @@ def _open_study(recipe: Recipe, space: Space, parts: list[list[Record]], run: in
 
 
 def _mark(*content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_of(content)[:16]
 
 
 def _run_trial(

@@ -6,8 +6,6 @@ Z. Liu, J. Lin, J.-Y. Zhu and S. Han, "Differentiable Augmentation for Data-Effi
 saturation has no meaning without colour, and the mirror image is added.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -31,7 +29,7 @@ from bcx.studies.synthesis.generator import Generator, build_networks, load_gene
 from bcx.studies.synthesis.recipes import GeneratorJob, SynthRecipe
 from bcx.train.fit import write_history
 from bcx.train.heads import cut_batches, mix_seed
-from bcx.train.provenance import current_commit, write_json
+from bcx.train.provenance import current_commit, hash_of, write_json
 from bcx.train.runs import NOTE, OnEpoch, is_finished
 from bcx.train.state import STATE_FILE, load_state, save_state
 
@@ -64,8 +62,7 @@ def read_planes(records: Sequence[Record], size: int) -> np.ndarray:
 
 def gan_fingerprint(recipe: SynthRecipe, records: Sequence[Record]) -> str:
     """Return a hash of what determines the weights; `recipe` is that of one class, `records` its training scans."""
-    content = [recipe.identity(), [record.key for record in records]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hash_of([recipe.identity(), [record.key for record in records]])
 
 
 def train_generator(

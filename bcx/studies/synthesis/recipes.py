@@ -1,7 +1,5 @@
 """Recipes of generators and of the study: every setting, checked before anything starts, and the runs they need."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from bcx.errors import ConfigError
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
 from bcx.train.crossval import split_fold
+from bcx.train.provenance import hash_of
 
 AugmentationName = Literal["flip", "brightness", "contrast", "translation", "cutout"]
 AUGMENTATIONS: tuple[AugmentationName, ...] = ("flip", "brightness", "contrast", "translation", "cutout")
@@ -203,7 +202,7 @@ class RunJob:
         """Return a hash of what determines the answers: settings, scans, and the generators' own marks."""
         content = [self.recipe.identity(), Path(self.recipe.init).name, self.wanted, list(generators)]
         content += [[record.key for record in part] for part in (self.train, self.held)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return hash_of(content)
 
 
 def plan_generators(study: StudyRecipe, records: Sequence[Record]) -> list[GeneratorJob]:
