@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bcx.checkpoints.config import DenseBlock, Std, Width
-from bcx.data.settings import checked, read_settings
+from bcx.data.settings import Settings, checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 
@@ -15,11 +15,7 @@ _Part = Annotated[float, Field(ge=0)]
 _Some = Annotated[float, Field(gt=0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LesionRecipe(_Settings):
+class LesionRecipe(Settings):
     """Settings of the lesion head."""
 
     balance: bool = Field(True, description="show smaller hospitals' scans several times an epoch: equal weight")
@@ -38,7 +34,7 @@ class DenseRecipe(DenseBlock, strict=False):
     drops: tuple[_Drop, ...] = Field((0.0, 0.5), description="dropout before each dense layer and before the output")
 
 
-class Published(_Settings):
+class Published(Settings):
     """What a published system reports, and what differs in its repetition; nothing here changes the training."""
 
     system: str = Field(min_length=1, description="what it is called in the table")
@@ -47,7 +43,7 @@ class Published(_Settings):
     differs: tuple[str, ...] = Field((), description="what differs here, in sentences")
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """One way to train a network. Folders and starting weights may also come from the command line."""
 
     name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the checkpoint")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bcx.data.records import Record
-from bcx.data.settings import checked, read_settings
+from bcx.data.settings import Settings, checked, read_settings
 from bcx.errors import ConfigError
 from bcx.tasks import get_task
 from bcx.train.config import Recipe
@@ -20,20 +20,16 @@ AugmentationName = Literal["flip", "brightness", "contrast", "translation", "cut
 AUGMENTATIONS: tuple[AugmentationName, ...] = ("flip", "brightness", "contrast", "translation", "cutout")
 
 
-class ClassSettings(BaseModel):
+class ClassSettings(Settings):
     """What differs for one class; None takes the recipe's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int | None = Field(None, ge=1, le=100_000)
     batch_size: int | None = Field(None, ge=2, le=1024)
     images: int | None = Field(None, ge=1, description="images that were generated of this class, for the record")
 
 
-class SynthRecipe(BaseModel):
+class SynthRecipe(Settings):
     """One way to train a generator and its discriminator, once per class. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field("my-generator", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: str = Field("breast-ultrasound", description="a name from bcx/tasks.py")
@@ -127,10 +123,8 @@ QUESTIONS = (
 )
 
 
-class StudyRecipe(BaseModel):
+class StudyRecipe(Settings):
     """A study: a generator's recipe, a classifier's, the arms, folds and seeds. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("synth-study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     generator: SynthRecipe
