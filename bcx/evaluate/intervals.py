@@ -57,7 +57,7 @@ def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int 
 def figures_with_intervals(
     statistics: Callable[[np.ndarray], np.ndarray], counts: Mapping[str, int], groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return name -> {"value", "low", "high", "n"}, None without meaning; `counts`: scans of each, as `statistics`."""
+    """Return name -> {"value", "low", "high", "n"} for JSON; `counts` by name, in the order of `statistics`."""
     values = statistics(np.ones(len(groups)))
     low, high = bootstrap_intervals(statistics, groups)
     return {

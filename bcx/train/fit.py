@@ -50,9 +50,9 @@ _GENTLER = "Lower lr and head_lr, or train with precision: fp32."
 class Fitted:
     """A network in evaluation mode, float32, on the CPU; its input; a dict per epoch: epoch, lr, train_*, inner_*."""
 
-    network: nn.Module
+    network: nn.Module  # the best epoch's where the recipe stops early
     preprocess: Preprocess
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]]  # epoch, lr, seconds, train_*, inner_* (with an inner part)
 
 
 def freeze_parts(backbone: nn.Module, recipe: Recipe) -> list[nn.Module]:

@@ -35,7 +35,7 @@ def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:
 
 @contextmanager
 def noted(folder: Path, fingerprint: str, **about: Any) -> Iterator[dict[str, Any]]:
-    """Note the block's run when it is done, with commit and seconds, and remove its snapshot; one process writes."""
+    """Give the note of the block's run: written with commit and seconds when it is done; its snapshot is removed."""
     started = time.perf_counter()
     note = {"fingerprint": fingerprint, **about, "commit": current_commit()}
     yield note

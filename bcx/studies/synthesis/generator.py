@@ -44,7 +44,7 @@ class Generator:
     network: nn.Module
     recipe: SynthRecipe
     label: str
-    about: dict[str, Any]
+    about: dict[str, Any]  # `fold` (which it never saw, or None: it saw all), `n_train`, `epochs`, `fingerprint`
 
     @torch.inference_mode()
     def sample(self, count: int, seed: int) -> np.ndarray:
