@@ -240,7 +240,7 @@ def _far_from(lesion: Lesion, places: np.ndarray, chance: np.random.Generator) -
 
 
 def write_text(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
-    """Write two lines in the corner farthest from the lesion, else in any, and a ruler opposite; letters of `size`."""
+    """Write two lines in the corner farthest from the lesion (else any), and a ruler; `size`: share of the side."""
     height, width = pixels.shape
     letter = max(4, round(size * _side(pixels)))
     image = Image.fromarray(pixels)
@@ -261,7 +261,7 @@ def write_text(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.rando
 
 
 def draw_calipers(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
-    """Set two crosses, with arms of `size`, and a dotted line between them far from the lesion; as `write_text`."""
+    """Set two crosses and a dotted line far from the lesion; `size`: length of an arm, as a share of the side."""
     height, width = pixels.shape
     centres = np.array([[0.12, 0.5], [0.88, 0.5], [0.5, 0.12], [0.5, 0.88]])
     middle = centres[_far_from(lesion, centres, chance)] * (width, height)

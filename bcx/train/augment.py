@@ -160,7 +160,7 @@ class Augmentation:
         self._intensity = A.Compose(intensity)
 
     def __call__(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return `plane` at the side `size` and its mask, uint8 `[T, T]`, under the same geometry; zeros for None."""
+        """Return a variant of uint8 `[T, T(, 3)]` at side `size`, and the mask `[T, T]` alike; zeros for None."""
         self._geometry.set_random_seed(seed)
         moved = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
         lesion = np.argwhere(moved)[:, ::-1] if self._guarded else np.zeros((0, 2))
