@@ -23,14 +23,13 @@ def units(value: float, sign: bool = False) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:+.3f}" if sign else f"{value:.3f}")
 
 
-def interval(figure: Mapping[str, Any], sign: bool = False) -> str:
-    """Return a value with its 95 % interval; a dash without one."""
+def interval(figure: Mapping[str, Any], sign: bool = False, form: str = "") -> str:
+    """Return a value with its 95 % interval, a dash without one; as `units`, or in a format such as ".2f"."""
     if figure["value"] is None:
         return "-"
-    value = units(figure["value"], sign)
-    return (
-        value if figure["low"] is None else f"{value} ({units(figure['low'], sign)} to {units(figure['high'], sign)})"
-    )
+    known = [figure[key] for key in ("value", "low", "high") if figure[key] is not None]
+    value, *ends = (format(number, form) if form else units(number, sign) for number in known)
+    return f"{value} ({' to '.join(ends)})" if ends else value
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -21,7 +21,7 @@ from bcx.data.records import Record, load_mask
 from bcx.evaluate.canvas import CYCLE, DIM, dots, paper, publish, styled
 from bcx.evaluate.intervals import means_with_intervals
 from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
-from bcx.evaluate.words import markdown_table
+from bcx.evaluate.words import interval, markdown_table
 from bcx.explain.checks import check, faithfulness, likeness, road
 from bcx.explain.methods import EXACT, METHODS, Explanation, explain
 from bcx.files import write_rows
@@ -206,7 +206,7 @@ IN_EACH_SET = ("pointing", "heat_inside", "road", "road_gain")
 def table(results: Mapping[str, Any]) -> str:
     """Return the figures as a table in Markdown, "value (low to high)"; from `summarise`."""
     rows = [
-        [_title(name), str(row["scans"]), *(_cell(row[key]) for key in SHOWN)]
+        [_title(name), str(row["scans"]), *(interval(row[key], form=".2f") for key in SHOWN)]
         for name, row in results["methods"].items()
     ]
     return "\n".join(markdown_table(["method", "lesions", *SHOWN.values()], rows))
@@ -214,20 +214,14 @@ def table(results: Mapping[str, Any]) -> str:
 
 def table_of_sets(results: Mapping[str, Any]) -> str:
     """Return `IN_EACH_SET` of every data set as a table in Markdown; from `summarise`."""
+    sets = results["sets"].values()
     heads = [f"{name}: {SHOWN[key]}" for key in IN_EACH_SET for name in results["sets"]]
     rows = [
-        [_title(method), *(_cell(part[method][key]) for key in IN_EACH_SET for part in results["sets"].values())]
+        [_title(method), *(interval(part[method][key], form=".2f") for key in IN_EACH_SET for part in sets)]
         for method in results["methods"]
-        if all(method in part for part in results["sets"].values())
+        if all(method in part for part in sets)
     ]
     return "\n".join(markdown_table(["method", *heads], rows))
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return "-"
-    span = "" if figure["low"] is None else f" ({figure['low']:.2f} to {figure['high']:.2f})"
-    return f"{figure['value']:.2f}{span}"
 
 
 def _title(name: str) -> str:
