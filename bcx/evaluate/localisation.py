@@ -1,23 +1,20 @@
 """Does the heat lie in the lesion? Maps against masks, scan by scan, and summed up over a set.
 
 **Heat** is the lesion map (0..1) where the model has one; else the non-negative part of the map of the class that the
-model answered with, divided by its peak, since logit units have no natural threshold. A map without any heat points
-nowhere: share 0, pointing missed, IoU 0.
+model answered with, divided by its peak. A map without any heat: share 0, pointing missed, IoU 0.
 
-**Pointing** (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018) asks whether the hottest
-pixel lies in the mask, or within 15 pixels of it. Where several pixels are equally hot, it is the share of them that
-do: what a fair pick among them scores on average, which does not depend on the order of pixels.
+**Pointing** (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018): does the hottest pixel lie
+in the mask, or within 15 pixels of it? Of several equally hot ones, the share that do: what a fair pick scores.
 
 **IoU** of {heat >= t} with the mask is given at a fixed t, at the one t that is best for the whole set (chosen on these
 scans, hence optimistic), and at each scan's own best t (an upper bound). Best means best of 0.01, 0.02 ... 1.
 
 **To judge by**: the whole image as a map scores the lesion's share of the image in every figure, and a blob in the
-image's centre scores more than that without looking, since people centre what they scan. Both are reported alongside.
+image's centre more than that without looking, since people centre what they scan. Both are reported alongside.
 
-**Deletion**: does the map belong to the answer? For each scan that is called positive ("malignant"), the hottest region
-of the heat (the connected part at and above half of its maximum that holds the hottest pixel) is hidden and the scan is
-answered again; then the same shape is hidden at other places. If the answer rests on what the map shows, the first
-lowers the probability more.
+**Deletion**: of each scan called positive, the hottest region (the connected part at and above half of the maximum that
+holds the hottest pixel) is hidden and the scan answered again; then the same shape at other places. If the answer rests
+on what the map shows, the first lowers the probability more.
 """
 
 import zlib
