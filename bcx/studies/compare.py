@@ -1,10 +1,10 @@
 """Several architectures by one recipe, over the same grouped folds, on one leaderboard."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -277,16 +277,10 @@ def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict
 
     Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
     """
-    taken: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
-        call()
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - started)
-    return {name: np.array(times) for name, times in taken.items()}
+        timeit(call, number=2)
+    taken = np.array([[timeit(call, number=1) for call in calls.values()] for _ in range(rounds)])
+    return dict(zip(calls, taken.T, strict=True))
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,7 @@
 """Costs: against closed form and published tables; times are taken in turn."""
 
-import numpy as np
+import time
+
 import pytest
 import torch
 from torchvision.models import get_weight
@@ -41,11 +42,10 @@ def test_vgg_without_its_own_head_costs_what_its_convolutions_cost():
     )
 
 
-def test_calls_are_timed_in_turn(monkeypatch):
-    order, now = [], iter(range(100))
-    monkeypatch.setattr("time.perf_counter", lambda: float(next(now)))
-    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+def test_calls_are_timed_in_turn():
+    order = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b") or time.sleep(0.02)}
     times = time_in_turn(calls, rounds=3)
-    monkeypatch.undo()
     assert "".join(order) == "aabb" + "ababab"
-    assert all(np.array_equal(taken, [1, 1, 1]) for taken in times.values())
+    assert times["a"].shape == times["b"].shape == (3,)
+    assert times["a"].max() < 0.02 <= times["b"].min()
