@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+AnyPath = str | os.PathLike[str]
+
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole(path: AnyPath) -> Iterator[Path]:
     """Give a name to write to, which becomes `path` at the end; what goes wrong before leaves `path` as it was."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -30,7 +32,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_rows(path: str | os.PathLike[str], columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: AnyPath, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV table, whole or not at all."""
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, list(columns), lineterminator="\n")

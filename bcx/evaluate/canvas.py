@@ -1,6 +1,5 @@
 """Paper for figures: one style, readable in print and for colour-blind eyes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-from bcx.files import whole
+from bcx.files import AnyPath, whole
 
 DPI = 200
 INK, DIM, FAINT = "#1a1a1a", "#595959", "#d9d9d9"
@@ -65,7 +64,7 @@ def paper(
     return figure, grid
 
 
-def publish(figure: Figure, path: str | os.PathLike, colours: int | None = 96) -> Figure:
+def publish(figure: Figure, path: AnyPath, colours: int | None = 96) -> Figure:
     """Write the figure as a PNG, whole or not at all, of so many colours (None: all, for photographs); return it."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)

@@ -4,7 +4,6 @@ Each function takes plain data and a path, writes a PNG and returns the matplotl
 out-of-fold table holds.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from bcx.evaluate.figures_data import class_figure
 from bcx.evaluate.metrics import check_answers, named_confusion, pair_score
 from bcx.evaluate.oof import label_positions, logits_of
 from bcx.evaluate.words import interval, percent, units
+from bcx.files import AnyPath
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
@@ -47,7 +47,7 @@ def curve_figure(
     probabilities: np.ndarray,
     groups: np.ndarray,
     task: Task,
-    path: str | os.PathLike,
+    path: AnyPath,
     view: Mapping[str, Any],
 ) -> Figure:
     """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
@@ -106,7 +106,7 @@ def _guess(axes: Axes, begin: float = 0, end: float = 1) -> None:
 
 @styled
 def roc_of_all(
-    models: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, task: Task, path: str | os.PathLike
+    models: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, task: Task, path: AnyPath
 ) -> Figure:
     """Draw each model's ROC curve of the positive class: against the rest and, of three classes, the second."""
     positive = task.classes.index(task.positive)
@@ -132,7 +132,7 @@ def roc_of_all(
 
 
 @styled
-def importance_figure(importances: Mapping[str, float], path: str | os.PathLike) -> Figure:
+def importance_figure(importances: Mapping[str, float], path: AnyPath) -> Figure:
     """Draw how much of the differences between trials each setting explains: share by name, 0..1."""
     names = sorted(importances, key=importances.__getitem__)
     figure, (axes,) = paper(5, 1.0 + 0.3 * len(names))
@@ -144,7 +144,7 @@ def importance_figure(importances: Mapping[str, float], path: str | os.PathLike)
 
 
 @styled
-def confusion_figure(confusion: Mapping[str, Mapping[str, int]], path: str | os.PathLike, title: str) -> Figure:
+def confusion_figure(confusion: Mapping[str, Mapping[str, int]], path: AnyPath, title: str) -> Figure:
     """Draw counts, and the share of each row, of {true class: {answer: n}}; answers may end with "refer"."""
     table = pd.DataFrame(confusion).T
     classes, given = list(table.index), list(table.columns)
@@ -169,7 +169,7 @@ def confusion_figure(confusion: Mapping[str, Mapping[str, int]], path: str | os.
 
 
 @styled
-def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> Figure:
+def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: AnyPath) -> Figure:
     """Draw how often answers of each confidence were right, a panel per name, from `curves.reliability_report`."""
     figure, panels = paper(3.3 * len(report), 3.9, 1, len(report), sharex=True, sharey=True)
     for k, (axes, (name, found)) in enumerate(zip(panels, report.items(), strict=True)):
@@ -198,7 +198,7 @@ def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | N
 
 
 @styled
-def referral_figure(curve: Mapping[str, Any], path: str | os.PathLike, rule: tuple[float, float] | None) -> Figure:
+def referral_figure(curve: Mapping[str, Any], path: AnyPath, rule: tuple[float, float] | None) -> Figure:
     """Draw `curves.referral_curve` and mark a `rule`: the share that it answers, and the share wrong among them."""
     figure, (axes,) = paper(5.0, 3.5)
     _banded(axes, curve, "answered", "wrong")
@@ -215,7 +215,7 @@ def referral_figure(curve: Mapping[str, Any], path: str | os.PathLike, rule: tup
 
 
 @styled
-def decision_figure(curve: Mapping[str, Any], positive: str, path: str | os.PathLike) -> Figure:
+def decision_figure(curve: Mapping[str, Any], positive: str, path: AnyPath) -> Figure:
     """Draw the net benefit of acting on the model's word, on every scan, and on none; from `curves.decision_curve`."""
     figure, (axes,) = paper(5.0, 3.5)
     x, y, _, high = _banded(axes, curve, "threshold", "net_benefit", "on those the model finds")
@@ -231,7 +231,7 @@ def decision_figure(curve: Mapping[str, Any], positive: str, path: str | os.Path
 
 
 @styled
-def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike) -> Figure:
+def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: AnyPath) -> Figure:
     """Draw each epoch's figures: training in full lines, validation dashed where there is some; a colour per run.
 
     `runs`: name -> rows of `history.csv`, numbers or their text; several members or trainings are a run each.
@@ -279,7 +279,7 @@ def draw_all(
     frame: pd.DataFrame,
     task: Task,
     results: Mapping[str, Any],
-    folder: str | os.PathLike,
+    folder: AnyPath,
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Path]:
     """Draw every figure that a cross-validation's results hold, and return the files: no scan is needed or shown.

@@ -3,7 +3,6 @@
 Those that show patients' scans belong where the scans may lie, and nowhere else.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from bcx.data.records import Record, load_mask
 from bcx.evaluate.canvas import DASHES, INK, paper, publish, styled
 from bcx.evaluate.localisation import Localisation, heat_of
 from bcx.evaluate.words import percent
+from bcx.files import AnyPath
 from bcx.imaging.overlay import lay_over
 from bcx.imaging.preprocess import resize, to_grey, with_side
 from bcx.inference.prediction import Prediction
@@ -53,7 +53,7 @@ class Answer:
 
 
 @styled
-def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str | os.PathLike) -> Figure:
+def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: AnyPath) -> Figure:
     """Draw source -> {class: n}, one group of bars per source (or per part of a split)."""
     figure, (axes,) = paper(max(4.2, 1.4 + 2.0 * len(counts)), 3.2)
     wide = 0.8 / len(task.classes)
@@ -75,7 +75,7 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: str 
 
 
 @styled
-def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: str | os.PathLike) -> Figure:
+def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: AnyPath) -> Figure:
     """Draw, per class, pixels' intensities and scans' means; `scans`: label and pixels, uint8 [H, W] or [H, W, 3]."""
     means: dict[str, list[float]] = {name: [] for name in task.classes}
     sums = {name: np.zeros(_BINS) for name in task.classes}
@@ -114,7 +114,7 @@ def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: 
 
 
 @styled
-def augmentation_figure(original: np.ndarray, samples: Mapping[str, np.ndarray], path: str | os.PathLike) -> Figure:
+def augmentation_figure(original: np.ndarray, samples: Mapping[str, np.ndarray], path: AnyPath) -> Figure:
     """Show an image as it is and after augmentation, what stands above each -> uint8 [H, W] or [H, W, 3]."""
     shown = [("as it is", original), *samples.items()]
     figure, grid = _grid([pixels for _, pixels in shown], 4, 1.8, 0.3)
@@ -125,7 +125,7 @@ def augmentation_figure(original: np.ndarray, samples: Mapping[str, np.ndarray],
 
 
 @styled
-def mistakes_figure(wrong: Sequence[Answer], path: str | os.PathLike, whose: str) -> Figure:
+def mistakes_figure(wrong: Sequence[Answer], path: AnyPath, whose: str) -> Figure:
     """Show mistakes with their maps, one or more; `whose` maps, in words."""
     figure, grid = _grid([a.pixels for a in wrong for _ in range(2)], 4, 1.85, 0.3)
     for answer, scan, beside in zip(wrong, grid[::2], grid[1::2], strict=False):
@@ -139,7 +139,7 @@ def mistakes_figure(wrong: Sequence[Answer], path: str | os.PathLike, whose: str
 
 
 @styled
-def answers_figure(answers: Sequence[Answer], path: str | os.PathLike) -> Figure:
+def answers_figure(answers: Sequence[Answer], path: AnyPath) -> Figure:
     """Show scans with their answers: green tick and full frame when right, red cross and dashed frame when wrong."""
     figure, grid = _grid([answer.pixels for answer in answers], 5, 1.6, 0.5)
     for axes, answer in zip(grid, answers, strict=False):

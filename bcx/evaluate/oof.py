@@ -3,7 +3,6 @@
 Everything that a cross-validation reports can be derived again from this file.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 from bcx.data.records import Record
 from bcx.data.tables import decimal, read_columns, read_table
 from bcx.errors import DataError
-from bcx.files import whole
+from bcx.files import AnyPath, whole
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature
 
@@ -40,13 +39,13 @@ def oof_frame(
     return checked(frame, task, f"fold {fold}")
 
 
-def write_oof(path: str | os.PathLike, frame: pd.DataFrame, task: Task) -> None:
+def write_oof(path: AnyPath, frame: pd.DataFrame, task: Task) -> None:
     """Write `frame` as CSV; nine significant digits give every float32 back exactly. Errors as `read_oof`."""
     with whole(path) as partial:
         checked(frame, task, str(path)).to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
 
-def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
+def read_oof(path: AnyPath, task: Task) -> pd.DataFrame:
     """Return the table with the columns of `oof_columns`: text, int64 fold and float32 logits.
 
     `DataError`: no such file or column, a strange label, a file twice, a group in two folds, logits not finite.
@@ -57,7 +56,7 @@ def read_oof(path: str | os.PathLike, task: Task) -> pd.DataFrame:
     return checked(pd.DataFrame(read_columns(Path(path), columns, layout=layout)), task, str(path))
 
 
-def read_answers(path: str | os.PathLike, task: Task) -> pd.DataFrame:
+def read_answers(path: AnyPath, task: Task) -> pd.DataFrame:
     """Return the table as `read_oof`, with `distance` (float, NaN where it is not known)."""
     frame, layout = read_oof(path, task), "a CSV file with numbers in the column distance"
     known = DISTANCE in read_table(Path(path), ["file"], [DISTANCE], layout=layout).columns

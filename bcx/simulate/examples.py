@@ -1,6 +1,5 @@
 """The shipped examples: simulated scans and patches as PNG files with a table."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bcx.files import whole, write_rows
+from bcx.files import AnyPath, whole, write_rows
 from bcx.simulate import histology
 from bcx.simulate.formation import simulate
 
@@ -23,9 +22,7 @@ PATCHES = (("negative", 1), ("negative", 2), ("negative", 4), ("positive", 1), (
 
 
 def write_examples(
-    folder: str | os.PathLike[str],
-    examples: Iterable[tuple[str, int]] = EXAMPLES,
-    size: tuple[int, int] = (470, 560),
+    folder: AnyPath, examples: Iterable[tuple[str, int]] = EXAMPLES, size: tuple[int, int] = (470, 560)
 ) -> list[Path]:
     """Draw and write scans, or patches, given by label and seed; return them in order.
 

@@ -5,13 +5,12 @@ slide written tile by tile has no seams. For tests and the benchmark, never for 
 """
 
 import functools
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bcx.files import whole
+from bcx.files import AnyPath, whole
 from bcx.simulate.histology import simulate_tissue
 
 #: Side of the textures, which are repeated over the slide, and of a written tile.
@@ -55,7 +54,7 @@ class SlideScene:
         return np.clip(_GLASS + tissue * (stained - _GLASS), 0, 255).astype(np.uint8)
 
 
-def write_slide(file: str | os.PathLike[str], width: int, height: int, *, seed: int = 0, tissue: float = 0.5) -> Path:
+def write_slide(file: AnyPath, width: int, height: int, *, seed: int = 0, tissue: float = 0.5) -> Path:
     """Write a simulated slide as a tiled BigTIFF, tile by tile, so that its size does not matter."""
     import tifffile
 

@@ -4,7 +4,6 @@ A network must not have been trained on the scans that it answers here. With the
 one table per fold (`corruption_frame`), join them, and summarise the whole.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
 from bcx.evaluate.intervals import bootstrap_intervals
 from bcx.evaluate.metrics import or_none, ranked_auc
 from bcx.evaluate.oof import TEXT_COLUMNS, label_positions, record_columns
-from bcx.files import whole
+from bcx.files import AnyPath, whole
 from bcx.imaging.preprocess import to_grey
 from bcx.imaging.scan import Scan
 from bcx.tasks import Task
@@ -66,13 +65,13 @@ def probability_columns(task: Task) -> list[str]:
     return [f"p_{name}" for name in task.classes]
 
 
-def write_corruption_frame(path: str | os.PathLike, frame: pd.DataFrame) -> None:
+def write_corruption_frame(path: AnyPath, frame: pd.DataFrame) -> None:
     """Write the table as CSV, at once or not at all; seven significant digits of each probability."""
     with whole(path) as partial:
         frame.to_csv(partial, index=False, float_format="%.7g", lineterminator="\n")
 
 
-def read_corruption_frame(path: str | os.PathLike, task: Task) -> pd.DataFrame:
+def read_corruption_frame(path: AnyPath, task: Task) -> pd.DataFrame:
     """Read what `write_corruption_frame` wrote; a `DataError` where there is no such table or a column is missing."""
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(("kind", *TEXT_COLUMNS), str) | {"fold": np.int64}
     kinds |= dict.fromkeys(probability_columns(task), decimal)
@@ -147,7 +146,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Calla
 
 
 @styled
-def write_corruption_sheet(pixels: np.ndarray, path: str | os.PathLike, mask: np.ndarray | None) -> None:
+def write_corruption_sheet(pixels: np.ndarray, path: AnyPath, mask: np.ndarray | None) -> None:
     """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG."""
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
     down = -(-len(variants) // _ACROSS)

@@ -4,7 +4,6 @@ Each hospital's figures come from thresholds and a temperature that were fitted 
 is fitted on all of them. `patients_table` measures one answer per patient beside one per scan.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from bcx.evaluate.derived import BY_HOSPITAL, derive, equal_mass, harm_figures, 
 from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
+from bcx.files import AnyPath
 from bcx.inference.patient import Answer, combine
 from bcx.studies.corruptions import lesion_score
 from bcx.tasks import Task
@@ -318,7 +318,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 @styled
-def write_decisions_figure(results: Mapping[str, Any], path: str | os.PathLike, task: Task) -> None:
+def write_decisions_figure(results: Mapping[str, Any], path: AnyPath, task: Task) -> None:
     """Draw, for each hospital, the positive scans missed against the scans referred; results of `decisions_study`."""
     table = [row for row in results["table"] if (row["where"], row["point"]) == ("elsewhere", "default")]
     sheet, axes = paper(3.1 * len(results["curves"]), 3.9, 1, len(results["curves"]), sharex=True, sharey=True)

@@ -6,7 +6,6 @@ breadth: what is no better than a map of something else is chance. The study can
 is measured, and rows that are there are not made again.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -24,7 +23,7 @@ from bcx.evaluate.localisation import CLASS_MAP_LEVEL, measure
 from bcx.evaluate.words import interval, markdown_table
 from bcx.explain.checks import check, faithfulness, likeness, road
 from bcx.explain.methods import EXACT, METHODS, Explanation, explain
-from bcx.files import write_rows
+from bcx.files import AnyPath, write_rows
 from bcx.inference.classifier import Classifier
 from bcx.inference.prediction import Prediction
 from bcx.networks.ensemble import LesionEnsemble
@@ -229,7 +228,7 @@ def _title(name: str) -> str:
 
 
 @styled
-def write_explanations_figure(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def write_explanations_figure(results: Mapping[str, Any], path: AnyPath) -> None:
     """Draw the figures of `summarise` but seconds, a row per method; dotted: what another scan's map scores."""
     methods, figures = results["methods"], [name for name in SHOWN if name != "seconds"]
     names = list(methods)
