@@ -104,15 +104,18 @@ def _problem(frame: pd.DataFrame, task: Task) -> str:
     """What is wrong with the table, in words; "" where nothing is."""
     if missing := [name for name in oof_columns(task) if name not in frame.columns]:
         return f"has no column {', '.join(missing)}"
+    folds = frame.groupby("group")["fold"].nunique()
+    torn = f"has the group '{folds[folds > 1].index[0]}' in more than one fold" if (folds > 1).any() else ""
+    return answers_problem(frame, task, ["file"]) or torn
+
+
+def answers_problem(frame: pd.DataFrame, task: Task, key: list[str]) -> str:
+    """Return what is wrong with a table of answers, a row for each `key` of columns, in words; "" for nothing."""
     if frame.empty:
         return "has no rows"
     if strange := sorted(set(frame["label"]) - set(task.classes)):
         return f"holds the label '{strange[0]}'"
-    if (twice := frame["file"].duplicated()).any():
+    if (twice := frame.duplicated(key)).any():
         return f"holds '{frame['file'][twice].iloc[0]}' twice"
-    folds = frame.groupby("group")["fold"].nunique()
-    if (folds > 1).any():
-        return f"has the group '{folds[folds > 1].index[0]}' in more than one fold"
-    if not np.isfinite(frame[_logit_columns(task)].to_numpy(np.float64)).all():
-        return "holds logits that are infinite or not a number"
-    return ""
+    logits = frame.filter(like="logit_").to_numpy(np.float64)
+    return "" if np.isfinite(logits).all() else "holds logits that are infinite or not a number"

@@ -22,7 +22,7 @@ from bcx.data.tables import decimal, read_columns
 from bcx.errors import ConfigError, DataError, SplitError
 from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
 from bcx.evaluate.metrics import classification_report, figure_names, weighted_figures
-from bcx.evaluate.oof import label_positions, logits_of, record_columns
+from bcx.evaluate.oof import answers_problem, label_positions, logits_of, record_columns
 from bcx.files import whole
 from bcx.studies.corruptions import named_triples
 from bcx.tasks import Task, get_task
@@ -220,14 +220,7 @@ def read_leak(path: Path, task: Task) -> pd.DataFrame:
     columns = leak_columns(task)
     kinds = {name: _COLUMNS.get(name, decimal) for name in columns}
     frame = pd.DataFrame(read_columns(path, kinds, layout=f"a CSV file with the columns {', '.join(columns)}"))
-    strange = sorted(set(frame["label"]) - set(task.classes))
-    problems = {
-        "has no rows": frame.empty,
-        f"holds the label '{''.join(strange[:1])}'": strange,
-        "answers a scan twice under one protocol and seed": frame.duplicated(["protocol", "seed", "file"]).any(),
-        "holds logits that are infinite or not a number": not np.isfinite(logits_of(frame, task)).all(),
-    }
-    if problem := next((words for words, there in problems.items() if there), None):
+    if problem := answers_problem(frame, task, ["protocol", "seed", "file"]):
         raise DataError(
             f"The table of answers ({path.name}) {problem}.",
             expected=f"a row per protocol, seed and scan, finite logits, and the columns {', '.join(columns)}",
