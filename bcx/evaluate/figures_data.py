@@ -201,12 +201,21 @@ class ContactSheet:
         """Return the best scans, from the best down, and the worst, from the worst up."""
         return {"best": self._kept[: -self._count - 1 : -1], "worst": self._kept[: self._count]}
 
+    @styled
     def write(self, folder: Path, title: str) -> list[Path]:
         """Write `best.png` and `worst.png` under a title, such as the model's name, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
+        keys = [Line2D([], [], color=colour, linewidth=3, label=words) for words, colour in _KEYS.items()]
+        dark = {"facecolor": "#46464a", "labelcolor": "white"}
         for end, entries in self.ends().items():
-            heading = f"{title}: the {end} {len(entries)} of {self._seen} scans by IoU"
-            _write_sheet(entries, heading, folder / f"{end}.png")
+            rows = -(-max(len(entries), 1) // ACROSS)
+            figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS, bare=True)
+            for axes, entry in zip(grid, entries, strict=False):
+                axes.imshow(entry.image)
+                axes.set_title(entry.words, fontsize=6)
+            figure.suptitle(f"{title}: the {end} {len(entries)} of {self._seen} scans by IoU", x=0.01, ha="left")
+            figure.legend(handles=keys, loc="outside upper right", ncols=len(keys), **dark)
+            publish(figure, folder / f"{end}.png", colours=None)
         return [folder / f"{end}.png" for end in self.ends()]
 
 
@@ -231,16 +240,3 @@ def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: floa
         contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, contours, -1, colour, thick, cv2.LINE_AA)
     return image
-
-
-@styled
-def _write_sheet(entries: list[_Entry], heading: str, path: Path) -> None:
-    rows = -(-max(len(entries), 1) // ACROSS)
-    figure, grid = paper(2.1 * ACROSS, 0.8 + 2.1 * rows, rows, ACROSS, bare=True)
-    for axes, entry in zip(grid, entries, strict=False):
-        axes.imshow(entry.image)
-        axes.set_title(entry.words, fontsize=6)
-    figure.suptitle(heading, x=0.01, ha="left")
-    keys = [Line2D([], [], color=colour, linewidth=3, label=words) for words, colour in _KEYS.items()]
-    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys), facecolor="#46464a", labelcolor="white")
-    publish(figure, path, colours=None)
