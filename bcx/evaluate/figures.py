@@ -50,11 +50,7 @@ def curve_figure(
     path: AnyPath,
     view: Mapping[str, Any],
 ) -> Figure:
-    """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
-
-    What a guess would reach is dotted; classes that no scan has are left out. The areas are those of `view`, the
-    figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
-    """
+    """Draw ROC or precision-recall curves with 95 % bands; areas are those of `view`, if there, else theirs."""
     labels, probabilities = check_answers(labels, probabilities)
     held = np.unique(labels).tolist()
     positive = task.classes.index(task.positive)
@@ -282,16 +278,13 @@ def draw_all(
     folder: AnyPath,
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Path]:
-    """Draw every figure that a cross-validation's results hold, and return the files: no scan is needed or shown.
-
-    Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
-    would show which hospital a scan is from. What `derived.derive` gave is drawn as it is.
-    """
+    """Draw what a cross-validation's results hold, each source apart (`roc-busi.png`) where there are several."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(set(frame["source"].tolist()))
     written = [folder / "classes.png"]
     class_figure({s: frame[frame["source"] == s]["label"].value_counts().to_dict() for s in sources}, task, written[0])
+    # A curve over two hospitals, one of them without normals, would show which hospital a scan is from.
     for source in sources:
         rows = frame[frame["source"] == source]
         labels, groups = label_positions(rows, task), rows["group"].to_numpy(str)

@@ -137,11 +137,7 @@ def weighted_figures(
 
 
 def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to the area under the ROC curve, nan without pairs; the sorting is done once.
-
-    The weighted share of (positive, negative) pairs in the right order, ties counting one half (Hanley and McNeil
-    1982): `sklearn.metrics.roc_auc_score` with `sample_weight`.
-    """
+    """Return a function from weights [N] to `sklearn.metrics.roc_auc_score` (ties count half), nan without pairs."""
     values, position = np.unique(scores, return_inverse=True)
 
     def auc(weights: np.ndarray) -> float:

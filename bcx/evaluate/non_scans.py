@@ -60,11 +60,7 @@ OTHERS = {
 
 
 def packaged() -> Iterator[NonScan]:
-    """Images that installed packages ship, as they are, and their photographs once more without colour.
-
-    Grey photographs are the hard ones. Each comes whole and as four overlapping parts (.6 of each side), squeezed to
-    the grey levels of a typical scan (mean 75, deviation 45). `MissingExtra` where a package is not installed.
-    """
+    """Images that installed packages ship (else `MissingExtra`); photographs also in a scan's greys, and in parts."""
     for name, pixels in _photographs():
         yield NonScan("photograph: colour" if pixels.ndim == 3 else "photograph: grey", name, pixels, seen=True)
         for part, crop in _parts(_like_a_scan(to_grey(pixels))):
@@ -78,11 +74,7 @@ def packaged() -> Iterator[NonScan]:
 
 
 def packaged_late() -> Iterator[NonScan]:
-    """More of what packages ship, chosen after the input check was finished; grey, like a scan in its grey levels.
-
-    The photographs once more, turned by a quarter and blurred as by a hand that moved sideways (which gives them a
-    grain that runs sideways: meant to be hard); scikit-image's small faces and scikit-learn's written digits, enlarged.
-    """
+    """More, chosen after the input check was finished, grey: photographs turned and moved, faces and digits."""
     for name, pixels in _photographs():
         grey = _like_a_scan(to_grey(pixels))
         yield NonScan("photograph: turned, made grey", name, np.ascontiguousarray(np.rot90(grey)))

@@ -120,17 +120,13 @@ class ViewOf(NamedTuple):
 
 
 class View(NamedTuple):
-    """One image, uint8 `[S, S]` or `[S, S, 3]`, or a batch of them.
+    """One image or a batch of them."""
 
-    `mask` is float32 `[S / 8, S / 8]`, the share of each place that is lesion, and zeros where it is unknown;
-    `with_absent` tells whether the scan's source has scans without a lesion.
-    """
-
-    plane: Any
-    mask: Any
+    plane: Any  # uint8 `[S, S]` or `[S, S, 3]`
+    mask: Any  # float32 `[S / 8, S / 8]`, the share of each place that is lesion; zeros where it is unknown
     label: Any
     has_mask: Any
-    with_absent: Any
+    with_absent: Any  # whether the scan's source has scans without a lesion
 
 
 class LesionDataset(ScanDataset):
