@@ -103,11 +103,7 @@ def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: S
 def _difference(
     a: float, b: float, low: float, high: float, p_value: float, n: int, groups: int, method: str
 ) -> dict[str, Any]:
-    """How much higher a figure is for A than for B, on the same n scans, ready for JSON; None for what has no value.
-
-    `low` and `high` are the 95 % interval of the difference, which is `significant` where they leave nought out;
-    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test.
-    """
+    """How much higher a figure is for A than for B, for JSON, None without a value; the p-value is two-sided."""
     values = {"value_a": a, "value_b": b, "value": a - b, "low": low, "high": high, "p_value": p_value}
     about = {"n": n, "groups": groups, "method": method, "significant": bool(low > 0 or high < 0)}
     return {name: or_none(value) for name, value in values.items()} | about
@@ -121,11 +117,7 @@ def compare_answers(
     classes: Sequence[str],
     names: Collection[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return the difference of two models in figures of `figure_names`, all from the same resamples.
-
-    Where many are compared, some differences look real by chance: name the one that decides beforehand. log_loss, brier
-    and ece are better when lower. Both probabilities, float [N, C], are of the same scans in the same order.
-    """
+    """Return the difference of two models, which answered the same scans in order, in figures of `figure_names`."""
     check_lengths(labels=labels, groups=groups)
     chosen = [figure_names(classes).index(name) for name in names]
     of_a, of_b = (weighted_figures(labels, p) for p in (probabilities_a, probabilities_b))

@@ -207,11 +207,7 @@ def deletion_table(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def summarise_deletion(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of a set of scans, ready for JSON: counts, and means over the scans that could be compared.
-
-    `without_room` counts scans whose region can lie nowhere else; `difference` is here minus elsewhere, `here_more` the
-    share of scans where hiding the region did more.
-    """
+    """Return counts, and means over the scans that could be compared, for JSON; `difference`: here minus elsewhere."""
     table = deletion_table(found)
     rest = table[table["drop_elsewhere"].notna()]
     here, elsewhere = rest["drop_here"], rest["drop_elsewhere"]

@@ -82,11 +82,7 @@ def draw_values(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 
 def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with these settings.
-
-    `drop` is the dropout before the output, whichever head there is. "dense" is the recipe's own dense head or, where
-    it has none, 256 units over the averaged map.
-    """
+    """Return the recipe with these settings; `drop` is that before the output, "dense" its own head or a default."""
     changes = dict(values)
     head = changes.pop("head", "linear" if recipe.dense is None else "dense")
     dense = None if head == "linear" else recipe.dense or DenseRecipe.model_validate({})
