@@ -67,10 +67,7 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
 def reliability_table(
     confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray
 ) -> list[dict[str, float | int | None]]:
-    """Return how often what was given a probability happened, in at most `ECE_BINS` bins of equal mass, for JSON.
-
-    `confidence` is float [N], 0..1, of the predicted class; `happened` bool [N]. Bins stay in the resamples.
-    """
+    """Return how often what was given a probability, [N], 0..1, happened, in equal bins (`ECE_BINS`), for JSON."""
     check_lengths(confidence=confidence, happened=happened, groups=groups)
     _, where = np.unique(equal_mass_bins(confidence), return_inverse=True)
     count = int(where.max()) + 1

@@ -228,10 +228,7 @@ def decision_figure(curve: Mapping[str, Any], positive: str, path: AnyPath) -> F
 
 @styled
 def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: AnyPath) -> Figure:
-    """Draw each epoch's figures: training in full lines, validation dashed where there is some; a colour per run.
-
-    `runs`: name -> rows of `history.csv`, numbers or their text; several members or trainings are a run each.
-    """
+    """Draw each epoch's figures, validation dashed, a colour per run; `runs`: name -> rows of `history.csv`."""
     tables = _by_member(runs)
     drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in table for table in tables.values())]
     if not drawn:

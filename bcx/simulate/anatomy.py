@@ -30,10 +30,7 @@ def grid(height: int, width: int) -> tuple[Map, Map]:
 
 
 def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide: float) -> Map:
-    """Return a smooth random field of mean 0 and standard deviation about 1 at coordinates that broadcast together.
-
-    White noise on nodes `tall` x `wide` apart, joined by cubic B-splines; features are about twice as large.
-    """
+    """Return smooth noise of mean 0 and deviation about 1 at these coordinates; its nodes are `tall` x `wide` apart."""
     rows, columns = np.broadcast_arrays(y / tall, x / wide)
     top, left = float(rows.min()), float(columns.min())
     shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5

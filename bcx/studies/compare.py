@@ -260,23 +260,17 @@ def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def count_macs(network: nn.Module, size: int) -> int:
-    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels.
-
-    torch counts multiplication and addition apart; published tables mostly do not, nor biases, norms and pooling.
-    """
+    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels."""
     was_training = network.training
     image = next(network.parameters()).new_zeros(1, 3, size, size)
     with FlopCounterMode(display=False) as counter:
         network.eval()(image)
     network.train(was_training)
-    return counter.get_total_flops() // 2
+    return counter.get_total_flops() // 2  # torch counts a multiplication and an addition as two
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Return the seconds of several calls, name -> float64 [rounds], round by round after two calls that warm up.
-
-    Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
-    """
+    """Return seconds of warm calls, name -> float64 [rounds], in turn: other load on the machine meets all alike."""
     for call in calls.values():
         timeit(call, number=2)
     taken = np.array([[timeit(call, number=1) for call in calls.values()] for _ in range(rounds)])
