@@ -224,11 +224,8 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
 
 def holm(p_values: Sequence[float | None]) -> list[float]:
     """Return p-values adjusted for their number (Holm 1979); a comparison without one (None) gets nan, and counts."""
-    p = np.asarray(p_values, float)
-    order = np.argsort(p, kind="stable")  # nan comes last
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]))
-    return adjusted.tolist()
+    ranked = pd.Series(p_values, dtype=float).sort_values()  # nan comes last
+    return (ranked * np.arange(len(ranked), 0, -1)).cummax().clip(upper=1).sort_index().tolist()
 
 
 def _about(entrant: Entrant, out: Path, folds: Sequence[int], times: np.ndarray, base: np.ndarray) -> dict[str, Any]:
