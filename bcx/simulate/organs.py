@@ -27,7 +27,8 @@ def simulate_organ(kind: str, seed: int, *, probe: Probe = LINEAR) -> np.ndarray
     """Make one picture, uint8 [420, 560]; the same arguments give the same pixels. `kind`: a key of `ORGANS`."""
     tissue, sound = (np.random.default_rng([seed, list(ORGANS).index(kind), part]) for part in (10, 11))
     y, x = _beams(probe, 420, 560)
-    scene = ORGANS[kind](tissue, y, x)
+    drawn = ORGANS[kind](tissue, y, x)
+    scene = Scene(*(part.astype(np.float32) for part in (drawn.echo, drawn.mirror, drawn.loss)))
     amplitude = envelope(scene, sound, looks=3, focus=sound.uniform(0.3, 0.6))
     pixels = compress(amplitude, sound, gain=sound.normal(-1, 2))
     return _scan_converted(pixels, probe) if probe.opening else pixels
@@ -82,11 +83,8 @@ class _Drawing:
         self.mirror = self.mirror * (1 - inside) + wall * line(outside, thick)
         self.loss = self.loss - gained * inside
 
-    def scene(self) -> Scene:
-        return Scene(*(part.astype(np.float32) for part in (self.echo, self.mirror, self.loss)))
 
-
-def _thyroid(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _thyroid(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Two even lobes beside a windpipe that shadows, neck arteries outside them, flat muscles above."""
     draw = _Drawing(rng, y, x, -9, 2.0)
     fibres = smooth_field(rng, y, x, tall=0.012, wide=0.25)
@@ -103,10 +101,10 @@ def _thyroid(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     echoes = sum(line(pipe + 0.035 * n, 0.005) / n for n in range(1, 5))
     draw.mirror += 3 * echoes * (np.abs(x - middle) < 0.1)
     draw.loss += 80 * (1 - ramp(pipe + 0.03, 0.005))
-    return draw.scene()
+    return draw
 
 
-def _liver(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _liver(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Even tissue, vessels with and without bright walls, the diaphragm deep in it."""
     draw = _Drawing(rng, y, x, rng.uniform(-8, -4), 1.4, rng.uniform(14, 26))
     bend = 0.04 * smooth_field(rng, y, x, tall=0.3, wide=0.3)
@@ -118,10 +116,10 @@ def _liver(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     bottom = y - rng.uniform(0.78, 0.9) + rng.uniform(0.1, 0.4) * (x - rng.normal(0, 0.2)) ** 2
     draw.echo -= 9 * ramp(bottom, 0.01)
     draw.mirror += 9 * line(bottom, 0.008)
-    return draw.scene()
+    return draw
 
 
-def _fetus(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _fetus(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """A skull as a bright ring, with the brain's middle line, in fluid below the wall of the womb."""
     draw = _Drawing(rng, y, x, -8, 2.0)
     at, size, tilt = (rng.uniform(0.45, 0.58), rng.normal(0, 0.05)), rng.uniform(0.2, 0.28), rng.normal(0, 0.4)
@@ -132,10 +130,10 @@ def _fetus(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     draw.mirror += 3 * line(along, 0.006) * (skull < -0.04)
     for side in (-1, 1):
         draw.fill(_ellipse(y, x, (at[0] + 0.3 * side * size, at[1]), (0.16 * size, 0.5 * size), tilt), -32, wall=1)
-    return draw.scene()
+    return draw
 
 
-def _heart(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _heart(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Four empty chambers in muscle, with leaflets between them and a bright sac behind."""
     draw = _Drawing(rng, y, x, rng.uniform(-20, -14), 3.0, rng.uniform(16, 24))
     level, tall = rng.uniform(0.5, 0.6), rng.uniform(0.14, 0.19)
@@ -149,10 +147,10 @@ def _heart(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     sac = _ellipse(y, x, (level - 0.02, 0), (0.33, 0.33))
     draw.mirror += 5 * line(sac, 0.01) * (y > level)
     draw.echo -= 8 * ramp(sac - 0.03, 0.01)
-    return draw.scene()
+    return draw
 
 
-def _phantom(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _phantom(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Even speckle with rows of wires and of round targets, brighter, darker and empty."""
     draw = _Drawing(rng, y, x, -6, 0.2, rng.uniform(6, 14))
     step = rng.uniform(0.1, 0.16)
@@ -162,10 +160,10 @@ def _phantom(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     for row in (rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.8)):
         for number, across in enumerate(np.arange(-0.6, 0.7, rng.uniform(0.2, 0.28))):
             draw.fill(_ellipse(y, x, (row, across), (size, size)), (-46, -14, -10, 0, 6)[number % 5])
-    return draw.scene()
+    return draw
 
 
-def _kidney(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _kidney(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Under the liver, a bean with a dark rim, darker pyramids and a bright middle."""
     draw = _Drawing(rng, y, x, rng.uniform(-8, -5), 1.4, rng.uniform(14, 24))
     at, half, tilt = (rng.uniform(0.5, 0.6), rng.normal(0, 0.06)), (0.16, rng.uniform(0.28, 0.36)), rng.normal(0, 0.25)
@@ -174,10 +172,10 @@ def _kidney(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         place = at[0] + 0.62 * half[0] * np.sin(turn), at[1] + 0.7 * half[1] * np.cos(turn)
         draw.fill(_ellipse(y, x, place, (0.03, 0.04)), -20)
     draw.fill(_ellipse(y, x, at, (0.06, 0.55 * half[1]), tilt), 3)
-    return draw.scene()
+    return draw
 
 
-def _muscle(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _muscle(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """Fat, fasciae, two layers of long slanting fibres, and a bone that shadows."""
     draw = _Drawing(rng, y, x, -12, 2.0)
     lean, bone = rng.uniform(-0.25, 0.25), rng.uniform(0.75, 0.88)
@@ -188,10 +186,10 @@ def _muscle(rng: np.random.Generator, y: Map, x: Map) -> Scene:
         draw.mirror += 5 * line(y - top, 0.005) + 1.5 * inside * np.clip(fibres - 1, 0, 1)
     draw.mirror += 10 * line(y - bone, 0.007)
     draw.loss += 90 * ramp(y - bone - 0.01, 0.01)
-    return draw.scene()
+    return draw
 
 
-def _thyroid_along(rng: np.random.Generator, y: Map, x: Map) -> Scene:
+def _thyroid_along(rng: np.random.Generator, y: Map, x: Map) -> _Drawing:
     """One lobe lengthwise, a spindle from side to side under flat muscle, with a dark nodule."""
     draw = _Drawing(rng, y, x, -12, 2.0)
     draw.echo += 4 * smooth_field(rng, y, x, tall=0.012, wide=0.3) * (1 - ramp(y - 0.22, 0.01))
@@ -199,10 +197,10 @@ def _thyroid_along(rng: np.random.Generator, y: Map, x: Map) -> Scene:
     draw.fill(_ellipse(y, x, (depth, rng.normal(0, 0.08)), half, rng.normal(0, 0.05)), rng.uniform(-3, 1), wall=1.5)
     size = rng.uniform(0.05, 0.09)
     draw.fill(_ellipse(y, x, (depth, rng.uniform(-0.3, 0.3)), (size, 1.4 * size)), rng.uniform(-20, -10), wall=1)
-    return draw.scene()
+    return draw
 
 
-ORGANS: dict[str, Callable[[np.random.Generator, Map, Map], Scene]] = {
+ORGANS: dict[str, Callable[[np.random.Generator, Map, Map], _Drawing]] = {
     draw.__name__[1:].replace("_", " "): draw
     for draw in (_thyroid, _liver, _fetus, _heart, _phantom, _kidney, _muscle, _thyroid_along)
 }
