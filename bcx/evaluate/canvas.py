@@ -89,7 +89,8 @@ def dots(
     axes.plot(values, places, shape, color=colour, markersize=5, label=label)
 
 
-def in_percent(axis: Axis) -> None:
-    """Label an axis of 0..1 in per cent, at round numbers."""
-    axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
+def in_percent(*axes: Axis) -> None:
+    """Label axes of 0..1 in per cent, at round numbers."""
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))

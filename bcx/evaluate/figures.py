@@ -177,8 +177,7 @@ def reliability_figure(report: Mapping[str, Mapping[str, Any]], path: AnyPath) -
         ece = found["ece"]
         axes.set_title(f"{name}\nECE {units(ece['value'])}, {ece['n']:,} scans")
         axes.set(xlabel="confidence", aspect="equal")
-        in_percent(axes.xaxis)
-        in_percent(axes.yaxis)
+        in_percent(axes.xaxis, axes.yaxis)
     every = [row[key] for found in report.values() for row in found["bins"] for key in ("from", "right", "low")]
     start = np.floor(10 * min(value for value in every if value is not None)) / 10
     panels[0].set(ylabel="share right", xlim=(start, 1.02), ylim=(start, 1.02))
@@ -205,8 +204,7 @@ def referral_figure(curve: Mapping[str, Any], path: AnyPath, rule: tuple[float, 
         axes.legend(loc="upper left")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="scans answered, the surest first", ylabel="wrong among them")
     axes.set_title(f"Risk and coverage (area {units(curve['area']['value'])})")
-    in_percent(axes.xaxis)
-    in_percent(axes.yaxis)
+    in_percent(axes.xaxis, axes.yaxis)
     return publish(figure, path)
 
 
