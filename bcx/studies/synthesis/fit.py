@@ -9,6 +9,7 @@ saturation has no meaning without colour, and the mirror image is added.
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,11 @@ class _Pair:
         self._generator, self._discriminator = (network.to(self._device) for network in build_networks(recipe))
         # The moving average makes better images than any single step (Yazici et al. 2019).
         self.kept = deepcopy(self._generator).requires_grad_(False) if recipe.ema else self._generator
-        learners = (self._generator, recipe.lr_generator), (self._discriminator, recipe.lr_discriminator)
-        by_generator, by_discriminator = (
-            torch.optim.Adam(network.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2))
-            for network, lr in learners
-        )
-        self._optimizers = {"by_generator": by_generator, "by_discriminator": by_discriminator}
+        adam = partial(torch.optim.Adam, betas=(recipe.beta1, recipe.beta2))
+        self._optimizers = {
+            "by_generator": adam(self._generator.parameters(), lr=recipe.lr_generator),
+            "by_discriminator": adam(self._discriminator.parameters(), lr=recipe.lr_discriminator),
+        }
         self._networks = {"generator": self._generator, "discriminator": self._discriminator}
         self._networks |= {"kept": self.kept} if recipe.ema else {}
 
