@@ -59,10 +59,7 @@ class Group:
 
 
 def make_groups(
-    pairs: Iterable[tuple[str, str]],
-    content: Mapping[str, str],
-    labels: Mapping[str, str],
-    parts: Mapping[str, str],
+    pairs: Iterable[tuple[str, str]], content: Mapping[str, str], labels: Mapping[str, str], parts: Mapping[str, str]
 ) -> list[Group]:
     """Join pairs of files into groups, in the order of their first file; `content` digests each file's pixels."""
     groups = []

@@ -38,12 +38,7 @@ class _Look(NamedTuple):
 
 
 def check_folder(
-    root: Path,
-    *,
-    task: Task,
-    kind: str,
-    split: str = "dev",
-    on_file: Callable[[int, int], object] = lambda *_: None,
+    root: Path, *, task: Task, kind: str, split: str = "dev", on_file: Callable[[int, int], object] = lambda *_: None
 ) -> Reading:
     """Open every scan and mask of a source (see `KINDS`) and collect all problems; `on_file` gets (done, all)."""
     try:
