@@ -322,12 +322,7 @@ def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> 
 
 
 def detect_kind(kind_or_name: str, root: Path) -> str:
-    """Tell what lies at `root`: one of `KINDS`.
-
-    A name in `KINDS` is believed. Otherwise a file is a manifest, a folder with `bus_data.csv` is BUS-BRA, one of
-    patients with the folders 0 and 1 is IDC, one with `benign/SOB` or `malignant/SOB` in it is BreakHis, one with
-    at least half of BUSI's published `dev` names is BUSI, and any other is a plain class folder.
-    """
+    """Tell which of `KINDS` lies at `root`: a name among them is believed, else its files and folders say."""
     if kind_or_name in KINDS:
         return kind_or_name
     if root.is_file() or root.suffix.lower() == ".csv":

@@ -133,11 +133,7 @@ def noted_scans(keys: Iterable[str]) -> dict[str, list[str]] | None:
 
 
 def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
-    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view), where `has_decisions` holds.
-
-    Every hospital weighs the same within each class, whatever its number of scans. `refer` is None where not even the
-    surest answers reach `REFER_ACCURACY`. `DataError` where a class is missing.
-    """
+    """Fit what a checkpoint stores as `decisions`, hospitals alike within a class; `DataError`: a class is missing."""
     probabilities = apply_temperature(logits_of(frame, task), temperature)
     labels, weights = label_positions(frame, task), equal_mass(frame["source"], frame["label"])
     if task.absent is not None:

@@ -271,11 +271,7 @@ def patients_table(
 
 
 def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
-    """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
-
-    The frame's groups are patients, each with one label; those with one scan are left out. `auc` is of the positive
-    class against other lesions (by scan, by patient, and the paired gain); intervals are over patients.
-    """
+    """Combine answers to patients (groups of several scans) as `bcx predict --patients` does; score both, for JSON."""
     frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
     scans = apply_temperature(logits_of(frame, task), temperature).astype(float)
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
