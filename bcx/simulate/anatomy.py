@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 Map = NDArray[np.float32]
 
@@ -31,6 +30,8 @@ def grid(height: int, width: int) -> tuple[Map, Map]:
 
 def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide: float) -> Map:
     """Return smooth noise of mean 0 and deviation about 1 at these coordinates; its nodes are `tall` x `wide` apart."""
+    from scipy.ndimage import map_coordinates
+
     rows, columns = np.broadcast_arrays(y / tall, x / wide)
     top, left = float(rows.min()), float(columns.min())
     shape = int(rows.max() - top) + 5, int(columns.max() - left) + 5

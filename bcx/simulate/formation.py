@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bcx.errors import ConfigError
 from bcx.simulate.anatomy import Map, Scene, add_lesion, breast, grid
@@ -56,6 +55,8 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
     baseband. Over even tissue one look has fully developed speckle, whose amplitude follows Rayleigh's law (Wagner et
     al., IEEE Trans. Sonics Ultrason. 1983); `looks` are averaged in power, as from different angles.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     height, width = scene.echo.shape
     amplitude = 10 ** (scene.echo / 20)
     axial = max(0.0033 * height, 0.55)
@@ -83,6 +84,8 @@ def envelope(scene: Scene, rng: np.random.Generator, *, looks: int = 1, focus: f
 
 def _calm(decibels: Map) -> Map:
     """Reduce speckle as scanners do: bright departures above 8 dB stay, lesser ones shrink, dark ones end at 5 dB."""
+    from scipy.ndimage import gaussian_filter
+
     height = len(decibels)
     around = gaussian_filter(decibels, (max(0.004 * height, 0.6), max(0.012 * height, 0.8)), truncate=2.5)
     departure = decibels - around
