@@ -11,7 +11,7 @@ operating characteristic curves", Biometrics 1988. X. Sun and W. Xu, "Fast imple
 IEEE Signal Processing Letters 2014.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,15 @@ def figures_with_intervals(
     statistics: Callable[[np.ndarray], np.ndarray], counts: Mapping[str, int], groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """Return name -> {"value", "low", "high", "n"} for JSON; `counts` by name, in the order of `statistics`."""
-    values = statistics(np.ones(len(groups)))
-    low, high = bootstrap_intervals(statistics, groups)
-    return {
-        name: {"value": or_none(value), "low": or_none(a), "high": or_none(b), "n": n}
-        for (name, n), value, a, b in zip(counts.items(), values, low, high, strict=True)
-    }
+    bounds = [statistics(np.ones(len(groups))), *bootstrap_intervals(statistics, groups)]
+    triples = named_triples(counts, np.stack(bounds, axis=1))
+    return {name: {**triples[name], "n": n} for name, n in counts.items()}
+
+
+def named_triples(names: Iterable[str], triples: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """Return {name: {value, low, high}} of float [K, 3], ready for JSON: None for nan."""
+    keys = ("value", "low", "high")
+    return {name: dict(zip(keys, map(or_none, row), strict=True)) for name, row in zip(names, triples, strict=True)}
 
 
 def report_with_intervals(

@@ -16,8 +16,8 @@ from bcx.data.tables import decimal, read_columns
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, paper, publish, styled
 from bcx.evaluate.corruptions import CORRUPTIONS, suite_fingerprint
-from bcx.evaluate.intervals import bootstrap_intervals
-from bcx.evaluate.metrics import or_none, ranked_auc
+from bcx.evaluate.intervals import bootstrap_intervals, named_triples
+from bcx.evaluate.metrics import ranked_auc
 from bcx.evaluate.oof import TEXT_COLUMNS, label_positions, record_columns
 from bcx.files import AnyPath, whole
 from bcx.imaging.preprocess import to_grey
@@ -116,12 +116,6 @@ def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         ],
         "mean_drop": rows[-1],
     }
-
-
-def named_triples(names: Iterable[str], triples: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """Return {name: {value, low, high}} of float [K, 3], ready for JSON: None for nan."""
-    keys = ("value", "low", "high")
-    return {name: dict(zip(keys, map(or_none, row), strict=True)) for name, row in zip(names, triples, strict=True)}
 
 
 def lesion_score(probabilities: np.ndarray, task: Task) -> np.ndarray:

@@ -20,11 +20,10 @@ from bcx.data.records import Record
 from bcx.data.splits import check_split
 from bcx.data.tables import decimal, read_columns
 from bcx.errors import ConfigError, DataError, SplitError
-from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, percentiles
+from bcx.evaluate.intervals import RESAMPLES, means_with_intervals, named_triples, percentiles
 from bcx.evaluate.metrics import classification_report, figure_names, weighted_figures
 from bcx.evaluate.oof import answers_problem, label_positions, logits_of, record_columns
 from bcx.files import whole
-from bcx.studies.corruptions import named_triples
 from bcx.tasks import Task, get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
