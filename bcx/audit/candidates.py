@@ -34,7 +34,10 @@ _BLOCK = 1024  # columns compared at once: the products stay in the processor's 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """In which terms scans are compared: words (nearest centres of two halves) of landmarks, coarse pictures' axes."""
+    """In which terms scans are compared: words for landmarks, axes for coarse pictures.
+
+    A descriptor's word is the pair of the nearest centres of its two halves.
+    """
 
     mean: np.ndarray  # float32 [128]
     directions: np.ndarray  # float32 [128, 32]

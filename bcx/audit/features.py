@@ -43,7 +43,10 @@ def looked_at(pixels: np.ndarray) -> np.ndarray:
 
 
 def burnt_in(pixels: np.ndarray) -> np.ndarray:
-    """Return bool [H, W], up to `LOOK_SIDE`: bright thin strokes (text, calipers, some reflectors) and colour."""
+    """Return bool [H, W] of pixels no longer than `LOOK_SIDE`: bright thin strokes (text, calipers, rulers) and colour.
+
+    True reflectors that are as thin and bright are taken as well: tissue enough remains.
+    """
     grey = to_grey(pixels)
     raised = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((STROKE, STROKE), np.uint8))
     marks = (raised > STROKE_CONTRAST) & (grey > STROKE_LEVEL)
@@ -79,7 +82,8 @@ def _small_picture(pixels: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, n
 def _band(picture: np.ndarray, mask: np.ndarray, fine: float, coarse: float) -> np.ndarray:
     """Return details between two sizes, float32 [h, w], at even local contrast: gain and shadow hardly count.
 
-    `mask` is float32 [h, w], 1 where the picture counts, else 0; `fine` and `coarse`: sigmas, in pixels, of two blurs.
+    `mask` is float32 [h, w], 1 where the picture counts, else 0, as is the result there; `fine` and `coarse` are the
+    standard deviations in pixels of the two blurs whose difference is taken.
     """
     values = picture.astype(np.float32) * mask
     near, far, wide = (np.maximum(cv2.GaussianBlur(mask, (0, 0), s), 1e-3) for s in (fine, coarse, 1.5 * coarse))

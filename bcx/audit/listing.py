@@ -48,7 +48,10 @@ def _folders(file: str) -> list[str]:
 
 
 def labels_of(files: Sequence[str]) -> dict[str, str]:
-    """Tell each file's label: its nearest folder called like a class; if none is, the outermost of two to twelve."""
+    """Tell each file's label: the folder nearest to it that is called like a class of a task, in any case.
+
+    Where no file has one, the outermost folder, if there are two to twelve of them.
+    """
     classes = {name.lower() for task in TASKS.values() for name in task.classes}
     named = {file: [part for part in _folders(file) if part in classes] for file in files}
     if found := {file: parts[-1] for file, parts in named.items() if parts}:

@@ -67,10 +67,13 @@ class _Agreement(NamedTuple):
 
 
 def compare(a: Features, b: Features, proposed: int, among: int) -> Match | None:
-    """Return what two scans, picked from `among` scans, have in common; None where that is too little to say so.
+    """Return what two scans have in common; None where that is nothing, or too little to say so.
 
-    Mirrored scans are tried where landmarks proposed them so, another frame where the coarse pictures did: `proposed`,
-    bits of `bcx.audit.candidates`.
+    Mirrored scans are tried where landmarks proposed them so, another frame where the coarse pictures did.
+
+    Args:
+        proposed: bits of `bcx.audit.candidates`.
+        among: how many scans these two were picked from.
     """
     shift = _coarse_shift(a, b) if proposed & COARSE else None
     if (proposed & WORDS or shift) and (found := _copy(a, b, False)):

@@ -92,7 +92,10 @@ def _colours(pixels: np.ndarray, tinted: bool) -> list[Odd]:
 
 
 def writing(grey: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
-    """Count lines of writing (three letters or more) and calipers in uint8 [H, W] up to `LOOK_SIDE`, by `burnt_in`."""
+    """Count lines of burnt-in writing (three letters or more) and marks like those of calipers.
+
+    `grey` is uint8 [H, W], no longer than `LOOK_SIDE`; `marks` bool [H, W], from `burnt_in`.
+    """
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     w, h, area = boxes.T[2:]
     fill = area / (w * h)

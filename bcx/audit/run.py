@@ -65,14 +65,20 @@ def audit(
     Only pixels are compared; names serve to tell labels (from folders) and parts of a split.
 
     Args:
-        split: CSV with the columns `file` and `split` or `fold`; without it folders called train, val and test count.
-        work: folder for shrunken copies, itself left out. They go at the end; an audit that is stopped or killed
-            goes on with them the next time, unless `resume` is False. Default a temporary one: nothing is kept.
+        split: CSV table with the columns `file` and `split` or `fold`; without it, folders called train, val and test
+            count as a split.
+        work: folder for shrunken copies while the audit runs, which it also leaves out. They are deleted at the end; an
+            audit that is stopped or killed leaves them, and the next one goes on with them unless `resume` is False.
+            Default the system's folder for temporary files, where nothing is kept.
         workers: processes; default one for each core.
         network: ask the input check of the default model whether unusual pictures are scans.
-        write: called with the result before what was kept for a next run goes; `on_progress` with (stage, done, total).
+        write: called with the result before what was kept for a next run goes.
+        on_progress: called with (stage, done, total) as the work goes on.
 
-    `DataError`: no such folder; `ConfigError`: a split that does not fit; `OutputError`: `work` is not writable.
+    Raises:
+        DataError: no such folder.
+        ConfigError: a split that does not fit.
+        OutputError: `work` cannot be written, or has no room.
     """
     root = Path(root)
     begun = time.perf_counter()
@@ -142,7 +148,10 @@ def _no_ultrasound(odd: Odd) -> bool:
 
 
 def _ask_network(root: Path, looks: Sequence[Look], tell: Progress) -> tuple[list[str], list[str]]:
-    """Ask the input check which pictures are no scans, the most unusual first, until many in a row are; with notes."""
+    """Ask the default model's input check which pictures are no scans; the files, and what is worth a note.
+
+    The most unusual ones are asked about first, until many in a row are scans: reading all would take too long.
+    """
     try:
         classifier = bcx.load()
     except BcxError as error:

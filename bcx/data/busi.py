@@ -131,7 +131,11 @@ def _missing(root: Path, missing: list[str], wanted: int, split: str, task: Task
 
 
 def dhash(pixels: np.ndarray) -> int:
-    """Difference hash of uint8 `[H, W]` or `[H, W, 3]`, row by row, the first of 64 bits highest (N. Krawetz 2013)."""
+    """Difference hash: uint8 `[H, W]` or `[H, W, 3]` as 9 x 8 means, a bit for each brighter than its left neighbour.
+
+    As the published column `dhash` (N. Krawetz, "Kind of like that", 2013): row by row, the first comparison in the
+    highest of the 64 bits.
+    """
     import cv2
 
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels

@@ -40,7 +40,10 @@ class _Look(NamedTuple):
 def check_folder(
     root: Path, *, task: Task, kind: str, split: str = "dev", on_file: Callable[[int, int], object] = lambda *_: None
 ) -> Reading:
-    """Open every scan and mask of a source (see `KINDS`) and collect all problems; `on_file` gets (done, all)."""
+    """Read a source, open every scan and mask, and collect all problems: none where training could start.
+
+    `kind` is one of `bcx.data.readers.KINDS`; `on_file` gets (files done, files in all).
+    """
     try:
         found = survey(kind, root, task=task, split=split)
     except DataError as error:
@@ -170,7 +173,8 @@ def is_blank(pixels: np.ndarray) -> bool:
 def clean(records: Sequence[Record], task: Task) -> tuple[list[Record], dict[str, list[str]]]:
     """Open every file; return the good patches in the same order, and {reason: keys of the others}.
 
-    Of identical files the first by key is kept, of different labels none; other tasks' records are not opened.
+    Of byte-identical files the first by key is kept; where they carry different labels, none is. Other tasks' records
+    are returned as they are.
     """
     if task.tile is None:
         return list(records), {}

@@ -90,10 +90,11 @@ _MANIFEST = "a CSV table with the columns file, label and, as you like, group, m
 def read_manifest(table: Path, *, task: Task, source: str, split: str = "dev") -> Reading:
     """Read a CSV manifest `file,label[,group,mask,fold,split]`, a row for each scan, as `bcx.data.tables` reads it.
 
-    `file` and `mask` (several masks with `|` between them) are paths inside the table's folder, with forward or
-    backward slashes. `group` is the patient or lesion; without it each scan is its own, unless `groups.csv` beside the
-    table ties some. `fold` is given for all rows or for none. With a column `split`, the rows of that split are read
-    ("all": every row). Other columns are passed over, but not one that looks like a slip of the pen for one of these.
+    `file` and `mask` (several masks with `|` between them) are paths relative to the table's folder, with forward or
+    backward slashes, and stay inside it: keys are made of them. `group` is the patient or lesion; without it each scan
+    is its own group. `fold` is given for all rows or for none. `groups.csv` beside the table, as `bcx audit` writes it,
+    ties further scans (and so their patients) together. With a column `split`, the rows of that split are read ("all":
+    every row). Other columns are passed over, but not one that looks like a slip of the pen for one of these.
     """
     if not table.is_file():
         raise DataError(f"There is no manifest '{table}'.", expected=_MANIFEST, remedy="Check the path.")
@@ -200,7 +201,8 @@ _BUSBRA_ROWS = "the columns ID, Case and Pathology, a row for each picture"
 def read_busbra(root: Path, *, task: Task, source: str) -> Reading:
     """Read BUS-BRA (Gomez-Flores et al., Medical Physics 2024): `Images`, `Masks` and `bus_data.csv`.
 
-    `Case`, the patient, is the group; a column `fold` gives the folds, None where it or a cell of it is missing.
+    `Case`, the patient, is the group. A column `fold`, where there is one, gives the folds; a row with an empty fold
+    stays outside. Without it `fold` is None throughout.
     """
     table = existing_folder(root, _BUSBRA) / _TABLE
     if not table.is_file() or not (root / "Images").is_dir():
@@ -287,11 +289,17 @@ KINDS = ("busi", *_READERS, "manifest")
 
 
 def read_source(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> list[Record]:
-    """Read one source of labelled scans, in the order of their keys (BUSI and BUS-BRA: as published).
+    """Read one source of labelled scans.
 
-    `kind_or_name` becomes `Record.source`: one of `KINDS`, or a name of your own (see `detect_kind`). `split`: for
-    BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values. `DataError`: the
-    first problem, and how many more there are; `survey` returns them all.
+    Args:
+        kind_or_name: becomes `Record.source`; one of `KINDS`, or a name of your own (see `detect_kind`).
+        split: for BUSI `dev`, `test`, `conflict` or `all`; for a manifest with a column `split` one of its values.
+
+    Returns:
+        Records in the order of their keys (BUSI and BUS-BRA: in published order).
+
+    Raises:
+        DataError: what is wrong first, and how many more problems there are; `survey` returns them all.
     """
     return survey(kind_or_name, root, task=task, split=split).checked(root)
 
@@ -322,7 +330,12 @@ def survey(kind_or_name: str, root: Path, *, task: Task, split: str = "dev") -> 
 
 
 def detect_kind(kind_or_name: str, root: Path) -> str:
-    """Tell which of `KINDS` lies at `root`: a name among them is believed, else its files and folders say."""
+    """Tell what lies at `root`: one of `KINDS`.
+
+    A name in `KINDS` is believed. Otherwise a file is a manifest, a folder with `bus_data.csv` is BUS-BRA, one of
+    patients with the folders 0 and 1 is IDC, one with `benign/SOB` or `malignant/SOB` in it is BreakHis, one with
+    at least half of BUSI's published `dev` names is BUSI, and any other is a plain class folder.
+    """
     if kind_or_name in KINDS:
         return kind_or_name
     if root.is_file() or root.suffix.lower() == ".csv":

@@ -42,9 +42,10 @@ class Reading:
         self.problems.append(DataError(found, expected=expected, remedy=remedy))
 
     def look(self, folder: Path, root: Path, *, trusted: Iterable[str] = ()) -> Folder:
-        """Sort the files directly in a folder by their first bytes; note what is broken or passed over.
+        """Sort the files of a folder (not of its subfolders) by their first bytes; note what is broken or passed over.
 
-        `root` is what paths are told below; `trusted` are names without endings that a manifest vouches for.
+        `root` is what paths are told below; `trusted` are names without endings whose bytes are not looked at, because
+        a manifest names them.
         """
         known = set(trusted)
         scans, strays = list[Path](), list[Path]()
@@ -68,7 +69,10 @@ class Reading:
         return Folder(scans, {name: tuple(file for _, file in sorted(found)) for name, found in masks.items()}, strays)
 
     def add_groups(self, folder: Path, source: str) -> bool:
-        """Sort records by key, tie groups together (named as their first) as `groups.csv` says; tell whether it did."""
+        """Sort records by key and tie them together as `groups.csv` in their folder says; tell whether it did.
+
+        Groups that records already have are kept whole; those that are joined get the name of the first.
+        """
         self.records.sort(key=lambda record: record.key)
         if not (folder / GROUPS).is_file():
             return False

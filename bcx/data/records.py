@@ -29,7 +29,11 @@ _LABEL_LIMIT = 16
 
 
 def load_mask(record: Record, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Read a scan's masks as one, bool `[H, W]`, None without; `DataError`: unreadable, or not of its `shape`."""
+    """Read the lesion masks of a scan of a shape `(H, W)` or `(H, W, 3)` as one: bool `[H, W]`, None where it has none.
+
+    Raises:
+        DataError: a mask that cannot be read, or of another size than the scan.
+    """
     masks = (_read_mask(file, (shape[0], shape[1])) for file in record.masks)
     return reduce(np.logical_or, masks) if record.masks else None
 

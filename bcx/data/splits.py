@@ -17,8 +17,10 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
 
     A source of which any record already has a fold is returned as it is: its folds are published, and a record of it
     without a fold stays outside all folds. A class with fewer groups than folds is spread as far as it goes, and
-    missing from some folds, where two other classes have enough. `SplitError`: too few groups of a class for `k` folds,
-    or groups so uneven that a fold would miss a class.
+    missing from some folds, where two other classes have enough. The answer does not depend on the order of `records`.
+
+    Raises:
+        SplitError: too few groups of a class for `k` folds, or groups so uneven that a fold would miss a class.
     """
     ordered, done = _in_order(records), list[Record]()
     for source in sorted({record.source for record in ordered}):
@@ -46,8 +48,13 @@ def assign_folds(records: Iterable[Record], k: int = 5, seed: int = 0) -> list[R
 def inner_split(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Cut a validation part out of training records, by whole groups and with the classes in proportion.
 
-    `fraction` is kept to the nearest one with a denominator of at most 10 that the groups allow. Returns (training,
-    validation), by key, each with every class; `SplitError`: too few groups of a class for two parts.
+    `fraction` is kept to the nearest one with a denominator of at most 10 that the groups allow.
+
+    Returns:
+        `(training, validation)`, each sorted by key, each with every class, no group in both.
+
+    Raises:
+        SplitError: too few groups of a class for two parts.
     """
     ordered = _in_order(records)
     _check_groups(ordered, 2)

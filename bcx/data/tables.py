@@ -33,10 +33,13 @@ class Table(NamedTuple):
 def read_table(
     path: Path, required: Sequence[str], others: Sequence[str] = (), *, layout: str, error: type[BcxError] = DataError
 ) -> Table:
-    """Read a CSV table, without the spaces around cells; `required` and known columns (`others`) in any case.
+    """Read a CSV table, without the spaces around cells.
 
-    `DataError` (or `error`): it cannot be read as text or as a table, a required column is missing, a known one comes
-    twice, or a row has cells beyond the last column or none for a required one.
+    Columns that are `required` or known (`others`) may be written in any case.
+
+    Raises:
+        DataError (or `error`): it cannot be read as text or as a table, a required column is missing, a known one comes
+            twice, or a row has cells beyond the last column or none for a required one.
     """
 
     def wrong(found: str, remedy: str) -> BcxError:

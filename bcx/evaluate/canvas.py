@@ -54,7 +54,10 @@ styled = rc_context(_STYLE)  # type: ignore[arg-type]
 def paper(
     width: float, height: float, rows: int = 1, columns: int = 1, bare: bool = False, **settings: Any
 ) -> tuple[Figure, np.ndarray]:
-    """Return an empty figure in inches and its axes [R * C], without frame and ticks where `bare`, as for images."""
+    """Return an empty figure in inches, without pyplot's global state, and its axes [R * C]; settings of `subplots`.
+
+    Bare axes hold images: no frame, no ticks, at the top of their place.
+    """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, **settings).ravel()
@@ -65,7 +68,10 @@ def paper(
 
 
 def publish(figure: Figure, path: AnyPath, colours: int | None = 96) -> Figure:
-    """Write the figure as a PNG, whole or not at all, of so many colours (None: all, for photographs); return it."""
+    """Write the figure as a PNG of `DPI` dots per inch, whole or not at all, and return it.
+
+    So many colours are plenty for lines, at a third of the bytes; None keeps all, for photographs.
+    """
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     image = Image.open(drawn).convert("RGB")

@@ -139,7 +139,10 @@ def _screen(pixels: np.ndarray, lesion: Lesion, factor: float, _: object) -> Car
 
 
 def _fan(pixels: np.ndarray, lesion: Lesion, opening: float, _: object) -> Carry:
-    """Bend the rectangle into a fan of `opening` degrees, less for narrow scans; its middle arc is the width long."""
+    """Bend the rectangle into a fan whose arc in the middle is as long as the scan is wide.
+
+    The fan opens by `opening` degrees, or by less where a narrow scan would be pinched at the probe.
+    """
     height, width = pixels.shape
     half = min(np.deg2rad(opening) / 2, width / (2.2 * height))
     probe = width / (2 * half) - height / 2  # the radius of the probe's surface: at least 0.6 of the depth
@@ -198,7 +201,8 @@ def _jpeg(pixels: np.ndarray, lesion: Lesion, quality: float, _: object) -> np.n
 def find_marks(pixels: np.ndarray) -> np.ndarray:
     """Return bool `[H, W]`, True on burnt-in text, calipers, dotted lines and rulers of a scan, uint8 `[H, W]`.
 
-    They are near white, stand out by far, and are thin and small; single grains of a very bright scan may be too.
+    They are near white, stand out from their surroundings by far, and each stroke is thin and each sign small. Bright
+    tissue is thicker, or not as bright; single grains of a very bright scan may be taken for marks.
     """
     side = _side(pixels)
     stroke = 2 * max(1, round(side / 150)) + 1
@@ -240,7 +244,10 @@ def _far_from(lesion: Lesion, places: np.ndarray, chance: np.random.Generator) -
 
 
 def write_text(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
-    """Write two lines in the corner farthest from the lesion (else any), and a ruler; `size`: share of the side."""
+    """Write two lines in the corner farthest from the lesion, and a ruler along the edge on the other side.
+
+    `size` is the height of the letters as a share of the image's side. Without a lesion, chance picks the corner.
+    """
     height, width = pixels.shape
     letter = max(4, round(size * _side(pixels)))
     image = Image.fromarray(pixels)
@@ -261,7 +268,10 @@ def write_text(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.rando
 
 
 def draw_calipers(pixels: np.ndarray, lesion: Lesion, size: float, chance: np.random.Generator) -> np.ndarray:
-    """Set two crosses and a dotted line far from the lesion; `size`: length of an arm, as a share of the side."""
+    """Set two crosses with a dotted line between them near the edge that is farthest from the lesion.
+
+    As `write_text`; `size` is the length of a cross's arm, and `chance` chooses the distance.
+    """
     height, width = pixels.shape
     centres = np.array([[0.12, 0.5], [0.88, 0.5], [0.5, 0.12], [0.5, 0.88]])
     middle = centres[_far_from(lesion, centres, chance)] * (width, height)

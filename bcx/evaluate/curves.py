@@ -17,7 +17,10 @@ COVERAGES = np.linspace(0.05, 1.0, 96)
 
 
 class Band(NamedTuple):
-    """A curve as scikit-learn gives it, its 95 % band on `GRID`, nan without value, and its area {value, low, high}."""
+    """A curve as scikit-learn gives it, its pointwise 95 % band on an even grid, and the area {value, low, high}.
+
+    Precision begins at the first threshold that finds anything. nan where a bound of the band has no value.
+    """
 
     line_x: np.ndarray
     line_y: np.ndarray
@@ -30,7 +33,8 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
     """Return a curve and its band, that of y at each x of `GRID`.
 
     ROC: x the share of false alarms, y the sensitivity. Precision-recall: x the recall, y the precision of the highest
-    threshold that reaches it; the area is the average precision. `DataError` for unfit shapes or scans of one kind.
+    threshold that reaches it, so the curve is a staircase, and the area under it is the average precision. `DataError`
+    for shapes that do not fit, or scans of one kind only.
     """
     score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
     check_lengths(scores=score, positive=positive, groups=groups)
@@ -67,7 +71,11 @@ def curve_band(kind: str, score: np.ndarray, positive: np.ndarray, groups: Seque
 def reliability_table(
     confidence: np.ndarray, happened: np.ndarray, groups: Sequence | np.ndarray
 ) -> list[dict[str, float | int | None]]:
-    """Return how often what was given a probability, [N], 0..1, happened, in equal bins (`ECE_BINS`), for JSON."""
+    """Return how often what was given a probability happened, in at most `ECE_BINS` bins of equal mass, for JSON.
+
+    The mean over the rows of |right - confidence|, weighted by n, is `calibration_error`; bins stay as they are in the
+    resamples. `confidence` is float [N], 0..1, of the predicted class; `happened` bool [N].
+    """
     check_lengths(confidence=confidence, happened=happened, groups=groups)
     _, where = np.unique(equal_mass_bins(confidence), return_inverse=True)
     count = int(where.max()) + 1
@@ -91,7 +99,11 @@ def reliability_table(
 def reliability_report(
     answers: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return `log_loss`, `brier`, `ece` and `bins` (see `reliability_table`) of probabilities, [N, C], by name."""
+    """Return how far probabilities, float [N, C] by name, can be believed: before and after scaling, say.
+
+    Returns:
+        name -> {"log_loss", "brier", "ece": {"value", "low", "high", "n"}, "bins": rows of `reliability_table`}.
+    """
     report: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.items():
         classes = [str(c) for c in range(probabilities.shape[1])]
@@ -119,10 +131,10 @@ def decision_curve(probability: np.ndarray, positive: np.ndarray, groups: Sequen
 def referral_curve(
     probabilities: np.ndarray, labels: np.ndarray, groups: Sequence | np.ndarray, chosen: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Return the share of wrong answers when only the surest share of scans is answered, ready for JSON.
+    """Return the share of wrong answers when only the surest share of scans is answered and the rest is referred.
 
-    The area is the mean over all coverages; each of `COVERAGES` is reached by the first threshold that answers so
-    many. `chosen`: the answers; None: the most probable class.
+    The area under it is the mean risk over all coverages, lower is better; each of `COVERAGES` is reached by the first
+    threshold that answers at least so many. `chosen`: the answers; None: the most probable class. Ready for JSON.
     """
     right = (probabilities.argmax(axis=1) if chosen is None else chosen) == labels
     sure = probabilities.max(axis=1)

@@ -47,7 +47,11 @@ HARM = {
 
 
 def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
-    """Return the keys of `DERIVED` for JSON, each fold scaled and decided by the others; errors as `read_oof`."""
+    """Return all figures of a cross-validation, ready for JSON: the keys of `DERIVED`; errors as `read_oof`.
+
+    `reliability` scales each fold by what was fitted on the others ("none" alone where there is one fold); the answers
+    of `risk_coverage` are decided by the other folds' thresholds, where there are `decisions`.
+    """
     logits, labels = logits_of(frame, task), label_positions(frame, task)
     temperature = fit_temperature(logits, labels)
     found = summarise_oof(frame, task, temperature, leave_out)
@@ -78,7 +82,11 @@ def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[s
 def summarise_oof(
     frame: pd.DataFrame, task: Task, temperature: float = 1.0, leave_out: Mapping[str, Collection[str]] | None = None
 ) -> dict[str, Any]:
-    """Return the headline figures, also `without` the files of `leave_out` and by source; errors as `read_oof`."""
+    """Return the headline figures of a cross-validation, ready for JSON.
+
+    Two views are the mean of the probabilities of scan and mirrored scan. The figures are given once more `without` the
+    files of each name in `leave_out`, and for each of the `sources` where there are several. `DataError` as `read_oof`.
+    """
     frame = checked(frame, task, "the table")
     one, two = view_probabilities(frame, task, temperature)
     labels, folds = label_positions(frame, task), []
@@ -133,7 +141,11 @@ def noted_scans(keys: Iterable[str]) -> dict[str, list[str]] | None:
 
 
 def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
-    """Fit what a checkpoint stores as `decisions`, hospitals alike within a class; `DataError`: a class is missing."""
+    """Fit what a checkpoint stores as `decisions` on out-of-fold answers (one view), where `has_decisions` holds.
+
+    Every hospital weighs the same within each class, whatever its number of scans. `refer` is None where not even the
+    surest answers reach `REFER_ACCURACY`. `DataError` where a class is missing.
+    """
     probabilities = apply_temperature(logits_of(frame, task), temperature)
     labels, weights = label_positions(frame, task), equal_mass(frame["source"], frame["label"])
     if task.absent is not None:
@@ -150,7 +162,11 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
 
 
 def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
-    """Return what decisions are worth for JSON: each fold decided by the others' rules; `rules` are fitted on all."""
+    """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
+
+    `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
+    `harm_figures`; `sensitivity_points`, of two classes, are judged on the scans that they were fitted on.
+    """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
 

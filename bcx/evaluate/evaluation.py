@@ -43,7 +43,11 @@ class Evaluation:
     backend: str | None = None  # what ran the network; None where no file could be read
 
     def summary(self) -> dict[str, Any]:
-        """Return all figures for JSON: as `summarise_scores`, by source too; where asked for, those of the maps."""
+        """Return all figures, ready for JSON: as `summarise_scores`, for each source too where there are several.
+
+        Where localisation was asked for, `localisation` (None where no mask with a lesion could be read),
+        `masks_failed` and `deletion` are added.
+        """
         table = score_table(self.scores, self.task)
         found = summarise_scores(table, self.task)
         if table["source"].nunique() > 1:

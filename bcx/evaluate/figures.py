@@ -50,7 +50,11 @@ def curve_figure(
     path: AnyPath,
     view: Mapping[str, Any],
 ) -> Figure:
-    """Draw ROC or precision-recall curves with 95 % bands; areas are those of `view`, if there, else theirs."""
+    """Draw ROC or precision-recall curves with their 95 % bands: each class against the rest, positive against others.
+
+    What a guess would reach is dotted; classes that no scan has are left out. The areas are those of `view`, the
+    figures of the same answers (see `report_with_intervals`), else the bands'. Errors as `curve_band`.
+    """
     labels, probabilities = check_answers(labels, probabilities)
     held = np.unique(labels).tolist()
     positive = task.classes.index(task.positive)
@@ -104,7 +108,10 @@ def _guess(axes: Axes, begin: float = 0, end: float = 1) -> None:
 def roc_of_all(
     models: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, task: Task, path: AnyPath
 ) -> Figure:
-    """Draw each model's ROC curve of the positive class: against the rest and, of three classes, the second."""
+    """Draw every model's ROC curve of the positive class: against the rest and, where there are three, the second.
+
+    Bands of several models would hide each other, so the intervals of the areas stand in the legend.
+    """
     positive = task.classes.index(task.positive)
     panels: list[int | None] = [None]
     others = [c for c in np.unique(labels) if c != positive]
@@ -194,7 +201,10 @@ def _banded(axes: Axes, curve: Mapping[str, Any], x: str, y: str, label: str | N
 
 @styled
 def referral_figure(curve: Mapping[str, Any], path: AnyPath, rule: tuple[float, float] | None) -> Figure:
-    """Draw `curves.referral_curve` and mark a `rule`: the share that it answers, and the share wrong among them."""
+    """Draw the share of wrong answers against the share of scans answered, from `curves.referral_curve`.
+
+    `rule`, the share answered and the share wrong among them under the rule for referral, is marked.
+    """
     figure, (axes,) = paper(5.0, 3.5)
     _banded(axes, curve, "answered", "wrong")
     if rule is not None:
@@ -226,7 +236,10 @@ def decision_figure(curve: Mapping[str, Any], positive: str, path: AnyPath) -> F
 
 @styled
 def training_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: AnyPath) -> Figure:
-    """Draw each epoch's figures, validation dashed, a colour per run; `runs`: name -> rows of `history.csv`."""
+    """Draw each epoch's figures: training in full lines, validation dashed where there is some; a colour per run.
+
+    `runs`: name -> rows of `history.csv`, numbers or their text; several members or trainings are a run each.
+    """
     tables = _by_member(runs)
     drawn = [name for name in _EPOCH_FIGURES if any(f"train_{name}" in table for table in tables.values())]
     if not drawn:
@@ -273,7 +286,11 @@ def draw_all(
     folder: AnyPath,
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Path]:
-    """Draw what a cross-validation's results hold, each source apart (`roc-busi.png`) where there are several."""
+    """Draw every figure that a cross-validation's results hold, and return the files: no scan is needed or shown.
+
+    Sources are drawn apart (`roc-busi.png`) where there are several: a curve over two hospitals, one without normals,
+    would show which hospital a scan is from. What `derived.derive` gave is drawn as it is.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(set(frame["source"].tolist()))

@@ -76,7 +76,10 @@ def class_figure(counts: Mapping[str, Mapping[str, int]], task: Task, path: AnyP
 
 @styled
 def intensity_figure(scans: Iterable[tuple[str, np.ndarray]], task: Task, path: AnyPath) -> Figure:
-    """Draw, per class, pixels' intensities and scans' means; `scans`: label and pixels, uint8 [H, W] or [H, W, 3]."""
+    """Draw, per class, how bright pixels are, and a box plot of the scans' mean intensities with their quartiles.
+
+    `scans`, one or more: label and pixels, uint8 [H, W] or [H, W, 3], of each; all weigh the same, memory stays flat.
+    """
     means: dict[str, list[float]] = {name: [] for name in task.classes}
     sums = {name: np.zeros(_BINS) for name in task.classes}
     for label, pixels in scans:
@@ -176,7 +179,11 @@ class _Entry(NamedTuple):
 
 
 class ContactSheet:
-    """Keeps the best and worst scans of a run, in flat memory: by IoU, then heat inside, then the smaller lesion."""
+    """Keeps the best and the worst scans of a run while it goes on: memory stays flat however long it is.
+
+    Scans are ordered by the IoU at the fixed threshold, then by the share of heat inside the lesion; of those that miss
+    it altogether, a large lesion is the worse miss.
+    """
 
     def __init__(self, count: int = COUNT) -> None:
         self._count = count
@@ -230,7 +237,10 @@ def _words(found: Localisation, prediction: Prediction) -> str:
 
 
 def tile(pixels: np.ndarray, heat: np.ndarray, mask: np.ndarray, threshold: float) -> np.ndarray:
-    """Draw a scan, heat, and outlines of lesion and hot region: uint8 `[h, w, 3]` within `HEIGHT` x `WIDTH`."""
+    """Draw one scan with its heat, the lesion's outline and that of the region where the heat reaches the threshold.
+
+    Returns uint8 `[h, w, 3]` that fits into `HEIGHT` x `WIDTH`.
+    """
     scale = min(WIDTH / pixels.shape[1], HEIGHT / pixels.shape[0])
     width, height = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     warm = resize(np.ascontiguousarray(heat, np.float32), width, height)

@@ -37,7 +37,10 @@ def bootstrap_intervals(
 
 
 def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 95 % intervals, low [K] and high [K], of float64 [R, K]; nan where over half of the resamples lack it."""
+    """Return the 95 % percentile intervals of K figures, low [K] and high [K], from float64 [resamples, K].
+
+    A figure that more than half of the resamples lack has none, nan: the rest would be about other data.
+    """
     known = np.isfinite(drawn).mean(axis=0) >= 0.5
     ends = np.full((2, drawn.shape[1]), np.nan)
     if known.any():
@@ -57,7 +60,10 @@ def resample_weights(groups: Sequence | np.ndarray, n_resamples: int, seed: int 
 def figures_with_intervals(
     statistics: Callable[[np.ndarray], np.ndarray], counts: Mapping[str, int], groups: Sequence | np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Return name -> {"value", "low", "high", "n"} for JSON; `counts` by name, in the order of `statistics`."""
+    """Return figures with their intervals, ready for JSON: name -> {"value", "low", "high", "n"}, None without meaning.
+
+    `counts`: number of scans that each figure rests on, by name, in the order of `statistics`.
+    """
     bounds = [statistics(np.ones(len(groups))), *bootstrap_intervals(statistics, groups)]
     triples = named_triples(counts, np.stack(bounds, axis=1))
     return {name: {**triples[name], "n": n} for name, n in counts.items()}
@@ -106,7 +112,11 @@ def means_with_intervals(columns: Mapping[str, Sequence | np.ndarray], groups: S
 def _difference(
     a: float, b: float, low: float, high: float, p_value: float, n: int, groups: int, method: str
 ) -> dict[str, Any]:
-    """How much higher a figure is for A than for B, for JSON, None without a value; the p-value is two-sided."""
+    """How much higher a figure is for A than for B, on the same n scans, ready for JSON; None for what has no value.
+
+    `low` and `high` are the 95 % interval of the difference, which is `significant` where they leave nought out;
+    `p_value` is two-sided, of no difference; `groups` those that were drawn, n for DeLong's test.
+    """
     values = {"value_a": a, "value_b": b, "value": a - b, "low": low, "high": high, "p_value": p_value}
     about = {"n": n, "groups": groups, "method": method, "significant": bool(low > 0 or high < 0)}
     return {name: or_none(value) for name, value in values.items()} | about
@@ -120,7 +130,11 @@ def compare_answers(
     classes: Sequence[str],
     names: Collection[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return the difference of two models, which answered the same scans in order, in figures of `figure_names`."""
+    """Return the difference of two models in figures of `figure_names`, all from the same resamples.
+
+    Where many are compared, some differences look real by chance: name the one that decides beforehand. log_loss, brier
+    and ece are better when lower. Both probabilities, float [N, C], are of the same scans in the same order.
+    """
     check_lengths(labels=labels, groups=groups)
     chosen = [figure_names(classes).index(name) for name in names]
     of_a, of_b = (weighted_figures(labels, p) for p in (probabilities_a, probabilities_b))
@@ -135,9 +149,9 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
     """Compare K figures of two models by resampling whole groups, the same ones for both; each as `_difference`.
 
     `both` gives the figures of A and of B, float64 [2, K], from weights, float64 [N]. The p-value is twice the smaller
-    share of resamples with no difference above, or below, nought, with one added to count and total (Davison and
-    Hinkley 1997); None, as the interval, with fewer than two groups or when more than half of the resamples have no
-    value.
+    share of resamples in which the difference is not above, or not below, nought, with one added to count and total
+    (Davison and Hinkley 1997). Interval and p-value are None with fewer than two groups or when more than half of the
+    resamples have no value.
     """
     n, count = len(groups), len(np.unique(np.asarray(groups)))
     first, second = both(np.ones(n))
@@ -157,8 +171,9 @@ def paired_bootstrap(both: Callable[[np.ndarray], np.ndarray], groups: Sequence 
 def delong(scores_a: np.ndarray, scores_b: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
     """Compare the areas under two ROC curves of the same scans, two or more of each kind, by DeLong's test.
 
-    It takes scans as independent: where several belong to one patient its interval is too narrow, so prefer
-    `paired_bootstrap`. Scores that order the scans alike have an interval of no width and a p-value of 1.
+    It takes scans as independent. Where several belong to one patient its interval is too narrow: prefer
+    `paired_bootstrap` there, and give this one for comparison with published figures. Scores that order the scans alike
+    have no difference, an interval of no width and a p-value of 1.
     """
     from scipy.stats import norm, rankdata
 

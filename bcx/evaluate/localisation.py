@@ -119,7 +119,10 @@ def centred_blob(shape: tuple[int, int]) -> np.ndarray:
 
 
 def localise(record: Record, prediction: Prediction) -> Localisation | None:
-    """Hold an answer's map against the scan's mask; None without a lesion in one. Errors as `load_mask`."""
+    """Hold an answer's map against the scan's own mask; None where it has no mask, or an empty one.
+
+    `DataError` for a mask that cannot be read, or of another size than the scan.
+    """
     shape = (prediction.scan.height, prediction.scan.width)
     mask = load_mask(record, shape)
     if mask is None or not mask.any():
@@ -136,7 +139,10 @@ def localisation_table(found: Sequence[Localisation]) -> pd.DataFrame:
 
 
 def summarise_localisation(found: Sequence[Localisation]) -> dict[str, Any]:
-    """Return the figures of scans of one model, ready for JSON; thresholds are best over all, a blob's are its own."""
+    """Return the figures of a set of scans, one or more, all from one model with one fixed threshold, ready for JSON.
+
+    The best thresholds are the same for all scans; `centred_blob` has figures of a blob that never looks, at its own.
+    """
     fits, blobs = [each.fit for each in found], [each.blob for each in found]
     table = localisation_table(found).join(_figures(blobs)[_OF_BLOB].add_prefix("blob "))
     columns = ["lesion_share", *_FIGURES, *(f"blob {name}" for name in _OF_BLOB)]
@@ -207,7 +213,11 @@ def deletion_table(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def summarise_deletion(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return counts, and means over the scans that could be compared, for JSON; `difference`: here minus elsewhere."""
+    """Return the figures of a set of scans, ready for JSON: counts, and means over the scans that could be compared.
+
+    `without_room` counts scans whose region can lie nowhere else; `difference` is here minus elsewhere, `here_more` the
+    share of scans where hiding the region did more.
+    """
     table = deletion_table(found)
     rest = table[table["drop_elsewhere"].notna()]
     here, elsewhere = rest["drop_here"], rest["drop_elsewhere"]

@@ -137,7 +137,11 @@ def weighted_figures(
 
 
 def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to `sklearn.metrics.roc_auc_score` (ties count half), nan without pairs."""
+    """Return a function from weights [N] to the area under the ROC curve, nan without pairs; the sorting is done once.
+
+    The weighted share of (positive, negative) pairs in the right order, ties counting one half (Hanley and McNeil
+    1982): `sklearn.metrics.roc_auc_score` with `sample_weight`.
+    """
     values, position = np.unique(scores, return_inverse=True)
 
     def auc(weights: np.ndarray) -> float:
@@ -149,7 +153,10 @@ def ranked_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray
 
 
 def ranked_precision(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return a function from weights [N] to `sklearn.metrics.average_precision_score`, nan without positive scans."""
+    """Return a function from weights [N] to the average precision (PR-AUC), nan without positive scans.
+
+    That is `sklearn.metrics.average_precision_score` with `sample_weight`; the sorting is done once.
+    """
     values, position = np.unique(-scores, return_inverse=True)
 
     def average_precision(weights: np.ndarray) -> float:
@@ -200,7 +207,10 @@ def or_none(value: float) -> float | None:
 
 
 def check_answers(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return int64 [N], and float64 [N, C] whose rows sum to 1; `DataError` as `check_labelled`, or if they do not."""
+    """Return labels as int64 [N] and probabilities as float64 [N, C] with rows that sum to 1 exactly.
+
+    `DataError` as `check_labelled`, or for rows that are no probabilities.
+    """
     probabilities, labels = check_labelled(probabilities, labels)
     total = probabilities.sum(axis=1, keepdims=True)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (abs(total - 1) < 1e-3).all()):

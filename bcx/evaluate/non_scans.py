@@ -60,7 +60,11 @@ OTHERS = {
 
 
 def packaged() -> Iterator[NonScan]:
-    """Images that installed packages ship (else `MissingExtra`); photographs also in a scan's greys, and in parts."""
+    """Images that installed packages ship, as they are, and their photographs once more without colour.
+
+    Grey photographs are the hard ones. Each comes whole and as four overlapping parts (.6 of each side), squeezed to
+    the grey levels of a typical scan (mean 75, deviation 45). `MissingExtra` where a package is not installed.
+    """
     for name, pixels in _photographs():
         yield NonScan("photograph: colour" if pixels.ndim == 3 else "photograph: grey", name, pixels, seen=True)
         for part, crop in _parts(_like_a_scan(to_grey(pixels))):
@@ -74,7 +78,11 @@ def packaged() -> Iterator[NonScan]:
 
 
 def packaged_late() -> Iterator[NonScan]:
-    """More, chosen after the input check was finished, grey: photographs turned and moved, faces and digits."""
+    """More of what packages ship, chosen after the input check was finished; grey, like a scan in its grey levels.
+
+    The photographs once more, turned by a quarter and blurred as by a hand that moved sideways (which gives them a
+    grain that runs sideways: meant to be hard); scikit-image's small faces and scikit-learn's written digits, enlarged.
+    """
     for name, pixels in _photographs():
         grey = _like_a_scan(to_grey(pixels))
         yield NonScan("photograph: turned, made grey", name, np.ascontiguousarray(np.rot90(grey)))
@@ -127,7 +135,10 @@ def _parts(grey: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def histology(folder: Path, limit: int, *, name: str) -> Iterator[NonScan]:
-    """Up to `limit` microscope images below a folder, as they are, and enlarged and grey; `DataError` for none."""
+    """Microscope images from a folder and its subfolders, as they are and enlarged without colour.
+
+    At most `limit` files, spread evenly over all; `DataError` where there is none.
+    """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif"))
     if not files:
         raise DataError(

@@ -33,7 +33,10 @@ def _logit_columns(task: Task) -> list[str]:
 def oof_frame(
     records: Sequence[Record], fold: int, logits: np.ndarray, mirror_logits: np.ndarray, task: Task
 ) -> pd.DataFrame:
-    """Return the rows of one fold, from logits [N, C] of scans and their mirror images; errors as `read_oof`."""
+    """Return the rows of one fold; errors as `read_oof`.
+
+    The logits, float [N, C], are before temperature, of the scans and of the same scans flipped left to right.
+    """
     frame = pd.DataFrame(record_columns(records)).assign(fold=fold)
     frame[_logit_columns(task)] = np.hstack([logits, mirror_logits])
     return checked(frame, task, f"fold {fold}")
@@ -48,7 +51,9 @@ def write_oof(path: AnyPath, frame: pd.DataFrame, task: Task) -> None:
 def read_oof(path: AnyPath, task: Task) -> pd.DataFrame:
     """Return the table with the columns of `oof_columns`: text, int64 fold and float32 logits.
 
-    `DataError`: no such file or column, a strange label, a file twice, a group in two folds, logits not finite.
+    Raises:
+        DataError: no such file, a column that is missing, a label that is not of the task, a file that comes twice,
+            a group in two folds, logits that are missing or not finite.
     """
     kinds = {"fold": np.int64, **dict.fromkeys(TEXT_COLUMNS, str)}
     columns = {name: kinds.get(name, decimal) for name in oof_columns(task)}

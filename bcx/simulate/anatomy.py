@@ -29,7 +29,10 @@ def grid(height: int, width: int) -> tuple[Map, Map]:
 
 
 def smooth_field(rng: np.random.Generator, y: Map, x: Map, *, tall: float, wide: float) -> Map:
-    """Return smooth noise of mean 0 and deviation about 1 at these coordinates; its nodes are `tall` x `wide` apart."""
+    """Return a smooth random field of mean 0 and standard deviation about 1 at coordinates that broadcast together.
+
+    White noise on nodes `tall` x `wide` apart, joined by cubic B-splines; features are about twice as large.
+    """
     from scipy.ndimage import map_coordinates
 
     rows, columns = np.broadcast_arrays(y / tall, x / wide)
@@ -48,7 +51,10 @@ def curve(rng: np.random.Generator, x: Map, *, wide: float, height: float) -> Ma
 
 
 def ridges(field: Map, pixel: float, thick: float, *, favour: float = 2.0) -> Map:
-    """Return bright lines where a field is 0, float32 [H, W], 0..1, weaker with their slope to the power `favour`."""
+    """Return thin bright lines along the zero level of a field, float32 [H, W], 0..1: septa and fibres across a beam.
+
+    A mirror answers when it lies square to the beam: strength falls with the line's slope, to the power `favour`.
+    """
     down, across = np.gradient(field, pixel)
     steep = np.sqrt(down**2 + across**2) + 1e-3
     thick = max(thick, 0.6 * pixel)

@@ -24,7 +24,12 @@ PATCHES = (("negative", 1), ("negative", 2), ("negative", 4), ("positive", 1), (
 def write_examples(
     folder: AnyPath, examples: Iterable[tuple[str, int]] = EXAMPLES, size: tuple[int, int] = (470, 560)
 ) -> list[Path]:
-    """Draw scans (`size`: height, width) or patches by label and seed into PNGs, masks and `examples.csv`."""
+    """Draw and write scans, or patches, given by label and seed; return them in order.
+
+    `simulated-<label>-<n>.png`, `masks/simulated-<label>-<n>_mask.png` where there is a lesion, and `examples.csv`
+    (file, label, seed, mask). Every PNG says in its text chunk `Description` that it is simulated. `size`: height and
+    width of scans.
+    """
     folder, counts = Path(folder), Counter[str]()
     rows: list[dict[str, object]] = []
     for label, seed in examples:

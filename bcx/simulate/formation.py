@@ -21,7 +21,11 @@ class Simulated(NamedTuple):
 
 
 def simulate(label: str, seed: int, height: int = 470, width: int = 560) -> Simulated:
-    """Make one scan, the same for the same arguments; `ConfigError`: another label, seed < 0, a side < 32 pixels."""
+    """Make one scan; the same arguments give the same pixels.
+
+    The anatomy of a seed does not depend on the size. `ConfigError`: another label than of `LABELS`, a negative seed
+    or a side below 32 pixels.
+    """
     if label not in LABELS or seed < 0 or min(height, width) < 32:
         raise ConfigError(
             f"A simulated scan was asked for with label '{label}', seed {seed}, {width} x {height} pixels.",

@@ -68,9 +68,11 @@ def plan_comparison(
 ) -> list[Entrant]:
     """Return who takes part; each network is built without memory, so that a wrong request is a `ConfigError` here.
 
-    `recipe` has the settings that all share, `changes` further ones by architecture; `archs` are timm's names, at least
-    two, or tiny_cnn, which starts from scratch. `inits`: starting weights by architecture, a file, "timm" or "scratch";
-    `others`: of the rest, but for the recipe's own.
+    Args:
+        recipe: the settings that all share; its own `init` counts for its own architecture.
+        archs: timm's names, and tiny_cnn, which starts from scratch; at least two.
+        inits: starting weights by architecture: a file, "timm" or "scratch"; `others`: of the rest.
+        changes: further settings by architecture, such as {"vgg16": {"epochs": 3}}.
     """
     inits, changes = inits or {}, changes or {}
     strangers = sorted({*inits, *changes} - set(archs))
@@ -125,9 +127,10 @@ def compare(
 ) -> dict[str, Any]:
     """Run the same folds for each architecture, and return what results.json holds; errors as `crossval`.
 
-    Each has a folder of its own in `out`, as `crossval` writes it: what is finished is not run again. `out` receives
-    `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant, fold, history
-    row, number of epochs; `on_done` when a fold is there. `cluster` as by `carry_out`.
+    Each has a folder of its own in `out`, written by `bcx.train.crossval.crossval`: what is finished is not run again.
+    `out` receives `leaderboard.csv`, `leaderboard.md`, `roc.png` and `results.json`. `on_epoch` is called with entrant,
+    fold, history row, number of epochs; `on_done` when a fold is there. `cluster`: address of a Ray cluster, for folds
+    side by side (see `bcx.train.runs.carry_out`).
     """
     task, frames = get_task(entrants[0].recipe.task), {}
     plans = [(entrant, plan_folds(entrant.recipe, records, out / entrant.recipe.arch)) for entrant in entrants]
@@ -178,14 +181,16 @@ def _train(run: tuple[Entrant, Fold], on_epoch: Callable[[Entrant, int, dict[str
 def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Order models by `DECIDES` and compare each with the best.
 
-    Each model's probabilities are taken at the temperature that fits its own logits best. The out-of-fold tables are
-    sorted by file; of different scans they are a `DataError`.
+    Each model's probabilities are taken at the temperature that fits its own logits best, so that log-loss, Brier score
+    and calibration error compare the networks. The out-of-fold tables are sorted by file; of different scans they are a
+    `DataError`.
 
     Returns:
         Rows, best first, ready for JSON: `arch`, `figures` (see `report_with_intervals`), `temperature`,
-        `best_minus_this`, `delong` (the same of the positive class's ROC-AUC, scans taken as independent), `p_holm`
-        (of the deciding figure, adjusted for the number of comparisons) and `significantly_worse`; None for the best,
-        and where a comparison cannot be made. Then probabilities, float64 [N, C], by model, best first.
+        `best_minus_this` (the best model's figures less this one's), `delong` (the same for the area under the ROC
+        curve of the positive class against the rest, scans taken as independent), `p_holm` (of the deciding figure,
+        adjusted for the number of comparisons) and `significantly_worse`; None for the best, and where a comparison
+        cannot be made. Then probabilities, float64 [N, C], by model, best first.
     """
     first_name, first = next(iter(frames.items()))
     for name, frame in frames.items():
@@ -223,7 +228,10 @@ def rank_models(frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[list[di
 
 
 def holm(p_values: Sequence[float | None]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979); a comparison without one (None) gets nan, and counts."""
+    """Return p-values adjusted so that all of them together err with at most the stated chance (Holm 1979).
+
+    A comparison without a p-value (None) gets nan, and counts as one all the same.
+    """
     ranked = pd.Series(p_values, dtype=float).sort_values()  # nan comes last
     return (ranked * np.arange(len(ranked), 0, -1)).cummax().clip(upper=1).sort_index().tolist()
 
@@ -257,7 +265,11 @@ def _times(networks: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def count_macs(network: nn.Module, size: int) -> int:
-    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels."""
+    """Return the multiply-accumulates of convolutions and matrix products for one image of `size` x `size` pixels.
+
+    torch counts a multiplication and an addition as two operations; published tables mostly mean one of both, as here.
+    Additions of biases, norms, activations and pooling are not counted, nor are they in most tables.
+    """
     was_training = network.training
     image = next(network.parameters()).new_zeros(1, 3, size, size)
     with FlopCounterMode(display=False) as counter:
@@ -267,7 +279,11 @@ def count_macs(network: nn.Module, size: int) -> int:
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Return seconds of warm calls, name -> float64 [rounds], in turn: other load on the machine meets all alike."""
+    """Return the seconds of several calls, name -> float64 [rounds], one after another, round by round.
+
+    Whatever else the machine does meets all of them alike, so ratios within a round are worth more than the times.
+    Each is called twice before the first round.
+    """
     for call in calls.values():
         timeit(call, number=2)
     taken = np.array([[timeit(call, number=1) for call in calls.values()] for _ in range(rounds)])

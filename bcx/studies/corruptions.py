@@ -81,10 +81,12 @@ def read_corruption_frame(path: AnyPath, task: Task) -> pd.DataFrame:
 def summarise_corruptions(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return figures and drops per kind, with 95 % intervals from one bootstrap over groups, ready for JSON.
 
-    Drops are the clean figure minus the changed one, of the same resamples. A table with gaps is a `DataError`. `suite`
-    is a fingerprint; `clean`, each of `kinds` and its `drop` have the `FIGURES` as {value, low, high}, None without
-    meaning (`lesion_auc`: the positive class against the others without the absent class); `mean_drop`, the mean over
-    kinds.
+    Drops are the clean figure minus the changed one, of the same resamples. A table with gaps is a `DataError`.
+
+    Returns:
+        `n`, `groups`, `suite` (fingerprint); `clean`, the `FIGURES`, each {value, low, high}, None without meaning
+        (`lesion_auc`: the positive class against the others without the absent class); `kinds`, a list of {kind,
+        sentence, the figures, drop: {figures}} in the order of the suite; `mean_drop`, the mean over the kinds.
     """
     parts = {kind: part.sort_values("file") for kind, part in frame.groupby("kind", sort=False)}
     clean = parts.get(CLEAN)
@@ -141,7 +143,10 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, task: Task) -> Calla
 
 @styled
 def write_corruption_sheet(pixels: np.ndarray, path: AnyPath, mask: np.ndarray | None) -> None:
-    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG."""
+    """Show one scan, uint8 `[H, W]`, as it is and under every corruption, with the outline of its mask, in a PNG.
+
+    A sheet of a patient's scan belongs where that scan may lie, and nowhere else.
+    """
     variants = [("as it is", pixels, mask), *((c.name, *c(pixels, mask)) for c in CORRUPTIONS)]
     down = -(-len(variants) // _ACROSS)
     figure, grid = paper(0.98 * _ACROSS, 0.92 * down, down, _ACROSS, bare=True)

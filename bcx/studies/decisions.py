@@ -40,7 +40,10 @@ _CALIBRATION = ("ece", "log_loss")
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Answers to one hospital by `networks` that never saw it; `left_out` scans are of classes those never learned."""
+    """The answers to one hospital (`bcx.evaluate.oof.read_answers`) by networks that never saw it, these in words.
+
+    `left_out` are scans of classes that those networks never learned, which are not in the frame.
+    """
 
     frame: pd.DataFrame
     networks: str
@@ -54,7 +57,10 @@ class Elsewhere:
 
 
 def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
-    """Read what `bcx evaluate --transfer` answered of hospitals it left out; of several runs, the largest one's."""
+    """Read the answers of `bcx evaluate --transfer`, parts "hospital" and "left-out"; none where there is no folder.
+
+    Of several runs that answer a hospital, those count that learned from most scans.
+    """
     found: dict[str, Elsewhere] = {}
     most: dict[str, int] = {}
     for run in sorted([*folder.glob("hospital-*"), *folder.glob("without-*")]):
@@ -69,7 +75,10 @@ def transfer_answers(folder: Path, task: Task) -> dict[str, Elsewhere]:
 
 
 def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """Return table and results.json of a cross-validation over hospitals, if a study of transfer left out each."""
+    """Return a cross-validation whose folds are hospitals, from a study of transfer that left each of them out.
+
+    It is the out-of-fold table and what belongs in results.json; None where not every hospital was left out.
+    """
     if not (transfer / "results.json").is_file():
         return None
     study = read_json(transfer / "results.json")
@@ -271,7 +280,11 @@ def patients_table(
 
 
 def patients_study(frame: pd.DataFrame, task: Task, temperature: float, decider: Decider) -> dict[str, Any]:
-    """Combine answers to patients (groups of several scans) as `bcx predict --patients` does; score both, for JSON."""
+    """Combine the answers to each patient's scans as `bcx predict --patients` does, and score both.
+
+    The frame's groups are patients, each with one label; those with one scan are left out. `auc` is of the positive
+    class against other lesions (by scan, by patient, and the paired gain); intervals are over patients.
+    """
     frame = frame[frame.groupby("group")["file"].transform("size") > 1].reset_index(drop=True)
     scans = apply_temperature(logits_of(frame, task), temperature).astype(float)
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)

@@ -38,7 +38,12 @@ def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = l
 
 
 def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return scans, patients, the `auc` of `NUMBERS` and `terms`' counts for JSON; `DataError` for one class alone."""
+    """Return, ready for JSON, what each descriptor is worth; lesions of one class only are a `DataError`.
+
+    These are `scans`, `patients`; `auc`: number -> area under the ROC curve for the positive class against other
+    lesions, in the direction that `NUMBERS` says, with its interval over groups, on the scans that have the number;
+    `terms`: term -> value -> scans, and how many of them are positive.
+    """
     frame = frame[frame["label"] != task.absent]
     positive = frame["label"] == task.positive
     if positive.nunique() < 2:

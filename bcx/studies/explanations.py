@@ -137,12 +137,16 @@ def _target(classifier: Classifier, prediction: Prediction) -> str:
 
 
 def summarise(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return, ready for JSON, what each method is worth, from rows of `explanation_study` by data set.
+    """Return, ready for JSON, what each method is worth, with 95 % intervals over groups.
 
-    `methods`: name -> `scans`, `FIGURES` with 95 % intervals over groups, and `less_than_exact`: the exact map's figure
-    minus this method's, on the scans that both have; of all sets together. `sets`: the same of each. `chance`: the 95th
-    percentile of `here_more` and `road` of another scan's map. `alike`: of `other_scan`, by method: two patients'
-    maps are less alike than that in 95 % of pairs.
+    Args:
+        frames: rows of `explanation_study`, by data set.
+
+    Returns:
+        `methods`: name -> `scans`, `FIGURES`, and `less_than_exact`: the exact map's figure minus this method's, on
+        the scans that both have; of all sets together. `sets`: the same of each. `chance`: the 95th percentile of
+        `here_more` and `road` of another scan's map. `alike`: of `other_scan`, by method: two patients' maps are less
+        alike than that in 95 % of pairs.
     """
     frame = pd.concat(list(frames.values()), ignore_index=True)
     control = _derived(frame[frame["method"] == CONTROL])

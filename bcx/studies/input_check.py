@@ -31,8 +31,10 @@ def study(
 ) -> dict[str, Any]:
     """Judge images that are no scans, and true scans, with a checkpoint's input check; return counts ready for JSON.
 
-    `scans`, by set, were not trained on: they should pass. `training` are those that the check was fitted on, each fold
-    judged by one fitted on the others; `left_out`, by hospital, what a network that never saw it answered of them.
+    Args:
+        scans: scans that the network was not trained on, by name of the set: what should pass.
+        training: the scans that the input check was fitted on; each fold is judged by one fitted on the others.
+        left_out: by hospital, what a network that never saw it answered, with distances; files are in `training`.
     """
     if checkpoint.input_check is None:
         raise CheckpointError(

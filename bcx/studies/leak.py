@@ -44,7 +44,10 @@ _COLUMNS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class ProtocolRun:
-    """One training: its cut, recipe and held-out fold (0 of a single split); "random" may tear groups apart."""
+    """One training: how the scans were cut, the recipe with its seed, which fold is held out (0 of a single split).
+
+    Under "random" a group may stand in both `train` and `held`.
+    """
 
     protocol: str
     recipe: Recipe
@@ -65,7 +68,10 @@ class ProtocolRun:
 
 
 def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[int]) -> list[ProtocolRun]:
-    """Return both protocols' runs per seed and fold, sized as the recipe's `published.split`, else its `folds`."""
+    """Return every run of both protocols: one per seed and fold, or per seed where the published split is one.
+
+    The sizes are those of the recipe's `published.split`, or of its `folds`; the records' own folds do not count.
+    """
     split = recipe.published.split if recipe.published else None
     runs = []
     for seed in seeds:
@@ -86,9 +92,10 @@ def plan_protocols(recipe: Recipe, records: Sequence[Record], seeds: Sequence[in
 def cut(records: Sequence[Record], sizes: Sequence[float], seed: int, *, grouped: bool) -> list[list[Record]]:
     """Cut records into parts with the classes in proportion, at random or by whole groups.
 
-    Larger groups are placed first, each in a part that is drawn among those with room for the whole group, in
-    proportion to the room left; where none has room, it goes where most is left, so `sizes` (in any unit; 0: empty) are
-    kept nearly. A class that would be missing from a part is a `SplitError`.
+    Every part has room for its share of each class. Larger groups are placed first, each in a part that is drawn among
+    those with room for the whole group, in proportion to the room left; scans without a group fill the rest. Where no
+    part has room for a group, it goes where most is left, and the sizes are kept nearly: these are in any unit, and 0
+    leaves a part empty. A class that would be missing from a part is a `SplitError`.
     """
     ordered = sorted(records, key=lambda record: record.key)
     classes = sorted({record.label for record in ordered})
@@ -139,8 +146,10 @@ def leak_study(
 ) -> dict[str, Any] | None:
     """Train and answer under both protocols, and write `predictions.csv` and `results.json`; a stopped study goes on.
 
-    Each seed cuts the scans and trains once per protocol and fold; `only` trains these folds. `on_epoch` is called with
-    the run, its history row and the number of epochs. Returns what results.json holds, or None while runs are missing.
+    Each seed, of which the recipe's is none, cuts the scans and trains once per protocol and fold; `only` trains these
+    folds. `on_epoch` is called with the run, its history row and the number of epochs. `cluster`: address of a Ray
+    cluster, for runs side by side (see `bcx.train.runs.carry_out`). Returns what results.json holds, or None while runs
+    are missing.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(

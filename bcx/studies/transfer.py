@@ -76,12 +76,13 @@ def transfer_study(
             answers the held-out folds of the sources that show every class under every change of the suite too.
         devices: the machine of each scan by the record's key; scans that are not in it are always trained on.
         machines: leave out only these; None: each that has scans of both kinds of lesion.
-        crossval: a finished cross-validation with this recipe and data (else: `TrainingError`), whose networks the
-            corruption part uses; without one, the folds are trained in `out/crossval`.
-        on_epoch: called with the run's name, the history row, the number of epochs; `cluster` as by `carry_out`.
+        crossval: folder of a finished cross-validation with this recipe and data (else: `TrainingError`), whose answers
+            and networks the corruption part uses; without one, the folds are trained in `out/crossval`.
+        on_epoch: called with the run's name, the history row, the number of epochs.
+        cluster: address of a Ray cluster, for runs side by side (see `bcx.train.runs.carry_out`).
 
-    Returns what results.json holds, of all runs in `out` that are finished. `ConfigError`, `DataError`,
-    `SplitError`: a part or machine that is unknown, or not to be had from these scans.
+    Returns what results.json holds, of every run of this recipe and data that is finished in `out`, now or earlier.
+    `ConfigError`, `DataError`, `SplitError`: a part or machine that is unknown, or not to be had from these scans.
     """
     runs = plan_runs(recipe, records, parts, devices, machines)
     lent = {run.name: crossval / run.slug for run in runs if crossval is not None and run.part == "corruption"}
@@ -231,7 +232,11 @@ def _table(answers: Sequence[tuple[Run, pd.DataFrame]], task: Task) -> list[dict
 
 
 def lesion_row(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return figures of a table by one view: `auc` and `specificity` are of the positive class and other lesions."""
+    """Return the figures of one table of answers by one view, with intervals.
+
+    `auc` is of the positive class against the other lesions, whatever the absent class got, `specificity` the share of
+    other lesions not called positive.
+    """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     probabilities = view_probabilities(frame, task)[0]
     is_positive, is_absent = (np.array(task.classes) == name for name in (task.positive, task.absent))

@@ -20,7 +20,11 @@ _Cut = tuple[str, str, str, int, list[Record], list[Record], list[Record]]
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what it answers."""
+    """One training and what it answers, a `part` out of `PARTS`; `train_on` and `score_on` in words.
+
+    `number` is its fold in the table of predictions, `inner` what it watches, `held` what it answers, out of no group
+    of `train`, `corrupted` what it answers under every corruption too.
+    """
 
     recipe: Recipe
     part: str  # out of `PARTS`

@@ -22,7 +22,10 @@ _AT_ONCE = 16
 def answer_scans(
     network: nn.Module, preprocess: Preprocess, scans: Iterable[np.ndarray], *, mirror: bool = False
 ) -> Iterator[Reading]:
-    """Read scans, uint8 `[H, W]` or `[H, W, 3]`, in evaluation mode, then as before; `mirror` flips scans and maps."""
+    """Read scans, uint8 `[H, W]` or `[H, W, 3]`, in evaluation mode; the network's own mode is as before afterwards.
+
+    `mirror` flips every scan left to right first; maps are then of the flipped scan.
+    """
     was_training, forward = network.training, partial(run_network, network.eval(), preprocess)
     waiting = (np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels for pixels in scans)
     try:

@@ -67,7 +67,10 @@ def _ultrasound(s: float) -> tuple[Steps, Steps]:
 
 
 def _ultrasound_machines(s: float) -> tuple[Steps, Steps]:
-    """The same geometry, and looks stacked beyond one hospital's (Zhang et al., IEEE TMI 2020)."""
+    """The same geometry, and grey map, gain, sharpness and grain far beyond what one hospital shows.
+
+    Stacked, so that the network cannot live on how one scanner's images look (Zhang et al., IEEE TMI 2020).
+    """
     focus = [
         A.GaussianBlur(sigma_limit=(0.4, 2.2), blur_limit=0),
         A.Downscale(scale_range=(0.3, 0.8), interpolation_pair=_DOWN_UP),
@@ -149,7 +152,10 @@ def oversize(recipe: str) -> float:
 
 
 class Augmentation:
-    """Draws a variant of side `size` by a key of `RECIPES`, the same for a seed; a `strength` below 1 is gentler."""
+    """Draws one variant of an image, of the side `size`; the same seed draws the same variant.
+
+    `recipe` is a key of `RECIPES`; a `strength` below 1 is gentler.
+    """
 
     def __init__(self, recipe: str, size: int, strength: float = 1.0) -> None:
         check_name(recipe, RECIPES, "augmentation")
@@ -160,7 +166,10 @@ class Augmentation:
         self._intensity = A.Compose(intensity)
 
     def __call__(self, plane: np.ndarray, mask: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a variant of uint8 `[T, T(, 3)]` at side `size`, and the mask `[T, T]` alike; zeros for None."""
+        """Return a variant of `plane`, uint8 `[T, T]` or `[T, T, 3]`, at the side `size`.
+
+        And the mask, uint8 `[T, T]`, non-zero in the lesion, under the same geometry; zeros where it is None.
+        """
         self._geometry.set_random_seed(seed)
         moved = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
         lesion = np.argwhere(moved)[:, ::-1] if self._guarded else np.zeros((0, 2))
@@ -213,7 +222,10 @@ class StainJitter(_OfStrength):
 
 
 class ToneCurve(A.ImageOnlyTransform):
-    """Put a random rising curve over the grey levels, as grey maps and gain do; black stays nearly black."""
+    """Put a random rising curve over the grey levels, as grey maps, dynamic range and gain do.
+
+    Black stays nearly black, so that what lies outside the scan does not turn into tissue.
+    """
 
     def get_params(self) -> dict[str, Any]:
         draw = self.random_generator
@@ -229,7 +241,10 @@ class ToneCurve(A.ImageOnlyTransform):
 
 
 class GainField(_OfStrength):
-    """Multiply by a smooth field, as depth gain or a shadow; `strength`: standard deviation of its log at the knots."""
+    """Multiply by a smooth field: gain that changes with depth, shadows, poor contact at a side.
+
+    `strength` is the standard deviation of the field's logarithm at its knots.
+    """
 
     def get_params(self) -> dict[str, Any]:
         down, across = (self.random_generator.integers(2, most, endpoint=True) for most in (4, 5))
@@ -241,7 +256,10 @@ class GainField(_OfStrength):
 
 
 class Grain(_OfStrength):
-    """Multiply by grain of a random size, wider than deep; `strength`: largest standard deviation of its logarithm."""
+    """Multiply by grain of a random size, wider than deep: speckle as another frequency or depth shows it.
+
+    `strength` is the largest standard deviation of the grain's logarithm.
+    """
 
     def get_params(self) -> dict[str, Any]:
         draw = self.random_generator

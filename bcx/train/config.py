@@ -150,7 +150,8 @@ class Recipe(Settings):
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine a run's result, without folders and the starting file's place.
 
-        Those younger than the first stored results count where they were changed: finished runs keep their mark.
+        Settings younger than the first stored results count only where they were changed: finished runs keep their
+        mark.
         """
         settings = self.model_dump(exclude={"data", "init", "workers", "published"})
         changed = self.model_dump(exclude_defaults=True)
@@ -200,9 +201,12 @@ def find_recipe(file: Path) -> Path:
 
 
 def load_recipe(file: Path | None, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Read a recipe from YAML (see `find_recipe`; None: the defaults), and lay command-line values over it.
+    """Read a recipe from YAML, and lay command-line values over it.
 
-    `data` is merged source by source. `ConfigError` names every problem: the file, unknown keys, values out of range.
+    `file` may be the bare name of one in configs/; None starts from the defaults. `data` is merged source by source.
+
+    Raises:
+        ConfigError: no such file, no mapping, an unknown key, or a value out of range; every problem is named.
     """
     values, where, over = dict[str, Any](), "the command line", dict(overrides or {})
     if file is not None:

@@ -28,7 +28,10 @@ from bcx.trust.input_check import fit_input_check
 
 
 def split_fold(records: Sequence[Record], fold: int) -> tuple[list[Record], list[Record]]:
-    """Return (training, held out) of a fold; records without one take no part. `SplitError`: no scans, a torn group."""
+    """Return (training, held out) of run `fold`; records without a fold take no part.
+
+    Nothing to hold out, or a group in two folds, is a `SplitError`.
+    """
     held = [record for record in records if record.fold == fold]
     train = [record for record in records if record.fold is not None and record.fold != fold]
     if not held or not train:
@@ -111,11 +114,14 @@ def crossval(
     A fold that is finished (its `fold-K/oof.csv` belongs to this recipe and data) is not run again.
 
     Args:
+        out: folder of the results; `fold-K/` inside holds each run's history, predictions, network and snapshot.
         only: run these folds only; the summary is written once every fold is there.
         leave_out: names of figures given once more without the files listed (see `bcx.evaluate.derived.derive`).
-        on_epoch: called with fold, history row, number of epochs; `on_batch` as by `fit`, `cluster` by `carry_out`.
+        on_epoch: called with fold, history row, number of epochs; `on_batch` as by `bcx.train.fit.fit`.
+        cluster: address of a Ray cluster, for folds side by side (see `bcx.train.runs.carry_out`).
 
-    Returns what results.json holds; None while folds are missing, and in all processes but the first.
+    Returns:
+        What results.json holds; None while folds are missing, and in all processes but the first.
     """
     task, folds = get_task(recipe.task), plan_folds(recipe, records, out)
     asked = [fold for fold in folds if only is None or fold.number in only]
@@ -155,10 +161,11 @@ def train_checkpoint(
     on_epoch: OnEpoch = lambda *_: None,
     on_batch: Tick = lambda: None,
 ) -> Path:
-    """Train one network on all records that have a fold, resumable, and write its checkpoint.
+    """Train one network on all records that have a fold, and write its checkpoint.
 
-    `measured`: `crossval` results with the same recipe, for temperature, operating point and the card's figures.
-    Without it the temperature is 1, and the card says that nothing was measured.
+    A snapshot in its folder lets a killed run go on. `measured` is the folder of `crossval` results with the same
+    recipe, which gives the temperature, the operating point and the card's figures. Without it the temperature is 1,
+    and the card says that nothing was measured.
     """
     task = get_task(recipe.task)
     figures = {} if measured is None else _figures(measured, recipe)

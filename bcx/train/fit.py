@@ -48,7 +48,10 @@ _GENTLER = "Lower lr and head_lr, or train with precision: fp32."
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network in evaluation mode, float32, on the CPU; its input; a dict per epoch: epoch, lr, train_*, inner_*."""
+    """A network in evaluation mode, float32, on the CPU (the best epoch's where the recipe stops early); its input.
+
+    `history` has one dict per epoch, flat: epoch, lr, seconds, train_*, inner_* (with an inner part).
+    """
 
     network: nn.Module  # the best epoch's where the recipe stops early
     preprocess: Preprocess
@@ -119,15 +122,19 @@ def fit(
     """Train one network by a recipe.
 
     Optimiser: AdamW (Loshchilov and Hutter 2019) under torch's OneCycleLR (Smith and Topin 2019); or Adam, or one
-    learning rate throughout, as published systems have it. Loss: see `bcx.train.heads`. Of several processes, each
-    learns its share of every batch and its norms see that alone; their statistics are averaged after every epoch.
+    learning rate throughout, as published systems have it. Loss: see `bcx.train.heads`. Started by `accelerate launch`
+    in several processes, each learns its share of every batch, so that the steps, and the schedule, are those of one
+    process; batch norms see the images of their own process, and their statistics are averaged after every epoch.
 
     Args:
-        inner: records to watch (and to stop early by); a group in both parts is a `SplitError`.
-        out: folder of history.csv and the snapshot from which a killed run goes on; another run's: `TrainingError`.
-        on_epoch: called in every process; `on_batch` after every step, at once for those that a snapshot has behind it.
+        inner: records to watch (and to stop early by); no group may stand in both.
+        out: folder of the snapshot, from which a killed run goes on; it also receives history.csv.
+        on_epoch: called with the epoch's history row and the number of epochs, in every process.
+        on_batch: called after every step; at once for those that a snapshot has behind it.
 
-    `TrainingError`: a loss that is not finite; `ConfigError`, `CheckpointError`: unfit settings or starting weights.
+    Raises:
+        SplitError, TrainingError: a group in both parts; a snapshot of another run, a loss that is not finite.
+        ConfigError, CheckpointError: settings or starting weights that do not fit.
     """
     check_split(train, inner)
     task = get_task(recipe.task)
@@ -332,7 +339,10 @@ def estimate_norms(side: Side, frozen: Sequence[nn.Module], *, on_batch: Tick = 
 
 
 def training_steps(recipe: Recipe, train: Sequence[Record]) -> int:
-    """Return a recipe's steps, nearly, with an epoch for the norms of each mean; `train` has inner records too."""
+    """Return how many steps a recipe takes, with an epoch for the batch norms of each mean of several.
+
+    Nearly, where some groups are kept aside to watch; `train` has those too.
+    """
     means = [part.averaged_recipes()[0] for part in recipe.member_recipes() or [recipe] if part.averaged]
     steps = sum(part.epochs * _steps_of_an_epoch(part, train) for part in recipe.trainings())
     return steps + sum(_steps_of_an_epoch(part, train) for part in means)

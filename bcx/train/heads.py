@@ -41,7 +41,10 @@ class Shown(NamedTuple):
 
 
 class ScanDataset(Dataset[Any]):
-    """Scans and masks in memory, varied by seed, epoch and index alone; with `augment` 0 they are as in serving."""
+    """Scans and masks in memory; the same seed, epoch and index give the same pixels in any process.
+
+    `augment` is the strength of `augmentation` (None: the task's); 0 shows the images as serving would.
+    """
 
     def __init__(
         self,
@@ -92,9 +95,10 @@ class ScanDataset(Dataset[Any]):
         return Shown(plane, self.labels[number], self.sources[number])
 
     def order(self, *, balance: bool, oversample: bool) -> list[int]:
-        """Return the indices of this epoch, shuffled by seed and epoch.
+        """Return the indices of this epoch, shuffled; the same for the same seed and epoch.
 
-        `balance` shows the scans of smaller sources several times; `oversample` draws those of rarer classes again.
+        `balance` shows the scans of smaller sources several times. `oversample` draws scans of rarer classes again at
+        random, with replacement, until all classes are as frequent.
         """
         n, labels = len(self), np.asarray(self.labels)
         rng = np.random.default_rng([self._seed, self.epoch, *([2] if balance else [1] if oversample else [])])
@@ -120,7 +124,11 @@ class ViewOf(NamedTuple):
 
 
 class View(NamedTuple):
-    """One image or a batch of them."""
+    """One image, uint8 `[S, S]` or `[S, S, 3]`, or a batch of them.
+
+    `mask` is float32 `[S / 8, S / 8]`, the share of each place that is lesion, and zeros where it is unknown;
+    `with_absent` tells whether the scan's source has scans without a lesion.
+    """
 
     plane: Any  # uint8 `[S, S]` or `[S, S, 3]`
     mask: Any  # float32 `[S / 8, S / 8]`, the share of each place that is lesion; zeros where it is unknown
@@ -130,7 +138,10 @@ class View(NamedTuple):
 
 
 class LesionDataset(ScanDataset):
-    """Whole scans and crops around the lesion, as `View`; a lesion that is not outlined is only shown whole."""
+    """Whole scans and crops around the lesion, as `View`.
+
+    Scans without a mask, or with an empty one although they show a lesion, are only shown whole.
+    """
 
     def _prepared(self, pixels: np.ndarray, mask: np.ndarray | None, label: int) -> tuple[np.ndarray, Any]:
         small = with_side(pixels, min(_LONGEST, max(pixels.shape[:2])))
@@ -173,9 +184,10 @@ class LesionDataset(ScanDataset):
         return cut(pixels, box), cut(mask, box)
 
     def order(self, *, balance: bool, enlarge: bool) -> list[ViewOf]:  # type: ignore[override]
-        """Return the views of this epoch, shuffled by seed and epoch.
+        """Return the views of this epoch, shuffled; the same for the same seed and epoch.
 
-        `balance` shows smaller sources' scans several times; `enlarge` every second view enlarged, others next turn.
+        `balance` shows the scans of smaller sources several times. `enlarge` shows every second view enlarged: the
+        other half at each scan's next turn.
         """
         turns = source_turns(self.sources) if balance else np.ones(max(self.sources) + 1, int)
         views = [
@@ -295,9 +307,10 @@ def lesion_loss(
 ) -> LesionLoss:
     """Compare the head's maps with labels and masks.
 
-    *kind*: cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half under the
-    true mask; *presence*: of "there is a lesion"; *mask*: of every place, plus 1 - Dice (Milletari et al. 2016). With
-    the weight `presence_elsewhere` of 0 presence is learned from hospitals with normal scans alone.
+    Terms: *kind*, cross-entropy of malignant against benign, half from the evidence under the predicted lesion, half
+    from the evidence under the true mask; *presence*, cross-entropy of "there is a lesion"; *mask*, cross-entropy of
+    every place plus 1 - Dice (Milletari et al. 2016). With the weight `presence_elsewhere` of 1, "this hospital" may
+    pass for "a lesion"; with 0 presence is learned from hospitals with normal scans alone.
     """
     scores = pool(out)
     lesion = (views.label != absent).float()

@@ -23,7 +23,10 @@ def processes() -> PartialState:
 
 
 def own_share(batch: list[T], state: PartialState) -> list[T]:
-    """Return this process's share of a batch; the whole where shares would be under two images, too few for norms."""
+    """Return this process's share of a batch, so that all of them together take the steps of one process.
+
+    Where a share would be less than two images, on which no batch norm can train, every process takes the whole.
+    """
     small = len(batch) < 2 * state.num_processes
     return batch if small else batch[state.process_index :: state.num_processes]
 
@@ -36,7 +39,11 @@ def average_norms(network: nn.Module, accelerator: Accelerator) -> None:
 
 
 def keep_memory() -> None:
-    """Have the allocator keep what a step frees: zeroing new pages takes a tenth to a fifth of a MobileNetV2's step."""
+    """Have the allocator keep, from now on, what a step frees, for the next step.
+
+    Else every large tensor is new memory, which the system fills with zeros page by page: a tenth to a fifth of a
+    MobileNetV2's step.
+    """
     if GLIBC is not None:
         GLIBC.mallopt(-4, 0)  # M_MMAP_MAX: nothing outside the heap
         GLIBC.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never

@@ -35,7 +35,10 @@ def is_finished(folder: Path, fingerprint: str, *files: str) -> bool:
 
 @contextmanager
 def noted(folder: Path, fingerprint: str, **about: Any) -> Iterator[dict[str, Any]]:
-    """Give the note of the block's run: written with commit and seconds when it is done; its snapshot is removed."""
+    """Note the run that the block makes, once all of it is done, with commit and seconds; its snapshot is removed.
+
+    Of several processes the first one writes. The block may add to the note.
+    """
     started = time.perf_counter()
     note = {"fingerprint": fingerprint, **about, "commit": current_commit()}
     yield note
@@ -59,15 +62,18 @@ def carry_out(
     """Do runs that do not depend on each other, and yield each when it has ended.
 
     Args:
-        runs: asked for one at a time, as soon as the next can begin; those that are `is_done` need no worker.
-        do: does what is left of a run, in a folder of its own; called with the run, and with `told` by name.
+        runs: asked for one at a time, as soon as the next can begin.
+        do: does what is left of a run, in a folder of its own. Called with the run, and with `told` by name.
         told: what is called while a run is done; on a cluster, all of it when the run has ended.
         out: folder of all runs.
         most: of so many runs at most the cores of a cluster are shared out.
-        cluster: address of a Ray cluster (see `bcx.inference.cluster`), whose nodes must see `out` and whatever a run
-            reads under the same paths; a run whose worker is lost goes on elsewhere. None: here, one after the other.
+        is_done: tells which runs need no worker.
+        cluster: None: here, one after the other. Else the address of a Ray cluster (see `bcx.inference.cluster`), whose
+            nodes must see `out`, the current folder and whatever a run reads under the same paths as this process; a
+            run whose worker is lost goes on elsewhere.
 
-    `BcxError`: as `do`; no Ray, no such cluster, a node that does not see the folders, a worker lost too often.
+    Raises:
+        BcxError: as `do`; no Ray, no such cluster, a node that does not see the folders, a worker lost too often.
     """
     if cluster is None:
         for run in runs:

@@ -84,7 +84,10 @@ def load_state(
 
 @contextmanager
 def epoch_log(kind: str | None, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give what logs a history's row by "tensorboard" on this machine, a run per member or training; None: nothing."""
+    """Give what logs a row of a history by "tensorboard", whose files stay on this machine; None logs nothing.
+
+    Each member of an ensemble, and each training of a mean, has a run of its own inside the folder.
+    """
     if kind not in (None, "tensorboard"):
         raise ConfigError(f"The log is '{kind}'.", expected="tensorboard", remedy="Use it, or leave out --log-with.")
     if kind is not None and find_spec("tensorboard") is None:

@@ -82,7 +82,11 @@ def draw_values(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 
 def apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with these settings; `drop` is that before the output, "dense" its own head or a default."""
+    """Return the recipe with these settings.
+
+    `drop` is the dropout before the output, whichever head there is. "dense" is the recipe's own dense head or, where
+    it has none, 256 units over the averaged map.
+    """
     changes = dict(values)
     head = changes.pop("head", "linear" if recipe.dense is None else "dense")
     dense = None if head == "linear" else recipe.dense or DenseRecipe.model_validate({})
@@ -115,14 +119,16 @@ def tune(
     """Search, and write `best.yaml`, `trials.csv`, `importance.png` and `results.json`.
 
     The search lives in `study.log` (Optuna's journal), and goes on where an interrupted one was, to the epoch: a
-    trial's folder is named by its settings.
+    trial's folder is named by its settings, so that it is taken up again and its network's snapshot found.
 
     Args:
+        recipe: where the search starts; inner folds watch every trial, in place of its own inner part.
         fold: the outer fold; none of its scans is read.
         trials: trials in all, those of earlier calls included.
-        inner_folds: the training part is cut into so many, which watch every trial; it trains on `run_folds` of these.
-        on_epoch: called with trial, inner fold, history row, number of epochs; `on_trial` with trial, number ended.
-        cluster: as by `bcx.train.runs.carry_out`.
+        inner_folds: grouped folds that the training part is cut into; `run_folds` of these each trial trains on.
+        on_epoch: called with trial, inner fold, history row, number of epochs.
+        on_trial: called when a trial has ended, with the number of those that have.
+        cluster: address of a Ray cluster, for trials side by side (see `bcx.train.runs.carry_out`).
     """
     require_one_training(recipe)
     recipe = recipe.model_copy(update={"inner_fraction": 0.0, "patience": None})

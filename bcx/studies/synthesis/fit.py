@@ -71,8 +71,9 @@ def train_generator(
 ) -> Generator:
     """Train the generator of one class, or return the finished one; a killed run goes on.
 
-    The job's folder below `out` receives weights, `history.csv`, `losses.png`, `epochs.png` (the same noise over the
-    epochs) and `run.json`. `TrainingError`: a loss that is no longer finite, the snapshot of another run.
+    The job's folder below `out` receives `generator.safetensors`, `history.csv`, `losses.png`, `epochs.png` (the same
+    noise over the epochs) and `run.json`. `on_epoch` is called with the history's row and the number of epochs. A loss
+    that is no longer finite, and the snapshot of another run, are a `TrainingError`.
     """
     label, folder = job.label, out / job.folder
     own, chosen = recipe.for_class(label), class_records(job.records, label)
@@ -229,7 +230,10 @@ def grid_epochs(epochs: int) -> list[int]:
 
 
 def augment(images: torch.Tensor, names: Sequence[str], draws: torch.Generator) -> torch.Tensor:
-    """Change each image of float32 `[B, 1, S, S]`, -1..1, by `names` in turn; `draws` is on the CPU, for any device."""
+    """Change each image of a batch, float32 `[B, 1, S, S]` in -1..1, differently; some changes may leave the range.
+
+    `names` are done in their order; `draws` is on the CPU, so that what is drawn does not depend on the device.
+    """
     for name in names:
         if name in ("translation", "cutout"):
             images = (_translation if name == "translation" else _cutout)(images, draws)

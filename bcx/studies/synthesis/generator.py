@@ -39,7 +39,10 @@ _WIDEST = 8  # times `width`: channels at the coarsest grids
 
 @dataclass(frozen=True)
 class Generator:
-    """A network in evaluation mode, float32, on the CPU; `about`: `fold` it never saw, `n_train`, `epochs`, mark."""
+    """A network in evaluation mode, float32, on the CPU, and what made it.
+
+    `about` has `fold` (which it never saw, or None: it saw all), `n_train`, `epochs`, `fingerprint`.
+    """
 
     network: nn.Module
     recipe: SynthRecipe
@@ -53,7 +56,7 @@ class Generator:
         return np.concatenate([to_planes(self.network(part)) for part in torch.from_numpy(drawn).split(_AT_ONCE)])
 
     def write_samples(self, folder: Path, count: int, seed: int) -> list[Path]:
-        """Write images as `<label>-<seed>-<number>.png`, each marked as generated; `OutputError` where that fails."""
+        """Write images as `<label>-<seed>-<number>.png`, each marked as generated; a `BcxError` where that fails."""
         files = [folder / f"{self.label}-{seed}-{number:05d}.png" for number in range(count)]
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +125,10 @@ def write_png(plane: np.ndarray, file: Path, title: str) -> None:
 
 
 def build_generator(recipe: SynthRecipe) -> nn.Module:
-    """Return a network from noise float32 `[B, noise]` to images float32 `[B, 1, S, S]`, -1..1, drawn by torch."""
+    """Return a network from noise float32 `[B, noise]` to images float32 `[B, 1, S, S]` in -1..1.
+
+    The weights are drawn from torch's global generator. *upsampling* doubles the grid from 4 x 4 on.
+    """
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [8 * width, 4 * width, 2 * width, width] if dcgan else _channels(recipe)[::-1]
     grid = recipe.size // 8 if dcgan else 4
@@ -142,7 +148,10 @@ def build_generator(recipe: SynthRecipe) -> nn.Module:
 
 
 def build_networks(recipe: SynthRecipe) -> tuple[nn.Module, nn.Module]:
-    """Return generator and discriminator (images to logits float32 `[B]`, positive: real), drawn by the seed."""
+    """Return generator and discriminator, drawn by the recipe's seed; torch's own state is left as it was.
+
+    The discriminator takes images to logits float32 `[B]`, positive for real; the sigmoid is part of the loss.
+    """
     dcgan, width = recipe.networks == "dcgan", recipe.width
     channels = [width, 2 * width, 4 * width] if dcgan else _channels(recipe)
     first, further = ((5, 2, 2), (5, 2, 2)) if dcgan else ((3, 1, 1), (4, 2, 1))

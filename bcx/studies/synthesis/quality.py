@@ -44,7 +44,10 @@ _DRAWS = 50  # subsets for spreads and for equal numbers
 
 
 def build_describers(checkpoint: str, start: Recipe) -> dict[str, Describe]:
-    """Return describing networks by name: a checkpoint's, and the one that `start` starts from, unless from scratch."""
+    """Return the networks that describe images, by name: one of the project's own, and one that has seen no scans.
+
+    The second has the architecture and starting weights of `start`; with random weights it is left out.
+    """
     loaded = load_checkpoint(checkpoint)
     found = {loaded.name: describer(loaded.network, loaded.preprocess)}
     if start.init != "scratch":
@@ -152,7 +155,10 @@ def _coarse(planes: np.ndarray) -> np.ndarray:
 
 
 def find_copies(generated: pd.DataFrame, real: pd.DataFrame) -> np.ndarray:
-    """Return bool `[N]`: images nearer to a training scan than any unseen real one, or than `COPY_CORRELATION`."""
+    """Return bool `[N]`: generated images nearer to a training scan than any real scan that the generator did not see.
+
+    By correlation more than `COPY_CORRELATION` is enough, since copies hide in real data too.
+    """
     limit = min(COPY_CORRELATION, real["correlation"].max())
     return ((generated["correlation"] > limit) | (generated["distance"] < real["distance"].min())).to_numpy()
 
@@ -190,10 +196,12 @@ def judge(
     """Judge generated images of one class against real scans, all uint8 `[N, S, S]`.
 
     `train` are what the generator learnt from, `held` scans of other groups that it never saw, or None where it saw
-    all: then one half of the groups (two at least, else: `DataError`) stands for real scans against the other, and
-    copies are judged by each training scan's nearest among other groups. Returns by network `set_distances` and
-    `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any network or the pixels; int `[N]`, the nearest
-    scan by the first.
+    all: then one half of the groups stands for real scans against the other, and copies are judged by each training
+    scan's nearest among other groups, of which there must be two (else: `DataError`).
+
+    Returns:
+        By name of the network `set_distances` and `judge_copies`, ready for JSON; bool `[N]`, flagged as copies by any
+        network or by the pixels; int `[N]`, the training scan nearest by the first network.
     """
     names = np.asarray(groups)
     different = np.unique(names)
@@ -244,8 +252,9 @@ def judge_generator(
 ) -> dict[str, Any]:
     """Generate images, by default as many as training scans, and judge them, all at the generator's own size.
 
-    `sheet` is where real, generated and nearest scans are shown: a picture of patients' scans. Returns numbers of
-    images, `copies` and `flagged` (how many, and their positions) and `by` network (see `judge`), ready for JSON.
+    `sheet` is where real, generated and nearest scans are shown: a picture of patients' scans. Returns, ready for JSON,
+    `size`, `generated`, `train`, `held` (numbers of images), `copies` and `flagged` (how many, and their positions) and
+    `by` network (see `judge`).
     """
     (train, held), size = scans_of(generator, records), generator.recipe.size
     planes = read_planes(train, size)

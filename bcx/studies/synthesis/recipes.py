@@ -91,7 +91,10 @@ def load_synth_recipe(file: Path, overrides: dict[str, Any] | None = None) -> Sy
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train the classifier; `generated` by a generator of the training part ("fold"), or of "all" scans."""
+    """One way to train the classifier: augmented, with rare classes drawn again, or filled with generated images.
+
+    These are by a generator that saw the training part only ("fold"), or by one that saw every scan ("all").
+    """
 
     words: str
     augmented: bool = False

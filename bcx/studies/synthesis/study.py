@@ -43,9 +43,11 @@ def synth_study(
 ) -> dict[str, Any]:
     """Train generators and classifiers, score every arm on the same folds, and write it all down.
 
-    `out` receives `<name>.json`, whose content is returned, `<name>.scans.csv` (every answer) and `<name>.png`; `work`
-    generators, generated images and runs, which are not to be published; `sheets`, where given, real scans beside
-    generated ones. `on_epoch` is called with the job, its history row and the number of epochs.
+    Args:
+        out: receives `<name>.json`, whose content is returned, `<name>.scans.csv` (every answer) and `<name>.png`.
+        work: generators, generated images and runs; not to be published.
+        sheets: a folder for sheets with real scans beside generated ones; none are made without it.
+        on_epoch: called with the job of a generator or classifier, its history row and the number of epochs.
     """
     task = get_task(study.classifier.task)
     plan, jobs, folder = plan_generators(study, records), plan_runs(study, records), work / "generators"
@@ -93,7 +95,10 @@ def _complete(
 
 
 def generated_records(generator: Generator, count: int, seed: int, work: Path) -> list[Record]:
-    """Generate images below `work/pictures`; return records, each its own group, whose keys say what made them."""
+    """Generate images, write them below `work/pictures`, and return them as training records.
+
+    Each is a group of its own; its key says which generator and seed it is from, so that it never passes for a scan.
+    """
     label, mark = generator.label, generator.about["fingerprint"][:8]
     scope = "all" if generator.about["fold"] is None else f"fold-{generator.about['fold']}"
     folder = work / "pictures" / scope / f"{label}-{mark}"
