@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bcx.checkpoints.checkpoint import sha256_of
 from bcx.evaluate.derived import DERIVED, derive, noted_scans
+from bcx.evaluate.evaluation import Evaluation
 from bcx.evaluate.oof import read_oof
 from bcx.report.facts import OOF, Facts
 from bcx.train.provenance import write_json
 
-if TYPE_CHECKING:
-    from bcx.evaluate.evaluation import Evaluation
-
-    Named = Iterator[tuple[str, Mapping[str, Any]]]
-
+Named = Iterator[tuple[str, Mapping[str, Any]]]
 #: A value agrees when the card would print the same: half of its last digit. Ends of intervals come from random draws,
 #: which another version of NumPy may make differently, and an answer from another backend or image decoder.
 VALUE, BOUND, ANSWER = 0.0005, 0.005, 0.005

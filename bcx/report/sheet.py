@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 import bcx
+from bcx.inference.prediction import Prediction
 from bcx.report.pictures import as_image, lesion_picture, page_overlay, save_png
 from bcx.report.words import NOTICE, lesion_words, percent, words
+from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
-
-if TYPE_CHECKING:
-    from bcx.inference.prediction import Prediction
-    from bcx.tasks import Task
 
 # A4 at 150 dots per inch; a sheet with more words is longer.
 _DPI, _WIDTH, _HEIGHT, _EDGE = 150, 1240, 1754, 70

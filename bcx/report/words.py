@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bcx.imaging.overlay import regions
+from bcx.inference.prediction import Prediction
+from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
-
-if TYPE_CHECKING:
-    from bcx.inference.prediction import Prediction
-    from bcx.tasks import Task
 
 NOTICE = "For research and teaching, never for diagnosis."
 NEUTRAL = "#6b7280"

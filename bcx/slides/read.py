@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from bcx.errors import ConfigError
 from bcx.imaging.scan import Scan
+from bcx.inference.classifier import Classifier
 from bcx.slides.grid import Grid, tiles_with_tissue, tissue_of
 from bcx.slides.result import SlideReading
 from bcx.slides.slide import Slide
 from bcx.tasks import Task
 from bcx.trust.plain import is_stained
-
-if TYPE_CHECKING:
-    from bcx.inference.classifier import Classifier
 
 SlideSource = str | os.PathLike[str] | np.ndarray | Scan | Slide
 
@@ -72,16 +70,9 @@ def _wanted(overview: np.ndarray, grid: Grid, task: Task) -> np.ndarray:
     return tiles_with_tissue(tissue, grid)
 
 
-def read_slide(
-    classifier: Classifier,
-    source: SlideSource,
-    *,
-    stride: int | None = None,
-    scale: float | None = None,
-    every_tile: bool = False,
-) -> SlideReading:
+def read_slide(classifier: Classifier, source: SlideSource, **options: Any) -> SlideReading:
     """Read a slide to its end; the arguments are those of `stream_slide`."""
-    *_, last = stream_slide(classifier, source, stride=stride, scale=scale, every_tile=every_tile)
+    *_, last = stream_slide(classifier, source, **options)
     return last.reading()
 
 
