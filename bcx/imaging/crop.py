@@ -42,19 +42,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A place that the first stage takes for a lesion.
+    """A place that the first stage takes for a lesion."""
 
-    Attributes:
-        box: around it, scan pixels, to a place of the lesion map.
-        peak: the lesion map's largest value there, 0..1.
-        crop: the box for `Classifier.predict` that has the second stage read this place, with its surroundings.
-        read: whether its centre lies in what the second stage has read.
-    """
-
-    box: Edges
-    peak: float
-    crop: Edges
-    read: bool
+    box: Edges  # around it, to a place of the lesion map
+    peak: float  # the lesion map's largest value there, 0..1
+    crop: Edges  # the box for `Classifier.predict` that has the second stage read this place, with its surroundings
+    read: bool  # whether its centre lies in what the second stage has read
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON."""

@@ -27,19 +27,12 @@ _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM",
 
 @dataclass(frozen=True)
 class Found:
-    """One file to classify.
+    """One file to classify."""
 
-    Attributes:
-        path: where it is; of a member of an archive, the archive.
-        file: how it was reached, with forward slashes: the argument, and what lies below it. Unique in a listing.
-        inside: the part below the argument (the file's name where it was named outright).
-        outright: named by itself, so it is classified whatever its name or content.
-    """
-
-    path: Path
-    file: str
-    inside: Path
-    outright: bool = False
+    path: Path  # where it is; of a member of an archive, the archive
+    file: str  # how it was reached, with forward slashes: the argument, and what lies below it; unique in a listing
+    inside: Path  # the part below the argument (the file's name where it was named outright)
+    outright: bool = False  # named by itself, so it is classified whatever its name or content
     member: Member | None = None
 
     @property

@@ -38,25 +38,16 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class PatientAnswer:
-    """The combined answer.
-
-    Attributes:
-        label: the class by the rule; where the decision is "refer", what it would be.
-        confidence: its probability, 0..1.
-        probabilities: class -> probability, summing to 1.
-        decision: the label, "refer", or "not a scan".
-        reason: why it is not the label; "" where it is.
-        scans, left_out: names of the scans that count, and of images that are none.
-    """
+    """The combined answer."""
 
     patient: str
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    decision: str
-    reason: str
-    scans: tuple[str, ...]
-    left_out: tuple[str, ...]
+    label: str  # the class by the rule; where the decision is "refer", what it would be
+    confidence: float  # its probability, 0..1
+    probabilities: dict[str, float]  # by class, summing to 1
+    decision: str  # the label, "refer", or "not a scan"
+    reason: str  # why it is not the label; "" where it is
+    scans: tuple[str, ...]  # names of those that count
+    left_out: tuple[str, ...]  # names of images that are none
 
 
 def combine(patient: str, answers: Sequence[Answer | Prediction], decider: Decider, task: Task) -> PatientAnswer:

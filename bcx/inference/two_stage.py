@@ -24,21 +24,13 @@ class Enlarged:
 
 @dataclass(frozen=True)
 class Reading:
-    """The raw output for one scan.
+    """The raw output for one scan; all but the logits are of the first stage."""
 
-    Attributes:
-        logits: float32 `[C]`, before temperature; the mean of both stages where there are two.
-        maps: float32 `[C, h, w]`, of the first stage.
-        stages: float32 `[K]`, of the first stage.
-        lesion: float32 `[h, w]`, 0..1, of the first stage; None without a lesion head.
-        second: the second stage; None without a lesion head.
-    """
-
-    logits: np.ndarray
-    maps: np.ndarray
-    stages: np.ndarray
-    lesion: np.ndarray | None = None
-    second: Enlarged | None = None
+    logits: np.ndarray  # float32 `[C]`, before temperature; the mean of both stages where there are two
+    maps: np.ndarray  # float32 `[C, h, w]`
+    stages: np.ndarray  # float32 `[K]`
+    lesion: np.ndarray | None = None  # float32 `[h, w]`, 0..1; None without a lesion head
+    second: Enlarged | None = None  # the second stage; None without a lesion head
 
 
 def read_scans(

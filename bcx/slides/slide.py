@@ -53,23 +53,16 @@ class _Held:
 
 @dataclass(eq=False)
 class Slide:
-    """An open slide. Safe to use from several threads at once; close it, or use it in a `with`.
-
-    Attributes:
-        levels: resolutions, the largest first; each has `width`, `height` and `region`.
-        width, height: of the largest level, in pixels.
-        microns: micrometres per pixel of the largest level, or None where the file does not say.
-        notes: what was done or left out, in words.
-    """
+    """An open slide. Safe to use from several threads at once; close it, or use it in a `with`."""
 
     name: str
-    levels: Sequence[Level | _Held]
-    microns: float | None = None
-    notes: tuple[str, ...] = ()
+    levels: Sequence[Level | _Held]  # resolutions, the largest first; each has `width`, `height` and `region`
+    microns: float | None = None  # micrometres per pixel of the largest level; None where the file does not say
+    notes: tuple[str, ...] = ()  # what was done or left out, in words
     _file: TiffFile | None = None
 
     def __post_init__(self) -> None:
-        self.width, self.height = self.levels[0].width, self.levels[0].height
+        self.width, self.height = self.levels[0].width, self.levels[0].height  # in pixels
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | np.ndarray | Scan, name: str | None = None) -> Slide:
