@@ -1,7 +1,5 @@
 """The endpoints `/classify`, `/explain` and `/batch`: for `gradio_client`, for plain HTTP, and as MCP tools."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

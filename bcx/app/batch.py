@@ -1,7 +1,5 @@
 """The Batch tab: many files or a folder, a row per file as it is done, and the table and overlays to take away."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from functools import partial

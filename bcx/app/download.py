@@ -4,8 +4,6 @@ Every host name is looked up once, every address that it has must be public, and
 address, so that a second look-up cannot lead elsewhere. Redirects are followed by the same rule.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 import time

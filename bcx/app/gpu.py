@@ -1,7 +1,5 @@
 """ZeroGPU: a Space that lends a GPU for the length of one call."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -9,8 +9,6 @@ Traceback (most recent call last):
 bcx.errors.RequestError: The scale is '5'. Expected: a number from 0 to 8. Load the page again.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import inspect

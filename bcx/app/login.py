@@ -4,8 +4,6 @@ Names and passwords come from a file or from the environment, never from the com
 machine can read. Whatever leads to the page must be encrypted: Basic sends the password with each request.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -4,8 +4,6 @@
 '<p class="bcx-caption">a &lt; b</p>'
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import lru_cache

@@ -4,8 +4,6 @@ Gradio's server answers on many more routes than a page of bcx asks for, among t
 content to whoever knows its name, fetch addresses, or write files. Those that are not listed here do not exist.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -4,8 +4,6 @@ Every number comes from the model's results files, as in its card. Charts are SV
 dark, and need no file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """The Large image tab: a slide read tile by tile, its map growing over it, a summary, and files to take away."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The look of the page: a quiet theme from system fonts only, so that nothing is fetched from elsewhere."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

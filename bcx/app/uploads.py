@@ -5,8 +5,6 @@ gets a random folder of its own, and every path that it returned is noted. A pat
 whatever lies there; the first session that names one takes the file over, and no other session can.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

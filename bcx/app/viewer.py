@@ -3,8 +3,6 @@
 Layer, strength, colours and frame never run the network again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime

@@ -7,8 +7,6 @@ def repaint(session, classifier, layer):            # what stands in the compone
 page.listen(layers.input, repaint, [layers], [image], **QUICK)
 """
 
-from __future__ import annotations
-
 import csv
 import inspect
 import os

@@ -5,8 +5,6 @@ the backbone of a lesion or dense head, whose own weights stand in `head.safeten
 layers are left out, with `features_only=True`; `tiny_cnn` after `import bcx.networks.tiny_cnn`.)
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -3,8 +3,6 @@
 Batch norms are folded. The number of scans is free, their size is the checkpoint's.
 """
 
-from __future__ import annotations
-
 import warnings
 from copy import deepcopy
 from pathlib import Path

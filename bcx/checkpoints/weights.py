@@ -3,8 +3,6 @@
 Every tensor's name, shape and type is compared with what the files say before anything large is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

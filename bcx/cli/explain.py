@@ -1,7 +1,5 @@
 """`bcx explain`: a sheet per scan of where the network looked, by one method or many, and what each is worth."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace

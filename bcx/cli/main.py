@@ -4,8 +4,6 @@ Exit status: 0 all went well, 1 something failed, 2 wrong usage, 130 stopped by 
 Torch and Gradio are imported inside the commands that need them, so that `bcx --help` answers at once.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import signal

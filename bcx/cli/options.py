@@ -1,7 +1,5 @@
 """Options that several commands share: each is said once, so that it means and reads the same everywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bcx synth`: train generators of scans, draw pictures from them, and measure whether they help a classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -11,8 +11,6 @@ Terms are those of the BI-RADS lexicon (American College of Radiology, 5th editi
 outline and the grey levels, not read by a radiologist: a poor outline gives poor numbers.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any

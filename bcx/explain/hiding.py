@@ -1,7 +1,5 @@
 """Hide a part of a scan behind its blurred surroundings, as if the tissue went on; and find another as large."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

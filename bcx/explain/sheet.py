@@ -1,7 +1,5 @@
 """All explanations of one answer side by side, as one picture."""
 
-from __future__ import annotations
-
 import math
 import os
 import textwrap

@@ -4,8 +4,6 @@ pydicom reads the file, and its decoding plugins undo the compression in a proce
 limits before either allocates, and applies look-up tables, windows and palettes as the header asks.
 """
 
-from __future__ import annotations
-
 import io
 import zlib
 from contextlib import AbstractContextManager

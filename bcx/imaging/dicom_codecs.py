@@ -1,7 +1,5 @@
 """imagecodecs as a decoder of pydicom, for lossless and 12-bit JPEG and JPEG-LS: GDCM crashes on some damaged files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

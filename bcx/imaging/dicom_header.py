@@ -5,8 +5,6 @@ end in a TypeError or run out of memory there (PS3.3, C.11.1, C.11.2, C.7.9). Th
 where it speaks plainly: one region, of B-mode tissue, inside the image, with most of what is to be seen in it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ Ordinary files (PNG, JPEG, GIF, BMP) are decoded here and now; the formats whose
 (TIFF, WebP, AVIF, JPEG 2000, JPEG XL) in a process of their own, see `bcx.imaging.worker`.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

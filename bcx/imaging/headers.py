@@ -1,7 +1,5 @@
 """What the first bytes of a file say. Nothing here decodes, or allocates what a file claims."""
 
-from __future__ import annotations
-
 import struct
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """How large an image may be, told before it is decoded, and what is said where decoding fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """What a file's name promises: an image, or something that lies in folders without anyone having put it there."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath

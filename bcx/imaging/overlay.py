@@ -4,8 +4,6 @@ What speaks for a class is purple, what speaks against it green, a lesion is yel
 Nothing is transparent, since nothing is stretched image by image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

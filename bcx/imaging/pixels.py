@@ -1,7 +1,5 @@
 """From whatever numbers a source holds to the bytes that a Scan holds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

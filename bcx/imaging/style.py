@@ -1,7 +1,5 @@
 """How maps are drawn; `bcx.imaging.overlay` does it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from bcx.errors import check_name

@@ -4,8 +4,6 @@ Letters are thin, bright, stand out from what is behind them, and stand in lines
 letter that was missed inside it is too.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -4,8 +4,6 @@ A few processes are started when they are first needed, and kept. What they send
 never unpickled: a decoder that a file has taken over cannot reach further through it.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import importlib

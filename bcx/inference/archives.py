@@ -3,8 +3,6 @@
 Names are never used as paths; what a member claims is held against limits before it is read, and against what came out.
 """
 
-from __future__ import annotations
-
 import io
 import posixpath
 import stat

@@ -6,8 +6,6 @@ for answer in classifier.stream(paths):       # Prediction or Failure, one per s
     ...
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque

@@ -5,8 +5,6 @@
 ['ward/a', 'ward/a.png', 'b']
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import re

@@ -1,7 +1,5 @@
 """From scans to the network's raw output: one stage, or two where it sees lesions; shared by training and serving."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

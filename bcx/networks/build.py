@@ -4,8 +4,6 @@ With the *linear* head (average pooling and one linear layer) the Grad-CAM weigh
 2017, section 3; Zhou et al. 2016), and each map is an exact account of its logit. Other heads: see their modules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path

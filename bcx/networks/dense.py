@@ -12,8 +12,6 @@ without a remainder. b_c depends on the image and belongs to no place. The map i
 The gradient is followed through the layers by hand: without autograd, in an exported graph, for all classes at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal

@@ -6,8 +6,6 @@ head read the whole image: they answer in the first stage alone, and have their 
 its logit. The input check reads the first member's stages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast

@@ -15,8 +15,6 @@ The class logits are -p (the absent class), p - m (benign) and p + m (malignant)
 account of its logit, given the attention: its mean over the grid *is* the logit, with no bias left over.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Running a network on stacked images: arrays in, arrays out, whatever runs it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

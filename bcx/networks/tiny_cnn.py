@@ -9,8 +9,6 @@ the padding: here a convolution keeps the size ("same"), and pooling halves it. 
 Importing this module makes it one of timm's networks. Its class maps are those of a dense head (`dense.py`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The model card: README.md of a checkpoint, from its own files and its results alone, in the words of card.md."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

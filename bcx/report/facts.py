@@ -1,7 +1,5 @@
 """Everything that is known about one model, gathered from its files: no figure in a card comes from elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
 'data:image/jpeg;base64,'
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import math

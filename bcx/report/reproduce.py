@@ -1,7 +1,5 @@
 """Whether a card's figures can be had again: from the stored out-of-fold answers, and from scans at hand."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

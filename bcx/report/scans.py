@@ -3,8 +3,6 @@
 Where the scans are patients', so are the images: they go into the folder that is named, never into a repository.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 The sheet holds what the page holds: scan, overlay, probabilities, decision, doubts, model, hashes, date, disclaimer.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import datetime
 from pathlib import Path

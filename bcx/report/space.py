@@ -5,8 +5,6 @@ print(try_space(folder))                      # "benign"
 upload(folder, "OWNER/NAME", kind="space")
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@
 ('0.923', 'no such scans')
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@
 ('upper left', 'lower middle', 'centre', 'right')
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from bcx.imaging.overlay import regions

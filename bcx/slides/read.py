@@ -1,7 +1,5 @@
 """A slide, tile by tile through the engine: the map grows as it goes, memory is bounded however large it is."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -9,8 +9,6 @@
 ('not a scan', 'This picture is blank.')
 """
 
-from __future__ import annotations
-
 from bcx.tasks import Task
 
 #: `decision` of an image that is no scan, and of a scan that a person should read.

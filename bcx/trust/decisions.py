@@ -4,8 +4,6 @@ Tasks with an absent class have a rule of their own (`bcx.trust.rule`). W. J. Yo
 tests", Cancer 1950; Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

@@ -7,8 +7,6 @@ one, colour, ripples of a screen, even speckle. Their limits were set on 2,408 t
 drawn pictures (`bcx.evaluate.others.SEEN`).
 """
 
-from __future__ import annotations
-
 from functools import lru_cache, reduce
 
 import cv2
