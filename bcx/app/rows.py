@@ -338,7 +338,6 @@ def combined(batch: Batch, classifier: Classifier) -> list[dict[str, Any]]:
 
 def _study(row: Row) -> str:
     try:
-        data = content(row.source)
-        return place_of(data.read_bytes() if isinstance(data, Path) else data)["study"]
-    except (BcxError, OSError):
+        return place_of(content(row.source))["study"]
+    except BcxError:
         return ""  # its row says why it cannot be read

@@ -14,7 +14,7 @@ from bcx.data.tables import read_table
 from bcx.errors import BcxError, ConfigError, DataError, ScanError, writing
 from bcx.files import whole
 from bcx.imaging.style import MapStyle
-from bcx.inference.archives import Member
+from bcx.inference.archives import content
 from bcx.inference.input_files import Found, Listing, base_name
 from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 from bcx.inference.table import write_lines
@@ -34,10 +34,7 @@ class Outputs:
     """The files of one run, each kind in a folder of its own or not written; burnt-in text may be covered in them.
 
     A scan's `target` holds, for each kind of file that it gets, the folder and the beginning of the names. `refused`
-    gathers why scans have no DICOM files.
-
-    Raises:
-        MissingExtra: DICOM files are asked for, and highdicom is not installed.
+    gathers why scans have no DICOM files. `MissingExtra`: these are asked for, and highdicom is not installed.
     """
 
     def __init__(self, folders: Mapping[str, Path | None], mask_text: bool, style: MapStyle) -> None:
@@ -84,9 +81,7 @@ class Outputs:
             return
         answer = replace(answer, mask_text=self.mask_text, style=self.style)
         if overlay := target.get("overlays"):
-            from bcx.report.pictures import overlay_files
-
-            for end, data in overlay_files(answer):
+            for end, data in drawn(answer, self.mask_text, self.style):
                 with new_file(Path(f"{overlay}{end}")) as partial:
                     partial.write_bytes(data)
         if report := target.get("report"):
@@ -98,7 +93,7 @@ class Outputs:
             with writing(dicom):
                 dicom.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    self._writer.write(answer, _read(found), number, dicom)
+                    self._writer.write(answer, content(found.source), number, dicom)
                 except ScanError as error:
                     self.refused.append(error.found)
 
@@ -144,12 +139,6 @@ def _is_dicom(found: Found) -> bool:
         return False  # its row says why it cannot be read
 
 
-def _read(found: Found) -> bytes:
-    from bcx.imaging.scan import read_file
-
-    return found.source.read() if isinstance(found.source, Member) else read_file(found.source)
-
-
 def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:
     """Return what the header of each file says of `PLACE`; "" where it says nothing or is no DICOM header."""
     from bcx.imaging.scan import place_of
@@ -157,7 +146,7 @@ def places_of(scans: Sequence[Found]) -> dict[str, dict[str, str]]:
     places = {}
     for found in scans:
         try:
-            places[found.file] = place_of(_read(found))
+            places[found.file] = place_of(content(found.source))
         except BcxError:
             places[found.file] = dict.fromkeys(PLACE, "")  # its row says why it cannot be read
     return places

@@ -4,6 +4,7 @@ Names are never used as paths; what a member claims is held against limits befor
 """
 
 import io
+import os
 import posixpath
 import stat
 import unicodedata
@@ -89,9 +90,11 @@ class Member:
         return DamagedScan(found, expected="a complete, undamaged archive", remedy=remedy)
 
 
-def content(source: Path | Member) -> Path | bytes:
-    """Return what `Scan.open` takes: a path as it is, of a member its bytes."""
-    return source.read() if isinstance(source, Member) else source
+def content(source: str | os.PathLike[str] | Member) -> bytes:
+    """Return the bytes of a file, or of a member; `ScanError` where they cannot be had."""
+    from bcx.imaging.scan import read_file  # here, since it loads NumPy, and the command line starts without it
+
+    return source.read() if isinstance(source, Member) else read_file(source)
 
 
 def is_archive(name: str) -> bool:
@@ -102,9 +105,8 @@ def is_archive(name: str) -> bool:
 def open_archive(path: Path, name: str = "") -> list[Member]:
     """List the files of an archive, in its own order; errors call it `name`, or by the file's own.
 
-    Raises:
-        ScanError: it cannot be opened, is damaged, or looks like a bomb: members that overlap, too many of them, or a
-            total far beyond its size.
+    `ScanError`: it cannot be opened, is damaged, or looks like a bomb: members that overlap, too many of them, or a
+    total far beyond its size.
     """
     called = name or path.name
     try:

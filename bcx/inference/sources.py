@@ -15,8 +15,8 @@ from PIL import Image
 from bcx.errors import BcxError
 from bcx.imaging.crop import Box, Edges, square_of
 from bcx.imaging.limits import out_of_memory
-from bcx.imaging.scan import Scan, frame_count, read_file
-from bcx.inference.archives import Member
+from bcx.imaging.scan import Scan, frame_count
+from bcx.inference.archives import Member, content
 from bcx.inference.prediction import Failure, shortened
 from bcx.trust.plain import shape_reason
 
@@ -61,7 +61,7 @@ def prepare(source: Source, name: str | None, clips: bool) -> Ready | ClipFile:
     started = time.perf_counter()
     if isinstance(source, (Member, str, os.PathLike)):
         name = name or name_of(source)
-        source = source.read() if isinstance(source, Member) else read_file(source)
+        source = content(source)
     if isinstance(source, (bytes, bytearray, memoryview)) and clips:
         data, name = bytes(source), name or "bytes"
         count = frame_count(data, name)

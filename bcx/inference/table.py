@@ -32,27 +32,18 @@ def row(answer: Prediction | Failure, file: str, task: Task) -> dict[str, Any]:
     from bcx.inference.prediction import Failure  # here, since it loads torch, and reading a header should not
 
     cells: dict[str, Any] = dict.fromkeys(columns(task), "")
-    cells["file"] = file
     if isinstance(answer, Failure):
-        cells["reason"] = str(answer.error)
-        return cells
-    cells.update(
-        label=answer.label,
-        confidence=round(float(answer.confidence), 6),
-        decision=answer.decision,
-        reason=answer.reason,
-        seconds=round(float(answer.seconds), 4),
-        model=answer.model,
-        weights_sha256=answer.weights_sha256,
-        flags="; ".join(answer.flags),
-        notes="; ".join(answer.notes),
-        frame="" if answer.clip is None else answer.clip.frame + 1,
-    )
+        return {**cells, "file": file, "reason": str(answer.error)}
+    cells |= {name: getattr(answer, name) for name in ("label", "decision", "reason", "model", "weights_sha256")}
+    cells |= {"file": file, "seconds": round(float(answer.seconds), 4)}
+    cells |= {"flags": "; ".join(answer.flags), "notes": "; ".join(answer.notes)}
+    if answer.clip is not None:
+        cells["frame"] = answer.clip.frame + 1
     if (lesion := answer.screen.lesion) is not None:
         cells["lesion_share"] = round(float((lesion >= answer.outline_level).mean()), 6)
         cells["lesion_box"] = " ".join(str(edge) for edge in answer.lesion_box or ())
-    cells.update({f"p_{name}": round(float(answer.probabilities[name]), 6) for name in task.classes})
-    return cells
+    shares = {"confidence": answer.confidence, **{f"p_{name}": answer.probabilities[name] for name in task.classes}}
+    return cells | {name: round(float(share), 6) for name, share in shares.items()}
 
 
 def write_lines(lines: Iterable[str], target: str | os.PathLike[str] | TextIO) -> None:
