@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from typer import Argument, Option
 
 from bcx.cli.options import DeviceOption, ResumeOption, VerboseOption
@@ -16,8 +20,6 @@ from bcx.cli.progress import name_left_out, stages
 from bcx.errors import ConfigError, writing
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bcx.audit.findings import Audit
     from bcx.data.reading import Reading
     from bcx.data.records import Record
@@ -84,9 +86,6 @@ def check(
 
 
 def _show(report: Reading, title: str, task: Task) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
     # Names of files are shown as Text: square brackets in them are no markup.
     console = Console(soft_wrap=True, highlight=False)
     console.print(Text(title))
@@ -102,9 +101,6 @@ def _show(report: Reading, title: str, task: Task) -> None:
 
 
 def _counts(records: Sequence[Record], task: Task) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
     # Narrow enough for five folds in 80 columns.
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
     columns = {

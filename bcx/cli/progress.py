@@ -1,17 +1,14 @@
 """What commands tell on standard error: what is done of how much, the time left, and which files were left out."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from rich import progress as rich
+from rich.console import Console
 
 
 def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
@@ -19,11 +16,8 @@ def name_left_out(left_out: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"left out: {file}: {why}".encode("utf-8", "backslashreplace").decode(), err=True)
 
 
-def bars(*, lasting: bool = False, quiet: bool = False) -> Progress:
+def bars(*, lasting: bool = False, quiet: bool = False) -> rich.Progress:
     """Return bars on standard error with the time left; lasting ones stay at the end, with the time that it took."""
-    from rich import progress as rich
-    from rich.console import Console
-
     columns = [rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn()]
     columns += [rich.TimeElapsedColumn()] if lasting else []
     columns += [rich.TimeRemainingColumn(), rich.TextColumn("left")]
@@ -50,11 +44,11 @@ def counted(total: int, done: int = 0, *, what: str = "scans") -> Iterator[Calla
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each stage of a piece of work, as it is told: (stage, done, total)."""
     with bars() as progress:
-        known: defaultdict[str, TaskID] = defaultdict(lambda: progress.add_task(""))
+        known: defaultdict[str, rich.TaskID] = defaultdict(lambda: progress.add_task(""))
         yield lambda stage, done, total: progress.update(known[stage], description=stage, completed=done, total=total)
 
 
-def tell_epoch(progress: Progress, where: Iterable[str], row: Mapping[str, Any], epochs: int) -> None:
+def tell_epoch(progress: rich.Progress, where: Iterable[str], row: Mapping[str, Any], epochs: int) -> None:
     """Print a line about an epoch: `where` says whose it is, `row` is that of a training's history."""
     parts = [*where, *(f"{part} {row[part]}" for part in ("member", "training") if part in row), "epoch"]
     watched = f", inner AUC {row['inner_roc_auc']:.3f}" if row.get("inner_roc_auc") is not None else ""

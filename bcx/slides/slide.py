@@ -12,11 +12,11 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -52,7 +52,7 @@ class _Held:
 
 
 @dataclass(eq=False)
-class Slide:
+class Slide(AbstractContextManager["Slide"]):
     """An open slide. Safe to use from several threads at once; close it, or use it in a `with`."""
 
     name: str
@@ -117,9 +117,6 @@ class Slide:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: Any) -> None:
         self.close()

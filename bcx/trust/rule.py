@@ -206,14 +206,7 @@ class Decider:
     most probable class.
     """
 
-    def __init__(
-        self,
-        stored: Mapping[str, Any] | None,
-        task: Task,
-        *,
-        name: str = "",
-        point: str = "default",
-    ) -> None:
+    def __init__(self, stored: Mapping[str, Any] | None, task: Task, *, name: str = "", point: str = "default") -> None:
         """Read what the checkpoint `name` stores as `decisions`, at one of `POINTS`.
 
         `CheckpointError`: the block is damaged. `ConfigError`: an operating point that cannot be had.
