@@ -47,9 +47,8 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
     "auto" is ONNX Runtime where it is installed, the checkpoint has a `model.onnx` made from its present weights, and
     the device is a CPU; else torch, with a warning where the file misfits.
 
-    Raises:
-        ConfigError: another word, no such device, or ONNX Runtime on another device than a CPU.
-        MissingExtra, CheckpointError: ONNX Runtime is wanted, and not installed, or no `model.onnx` fits the weights.
+    `ConfigError`: another word, no such device, or ONNX Runtime on another device than a CPU. `MissingExtra`,
+    `CheckpointError`: ONNX Runtime is wanted, and not installed, or no `model.onnx` fits the weights.
     """
     if wanted not in ("auto", "torch", "onnxruntime"):
         raise ConfigError(

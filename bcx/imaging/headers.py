@@ -224,11 +224,9 @@ def gif_frames(data: bytes) -> tuple[int, int, int]:
 
 
 def check_tiff(data: bytes) -> None:
-    """Check a TIFF's first directory.
+    """Raise `ValueError` where a TIFF's first directory is cut short, or would fill the memory when it is read.
 
-    Raises:
-        ValueError: it is cut short, or would fill the memory when read (entries that share one large block, or millions
-            of strips).
+    (Entries that share one large block, or millions of strips.)
     """
     order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\x00", b"\x00+")
     try:

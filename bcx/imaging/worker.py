@@ -101,11 +101,8 @@ def run_isolated(function: Function, data: bytes, *, name: str, options: dict[st
     """Run a module's function on the bytes of a file in a process of its own; errors call the file `name`.
 
     The options are JSON values; `function(data, **options)` returns an array and a dictionary of JSON values.
-
-    Raises:
-        DamagedScan: the process crashed, or took longer than `SECONDS`.
-        ScanTooLarge: it needed more memory than it may take.
-        BcxError: what the function itself raised.
+    `DamagedScan`: the process crashed, or took longer than `SECONDS`. `ScanTooLarge`: it needed more memory than it may
+    take. Another `BcxError`: what the function itself raised.
     """
     request = {"function": [function.__module__, function.__qualname__], "options": options, "name": name}
     with _places:

@@ -89,8 +89,7 @@ def find(arguments: Sequence[str], leave_out: Sequence[Path] = ()) -> Listing:
             row that says what is wrong, by their names. Archives that lie in a folder or in another are left out.
         leave_out: folders that are not searched, for what this run will write itself.
 
-    Raises:
-        ConfigError: an argument matches nothing, or nothing at all is left to classify.
+    `ConfigError`: an argument matches nothing, or nothing at all is left to classify.
     """
     roots: list[Path] = []
     met: dict[str, Found] = {}

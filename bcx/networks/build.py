@@ -56,9 +56,7 @@ def build_network(
             zero: every class is equally likely.
         size: side of the input, pixels, for a network that is built for one size (`tiny_cnn`); None: its own.
 
-    Raises:
-        ConfigError: unknown architecture, or one whose head is not pooling and one linear layer.
-        CheckpointError: the weights cannot be had or do not fit.
+    `ConfigError`: an unknown architecture, or one with another head. `CheckpointError`: no weights, or others.
     """
     network = _timm_network(arch, classes, drop, init, size)
     require_linear_head(network, arch)

@@ -43,9 +43,7 @@ class Grid:
     def over(cls, slide: Slide, tile: int, stride: int | None = None, scale: float = 1.0) -> Grid:
         """Lay a grid over a slide, by default of tiles that touch; of a pyramid, the nearest larger level is read.
 
-        Raises:
-            ConfigError: a stride or scale out of range, or more than `MAX_TILES` tiles.
-            ScanTooSmall: the slide holds no tile.
+        `ConfigError`: stride or scale out of range, or more than `MAX_TILES` tiles. `ScanTooSmall`: no tile fits.
         """
         stride = tile if stride is None else stride
         if not 1 <= stride <= 100 * tile:
