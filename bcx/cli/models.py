@@ -1,10 +1,8 @@
 """`bcx card`, `figures`, `reproduce`, `export`, `space` and `push`: what is said of a model, and where it goes."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -14,11 +12,7 @@ from bcx.cli import options
 from bcx.cli.options import refuse
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
-from bcx.data.tables import read_table
 from bcx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from bcx.report.facts import Facts
 
 
 def card(
@@ -71,7 +65,7 @@ def figures(
     records = read_sources(named_folders(data), facts.task)
     with telling_of(facts.folder):
         frame = read_oof(facts.tables()[0], facts.task)
-        written = draw_all(frame, facts.task, facts.results, folder, _histories(facts))
+        written = draw_all(frame, facts.task, facts.results, folder, facts.histories())
     if records:
         with counted(len(records)) as on_scan:
             written.append(folder / "intensity.png")
@@ -124,16 +118,6 @@ def reproduce(
     typer.echo(f"{sum(held)} of {len(held)} figures agree.")
     if not all(held):
         raise typer.Exit(1)
-
-
-def _histories(facts: Facts) -> dict[str, list[dict[str, str]]]:
-    """Return the rows of each fold's history.csv, or of the shipped network's where there are none."""
-    folds = [] if facts.measured is None else sorted(facts.measured.glob("fold-*/history.csv"))
-    files = {file.parent.name.replace("-", " "): file for file in folds}
-    files = files or {"the shipped model": facts.folder / "history.csv"}
-    layout = "a row for each epoch of a training"
-    tables = {run: read_table(file, ("epoch",), layout=layout) for run, file in files.items() if file.is_file()}
-    return {run: [row for _, row in table.rows] for run, table in tables.items()}
 
 
 def export(

@@ -1,11 +1,9 @@
 """`bcx train`, `crossval`, `tune`, `compare` and `leak`: recipes and flags in, checkpoints and results out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer import Option
@@ -15,9 +13,6 @@ from bcx.cli.options import cluster_of
 from bcx.cli.progress import bars, tell_epoch, training_bar
 from bcx.cli.sources import command_line, in_words, read_recipe, read_records, recipe_words
 from bcx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from bcx.studies.compare import Entrant
 
 Start = StrEnum("Start", ["timm", "scratch"])
 
@@ -234,11 +229,11 @@ def compare(
         total = sum(entrant.recipe.epochs * len(chosen) for entrant in entrants)
         bar, ended = progress.add_task("comparing, epochs", total=total), []
 
-        def on_epoch(entrant: Entrant, fold: int, row: dict[str, Any], count: int) -> None:
+        def on_epoch(entrant: Any, fold: int, row: dict[str, Any], count: int) -> None:
             tell_epoch(progress, [entrant.recipe.arch, f"fold {fold}"], row, count)
             progress.advance(bar)
 
-        def on_done(entrant: Entrant) -> None:
+        def on_done(entrant: Any) -> None:
             ended.append(entrant.recipe.epochs)  # also where it was finished before
             progress.update(bar, completed=sum(ended))
 

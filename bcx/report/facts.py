@@ -10,6 +10,7 @@ from jinja2 import UndefinedError
 from pydantic import JsonValue, TypeAdapter
 
 from bcx.checkpoints.config import read_config
+from bcx.data.tables import read_table
 from bcx.errors import CheckpointError, DataError
 from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.tasks import Task
@@ -55,6 +56,15 @@ class Facts:
         expected = f"{OOF} in results/{self.name} or beside the weights"
         remedy = "Run bcx crossval, or fetch the checkpoint with all its files."
         raise DataError(f"There are no out-of-fold answers of '{self.name}'.", expected=expected, remedy=remedy)
+
+    def histories(self) -> dict[str, list[dict[str, str]]]:
+        """Return the rows of each fold's history.csv, or of the shipped network's where there are none."""
+        folds = [] if self.measured is None else sorted(self.measured.glob("fold-*/history.csv"))
+        files = {file.parent.name.replace("-", " "): file for file in folds}
+        files = files or {"the shipped model": self.folder / "history.csv"}
+        layout = "a row for each epoch of a training"
+        tables = {run: read_table(file, ("epoch",), layout=layout) for run, file in files.items() if file.is_file()}
+        return {run: [row for _, row in table.rows] for run, table in tables.items()}
 
 
 @contextmanager
