@@ -20,7 +20,7 @@ from pydicom.pixels.processing import apply_rescale, apply_windowing
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.tag import BaseTag, Tag
 
-from bcx.errors import DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.errors import MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.imaging.dicom_codecs import decode_pixels, is_available
 from bcx.imaging.dicom_header import LookupTable, find_region, find_scale, read_table, wrong
 from bcx.imaging.formats import DAMAGED, is_damaged
@@ -82,7 +82,7 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
         if file.syntax.is_encapsulated:
             values, damage = _compressed(file, name, frame)
         else:
-            values, notes = _native(file, name, frame)
+            values, notes = _native(file, frame)
         pixels, shown = _displayed(values, file.header, name)
         if file.frames > 1:
             notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
@@ -94,15 +94,8 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
 
 
 def _decoding(name: str) -> AbstractContextManager[None]:
-    return decoding(name, lambda error: _damaged(name, f"{type(error).__name__}: {error}"))
-
-
-def _damaged(name: str, why: str) -> DamagedScan:
-    return DamagedScan(
-        f"The DICOM file '{name}' cannot be decoded ({why.rstrip('.')[:200]}).",
-        expected="a complete DICOM file",
-        remedy="Copy or export it again from where it came from.",
-    )
+    more = {"expected": "a complete DICOM file", "remedy": "Copy or export it again from where it came from."}
+    return decoding(name, f"The DICOM file '{name}' cannot be decoded", **more)
 
 
 def _inflated(data: bytes, name: str) -> bytes:
@@ -120,7 +113,7 @@ def _inflated(data: bytes, name: str) -> bytes:
             found = f"'{name}' unpacks to more than {MAX_BYTES // 10**6} MB."
             raise ScanTooLarge(found, expected=f"at most {MAX_BYTES // 10**6} MB", remedy=_ONE_FRAME)
     if not counter.eof:
-        raise _damaged(name, "its compressed content ends early")
+        raise ValueError("its compressed content ends early")
     return data[:start].replace(_DEFLATED, _PLAIN, 1) + zlib.decompress(data[start:], -zlib.MAX_WBITS)
 
 
@@ -140,7 +133,7 @@ def _open(data: bytes, name: str) -> _File:
         nonlocal met, keyword
         met += 1
         if met > MAX_ELEMENTS:
-            raise _damaged(name, f"more than {MAX_ELEMENTS:,} header entries")
+            raise ValueError(f"more than {MAX_ELEMENTS:,} header entries")
         keyword = _PIXELS.get(tag)
         return keyword is not None
 
@@ -161,14 +154,14 @@ def _open(data: bytes, name: str) -> _File:
         raise ScanTooLarge(found, expected=f"at most {MAX_FRAMES:,} frames", remedy=_ONE_FRAME)
     if "TransferSyntaxUID" not in header.file_meta:
         if data[128:132] == b"DICM":
-            raise _damaged(name, "its transfer syntax is missing")
+            raise ValueError("its transfer syntax is missing")
         implicit = header.original_encoding[0]
         header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
     syntax = header.file_meta.TransferSyntaxUID
     _check_syntax(syntax, name)
     bits = header.get("BitsAllocated", 8)
     if bits not in ((8, 16, 32) if syntax.is_encapsulated else (1, 8, 16, 32, 64)):
-        raise _damaged(name, f"its header claims {bits} bits per value")
+        raise ValueError(f"its header claims {bits} bits per value")
     options = as_pixel_options(header, number_of_frames=1) | {"pixel_keyword": keyword}
     if options.get("samples_per_pixel", 1) > 1:
         options.setdefault("planar_configuration", 0)
@@ -192,15 +185,15 @@ def _check_syntax(syntax: Any, name: str) -> None:
 def _compressed(file: _File, name: str, frame: int) -> tuple[np.ndarray, str]:
     begin = file.pixels + 12  # tag, VR, reserved, length: encapsulated pixels are always explicit
     if not _is_whole(file.data, begin, frame, file.frames):
-        raise _damaged(name, "it ends before its compressed picture does")
+        raise ValueError("it ends before its compressed picture does")
     stream = get_frame(file.data[begin:], frame, number_of_frames=file.frames)
     size, claimed = codestream_size(stream), (file.header.Columns, file.header.Rows)
     if size is not None and size != claimed:
         said, found = (f"{width} x {height}" for width, height in (claimed, size))
-        raise _damaged(name, f"its header says {said}, its picture {found}")
+        raise ValueError(f"its header says {said}, its picture {found}")
     jpeg = stream.startswith(b"\xff\xd8")
     if jpeg and b"\xff\xd9" not in stream[-16:]:
-        raise _damaged(name, "its compressed picture ends early")
+        raise ValueError("its compressed picture ends early")
     plain = {key: str(value) if isinstance(value, str) else int(value) for key, value in file.options.items()}
     single, asked = encapsulate([stream]), dict[str, Any](syntax=str(file.syntax), options=plain)
     if file.syntax == _RLE:
@@ -221,7 +214,7 @@ def _is_whole(data: bytes, at: int, frame: int, frames: int) -> bool:
     return True
 
 
-def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
+def _native(file: _File, frame: int) -> tuple[np.ndarray, list[str]]:
     """Cut one frame out of uncompressed pixels; what its length says goes before what its header says."""
     header, options, notes = file.header, dict(file.options), []
     start = file.pixels + (8 if file.syntax.is_implicit_VR else 12)  # tag, length; or tag, VR, reserved, length
@@ -237,7 +230,7 @@ def _native(file: _File, name: str, frame: int) -> tuple[np.ndarray, list[str]]:
     length = rows * columns * samples * bits  # in bits
     if 8 * there < (frame + 1) * length:
         which = f"frame {frame + 1:,}" if frame else "first frame"
-        raise _damaged(name, f"it ends before its {which} is complete")
+        raise ValueError(f"it ends before its {which} is complete")
     if frame * length % 8:  # frames of single bits follow each other without a gap
         values = np.unpackbits(np.frombuffer(file.data[start:], np.uint8), bitorder="little")
         return values[frame * length : (frame + 1) * length].reshape(rows, columns), notes

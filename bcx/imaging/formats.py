@@ -7,7 +7,7 @@ Ordinary files (PNG, JPEG, GIF, BMP) are decoded here and now; the formats whose
 import io
 import re
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from bcx.errors import DamagedScan, MissingExtra
+from bcx.errors import MissingExtra
 from bcx.imaging import headers
 from bcx.imaging.headers import MAX_FRAMES
 from bcx.imaging.limits import check_size, decoding
@@ -59,7 +59,7 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
 
 def frame_count(data: bytes, kind: str, name: str) -> int:
     """Count the frames of a file that can be asked for one by one; 1 for formats of which only the first is read."""
-    with decoding(name, partial(_damaged, kind, name)):
+    with _decoding(kind, name):
         if kind == "tiff":
             headers.check_tiff(data)
             return int(run_isolated(count_pages, data, name=name, options={})[0][0])
@@ -103,7 +103,7 @@ def decode(data: bytes, kind: str, name: str, frame: int = 0) -> Decoded:
 
 def decode_here(data: bytes, kind: str, name: str, frame: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Decode in this process: the values, and the orientation and notes of `Decoded`."""
-    with decoding(name, partial(_damaged, kind, name)):
+    with _decoding(kind, name):
         return _decode(data, kind, name, frame)
 
 
@@ -155,9 +155,8 @@ def _opened(data: bytes, kind: str, frame: int) -> ImageFile:
     return image
 
 
-def _damaged(kind: str, name: str, error: Exception) -> DamagedScan:
-    what, why = _NAMES.get(kind, kind.upper()), str(error).rstrip(".")[:200]
-    return DamagedScan(f"'{name}' is a {what} picture that cannot be decoded ({why}).")
+def _decoding(kind: str, name: str) -> AbstractContextManager[None]:
+    return decoding(name, f"'{name}' is a {_NAMES.get(kind, kind.upper())} picture that cannot be decoded")
 
 
 def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:

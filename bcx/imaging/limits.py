@@ -1,9 +1,9 @@
 """How large an image may be, told before it is decoded, and what is said where decoding fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bcx.errors import BcxError, ScanTooLarge, ScanTooSmall
+from bcx.errors import BcxError, DamagedScan, ScanTooLarge, ScanTooSmall
 
 MAX_BYTES = 200_000_000
 """Largest file, in bytes."""
@@ -45,8 +45,11 @@ def out_of_memory(name: str) -> ScanTooLarge:
 
 
 @contextmanager
-def decoding(name: str, damaged: Callable[[Exception], BcxError]) -> Iterator[None]:
-    """Turn what libraries raise at a damaged file, which may be anything, into `damaged(error)`; `BcxError` passes."""
+def decoding(name: str, found: str, **more: str) -> Iterator[None]:
+    """Turn what libraries raise at a damaged file, which may be anything, into a `DamagedScan`; `BcxError` passes.
+
+    Its text is `found`, without the full stop, and in brackets what was raised; `more` is its `expected` and `remedy`.
+    """
     try:
         yield
     except BcxError:
@@ -54,4 +57,4 @@ def decoding(name: str, damaged: Callable[[Exception], BcxError]) -> Iterator[No
     except MemoryError as error:
         raise out_of_memory(name) from error
     except Exception as error:
-        raise damaged(error) from error
+        raise DamagedScan(f"{found} ({str(error).rstrip('.')[:200] or type(error).__name__}).", **more) from error

@@ -188,12 +188,8 @@ def _serve() -> None:
 
 def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
     module, function = request["function"]
-
-    def damaged(error: Exception) -> DamagedScan:
-        return DamagedScan(f"'{request['name']}' cannot be decoded ({str(error).rstrip('.')[:200]}).")
-
     try:
-        with decoding(request["name"], damaged):
+        with decoding(request["name"], f"'{request['name']}' cannot be decoded"):
             values, facts = getattr(importlib.import_module(module), function)(data, **request["options"])
             values = np.ascontiguousarray(values)
             return {"dtype": values.dtype.str, "shape": values.shape, "facts": facts}, values.reshape(-1).data.cast("B")

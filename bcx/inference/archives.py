@@ -71,23 +71,20 @@ class Member:
                 expected=f"at most {MAX_BYTES // 10**6} MB, and {MOST_TIMES} times what it is packed into",
                 remedy="Unpack it yourself if you trust it.",
             )
-        data = self._read(size + 1)
-        if len(data) != size:
-            raise self._damaged(f"{len(data):,} bytes instead of {size:,}")
-        return data
+        return self._read(size + 1, exactly=size)
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, most: int, exactly: int | None = None) -> bytes:
         assert self._path is not None
         assert self._info is not None
+        more = {"expected": "a complete, undamaged archive", "remedy": "Copy or download the archive again."}
         with (
-            decoding(self.name, lambda error: self._damaged(str(error).rstrip(".")[:200] or type(error).__name__)),
+            decoding(self.name, f"'{self.name}' cannot be unpacked", **more),
             _opened(self._path, *self.stamp[:2]).open(self._info) as stream,
         ):
-            return stream.read(size)
-
-    def _damaged(self, what: str) -> DamagedScan:
-        found, remedy = f"'{self.name}' cannot be unpacked ({what}).", "Copy or download the archive again."
-        return DamagedScan(found, expected="a complete, undamaged archive", remedy=remedy)
+            data = stream.read(most)
+            if exactly not in (None, len(data)):
+                raise ValueError(f"{len(data):,} bytes instead of {exactly:,}")
+            return data
 
 
 def content(source: str | os.PathLike[str] | Member) -> bytes:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.errors import BcxError, DamagedScan, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.errors import BcxError, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
 from bcx.imaging.limits import decoding
 from bcx.imaging.scan import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
 from bcx.slides.tiff import Level, is_plain
@@ -151,17 +150,13 @@ def _open_tiff(path: Path, name: str) -> Slide | None:
         import tifffile
     except ModuleNotFoundError as error:
         raise MissingExtra.named("slides", f"{error.name} is not installed, which slides are read with.") from error
-    try:
-        file = tifffile.TiffFile(path)
-    except OSError as error:
-        found, remedy = f"'{name}' cannot be opened ({error.strerror}).", "Check its path and permissions."
-        raise ScanError(found, expected="a file that may be read", remedy=remedy) from error
-    except Exception as error:
-        raise _damaged(name, error) from error
-    with ExitStack() as unused:
-        unused.callback(file.close)
-        with decoding(name, partial(_damaged, name)):
-            slide = _from_pages(file, path, name)
+    with decoding(name, f"'{name}' is a TIFF whose directory cannot be read"), ExitStack() as unused:
+        try:
+            file = unused.enter_context(tifffile.TiffFile(path))
+        except OSError as error:
+            found, remedy = f"'{name}' cannot be opened ({error.strerror}).", "Check its path and permissions."
+            raise ScanError(found, expected="a file that may be read", remedy=remedy) from error
+        slide = _from_pages(file, path, name)
         if slide is not None:
             unused.pop_all()
         return slide
@@ -220,7 +215,3 @@ def _microns(file: TiffFile, page: TiffPage) -> float | None:
         above, below = page.tags.valueof(282, (0, 1))
         value = _UNIT.get(int(page.tags.valueof(296, 1)), 0.0) * below / above if above else 0.0
     return value if _MICROSCOPE[0] <= value <= _MICROSCOPE[1] else None
-
-
-def _damaged(name: str, error: Exception) -> DamagedScan:
-    return DamagedScan(f"'{name}' is a TIFF whose directory cannot be read ({str(error).rstrip('.')[:200]}).")

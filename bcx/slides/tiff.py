@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcx.errors import DamagedScan, ScanTooLarge
+from bcx.errors import ScanTooLarge
 from bcx.imaging.headers import codestream_size, webp_size
 from bcx.imaging.limits import decoding
 from bcx.imaging.pixels import on_black
@@ -84,8 +84,9 @@ class Level:
         """Return uint8 `[height, width]` or `[height, width, 3]` of a part inside the image; or `DamagedScan`."""
         out = np.zeros((height, width, self._samples), np.uint8)
         copy = self._copy_rows if self._raw else self._copy_segments
-        for plane in range(self._samples if self._apart else 1):
-            copy(out[..., plane : plane + 1] if self._apart else out, plane, x, y)
+        with decoding(self._name, f"'{self._name}' cannot be decoded everywhere"):
+            for plane in range(self._samples if self._apart else 1):
+                copy(out[..., plane : plane + 1] if self._apart else out, plane, x, y)
         return self._as_colour(out)
 
     def _copy_rows(self, out: np.ndarray, plane: int, x: int, y: int) -> None:
@@ -95,13 +96,13 @@ class Level:
         for row in range(height):
             strip, inside = divmod(y + row, self._high)
             if plane * self._down + strip >= len(offsets):
-                raise self._damaged("its list of strips ends too early")
+                raise ValueError("its list of strips ends too early")
             start = offsets[plane * self._down + strip] + (inside * self.width + x) * samples
             with self._reading:
                 handle.seek(start)
                 data = handle.read(width * samples)
             if len(data) != width * samples:
-                raise self._damaged("it ends too early")
+                raise ValueError("it ends too early")
             out[row] = np.frombuffer(data, np.uint8).reshape(width, samples)
 
     def _copy_segments(self, out: np.ndarray, plane: int, x: int, y: int) -> None:
@@ -140,20 +141,19 @@ class Level:
 
     def _decode(self, index: int) -> np.ndarray | None:
         page = self._page
-        with decoding(self._name, lambda error: self._damaged(str(error).rstrip(".")[:200])):
-            offset, count = page.dataoffsets[index], page.databytecounts[index]
-            if count == 0:
-                return None
-            if count > 2 * self._size + 2**16:
-                raise ValueError("a piece of it is larger than its pixels")
-            with self._reading:
-                page.parent.filehandle.seek(offset)
-                data = page.parent.filehandle.read(count)
-            if len(data) != count:
-                raise ValueError("it ends too early")
-            self._check_claim(data)
-            decoded = page.keyframe.decode(data, index, **self._arguments)[0]
-            return None if decoded is None else np.asarray(decoded)[0]
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if count == 0:
+            return None
+        if count > 2 * self._size + 2**16:
+            raise ValueError("a piece of it is larger than its pixels")
+        with self._reading:
+            page.parent.filehandle.seek(offset)
+            data = page.parent.filehandle.read(count)
+        if len(data) != count:
+            raise ValueError("it ends too early")
+        self._check_claim(data)
+        decoded = page.keyframe.decode(data, index, **self._arguments)[0]
+        return None if decoded is None else np.asarray(decoded)[0]
 
     def _check_claim(self, data: bytes) -> None:
         """Refuse a compressed image that says it is larger than the tile that it stands for."""
@@ -164,9 +164,6 @@ class Level:
             claimed = codestream_size(data)
         if claimed is not None and claimed[0] * claimed[1] > 2 * self._wide * self._high + 2**16:
             raise ValueError(f"a tile holds a picture of {claimed[0]} x {claimed[1]}")
-
-    def _damaged(self, why: str) -> DamagedScan:
-        return DamagedScan(f"'{self._name}' cannot be decoded everywhere ({why}).")
 
     def _as_colour(self, pixels: np.ndarray) -> np.ndarray:
         if self._samples == 1:
