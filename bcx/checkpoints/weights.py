@@ -11,8 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from bcx.checkpoints.config import DENSE, LESION, Config
-from bcx.errors import BcxError, CheckpointError
+from bcx.checkpoints.config import DENSE, LESION, Config, loading
 from bcx.networks.build import put_plain_head, require_linear_head
 from bcx.networks.dense import DenseNetwork
 from bcx.networks.ensemble import LesionEnsemble, PictureShare
@@ -35,7 +34,8 @@ def load_network(folder: Path, config: Config) -> nn.Module:
     `CheckpointError`: a file is missing or no safetensors; a tensor is missing, left over, of another shape, or not
     finite; or timm has no such network.
     """
-    try:
+    has = f"{WEIGHTS_FILE}, and with some heads {HEAD_FILE}, as config.json has the network"
+    with loading(f"The checkpoint '{folder.name}' is incomplete or damaged", has):
         with torch.device("meta"):
             expected = _build(config).state_dict()
         whole = f"{MEMBERS}0." if config.bcx.members > 1 else ""
@@ -51,14 +51,6 @@ def load_network(folder: Path, config: Config) -> nn.Module:
         network = _build(config)
         network.load_state_dict(tensors)
         return network
-    # timm's and torch's constructors, given a stranger's settings, raise whatever they like.
-    except Exception as error:
-        reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
-        raise CheckpointError(
-            f"The checkpoint '{folder.name}' is incomplete or damaged ({reason}).",
-            expected=f"{WEIGHTS_FILE}, and with some heads {HEAD_FILE}, as config.json has the network",
-            remedy="Fetch or train the checkpoint again.",
-        ) from error
 
 
 def _read(file: Path, prefix: str, expected: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from bcx.errors import BcxError, CheckpointError, ConfigError, MissingExtra
+from bcx.checkpoints.config import loading
+from bcx.errors import CheckpointError, ConfigError, MissingExtra
 from bcx.imaging.crop import checked_box
 from bcx.imaging.scan import Scan
 from bcx.inference.clip import CLIP_FRAMES, answer_clip
@@ -106,7 +107,10 @@ class Classifier:
         self.temperature, self.weights_sha256 = checkpoint.temperature, checkpoint.weights_sha256
         self._reads_clips = checkpoint.task.tile is None
         side = checkpoint.preprocess.size
-        try:
+        # Settings that fit one by one may still not fit together, and torch and timm raise whatever they like.
+        expected = "a network, an input size, an input check and rules of decision that fit each other"
+        passing = CheckpointError, ConfigError, MissingExtra
+        with loading(f"The checkpoint '{self.name}' loads, but cannot answer", expected, passing):
             self._runner = choose_backend(checkpoint, backend, device)
             self.backend = self._runner.name
             rules = checkpoint.decisions
@@ -114,17 +118,8 @@ class Classifier:
             self.prevalence = self._decider.prevalence
             block = checkpoint.input_check
             self._input_check = None if block is None else InputCheck.load(self.folder, block)
-            # Settings that fit one by one may still not fit together, so a black image is answered first.
+            # A black image is answered first.
             self._stages = 1 if self.predict(np.zeros((side, side), np.uint8)).second_stage is None else 2
-        except (CheckpointError, ConfigError, MissingExtra):
-            raise
-        except Exception as error:  # torch and timm raise whatever they like
-            reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
-            raise CheckpointError(
-                f"The checkpoint '{self.name}' loads, but cannot answer ({reason}).",
-                expected="a network, an input size, an input check and rules of decision that fit each other",
-                remedy="Fetch or train the checkpoint again.",
-            ) from error
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse another value of an attribute: answers would not follow it, or only in part."""

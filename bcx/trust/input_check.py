@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock
-from bcx.errors import CheckpointError, DataError
+from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock, loading
+from bcx.errors import DataError
 from bcx.files import whole
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task
@@ -98,7 +97,8 @@ class InputCheck:
     @classmethod
     def load(cls, folder: Path, block: dict[str, Any]) -> InputCheck:
         """Read what `save` wrote, or raise a `CheckpointError`: the file or the block is missing or damaged."""
-        try:
+        expected = f"'{INPUT_CHECK_FILE}' beside config.json, and a 'gate' block that belongs to it"
+        with loading(f"The input check of the checkpoint '{folder.name}' is missing or damaged", expected):
             checked = InputCheckBlock.model_validate(block)
             arrays = load_file(folder / INPUT_CHECK_FILE)
             mean, spread, precision = parts = [arrays[name] for name in ("mean", "spread", "precision")]
@@ -107,13 +107,6 @@ class InputCheck:
             if any(part.dtype != np.float32 or not np.isfinite(part).all() for part in parts) or (spread <= 0).any():
                 raise ValueError("numbers that are not finite float32, or a spread that is not above 0")
             return cls(mean, spread, precision, checked.unit, checked.allowance)
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise CheckpointError(
-                f"The input check of the checkpoint '{folder.name}' is missing or damaged ({reason}).",
-                expected=f"'{INPUT_CHECK_FILE}' beside config.json, and a 'gate' block that belongs to it",
-                remedy="Fetch or train the checkpoint again.",
-            ) from error
 
 
 def check_pixels(scan: Scan, task: Task) -> tuple[list[str], list[str]]:
