@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -76,6 +77,14 @@ class MissingExtra(BcxError):
     def named(cls, extra: str, found: str) -> MissingExtra:
         """Return the error for what an extra of bcx brings."""
         return cls(found, expected=f"the extra '{extra}'", remedy=f'Install it with: pip install "bcx[{extra}]"')
+
+
+def import_extra(module: str, extra: str, found: str) -> Any:
+    """Import and return a module that comes with an extra of bcx; `MissingExtra`, which says `found`, without it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra.named(extra, found) from error
 
 
 class DataError(BcxError):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.errors import CheckpointError, ConfigError, MissingExtra
+from bcx.errors import CheckpointError, ConfigError, MissingExtra, import_extra
 from bcx.networks.build import fold_norms
 from bcx.networks.device import pick_device
 from bcx.networks.ensemble import LesionEnsemble
@@ -164,10 +164,7 @@ def stamp(checkpoint: Checkpoint) -> dict[str, str]:
 
 def import_onnx_runtime() -> Any:
     """Return the module onnxruntime, silenced also where `bcx.telemetry` cannot: in Windows builds before 1.29."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingExtra.named("fast", "ONNX Runtime is not installed.") from error
+    onnxruntime = import_extra("onnxruntime", "fast", "ONNX Runtime is not installed.")
     onnxruntime.disable_telemetry_events()
     return onnxruntime
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.errors import CheckpointError, MissingExtra
+from bcx.errors import CheckpointError, import_extra
 from bcx.files import whole
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import fold_norms, forward_maps
@@ -31,10 +31,7 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
 
     `MissingExtra`: the packages onnx and onnxruntime are not both installed.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtra.named("train", "Exporting needs the package 'onnx', which is not installed.") from error
+    onnx = import_extra("onnx", "train", "Exporting needs the package 'onnx', which is not installed.")
     file = checkpoint.folder / ONNX_FILE
     with whole(file) as scratch:
         try:

@@ -7,13 +7,12 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bcx.errors import DamagedScan, MissingExtra, ScanError, UnknownFormat
+from bcx.errors import DamagedScan, ScanError, UnknownFormat, import_extra
 from bcx.imaging import formats, headers
 from bcx.imaging.headers import HEAD_BYTES, sniff
 from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, too_many_bytes
@@ -156,12 +155,10 @@ def place_of(data: bytes) -> dict[str, str]:
     return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
 
 
-def _dicom(name: str) -> ModuleType:
-    try:
-        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
-    except ImportError as error:
-        raise MissingExtra.named("dicom", f"'{name}' is a DICOM file, and pydicom is not installed.") from error
-    return dicom
+def _dicom(name: str) -> Any:
+    """The module that reads DICOM, imported here, since it costs what only such files need."""
+    found = f"'{name}' is a DICOM file, and pydicom is not installed."
+    return import_extra("bcx.imaging.dicom", "dicom", found)
 
 
 def _kind(data: bytes, name: str) -> str:

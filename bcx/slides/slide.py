@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.errors import BcxError, MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.errors import BcxError, ScanError, ScanTooLarge, UnknownFormat, import_extra
 from bcx.imaging.limits import decoding
 from bcx.imaging.scan import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
 from bcx.slides.tiff import Level, is_plain
@@ -145,11 +145,8 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def _open_tiff(path: Path, name: str) -> Slide | None:
     """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
-    try:
-        import imagecodecs  # noqa: F401
-        import tifffile
-    except ModuleNotFoundError as error:
-        raise MissingExtra.named("slides", f"{error.name} is not installed, which slides are read with.") from error
+    for module in ("imagecodecs", "tifffile"):
+        tifffile = import_extra(module, "slides", f"{module} is not installed, which slides are read with.")
     with decoding(name, f"'{name}' is a TIFF whose directory cannot be read"), ExitStack() as unused:
         try:
             file = unused.enter_context(tifffile.TiffFile(path))
