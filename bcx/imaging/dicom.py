@@ -20,9 +20,9 @@ from pydicom.pixels.processing import apply_rescale, apply_windowing
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.tag import BaseTag, Tag
 
-from bcx.errors import MissingExtra, ScanError, ScanTooLarge, UnknownFormat
+from bcx.errors import MissingExtra, ScanTooLarge, UnknownFormat
 from bcx.imaging.dicom_codecs import decode_pixels, is_available
-from bcx.imaging.dicom_header import LookupTable, find_region, find_scale, read_table, wrong
+from bcx.imaging.dicom_header import LookupTable, find_region, find_scale, read_table
 from bcx.imaging.formats import DAMAGED, is_damaged
 from bcx.imaging.headers import MAX_FRAMES, begins_without_preamble, codestream_size
 from bcx.imaging.limits import MAX_BYTES, check_size, decoding
@@ -83,7 +83,7 @@ def decode(data: bytes, name: str, frame: int = 0) -> Decoded:
             values, damage = _compressed(file, name, frame)
         else:
             values, notes = _native(file, frame)
-        pixels, shown = _displayed(values, file.header, name)
+        pixels, shown = _displayed(values, file.header)
         if file.frames > 1:
             notes.insert(0, f"frame {frame + 1:,} of {file.frames:,}" if frame else f"first frame of {file.frames:,}")
         region, said = find_region(file.header, pixels)
@@ -240,21 +240,21 @@ def _native(file: _File, frame: int) -> tuple[np.ndarray, list[str]]:
     return decode_pixels(raw + bytes(len(raw) % 2), str(file.syntax), options)[0], notes
 
 
-def _displayed(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
+def _displayed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
     """From stored values to what a screen shows: modality, VOI, palette, MONOCHROME1, 8 bits."""
     kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if kind == "PALETTE COLOR":
-        return _palette(values, header, name), ["palette applied"]
+        return _palette(values, header), ["palette applied"]
     if values.ndim == 3:
         if values.dtype == np.uint8:
             return values[..., :3], []
         pixels, span = stretch(values[..., :3])
         return pixels, [f"{header.BitsStored} bit scaled from {span}"]
-    pixels, notes = _grey_levels(values, header, name)
+    pixels, notes = _grey_levels(values, header)
     return (np.uint8(255) - pixels, [*notes, "MONOCHROME1 inverted"]) if kind == "MONOCHROME1" else (pixels, notes)
 
 
-def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:
+def _palette(values: np.ndarray, header: Dataset) -> np.ndarray:
     planes = []
     for colour in _COLOURS:
         what = f"{colour.lower()} palette"
@@ -263,8 +263,8 @@ def _palette(values: np.ndarray, header: Dataset, name: str) -> np.ndarray:
         if segmented := data is None:
             data = header.get(f"Segmented{colour}PaletteColorLookupTableData")
         if descriptor is None or data is None:
-            raise wrong(name, what, "is missing")
-        plane = read_table(descriptor, data, what, name, little=_little(header), segmented=segmented)(values)
+            raise ValueError(f"its {what} is missing")
+        plane = read_table(descriptor, data, what, little=_little(header), segmented=segmented)(values)
         # a palette's 16 bits are the range of its type, not of the image
         planes.append((plane >> 8).astype(np.uint8) if plane.dtype == np.uint16 else plane)
     return np.stack(planes, axis=-1)
@@ -274,24 +274,20 @@ def _little(header: Dataset) -> bool:
     return header.file_meta.TransferSyntaxUID.is_little_endian
 
 
-def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.ndarray, list[str]]:
+def _grey_levels(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
     if not np.isfinite(values).all():
-        raise ScanError(
-            "The DICOM picture holds numbers that are not finite.",
-            expected="finite numbers",
-            remedy="Export it again, or replace the missing values.",
-        )
+        raise ValueError("it holds numbers that are not finite")
     if header.get("BitsAllocated") == 1:
         return values.astype(np.uint8) * np.uint8(255), ["1 bit scaled to 0..255"]
     notes = []
     if header.get("ModalityLUTSequence"):
-        values = _sequence_table(header, "Modality", name)(values)
+        values = _sequence_table(header, "Modality")(values)
         notes.append("rescaled as its header asks")
     elif header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0:
         values = apply_rescale(values, header)
         notes.append("rescaled as its header asks")
     if header.get("VOILUTSequence"):
-        table = _sequence_table(header, "VOI", name)
+        table = _sequence_table(header, "VOI")
         notes.append("look-up table of its header applied")
         return _between(table(np.rint(values)), 0.0, 2.0**table.bits - 1), notes
     if "WindowCenter" in header and "WindowWidth" in header:
@@ -307,9 +303,9 @@ def _grey_levels(values: np.ndarray, header: Dataset, name: str) -> tuple[np.nda
     return pixels, [*notes, f"{header.get('BitsStored', 8 * values.dtype.itemsize)} bit scaled from {span}"]
 
 
-def _sequence_table(header: Dataset, kind: str, name: str) -> LookupTable:
+def _sequence_table(header: Dataset, kind: str) -> LookupTable:
     item, what = header[f"{kind}LUTSequence"].value[0], f"{'VOI' if kind == 'VOI' else 'modality'} look-up table"
-    return read_table(item.get("LUTDescriptor"), item.get("LUTData"), what, name, little=_little(header))
+    return read_table(item.get("LUTDescriptor"), item.get("LUTData"), what, little=_little(header))
 
 
 def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from bcx.errors import DamagedScan
 from bcx.imaging.limits import MIN_SIDE
 
 Region = tuple[int, int, int, int]
@@ -39,10 +38,8 @@ class LookupTable:
         return self.entries[np.clip(values.astype(np.int64) - self.first, 0, top).astype(np.uint16)]
 
 
-def read_table(
-    descriptor: Any, data: Any, what: str, name: str, *, little: bool = True, segmented: bool = False
-) -> LookupTable:
-    """Check a look-up table; errors call it `what`, and the file `name`.
+def read_table(descriptor: Any, data: Any, what: str, *, little: bool = True, segmented: bool = False) -> LookupTable:
+    """Check a look-up table, which errors call `what`.
 
     Args:
         descriptor: number of entries (0: 65,536), the first value mapped, bits per entry.
@@ -51,15 +48,14 @@ def read_table(
         segmented: whether it is written in discrete, linear and indirect segments, which are bytes; never more than
             65,536 entries are made of them, whatever they ask for.
 
-    Raises:
-        DamagedScan: the table is empty, shorter than its descriptor says, or maps everything to one value.
+    `ValueError`: the table is empty, shorter than its descriptor says, or maps everything to one value.
     """
     try:
         count, first, bits = (int(value) for value in descriptor)
     except (TypeError, ValueError):
-        raise wrong(name, what, "is not described by three numbers") from None
+        raise ValueError(f"its {what} is not described by three numbers") from None
     if not (0 <= count <= _MOST and 1 <= bits <= 16):
-        raise wrong(name, what, f"claims {count:,} entries of {bits} bits")
+        raise ValueError(f"its {what} claims {count:,} entries of {bits} bits")
     count = count or _MOST
     if isinstance(data, (bytes, bytearray)):
         narrow = bits <= 8 if segmented else len(data) < 2 * count
@@ -71,18 +67,18 @@ def read_table(
                 made = _expand(entries.tolist(), 0, None, [], narrow, little)
                 entries = np.asarray(made, np.uint8 if narrow else np.uint16)
             except (IndexError, ValueError) as error:
-                raise wrong(name, what, f"has segments that do not fit together ({error})") from None
+                raise ValueError(f"its {what} has segments that do not fit together ({error})") from None
     else:
         try:
             entries = np.atleast_1d(np.asarray([] if data is None or segmented else data, np.uint16))
         except (ValueError, TypeError, OverflowError):
-            raise wrong(name, what, "holds something else than numbers") from None
+            raise ValueError(f"its {what} holds something else than numbers") from None
     if not entries.size:
-        raise wrong(name, what, "is empty")
+        raise ValueError(f"its {what} is empty")
     if len(entries) < count:
-        raise wrong(name, what, f"has {len(entries):,} of the {count:,} entries that it claims")
+        raise ValueError(f"its {what} has {len(entries):,} of the {count:,} entries that it claims")
     if count == 1:
-        raise wrong(name, what, "has one entry, and would make the picture one even tone")
+        raise ValueError(f"its {what} has one entry, and would make the picture one even tone")
     return LookupTable(first, entries[:count], bits)
 
 
@@ -111,15 +107,6 @@ def _expand(words: list[int], at: int, segments: int | None, made: list[int], na
             raise ValueError(f"more than {_MOST:,} entries")
         segments = None if segments is None else segments - 1
     return made
-
-
-def wrong(name: str, what: str, why: str) -> DamagedScan:
-    """Return the error for a table that does not fit."""
-    return DamagedScan(
-        f"The {what} of the DICOM file '{name}' {why}.",
-        expected="a table with as many entries as its descriptor says",
-        remedy="Export the picture again, or as PNG.",
-    )
 
 
 def find_region(header: Dataset, pixels: np.ndarray) -> tuple[Region | None, list[str]]:

@@ -348,9 +348,9 @@ def test_wrong_look_up_tables_are_named():
     empty = Dataset()
     empty.LUTDescriptor, empty.LUTData = [256, 0, 8], []
     for sequence, what in (("VOILUTSequence", "VOI look-up table"), ("ModalityLUTSequence", "modality look-up table")):
-        with pytest.raises(DamagedScan, match=f"The {what} of the DICOM file 'a.dcm'"):
+        with pytest.raises(DamagedScan, match=f"'a.dcm' cannot be decoded .its {what} is empty"):
             Scan.open(written(dataset(GREY, **{sequence: [empty]})), name="a.dcm")
-    with pytest.raises(DamagedScan, match="The red palette of the DICOM file"):
+    with pytest.raises(DamagedScan, match="its red palette is missing"):
         Scan.open(written(dataset(GREY, "PALETTE COLOR")))
 
 
