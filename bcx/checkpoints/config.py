@@ -195,7 +195,7 @@ def loading(found: str, expected: str, passing: tuple[type[BcxError], ...] = ())
     except passing:
         raise
     except Exception as error:
-        reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {error}"
+        reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {str(error)[:300]}"
         remedy = "Fetch or train the checkpoint again."
         raise CheckpointError(f"{found} ({reason}).", expected=expected, remedy=remedy) from error
 

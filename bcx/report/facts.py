@@ -1,17 +1,15 @@
 """Everything that is known about one model, gathered from its files: no figure in a card comes from elsewhere."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import UndefinedError
 from pydantic import JsonValue, TypeAdapter
 
-from bcx.checkpoints.config import read_config
+from bcx.checkpoints.config import loading, read_config
 from bcx.data.tables import read_table
-from bcx.errors import CheckpointError, DataError
+from bcx.errors import BcxError, DataError
 from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.tasks import Task
 
@@ -67,15 +65,10 @@ class Facts:
         return {run: [row for _, row in table.rows] for run, table in tables.items()}
 
 
-@contextmanager
-def telling_of(folder: Path) -> Iterator[None]:
+def telling_of(folder: Path) -> AbstractContextManager[None]:
     """Turn what damaged results do to a text that is written from them into a `CheckpointError`."""
-    try:
-        yield
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
-        found = f"'{folder.name}' has no figures to report ({type(error).__name__}: {str(error)[:300]})."
-        expected = "a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them"
-        raise CheckpointError(found, expected=expected, remedy="Train it with bcx train, or fetch it again.") from error
+    expected = "a checkpoint with config.json and results.json as `bcx train` and `bcx crossval` write them"
+    return loading(f"'{folder.name}' has no figures to report", expected, (BcxError,))
 
 
 def results_folder(checkpoint: Path) -> Path | None:

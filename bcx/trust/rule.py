@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from bcx.checkpoints.config import Share
+from bcx.checkpoints.config import Share, loading
 from bcx.errors import CheckpointError, ConfigError, DataError, check_name
 from bcx.tasks import Task
 from bcx.trust.decisions import OperatingPoint, ReferRule, Stored, at_least, check_answers, check_rows
@@ -211,17 +211,12 @@ class Decider:
 
         `CheckpointError`: the block is damaged. `ConfigError`: an operating point that cannot be had.
         """
-        try:
+        expected = "'rule', or 'operating_point' and 'refer', as `bcx train` writes them"
+        with loading(f"The checkpoint '{name}' stores rules of decision that are damaged", expected):
             rule, two, refer = ((stored or {}).get(key) for key in ("rule", "operating_point", "refer"))
             self._rule = None if rule is None else HarmRule.from_dict(rule)
             self._two = None if two is None else OperatingPoint.from_dict(two)
             self._refer = None if refer is None else ReferRule.from_dict(refer)
-        except (ConfigError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"The checkpoint '{name}' stores rules of decision that are damaged ({error}).",
-                expected="'rule', or 'operating_point' and 'refer', as `bcx train` writes them",
-                remedy="Fetch or train the checkpoint again.",
-            ) from error
         self._stated = () if self._rule is None else self._rule.prevalence
         fits = self._two is None or len(task.classes) == 2
         if self._rule is not None:
