@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
+from bcx.checkpoints.config import loading
 from bcx.errors import CheckpointError, ConfigError, MissingExtra, import_extra
 from bcx.networks.build import fold_norms
 from bcx.networks.device import pick_device
@@ -105,7 +106,7 @@ def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxrun
     try:
         session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         noted = session.get_modelmeta().custom_metadata_map
-    except _runtime_errors(runtime) as error:
+    except Exception as error:  # ONNX Runtime's own kinds have no base in common
         raise wrong(f"could not be loaded ({type(error).__name__})") from error
     if any(noted.get(key) != value for key, value in stamp(checkpoint).items()):
         raise wrong("was made from other weights or by another version of bcx", "a graph of the weights beside it")
@@ -126,11 +127,11 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
     shapes = {output.name: output.shape for output in session.get_outputs()}
     known = [name for name in Outputs._fields if name in shapes]
     asked = {name: SECOND + name if enlarged and SECOND + name in shapes else name for name in known}
-    runtime = import_onnx_runtime()
-    options = runtime.RunOptions()
+    options = import_onnx_runtime().RunOptions()
     # Else the runtime would also compute what only the other stage asks for.
     options.only_execute_path_to_fetches = True
-    try:
+    remedy = "Write it again with bcx export, or answer through torch."
+    with loading(f"The {ONNX_FILE} cannot be computed", "a graph written by bcx export", remedy=remedy):
         found = dict(zip(asked, session.run(list(asked.values()), {"planes": planes}, options), strict=True))
         for name, array in found.items():
             said = [len(planes), *shapes[asked[name]][1:]]
@@ -141,12 +142,6 @@ def run_session(session: onnxruntime.InferenceSession, planes: np.ndarray, *, en
             ):
                 raise ValueError(f"{asked[name]} is {array.dtype} {list(array.shape)}, said to be {said}")
         return Outputs(**({"lesion": None} | found))
-    except _runtime_errors(runtime) as error:
-        raise CheckpointError(
-            f"The {ONNX_FILE} cannot be computed ({type(error).__name__}: {error}).",
-            expected="a graph written by bcx export",
-            remedy="Write it again with bcx export, or answer through torch.",
-        ) from error
 
 
 def stamp(checkpoint: Checkpoint) -> dict[str, str]:
@@ -167,10 +162,3 @@ def import_onnx_runtime() -> Any:
     onnxruntime = import_extra("onnxruntime", "fast", "ONNX Runtime is not installed.")
     onnxruntime.disable_telemetry_events()
     return onnxruntime
-
-
-def _runtime_errors(runtime: Any) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: classes of its own, which have no base in common, and what its Python part does."""
-    state = runtime.capi.onnxruntime_pybind11_state
-    own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
-    return (ValueError, TypeError, RuntimeError, *own)

@@ -185,7 +185,12 @@ def check_config(folder: Path, text: bytes | str) -> Config:
 
 
 @contextmanager
-def loading(found: str, expected: str, passing: tuple[type[BcxError], ...] = ()) -> Iterator[None]:
+def loading(
+    found: str,
+    expected: str,
+    passing: tuple[type[BcxError], ...] = (),
+    remedy: str = "Fetch or train the checkpoint again.",
+) -> Iterator[None]:
     """Turn what libraries raise over a stranger's files, which may be anything, into a `CheckpointError`.
 
     Its text is `found`, without the full stop, and in brackets what was raised. Errors of the kinds `passing` stay.
@@ -196,7 +201,6 @@ def loading(found: str, expected: str, passing: tuple[type[BcxError], ...] = ())
         raise
     except Exception as error:
         reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {str(error)[:300]}"
-        remedy = "Fetch or train the checkpoint again."
         raise CheckpointError(f"{found} ({reason}).", expected=expected, remedy=remedy) from error
 
 

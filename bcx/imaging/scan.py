@@ -15,7 +15,7 @@ from PIL import Image
 from bcx.errors import DamagedScan, ScanError, UnknownFormat, import_extra
 from bcx.imaging import formats, headers
 from bcx.imaging.headers import HEAD_BYTES, sniff
-from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, too_many_bytes
+from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, decoding, too_many_bytes
 from bcx.imaging.pixels import Decoded, alpha_share, grey_if_grey, on_black, to_bytes, turn
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Scan", "frame_count", "place_of", "read_file", "sniff", "sniff_file"]
@@ -184,14 +184,9 @@ def _from_bytes(data: bytes, name: str, frame: int = 0) -> Scan:
 
 def _from_pil(image: Image.Image, name: str) -> Scan:
     check_size(name, *image.size)
-    try:
+    expected, remedy = "an image whose file is open, complete and undamaged", "Open it again, or pass the file itself."
+    with decoding(name, f"The PIL image '{name}' cannot be loaded", expected=expected, remedy=remedy):
         values, orientation, notes = formats.pil_values(image)
-    except Exception as error:  # a file may stand behind it, with whatever damage
-        raise DamagedScan(
-            f"The PIL image '{name}' cannot be loaded ({str(error).rstrip('.')[:200]}).",
-            expected="an image whose file is open, complete and undamaged",
-            remedy="Open it again, or pass the file itself.",
-        ) from error
     return _finish(Decoded(values, notes, orientation), name, _array_sha256(values))
 
 
