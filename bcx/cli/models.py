@@ -9,7 +9,6 @@ from typer import Argument, Option
 
 from bcx import DEFAULT_MODEL
 from bcx.cli import options
-from bcx.cli.options import refuse
 from bcx.cli.progress import counted
 from bcx.cli.sources import named_folders, read_sources
 from bcx.errors import ConfigError
@@ -48,7 +47,7 @@ def figures(
 ) -> None:
     """Draw a model's figures: curves, confusion, reliability, referral, net benefit, training; scans with --data."""
     if not data:
-        refuse({"--pictures": pictures}, "without --data", "both")
+        options.refuse({"--pictures": pictures}, "without --data", "both")
     from bcx.checkpoints.checkpoint import find_checkpoint
     from bcx.evaluate.figures import draw_all
     from bcx.evaluate.oof import read_oof

@@ -22,7 +22,6 @@ import bcx
 from bcx import DEFAULT_MODEL
 from bcx.app.gpu import ON_A_SPACE
 from bcx.cli import options
-from bcx.cli.options import cluster_of, refuse
 from bcx.cli.outputs import PLACE, Outputs, drawn, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
@@ -117,10 +116,10 @@ def predict(
     asked: dict[str, Any] = {"views": views, "frames": frames, "operating_point": operating_point}
     asked["prevalence"] = _shares(prevalence)
     tiles = {"stride": stride, "scale": scale, "every_tile": every_tile}
-    if cluster := cluster_of(engine, address):
+    if cluster := options.cluster_of(engine, address):
         beside = {"--json": as_json, "--dicom-out": dicom_out, "--report": report}
         of_slides = {f"--{name.replace('_', '-')}": value for name, value in tiles.items()}
-        refuse({**beside, "--patients": patients, **of_slides}, "with --engine ray", "a table, and overlays")
+        options.refuse({**beside, "--patients": patients, **of_slides}, "with --engine ray", "a table, and overlays")
         pictures = None if overlays is None else (overlays, mask_text, MapStyle(colours, contour))
         _predict_on_ray(paths, model, out, {**asked, "device": device}, shards, cluster, resume, pictures)
         return
@@ -140,7 +139,7 @@ def predict(
     scans, places, grouped, combined = listing.pictures, {}, {}, None
     if patients is not None:
         if out is None or slides:
-            refuse({"--patients": True}, "without a table of scans", "--out FILE, and scans rather than slides")
+            options.refuse({"--patients": True}, "without a table of scans", "--out FILE, and scans rather than slides")
         assert out is not None
         combined = out.with_name(f"{out.stem}.patients.csv")
         if _same(Path(patients), out) or _same(Path(patients), combined):

@@ -9,7 +9,6 @@ import typer
 from typer import Option
 
 from bcx.cli import options, sources
-from bcx.cli.options import cluster_of
 from bcx.cli.progress import bars, tell_epoch, training_bar
 from bcx.cli.sources import command_line, in_words, read_recipe, read_records, recipe_words
 from bcx.errors import ConfigError
@@ -85,7 +84,7 @@ def crossval(
     device: options.DeviceOption = "auto",
 ) -> None:
     """Train once per grouped fold, answer the fold left out, and write oof.csv and results.json."""
-    cluster = cluster_of(engine, address)
+    cluster = options.cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.evaluate.derived import noted_scans
@@ -141,7 +140,7 @@ def tune(
 
     Killed at any moment, the same command goes on where it was.
     """
-    cluster = cluster_of(engine, address)
+    cluster = options.cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, arch=arch, init=init, epochs=epochs, seed=seed)
     records = read_records(recipe)
     from bcx.train import tune as search
@@ -210,7 +209,7 @@ def compare(
 
     Killed at any moment, the same command goes on where it was; what is finished is not run again.
     """
-    cluster = cluster_of(engine, address)
+    cluster = options.cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs, seed=seed)
     from bcx.studies import compare as study
 
@@ -278,7 +277,7 @@ def leak(
     device: options.DeviceOption = "auto",
 ) -> None:
     """Train a recipe under a random and under a grouped split, and measure the difference. It can be stopped."""
-    cluster = cluster_of(engine, address)
+    cluster = options.cluster_of(engine, address)
     recipe = read_recipe(config, data, settings, init=init, epochs=epochs)
     records = read_records(recipe)
     from bcx.studies.leak import is_done, leak_study, plan_protocols
