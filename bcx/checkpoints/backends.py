@@ -7,14 +7,14 @@ import warnings
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.checkpoints.config import loading
-from bcx.errors import CheckpointError, ConfigError, MissingExtra, import_extra
+from bcx.errors import CheckpointError, ConfigError, MissingExtra, check_name, import_extra
 from bcx.networks.build import fold_norms
 from bcx.networks.device import pick_device
 from bcx.networks.ensemble import LesionEnsemble
@@ -51,12 +51,7 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
     `ConfigError`: another word, no such device, or ONNX Runtime on another device than a CPU. `MissingExtra`,
     `CheckpointError`: ONNX Runtime is wanted, and not installed, or no `model.onnx` fits the weights.
     """
-    if wanted not in ("auto", "torch", "onnxruntime"):
-        raise ConfigError(
-            f"backend is {wanted!r}.",
-            expected="'auto', 'torch' or 'onnxruntime'",
-            remedy="Leave it out: 'auto' takes the fastest that is at hand.",
-        )
+    check_name(wanted, get_args(Wanted), "backend")
     where = pick_device(device)
     if wanted == "onnxruntime" and device not in ("auto", "cpu"):
         raise ConfigError(

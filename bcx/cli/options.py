@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, check_name
 from bcx.imaging.style import PALETTES
 from bcx.networks.device import use_device
 
@@ -22,8 +22,7 @@ def cluster_of(engine: str, address: str | None) -> str | None:
     """Return the cluster that `--engine` and `--address` ask for, as `bcx.train.runs.carry_out` takes it."""
     from bcx.inference.cluster import HERE
 
-    if engine not in ("local", "ray"):
-        raise ConfigError(f"--engine is '{engine}'.", expected="local or ray", remedy="Leave it out for this machine.")
+    check_name(engine, ("local", "ray"), "engine")
     if engine == "local":
         refuse({"--address": address}, "without --engine ray", "both")
     return (address or HERE) if engine == "ray" else None

@@ -25,7 +25,7 @@ from bcx.cli import options
 from bcx.cli.outputs import PLACE, Outputs, drawn, patients_of, places_of, write_patients
 from bcx.cli.progress import counted, name_left_out
 from bcx.cli.slides import part_slides, read_slides
-from bcx.errors import ConfigError, writing
+from bcx.errors import ConfigError, check_name, writing
 from bcx.imaging.style import MapStyle
 from bcx.inference.input_files import Found, find
 from bcx.inference.journal import Journal
@@ -202,10 +202,7 @@ def _predict_on_ray(
     if out is None or out.suffix or out.is_file():
         remedy = "Add for example --out results."
         raise ConfigError("--engine ray writes shards.", expected="a folder or URL after --out", remedy=remedy)
-    if form not in FORMS:
-        raise ConfigError(
-            f"--shards is '{form}'.", expected=f"one of {', '.join(FORMS)}", remedy="Leave it out for Parquet."
-        )
+    check_name(form, FORMS, "form of shards")
     beside, draw = None, None
     if pictures is not None:
         folder, mask_text, style = pictures

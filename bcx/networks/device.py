@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-from bcx.errors import ConfigError
+from bcx.errors import ConfigError, check_name
 
 #: The allocator of most Linux systems, which can be told what to keep; None elsewhere.
 GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
@@ -33,10 +33,7 @@ def pick_device(wanted: str = "auto") -> str:
     "auto" is what `use_device` said, else CUDA where there is any, else the CPU; Apple's MPS only answers when it is
     asked for, since nobody has compared its answers yet.
     """
-    if wanted not in DEVICES:
-        raise ConfigError(
-            f"The device is {wanted!r}.", expected=f"one of {', '.join(DEVICES)}", remedy="Leave it out, or name one."
-        )
+    check_name(wanted, DEVICES, "device")
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()

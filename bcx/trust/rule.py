@@ -228,13 +228,7 @@ class Decider:
                 expected=f"one for {', '.join(task.classes)}",
                 remedy="Fetch or train the checkpoint again.",
             )
-        offered = POINTS if self._rule is not None else POINTS[:1]
-        if point not in offered:
-            raise ConfigError(
-                f"The model has no operating point called '{point}'.",
-                expected=" or ".join(offered),
-                remedy="Use one of these, or leave it out.",
-            )
+        check_name(point, POINTS if self._rule is not None else POINTS[:1], "operating point")
         self.point, self._task = point, task
         self._wanted: tuple[float, ...] | None = None
 

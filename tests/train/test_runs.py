@@ -70,7 +70,7 @@ def test_without_ray_the_pip_line_is_named(monkeypatch, records, tmp_path):
         ("compare --archs mobilenetv2_035,tiny_cnn --engine ray", 'pip install "bcx[cluster]"'),
         ("leak --engine ray", 'pip install "bcx[cluster]"'),
         ("crossval --address auto", "--address was given without --engine ray"),
-        ("tune --fold 0 --trials 1 --engine spark", "--engine is 'spark'"),
+        ("tune --fold 0 --trials 1 --engine spark", "no engine called 'spark'"),
         ("evaluate --engine ray", "--engine was given without --transfer"),
     ],
 )
