@@ -8,8 +8,6 @@
 ['a.txt']
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping

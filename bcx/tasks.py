@@ -7,8 +7,6 @@ A new task is one more entry of `TASKS`, or a few lines in a recipe; no other fi
 ('melanoma', ('#009E73', '#D55E00'), 'The network calls this picture melanoma.')
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields

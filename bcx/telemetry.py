@@ -5,8 +5,6 @@ Each library reads its own environment variable, some natively and at their impo
 bcx promises that nothing is sent.
 """
 
-from __future__ import annotations
-
 import os
 
 SWITCHES = {
