@@ -15,12 +15,13 @@ from bcx.app.download import download
 from bcx.app.incoming import Upload, choice, file_name, flag, in_words
 from bcx.app.privacy import Session
 from bcx.app.wiring import NETWORK, Page
-from bcx.errors import BcxError, RequestError
+from bcx.errors import RequestError
 from bcx.explain.descriptors import describe_lesion
 from bcx.explain.methods import quick_methods
 from bcx.explain.sheet import overlay as overlay_of
 from bcx.imaging.scan import MAX_BYTES
 from bcx.inference.prediction import Failure
+from bcx.inference.sources import attempt
 from bcx.report.pictures import as_image, page_overlay, png_url
 from bcx.trust.claims import NOT_A_SCAN
 
@@ -137,12 +138,8 @@ def build_api(page: Page) -> None:
         # The files lie under names that were cleaned for the disk; the caller knows them by their own.
         names = [file_name(scan, f"scan {place}") for place, scan in enumerate(sent, start=1)]
         with sessions.at_work(request.session_hash) as session, ExitStack() as kept:
-            sources: list[Path | bytes | Failure] = []
-            for scan, name in zip(sent, names, strict=True):
-                try:
-                    sources.append(kept.enter_context(_source(session, scan)))
-                except BcxError as error:
-                    sources.append(Failure(name, error))
+            pairs = zip(sent, names, strict=True)
+            sources = [attempt(name, kept.enter_context, _source(session, scan)) for scan, name in pairs]
             answers = iter(page.stream(model, [source for source in sources if not isinstance(source, Failure)]))
             each = [source if isinstance(source, Failure) else next(answers) for source in sources]
             return [{**answer.to_dict(), "name": name} for answer, name in zip(each, names, strict=True)]

@@ -1,11 +1,9 @@
 """What a long run has answered so far, kept beside its result, so that the same command goes on after any end."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from bcx.errors import ConfigError, writing
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """Answers on disk, in `.<name of the result>.unfinished` beside the result, a JSON line each after the settings.
 
     A line that is not complete, and what follows it, is thrown away when the journal is opened; in memory is only where
@@ -99,9 +97,6 @@ class Journal:
     def finish(self) -> None:
         """Say that the result is written: the journal goes when it is closed."""
         self._finished = True
-
-    def __enter__(self) -> Journal:
-        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._file.close()
