@@ -146,6 +146,26 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise output_error(error, path) from error
 
 
+@contextmanager
+def loading(
+    found: str,
+    expected: str,
+    passing: tuple[type[Exception], ...] = (),
+    remedy: str = "Fetch or train the checkpoint again.",
+) -> Iterator[None]:
+    """Turn what libraries raise over a stranger's files, which may be anything, into a `CheckpointError`.
+
+    Its text is `found`, without the full stop, and in brackets what was raised. Errors of the kinds `passing` stay.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {str(error)[:300]}"
+        raise CheckpointError(f"{found} ({reason}).", expected=expected, remedy=remedy) from error
+
+
 def output_error(error: OSError, path: str | os.PathLike[str] | None = None) -> OutputError:
     """Say in words what the system says against writing.
 

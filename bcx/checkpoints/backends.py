@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.checkpoints.config import loading
-from bcx.errors import CheckpointError, ConfigError, MissingExtra, check_name, import_extra
+from bcx.errors import CheckpointError, ConfigError, MissingExtra, check_name, import_extra, loading
 from bcx.networks.build import fold_norms
 from bcx.networks.device import pick_device
 from bcx.networks.ensemble import LesionEnsemble

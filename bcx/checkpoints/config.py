@@ -5,14 +5,12 @@ Every key has a type and a range here, an unknown one is named, and nothing in i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from bcx.errors import BcxError, CheckpointError, ConfigError, problems_of
+from bcx.errors import CheckpointError, ConfigError, problems_of
 from bcx.tasks import Task, get_task
 
 FORMAT = 1
@@ -182,26 +180,6 @@ def check_config(folder: Path, text: bytes | str) -> Config:
         return Config.model_validate_json(text)
     except ValidationError as error:
         raise _damaged(folder, f"config.json does not fit: {problems_of(error)}") from error
-
-
-@contextmanager
-def loading(
-    found: str,
-    expected: str,
-    passing: tuple[type[BcxError], ...] = (),
-    remedy: str = "Fetch or train the checkpoint again.",
-) -> Iterator[None]:
-    """Turn what libraries raise over a stranger's files, which may be anything, into a `CheckpointError`.
-
-    Its text is `found`, without the full stop, and in brackets what was raised. Errors of the kinds `passing` stay.
-    """
-    try:
-        yield
-    except passing:
-        raise
-    except Exception as error:
-        reason = error.found if isinstance(error, BcxError) else f"{type(error).__name__}: {str(error)[:300]}"
-        raise CheckpointError(f"{found} ({reason}).", expected=expected, remedy=remedy) from error
 
 
 def _damaged(folder: Path, what: str) -> CheckpointError:

@@ -15,7 +15,7 @@ from torch import nn
 
 from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.errors import CheckpointError, import_extra
+from bcx.errors import CheckpointError, import_extra, loading
 from bcx.files import whole
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import fold_norms, forward_maps
@@ -34,14 +34,10 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
     onnx = import_extra("onnx", "train", "Exporting needs the package 'onnx', which is not installed.")
     file = checkpoint.folder / ONNX_FILE
     with whole(file) as scratch:
-        try:
+        expected, remedy = "a network of operations that ONNX has", "Answer through torch; nothing else is lost."
+        found = f"The network of '{checkpoint.name}' cannot be written as an ONNX graph"
+        with loading(found, expected, passing=(OSError,), remedy=remedy):
             _trace(checkpoint, scratch)
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-            raise CheckpointError(
-                f"The network of '{checkpoint.name}' cannot be written as an ONNX graph ({type(error).__name__}).",
-                expected="a network of operations that ONNX has",
-                remedy="Answer through torch; nothing else is lost.",
-            ) from error
         model = onnx.load(scratch)
         onnx.helper.set_model_props(model, stamp(checkpoint))
         onnx.save(model, scratch)

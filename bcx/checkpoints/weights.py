@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from bcx.checkpoints.config import DENSE, LESION, Config, loading
+from bcx.checkpoints.config import DENSE, LESION, Config
+from bcx.errors import loading
 from bcx.networks.build import put_plain_head, require_linear_head
 from bcx.networks.dense import DenseNetwork
 from bcx.networks.ensemble import LesionEnsemble, PictureShare

@@ -22,8 +22,7 @@ from threadpoolctl import threadpool_limits
 from bcx import DEFAULT_MODEL
 from bcx.checkpoints.backends import Wanted, choose_backend
 from bcx.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from bcx.checkpoints.config import loading
-from bcx.errors import CheckpointError, ConfigError, MissingExtra
+from bcx.errors import CheckpointError, ConfigError, MissingExtra, loading
 from bcx.imaging.crop import checked_box
 from bcx.imaging.scan import Scan
 from bcx.inference.clip import CLIP_FRAMES, answer_clip

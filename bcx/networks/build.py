@@ -12,12 +12,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bcx.errors import CheckpointError, ConfigError
+from bcx.errors import CheckpointError, ConfigError, loading
 from bcx.networks.dense import DenseNetwork, account_dense
 from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork, account
@@ -151,14 +150,9 @@ def require_linear_head(network: nn.Module, arch: str) -> None:
 
 def _load_backbone(network: nn.Module, file: Path) -> None:
     """Load everything but the classifier, strictly."""
-    try:
+    expected, remedy = "a .safetensors file in timm's names", "Check the path given with --init."
+    with loading(f"The starting weights '{file.name}' could not be read", expected, remedy=remedy):
         tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The starting weights '{file.name}' could not be read ({error}).",
-            expected="a .safetensors file in timm's names",
-            remedy="Check the path given with --init.",
-        ) from error
     head = network.pretrained_cfg["classifier"]
     tensors = {name: value.float() for name, value in tensors.items() if not name.startswith(f"{head}.")}
     own = {name: value.shape for name, value in network.state_dict().items() if not name.startswith(f"{head}.")}

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
-from bcx.checkpoints.config import loading, read_config
+from bcx.checkpoints.config import read_config
 from bcx.data.tables import read_table
-from bcx.errors import BcxError, DataError
+from bcx.errors import BcxError, DataError, loading
 from bcx.evaluate.derived import BY_HOSPITAL
 from bcx.tasks import Task
 

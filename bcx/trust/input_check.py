@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock, loading
-from bcx.errors import DataError
+from bcx.checkpoints.config import INPUT_CHECK_FILE, InputCheckBlock
+from bcx.errors import DataError, loading
 from bcx.files import whole
 from bcx.imaging.scan import Scan
 from bcx.tasks import BREAST_ULTRASOUND, Task

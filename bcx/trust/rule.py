@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from bcx.checkpoints.config import Share, loading
-from bcx.errors import CheckpointError, ConfigError, DataError, check_name
+from bcx.checkpoints.config import Share
+from bcx.errors import CheckpointError, ConfigError, DataError, check_name, loading
 from bcx.tasks import Task
 from bcx.trust.decisions import OperatingPoint, ReferRule, Stored, at_least, check_answers, check_rows
 
