@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from bcx.checkpoints.config import Share
-from bcx.errors import CheckpointError, ConfigError, DataError, check_name, loading
+from bcx.errors import ConfigError, DataError, check_name, loading
 from bcx.tasks import Task
 from bcx.trust.decisions import OperatingPoint, ReferRule, Stored, at_least, check_answers, check_rows
 
@@ -209,25 +209,21 @@ class Decider:
     def __init__(self, stored: Mapping[str, Any] | None, task: Task, *, name: str = "", point: str = "default") -> None:
         """Read what the checkpoint `name` stores as `decisions`, at one of `POINTS`.
 
-        `CheckpointError`: the block is damaged. `ConfigError`: an operating point that cannot be had.
+        `CheckpointError`: the block is damaged or for other classes. `ConfigError`: an operating point that is not had.
         """
-        expected = "'rule', or 'operating_point' and 'refer', as `bcx train` writes them"
-        with loading(f"The checkpoint '{name}' stores rules of decision that are damaged", expected):
+        expected = f"'rule', or 'operating_point' and 'refer', as `bcx train` writes them for {', '.join(task.classes)}"
+        with loading(f"The checkpoint '{name}' stores rules of decision that do not fit", expected):
             rule, two, refer = ((stored or {}).get(key) for key in ("rule", "operating_point", "refer"))
             self._rule = None if rule is None else HarmRule.from_dict(rule)
             self._two = None if two is None else OperatingPoint.from_dict(two)
             self._refer = None if refer is None else ReferRule.from_dict(refer)
-        self._stated = () if self._rule is None else self._rule.prevalence
-        fits = self._two is None or len(task.classes) == 2
-        if self._rule is not None:
-            fits &= self._rule.positive == task.classes.index(task.positive)
-            fits &= len(self._stated) in (0, len(task.classes))
-        if not fits:
-            raise CheckpointError(
-                f"The checkpoint '{name}' stores a rule of decision for other classes.",
-                expected=f"one for {', '.join(task.classes)}",
-                remedy="Fetch or train the checkpoint again.",
-            )
+            self._stated = () if self._rule is None else self._rule.prevalence
+            fits = self._two is None or len(task.classes) == 2
+            if self._rule is not None:
+                fits &= self._rule.positive == task.classes.index(task.positive)
+                fits &= len(self._stated) in (0, len(task.classes))
+            if not fits:
+                raise ValueError("they are for other classes")
         check_name(point, POINTS if self._rule is not None else POINTS[:1], "operating point")
         self.point, self._task = point, task
         self._wanted: tuple[float, ...] | None = None
