@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -79,10 +78,11 @@ class MissingExtra(BcxError):
         return cls(found, expected=f"the extra '{extra}'", remedy=f'Install it with: pip install "bcx[{extra}]"')
 
 
-def import_extra(module: str, extra: str, found: str) -> Any:
-    """Import and return a module that comes with an extra of bcx; `MissingExtra`, which says `found`, without it."""
+@contextmanager
+def from_extra(extra: str, found: str) -> Iterator[None]:
+    """Import in here what comes with an extra of bcx; `MissingExtra`, which says `found`, where it is not installed."""
     try:
-        return import_module(module)
+        yield
     except ImportError as error:
         raise MissingExtra.named(extra, found) from error
 

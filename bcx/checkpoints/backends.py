@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.errors import CheckpointError, ConfigError, MissingExtra, check_name, import_extra, loading
+from bcx.errors import CheckpointError, ConfigError, MissingExtra, check_name, from_extra, loading
 from bcx.networks.build import fold_norms
 from bcx.networks.device import pick_device
 from bcx.networks.ensemble import LesionEnsemble
@@ -61,12 +61,6 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
     file = checkpoint.folder / ONNX_FILE
     if wanted == "onnxruntime" or (wanted == "auto" and where == "cpu" and file.is_file()):
         try:
-            if not file.is_file():
-                raise CheckpointError(
-                    f"The checkpoint '{checkpoint.name}' has no {ONNX_FILE}.",
-                    expected="the network as one graph for ONNX Runtime",
-                    remedy=f"Write it with: bcx export {checkpoint.name}",
-                )
             # The first threads share one pool; a session of its own, which has none, lets every worker compute alone.
             sessions = [open_session(checkpoint, file, threads=threads) for threads in (torch.get_num_threads(), 1)]
             return Backend("onnxruntime", "cpu", *(partial(run_session, session) for session in sessions))
@@ -83,14 +77,16 @@ def choose_backend(checkpoint: Checkpoint, wanted: Wanted = "auto", device: str 
 def open_session(checkpoint: Checkpoint, file: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph that was made from a checkpoint; `threads` compute one forward pass, the calling one among them.
 
-    `CheckpointError`: the file is damaged, names other files, was made from other weights, or has other inputs and
-    outputs than it should. `MissingExtra`: ONNX Runtime is not installed.
+    `CheckpointError`: the file is missing or damaged, names other files, was made from other weights, or has other
+    inputs and outputs than it should. `MissingExtra`: ONNX Runtime is not installed.
     """
 
     def wrong(what: str, expected: str = "a graph written by bcx export") -> CheckpointError:
         found = f"The {ONNX_FILE} of '{checkpoint.name}' {what}."
         return CheckpointError(found, expected=expected, remedy=f"Write it with: bcx export {checkpoint.name}")
 
+    if not file.is_file():
+        raise wrong("is not there")
     runtime = import_onnx_runtime()
     if _ELSEWHERE in file.read_bytes():
         raise wrong("keeps numbers in files outside itself", "a graph written by bcx export, which holds all of them")
@@ -153,6 +149,7 @@ def stamp(checkpoint: Checkpoint) -> dict[str, str]:
 
 def import_onnx_runtime() -> Any:
     """Return the module onnxruntime, silenced also where `bcx.telemetry` cannot: in Windows builds before 1.29."""
-    onnxruntime = import_extra("onnxruntime", "fast", "ONNX Runtime is not installed.")
+    with from_extra("fast", "ONNX Runtime is not installed."):
+        import onnxruntime
     onnxruntime.disable_telemetry_events()
     return onnxruntime

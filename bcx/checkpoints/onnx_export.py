@@ -15,7 +15,7 @@ from torch import nn
 
 from bcx.checkpoints.backends import ONNX_FILE, SECOND, open_session, run_session, stamp
 from bcx.checkpoints.checkpoint import Checkpoint
-from bcx.errors import CheckpointError, import_extra, loading
+from bcx.errors import CheckpointError, from_extra, loading
 from bcx.files import whole
 from bcx.imaging.preprocess import Preprocess
 from bcx.networks.build import fold_norms, forward_maps
@@ -31,7 +31,8 @@ def export_onnx(checkpoint: Checkpoint) -> Path:
 
     `MissingExtra`: the packages onnx and onnxruntime are not both installed.
     """
-    onnx = import_extra("onnx", "train", "Exporting needs the package 'onnx', which is not installed.")
+    with from_extra("train", "Exporting needs the package 'onnx', which is not installed."):
+        import onnx
     file = checkpoint.folder / ONNX_FILE
     with whole(file) as scratch:
         expected, remedy = "a network of operations that ONNX has", "Answer through torch; nothing else is lost."

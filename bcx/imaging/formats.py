@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from bcx.errors import import_extra
+from bcx.errors import from_extra
 from bcx.imaging import headers
 from bcx.imaging.headers import MAX_FRAMES
 from bcx.imaging.limits import check_size, decoding
@@ -160,8 +160,9 @@ def _decoding(kind: str, name: str) -> AbstractContextManager[None]:
 
 
 def _decode_jpegxl(data: bytes, name: str) -> np.ndarray:
-    found = f"'{name}' is a JPEG XL picture, and imagecodecs is not installed."
-    values = import_extra("imagecodecs", "dicom", found).jpegxl_decode(data)
+    with from_extra("dicom", f"'{name}' is a JPEG XL picture, and imagecodecs is not installed."):
+        from imagecodecs import jpegxl_decode
+    values = jpegxl_decode(data)
     values = values if values.ndim < 4 else values[0]
     check_size(name, values.shape[1], values.shape[0])
     return values

@@ -7,12 +7,13 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bcx.errors import DamagedScan, ScanError, UnknownFormat, import_extra
+from bcx.errors import DamagedScan, ScanError, UnknownFormat, from_extra
 from bcx.imaging import formats, headers
 from bcx.imaging.headers import HEAD_BYTES, sniff
 from bcx.imaging.limits import MAX_BYTES, MAX_PIXELS, MIN_SIDE, check_size, decoding, too_many_bytes
@@ -155,10 +156,10 @@ def place_of(data: bytes) -> dict[str, str]:
     return {name: " ".join(str(value or "").split())[:64] for name, value in found.items()}
 
 
-def _dicom(name: str) -> Any:
-    """The module that reads DICOM, imported here, since it costs what only such files need."""
-    found = f"'{name}' is a DICOM file, and pydicom is not installed."
-    return import_extra("bcx.imaging.dicom", "dicom", found)
+def _dicom(name: str) -> ModuleType:
+    with from_extra("dicom", f"'{name}' is a DICOM file, and pydicom is not installed."):
+        from bcx.imaging import dicom  # here, since it costs what only DICOM files need
+    return dicom
 
 
 def _kind(data: bytes, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import bcx
-from bcx.errors import ScanError, import_extra
+from bcx.errors import ScanError, from_extra
 from bcx.files import whole
 from bcx.report.pictures import layer_picture
 from bcx.report.words import NOTICE
@@ -40,7 +40,8 @@ class DicomWriter:
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], str] = {}
-        import_extra("highdicom", "dicom-out", "DICOM output needs highdicom, which is not installed.")
+        with from_extra("dicom-out", "DICOM output needs highdicom, which is not installed."):
+            import highdicom  # noqa: F401
 
     def write(self, prediction: Prediction, source: bytes, number: int, base: Path) -> list[Path]:
         """Write what belongs to one answer, with its pixels, to a DICOM file; return the files, the report last.

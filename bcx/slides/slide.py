@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bcx.errors import BcxError, ScanError, ScanTooLarge, UnknownFormat, import_extra
+from bcx.errors import BcxError, ScanError, ScanTooLarge, UnknownFormat, from_extra
 from bcx.imaging.limits import decoding
 from bcx.imaging.scan import MAX_BYTES, MAX_PIXELS, Scan, sniff_file
 from bcx.slides.tiff import Level, is_plain
@@ -145,8 +145,9 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def _open_tiff(path: Path, name: str) -> Slide | None:
     """Open a TIFF part by part; None where its layout is another one and it is small enough for `Scan.open`."""
-    for module in ("imagecodecs", "tifffile"):
-        tifffile = import_extra(module, "slides", f"{module} is not installed, which slides are read with.")
+    with from_extra("slides", "tifffile or imagecodecs is not installed, which slides are read with."):
+        import imagecodecs  # noqa: F401
+        import tifffile
     with decoding(name, f"'{name}' is a TIFF whose directory cannot be read"), ExitStack() as unused:
         try:
             file = unused.enter_context(tifffile.TiffFile(path))
