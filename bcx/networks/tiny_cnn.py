@@ -70,7 +70,9 @@ class TinyCnn(nn.Module):
         return self.head(self.dense(self.forward_features(batch)))
 
     def forward_features(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.forward_intermediates(batch, 1)[0]
+        for stage in self.stages:
+            batch = stage(batch)
+        return batch
 
     def forward_intermediates(self, batch: torch.Tensor, indices: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the last maps, and those at the end of each of the last `indices` stages."""
