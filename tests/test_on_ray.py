@@ -5,11 +5,12 @@ All tests share the cluster, so they are one file; the last one kills a node.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
+import sys
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,6 @@ from bcx.train.crossval import crossval
 from bcx.train.runs import carry_out
 from bcx.train.tune import tune
 from tests.conftest import few_resamples
-from tests.inference.test_cluster import local_rows, rows_of
 from tests.layouts import write_busi_folder
 
 pytestmark = pytest.mark.slow
@@ -52,14 +52,12 @@ TREE = Path(bcx.__file__).parents[1]
 def nodes():
     """A cluster of two nodes with a core each, and the second of them."""
     pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TREE))
-        own = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False}  # fewer processes to start
-        running = Cluster(initialize_head=True, head_node_args={**own, "no_monitor": True})
-        yield running, running.add_node(**own)
-        running.shutdown()
+        patch.syspath_prepend(TREE / "benchmarks")
+        cluster, second = importlib.import_module("cluster").two_nodes()
+        yield cluster, second
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -211,32 +209,26 @@ def test_a_stopped_command_goes_on_where_it_was(cluster, busi_folder, tmp_path, 
         assert [path.name for path in Path("out").iterdir()] == ["fold-0"]
 
 
-def test_a_node_that_dies_loses_nothing(nodes, tiny_checkpoint, tmp_path, monkeypatch):
-    """One of two nodes is killed once some shards are there."""
-    monkeypatch.setattr(shards, "LEAST", 4)
-    running, second = nodes
-    classifier, out, over = bcx.load(tiny_checkpoint), tmp_path / "out", tmp_path / "over"
-    folder = write_busi_folder(tmp_path / "scans", per_class=16)
-    planned, options = plan_shards([str(folder)], str(over)), {"views": 1}
-    assert sum(shard.count for shard in planned) == 48
-    job = Job(str(tiny_checkpoint), classifier.weights_sha256, str(out), "csv", options, {"folder": str(over)})
-    early: dict[Path, int] = {}
-
-    def kill() -> None:
-        while len(list(out.glob("part-*.csv"))) < 2:
-            time.sleep(0.02)
-        early.update({path: path.stat().st_mtime_ns for path in out.glob("part-*.csv")})
-        running.remove_node(second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
+def test_workers_draw_overlays(cluster, tiny_checkpoint, busi_folder, tmp_path):
+    planned, over = plan_shards([str(busi_folder)], str(tmp_path / "over")), tmp_path / "over"
+    sha256 = bcx.load(tiny_checkpoint).weights_sha256
+    job = Job(str(tiny_checkpoint), sha256, str(tmp_path / "out"), "csv", overlays={"folder": str(over)})
     draw = partial(drawn, mask_text=False, style=MapStyle())
-    done = list(run(job, planned, address=running.address, draw=draw))
-    killer.join()
-    assert sum(each["scans"] for each in done) == 48
-    assert len(list(out.glob("part-*.csv"))) == len(planned)
-    assert 0 < len(early) < len(planned)
-    assert {path: path.stat().st_mtime_ns for path in early} == early, "what was finished is not made again"
-    assert rows_of(out) == local_rows(classifier, folder, tmp_path / "local")
+    assert [each["scans"] for each in run(job, planned, address=cluster, draw=draw)] == [12]
     overlays = {f"{entry.base}_overlay.png" for shard in planned for entry in shard.entries()}
     assert {path.relative_to(over).as_posix() for path in over.rglob("*.*")} == overlays
+
+
+def test_a_node_that_dies_loses_nothing(nodes, tiny_checkpoint, tmp_path, monkeypatch):
+    """As the benchmark shows it on 1,000 scans with the shipped model."""
+    monkeypatch.setattr(shards, "LEAST", 4)
+    benchmark, classifier = sys.modules["cluster"], bcx.load(tiny_checkpoint)
+    planned = plan_shards([str(write_busi_folder(tmp_path / "scans", per_class=16))])
+    job = Job(str(tiny_checkpoint), classifier.weights_sha256, str(tmp_path / "out"), "csv")
+    expected = benchmark.local_rows(classifier, planned)
+    found = benchmark.lose_a_node(nodes, job, planned, expected)
+    assert found.pop("seconds") > 0
+    assert 4 <= found.pop("shards_before") < 12
+    assert found == {"scans": 48, "shards": 12, "shards_made_twice": 0, "rows_that_differ": 0}
+    expected[7]["label"] = ""
+    assert benchmark.differing(benchmark.shard_rows(tmp_path / "out"), expected) == 1
