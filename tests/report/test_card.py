@@ -87,6 +87,10 @@ def test_what_nobody_measured_has_no_figures(model):
     (model / "results.json").write_text(json.dumps({"what": "training only"}))
     text = card_text(gather(model))
     assert "None were measured" in text
+    assert "## Limits" in text
+    assert "Its probabilities are not calibrated" in text
+    assert "Code and weights: Apache-2.0" in text
+    assert "near-duplicates that nobody has found yet" not in text
     assert "model-index" not in text
     (model / "results.json").unlink()
     with pytest.raises(CheckpointError, match=r"results\.json"):
