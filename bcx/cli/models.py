@@ -122,7 +122,7 @@ def reproduce(
 def export(
     checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="A checkpoint: its name or folder.")],
 ) -> None:
-    """Write model.onnx beside a checkpoint's weights, so that `bcx[fast]` answers sooner.
+    """Write model.onnx beside a checkpoint's weights, so that ONNX Runtime answers sooner.
 
     The file takes its place once its answers agree with torch's. Export again after the weights have changed.
     """

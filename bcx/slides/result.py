@@ -175,7 +175,7 @@ def write_tiles(reading: SlideReading, file: Path) -> None:
     """Write the table of tiles."""
     classes = reading.task.classes
     with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
+        writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["row", "column", "x", "y", "side", "label", *(f"p_{name}" for name in classes)])
         for row, column in zip(*np.nonzero(reading.read), strict=True):
             shares = [f"{value:.6f}" for value in reading.probabilities[row, column]]

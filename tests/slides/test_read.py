@@ -222,6 +222,7 @@ def test_files_appear_whole_or_not_at_all(patches, slide_file, tmp_path, monkeyp
     reading = read_slide(patches, slide_file)
     files = write_reading(reading, tmp_path, "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one_map.png", "one_slide.json", "one_tiles.csv"]
+    assert b"\r" not in files["_tiles.csv"].read_bytes(), "a line of a table ends alike everywhere"
     rows = list(csv.DictReader(files["_tiles.csv"].open(encoding="utf-8")))
     assert len(rows) == reading.read.sum()
     for row in rows[::11]:
