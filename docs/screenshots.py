@@ -127,6 +127,13 @@ def stages(page: Page, folder: Path) -> None:
     take(page, "stages", folder, selector="#classify-viewer")
 
 
+def explanations(page: Page, folder: Path) -> None:
+    example(page, 6)
+    page.click("#classify-explain-box button")
+    page.wait_for_selector("#classify-explain [data-state=Done]", timeout=180_000)
+    take(page, "explanations", folder, selector="#classify-explain-box")
+
+
 def compare(page: Page, folder: Path) -> None:
     example(page, 6)
     page.click("#classify-other input")
@@ -236,6 +243,7 @@ SHOTS = {
             maps,
             colours,
             stages,
+            explanations,
             compare,
             place,
             prevalence,
