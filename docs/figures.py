@@ -687,8 +687,8 @@ def cluster_block() -> str:
         f"on ONNX Runtime: {found['local_scans_per_second']:.1f} scans/s by the local engine, "
         f"{found['ray_scans_per_second']:.1f} by Ray from the first shard on (**{found['ratio']:.2f} times**), "
         f"which is there after {found['ray_seconds_to_first_shard']:.0f} s. With one of two nodes killed once "
-        f"{lost['shards_before']} of {lost['shards']} shards were there, {lost['shards_made_twice']} of these were made "
-        f"again, and {lost['rows_that_differ']} of the {lost['scans']:,} rows differ from the local engine's. "
+        f"{lost['shards_before']} of {lost['shards']} shards were there, {lost['shards_made_twice']} of these were "
+        f"made again, and {lost['rows_that_differ']} of the {lost['scans']:,} rows differ from the local engine's. "
         "From that, on paper:",
         table(["what", "arithmetic", ""], rows),
     )
