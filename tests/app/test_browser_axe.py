@@ -36,7 +36,7 @@ def serious(page) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_nothing_serious_on_any_tab(context, lesion_server, folder, width, scheme, monkeypatch):
     # What a check says is looked at here, and not whether it is right: without the networks that it asks for.
-    monkeypatch.setattr(checks, "_road", lambda *_: 0.1)
+    monkeypatch.setattr(checks, "road", lambda *_: 0.1)
     monkeypatch.setattr(checks, "_stability", lambda *_: {"mirror": 0.9, "noise": 0.4, "zoom": 0.9})
     monkeypatch.setattr(checks, "_sanity", lambda *_: {"random_head": 0.1, "random_network": 0.1})
     pages = opened(context, f"{lesion_server.url}?__theme={scheme}")
