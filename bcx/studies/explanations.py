@@ -103,13 +103,15 @@ def explanation_study(
                 before[method] = explain(classifier, other, _target(classifier, other), method).map
             foreign = cv2.resize(before[method], (mine.scan.width, mine.scan.height))
             other_map = replace(found, map=foreign)
-            of_others = {"other_scan": likeness(found.map, foreign), "road_other": road(classifier, other_map)}
-            if name == CONTROL:
+            of_others: dict[str, Any] = {}
+            if name in METHODS:
+                of_others = {"other_scan": likeness(found.map, foreign), "road_other": road(classifier, other_map)}
+            elif name == CONTROL:
                 found = other_map
-            elif name == UNSMOOTHED:
+            else:
                 found = replace(found, map=mine.class_map(found.target, smoothing=0))
             values = check(classifier, found).to_dict() if name in deep else faithfulness(classifier, found)
-            values |= of_others if name in METHODS else {}
+            values |= of_others
             rows[record.key, name] = _row(classifier, record, mine.label, found, name, values)
             write_rows(table, [*_ABOUT, *_MEASURED], rows.values())
             on_map()
