@@ -1,7 +1,6 @@
 """The choice of model on the real page, in a real browser without a window: two tiny models of different tasks."""
 
 import shutil
-import threading
 import time
 
 import httpx
@@ -37,6 +36,30 @@ def page(page):
 def choose(page, words: str) -> None:
     page.click("#model-picker input")
     page.click(f"#model-picker [role=option]:has-text('{words}'), [role=listbox] [role=option]:has-text('{words}')")
+
+
+def read(page, upload) -> None:
+    page.set_input_files("#classify-upload input[type=file]", upload)
+    page.wait_for_selector("#classify-answer [data-label]")
+
+
+@pytest.fixture
+def slowed(monkeypatch):
+    """Make answers take seconds, by model and name; return what was begun, (model, name) each."""
+
+    def slow_down(seconds) -> list[tuple[str, str]]:
+        predict, begun = Classifier.predict, []
+
+        def slow(classifier, scan, name="", **more):
+            if name:  # else a model that is loaded tries itself
+                begun.append((classifier.name, name))
+                time.sleep(seconds(classifier.name, name))
+            return predict(classifier, scan, name, **more)
+
+        monkeypatch.setattr(Classifier, "predict", slow)
+        return begun
+
+    return slow_down
 
 
 def test_another_model_changes_task_wording_colours_and_examples(page, server, upload, tmp_path):
@@ -87,8 +110,7 @@ def test_another_model_changes_task_wording_colours_and_examples(page, server, u
 
 
 def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, server, upload, scans):
-    page.set_input_files("#classify-upload input[type=file]", upload)
-    page.wait_for_selector("#classify-answer [data-label]")
+    read(page, upload)
     page.click("role=tab[name=Batch]")
     page.set_input_files("#batch-upload input[type=file]", [upload, scans["grey.png"]])
     page.wait_for_selector("#batch-csv:not([disabled])")
@@ -123,29 +145,20 @@ def test_the_same_model_changes_nothing_and_another_reads_the_same_again(page, s
     page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
 
 
-def test_a_model_that_is_chosen_while_another_still_reads_again_reads_too(page, server, upload, monkeypatch):
-    page.set_input_files("#classify-upload input[type=file]", upload)
-    page.wait_for_selector("#classify-answer [data-label]")
-    predict, read = Classifier.predict, []
-
-    def slow(classifier, *args, **kwargs):
-        time.sleep(4 if classifier.name == "other" else 0)
-        read.append(classifier.name)
-        return predict(classifier, *args, **kwargs)
-
-    monkeypatch.setattr(Classifier, "predict", slow)
+def test_a_model_that_is_chosen_while_another_still_reads_again_reads_too(page, upload, slowed):
+    read(page, upload)
+    begun = slowed(lambda model, _: 4 if model == "other" else 0)
     choose(page, "other")
     page.wait_for_selector(".bcx-footer:has-text('Model other')")
     choose(page, "tiny")
     page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
     page.wait_for_selector("#classify-answer [data-label]")
     assert "tiny" in page.inner_text("#classify-past [aria-current]")
-    assert read[-1] == "tiny"
+    assert begun[-1][0] == "tiny"
 
 
 def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, server, upload, monkeypatch):
-    page.set_input_files("#classify-upload input[type=file]", upload)
-    page.wait_for_selector("#classify-answer [data-label]")
+    read(page, upload)
     # The first choice's reading is sent late, so that it names the second choice, which is still being laid out.
     page.evaluate("() => { bcx.title = () => new Promise((done) => setTimeout(done, 1000)); }")
     described = model_html
@@ -163,35 +176,18 @@ def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, se
     assert "tiny" in page.inner_text("#classify-past [aria-current]")
 
 
-def test_a_scan_that_is_read_while_another_model_is_chosen_is_read_by_that_one(page, upload, scans, monkeypatch):
-    page.set_input_files("#classify-upload input[type=file]", upload)
-    page.wait_for_selector("#classify-answer [data-label]")
-    predict = Classifier.predict
-    begun = threading.Event()
-
-    def slow(classifier, *args, **kwargs):
-        if classifier.name == "tiny":
-            begun.set()
-            time.sleep(3)
-        return predict(classifier, *args, **kwargs)
-
-    monkeypatch.setattr(Classifier, "predict", slow)
+def test_a_scan_that_is_read_while_another_model_is_chosen_is_read_by_that_one(page, upload, scans, slowed, until):
+    read(page, upload)
+    begun = slowed(lambda model, _: 3 if model == "tiny" else 0)
     page.set_input_files("#classify-upload input[type=file]", scans["grey.png"])
-    assert begun.wait(WAIT / 1000)
+    assert until(lambda: begun)
     choose(page, "other")
     page.wait_for_selector("#classify-answer:has-text('grey.png')")
     assert "other" in page.inner_text("#classify-past [aria-current]")
 
 
-def test_an_answer_that_comes_late_takes_no_other_ones_place(page, monkeypatch):
-    predict, begun = Classifier.predict, []
-
-    def slow(classifier, scan, name, **more):
-        begun.append(name)
-        time.sleep(3 if "benign" in name or classifier.name == "other" else 0)
-        return predict(classifier, scan, name, **more)
-
-    monkeypatch.setattr(Classifier, "predict", slow)
+def test_an_answer_that_comes_late_takes_no_other_ones_place(page, slowed):
+    begun = slowed(lambda model, name: 3 if "benign" in name or model == "other" else 0)
     page.click("#classify-examples [data-pick='1']")  # slow
     page.wait_for_timeout(500)
     page.click("#classify-examples [data-pick='2']")
@@ -210,7 +206,7 @@ def test_an_answer_that_comes_late_takes_no_other_ones_place(page, monkeypatch):
     page.wait_for_selector("#classify-answer:not(:has-text('malignant-1'))")
     page.wait_for_timeout(4500)
     assert page.locator("#classify-compare section").count() == 0, "it would stand beside another scan"
-    assert begun == [
+    assert [name for _, name in begun] == [
         f"simulated-{label}-1.png" for label in ("benign", "malignant", "malignant", "malignant", "normal")
     ]
 
