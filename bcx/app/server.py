@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -132,7 +132,8 @@ def main(arguments: Sequence[str] | None = None, app: gr.Blocks | None = None) -
     # Containers stop programs with this signal; the end must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     page = app or create(chosen.checkpoint)
-    launch(page, chosen.login, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)
+    with suppress(KeyboardInterrupt):  # Gradio takes it once it waits, and not while it starts
+        launch(page, chosen.login, server_name=chosen.host, server_port=chosen.port, share=chosen.share or None)
 
 
 @asynccontextmanager
