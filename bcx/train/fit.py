@@ -6,7 +6,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,14 @@ from bcx.tasks import get_task
 from bcx.train.answer import answer_records, stacked_logits
 from bcx.train.config import Recipe
 from bcx.train.heads import Side, source_turns, training_side
-from bcx.train.processes import average_norms, depthwise_in_float32, keep_memory, own_share, processes
+from bcx.train.processes import (
+    average_norms,
+    depthwise_in_float32,
+    folded_norms,
+    keep_memory,
+    own_share,
+    processes,
+)
 from bcx.train.provenance import hash_of, read_json
 from bcx.train.runs import NETWORK, NOTE, OnEpoch, Tick, is_finished, noted
 from bcx.train.state import STATE_FILE, load_state, save_state
@@ -157,6 +164,8 @@ def fit(
     steps = len(side.batches(0))
     optimizer, schedule = _optimizer(recipe, side, steps * recipe.epochs)
     model, optimizer = accelerator.prepare(nn.Sequential(network), optimizer)  # a layer around what answers without it
+    while_training = ExitStack()
+    while_training.enter_context(folded_norms(network, frozen, side.preprocess.size))
 
     fingerprint = run_fingerprint(recipe, train, inner)
     history: list[dict[str, Any]] = []
@@ -227,6 +236,7 @@ def fit(
         accelerator.wait_for_everyone()
         on_epoch(row, recipe.epochs)
 
+    while_training.close()
     if best:
         network.load_state_dict(best)
     network = network.cpu().eval().requires_grad_(False)

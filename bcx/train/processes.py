@@ -1,7 +1,7 @@
-"""How a training uses the machine: processes that `accelerate launch` starts, memory, mixed precision on CPUs."""
+"""How a training uses the machine: processes that `accelerate launch` starts, memory, quicker layers."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bcx.networks.device import GLIBC, pick_device, wanted_device
 
@@ -76,3 +78,45 @@ def depthwise_in_float32(network: nn.Module) -> Iterator[list[nn.Module]]:
 def _in_float32(forward: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", enabled=False):
         return forward(batch.float()).to(batch.dtype)
+
+
+@contextmanager
+def folded_norms(network: nn.Module, frozen: Sequence[nn.Module], size: int) -> Iterator[dict[_BatchNorm, nn.Conv2d]]:
+    """Run frozen batch norms as part of the convolutions before them: a tenth of a step whose first stages are frozen.
+
+    Which norm follows which convolution is seen in one pass over an image of `size` pixels a side. The network is
+    changed inside the context only, its weights never. Gives the norms concerned, each with its convolution.
+    """
+    pairs = _convolutions_before(network, frozen, size)
+    for norm, convolution in pairs.items():
+        convolution.forward = fuse_conv_bn_eval(convolution, norm.eval()).requires_grad_(False).forward
+        norm.forward = getattr(norm, "act", nn.Identity()).forward  # timm's norms carry the activation that follows
+    try:
+        yield pairs
+    finally:
+        for module in [*pairs, *pairs.values()]:
+            del module.forward
+
+
+@torch.no_grad()
+def _convolutions_before(network: nn.Module, frozen: Sequence[nn.Module], size: int) -> dict[_BatchNorm, nn.Conv2d]:
+    pairs: dict[_BatchNorm, nn.Conv2d] = {}
+    made: list[tuple[nn.Conv2d, torch.Tensor, int]] = []  # what a convolution gave, and its version as it was given
+
+    def note(convolution: nn.Conv2d, _: object, out: torch.Tensor) -> None:
+        made.append((convolution, out, out._version))
+
+    def match(norm: _BatchNorm, given: tuple[torch.Tensor, ...]) -> None:
+        # A version that counts on has been changed in place, as by a ReLU between the two.
+        for convolution, out, version in made:
+            if out is given[0] and out._version == version:
+                pairs[norm] = convolution
+
+    hooks = [module.register_forward_hook(note) for module in frozen if isinstance(module, nn.Conv2d)]
+    norms = [module for module in frozen if isinstance(module, _BatchNorm) and module.track_running_stats]
+    hooks += [norm.register_forward_pre_hook(match) for norm in norms]
+    if norms:
+        network.eval()(torch.zeros(1, 3, size, size, device=next(network.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    return pairs

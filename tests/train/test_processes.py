@@ -13,7 +13,8 @@ import torch
 from bcx.errors import ConfigError, MissingExtra
 from bcx.networks.device import GLIBC
 from bcx.train import state
-from bcx.train.processes import depthwise_in_float32, own_share
+from bcx.train.fit import freeze_parts
+from bcx.train.processes import depthwise_in_float32, folded_norms, own_share
 from bcx.train.state import epoch_log
 from tests.conftest import ROOT, free_port
 from tests.layouts import write_busi_folder
@@ -104,6 +105,37 @@ def test_what_is_frozen_is_left_alone():
     network.blocks[1].requires_grad_(False)
     with depthwise_in_float32(network) as convolutions:
         assert len(convolutions) == len(before) - 1
+
+
+def frozen_part(network):
+    frozen = freeze_parts(network, SimpleNamespace(freeze_stages=0, freeze_base=True))
+    for module in network.modules():  # norms as of a trained network
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -1, 1)
+    return network.eval(), frozen
+
+
+@pytest.mark.parametrize(
+    "arch", ["mobilenetv2_035", "tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18", "vgg11_bn"]
+)
+def test_frozen_norms_are_folded_and_the_features_stay(arch):
+    network, frozen = frozen_part(timm.create_model(arch, num_classes=3))
+    norms = {module for module in frozen if isinstance(module, torch.nn.BatchNorm2d)}
+    batch = torch.randn(2, 3, 64, 64)
+    before = network.forward_features(batch)
+    with folded_norms(network, frozen, 64) as pairs:
+        assert set(pairs) == norms
+        torch.testing.assert_close(network.forward_features(batch), before, rtol=1e-3, atol=1e-3 * float(before.std()))
+    torch.testing.assert_close(network.forward_features(batch), before, rtol=0, atol=0)
+
+
+def test_a_norm_after_an_activation_in_place_is_not_folded():
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace=True), torch.nn.BatchNorm2d(4)]
+    with folded_norms(torch.nn.Sequential(*layers).requires_grad_(False), layers, 8) as pairs:
+        assert pairs == {}
 
 
 @pytest.mark.skipif(GLIBC is None, reason="another allocator")
