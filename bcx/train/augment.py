@@ -172,8 +172,9 @@ class Augmentation:
         """
         self._geometry.set_random_seed(seed)
         moved = np.zeros(plane.shape[:2], np.uint8) if mask is None else mask
-        lesion = np.argwhere(moved)[:, ::-1] if self._guarded else np.zeros((0, 2))
-        points = lesion[:: max(1, len(lesion) // 64)][:64].astype(np.float32)  # x, y, spread evenly
+        found = cv2.findNonZero(moved) if self._guarded else None  # x, y, row by row; None without any
+        lesion = np.zeros((0, 2)) if found is None else found.reshape(-1, 2)
+        points = lesion[:: max(1, len(lesion) // 64)][:64].astype(np.float32)  # spread evenly
         for _ in range(_DRAWS if len(points) else 1):
             drawn = self._geometry(image=plane, mask=moved, keypoints=points)
             where = np.asarray(drawn["keypoints"]).reshape(-1, 2)

@@ -173,12 +173,12 @@ class LesionDataset(ScanDataset):
             side = rng.uniform(*_FREE_SIDE) * min(shape)
             x, y = (rng.uniform(side / 2, length - side / 2) for length in (shape[1], shape[0]))
             return cut(pixels, box_around(x, y, side, shape, context=1.0)), None
-        rows, columns = np.nonzero(mask)
-        longer = int(max(np.ptp(columns), np.ptp(rows))) + 1
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        longer = max(width, height)
         context = CONTEXT * np.exp(rng.uniform(_BOX_SMALLER, _BOX_LARGER))
         x, y = (
-            (edge.min() + edge.max() + 1) / 2 + rng.uniform(-_BOX_SHIFT, _BOX_SHIFT) * longer * context
-            for edge in (columns, rows)
+            middle + rng.uniform(-_BOX_SHIFT, _BOX_SHIFT) * longer * context
+            for middle in (left + width / 2, top + height / 2)
         )
         box = box_around(x, y, longer, shape, context)
         return cut(pixels, box), cut(mask, box)
