@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from bcx.data.tables import read_table
 from bcx.errors import ConfigError, MissingExtra, ScanError
 from bcx.imaging.names import called_a_picture
-from bcx.inference.archives import Member, open_archive
+from bcx.inference.archives import Member, is_archive, open_archive
 from bcx.inference.input_files import among_scans, base_name, find, is_mask_of, plain_path
 from bcx.inference.journal import stamp
 
@@ -207,6 +207,12 @@ def _behind(url: str, leave_out: str) -> Iterator[tuple[str, int, Path]]:
     own, folder = _unified(leave_out), ""
     if _unified(url) == own:
         raise among_scans(url)
+    if is_archive(url):
+        raise ConfigError(
+            f"'{url}' is a ZIP archive behind a URL.",
+            expected="folders, globs and tables behind URLs; ZIP archives on a disk that every node sees",
+            remedy="Copy it there, or unpack it in the store.",
+        )
     try:
         if "*" in path:
             met = fs.glob(path, detail=True)
