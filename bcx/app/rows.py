@@ -36,7 +36,7 @@ from bcx.inference.input_files import Found, choose, reached
 from bcx.inference.patient import FOLDER, STUDY, folder_of, patient_lines, patient_rows
 from bcx.inference.prediction import Failure, Prediction
 from bcx.report.pictures import lesion_picture, row_picture, save_png
-from bcx.report.words import likeliest
+from bcx.report.words import ranked
 from bcx.tasks import Task
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
@@ -82,7 +82,7 @@ class Row:
     def sorted_by(self, order: str, task: Task) -> tuple[str, float]:
         """Return the class whose probability stands for its order among the rows, and that probability."""
         assert self.slim is not None
-        name = task.positive if order == "suspicion" else likeliest(self.slim)[0][0]
+        name = task.positive if order == "suspicion" else ranked(self.slim)[0]
         return name, self.slim.probabilities[name]
 
     @property

@@ -15,8 +15,9 @@ from bcx.trust.claims import NOT_A_SCAN, REFER
 
 NOTICE = "For research and teaching, never for diagnosis."
 NEUTRAL = "#6b7280"
-#: From this probability on, the second class is in question too: the rule answers "benign" only below about as much.
-_IN_QUESTION = 0.05
+#: From this probability on, a class is in question too: the rule answers "benign" only below about as much. Of many
+#: classes this many are named.
+_IN_QUESTION, _MOST_NAMED = 0.05, 3
 
 
 class Words(NamedTuple):
@@ -43,26 +44,31 @@ def words(prediction: Prediction, task: Task) -> Words:
         )
         return Words(f"Probably not a {task.image_noun}", "", prediction.reason, means_not, NEUTRAL)
     if prediction.decision == REFER:
-        number = ", ".join(f"{name} {percent(p)}" for name, p in likeliest(prediction))
         means_not = (
             "A person should read this picture. It does not mean that anything is wrong: the network cannot tell."
         )
-        return Words(f"Refer: {in_question(prediction)}", number, prediction.reason, means_not, NEUTRAL)
+        return Words(f"Refer: {in_question(prediction, task)}", "", prediction.reason, means_not, NEUTRAL)
     place = task.classes.index(prediction.label)
     means_not = "The network sees one picture and can be wrong. This is not a diagnosis."
     number = percent(prediction.confidence)
     return Words(prediction.label.capitalize(), number, task.meaning[place], means_not, task.colours[place])
 
 
-def likeliest(prediction: Prediction) -> list[tuple[str, float]]:
-    """Return the two most probable classes, the likelier first."""
-    return sorted(prediction.probabilities.items(), key=lambda each: -each[1])[:2]
+def ranked(prediction: Prediction) -> list[str]:
+    """Return the classes, the most probable first."""
+    return sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])
 
 
-def in_question(prediction: Prediction) -> str:
-    """Say between which classes a scan that is referred stands: "benign or malignant", or "perhaps benign"."""
-    (first, _), (second, probability) = likeliest(prediction)
-    return f"{first} or {second}" if probability >= _IN_QUESTION else f"perhaps {first}"
+def in_question(prediction: Prediction, task: Task) -> str:
+    """Say what a scan that is referred may be: "benign or malignant", "benign, normal or malignant", "perhaps benign".
+
+    The positive class is never left out where it is what could not be ruled out.
+    """
+    first, *others = ranked(prediction)
+    named = [first, *(name for name in others if prediction.probabilities[name] >= _IN_QUESTION)][:_MOST_NAMED]
+    if task.positive not in named and task.positive in prediction.reason:
+        named.append(task.positive)
+    return f"{', '.join(named[:-1])} or {named[-1]}" if len(named) > 1 else f"perhaps {first}"
 
 
 def place(x: float, y: float) -> str:
