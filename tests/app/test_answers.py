@@ -102,6 +102,18 @@ def test_what_cannot_be_ruled_out_is_named(prediction, drawn):
         assert "malignant" in wording.in_question(unsure(prediction, probabilities, reason), task)
 
 
+def test_a_persons_box_is_told_as_the_scan_is(prediction, tiny):
+    row, task = rows.make_row(prediction, Path("scan.png"), "scan.png", tiny.task), tiny.task
+    normal, benign, malignant = task.classes
+    for found, said in (
+        (unsure(prediction, (0.43, 0.50, 0.07)), f"refer: {benign}, {normal} or {malignant}"),
+        (dataclasses.replace(prediction, label=benign, decision=benign, confidence=0.97), "benign 97 %"),
+        (decided(prediction, "not a scan"), "not a scan"),
+    ):
+        shown = Text(rows.rows_html(rows.Batch([], rows=[row], boxed={0: found}), task)).text
+        assert f"your box: {said}" in " ".join(shown.split())
+
+
 def test_flags_and_notes_stand_on_the_card(prediction, tiny):
     scan = dataclasses.replace(prediction.scan, notes=("first page of 2",))
     noted = dataclasses.replace(prediction, flags=["Unlike <the> others."], scan=scan)
