@@ -20,7 +20,7 @@ from bcx.explain.sheet import overlay
 from bcx.imaging.overlay import COLOUR, colourise, lay_over, lesion_colours
 from bcx.imaging.style import STYLE, MapStyle
 from bcx.report.pictures import data_url, lesion_picture
-from bcx.report.words import NEUTRAL, NOTICE, in_question, percent, place, words
+from bcx.report.words import NEUTRAL, NOTICE, percent, place, referral, words
 from bcx.trust.claims import NOT_A_SCAN, REFER
 
 
@@ -66,7 +66,7 @@ def joined(source: str) -> str:
 
 
 _environment = Environment(autoescape=True, undefined=StrictUndefined)
-_functions: list[Any] = [clock, in_question, inline, percent, place, share, words]
+_functions: list[Any] = [clock, inline, percent, place, referral, share, words]
 _functions += [colour_bar, data_url, lesion_colour, lesion_picture]
 _environment.globals.update(
     {each.__name__: each for each in _functions}

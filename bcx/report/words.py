@@ -47,7 +47,7 @@ def words(prediction: Prediction, task: Task) -> Words:
         means_not = (
             "A person should read this picture. It does not mean that anything is wrong: the network cannot tell."
         )
-        return Words(f"Refer: {in_question(prediction, task)}", "", prediction.reason, means_not, NEUTRAL)
+        return Words(referral(prediction, task).capitalize(), "", prediction.reason, means_not, NEUTRAL)
     place = task.classes.index(prediction.label)
     means_not = "The network sees one picture and can be wrong. This is not a diagnosis."
     number = percent(prediction.confidence)
@@ -59,16 +59,17 @@ def ranked(prediction: Prediction) -> list[str]:
     return sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])
 
 
-def in_question(prediction: Prediction, task: Task) -> str:
-    """Say what a scan that is referred may be: "benign or malignant", "benign, normal or malignant", "perhaps benign".
+def referral(prediction: Prediction, task: Task) -> str:
+    """Say what a scan that is referred may be: "refer: benign or malignant", "refer: benign, normal or malignant".
 
-    The positive class is never left out where it is what could not be ruled out.
+    The positive class is never left out where it is what could not be ruled out. Where one class alone is in question,
+    as for a scan unlike those learned from, it is not named, since that would say too much: "refer to a person".
     """
     first, *others = ranked(prediction)
     named = [first, *(name for name in others if prediction.probabilities[name] >= _IN_QUESTION)][:_MOST_NAMED]
     if task.positive not in named and task.positive in prediction.reason:
         named.append(task.positive)
-    return f"{', '.join(named[:-1])} or {named[-1]}" if len(named) > 1 else f"perhaps {first}"
+    return f"refer: {', '.join(named[:-1])} or {named[-1]}" if len(named) > 1 else "refer to a person"
 
 
 def place(x: float, y: float) -> str:
