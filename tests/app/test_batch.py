@@ -117,7 +117,12 @@ def test_a_batch_that_is_stopped_or_whose_page_is_closed_keeps_what_is_done(sess
     (session.ended if closed else taken.stop).set()
     done = run(session, taken, tiny)
     assert len(done.rows) == 1
-    assert closed or "stopped" in rows.progress_html(done)
+    done.started = done.ended - 75
+    assert "<strong>1 of 5 files in 1 min 15 s, then stopped</strong>" in rows.progress_html(done)
+    done.files *= 250
+    assert "1 of 1,250 files in" in rows.progress_html(done)
+    done.files = done.files[:1]
+    assert "<strong>1 file in 1 min 15 s</strong>" in rows.progress_html(done)
 
 
 def test_the_zip_holds_the_lesion_too_where_the_model_has_such_a_map(session, scans, tiny_lesion, tmp_path):
