@@ -13,10 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from bcx.evaluate.intervals import paired_bootstrap
 from bcx.evaluate.metrics import ranked_auc
-from bcx.evaluate.oof import read_oof
+from bcx.evaluate.oof import logits_of, read_oof
 from bcx.report.card import card_text
 from bcx.report.facts import gather
+from bcx.studies.decisions import fit_elsewhere, transfer_answers
 from bcx.tasks import get_task
+from bcx.trust.calibration import apply_temperature
+from bcx.trust.rule import Decider
 from tests.test_docs import figures_module
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -374,3 +377,16 @@ def test_the_mean_harm_over_hospitals_is_that_of_the_studies():
         assert f"{100 * np.mean([row['referred']['value'] for row in rows]):.0f} %" == referred
         assert missed in TRANSFER
         assert referred in TRANSFER
+
+
+@pytest.mark.parametrize(
+    ("hospital", "said"), [("busi", "55 % of BUSI"), ("busbra", "47 % of BUS-BRA"), ("breast", "38 % of BrEaST")]
+)
+def test_thresholds_of_its_own_would_hardly_refer_less(hospital, said):
+    task, text = get_task("breast-ultrasound"), (ROOT / "docs/explanation/decisions.md").read_text()
+    own = transfer_answers(ROOT / "results/mobilenetv2-hospitals/transfer", task)[hospital]
+    temperature, rule = fit_elsewhere([own], task, ())
+    probabilities = apply_temperature(logits_of(own.frame, task), temperature)
+    _, reasons = Decider({"rule": rule.to_dict()}, task).decide_rows(probabilities, own.frame["distance"].to_numpy())
+    assert f"{100 * np.mean([bool(each) for each in reasons]):.0f} % of" == said[:7]
+    assert said in text
