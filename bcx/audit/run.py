@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import count
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -251,6 +252,23 @@ def _pool(workers: int) -> Iterator[Executor | None]:
         candidates.clear()
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold SIGINT back in this thread, and in processes that it starts until `_one_thread` has them ignore it.
+
+    Else a process that Ctrl-C meets while it imports ends in a traceback. Another thread takes it for this process.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would end the block when it starts with the first process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _one_thread() -> None:
     """One process for each core is enough; threads in each would only wait for one another."""
     cv2.setNumThreads(1)
@@ -277,7 +295,9 @@ def _each(
 ) -> Iterator[Answer]:
     """Yield what a function returns of each chunk, one by one and in order."""
     total = done + sum(map(len, chunks))
-    for answers, chunk in zip((pool.map if pool else map)(function, chunks), chunks, strict=True):
+    with _without_ctrl_c():  # processes start here
+        answered = (pool.map if pool else map)(function, chunks)
+    for answers, chunk in zip(answered, chunks, strict=True):
         yield from answers
         done += len(chunk)
         tell(stage, done, total)

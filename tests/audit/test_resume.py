@@ -136,3 +136,15 @@ def test_a_signal_to_the_command_loses_nothing_and_leaves_no_process(busi_folder
     done = run(*words)
     assert (done.status, "72  pictures" in done.out) == (0, True)
     assert not list(out.glob(".audit*"))
+
+
+def blocked(chunk: list[int]) -> list[bool]:
+    return [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []) for _ in chunk]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_does_not_meet_a_process_that_only_starts():
+    """Until it ignores SIGINT it holds it back; this process does not."""
+    with module._pool(2) as pool:
+        assert list(module._each(pool, "Here", blocked, [[0], [1]], lambda *told: None)) == [True, True]
+    assert blocked([0]) == [False]
