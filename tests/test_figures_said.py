@@ -403,3 +403,13 @@ def test_thresholds_of_its_own_would_hardly_refer_less(hospital, said):
     _, reasons = Decider({"rule": rule.to_dict()}, task).decide_rows(probabilities, own.frame["distance"].to_numpy())
     assert f"{100 * np.mean([bool(each) for each in reasons]):.0f} % of" == said[:7]
     assert said in text
+
+
+def test_how_much_quicker_a_training_is_comes_from_the_benchmarks():
+    results = (ROOT / "results/benchmarks" / f"training{kind}.json" for kind in ("", "-bf16"))
+    without, within = (json.loads(file.read_text("utf-8")) for file in results)
+    assert without["machine"]["bf16"] is False
+    said = (
+        f"{without['ratio']:.2f} x as quick where the processor has no bfloat16, and was {within['ratio']:.2f} x where"
+    )
+    assert said in (ROOT / "CHANGELOG.md").read_text("utf-8").replace("\n", " ")

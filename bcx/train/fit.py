@@ -164,8 +164,6 @@ def fit(
     steps = len(side.batches(0))
     optimizer, schedule = _optimizer(recipe, side, steps * recipe.epochs)
     model, optimizer = accelerator.prepare(nn.Sequential(network), optimizer)  # a layer around what answers without it
-    while_training = ExitStack()
-    while_training.enter_context(folded_norms(network, frozen, side.preprocess.size))
 
     fingerprint = run_fingerprint(recipe, train, inner)
     history: list[dict[str, Any]] = []
@@ -178,6 +176,8 @@ def fit(
         schedule.last_epoch = schedule._step_count = len(history) * steps
         for _ in range(schedule.last_epoch):
             on_batch()
+    while_training = ExitStack()
+    while_training.enter_context(folded_norms(network, frozen, side.preprocess.size))  # of the weights just loaded
 
     while len(history) < recipe.epochs:
         if recipe.patience is not None and history and _waited(history, recipe.watch) >= recipe.patience:
