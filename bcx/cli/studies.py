@@ -43,9 +43,10 @@ def descriptors(
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / "descriptors.csv", index=False, lineterminator="\n")
     about = describe_command(command_line("study descriptors", data=named))
-    write_json(out / "descriptors.json", {**about, "data": describe_data(records), **found})
-    for name, area in found["auc"].items():
-        typer.echo(f"{name}: {in_words(area)}")
+    write_json(out / "descriptors.json", {**about, "data": describe_data(records), "sources": found})
+    for source, worth in found.items():
+        for name, area in worth["auc"].items():
+            typer.echo(f"{source}, {name}: {in_words(area)}")
 
 
 @study.command()

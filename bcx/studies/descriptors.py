@@ -24,7 +24,10 @@ TERMS = ("orientation", "shape", "margin", "echo", "posterior")
 
 
 def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = lambda: None) -> pd.DataFrame:
-    """Describe every scan's outlined lesion, a row each: file, group, label, `NUMBERS`, `TERMS`; none where no mask."""
+    """Describe every scan's outlined lesion, a row each, none where no mask.
+
+    Columns: file, source, group, label, `NUMBERS`, `TERMS`.
+    """
     rows = []
     for record in records:
         pixels = Scan.open(record.file).pixels
@@ -32,26 +35,33 @@ def descriptor_rows(records: Sequence[Record], on_scan: Callable[[], object] = l
         found = None if mask is None else describe(pixels, mask)
         on_scan()
         if found is not None:
-            about = {"file": record.key, "group": record.group, "label": record.label}
+            about = {"file": record.key, "source": record.source, "group": record.group, "label": record.label}
             rows.append(found.to_dict() | about | {"depth_to_width": round(found.depth / found.width, 3)})
-    return pd.DataFrame(rows, columns=["file", "group", "label", *NUMBERS, *TERMS])
+    return pd.DataFrame(rows, columns=["file", "source", "group", "label", *NUMBERS, *TERMS])
 
 
 def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return, ready for JSON, what each descriptor is worth; lesions of one class only are a `DataError`.
+    """Return by source, ready for JSON, what each descriptor is worth; lesions of one class only are a `DataError`.
 
-    These are `scans`, `patients`; `auc`: number -> area under the ROC curve for the positive class against other
-    lesions, in the direction that `NUMBERS` says, with its interval over groups, on the scans that have the number;
-    `terms`: term -> value -> scans, and how many of them are positive.
+    Of a source these are `scans`, `patients`; `auc`: number -> area under the ROC curve for the positive class against
+    other lesions, in the direction that `NUMBERS` says, with its interval over groups, on the scans that have the
+    number; `terms`: term -> value -> scans, and how many of them are positive.
     """
     frame = frame[frame["label"] != task.absent]
+    for source in frame["source"].unique() if len(frame) else ("all sources",):
+        labels = frame.loc[frame["source"] == source, "label"]
+        if labels.nunique() < 2:
+            raise DataError(
+                f"Outlined lesions of {source}: {len(labels)}, of which {(labels == task.positive).sum()} "
+                f"{task.positive}.",
+                expected="masks of both kinds of lesion",
+                remedy="Name a folder with masks and labels, such as BUS-BRA.",
+            )
+    return {str(source): _summary(part, task) for source, part in frame.groupby("source")}
+
+
+def _summary(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     positive = frame["label"] == task.positive
-    if positive.nunique() < 2:
-        raise DataError(
-            f"Outlined lesions: {len(frame)}, of which {int(positive.sum())} {task.positive}.",
-            expected="masks of both kinds of lesion",
-            remedy="Name a folder with masks and labels, such as BUS-BRA.",
-        )
     areas: dict[str, Any] = {}
     for name, more in NUMBERS.items():
         part = frame[frame[name].notna()]
