@@ -413,3 +413,18 @@ def test_how_much_quicker_a_training_is_comes_from_the_benchmarks():
         f"{without['ratio']:.2f} x as quick where the processor has no bfloat16, and was {within['ratio']:.2f} x where"
     )
     assert said in (ROOT / "CHANGELOG.md").read_text("utf-8").replace("\n", " ")
+
+
+def test_what_outlines_tell_comes_from_the_study():
+    page = (ROOT / "docs" / "how-to" / "explain-an-answer.md").read_text("utf-8")
+    found = json.loads((STUDIES / "descriptors" / "descriptors.json").read_text("utf-8"))["sources"]
+    said = {"corners": "more corners", "lobulation": "more lobulation", "depth_to_width": "deeper than wide"}
+    said |= {"circularity": "less circular", "axis_ratio": "less elongated", "angle": "steeper"}
+    said |= {"posterior_difference": "darker behind", "margin_width": "wider margin"}
+    said |= {"echo_difference": "darker against fat"}
+    for name, row in said.items():
+        areas = [found[source]["auc"][name] for source in ("busi", "busbra", "breast")]
+        cells = [f"{area['value']:.2f} ({area['low']:.2f} to {area['high']:.2f})" for area in areas]
+        assert f"| {row} | {' | '.join(cells)} |" in page
+    assert set(said) == set(found["busi"]["auc"])
+    assert [found[source]["scans"] for source in ("busi", "busbra", "breast")] == [538, 1501, 252]
