@@ -428,3 +428,20 @@ def test_what_outlines_tell_comes_from_the_study():
         assert f"| {row} | {' | '.join(cells)} |" in page
     assert set(said) == set(found["busi"]["auc"])
     assert [found[source]["scans"] for source in ("busi", "busbra", "breast")] == [538, 1501, 252]
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2-hospitals", "mobilenetv2-lesion"])
+def test_what_a_second_view_is_worth_comes_from_the_study(model):
+    page = (ROOT / "docs" / "explanation" / "patients.md").read_text("utf-8")
+    table = json.loads((STUDIES / "decisions" / model / "patients.json").read_text("utf-8"))["table"]
+    for row in table:
+        found = row["auc"]
+        areas = [" to ".join(digits(found[part][end]) for end in ("low", "high")) for part in found]
+        said = [f"{digits(found[part]['value'])} ({span})" for part, span in zip(found, areas, strict=True)]
+        assert f"| ROC-AUC, malignant against benign | {said[0]} | {said[1]} | +{said[2]} |" in page
+        for name, word in [("missed", "cancers answered normal or benign"), ("referred", "referred")]:
+            shares = [
+                {end: 100 * row[part][name][end] for end in ("value", "low", "high")} for part in ("scan", "patient")
+            ]
+            cells = " | ".join("{value:.1f} % ({low:.1f} to {high:.1f})".format(**share) for share in shares)
+            assert f"| {word} | {cells} | |" in page
