@@ -191,7 +191,9 @@ def _report(prediction: Prediction, header: Dataset, segmentation: Dataset | Non
     reference = (header.SOPClassUID, header.SOPInstanceUID, _frames(prediction))
     weights = f"weights SHA-256 {prediction.weights_sha256}"
     algorithm = sr.AlgorithmIdentification(prediction.model, bcx.__version__, [weights])
-    said = {"label": prediction.label, "decision": prediction.decision}
+    said = {"decision": prediction.decision}
+    if prediction.decision == prediction.label:  # a label beside "refer" would be read as the answer
+        said["label"] = prediction.label
     groups: list[Any] = [
         sr.MeasurementsAndQualitativeEvaluations(
             sr.TrackingIdentifier(UID(), "scan"),

@@ -86,7 +86,7 @@ def test_a_report_says_what_the_table_says(written):
     numbers = {each.name.meaning: each.value for each in scan.get_measurements()}
     assert numbers == {f"Probability of {name}": pytest.approx(p, abs=1e-6) for name, p in answer.probabilities.items()}
     said = {each.name.meaning: each.value.meaning for each in scan.get_qualitative_evaluations()}
-    assert said == {"Label": answer.label, "Decision": answer.decision}
+    assert said["Decision"] == answer.decision
     (lesion,) = content.get_planar_roi_measurement_groups()
     segment = lesion.referenced_segmentation_frame[0].ReferencedSOPSequence[0]
     assert segment.ReferencedSOPInstanceUID == pydicom.dcmread(files[1]).SOPInstanceUID
@@ -95,6 +95,16 @@ def test_a_report_says_what_the_table_says(written):
     texts = [element.value for element in report.iterall() if element.keyword == "TextValue"]
     assert {NOTICE, answer.model, f"weights SHA-256 {answer.weights_sha256}"} <= set(texts)
     assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
+
+
+@pytest.mark.parametrize("decision", ["refer", "benign"])
+def test_a_referral_bears_no_label_that_could_be_read_as_the_answer(classifier, tmp_path, decision):
+    data = ultrasound(SCAN)
+    answer = replace(classifier.predict(data, "a.dcm"), label="benign", decision=decision)
+    *_, file = DicomWriter().write(answer, data, 1, tmp_path / "a")
+    (scan,) = srread(file).content.get_image_measurement_groups()
+    said = [(each.name.meaning, each.value.meaning) for each in scan.get_qualitative_evaluations()]
+    assert said == [("Decision", decision), *([("Label", "benign")] if decision == "benign" else [])]
 
 
 def test_without_an_outline_there_is_no_segmentation(written):
