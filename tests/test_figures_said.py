@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from bcx.evaluate.intervals import paired_bootstrap
 from bcx.evaluate.metrics import ranked_auc
@@ -318,6 +318,39 @@ def test_two_trainings_and_each_alone_are_what_their_answers_say(hospital):
         assert f"other seeds reach {said[1]} and {said[2]} in BUS-BRA" in TRANSFER
 
 
+def specificity(ill: np.ndarray, odds: np.ndarray) -> float:
+    """Of the benign lesions, those below the highest threshold that finds 95 % of the cancers."""
+    false_alarms, found, _ = roc_curve(ill, odds)
+    return float(1 - false_alarms[found >= 0.95].min())
+
+
+def share(found: dict[str, float]) -> str:
+    return "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * found[end] for end in ("value", "low", "high")))
+
+
+@pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
+def test_what_the_roc_auc_leaves_out_comes_from_answers_and_maps(hospital):
+    rows = TRANSFER.split("What the ROC-AUC leaves out", 1)[1].splitlines()
+    row = next(each for each in rows if each.startswith(f"| {hospital} | "))
+    name = hospital.lower().replace("-", "")
+    frame = pd.read_csv(BOTH / f"without-{name}" / "oof.csv").query("label != 'normal'")
+    ill, odds = (frame["label"] == "malignant").to_numpy(), margin(frame).to_numpy()
+    value, *ends = (float(number) for number in re.findall(r"\.\d+", row.split("|")[2]))
+    assert specificity(ill, odds) == pytest.approx(value, abs=0.0006)
+    some = spans(frame["group"].to_numpy(), lambda some: specificity(ill[some], odds[some]))
+    assert some == pytest.approx(ends, abs=0.01)
+    found = json.loads((LEFT_OUT / "localisation" / f"{name}.json").read_text("utf-8"))["localisation"]
+    overlap = f"{digits(found['all']['iou']['value'])} ("
+    assert f"| {share(found['all']['heat_inside'])} | {share(found['all']['pointing'])} | {overlap}" in row
+    if hospital == "BrEaST":
+        small = found["by_size"]["small (below 3 %)"]
+        said = f"{100 * small['heat_inside']['value']:.0f} % of their heat lies inside, and the hottest pixel of "
+        assert f"{said}{100 * small['pointing']['value']:.0f} %" in TRANSFER
+        before = json.loads((ROOT / "results/mobilenetv2-lesion/external-breast.json").read_text("utf-8"))
+        parts = [before["localisation"]["all"][each] for each in ("heat_inside", "pointing")]
+        assert f"{share(parts[0])} and {share(parts[1])}" in TRANSFER
+
+
 @pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
 def test_the_other_backbone_is_what_its_answers_say(hospital):
     page = TRANSFER.split("EfficientNet-Lite0, with", 1)[1]
@@ -413,6 +446,10 @@ def test_how_much_quicker_a_training_is_comes_from_the_benchmarks():
         f"{without['ratio']:.2f} x as quick where the processor has no bfloat16, and was {within['ratio']:.2f} x where"
     )
     assert said in (ROOT / "CHANGELOG.md").read_text("utf-8").replace("\n", " ")
+    page = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    before, now = (round(without["images_per_second"][code]) for code in ("before", "now"))
+    assert f"**{without['ratio']:.2f} x** ({before} to {now} images/s, `training.json`)" in page
+    assert f"and {within['ratio']:.2f} x (" in page
 
 
 def test_what_outlines_tell_comes_from_the_study():
