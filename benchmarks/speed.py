@@ -40,6 +40,7 @@ from bcx.networks.ensemble import LesionEnsemble
 from bcx.networks.lesion import LesionNetwork
 from bcx.simulate import simulate
 from bcx.simulate.examples import write_examples
+from bcx.studies.compare import count_macs
 from bcx.train.provenance import current_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,12 +86,11 @@ def copy_with_graph(model: str, folder: Path) -> Path:
     return copied
 
 
-def passes_of(folder: Path) -> int:
-    """How many passes one answer takes: two looks of every member with the lesion head, one of every other."""
+def passes_of(folder: Path) -> list[nn.Module]:
+    """The network of each pass that one answer takes: members with the lesion head twice, others once."""
     network = load_checkpoint(folder).network
-    if isinstance(network, LesionEnsemble):
-        return 2 * len(network.lookers) + len(network.readers)
-    return 2 if isinstance(network, LesionNetwork) else 1
+    members = list(network.members) if isinstance(network, LesionEnsemble) else [network]
+    return [member for member in members for _ in range(1 + isinstance(member, LesionNetwork))]
 
 
 def in_words(passes: int) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def in_words(passes: int) -> tuple[str, str]:
 def measure_one(folder: Path, rounds: int, repeats: int) -> list[Row]:
     """One scan: the whole answer against plain forward passes, and against pytorch-grad-cam for every class."""
     classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
-    passes = passes_of(folder)
+    passes = len(passes_of(folder))
     plain, tensor = plain_network(folder)
     scan = bcx.Scan.open(simulate("malignant", 1, 500, 570).pixels)
     ready = tensor(scan.pixels)[None]
@@ -194,7 +194,7 @@ def write_scans(folder: Path, count: int, different: int = 48) -> list[Path]:
 def measure_folder(folder: Path, files: list[Path], rounds: int) -> list[Row]:
     """A folder from disk to answers, against the network alone on tensors that are ready."""
     classifiers = {backend: bcx.load(folder, backend=backend) for backend in BACKENDS}
-    passes = passes_of(folder)
+    passes = len(passes_of(folder))
     _, tensor = plain_network(folder)
     with torch.inference_mode():
         ready = torch.stack([tensor(bcx.Scan.open(file).pixels) for file in files[:16]])
@@ -362,6 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows.append(measure_import(2 if quick else 11))
         if not quick:
             rows.append(measure_page(folder, Path(scratch) / "examples", 10))
+        passes = passes_of(folder)
     checkpoint = load_checkpoint(options.model)
     write_json(
         options.out,
@@ -376,7 +377,11 @@ def main(arguments: list[str] | None = None) -> None:
                 **{name: version(name) for name in PACKAGES},
             },
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads},
-            "model": {"name": checkpoint.name, "weights_sha256": checkpoint.weights_sha256},
+            "model": {
+                "name": checkpoint.name,
+                "weights_sha256": checkpoint.weights_sha256,
+                "multiply_adds": sum(count_macs(network, checkpoint.preprocess.size) for network in passes),
+            },
             "seconds": round(time.perf_counter() - started, 1),
             "rows": rows,
         },

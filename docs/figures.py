@@ -413,14 +413,20 @@ def looks_table() -> str:
 
 
 def cost_words() -> str:
-    """Return what an answer takes in milliseconds, by model and by what runs the network."""
+    """Return what an answer takes, by model and backend, in passes of timm's network in the same run."""
     ours, rows = read("benchmarks/speed.json"), []
-    plain = read("benchmarks/speed-mobilenetv2-busi.json")
-    for name, speed in (("`mobilenetv2-lesion`", ours), ("`mobilenetv2-busi` (plain)", plain)):
-        took = {row["backend"]: row["bcx_ms"] for row in speed["rows"] if "with all maps" in row["what"]}
-        rows.append([name, f"{took['torch']:.0f} ms", f"{took['onnxruntime']:.0f} ms"])
+    for ending in ("", f"-{LESION}", "-mobilenetv2-busi"):
+        speed, cells = read(f"benchmarks/speed{ending}.json"), {}
+        for row in speed["rows"]:
+            if found := re.search(r"with all maps, (\w+) pass", row["what"]):
+                passes = row["ratio"] * (1 if found[1] == "one" else int(found[1]))
+                cells[row["backend"]] = f"{passes:.1f} x ({row['bcx_ms']:.0f} ms)"
+        rows.append([f"`{speed['model']['name']}`", cells["torch"], cells["onnxruntime"]])
     return text(
-        f"One opened scan with all maps, on {ours['machine']['cores']} cores without a GPU, the median over rounds:",
+        "One opened scan with all maps, as a multiple of one plain pass of timm's network through torch in the same "
+        f"run, on {ours['machine']['cores']} cores without a GPU. The milliseconds are of different machines. "
+        f"An answer of the default model, the first, takes {ours['model']['multiply_adds'] / 1e9:.2f} billion "
+        "multiply-adds.",
         table(["", "torch", "ONNX Runtime"], rows),
     )
 
