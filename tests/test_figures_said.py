@@ -351,6 +351,32 @@ def test_what_the_roc_auc_leaves_out_comes_from_answers_and_maps(hospital):
         assert f"{share(parts[0])} and {share(parts[1])}" in TRANSFER
 
 
+def test_what_did_not_help_comes_from_the_trials_and_the_answers():
+    trials = json.loads((LEFT_OUT / "tried.json").read_text("utf-8"))
+    table = TRANSFER.split("### What did not help", 1)[1].split("\nNothing here", 1)[0].split(" --- |\n", 1)[1]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    rows = {name: areas for name, *areas in cells}
+    hospitals = ("busi", "busbra", "breast")
+    for part, seed in (("reading", "third"), ("crops", "first")):
+        for name in trials[part]["busi"]:
+            row = rows.pop(f"{seed} seed, as it is" if name == "as it is" else name, None)
+            assert row in (None, [digits(trials[part][each][name]["auc"]["value"]) for each in hospitals])
+    birads = area(pd.read_csv(LEFT_OUT / "mobilenetv2-lesion-birads" / "without-breast" / "oof.csv"))
+    assert rows.pop('"malignant" learned to 30 % from BI-RADS categories (BUS-BRA\'s)')[2] == digits(birads)
+    names = [*(f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1", "-seed-2"))]
+    names.append("efficientnet-lite0-lesion-machines")
+    means, least = [], 1.0
+    for hospital in hospitals:
+        frames = [pd.read_csv(LEFT_OUT / name / f"without-{hospital}" / "oof.csv").set_index("file") for name in names]
+        odds = pd.concat([margin(frame) for frame in frames], axis=1)
+        lesion = frames[0]["label"] != "normal"
+        means.append(digits(roc_auc_score(frames[0]["label"][lesion] == "malignant", odds.mean(axis=1)[lesion])))
+        least = min(least, odds[lesion].corr().to_numpy().min())
+    assert rows.pop("four networks averaged: three seeds and EfficientNet-Lite0") == means
+    assert f"agree to {least:.2f} or more".replace("0.", ".") in TRANSFER
+    assert not rows
+
+
 @pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
 def test_the_other_backbone_is_what_its_answers_say(hospital):
     page = TRANSFER.split("EfficientNet-Lite0, with", 1)[1]
