@@ -436,6 +436,7 @@ def test_what_the_context_takes_from_normal_scans_comes_out_of_the_answers():
     ("network", "said"),
     [
         ("efficientnet-lite0-lesion-machines", "says the same: {} with its context, {} without;"),
+        ("efficientnet-lite2-lesion-machines", "Nor did EfficientNet-Lite2: {} with its context, {} without."),
         ("mobilenetv2-lesion-machines-seed-2", "which took no part in the choice: {} with its context, {} without."),
     ],
 )
