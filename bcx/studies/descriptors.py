@@ -48,20 +48,18 @@ def summarise(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     number; `terms`: term -> value -> scans, and how many of them are positive.
     """
     frame = frame[frame["label"] != task.absent]
-    for source in frame["source"].unique() if len(frame) else ("all sources",):
-        labels = frame.loc[frame["source"] == source, "label"]
-        if labels.nunique() < 2:
-            raise DataError(
-                f"Outlined lesions of {source}: {len(labels)}, of which {(labels == task.positive).sum()} "
-                f"{task.positive}.",
-                expected="masks of both kinds of lesion",
-                remedy="Name a folder with masks and labels, such as BUS-BRA.",
-            )
-    return {str(source): _summary(part, task) for source, part in frame.groupby("source")}
+    parts = dict(iter(frame.groupby("source"))) or {"all sources": frame}
+    return {str(source): _summary(source, part, task) for source, part in parts.items()}
 
 
-def _summary(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
+def _summary(source: object, frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     positive = frame["label"] == task.positive
+    if positive.nunique() < 2:
+        raise DataError(
+            f"Outlined lesions of {source}: {len(frame)}, of which {int(positive.sum())} {task.positive}.",
+            expected="masks of both kinds of lesion",
+            remedy="Name a folder with masks and labels, such as BUS-BRA.",
+        )
     areas: dict[str, Any] = {}
     for name, more in NUMBERS.items():
         part = frame[frame[name].notna()]

@@ -47,5 +47,7 @@ def test_areas_are_scikit_learns_on_the_scans_that_have_the_number():
     assert both["there"]["auc"]["corners"]["value"] == pytest.approx(1 - found["auc"]["corners"]["value"])
     with pytest.raises(DataError, match=r"of there: .*, of which 0 malignant"):
         summarise(pd.concat([frame, other[other["label"] == "benign"]]), TASK)
+    with pytest.raises(DataError, match="0 malignant"):  # two kinds of lesion, and neither of them the positive one
+        summarise(frame.assign(label=np.where(frame["label"] == "benign", "benign", "another")), TASK)
     with pytest.raises(DataError, match="of all sources: 0, of which 0 malignant"):
         summarise(frame[:0], TASK)
