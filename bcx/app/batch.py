@@ -177,25 +177,29 @@ class BatchTab:
         batch = session.batch
         if "batch" not in session.again or batch is None or batch.task != classifier.task.name:
             yield {}
-            return
-        batch.started = time.monotonic()
-        yield from self.read(session, batch, classifier)
+        elif batch.started:  # it came as the page was cleared
+            session.again.discard("batch")
+            yield self.so_far(session, batch, classifier)
+        else:
+            yield from self.read(session, batch, classifier)
 
     def read(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Iterator[Changes]:
         session.again.discard("batch")
-        task = classifier.task
-        running = {**self.nothing_ready(), self.files: None, self.stop: gr.update(interactive=True)}
         cleared = self.shut()
-        for _ in rows.run(session, batch, task, partial(self.page.stream, classifier.name)):
-            if session.batch is not batch:  # the page shows another batch, or another model
+        for _ in rows.run(session, batch, classifier.task, partial(self.page.stream, classifier.name)):
+            if session.batch is not batch:  # the page shows another batch, or another model, or is closed
                 return
-            yield {**self.listed(batch, task), **running, **cleared}
+            yield {**self.so_far(session, batch, classifier), **cleared}
             cleared = {}
-        if session.ended.is_set() or session.batch is not batch:
-            return
+
+    def so_far(self, session: Session, batch: rows.Batch, classifier: Classifier) -> Changes:
+        task = classifier.task
+        if batch.ended is None:
+            running = {**self.nothing_ready(), self.files: None, self.stop: gr.update(interactive=True)}
+            return {**self.listed(batch, task), **running}
         ended = {self.stop: gr.update(interactive=False), self.make_zip: gr.update(interactive=True)}
         shown = {**self.listed(batch, task), **self.written(session, batch, task)}
-        yield {**shown, **self.combined(session, batch, classifier), **ended}
+        return {**shown, **self.combined(session, batch, classifier), **ended}
 
     def ask_to_stop(self, session: Session, _: Classifier) -> Changes:
         if session.batch is not None:

@@ -175,7 +175,10 @@ class ClassifyTab:
         chosen = session.chosen
         if "scan" not in session.again or chosen is None or chosen.task != classifier.task.name:
             return {}
-        return self.answer(session, classifier, chosen)
+        if session.answer is None:
+            return self.answer(session, classifier, chosen)
+        session.again.discard("scan")  # it came as the page was cleared
+        return self.shown(session, classifier)
 
     def open_past(self, session: Session, classifier: Classifier, event: gr.EventData) -> Changes:
         again = _chosen_past(session, event_value(event, "pick"), classifier.task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from bcx.app.markup import html
 from bcx.app.model_tab import model_html
 from bcx.app.privacy import Session, Sessions
 from bcx.app.slide_tab import build_slides
-from bcx.app.viewer import filled
+from bcx.app.viewer import Viewer, filled
 from bcx.app.wiring import NETWORK, QUICK, Changes, Example, Models, Page, build_picker, list_examples
 from bcx.errors import BcxError
 from bcx.imaging.style import PALETTES
@@ -67,21 +67,23 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
                 footer: html.footer(chosen),
             }
 
-        @in_words("switch")
-        def switch(name: Any, request: gr.Request) -> Changes:
-            name = choice(name, models.names, "The model")
-            with sessions.at_work(request.session_hash) as session:
+        def switch(name: Any, request: gr.Request) -> Iterator[Changes]:
+            with in_words("switch"), sessions.at_work(request.session_hash) as session:
+                name = choice(name, models.names, "The model")
                 before = session.model or classifier.name
                 if name == before:  # Gradio tells of the same model when focus leaves
-                    return gr.skip()
+                    yield gr.skip()
+                    return
                 try:
                     chosen = models.get(name)
                 except BcxError as error:
-                    return {picker: before, refusal: filled(html.refusal(name, error))}
-                shown = {picker: name, refusal: filled(_changed(chosen, session)), **follow(chosen)}
-                # Last: from here on the chosen model may answer, and what is cleared above must not follow its answer.
+                    yield {picker: before, refusal: filled(html.refusal(name, error))}
+                    return
+                shown = {refusal: filled(_changed(chosen, session)), **follow(chosen)}
                 session.start_over(name)
-            return shown
+                yield shown
+                # Only now: Gradio goes on once it has sent what clears the page, so what is read anew comes after it.
+                session.again = {"scan", "batch"}
 
         picker = page.picker
         outputs = [picker, refusal, *follow(classifier)]
@@ -106,29 +108,26 @@ def build_app(classifier: Classifier, examples: str | os.PathLike[str] | None = 
 
 def wire_style(page: Page, *tabs: ClassifyTab | BatchTab) -> None:
     """Have each tab's choice of how maps are drawn hold for all of them, and for what is saved."""
+    outputs = [part for tab in tabs for part in tab.drawn]
 
     # Each part by itself: a list tells of its choice again when focus leaves it, with what stood elsewhere before.
-    def set_colours(session: Session, classifier: Classifier, colours: Any) -> Changes:
-        return redrawn(session, classifier, colours=choice(colours, PALETTES, "The colours"))
+    def wire(view: Viewer, part: str, check: Callable[[Any], Any]) -> None:
+        def set_style(session: Session, classifier: Classifier, value: Any) -> Changes:
+            before, session.style = session.style, replace(session.style, **{part: check(value)})
+            if session.style == before:
+                return {}
+            # Not the control itself, where a person may have chosen again meanwhile.
+            changes: Changes = {getattr(tab.view, part): value for tab in tabs if tab.view is not view}
+            for tab in tabs:
+                changes |= tab.redraw(session, classifier)
+            return changes
 
-    def set_contour(session: Session, classifier: Classifier, contour: Any) -> Changes:
-        return redrawn(session, classifier, contour=flag(contour, "Whether to draw contours"))
+        control = getattr(view, part)
+        page.listen(control.input, set_style, [control], outputs, trigger_mode="always_last", **QUICK)
 
-    def redrawn(session: Session, classifier: Classifier, **chosen: Any) -> Changes:
-        before, session.style = session.style, replace(session.style, **chosen)
-        if session.style == before:
-            return {}
-        changes: Changes = {}
-        for tab in tabs:
-            changes |= {tab.view.colours: session.style.colours, tab.view.contour: session.style.contour}
-            changes |= tab.redraw(session, classifier)
-        return changes
-
-    outputs = [part for tab in tabs for part in tab.drawn]
-    last = {"trigger_mode": "always_last", **QUICK}
-    for view in (tab.view for tab in tabs):
-        page.listen(view.colours.input, set_colours, [view.colours], outputs, **last)
-        page.listen(view.contour.input, set_contour, [view.contour], outputs, **last)
+    for tab in tabs:
+        wire(tab.view, "colours", lambda value: choice(value, PALETTES, "The colours"))
+        wire(tab.view, "contour", lambda value: flag(value, "Whether to draw contours"))
 
 
 def _changed(chosen: Classifier, session: Session) -> str:

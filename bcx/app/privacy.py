@@ -95,7 +95,7 @@ class Session:
     # the other tabs
     batch: Batch | None = None
     slide: SlideRun | None = None
-    again: set[str] = field(default_factory=set)  # what another model has not read yet: "scan", "batch"
+    again: set[str] = field(default_factory=set)  # what the page shows anew after another model: "scan", "batch"
     # of each viewer, by its name: the scan's image, and the layer and its strength
     shown: dict[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Session:
     def start_over(self, model: str) -> None:
         """Forget what another model answered, but not the files; a batch or slide that is still running stops."""
         self.model, self.answer, self.on_show, self.compared, self.prevalence = model, None, None, None, None
-        self.again = {"scan", "batch"}
+        self.again = set()
         if self.batch is not None:
             self.batch.stop.set()
             self.batch = self.batch.unread()

@@ -116,7 +116,7 @@ class Batch:
     beside: Prediction | None = None
     rows: list[Row] = field(default_factory=list)  # one per finished file, in the order of `files`
     stop: threading.Event = field(default_factory=threading.Event)
-    started: float = field(default_factory=time.monotonic)
+    started: float = 0.0  # 0: not yet
     ended: float | None = None
 
     @property
@@ -196,7 +196,7 @@ def take_in(session: Session, uploads: list[Any], folder: bool) -> Batch:
 
 def run(session: Session, batch: Batch, task: Task, stream: Callable[..., Any]) -> Iterator[None]:
     """Classify the batch, until its end or until nobody waits for it; yields when the page should be told."""
-    told = 0.0
+    batch.started, told = time.monotonic(), 0.0
     yield
     answered = stream([source for source, _ in batch.files])
     for (source, name), answer in zip(batch.files, answered, strict=True):

@@ -8,6 +8,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from bcx.app.model_tab import model_html
+from bcx.app.privacy import Session
 from bcx.inference.classifier import Classifier
 from tests.app.conftest import WAIT, start, with_patches
 
@@ -174,6 +175,66 @@ def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, se
     page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
     page.wait_for_selector("#classify-answer [data-label]")
     assert "tiny" in page.inner_text("#classify-past [aria-current]")
+
+
+@pytest.fixture
+def shown_late(page, monkeypatch):
+    """Make the page learn late of a choice of "tiny", and be late itself in asking for what "other" should read."""
+    page.evaluate("() => { bcx.title = () => new Promise((done) => setTimeout(done, 2000)); }")
+    start_over = Session.start_over
+
+    def late(session, model):
+        start_over(session, model)
+        time.sleep(5 if model == "tiny" else 0)
+
+    monkeypatch.setattr(Session, "start_over", late)
+
+
+def test_answers_that_come_before_the_page_is_cleared_are_shown_after(page, upload, scans, request):
+    read(page, upload)
+    page.click("role=tab[name=Batch]")
+    page.set_input_files("#batch-upload input[type=file]", [upload, scans["grey.png"]])
+    page.wait_for_selector("#batch-csv:not([disabled])")
+    request.getfixturevalue("shown_late")
+    choose(page, "other")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    choose(page, "tiny")
+    page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
+    page.wait_for_selector(".bcx-progress[data-finished=true][data-done='2']")
+    page.wait_for_selector("#batch-csv:not([disabled])")
+    page.click("role=tab[name=Classify]")
+    page.wait_for_selector("#classify-answer [data-label]")
+    assert "tiny" in page.inner_text("#classify-past [aria-current]")
+
+
+def test_a_failure_that_comes_before_the_page_is_cleared_is_shown_after(page, tmp_path, request):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.set_input_files("#classify-upload input[type=file]", tmp_path / "broken.png")
+    page.wait_for_selector("#classify-answer:has-text('broken.png')")
+    request.getfixturevalue("shown_late")
+    choose(page, "other")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    choose(page, "tiny")
+    page.wait_for_selector(".bcx-footer:has-text('Model tiny')")
+    page.wait_for_selector("#classify-answer:has-text('broken.png')")
+
+
+def test_a_model_that_is_chosen_by_keys_while_another_is_loaded_is_not_lost(page, monkeypatch):
+    described = model_html
+
+    def slow(classifier):
+        time.sleep(3 if classifier.name == "other" else 0)
+        return described(classifier)
+
+    monkeypatch.setattr("bcx.app.page.model_html", slow)
+    choose(page, "other")
+    page.wait_for_timeout(500)
+    page.focus("#model-picker input")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".bcx-footer:has-text('Model other')")
+    page.wait_for_selector(".bcx-footer:has-text('Model cells')")
+    assert "cells" in page.input_value("#model-picker input")
 
 
 def test_a_scan_that_is_read_while_another_model_is_chosen_is_read_by_that_one(page, upload, scans, slowed, until):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 import zipfile
 
 import httpx
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bcx.app.classify import ClassifyTab
 from bcx.imaging.style import MapStyle
 from tests.app.conftest import changed, overlay_address
 from tests.app.test_browser_patients import saved
@@ -59,6 +61,28 @@ def test_one_choice_holds_for_every_map_and_no_network_runs_for_it(page, server,
     np.testing.assert_array_equal(overlay, np.asarray(direct.overlay(label)))
     whole = np.asarray(Image.open(io.BytesIO(saved(page, "#batch-take [data-pick=overlay]"))))
     assert not np.array_equal(whole, np.asarray(server.classifier.inner.predict(upload).overlay(label)))
+
+
+def test_what_is_chosen_while_maps_are_drawn_is_not_lost(page, until, monkeypatch):
+    redraw, drawn = ClassifyTab.redraw, []
+
+    def slow(tab, session, *arguments):
+        time.sleep(2)
+        drawn.append(session.style.colours)
+        return redraw(tab, session, *arguments)
+
+    page.click("#classify-examples [data-pick='2']")
+    page.wait_for_selector("#classify-slider img")
+    page.locator("#classify-class input[value='malignant']").check()
+    page.wait_for_selector("#classify-legend:has-text('Purple speaks for malignant')")
+    monkeypatch.setattr(ClassifyTab, "redraw", slow)
+    for colours in ("Turbo", "Purple"):
+        page.click("#classify-colours input")
+        page.click(f"[role=option]:has-text('{colours}')")
+        page.wait_for_timeout(300)
+    assert until(lambda: drawn == ["turbo", "signed"])
+    page.wait_for_selector("#classify-legend:has-text('Purple speaks for malignant')")
+    assert "Purple" in page.input_value("#classify-colours input")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_another_model_forgets_answers_and_keeps_files(tiny, scans, tmp_path):
     before = Batch([(second, "b.png")], own={0: "benign"}, task=tiny.task.name)
     session.answer, session.batch = tiny.predict(first), before
     session.start_over("other")
-    assert (session.model, session.answer, session.again) == ("other", None, {"scan", "batch"})
+    assert (session.model, session.answer) == ("other", None)
     assert before.stop.is_set()
     assert (session.batch.files, session.batch.own, session.batch.rows) == (before.files, {0: "benign"}, [])
     assert session.batch is not before
