@@ -275,6 +275,7 @@ def spans(group: np.ndarray, figures: Callable[[np.ndarray], object], seed: int 
     return np.quantile([figures(each) for each in some], [0.025, 0.975], axis=0).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hospital", "before", "said"),
     [
@@ -408,6 +409,7 @@ def test_one_network_of_lite2_finds_lesions_as_two_of_mobilenetv2_do():
             assert share(found[figure]) in TRANSFER
 
 
+@pytest.mark.slow
 def test_what_the_context_takes_from_normal_scans_comes_out_of_the_answers():
     alone = [LEFT_OUT / f"mobilenetv2-lesion-machines{seed}" for seed in ("", "-seed-1")]
     temperature = json.loads((BOTH.parent / "results.json").read_text("utf-8"))["temperature"]

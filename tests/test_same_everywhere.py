@@ -61,6 +61,7 @@ def test_the_command_line_says_what_python_says(files, expected):
     assert_same([json.loads(line) for line in done.stdout.splitlines()], expected)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_python_says(classifier, files, expected, root, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)

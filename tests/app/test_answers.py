@@ -167,6 +167,7 @@ def test_a_task_of_ones_own_is_told_without_cancer_and_without_examples_that_it_
     assert "or try an example" in Text(html.no_picture(task, True)).text
 
 
+@pytest.mark.slow
 def test_an_outlined_lesion_is_described_in_terms_and_numbers_and_anything_else_is_not(prediction):
     found = bcx.load().predict(simulate("benign", 1, 300, 360).pixels)
     expected, text = describe_lesion(found), Text(viewer.details_html(found, get_task("breast-ultrasound"))).text

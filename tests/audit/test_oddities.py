@@ -142,6 +142,7 @@ def test_the_network_is_asked_about_unusual_pictures_first_and_not_about_all(mon
     assert run._ask_network(Path("ward"), unread, lambda *_: None) == ([], [])
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_default_model_is_asked(tmp_path):
     rng = np.random.default_rng(0)
     for seed in (1, 2):

@@ -76,6 +76,7 @@ def test_two_processes_find_what_one_finds(messy, found, monkeypatch):
     assert both.odd == found.odd
 
 
+@pytest.mark.slow
 def test_every_copy_is_found_among_others(tmp_path):
     """The index proposes the pairs: nothing here compares all with all."""
     for number, (name, change) in enumerate(COPIES.items(), 1):

@@ -240,6 +240,7 @@ def fewer_classes(folder: Path) -> None:
     keep_two(folder, "logits", says=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [other_weights, other_preprocessing, cut_short, no_graph_at_all, empty, external_data, fewer_classes]
 )

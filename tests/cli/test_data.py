@@ -165,6 +165,7 @@ def test_training_keeps_the_groups_together(tmp_path):
     assert len(set(group.values())) == 4
 
 
+@pytest.mark.slow
 def test_what_an_audit_left_out_can_be_named(messy, tmp_path):
     done = audit(messy, "--verbose", "--out", tmp_path / "out")
     assert "notes.txt: no picture" in done.stderr

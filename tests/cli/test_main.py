@@ -244,6 +244,7 @@ def test_help_and_version_answer_without_loading_torch():
         assert not {"torch", "gradio", "timm", "cv2", "pandas", "numpy"} & set(done.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "inside", "said"),
     [

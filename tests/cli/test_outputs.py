@@ -97,6 +97,7 @@ def subject(path: Path) -> str:
         return PdfParser.decode_text(read.info[b"Subject"])
 
 
+@pytest.mark.slow
 def test_each_scan_gets_the_sheet_of_the_page_and_the_batch_one_more(run, scans, tiny_lesion_checkpoint):
     done = run("predict", "scans", "--model", tiny_lesion_checkpoint, "--out", "r.csv", "--report", "reports")
     assert done.status == 1  # one file is empty
@@ -117,6 +118,7 @@ def test_each_scan_gets_the_sheet_of_the_page_and_the_batch_one_more(run, scans,
     assert counted == {name: str(decisions.count(name)) for name in set(decisions)}
 
 
+@pytest.mark.slow
 def test_a_report_that_was_lost_is_written_again(run, scans, tiny_checkpoint):
     (scans / "empty.png").unlink()
     for _ in range(2):

@@ -60,6 +60,7 @@ def asked(monkeypatch) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [[], ["--json"], ["--overlays", "seen"]], ids=["csv", "json", "overlays"])
 def test_stopped_it_keeps_what_was_answered_and_goes_on(run, ward, tiny_checkpoint, asked, form):
     command = ["predict", "ward", "--model", tiny_checkpoint, "--out"]
@@ -85,6 +86,7 @@ def test_stopped_it_keeps_what_was_answered_and_goes_on(run, ward, tiny_checkpoi
         assert len(list(Path("seen").rglob("*_overlay.png"))) == COUNT
 
 
+@pytest.mark.slow
 def test_it_begins_anew_where_that_was_asked_or_settings_differ(run, ward, tiny_checkpoint, asked):
     command = ["predict", "ward", "--model", tiny_checkpoint, "--out", "r.csv"]
     for more, said in ((["--no-resume"], ""), (["--views", "2"], "an unfinished run differs in views")):

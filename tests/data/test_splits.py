@@ -51,6 +51,7 @@ def test_folds_are_whole_groups_and_stratified(records, k, seed):
         assert all(abs(counts[fold] - share) <= 4 for fold in range(k))
 
 
+@pytest.mark.slow
 @quick
 @given(sources(), st.randoms(use_true_random=False), st.integers(0, 9))
 def test_the_order_of_files_changes_nothing(records, chance, seed):
@@ -73,6 +74,7 @@ def test_the_inner_part_is_whole_groups_of_the_right_size(records, fraction, see
         assert abs(part - fraction * whole) <= 0.05 * whole + 4
 
 
+@pytest.mark.slow
 @quick
 @given(sources(), sources(labels=("benign", "malignant"), source="other"))
 def test_a_source_without_normals_is_divided_too(first, second):

@@ -366,6 +366,7 @@ def test_pictures_are_taken_one_by_one(records):
     corruption_frame(answer, [Counted() for _ in range(4)], TASK)
 
 
+@pytest.mark.slow
 def test_the_summary_is_that_of_independent_arithmetic(records, frame):
     found = summarise_corruptions(frame, TASK)
     assert (found["n"], found["groups"], found["suite"]) == (12, 12, suite_fingerprint())
@@ -419,6 +420,7 @@ def test_tables_with_gaps_are_refused(frame):
         summarise_corruptions(frame.iloc[1:], TASK)
 
 
+@pytest.mark.slow
 def test_without_normals_and_with_one_class_figures_say_so(frame):
     lesions = summarise_corruptions(frame[frame["label"] != "normal"], TASK)
     assert lesions[CLEAN]["lesion_auc"]["value"] == pytest.approx(

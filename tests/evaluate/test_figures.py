@@ -64,6 +64,7 @@ def curve_of(axes) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
 
 
+@pytest.mark.slow
 def test_the_area_under_each_drawn_curve_is_scikit_learns(tmp_path):
     labels, probabilities, groups = answers()
     roc = figures.curve_figure("roc", labels, probabilities, groups, TASK, tmp_path / "roc.png", {})

@@ -14,6 +14,7 @@ def digest(pictures):
     return [(p.kind, p.name, p.pixels.shape, int(p.pixels.astype(np.int64).sum())) for p in pictures]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [non_scans.documents, non_scans.noise, non_scans.fresh])
 def test_drawn_pictures_are_the_same_every_time_and_differ_by_seed(source):
     first = digest(source())

@@ -25,6 +25,7 @@ def drawn(records):
     return list(others.others(records, each=1))
 
 
+@pytest.mark.slow
 def test_every_kind_is_drawn_the_same_every_time(records, drawn):
     first, again = drawn, list(others.others(records, each=1))
     assert [picture.kind for picture in first] == [*others.SEEN, *others.LATE]

@@ -106,6 +106,7 @@ def test_likeness_is_the_rank_correlation_of_coarse_maps():
     assert likeness(slope, np.zeros_like(slope)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mobilenetv2-busi", "mobilenetv2-hospitals"])
 def test_sanity_asks_other_networks_and_leaves_the_classifiers_own(model):
     classifier = bcx.load(model)
@@ -126,6 +127,7 @@ def test_sanity_asks_other_networks_and_leaves_the_classifiers_own(model):
     assert len(rest) > 40
 
 
+@pytest.mark.slow
 def test_all_of_it_on_a_small_network(tiny_lesion_checkpoint):
     classifier = bcx.load(tiny_lesion_checkpoint)
     found = check(classifier, explain(classifier, simulate("malignant", 3, 150, 190).pixels, None, "grad-cam"))

@@ -86,6 +86,7 @@ def answered(request):
     return classifier, classifier.predict(simulate("malignant", 3, 150, 190).pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", QUICK)
 def test_a_map_is_what_the_library_computes_by_hand(answered, method):
     classifier, prediction = answered
@@ -127,6 +128,7 @@ def captum_by_hand(method: str, model: nn.Module, batch: torch.Tensor) -> torch.
         return tunnel.attribute(batch, nt_type="smoothgrad", nt_samples=20, stdevs=noise, target=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenetv2-busi", "mobilenetv2-lesion"])
 @pytest.mark.parametrize("method", BY_PIXEL)
 def test_captums_methods_are_what_captum_computes_by_hand(method, name):

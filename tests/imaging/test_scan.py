@@ -236,6 +236,7 @@ def test_first_of_several(kind, word):
 # ---- arrays, PIL images, paths, names
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(

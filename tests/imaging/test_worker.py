@@ -83,6 +83,7 @@ def test_errors_keep_their_kind():
         run(break_down)
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_file():
     run(echo)
     with pytest.raises(DamagedScan, match="makes its decoder crash"):

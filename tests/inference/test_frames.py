@@ -66,6 +66,7 @@ def test_of_more_the_second_highest_and_disagreement_is_referred(classifier, alo
         assert found.reason.startswith("The frames disagree: ")
 
 
+@pytest.mark.slow
 def test_blank_frames_are_left_out_and_the_limit_is_kept(tiny_lesion_checkpoint):
     few = bcx.load(tiny_lesion_checkpoint, frames=3)
     found = few.predict(gif([BLACK, *SCANS[:9], BLACK]))

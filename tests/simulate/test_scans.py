@@ -273,6 +273,7 @@ def test_shipped_examples_are_the_ones_that_the_code_draws():
         assert np.abs(shipped.astype(int) - drawn.pixels).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_command_writes_what_was_asked_for(tmp_path):
     import typer
 

@@ -87,6 +87,7 @@ def test_any_part_of_any_layout_is_what_a_whole_read_holds_there(tmp_path, layou
         np.testing.assert_array_equal(slide.region(0, 0, width, height), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
 def test_jpeg_tiles_are_decoded_as_tifffile_does(tmp_path, subsampling):
     pixels = SlideScene(3, 300, 200).part(0, 0, 300, 200)

@@ -44,6 +44,7 @@ def test_the_sample_takes_the_classes_in_turn_and_only_scans_with_an_outline(rec
     assert all(record.masks for record in records)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_method")
 def test_rows_that_are_there_are_not_made_again(records, tiny_lesion_checkpoint, tmp_path):
     classifier, made = bcx.load(tiny_lesion_checkpoint), []
@@ -88,6 +89,7 @@ def stored(folder: Path) -> dict[str, pd.DataFrame]:
     return {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
 
 
+@pytest.mark.slow
 def test_the_pages_tables_are_those_of_the_results(tmp_path):
     page = (ROOT / "docs" / "explanation" / "which-explanation.md").read_text("utf-8")
     for folder in (STORED, STORED / "whole-image"):

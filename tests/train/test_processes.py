@@ -138,6 +138,7 @@ def test_a_norm_after_an_activation_in_place_is_not_folded():
         assert pairs == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(GLIBC is None, reason="another allocator")
 def test_memory_that_a_step_frees_serves_the_next():
     """In a process of its own, counted by the pages that the system had to fill."""

@@ -86,6 +86,7 @@ def test_each_command_says_what_it_lacks(command, said, busi_folder, tmp_path, m
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_start_is_told(monkeypatch):
     ray = pytest.importorskip("ray")
 

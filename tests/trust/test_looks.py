@@ -71,6 +71,7 @@ def test_even_speckle_is_a_phantoms(scan):
     assert not is_even(scan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ORGANS)
 @pytest.mark.parametrize("probe", [CONVEX, PHASED], ids=["convex", "phased"])
 def test_every_organ_through_a_curved_probe_is_a_fan(kind, probe):
