@@ -346,7 +346,8 @@ def steps_table(source: str) -> str:
     folders = (ALONE, f"studies/{LESION}-pair", f"studies/{LESION}-second-start", f"studies/{LESION}-each-kind", LESION)
     found = [read(f"{folder}/results.json") for folder in folders]
     rows = figures((results["sources"][source]["one_view"] for results in found), RANKED, False)
-    rows += figures((results["decisions"]["sources"][source] for results in found), DECIDED, True)
+    labelled = {key: words for key, words in DECIDED.items() if key not in ("missed", "referred")}  # the last has a rule
+    rows += figures((results["decisions"]["sources"][source] for results in found), labelled, True)
     second = "and a second lesion head"
     heads = ["one lesion head", "and the whole picture", f"{second}, as the first", f"{second}, many machines"]
     return table(["", *heads, "the model: both heads of both kinds, averaged"], rows)

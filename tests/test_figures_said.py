@@ -11,6 +11,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from bcx.evaluate.derived import HARM
 from bcx.evaluate.intervals import paired_bootstrap
 from bcx.evaluate.metrics import ranked_auc
 from bcx.evaluate.oof import logits_of, read_oof
@@ -460,6 +461,25 @@ def test_the_mean_harm_over_hospitals_is_that_of_the_studies():
         assert f"{100 * np.mean([row['referred']['value'] for row in rows]):.0f} %" == referred
         assert missed in TRANSFER
         assert referred in TRANSFER
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2-hospitals", "mobilenetv2-lesion", "mobilenetv2-busi"])
+def test_a_models_figures_are_those_of_the_rule_that_it_ships(model):
+    """Its card and its page say what the study of decisions says, and the rule is the stored one."""
+    config, results = (
+        json.loads((ROOT / "checkpoints" / model / f"{name}.json").read_text("utf-8")) for name in ("config", "results")
+    )
+    study = json.loads((ROOT / "results/studies/decisions" / model / "decisions.json").read_text("utf-8"))
+    stored = config["bcx"]
+    assert (stored["temperature"], stored["decisions"]) == (study["temperature"], {"rule": study["rule"]})
+    assert results["decisions"]["rules"] == stored["decisions"]
+    way = ("elsewhere", "by the other hospitals") if "protocol" in results else ("home", "as stored")
+    rows = {(row["hospital"], row["point"]): row for row in study["table"] if (row["where"], row["rule"]) == way}
+    parts = {(source, "default"): part for source, part in results["decisions"]["sources"].items()}
+    parts |= {(s, point): part for point, all_ in results["decisions"]["points"].items() for s, part in all_.items()}
+    assert set(parts) == set(rows)
+    for key, part in parts.items():
+        assert {name: part[name] for name in HARM} == {name: rows[key][name] for name in HARM}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ dark, and need no file.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from bcx.app.markup import html
 from bcx.errors import CheckpointError
@@ -14,14 +14,15 @@ from bcx.inference.classifier import Classifier
 from bcx.report import tables
 from bcx.report.card import said
 from bcx.report.facts import Facts, gather, telling_of
-from bcx.tasks import BREAST_ULTRASOUND
+from bcx.tasks import BREAST_ULTRASOUND, Task
+from bcx.trust.claims import REFER
 
 #: What a class means to somebody who has never heard the word; others keep their name.
 _GLOSS = {"malignant": "malignant (a cancer)", "benign": "benign (a harmless lump)", "normal": "normal (no lump)"}
 _SOURCES = {
-    "busi": "BUSI, a hospital in Cairo",
-    "busbra": "BUS-BRA, a cancer institute in Brazil",
-    "breast": "BrEaST, five centres in Poland",
+    "busi": "BUSI (a hospital in Cairo)",
+    "busbra": "BUS-BRA (a cancer institute in Brazil)",
+    "breast": "BrEaST (five centres in Poland)",
 }
 Mark = tuple[list[tuple[float, float]], str]  # on a chart: a line or an area, or one point; and what it is
 _SCALINGS = {"none": "before scaling", "temperature": "after temperature scaling"}
@@ -49,7 +50,7 @@ def _card(facts: Facts) -> str:
         data,
         _named,
         kinds=", ".join(gloss.get(name, name) for name in task.classes),
-        tiles={_named([source]): figures for source, figures in _decided(facts).items()},
+        tiles={_named([source]): tiles for source, tiles in _tiles(facts).items()},
         protocol=protocol,
         charts={_named([source]): _charts(facts, source) for source in results.get("risk_coverage", {})},
         tables=_tables(facts, data),
@@ -58,18 +59,68 @@ def _card(facts: Facts) -> str:
 
 
 def _named(sources: Iterable[str]) -> str:
-    return " and ".join(_SOURCES.get(source, source) for source in sources)
+    *first, last = (_SOURCES.get(source, source) for source in sources)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def _decided(facts: Facts) -> dict[str, Mapping[str, Any]]:
-    """Per source: accuracy, sensitivity and specificity of the label as the checkpoint gives it."""
-    results, positive = facts.results, facts.task.positive
+class Tile(NamedTuple):
+    """What happens to a hundred pictures of one kind: how many are answered rightly, referred, and answered wrongly.
+
+    In words: of 100 `of`, `number` were `called` so, and what `more` says. `ends`: those of its 95 % interval.
+    """
+
+    right: int
+    referred: int
+    wrong: int
+    of: str
+    number: int
+    called: str
+    more: str
+    ends: list[int]
+
+
+def _tiles(facts: Facts) -> dict[str, list[Tile]]:
+    """Return the tiles of each source: positive scans, others, and all of them."""
+    results, task = facts.results, facts.task
     if facts.config["bcx"].get("decisions") and "decisions" in results:
-        return results["decisions"]["sources"]
+        return {source: _decided(part, task) for source, part in results["decisions"]["sources"].items()}
     views = {name: part["one_view"] for name, part in results.get("sources", {}).items()}
     views = views or {" and ".join(results["data"]): results["one_view"]}
-    names = {"accuracy": "accuracy"} | {name: f"{name}_{positive}" for name in ("sensitivity", "specificity")}
-    return {source: {name: view[key] for name, key in names.items()} for source, view in views.items()}
+    names = {"accuracy": "accuracy"} | {name: f"{name}_{task.positive}" for name in ("sensitivity", "specificity")}
+    return {source: _decided({key: view[name] for key, name in names.items()}, task) for source, view in views.items()}
+
+
+def _decided(part: Mapping[str, Any], task: Task) -> list[Tile]:
+    rest = " or ".join(name for name in task.classes if name != task.positive)
+    others = [row for name, row in part.get("confusion", {}).items() if name != task.positive]
+    away = sum(row.get(REFER, 0) for row in others) / max(1, sum(sum(row.values()) for row in others))
+    none = {"value": 0.0}
+    ill, referred = (part.get(name, none)["value"] for name in ("positive_referred", "referred"))
+    missed, alarms = part.get("missed") or _rest(part["sensitivity"]), part.get("false_alarms")
+    right = part.get("right") or part["accuracy"]
+    tiles = [
+        _tile(f"{task.positive} ones", missed, ill, f"called {rest}"),
+        _tile("others", alarms or _rest(part["specificity"]), away, f"called {task.positive}"),
+        _tile("answers" if referred else "pictures", right, referred, "right"),
+    ]
+    return [tile for tile in tiles if tile]
+
+
+def _rest(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the share of all else, with its interval."""
+    value, low, high = (None if figure[key] is None else 1 - figure[key] for key in ("value", "low", "high"))
+    return {"value": value, "low": high, "high": low}
+
+
+def _tile(of: str, figure: Mapping[str, Any], referred: float, called: str) -> Tile | None:
+    if figure["value"] is None:
+        return None
+    number, away, all_of_them = round(100 * figure["value"]), round(100 * referred), called == "right"
+    wrong = round((100 - away) * (1 - figure["value"])) if all_of_them else number
+    more = f"; {away} of 100 pictures were referred" if all_of_them else f" and {away} referred"
+    ends = [] if figure["low"] is None else [round(100 * figure[key]) for key in ("low", "high")]
+    more = f"{more} to a person" if away else ""
+    return Tile(100 - away - wrong, away, wrong, of, number, called, more, ends)
 
 
 def _tables(facts: Facts, data: Mapping[str, Any]) -> list[tables.Table]:

@@ -206,9 +206,11 @@ def decisions(
     study, and those of `bcx evaluate --transfer` on the same recipe. Each is judged by a rule fitted on the others.
     """
     from bcx.checkpoints.checkpoint import load_checkpoint, update_config
-    from bcx.evaluate.derived import BY_HOSPITAL
+    from bcx.evaluate.derived import BY_HOSPITAL, STORED
     from bcx.evaluate.oof import read_answers, read_oof, write_oof
-    from bcx.report.facts import results_folder
+    from bcx.report.facts import gather, results_folder
+    from bcx.report.reproduce import derive_again
+    from bcx.report.reproduce import store as store_figures
     from bcx.studies import decisions as rules
     from bcx.train.provenance import describe_command, describe_data, read_json, write_json
 
@@ -261,6 +263,10 @@ def decisions(
             for folder in (measured, checkpoint.folder):
                 write_oof(folder / "oof.csv", left_out[0], task)
                 write_json(folder / "results.json", left_out[1])
+        elif by_folds:
+            facts = gather(checkpoint.folder)
+            facts.results["decisions"] = {"by": STORED}
+            store_figures(facts, derive_again(facts))
         typer.echo(f"Stored in {checkpoint.folder / 'config.json'}")
     typer.echo(f"Written: {out / 'decisions.json'}, decisions.csv and decisions.png")
 

@@ -6,6 +6,7 @@ harm first (`bcx.trust.rule`); of two classes, a threshold on the positive one a
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from bcx.errors import DataError
 from bcx.evaluate.curves import decision_curve, referral_curve, reliability_report
 from bcx.evaluate.intervals import means_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, classification_report, named_confusion
-from bcx.evaluate.oof import checked, label_positions, logits_of, view_probabilities
+from bcx.evaluate.oof import DISTANCE, checked, label_positions, logits_of, view_probabilities
 from bcx.tasks import Task
 from bcx.trust.calibration import apply_temperature, apply_vector, fit_temperature, fit_vector
 from bcx.trust.decisions import fit_operating_point, fit_refer_threshold, sensitivity_points
-from bcx.trust.rule import POINTS, Decider, fit_rule
+from bcx.trust.rule import POINTS, Decider, HarmRule, fit_rule
 
 DERIVED = (
     *("temperature", "n", "groups", "one_view", "two_views", "report", "folds", "without", "sources"),
@@ -29,6 +30,8 @@ DERIVED = (
 """The keys of results.json that come from the table; all others say what was run."""
 
 BY_HOSPITAL = "hospitals left out"  # `protocol` in results.json where no network saw the fold's hospital
+#: What decides a scan, `by` of `decisions` in results.json.
+FOLDS, HOSPITALS, STORED = "rules fitted on the other folds", "rules fitted on the other hospitals", "the stored rule"
 #: Of two classes: of what is not referred, at least this share must be right out of fold.
 REFER_ACCURACY = 0.90
 HARM = {
@@ -46,25 +49,43 @@ HARM = {
 """What a rule of decision does to people, in words."""
 
 
-def derive(frame: pd.DataFrame, task: Task, leave_out: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Fitted:
+    """Temperature and rules of decision, as a checkpoint stores them, for some rows of a table: bool [N]."""
+
+    rows: np.ndarray
+    temperature: float
+    rules: Mapping[str, Any]
+
+
+def derive(
+    frame: pd.DataFrame,
+    task: Task,
+    leave_out: Mapping[str, Collection[str]] | None = None,
+    by: str = FOLDS,
+    stored: tuple[float, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return all figures of a cross-validation, ready for JSON: the keys of `DERIVED`; errors as `read_oof`.
 
-    `reliability` scales each fold by what was fitted on the others ("none" alone where there is one fold); the answers
-    of `risk_coverage` are decided by the other folds' thresholds, where there are `decisions`.
+    `reliability` scales each fold by what was fitted on the others ("none" alone where there is one fold). Where there
+    are `decisions`, scans are decided `by` `FOLDS`, `HOSPITALS` (every fold is one, and weighs the same), or `STORED`:
+    the temperature and rules `stored`, fitted on answers that are not in the table.
     """
     logits, labels = logits_of(frame, task), label_positions(frame, task)
-    temperature = fit_temperature(logits, labels)
+    temperature = fit_temperature(logits, labels, equal_mass(frame["source"]) if by == HOSPITALS else None)
     found = summarise_oof(frame, task, temperature, leave_out)
     chosen = None
     if has_decisions(frame, task):
-        found["decisions"] = summarise_decisions(frame, task, temperature)
-        chosen = decide_folds(frame, task, temperature)[0]
+        fitted, rules = fit_decisions(frame, task, temperature, by, stored)
+        found["decisions"] = {"by": by, "rules": rules, **summarise_decisions(frame, task, fitted)}
+        chosen = decide(frame, task, fitted)[0]
     found["uncalibrated"] = classification_report(labels, apply_temperature(logits), task.classes)
     probabilities = apply_temperature(logits, temperature)
     folds, groups = frame["fold"].to_numpy(), frame["group"].to_numpy(str)
     scaled = {"none": apply_temperature(logits)}
     if len(np.unique(folds)) > 1:
-        scaled |= {name: cross_fitted(logits, labels, folds, name) for name in ("temperature", "vector")}
+        weights = equal_mass(frame["source"]) if by == HOSPITALS else None
+        scaled |= {name: cross_fitted(logits, labels, folds, name, weights) for name in ("temperature", "vector")}
     positive = task.classes.index(task.positive)
     parts: dict[str, dict[str, Any]] = {"reliability": {}, "risk_coverage": {}, "decision_curve": {}}
     for source, rows in sorted(frame.groupby("source").indices.items()):
@@ -120,8 +141,13 @@ def _both_views(frame: pd.DataFrame, task: Task, temperature: float) -> dict:
     return {"n": len(frame), "groups": len(np.unique(groups)), **reports}
 
 
-def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scaling: str) -> np.ndarray:
-    """Return float64 [N, C], probabilities scaled ("temperature" or "vector") as on new scans: by the other folds."""
+def cross_fitted(
+    logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scaling: str, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return float64 [N, C], probabilities scaled ("temperature" or "vector") as on new scans: by the other folds.
+
+    `weights`, [N], are those of the scans in the fit of a temperature.
+    """
     scaled = np.zeros(logits.shape)
     for fold in np.unique(folds):
         inside = folds == fold
@@ -129,7 +155,8 @@ def cross_fitted(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, scal
         if scaling == "vector":
             scaled[inside] = apply_vector(logits[inside], *fit_vector(*rest))
         else:
-            scaled[inside] = apply_temperature(logits[inside], fit_temperature(*rest))
+            own = None if weights is None else weights[~inside]
+            scaled[inside] = apply_temperature(logits[inside], fit_temperature(*rest, own))
     return scaled
 
 
@@ -161,11 +188,60 @@ def fit_rules(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, 
     return {"operating_point": point.to_dict(), "refer": refer}
 
 
-def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> dict[str, Any]:
-    """Return what the decisions are worth: each fold is decided by rules fitted on the other folds.
+def fit_hospitals(
+    frame: pd.DataFrame, task: Task, prevalence: Sequence[float], fitted_on: str = "", **harms: float
+) -> tuple[float, HarmRule]:
+    """Fit a temperature and a rule on answers to hospitals that no network saw, each of which weighs the same.
 
-    `rules` are fitted on all folds, as stored; `sources` have figures by label and, with an absent class, of
-    `harm_figures`; `sensitivity_points`, of two classes, are judged on the scans that they were fitted on.
+    The targets of harm are to be met in every one of them. Arguments as `bcx.trust.rule.fit_rule`.
+    """
+    logits, labels = logits_of(frame, task), label_positions(frame, task)
+    temperature = fit_temperature(logits, labels, equal_mass(frame["source"]))
+    distances = frame[DISTANCE].dropna().to_numpy() if DISTANCE in frame else np.empty(0)
+    rule = fit_rule(
+        apply_temperature(logits, temperature),
+        labels,
+        task,
+        prevalence=prevalence,
+        fitted_on=fitted_on,
+        distances=distances if len(distances) else None,
+        weights=equal_mass(frame["source"], frame["label"] == task.positive),
+        hospitals=frame["source"].to_numpy(str),
+        **harms,
+    )
+    return temperature, rule
+
+
+def fit_decisions(
+    frame: pd.DataFrame,
+    task: Task,
+    temperature: float,
+    by: str = FOLDS,
+    stored: tuple[float, Mapping[str, Any]] | None = None,
+) -> tuple[list[Fitted], dict[str, Any]]:
+    """Return what decides each row, and the rules for new scans: fitted on all rows, or `stored` (see `derive`)."""
+    folds = frame["fold"].to_numpy()
+    if by == STORED:
+        assert stored is not None
+        return [Fitted(np.ones(len(frame), bool), *stored)], dict(stored[1])
+    parts = [folds == fold for fold in np.unique(folds)]
+    if by == FOLDS:
+        fitted = [Fitted(inside, temperature, fit_rules(frame[~inside], task, temperature)) for inside in parts]
+        return fitted, fit_rules(frame, task, temperature)
+    shares = np.bincount(label_positions(frame, task), minlength=len(task.classes)) / len(frame)
+    said = f"answers to {', '.join(sorted(frame['source'].unique()))} by networks that never saw them"
+
+    def fit(rows: np.ndarray) -> tuple[float, dict[str, Any]]:
+        own, rule = fit_hospitals(frame[rows], task, shares.tolist(), said)
+        return own, {"rule": rule.to_dict()}
+
+    return [Fitted(inside, *fit(~inside)) for inside in parts], fit(np.ones(len(frame), bool))[1]
+
+
+def summarise_decisions(frame: pd.DataFrame, task: Task, fitted: Sequence[Fitted]) -> dict[str, Any]:
+    """Return what decisions are worth: `sources` have figures by label and, with an absent class, of `harm_figures`.
+
+    `sensitivity_points`, of two classes, are judged on the scans that they were fitted on.
     """
     labels, groups = label_positions(frame, task), frame["group"].to_numpy(str)
     places = {source: (frame["source"] == source).to_numpy() for source in sorted(frame["source"].unique())}
@@ -173,7 +249,7 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
     def harm(answers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
         return harm_figures(labels[rows], answers[rows], groups[rows], task)
 
-    chosen, referred = decide_folds(frame, task, temperature)
+    chosen, referred = decide(frame, task, fitted)
     answers = chosen if task.absent is None else np.where(referred, REFERRED, chosen)
     sources, referral = {}, {}
     for source, rows in places.items():
@@ -186,20 +262,15 @@ def summarise_decisions(frame: pd.DataFrame, task: Task, temperature: float) -> 
             "answered": round(float(answered.sum() / rows.sum()), 4),
             "accuracy": round(float((chosen == labels)[answered].mean()), 4) if answered.any() else None,
         }
-    found: dict[str, Any] = {
-        "what": "label and decision; each fold decided by rules fitted on the others",
-        "rules": fit_rules(frame, task, temperature),
-        "sources": sources,
-        "referral": referral,
-    }
+    found: dict[str, Any] = {"sources": sources, "referral": referral}
     if task.absent is None:
-        probabilities = apply_temperature(logits_of(frame, task), temperature)
+        probabilities = apply_temperature(logits_of(frame, task), fitted[0].temperature)
         return found | {
             "sensitivity_points": sensitivity_points(probabilities, labels, equal_mass(frame["source"], frame["label"]))
         }
     found["points"] = {}
     for name in POINTS[1:]:
-        chosen, referred = decide_folds(frame, task, temperature, name)
+        chosen, referred = decide(frame, task, fitted, name)
         answers = np.where(referred, REFERRED, chosen)
         found["points"][name] = {source: harm(answers, rows) for source, rows in places.items()}
     return found
@@ -242,18 +313,18 @@ def has_decisions(frame: pd.DataFrame, task: Task) -> bool:
     return asked and {task.classes[0], task.positive} <= set(frame["label"])
 
 
-def decide_folds(
-    frame: pd.DataFrame, task: Task, temperature: float, point: str = "default"
+def decide(
+    frame: pd.DataFrame, task: Task, fitted: Sequence[Fitted], point: str = "default"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return int64 [N] and bool [N]: each scan's class, and whether it is referred, by the other folds' rules."""
-    probabilities = apply_temperature(logits_of(frame, task), temperature)
-    folds = frame["fold"].to_numpy()
-    chosen, reasons = np.zeros(len(frame), np.int64), np.zeros(len(frame), object)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        decider = Decider(fit_rules(frame[~inside], task, temperature), task, point=point)
-        chosen[inside], reasons[inside] = decider.decide_rows(probabilities[inside])
-    return chosen, reasons.astype(bool)
+    """Return int64 [N] and bool [N]: each scan's class, and whether it is referred."""
+    logits, chosen, referred = logits_of(frame, task), np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
+    distances = frame[DISTANCE].to_numpy(float) if DISTANCE in frame else np.full(len(frame), np.nan)
+    for part in fitted:
+        probabilities = apply_temperature(logits[part.rows], part.temperature)
+        decider = Decider(part.rules, task, point=point)
+        chosen[part.rows], reasons = decider.decide_rows(probabilities, distances[part.rows])
+        referred[part.rows] = [bool(reason) for reason in reasons]
+    return chosen, referred
 
 
 def equal_mass(*kinds: pd.Series) -> np.ndarray:

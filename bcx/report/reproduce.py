@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bcx.checkpoints.checkpoint import sha256_of
-from bcx.evaluate.derived import DERIVED, derive, noted_scans
+from bcx.evaluate.derived import DERIVED, FOLDS, HOSPITALS, STORED, derive, noted_scans
 from bcx.evaluate.evaluation import Evaluation
-from bcx.evaluate.oof import read_oof
+from bcx.evaluate.oof import read_answers
 from bcx.report.facts import OOF, Facts
 from bcx.train.provenance import write_json
 
@@ -28,8 +28,11 @@ class Check(NamedTuple):
 
 def derive_again(facts: Facts) -> dict[str, Any]:
     """Return the figures of a model, from its out-of-fold table alone."""
-    frame = read_oof(facts.tables()[0], facts.task)
-    return derive(frame, facts.task, noted_scans(frame["file"]))
+    frame = read_answers(facts.tables()[0], facts.task)
+    by = HOSPITALS if facts.by_hospital else facts.results.get("decisions", {}).get("by", FOLDS)
+    block = facts.config["bcx"]
+    stored = (block["temperature"], block["decisions"]) if by == STORED else None
+    return derive(frame, facts.task, noted_scans(frame["file"]), by, stored)
 
 
 def check_figures(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[Check]:

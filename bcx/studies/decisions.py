@@ -17,7 +17,7 @@ from bcx.checkpoints.checkpoint import Checkpoint
 from bcx.data.records import Record
 from bcx.errors import DataError
 from bcx.evaluate.canvas import CYCLE, DIM, in_percent, paper, publish, styled
-from bcx.evaluate.derived import BY_HOSPITAL, derive, equal_mass, harm_figures, noted_scans
+from bcx.evaluate.derived import BY_HOSPITAL, HOSPITALS, derive, fit_hospitals, harm_figures, noted_scans
 from bcx.evaluate.intervals import figures_with_intervals, report_with_intervals
 from bcx.evaluate.metrics import REFERRED, ranked_auc
 from bcx.evaluate.oof import DISTANCE, label_positions, logits_of, read_answers
@@ -28,10 +28,10 @@ from bcx.tasks import Task
 from bcx.train.answer import answer_table
 from bcx.train.provenance import read_json
 from bcx.train.runs import ANSWERS, NOTE
-from bcx.trust.calibration import apply_temperature, fit_temperature
+from bcx.trust.calibration import apply_temperature
 from bcx.trust.claims import REFER
 from bcx.trust.input_check import InputCheck
-from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, Decider, HarmRule, fit_rule
+from bcx.trust.rule import ABSENT_HARM, NEGATIVE_HARM, POINTS, Decider, HarmRule
 
 #: Levels of harm that the curve goes through, in the proportion of the two targets.
 LEVELS = np.geomspace(0.002, 0.4, 60)
@@ -94,7 +94,7 @@ def left_out_results(transfer: Path, task: Task) -> tuple[pd.DataFrame, dict[str
         "runs": [{"fold": fold, **run} for fold, run in enumerate(runs)],
         "oof": {"file": ANSWERS, "rows": len(frame)},
     }
-    return frame, about | derive(frame, task, noted_scans(frame["file"]))
+    return frame, about | derive(frame, task, noted_scans(frame["file"]), HOSPITALS)
 
 
 def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
@@ -114,23 +114,9 @@ def fresh_answers(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str
 def fit_elsewhere(
     answers: Iterable[Elsewhere], task: Task, prevalence: Sequence[float], fitted_on: str = "", **harms: float
 ) -> tuple[float, HarmRule]:
-    """Fit a temperature and a rule, every hospital weighing the same; arguments as `fit_rule`."""
+    """Fit a temperature and a rule: `fit_hospitals` on all these answers."""
     frame = pd.concat([each.frame for each in answers], ignore_index=True)
-    logits, labels = logits_of(frame, task), label_positions(frame, task)
-    temperature = fit_temperature(logits, labels, equal_mass(frame["source"]))
-    distances = frame[DISTANCE].dropna().to_numpy() if DISTANCE in frame else np.empty(0)
-    rule = fit_rule(
-        apply_temperature(logits, temperature),
-        labels,
-        task,
-        prevalence=prevalence,
-        fitted_on=fitted_on,
-        distances=distances if len(distances) else None,
-        weights=equal_mass(frame["source"], frame["label"] == task.positive),
-        hospitals=frame["source"].to_numpy(str),
-        **harms,
-    )
-    return temperature, rule
+    return fit_hospitals(frame, task, prevalence, fitted_on, **harms)
 
 
 def decisions_study(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,17 +32,22 @@ def test_a_shipped_model_is_told_plainly_and_whole(config):
         assert word not in unescape(plain)
     assert "no doctor and no medical device" in plain
     decided = facts.results.get("decisions", {}).get("sources", {}) if facts.config["bcx"].get("decisions") else {}
-    views = [(part["sensitivity"], part["specificity"], part["accuracy"]) for part in decided.values()]
-    if not views:
-        view, positive = facts.results["one_view"], facts.task.positive
-        views = [(view[f"sensitivity_{positive}"], view[f"specificity_{positive}"], view["accuracy"])]
-    told = [int(number) for number in re.findall(r"<p>[^<]*<b>(\d+)</b>", plain)][-3 * len(views) :]
-    expected = [
-        n
-        for a, b, c in views
-        for n in (round(100 * a["value"]), 100 - round(100 * b["value"]), round(100 * c["value"]))
-    ]
-    assert told == expected
+    told = [int(number) for number in re.findall(r"<b>(\d+)</b> w", plain)]
+    dots = [[svg.count(f"bcx-{kind}") for kind in ("right", "referred", "wrong")] for svg in plain.split("<svg")[1:]]
+    assert all(sum(each) == 100 for each in dots)
+    assert len(dots) == len(told)
+    positive, expected = facts.task.positive, []
+    for part in decided.values():
+        rows = {true: dict(row) for true, row in part["confusion"].items()}
+        ill, well = Counter(rows.pop(positive)), Counter()
+        for row in rows.values():
+            well.update(row)
+        right = ill[positive] + sum(row[true] for true, row in rows.items())
+        wrong = {True: sum(ill.values()) - ill[positive] - ill["refer"], False: well[positive]}
+        answers = ill.total() + well.total() - ill["refer"] - well["refer"]
+        expected += [wrong[True] / ill.total(), wrong[False] / well.total(), right / answers]
+    assert decided
+    assert told == [round(100 * share) for share in expected]
     for found in facts.external.values():
         assert f"was right on {round(100 * found['figures']['accuracy']['value'])} of 100" in plain
     accuracy = facts.results["one_view"]["accuracy"]
@@ -67,11 +73,25 @@ def test_a_model_with_damaged_figures_is_told_as_one_without(tmp_path):
     assert "Nobody has measured this model" in shown(folder)
 
 
-def test_dots_are_a_hundred():
-    for count in (0, 37, 100):
-        assert macros.dots(count).count('class="bcx-hit"') == count
-        assert macros.dots(count, bad=True).count('class="bcx-fault"') == count
-        assert macros.dots(count).count("<circle") == 100
+def test_a_model_that_decides_nothing_is_told_by_its_most_probable_class(tmp_path):
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    config, results = (json.loads((SHIPPED[0].parent / f"{name}.json").read_text()) for name in ("config", "results"))
+    del config["bcx"]["decisions"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "results.json").write_text(json.dumps(results))
+    plain = shown(folder).split('class="bcx-expert"')[0]
+    view = results["one_view"]
+    told = [int(number) for number in re.findall(r"<b>(\d+)</b> w", plain)]
+    shares = 1 - view["sensitivity_malignant"]["value"], 1 - view["specificity_malignant"]["value"]
+    assert told == [round(100 * share) for share in (*shares, view["accuracy"]["value"])]
+    assert "referred" not in re.sub("<svg.*?</svg>", "", plain)
+
+
+def test_dots_are_as_many_as_was_said():
+    drawn = macros.dots(37, 0, 63)
+    assert [drawn.count(f'class="bcx-{kind}"') for kind in ("right", "referred", "wrong")] == [37, 0, 63]
+    assert macros.dots(70, 20, 10).count('class="bcx-referred"') == 20
 
 
 def test_charts_draw_each_point_where_it_belongs():

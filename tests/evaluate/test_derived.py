@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from bcx.evaluate.derived import DERIVED, decide_folds, derive, noted_scans
+from bcx.evaluate.derived import DERIVED, decide, derive, fit_decisions, noted_scans
 from bcx.evaluate.oof import oof_columns, view_probabilities
 from bcx.tasks import get_task
 from tests.conftest import few_resamples
@@ -47,7 +47,7 @@ def test_everything_is_json_and_named(derived):
 def test_curves_say_what_scikit_learn_and_the_formula_say(derived):
     frame, found = derived
     probabilities = view_probabilities(frame, TASK, found["temperature"])[0]
-    chosen = decide_folds(frame, TASK, found["temperature"])[0]
+    chosen = decide(frame, TASK, fit_decisions(frame, TASK, found["temperature"])[0])[0]
     labels = np.array([TASK.classes.index(name) for name in frame["label"]])
     for source in ("busi", "other"):
         rows = (frame["source"] == source).to_numpy()

@@ -6,7 +6,16 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from bcx.errors import DataError
-from bcx.evaluate.derived import fit_rules, harm_figures, summarise_decisions
+from bcx.evaluate.derived import (
+    HOSPITALS,
+    STORED,
+    decide,
+    fit_decisions,
+    fit_hospitals,
+    fit_rules,
+    harm_figures,
+    summarise_decisions,
+)
 from bcx.evaluate.metrics import REFERRED
 from bcx.tasks import get_task
 from bcx.trust.calibration import apply_temperature
@@ -42,7 +51,7 @@ def decided(frame: pd.DataFrame, rules: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def test_figures_are_scikit_learns_for_the_rules_of_the_other_folds():
     frame = simulated()
-    found = summarise_decisions(frame, TASK, 1.0)
+    found = summarise_decisions(frame, TASK, fit_decisions(frame, TASK, 1.0)[0])
     truth = frame["label"].map(TASK.classes.index).to_numpy()
     chosen, referred = np.zeros(len(frame), int), np.zeros(len(frame), bool)
     for fold in range(4):
@@ -69,6 +78,35 @@ def test_figures_are_scikit_learns_for_the_rules_of_the_other_folds():
     screening, rule_in = (found["points"][name]["busi"] for name in ("screening", "rule-in"))
     assert screening["called"]["value"] > figures["called"]["value"] > rule_in["called"]["value"]
     assert screening["false_alarms"]["value"] > figures["false_alarms"]["value"] > rule_in["false_alarms"]["value"]
+
+
+def test_folds_that_are_hospitals_are_decided_by_the_other_hospitals():
+    frame = simulated().assign(distance=np.linspace(0, 1, len(simulated())))
+    frame["fold"] = (frame["source"] == "busi").astype(int)
+    fitted, rules = fit_decisions(frame, TASK, 1.0, HOSPITALS)
+    shares = frame["label"].value_counts(normalize=True)[list(TASK.classes)].tolist()
+    temperature, rule = fit_hospitals(frame[frame["source"] == "busbra"], TASK, shares)
+    assert rule.unlike_above is not None
+    busi = frame[frame["source"] == "busi"]
+    scaled = apply_temperature(busi[[f"logit_{name}" for name in TASK.classes]].to_numpy(np.float32), temperature)
+    chosen, reasons = rule.decide(scaled, busi["distance"].to_numpy())
+    labels, referred = decide(frame, TASK, fitted)
+    places = (frame["source"] == "busi").to_numpy()
+    assert (labels[places] == chosen).all()
+    assert (referred[places] == (reasons > 0)).all()
+    assert rules["rule"] == fit_hospitals(frame, TASK, shares, rules["rule"]["fitted_on"])[1].to_dict()
+
+
+def test_a_stored_rule_decides_every_scan():
+    frame = simulated()
+    other = fit_rules(frame[frame["fold"] == 0], TASK, 2.0)
+    fitted, rules = fit_decisions(frame, TASK, 1.0, STORED, (2.0, other))
+    logits = frame[[f"logit_{name}" for name in TASK.classes]].to_numpy(np.float32)
+    chosen, reasons = Decider(other, TASK).decide_rows(apply_temperature(logits, 2.0))
+    labels, referred = decide(frame, TASK, fitted)
+    assert rules == other
+    assert (labels == chosen).all()
+    assert (referred == [bool(reason) for reason in reasons]).all()
 
 
 def test_few_cancers_are_answered_with_another_class():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from bcx.checkpoints.checkpoint import load_checkpoint, update_config
 from bcx.cli.main import app
 from bcx.data.readers import read_source
 from bcx.errors import DataError
+from bcx.evaluate.derived import derive
 from bcx.evaluate.metrics import REFERRED
 from bcx.evaluate.oof import write_oof
 from bcx.studies.decisions import (
@@ -196,3 +198,26 @@ def test_the_command_fits_stores_and_goes_on_from_its_own_answers(tiny_checkpoin
         for each in (found, later)
     )
     assert first == second
+
+
+@pytest.mark.slow
+def test_a_rule_that_is_stored_decides_the_models_own_scans_too(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, home = shutil.copytree(tiny_checkpoint, tmp_path / "tiny"), answers_to("a", 0).frame
+    home["fold"] = home["group"].factorize()[0] % 4
+    update_config(model, training={"data": TRAINED})
+    write_oof(model / "oof.csv", home, TASK)
+    write_json(model / "results.json", {"what": "a cross-validation", **derive(home, TASK)})
+    write_breast_folder("breast", cases=12)
+    write_busbra_folder("busbra", patients=6)
+    command = ["decisions", str(model), "--data", "breast=breast", "--data", "busbra=busbra", "--out", "study"]
+    told = CliRunner().invoke(app, [*command, "--store"], catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    found, results = (json.loads(Path(file).read_text()) for file in ("study/decisions.json", "tiny/results.json"))
+    assert results["what"] == "a cross-validation"
+    assert results["decisions"]["rules"] == {"rule": found["rule"]}
+    row = next(r for r in found["table"] if (r["where"], r["rule"], r["point"]) == ("home", "as stored", "default"))
+    assert results["decisions"]["sources"]["a"]["referred"] == row["referred"]
+    assert results["temperature"] == pytest.approx(derive(home, TASK)["temperature"]), (
+        "that of its own scans, to compare"
+    )

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-from bcx.evaluate.derived import decide_folds, fit_rules, has_decisions, summarise_decisions
+from bcx.evaluate.derived import decide, fit_decisions, fit_rules, has_decisions, summarise_decisions
 from bcx.tasks import BREAST_ULTRASOUND, HISTOLOGY_IDC, get_task
 from bcx.trust.decisions import fit_operating_point, sensitivity_points
 from bcx.trust.rule import Decider
@@ -59,8 +59,9 @@ def frame() -> pd.DataFrame:
 
 def test_what_a_task_of_two_classes_reports(frame):
     assert has_decisions(frame, HISTOLOGY_IDC)
-    found = summarise_decisions(frame, HISTOLOGY_IDC, 1.0)
-    chosen, referred = decide_folds(frame, HISTOLOGY_IDC, 1.0)
+    fitted, _ = fit_decisions(frame, HISTOLOGY_IDC, 1.0)
+    found = summarise_decisions(frame, HISTOLOGY_IDC, fitted)
+    chosen, referred = decide(frame, HISTOLOGY_IDC, fitted)
     figures = found["sources"]["idc"]
     assert set(figures) == {"accuracy", "sensitivity", "specificity", "balanced_accuracy", "f1", "confusion"}
     assert figures["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(LABELS, chosen))
