@@ -101,7 +101,7 @@ def _decided(part: Mapping[str, Any], task: Task) -> list[Tile]:
     tiles = [
         _tile(f"{task.positive} ones", missed, ill, f"called {rest}"),
         _tile("others", alarms or _rest(part["specificity"]), away, f"called {task.positive}"),
-        _tile("answers" if referred else "pictures", right, referred, "right"),
+        _tile("answers" if referred else "pictures", right, referred, "right", of_answers=True),
     ]
     return [tile for tile in tiles if tile]
 
@@ -112,15 +112,15 @@ def _rest(figure: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": value, "low": high, "high": low}
 
 
-def _tile(of: str, figure: Mapping[str, Any], referred: float, called: str) -> Tile | None:
+def _tile(of: str, figure: Mapping[str, Any], referred: float, called: str, of_answers: bool = False) -> Tile | None:
+    """`figure` is the share that is wrong; or, `of_answers`, of those the share that is right."""
     if figure["value"] is None:
         return None
-    number, away, all_of_them = round(100 * figure["value"]), round(100 * referred), called == "right"
-    wrong = round((100 - away) * (1 - figure["value"])) if all_of_them else number
-    more = f"; {away} of 100 pictures were referred" if all_of_them else f" and {away} referred"
+    number, away = round(100 * figure["value"]), round(100 * referred)
+    wrong = round((100 - away) * (1 - figure["value"])) if of_answers else number
+    more = f"; {away} of 100 pictures were referred" if of_answers else f" and {away} referred"
     ends = [] if figure["low"] is None else [round(100 * figure[key]) for key in ("low", "high")]
-    more = f"{more} to a person" if away else ""
-    return Tile(100 - away - wrong, away, wrong, of, number, called, more, ends)
+    return Tile(100 - away - wrong, away, wrong, of, number, called, f"{more} to a person" if away else "", ends)
 
 
 def _tables(facts: Facts, data: Mapping[str, Any]) -> list[tables.Table]:
