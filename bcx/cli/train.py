@@ -59,7 +59,7 @@ def train(
             recipe,
             records,
             folder,
-            command=command_line("train", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed),
+            command=_command("train", config, recipe, arch=arch, epochs=epochs, set=settings),
             measured=measured,
             on_epoch=on_epoch,
             on_batch=advance,
@@ -67,6 +67,11 @@ def train(
     if main:
         write_card(written)
         typer.echo(f"Written: {written}")
+
+
+def _command(name: str, config: Path | None, recipe: Any, **given: Any) -> str:
+    words = recipe_words(config)
+    return command_line(name, *words, data=recipe.data, init=recipe.init, seed=recipe.seed, **given)
 
 
 def crossval(
@@ -96,7 +101,7 @@ def crossval(
     folder = out or Path("results") / recipe.name
     main = processes().is_main_process
     steps = sum(training_steps(recipe, folded.split_fold(records, number)[0]) for number in folds)
-    command = command_line("crossval", *recipe_words(config), data=recipe.data, init=recipe.init, seed=recipe.seed)
+    command = _command("crossval", config, recipe, arch=arch, epochs=epochs, set=settings)
     with training_bar(steps, quiet=not main) as (tell, advance):
         results = folded.crossval(
             recipe,
@@ -147,7 +152,7 @@ def tune(
 
     run_on = inner_folds if run_folds is None else min(run_folds, inner_folds)
     plan: dict[str, Any] = {"fold": fold, "inner_folds": inner_folds, "run_folds": run_on, "trials": trials}
-    chosen = {name: getattr(recipe, name) for name in ("data", "arch", "init", "epochs", "seed")}
+    chosen = {name: getattr(recipe, name) for name in ("data", "arch", "init", "epochs", "seed")} | {"set": settings}
     with bars(lasting=True) as progress:
         each = run_on * recipe.epochs
         bar = progress.add_task("tuning, epochs", total=trials * each)

@@ -213,6 +213,9 @@ def test_the_networks_of_a_crossvalidation_each_answer_what_they_never_saw(run, 
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--init", "scratch", "--epochs", "1", "--data", f"mine={busi_folder}"]
     assert run("crossval", *options, "--out", "results/tiny").status == 0
+    again = json.loads(Path("results/tiny/results.json").read_text())["command"]
+    assert all(f"--set {setting}" in again for setting in settings), "the command that is published does the same"
+    assert "--init scratch --seed 0 --epochs 1" in again
     command = ["evaluate", "--crossval", "results/tiny", "--localisation", "--out", "r.json"]
     assert run(*command, "--data", f"mine={busi_folder}").status == 0
     found = results()
