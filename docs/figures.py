@@ -25,6 +25,7 @@ from bcx.tasks import BREAST_ULTRASOUND
 ROOT = Path(__file__).resolve().parent.parent
 # Folders of results.
 HOSPITALS, LESION, PLAIN, IDC = ("mobilenetv2-hospitals", "mobilenetv2-lesion", "mobilenetv2-busi", "mobilenetv2-idc")
+FOLDS = "studies/mobilenetv2-hospitals-folds"
 ALONE, EACH_KIND, MACHINES = (f"studies/mobilenetv2-lesion-{name}" for name in ("alone", "each-kind", "machines"))
 LEAKS = ("r1-mobilenetv2", "r3-mobilenetv2", "r4-system1", "r5-tiny-cnn")
 NAMES = {"busi": "BUSI", "busbra": "BUS-BRA", "breast": "BrEaST"}
@@ -41,6 +42,7 @@ DECIDED = {
     "missed": "Cancers answered normal or benign, not referred",
     "referred": "Scans referred",
 }
+LABELLED = {key: words for key, words in DECIDED.items() if key not in ("missed", "referred")}  # without a rule
 RANKED = {
     "macro_auc": "Macro one-vs-rest ROC-AUC",
     "auc_malignant_vs_benign": "Malignant against benign, ROC-AUC",
@@ -106,6 +108,7 @@ def all_block() -> str:
         "fold; the plain one has never seen this hospital, and shows what a model that learned one hospital is worth "
         "in the next:",
         answers_table("busbra", lesion, plain_decided(abroad["figures"]), abroad["figures"]),
+        default_words(),
         "**Decisions in a hospital that no network saw.** A class is answered only where it is safe to say; all else "
         "is referred. Each hospital is read by networks that never saw it, and decided by a rule fitted on the others "
         "([the study](decisions.md)):",
@@ -135,6 +138,21 @@ def answers_table(source: str, lesion: dict[str, Any], other: dict[str, Any], ot
     rows = figures([mine, other | harm_of(PLAIN, source)], DECIDED, True)
     rows += figures([lesion["sources"][source]["one_view"], other_view], RANKED, False)
     return table(["", "`mobilenetv2-lesion`", "`mobilenetv2-busi` (plain)"], rows)
+
+
+def default_words() -> str:
+    """Return what the default model's recipe answers in hospitals that it learned from, and where it looks."""
+    folds, placed = read(f"{FOLDS}/results.json"), read(f"{FOLDS}/localisation.json")["localisation"]["by_source"]
+    rows = figures((folds["decisions"]["sources"][name] for name in NAMES), LABELLED, True)
+    rows += figures((folds["sources"][name]["one_view"] for name in NAMES), RANKED, False)
+    rows += [[words, *(figure(placed[name][key], key != "iou") for name in NAMES)] for key, words in PLACED.items()]
+    counts = ", ".join(f"{folds['sources'][name]['n']:,} of {words}" for name, words in NAMES.items())
+    return text(
+        f"**The default model's recipe** in hospitals that it learned from: {counts}, out of fold. One network "
+        "a fold, where `mobilenetv2-hospitals` is two. What such figures leave out is another hospital "
+        "([the study](transfer.md)):",
+        table(["", *NAMES.values()], rows),
+    )
 
 
 def plain_decided(view: dict[str, Any]) -> dict[str, Any]:
@@ -346,8 +364,7 @@ def steps_table(source: str) -> str:
     folders = (ALONE, f"studies/{LESION}-pair", f"studies/{LESION}-second-start", f"studies/{LESION}-each-kind", LESION)
     found = [read(f"{folder}/results.json") for folder in folders]
     rows = figures((results["sources"][source]["one_view"] for results in found), RANKED, False)
-    labelled = {key: words for key, words in DECIDED.items() if key not in ("missed", "referred")}  # the last has a rule
-    rows += figures((results["decisions"]["sources"][source] for results in found), labelled, True)
+    rows += figures((results["decisions"]["sources"][source] for results in found), LABELLED, True)
     second = "and a second lesion head"
     heads = ["one lesion head", "and the whole picture", f"{second}, as the first", f"{second}, many machines"]
     return table(["", *heads, "the model: both heads of both kinds, averaged"], rows)

@@ -379,6 +379,37 @@ def test_what_did_not_help_comes_from_the_trials_and_the_answers():
     assert not rows
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("hospital", "folds", "left_out", "at_home"),
+    [
+        ("busi", ".929 in BUSI", ".023 (.005 to .046)", ".020 (.009 to .035) in BUSI"),
+        ("busbra", ".907 in BUS-BRA", ".050 (.035 to .065)", ".014 (.006 to .025) in BUS-BRA"),
+        ("breast", ".875 in BrEaST", ".012 (-.019 to .039)", None),
+    ],
+)
+def test_what_a_hospital_of_ones_own_is_worth_comes_out_of_the_answers(hospital, folds, left_out, at_home):
+    own = pd.read_csv(ROOT / "results/studies/mobilenetv2-hospitals-folds/oof.csv").set_index("file")
+    own = own[(own["source"] == hospital) & (own["label"] != "normal")]
+    truth, text = (own["label"] == "malignant").to_numpy(), TRANSFER.replace("\n", " ")
+    for model, said, sign in (("mobilenetv2-hospitals", left_out, 1), ("mobilenetv2-lesion", at_home, -1)):
+        if said is None:
+            continue
+        other = pd.read_csv(ROOT / "results" / model / "oof.csv").set_index("file").loc[own.index]
+        odds = [margin(each).to_numpy() for each in (own, other)]
+
+        def gain(some: np.ndarray) -> float:
+            one, two = (roc_auc_score(truth[some], each[some]) for each in odds)  # noqa: B023
+            return sign * (one - two)  # noqa: B023
+
+        value, *ends = (float(number) for number in re.findall(r"-?\.\d+", said))
+        assert said in text
+        assert gain(np.arange(len(truth))) == pytest.approx(value, abs=0.0006)
+        assert spans(own["group"].to_numpy(), gain) == pytest.approx(ends, abs=0.006)
+    assert folds in text
+    assert roc_auc_score(truth, margin(own)) == pytest.approx(float(folds.split()[0]), abs=0.0006)
+
+
 @pytest.mark.parametrize("network", ["EfficientNet-Lite0", "EfficientNet-Lite2"])
 @pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
 def test_another_backbone_is_what_its_answers_say(hospital, network):
