@@ -410,15 +410,21 @@ def test_what_a_hospital_of_ones_own_is_worth_comes_out_of_the_answers(hospital,
     assert roc_auc_score(truth, margin(own)) == pytest.approx(float(folds.split()[0]), abs=0.0006)
 
 
-@pytest.mark.parametrize("network", ["EfficientNet-Lite0", "EfficientNet-Lite2"])
-@pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
+@pytest.mark.parametrize(
+    ("hospital", "network"),
+    [
+        *((hospital, f"EfficientNet-Lite{n}") for n in (0, 2) for hospital in ("BUSI", "BUS-BRA", "BrEaST")),
+        *((hospital, "ResNet-50, from scratch") for hospital in ("BUS-BRA", "BrEaST")),
+    ],
+)
 def test_another_backbone_is_what_its_answers_say(hospital, network):
     row = next(line for line in TRANSFER.splitlines() if line.startswith(f"| {hospital} | {network} | "))
     said = [float(number) for number in re.findall(r"-?\.\d+", row)]
     part = f"without-{hospital.lower().replace('-', '')}"
+    folder = "resnet50-lesion-short" if network.startswith("ResNet-50") else f"{network.lower()}-lesion-machines"
     frames = [
-        pd.read_csv(LEFT_OUT / f"{name}-lesion-machines" / part / "oof.csv").set_index("file")
-        for name in (network.lower(), "mobilenetv2")
+        pd.read_csv(LEFT_OUT / name / part / "oof.csv").set_index("file")
+        for name in (folder, "mobilenetv2-lesion-machines")
     ]
     frame = frames[0][frames[0]["label"] != "normal"]
     truth, odds = (frame["label"] == "malignant").to_numpy(), [margin(f).loc[frame.index].to_numpy() for f in frames]
