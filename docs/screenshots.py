@@ -93,6 +93,11 @@ def phone(page: Page, folder: Path) -> None:
     take(page, "classify-phone", folder)
 
 
+def normal(page: Page, folder: Path) -> None:
+    example(page, 0)
+    take(page, "normal", folder)
+
+
 def thresholds(page: Page, folder: Path) -> None:
     upload(page, first(folder, lambda found: found.decision == "refer" and found.label == "benign" and not found.flags))
     take(page, "thresholds", folder)
@@ -238,6 +243,7 @@ SHOTS = {
         *(
             classify,
             phone,
+            normal,
             thresholds,
             flagged,
             maps,
