@@ -410,13 +410,8 @@ def test_what_a_hospital_of_ones_own_is_worth_comes_out_of_the_answers(hospital,
     assert roc_auc_score(truth, margin(own)) == pytest.approx(float(folds.split()[0]), abs=0.0006)
 
 
-@pytest.mark.parametrize(
-    ("hospital", "network"),
-    [
-        *((hospital, f"EfficientNet-Lite{n}") for n in (0, 2) for hospital in ("BUSI", "BUS-BRA", "BrEaST")),
-        *((hospital, "ResNet-50, from scratch") for hospital in ("BUS-BRA", "BrEaST")),
-    ],
-)
+@pytest.mark.parametrize("network", ["EfficientNet-Lite0", "EfficientNet-Lite2", "ResNet-50, from scratch"])
+@pytest.mark.parametrize("hospital", ["BUSI", "BUS-BRA", "BrEaST"])
 def test_another_backbone_is_what_its_answers_say(hospital, network):
     row = next(line for line in TRANSFER.splitlines() if line.startswith(f"| {hospital} | {network} | "))
     said = [float(number) for number in re.findall(r"-?\.\d+", row)]
