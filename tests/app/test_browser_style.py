@@ -67,8 +67,8 @@ def test_what_is_chosen_while_maps_are_drawn_is_not_lost(page, until, monkeypatc
     redraw, drawn = ClassifyTab.redraw, []
 
     def slow(tab, session, *arguments):
-        time.sleep(2)
         drawn.append(session.style.colours)
+        time.sleep(2)
         return redraw(tab, session, *arguments)
 
     page.click("#classify-examples [data-pick='2']")
@@ -81,6 +81,7 @@ def test_what_is_chosen_while_maps_are_drawn_is_not_lost(page, until, monkeypatc
         page.click(f"[role=option]:has-text('{colours}')")
         page.wait_for_timeout(300)
     assert until(lambda: drawn == ["turbo", "signed"])
+    page.wait_for_timeout(3000)  # until both are drawn
     page.wait_for_selector("#classify-legend:has-text('Purple speaks for malignant')")
     assert "Purple" in page.input_value("#classify-colours input")
 
