@@ -8,7 +8,7 @@ from bcx.checkpoints.checkpoint import sha256_of
 from bcx.evaluate.derived import DERIVED, FOLDS, HOSPITALS, STORED, derive, noted_scans
 from bcx.evaluate.evaluation import Evaluation
 from bcx.evaluate.oof import read_answers
-from bcx.report.facts import OOF, Facts
+from bcx.report.facts import OOF, Facts, telling_of
 from bcx.train.provenance import write_json
 
 Named = Iterator[tuple[str, Mapping[str, Any]]]
@@ -29,9 +29,10 @@ class Check(NamedTuple):
 def derive_again(facts: Facts) -> dict[str, Any]:
     """Return the figures of a model, from its out-of-fold table alone."""
     frame = read_answers(facts.tables()[0], facts.task)
-    by = HOSPITALS if facts.by_hospital else facts.results.get("decisions", {}).get("by", FOLDS)
-    block = facts.config["bcx"]
-    stored = (block["temperature"], block["decisions"]) if by == STORED else None
+    with telling_of(facts.folder):
+        by = HOSPITALS if facts.by_hospital else facts.results.get("decisions", {}).get("by", FOLDS)
+        block = facts.config["bcx"]
+        stored = {FOLDS: None, HOSPITALS: None, STORED: (block["temperature"], block.get("decisions"))}[by]
     return derive(frame, facts.task, noted_scans(frame["file"]), by, stored)
 
 

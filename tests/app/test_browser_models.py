@@ -63,6 +63,22 @@ def slowed(monkeypatch):
     return slow_down
 
 
+@pytest.fixture
+def laid_out_slowly(monkeypatch):
+    """Make the page of the model of that name take seconds to be laid out."""
+
+    def slow_down(name):
+        described = model_html
+
+        def slow(classifier):
+            time.sleep(3 if classifier.name == name else 0)
+            return described(classifier)
+
+        monkeypatch.setattr("bcx.app.page.model_html", slow)
+
+    return slow_down
+
+
 def test_another_model_changes_task_wording_colours_and_examples(page, server, upload, tmp_path):
     assert "Breast ultrasound: tiny" in page.input_value("#model-picker input")
     page.click("#classify-examples [data-pick='1']")
@@ -158,17 +174,11 @@ def test_a_model_that_is_chosen_while_another_still_reads_again_reads_too(page, 
     assert begun[-1][0] == "tiny"
 
 
-def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, server, upload, monkeypatch):
+def test_a_model_that_is_slow_to_be_shown_does_not_clear_its_own_answer(page, server, upload, laid_out_slowly):
     read(page, upload)
     # The first choice's reading is sent late, so that it names the second choice, which is still being laid out.
     page.evaluate("() => { bcx.title = () => new Promise((done) => setTimeout(done, 1000)); }")
-    described = model_html
-
-    def slow(classifier):
-        time.sleep(3 if classifier.name == "tiny" else 0)
-        return described(classifier)
-
-    monkeypatch.setattr("bcx.app.page.model_html", slow)
+    laid_out_slowly("tiny")
     choose(page, "other")
     page.wait_for_selector(".bcx-footer:has-text('Model other')")
     choose(page, "tiny")
@@ -219,14 +229,8 @@ def test_a_failure_that_comes_before_the_page_is_cleared_is_shown_after(page, tm
     page.wait_for_selector("#classify-answer:has-text('broken.png')")
 
 
-def test_a_model_that_is_chosen_by_keys_while_another_is_loaded_is_not_lost(page, monkeypatch):
-    described = model_html
-
-    def slow(classifier):
-        time.sleep(3 if classifier.name == "other" else 0)
-        return described(classifier)
-
-    monkeypatch.setattr("bcx.app.page.model_html", slow)
+def test_a_model_that_is_chosen_by_keys_while_another_is_loaded_is_not_lost(page, laid_out_slowly):
+    laid_out_slowly("other")
     choose(page, "other")
     page.wait_for_timeout(500)
     page.focus("#model-picker input")

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bcx.cli.main import app
-from bcx.errors import ConfigError, DataError
+from bcx.errors import CheckpointError, ConfigError, DataError
 from bcx.report.facts import gather
 from bcx.report.reproduce import check_checkpoint, check_figures, check_scans, derive_again
 from bcx.report.scans import refuse_repository
@@ -91,3 +91,10 @@ def test_pictures_of_patients_stay_out_of_a_checkout(tmp_path):
     with pytest.raises(ConfigError, match="git checkout"):
         refuse_repository(tmp_path / "repo" / "docs" / "pictures")
     refuse_repository(tmp_path / "elsewhere")
+
+
+def test_what_decided_must_be_known(model):
+    facts = gather(model)
+    facts.results["decisions"]["by"] = "a coin"
+    with pytest.raises(CheckpointError, match="a coin"):
+        derive_again(facts)
